@@ -1,0 +1,191 @@
+"""The clock of a bank: which seconds of a video its rows cover, and which rows a span of seconds takes."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float64, Int64
+from torch import Tensor
+
+from clep.bank.timeline import Explicit, Grid, centre_window, start_window
+from clep.errors import InputError
+
+Numbers = float | int | np.number | np.ndarray | Tensor | Sequence
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Seconds to rows. The default is that of Ego4D's features: windows of 32 frames every 16, at 30 frames/s.
+
+    Args:
+        rows_per_second: rows/second of a regular grid, row `i` starts at `i / rows_per_second`; None where each
+            row has an explicit second (see `Clock.irregular`).
+        row_seconds: seconds of video that a row covers from the second it starts at.
+
+    Raises:
+        InputError: a rate that is not positive and finite, or a `row_seconds` that is negative or not finite.
+    """
+
+    rows_per_second: float | None = 30 / 16
+    row_seconds: float = 32 / 30
+
+    def __post_init__(self) -> None:
+        rate = self.rows_per_second
+        if rate is not None and not (math.isfinite(rate) and rate > 0):
+            raise InputError(f"a clock's rows_per_second must be a positive number, or None, not {rate}")
+        if not (math.isfinite(self.row_seconds) and self.row_seconds >= 0):
+            raise InputError(f"a clock's row_seconds must be 0 or more, not {self.row_seconds}")
+
+    @classmethod
+    def irregular(cls, row_seconds: float) -> "Clock":
+        """A clock for rows that each carry the second they start at."""
+        return cls(None, row_seconds)
+
+    def window(
+        self,
+        start_s: Numbers,
+        end_s: Numbers,
+        n_rows: Numbers,
+        duration_s: Numbers | None = None,
+        align: str = "centre",
+        seconds: np.ndarray | Tensor | None = None,
+    ) -> tuple[Any, Any]:
+        """Which rows `[first, last)` of a video a span of seconds takes; many spans at once.
+
+        `align="centre"`: the rows whose centre lies in `[start_s, end_s]`, else the one nearest to the span's
+        middle (of two equally near, the earlier). `align="start"` is the published tutorial's:
+        `first = min(max(0, floor(start_s * rate)), n - 1)`, `last = min(floor(end_s * rate), n - 1) + 1`; on
+        Ego4D features its windows lie 0.27 s late. With explicit seconds it takes the rows from the last one that
+        starts at or before `start_s` to the last one that starts at or before `end_s`. A window is never empty,
+        and a span beyond the video's end takes its last row.
+
+        Args:
+            start_s, end_s: seconds, scalars or arrays of one shape.
+            n_rows: rows of the video, or of each span's video.
+            duration_s: the video's length in seconds, NaN or None where unknown. The last row of a regular grid is
+                back-padded: it ends with the video. `align="start"` ignores it.
+            seconds: `[n_rows]`, the second of each row, ascending: for an irregular clock, of one video.
+
+        Returns:
+            first, last: int64, torch tensors if any of the spans is one, else numpy.
+
+        Raises:
+            InputError: a span that is NaN, ends before 0 or ends before it starts; a video without rows.
+        """
+        as_torch = isinstance(start_s, Tensor) or isinstance(end_s, Tensor)
+        device = next((x.device for x in (start_s, end_s) if isinstance(x, Tensor)), torch.device("cpu"))
+        start, end = as_seconds(start_s, device), as_seconds(end_s, device)
+        check_spans(start, end)
+        rows = self._rows(n_rows, duration_s, seconds, device)
+        first, last = self.window_of(rows, start, end, align)
+        return (first, last) if as_torch else (first.numpy()[()], last.numpy()[()])
+
+    def window_of(
+        self,
+        rows: Grid | Explicit,
+        start_s: Float64[Tensor, "*#spans"],
+        end_s: Float64[Tensor, "*#spans"],
+        align: str,
+    ) -> tuple[Int64[Tensor, "*spans"], Int64[Tensor, "*spans"]]:
+        """`window` for spans that are checked and videos that are already laid out as a timeline."""
+        if align == "centre":
+            return centre_window(rows, start_s, end_s, self.row_seconds / 2)
+        if align == "start":
+            return start_window(rows, start_s, end_s)
+        raise InputError(f"align={align!r} is unknown: choose 'centre' or, for the tutorial's windows, 'start'")
+
+    def row_starts(
+        self,
+        n_rows: int | np.integer,
+        duration_s: float | np.floating | None = None,
+        seconds: np.ndarray | Tensor | None = None,
+    ) -> Float64[np.ndarray, " rows"]:
+        """Second at which each row of one video starts, `[n_rows]`; the last back-padded if `duration_s` is known."""
+        rows = self._rows(n_rows, duration_s, seconds, torch.device("cpu"))
+        return rows.start(torch.arange(int(n_rows))).numpy()
+
+    def row_centres(
+        self,
+        n_rows: int | np.integer,
+        duration_s: float | np.floating | None = None,
+        seconds: np.ndarray | Tensor | None = None,
+    ) -> Float64[np.ndarray, " rows"]:
+        """Second of the middle of each row of one video, `[n_rows]`."""
+        return self.row_starts(n_rows, duration_s, seconds) + self.row_seconds / 2
+
+    def last_start(
+        self, n_rows: Int64[Tensor, "*#batch"], duration_s: Float64[Tensor, "*#batch"]
+    ) -> Float64[Tensor, "*batch"]:
+        """Second at which the last row of each video starts: `row_seconds` before its end, or on the grid.
+
+        It stays between the grid's place for it and that of the row before, so a duration that does not fit the
+        number of rows (a sound track longer than the pictures) cannot reorder rows.
+        """
+        rate = torch.full((), self.rows_per_second or 1.0, dtype=torch.float64, device=n_rows.device)
+        on_grid = (n_rows - 1).double() / rate
+        row_before = (n_rows - 2).clamp(min=0).double() / rate
+        back_padded = torch.maximum(duration_s - self.row_seconds, row_before)
+        return torch.where(duration_s.isnan(), on_grid, torch.minimum(back_padded, on_grid))
+
+    def _rows(
+        self,
+        n_rows: Numbers,
+        duration_s: Numbers | None,
+        seconds: np.ndarray | Tensor | None,
+        device: torch.device,
+    ) -> Grid | Explicit:
+        n = torch.as_tensor(n_rows, device=device).long()
+        if bool((n < 1).any()):
+            raise InputError("a video without rows has no window; leave it out")
+        if self.rows_per_second is not None:
+            if seconds is not None:
+                raise InputError("this clock is regular: leave seconds out, or use Clock.irregular(row_seconds)")
+            duration = as_seconds(math.nan if duration_s is None else duration_s, device)
+            return Grid(self.rows_per_second, n, self.last_start(n, duration))
+        if seconds is None:
+            raise InputError("this clock is irregular: give the second of each row as seconds=")
+        explicit = as_seconds(seconds, device)
+        if n.dim() or explicit.shape != (int(n),):
+            raise InputError(f"seconds has the shape {tuple(explicit.shape)} for n_rows={n_rows}: one second per row")
+        return Explicit(explicit, torch.zeros_like(n), n)
+
+    def __str__(self) -> str:
+        if self.rows_per_second is None:
+            return f"a second per row, row_seconds={self.row_seconds:g}"
+        return f"rows_per_second={self.rows_per_second:g}, row_seconds={self.row_seconds:g}"
+
+
+def as_seconds(value: Numbers, device: torch.device) -> Float64[Tensor, "..."]:
+    """Seconds as a float64 tensor on a device."""
+    return torch.as_tensor(value, dtype=torch.float64, device=device)
+
+
+def valid_spans(start_s: Float64[Tensor, "*#spans"], end_s: Float64[Tensor, "*#spans"]) -> Bool[Tensor, "*spans"]:
+    """Which spans can be looked up: not NaN, not ending before 0, not ending before they start."""
+    return (end_s >= start_s) & (end_s >= 0)
+
+
+def check_spans(start_s: Float64[Tensor, "*#spans"], end_s: Float64[Tensor, "*#spans"]) -> None:
+    """Refuse spans that cannot be looked up.
+
+    Raises:
+        InputError: names the first such span, its seconds and what is wrong with it.
+    """
+    valid = valid_spans(start_s, end_s)
+    if bool(valid.all()):
+        return
+    at = int((~valid).reshape(-1).nonzero()[0])
+    start, end = (float(x.reshape(-1)[at]) for x in torch.broadcast_tensors(start_s, end_s))
+    if math.isnan(start) or math.isnan(end):
+        fault = "is not a number"
+    elif end < start:
+        fault = "ends before it starts"
+    else:
+        fault = "ends before the video's second 0"
+    raise InputError(
+        f"span {at} of {valid.numel()} {fault}: start_s={start:g}, end_s={end:g}. "
+        f"Correct or drop it ({int((~valid).sum())} such in this batch)."
+    )

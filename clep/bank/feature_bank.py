@@ -1,0 +1,278 @@
+"""The bank of a set of videos: seconds to rows, and rows to tensors, wherever the rows live."""
+
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Float64, Int64
+from torch import Tensor
+
+from clep.bank.clock import Clock, Numbers, as_seconds, check_spans, valid_spans
+from clep.bank.contents import BankContents, read_contents
+from clep.bank.gather import mean_rows, padded_rows, sample_rows, select_rows
+from clep.bank.long_term import long_term_rows
+from clep.bank.storage import parse_device, parse_dtype
+from clep.bank.timeline import Explicit, Grid
+from clep.errors import InputError
+
+Integers = int | np.integer | np.ndarray | Tensor | list | tuple
+
+
+class FeatureBank:
+    """Rows of features for a set of videos, looked up by seconds.
+
+    Numbers of videos, seconds and rows are accepted as torch tensors, numpy arrays, lists or scalars; results are on
+    `bank.device`. Rows are counted through the whole bank. A bank pickles as its path and options and is opened again
+    in the process that uses it; no file handle is kept, so it may also be shared by a fork.
+
+    ```python
+    bank = FeatureBank.open("ego4d_features.h5")
+    first, last = bank.window(bank.index(["uid"]), [12.0], [16.0])
+    bank.mean(first, last)  # [1, dim]
+    ```
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        device: str | torch.device = "disk",
+        dtype: str | torch.dtype | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.path = Path(path).absolute()
+        self._device, self._dtype, self._clock = device, dtype, clock
+        self.storage = parse_device(device)[0]
+        parse_dtype(dtype)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        device: str | torch.device = "disk",
+        dtype: str | torch.dtype | None = None,
+        clock: Clock | None = None,
+    ) -> "FeatureBank":
+        """Open a bank.
+
+        Args:
+            path: one bank file, a folder of them (shards), or the published tutorial's file of one dataset per video.
+            device: "disk" maps the rows, "cpu" loads them into RAM, "cuda" or "cuda:N" onto a GPU.
+            dtype: type to hold the rows in, float16, bfloat16 or float32; None as stored. On disk they stay as stored.
+            clock: required for the tutorial's layout, which has none.
+
+        Raises:
+            InputError: whatever is wrong with the file or the options; names the file, the key and the remedy.
+        """
+        bank = cls(path, device, dtype, clock)
+        _ = bank._contents
+        return bank
+
+    @cached_property
+    def _contents(self) -> BankContents:
+        return read_contents(self.path, self._device, self._dtype, self._clock)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_contents"}
+
+    def __len__(self) -> int:
+        return len(self._contents.videos)
+
+    def __repr__(self) -> str:
+        return f"FeatureBank({str(self.path)!r}, {len(self)} videos, {self.n_rows} rows of {self.dim}, {self.storage})"
+
+    @property
+    def videos(self) -> list[str]:
+        """Ids of the videos, in the order of their rows."""
+        return self._contents.videos
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a row."""
+        return self._contents.rows.dim
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of all videos together."""
+        return self._contents.rows.n_rows
+
+    @property
+    def clock(self) -> Clock | None:
+        """The clock of all videos; None for a bank of texts."""
+        return self._contents.clock
+
+    @property
+    def encoder(self) -> str:
+        """Name of the frozen model that made the rows."""
+        return self._contents.encoder
+
+    @property
+    def source(self) -> str:
+        """What the rows were made from."""
+        return self._contents.source
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type in which rows are held; results are float32 all the same."""
+        return self._contents.rows.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where results are: the CPU for a bank on disk. `bank.storage` is "disk", "cpu" or "cuda"."""
+        return self._contents.rows.device
+
+    @property
+    def first_row(self) -> Int64[Tensor, " videos_and_end"]:
+        """Video `v` has the rows `[first_row[v], first_row[v + 1])`."""
+        return self._contents.first_row
+
+    @property
+    def duration_s(self) -> Float64[Tensor, " videos"]:
+        """Length of each video in seconds, NaN where unknown."""
+        return self._contents.duration_s
+
+    @property
+    def end_s(self) -> Float64[Tensor, " videos"]:
+        """Second at which each video ends: its duration, or where that is unknown the end of its last row.
+
+        Raises:
+            InputError: a bank of texts.
+        """
+        clock, contents = self._timed(), self._contents
+        everything = torch.arange(len(self), device=self.device)
+        _, timeline = self._timeline(everything)
+        last_row_ends = timeline.start(contents.n_rows - 1) + clock.row_seconds
+        return torch.where(contents.duration_s.isnan(), last_row_ends, contents.duration_s)
+
+    def index(self, ids: Iterable[str]) -> Int64[Tensor, " batch"]:
+        """Numbers of videos by their ids, -1 for those the bank lacks."""
+        position = self._contents.position
+        return torch.tensor([position.get(uid, -1) for uid in ids], dtype=torch.int64, device=self.device)
+
+    def window(
+        self, video: Integers, start_s: Numbers, end_s: Numbers, align: str = "centre"
+    ) -> tuple[Int64[Tensor, " batch"], Int64[Tensor, " batch"]]:
+        """Which rows `[first, last)` of the bank each span takes; never none. See `Clock.window` for `align`.
+
+        Args:
+            video: `[batch]`, numbers from `index`.
+            start_s, end_s: `[batch]` seconds.
+
+        Raises:
+            InputError: a video of number -1, a span that cannot be looked up, or a bank of texts.
+        """
+        clock = self._timed()
+        start, end = (as_seconds(x, self.device).reshape(-1) for x in (start_s, end_s))
+        number = self._numbers(video)
+        in_bank = (number >= 0) & (number < len(self))
+        if not bool((valid_spans(start, end) & in_bank).all()):
+            self._check_videos(number)
+            check_spans(start, end)
+        base, rows = self._timeline(number)
+        first, last = clock.window_of(rows, start, end, align)
+        return first + base, last + base
+
+    def mean(self, first: Integers, last: Integers) -> Float32[Tensor, "batch dim"]:
+        """Mean of the rows of each window.
+
+        Raises:
+            ValueError: an empty window, or one that leaves the bank.
+        """
+        return mean_rows(self._contents.rows, self._numbers(first), self._numbers(last))
+
+    def take(self, row: Integers) -> Float32[Tensor, "batch dim"]:
+        """Single rows.
+
+        Raises:
+            ValueError: a row that the bank does not have.
+        """
+        return select_rows(self._contents.rows, self._numbers(row))
+
+    def rows(
+        self,
+        first: Integers,
+        last: Integers,
+        max_rows: int,
+        sample: str = "uniform",
+        generator: torch.Generator | None = None,
+    ) -> tuple[Float32[Tensor, "batch time dim"], Bool[Tensor, "batch time"]]:
+        """The rows of each window as a sequence of `max_rows` places, zeros and False after the end of a short one.
+
+        Of a window with more rows, one is taken from each of `max_rows` equal parts: its middle ("uniform"), or any
+        ("random", with the generator or the global one).
+        """
+        row, mask = sample_rows(self._numbers(first), self._numbers(last), max_rows, sample, generator)
+        return padded_rows(self._contents.rows, row, mask), mask
+
+    def long_term(
+        self,
+        video: Integers,
+        second: Numbers,
+        window_s: int = 60,
+        per_second: int = 5,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Float32[Tensor, "batch slots dim"], Bool[Tensor, "batch slots"]]:
+        """The rows around a moment, `per_second` slots for each of `window_s` seconds; empty slots are zero and masked.
+
+        Slot `k * per_second + j` holds row `j` of those that start in the second `floor(second) - window_s // 2 + k`.
+        Where a second has more rows than slots, the first are taken, or with a generator a random choice (training).
+
+        Raises:
+            InputError: a video of number -1, a second that is not finite, or a bank of texts.
+        """
+        self._timed()
+        at, number = as_seconds(second, self.device).reshape(-1), self._numbers(video)
+        self._check_videos(number)
+        if not bool(at.isfinite().all()):
+            raise InputError("long_term was asked for a second that is NaN or infinite; drop that moment")
+        base, timeline = self._timeline(number)
+        row, mask = long_term_rows(timeline, at, window_s, per_second, generator)
+        return padded_rows(self._contents.rows, row + base[:, None], mask), mask
+
+    def video_rows(self, uid: str) -> Float32[Tensor, "time dim"]:
+        """All rows of one video, copied.
+
+        Raises:
+            InputError: the bank lacks it.
+        """
+        contents = self._contents
+        if uid not in contents.position:
+            raise InputError(f"{self.path} has no rows for video {uid!r}; it holds {len(self)} others: see bank.videos")
+        number = contents.position[uid]
+        first, last = contents.first_row[number : number + 2].tolist()
+        return select_rows(contents.rows, torch.arange(first, last, device=self.device))
+
+    def _numbers(self, value: Integers) -> Int64[Tensor, " batch"]:
+        number = torch.as_tensor(value, device=self.device).reshape(-1)
+        if number.is_floating_point() and number.numel():  # an empty list is of no type
+            raise TypeError(f"numbers of videos and rows are integers, not {number.dtype}")
+        return number.long()
+
+    def _timed(self) -> Clock:
+        clock = self._contents.clock
+        if clock is None:
+            raise InputError(
+                f"{self.path} is a bank without a clock (of texts): use take, mean or rows with row numbers"
+            )
+        return clock
+
+    def _check_videos(self, number: Int64[Tensor, " batch"]) -> None:
+        wrong = ((number < 0) | (number >= len(self))).nonzero().squeeze(1)
+        if len(wrong):
+            raise InputError(
+                f"{len(wrong)} of {len(number)} moments name a video that {self.path} lacks (number "
+                f"{int(number[wrong[0]])} at position {int(wrong[0])}). List them with [uid for uid, i in zip(ids, "
+                f"bank.index(ids).tolist()) if i < 0], then leave them out or add their rows to the bank"
+            )
+
+    def _timeline(self, number: Int64[Tensor, " batch"]) -> tuple[Int64[Tensor, " batch"], Grid | Explicit]:
+        contents = self._contents
+        assert contents.clock is not None
+        base, n_rows = contents.first_row[number], contents.n_rows[number]
+        if contents.seconds is not None:
+            return base, Explicit(contents.seconds, base, n_rows)
+        assert contents.clock.rows_per_second is not None
+        assert contents.last_start is not None
+        return base, Grid(contents.clock.rows_per_second, n_rows, contents.last_start[number])

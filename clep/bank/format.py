@@ -1,0 +1,160 @@
+"""The bank file: its HDF5 names, and reading everything of one file but its rows.
+
+`rows` `[N, dim]` float16 or float32, contiguous so that it can be memory-mapped; `video/id` `[V]` utf-8;
+`video/first_row` `[V + 1]` int64, ascending; `video/duration_s` `[V]` float64, NaN where unknown; `row/second` `[N]`
+float64 for an irregular clock. Attributes: `format`, `version`, `rows_per_second` (NaN: no regular grid),
+`row_seconds` (NaN too: no clock at all, a bank of texts), `encoder`, `source`.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from clep.bank.clock import Clock
+from clep.bank.extent import Extent
+from clep.errors import InputError
+
+FORMAT, VERSION = "clep-bank", 1
+ROWS, ROW_SECOND = "rows", "row/second"
+VIDEO_ID, FIRST_ROW, DURATION = "video/id", "video/first_row", "video/duration_s"
+ROW_DTYPES = ("float16", "float32")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What one file of a bank says about itself, its rows aside.
+
+    Attributes:
+        rows: extents of `[n, dim]` that follow each other; one in a bank file, one per video in the tutorial's layout.
+        ids: `[V]` video ids. first_row: `[V + 1]` int64. duration_s: `[V]` float64 seconds.
+        seconds: the extent of `row/second`, for an irregular clock.
+    """
+
+    path: Path
+    rows: tuple[Extent, ...]
+    ids: list[str]
+    first_row: np.ndarray
+    duration_s: np.ndarray
+    clock: Clock | None
+    encoder: str
+    source: str
+    seconds: Extent | None = None
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a row."""
+        return self.rows[0].shape[1]
+
+
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading, without a lock.
+
+    Raises:
+        InputError: it does not exist, cannot be read, is not HDF5 or is truncated.
+    """
+    if not path.exists():
+        raise InputError(f"{path} does not exist")
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except OSError as error:
+        if not path.is_file():
+            raise InputError(f"{path} is not a file") from error
+        try:
+            known = h5py.is_hdf5(path)
+        except OSError:
+            known = False
+        state = "is truncated or damaged" if known else "is not an HDF5 file, or is truncated"
+        raise InputError(f"{path} {state} ({error}); copy it again or run the job that wrote it") from error
+    with file:
+        yield file
+
+
+def file_format(file: h5py.File) -> str | None:
+    """The attribute `format` of a file, None where it has none."""
+    value = file.attrs.get("format")
+    return value.decode() if isinstance(value, bytes) else value if isinstance(value, str) else None
+
+
+def read_shard(file: h5py.File, path: Path) -> Shard:
+    """Read all of one open bank file but its rows.
+
+    Raises:
+        InputError: another format, a newer version, something missing or contradictory; names the file and the key.
+    """
+    if (found := file_format(file)) != FORMAT:
+        raise InputError(f"{path} is not a bank: its attribute format is {found!r} where {FORMAT!r} is expected")
+    version = int(_attribute(file, path, "version"))
+    if version > VERSION:
+        raise InputError(f"{path} has the bank format {version}; this clep reads up to {VERSION}: upgrade clep")
+    rows = Extent.of(_dataset(file, path, ROWS, ndim=2), path)
+    if rows.dtype.name not in ROW_DTYPES:
+        raise InputError(
+            f"{path}: 'rows' is {rows.dtype.name}; a bank stores {' or '.join(ROW_DTYPES)}: write it again"
+        )
+    first_row = _dataset(file, path, FIRST_ROW, ndim=1)[()].astype(np.int64)
+    ids = [uid.decode() for uid in _dataset(file, path, VIDEO_ID, ndim=1)[()].tolist()]
+    duration_s = _dataset(file, path, DURATION, ndim=1)[()].astype(np.float64)
+    if not len(ids) == len(duration_s) == len(first_row) - 1:
+        raise InputError(
+            f"{path}: {VIDEO_ID}, {DURATION} and {FIRST_ROW} have {len(ids)}, {len(duration_s)} and "
+            f"{len(first_row)} entries, where V, V and V + 1 are expected; write it again"
+        )
+    if first_row[0] != 0 or first_row[-1] != rows.shape[0] or (np.diff(first_row) < 1).any():
+        raise InputError(f"{path}: {FIRST_ROW} must rise from 0 to the {rows.shape[0]} rows of 'rows'; write it again")
+    if len(set(ids)) < len(ids):
+        double = next(i for i in ids if ids.count(i) > 1)
+        raise InputError(f"{path}: the video id {double!r} occurs twice in {VIDEO_ID}; write it again")
+    clock, seconds = _clock(file, path, rows.shape[0])
+    return Shard(
+        path,
+        (rows,),
+        ids,
+        first_row,
+        duration_s,
+        clock,
+        _text(file, path, "encoder"),
+        _text(file, path, "source"),
+        seconds,
+    )
+
+
+def _clock(file: h5py.File, path: Path, n_rows: int) -> tuple[Clock | None, Extent | None]:
+    rate = float(_attribute(file, path, "rows_per_second"))
+    row_seconds = float(_attribute(file, path, "row_seconds"))
+    if not math.isnan(rate):
+        return Clock(rate, row_seconds), None
+    if ROW_SECOND not in file:
+        if math.isnan(row_seconds):
+            return None, None
+        raise InputError(f"{path} has neither the attribute 'rows_per_second' nor the dataset '{ROW_SECOND}'")
+    seconds = Extent.of(_dataset(file, path, ROW_SECOND, ndim=1), path)
+    if seconds.shape != (n_rows,) or seconds.dtype != np.float64:
+        raise InputError(
+            f"{path}: '{ROW_SECOND}' must be float64 [{n_rows}], not {seconds.dtype.name} {list(seconds.shape)}"
+        )
+    return Clock.irregular(row_seconds), seconds
+
+
+def _attribute(file: h5py.File, path: Path, name: str) -> Any:
+    if name not in file.attrs:
+        raise InputError(f"{path} lacks the attribute {name!r}; it was not written by BankWriter: write it again")
+    return file.attrs[name]
+
+
+def _text(file: h5py.File, path: Path, name: str) -> str:
+    value = _attribute(file, path, name)
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _dataset(file: h5py.File, path: Path, name: str, ndim: int) -> h5py.Dataset:
+    found = file.get(name)
+    if not isinstance(found, h5py.Dataset) or found.ndim != ndim:
+        raise InputError(f"{path} lacks the {ndim}-dimensional dataset {name!r}; write it again")
+    return found

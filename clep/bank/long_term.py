@@ -1,0 +1,53 @@
+"""Long-term feature banks: the rows of the minute around a moment, second by second (Wu et al., CVPR 2019)."""
+
+import torch
+from jaxtyping import Bool, Float64, Int64
+from torch import Tensor
+
+from clep.bank.gather import random_like
+from clep.bank.timeline import Explicit, Grid
+
+
+def long_term_rows(
+    rows: Grid | Explicit,
+    second: Float64[Tensor, " batch"],
+    window_s: int,
+    per_second: int,
+    generator: torch.Generator | None = None,
+) -> tuple[Int64[Tensor, "batch slots"], Bool[Tensor, "batch slots"]]:
+    """Rows of the video in the `window_s` seconds around a moment, `per_second` slots for each second.
+
+    Slot `k * per_second + j` is for row `j` of those that start in the second `floor(second) - window_s // 2 + k`. Of a
+    second with more than `per_second` rows the first ones are taken, or with a generator a random choice, in stored
+    order; slots without a row are masked.
+
+    Returns:
+        row: of the video, meaningless where masked.
+        mask: true where there is a row.
+    """
+    if window_s < 1 or per_second < 1:
+        raise ValueError(f"window_s={window_s} and per_second={per_second} must be at least 1")
+    steps = torch.arange(window_s + 1, device=second.device, dtype=torch.float64)
+    before = rows.count_before(second.floor() - window_s // 2 + steps[:, None], 0.0)
+    first, count = before[:-1], before.diff(dim=0)
+    slot = torch.arange(per_second, device=second.device).expand(*count.shape, per_second)
+    mask = slot < count[..., None]
+    if generator is not None:
+        slot = _choice(count, per_second, slot, generator)
+    row = first[..., None] + slot
+    return row.transpose(0, 1).flatten(1), mask.transpose(0, 1).flatten(1)
+
+
+def _choice(
+    count: Int64[Tensor, "second batch"],
+    size: int,
+    in_order: Int64[Tensor, "second batch slot"],
+    generator: torch.Generator,
+) -> Int64[Tensor, "second batch slot"]:
+    """`size` of each `count`, without replacement, ascending; those with `size` or fewer keep their order."""
+    most = int(count.max()) if count.numel() else 0
+    if most <= size:
+        return in_order
+    every = torch.arange(most, device=count.device).expand(*count.shape, most)
+    key = random_like(every, generator).masked_fill(every >= count[..., None], 2.0)
+    return key.topk(size, largest=False).indices.sort().values

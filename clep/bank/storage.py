@@ -1,0 +1,152 @@
+"""Where a bank's rows live: mapped from disk, in RAM, or on a GPU; to a gather all three are the same."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Int64, Shaped
+from torch import Tensor
+
+from clep.bank.extent import Extent, map_file
+from clep.errors import InputError
+
+SUPPORTED_DEVICES = "'disk' (memory map), 'cpu' (RAM), 'cuda' or 'cuda:N' (one GPU)"
+_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+@dataclass(frozen=True)
+class RowStore:
+    """All rows of a bank as tensors `[n, dim]` that follow each other: one, or one per file where they are mapped."""
+
+    pieces: list[Shaped[Tensor, "_ dim"]]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """As the rows are held."""
+        return self.pieces[0].dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where gathers of these rows run."""
+        return self.pieces[0].device
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a row."""
+        return self.pieces[0].shape[1]
+
+    @cached_property
+    def starts(self) -> Int64[Tensor, " pieces"]:
+        """The first row of each piece."""
+        sizes = torch.tensor([len(piece) for piece in self.pieces])
+        return sizes.cumsum(0) - sizes
+
+    @cached_property
+    def n_rows(self) -> int:
+        """Rows in all pieces together."""
+        return sum(len(piece) for piece in self.pieces)
+
+
+def parse_device(device: str | torch.device) -> tuple[str, torch.device]:
+    """What `device=` asks for: "disk", "cpu" or "cuda", and the torch device on which gathers run.
+
+    Raises:
+        InputError: an unknown device, or a GPU that this machine lacks.
+    """
+    if str(device) == "disk":
+        return "disk", torch.device("cpu")
+    try:
+        parsed = torch.device(device)
+    except RuntimeError:
+        parsed = torch.device("meta")
+    if parsed.type not in ("cpu", "cuda"):
+        raise InputError(f"a bank cannot be opened with device={str(device)!r}: choose {SUPPORTED_DEVICES}")
+    if parsed.type == "cuda" and (not torch.cuda.is_available() or (parsed.index or 0) >= torch.cuda.device_count()):
+        raise InputError(
+            f"device={str(device)!r}: torch sees {torch.cuda.device_count()} GPUs here; "
+            f"open the bank with device='disk' or 'cpu'"
+        )
+    return parsed.type, parsed
+
+
+def parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    """The type in which rows are to be held; None means as stored.
+
+    Raises:
+        InputError: neither float16, bfloat16 nor float32.
+    """
+    if dtype is None or dtype in _DTYPES.values():
+        return dtype if isinstance(dtype, torch.dtype) else None
+    found = _DTYPES.get(str(dtype).removeprefix("torch."))
+    if found is None:
+        raise InputError(f"dtype={str(dtype)!r} is unknown: rows are held as {', '.join(_DTYPES)}")
+    return found
+
+
+def open_rows(extents: Sequence[Extent], device: str | torch.device, dtype: str | torch.dtype | None) -> RowStore:
+    """Map or load the rows of a bank.
+
+    Raises:
+        InputError: rows that cannot be mapped, or not in that type; files of different types; not enough memory.
+    """
+    kind, where = parse_device(device)
+    wanted = parse_dtype(dtype)
+    stored = extents[0].dtype
+    for extent in extents:
+        if extent.dtype != stored and (wanted is None or kind == "disk"):
+            raise InputError(
+                f"{extents[0].path} stores {stored.name} and {extent.path} {extent.dtype.name} ('{extent.name}'): "
+                f"open the bank with device='cpu' or 'cuda' and a dtype"
+            )
+    if wanted is None and stored.name not in _DTYPES:
+        raise InputError(f"{extents[0].path} stores {stored.name}: open the bank with device='cpu', dtype='float32'")
+    as_stored = _DTYPES.get(stored.name)
+    if kind == "disk":
+        if wanted is not None and wanted != as_stored:
+            raise InputError(
+                f"{extents[0].path} stores {stored.name}, and rows on disk are used as they are: leave dtype out, or "
+                f"open the bank with device='cpu' or 'cuda' to have {str(wanted).removeprefix('torch.')}"
+            )
+        return RowStore(map_extents(extents))
+    target = wanted or as_stored
+    assert target is not None
+    return RowStore([_load(extents, where, target)])
+
+
+def map_extents(extents: Sequence[Extent]) -> list[Tensor]:
+    """Tensors over the mapped files, each file mapped once; nothing is read yet."""
+    maps: dict[Path, np.memmap] = {}
+    for extent in extents:
+        if extent.offset is None:
+            raise InputError(
+                f"{extent.path}: '{extent.name}' is chunked, compressed or in a foreign byte order and cannot be "
+                f"mapped from disk: open the bank with device='cpu' or 'cuda', or write it again with BankWriter"
+            )
+        if extent.path not in maps:
+            maps[extent.path] = map_file(extent.path)
+    return [extent.map(maps[extent.path]) for extent in extents]
+
+
+def _load(extents: Sequence[Extent], device: torch.device, dtype: torch.dtype) -> Tensor:
+    shape = (sum(extent.shape[0] for extent in extents), extents[0].shape[1])
+    try:
+        rows = torch.empty(shape, dtype=dtype, device=device)
+    except (RuntimeError, MemoryError) as error:
+        size = shape[0] * shape[1] * dtype.itemsize / 2**30
+        raise InputError(
+            f"{extents[0].path} needs {size:.1f} GiB on {device}, which has not so much to give: open the bank "
+            f"with device='disk'"
+        ) from error
+    first = 0
+    for extent in extents:
+        for start, block in extent.blocks():
+            values = torch.from_numpy(block.astype(block.dtype.newbyteorder("="), copy=False)).to(device)
+            part = rows[first + start : first + start + len(values)]
+            part.copy_(values)
+            if dtype == torch.float16 and bool((part.isinf() & ~values.isinf()).any()):
+                raise InputError(f"{extent.path} has values too large for float16: open the bank with dtype='float32'")
+        first += extent.shape[0]
+    return rows

@@ -1,0 +1,270 @@
+"""Writing a bank file: rows stream to disk as they come, and the file appears whole or not at all."""
+
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from clep.bank import format as names
+from clep.bank.clock import Clock
+from clep.errors import InputError
+from clep.files import atomic_path
+
+Rows = np.ndarray | Tensor
+
+
+class _Abandoned(Exception):
+    """Tells the files of a writer to go away, whatever the caller's own error was."""
+
+
+class BankWriter:
+    """Write one bank file, video by video.
+
+    ```python
+    with BankWriter("features.h5", dim=1536, clock=Clock(), encoder="omnivore") as writer:
+        writer.add("uid", rows, duration_s=61.2)
+    ```
+
+    Rows must be contiguous in the file, which therefore has to know their number. With `n_rows` they are written
+    straight into it; without, or where fewer come in the end, they gather in a temporary file beside it that is copied
+    when the block ends. A video that `add` refuses leaves no trace, so a job may catch the error and go on. When the
+    block raises, Ctrl-C included, nothing is left and a previous file stays as it was.
+
+    Args:
+        path: the file to write, `.h5`.
+        dim: numbers in a row.
+        clock: None for a bank of texts, whose rows have no seconds.
+        dtype: "float16" or "float32".
+        encoder, source: which frozen model made the rows, and from what; kept as attributes.
+        allow_nonfinite: accept rows with NaN or infinity.
+        n_rows: rows that will be added at most, where known.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written to; no video was added by the end.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        dim: int | np.integer,
+        clock: Clock | None,
+        dtype: str = "float16",
+        encoder: str = "",
+        source: str = "",
+        allow_nonfinite: bool = False,
+        n_rows: int | np.integer | None = None,
+    ) -> None:
+        if dtype not in names.ROW_DTYPES:
+            raise InputError(f"dtype={dtype!r} is unknown: a bank stores {' or '.join(names.ROW_DTYPES)}")
+        if dim < 1 or (n_rows is not None and n_rows < 1):
+            raise InputError(f"{path}: dim={dim} and n_rows={n_rows} must be at least 1")
+        self.path, self.dim, self.clock, self.dtype = Path(path), int(dim), clock, np.dtype(dtype)
+        self.encoder, self.source, self.allow_nonfinite = encoder, source, allow_nonfinite
+        self._limit = None if n_rows is None else int(n_rows)
+        self._ids: dict[str, float] = {}
+        self._first_row = [0]
+        self._seconds: list[np.ndarray] = []
+        self._base = 0
+        self._file: BinaryIO | None = None
+
+    def __enter__(self) -> "BankWriter":
+        with ExitStack() as files:
+            self._target = files.enter_context(atomic_path(self.path))
+            self._spool = self._target.with_suffix(".rows")
+            files.callback(self._spool.unlink, missing_ok=True)
+            with self._disk_errors():
+                if self._limit is not None:
+                    self._base = self._allocate(self._limit)
+                into = self._spool if self._limit is None else self._target
+                self._file = into.open("wb" if self._limit is None else "r+b", buffering=0)
+                files.callback(self._file.close)
+            self._files = files.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            with self._files:
+                self._finish()
+            return
+        with suppress(_Abandoned):  # the caller's own error goes on
+            self._files.__exit__(_Abandoned, _Abandoned(), None)
+
+    def add(
+        self,
+        uid: str,
+        rows: Rows | Iterator[Rows],
+        seconds: np.ndarray | Tensor | list | None = None,
+        duration_s: float | int | np.number | None = None,
+    ) -> None:
+        """Add one video, or one set of texts.
+
+        Args:
+            uid: its id, new to this file.
+            rows: `[n, dim]`, numpy or torch, at least one row; or an iterator of such blocks, for a set too large
+                for memory.
+            seconds: `[n]`, the second at which each row starts, ascending; for an irregular clock, and only there.
+            duration_s: length of the video in seconds; None or NaN where unknown.
+
+        Raises:
+            InputError: a duplicate or unusable id; no rows, rows of another shape, NaN or infinite ones (unless
+                allowed), or too large for float16; seconds that are missing, unwanted, too few, unsorted or not
+                finite; a duration that is not positive; more rows than `n_rows`. It names the file and the video.
+        """
+        if self._file is None:
+            raise RuntimeError("BankWriter is a context manager: use it in a with statement")
+        self._check_id(uid)
+        at = self._first_row[-1]
+        for block in rows if isinstance(rows, Iterator) else (rows,):
+            values = self._stored(uid, block)
+            self._write(uid, at, values)
+            at += len(values)
+        n_rows = at - self._first_row[-1]
+        if n_rows == 0:
+            raise self._refuse(uid, "has no rows; leave it out")
+        duration = math.nan if duration_s is None else float(duration_s)
+        if duration <= 0 or math.isinf(duration):
+            raise self._refuse(uid, f"has duration_s={duration:g}; give its length in seconds, or None")
+        checked = self._checked_seconds(uid, seconds, n_rows)
+        if checked is not None:
+            self._seconds.append(checked)
+        self._ids[uid] = duration
+        self._first_row.append(at)
+
+    def _refuse(self, uid: str, fault: str) -> InputError:
+        return InputError(f"{self.path}: video {uid!r} {fault}")
+
+    def _check_id(self, uid: str) -> None:
+        if uid in self._ids:
+            raise self._refuse(uid, "was added before; an id can occur only once in a bank")
+        if not uid or "\0" in uid:
+            raise InputError(f"{self.path}: {uid!r} cannot be the id of a video; give it a name")
+
+    def _stored(self, uid: str, block: Rows) -> np.ndarray:
+        if isinstance(block, Tensor):
+            block = block.detach().cpu()
+            block = (block.float() if block.dtype == torch.bfloat16 else block).numpy()
+        if block.ndim != 2 or block.shape[1] != self.dim or block.dtype.kind not in "fiu":
+            raise self._refuse(
+                uid, f"has rows {block.dtype} {list(block.shape)} where numbers [n, {self.dim}] are expected"
+            )
+        with np.errstate(over="ignore"):
+            values = np.ascontiguousarray(block, dtype=self.dtype)
+        good = np.isfinite(values)
+        if good.all():
+            return values
+        given = np.isfinite(block)
+        if not self.allow_nonfinite and not given.all():
+            bad = np.flatnonzero(~given.all(axis=1))
+            raise self._refuse(
+                uid,
+                f"has NaN or infinity in {len(bad)} of its rows, first in row {bad[0]}; "
+                f"compute it again, leave it out, or pass allow_nonfinite=True",
+            )
+        if (given & ~good).any():
+            largest = np.abs(block[given]).max()
+            raise self._refuse(uid, f"has values up to {largest:g}, too large for {self.dtype}: use dtype='float32'")
+        return values
+
+    def _write(self, uid: str, at: int, values: np.ndarray) -> None:
+        assert self._file is not None
+        if self._limit is not None and at + len(values) > self._limit:
+            raise self._refuse(uid, f"brings the bank to {at + len(values)} rows, more than n_rows={self._limit}")
+        with self._disk_errors():
+            self._file.seek(self._base + at * self.dim * self.dtype.itemsize)
+            left = memoryview(values.view(np.uint8).reshape(-1).data)
+            while left:  # an unbuffered file may take less than it is given
+                left = left[self._file.write(left) :]
+
+    def _checked_seconds(self, uid: str, seconds: np.ndarray | Tensor | list | None, n_rows: int) -> np.ndarray | None:
+        irregular = self.clock is not None and self.clock.rows_per_second is None
+        if seconds is None:
+            if irregular:
+                raise self._refuse(uid, "needs seconds, one per row: the bank's clock is irregular")
+            return None
+        if not irregular:
+            raise self._refuse(uid, "has seconds, but the bank's clock is not Clock.irregular(...); leave them out")
+        values = np.asarray(seconds.cpu() if isinstance(seconds, Tensor) else seconds, dtype=np.float64)
+        if values.shape != (n_rows,):
+            raise self._refuse(uid, f"has seconds of the shape {list(values.shape)} for {n_rows} rows")
+        if not np.isfinite(values).all():
+            raise self._refuse(uid, "has a second that is NaN or infinite")
+        if (np.diff(values) < 0).any():
+            row = int(np.flatnonzero(np.diff(values) < 0)[0]) + 1
+            raise self._refuse(
+                uid, f"has unsorted seconds (row {row} is before row {row - 1}); sort its rows by second"
+            )
+        return values
+
+    def _allocate(self, n_rows: int) -> int:
+        """Make the target file with room for its rows; returns the byte where they begin."""
+        with h5py.File(self._target, "w", locking=False, alignment_threshold=1 << 16, alignment_interval=4096) as file:
+            created = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            created.set_layout(h5py.h5d.CONTIGUOUS)
+            created.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+            created.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+            space = h5py.h5s.create_simple((n_rows, self.dim))
+            kind = h5py.h5t.py_create(self.dtype)
+            dataset = h5py.h5d.create(file.id, names.ROWS.encode(), kind, space, created)
+            return int(dataset.get_offset())
+
+    def _finish(self) -> None:
+        assert self._file is not None
+        n_rows = self._first_row[-1]
+        if n_rows == 0:
+            raise InputError(f"{self.path} was not written: no video was added to it")
+        with self._disk_errors():
+            self._file.close()
+            if n_rows != self._limit:
+                self._copy_rows(n_rows)
+            self._describe()
+        self._file = None
+
+    def _copy_rows(self, n_rows: int) -> None:
+        if self._limit is not None:
+            self._target.replace(self._spool)
+        start = self._allocate(n_rows)
+        size = n_rows * self.dim * self.dtype.itemsize
+        with self._spool.open("rb") as source, self._target.open("r+b") as target:
+            # What a refused video left after the last row is not copied; what it left before was overwritten.
+            os.truncate(self._spool, self._base + size)
+            source.seek(self._base)
+            target.seek(start)
+            shutil.copyfileobj(source, target, 1 << 24)
+
+    def _describe(self) -> None:
+        ids = [uid.encode() for uid in self._ids]
+        text = h5py.string_dtype("utf-8", max(map(len, ids)))
+        clock = self.clock
+        with h5py.File(self._target, "r+", locking=False) as file:
+            file.create_dataset(names.VIDEO_ID, data=np.array(ids, dtype=text))
+            file.create_dataset(names.FIRST_ROW, data=np.array(self._first_row, dtype=np.int64))
+            file.create_dataset(names.DURATION, data=np.array(list(self._ids.values()), dtype=np.float64))
+            if self._seconds:
+                file.create_dataset(names.ROW_SECOND, data=np.concatenate(self._seconds))
+            file.attrs["format"], file.attrs["version"] = names.FORMAT, names.VERSION
+            rate = None if clock is None else clock.rows_per_second
+            file.attrs["rows_per_second"] = math.nan if rate is None else float(rate)
+            file.attrs["row_seconds"] = math.nan if clock is None else float(clock.row_seconds)
+            file.attrs["encoder"], file.attrs["source"] = self.encoder, self.source
+
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError) as error:  # HDF5 reports a failing flush or close as a RuntimeError
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(
+                f"cannot write {self.path}: {reason}. Nothing was left there; free some space or choose another "
+                f"folder, then run the same command again."
+            ) from error

@@ -1,0 +1,143 @@
+"""Check config values against the signatures they are meant for, before anything starts.
+
+Hydra accepts `trainer.max_epochs=abc` and fails minutes later, far from the cause. Here each node with a `_target_` is
+compared with the parameters and type hints of what it would call.
+"""
+
+import difflib
+import inspect
+import typing
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from beartype import BeartypeConf
+from beartype.door import is_bearable
+from beartype.roar import BeartypeException
+from hydra.utils import get_object
+
+from clep.errors import InputError
+
+_HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
+_INT_IS_FLOAT = BeartypeConf(is_pep484_tower=True)
+
+
+def check_config(config: Any, where: str = "") -> None:
+    """Check a plain container (dicts, lists, scalars) and every `_target_` in it.
+
+    Raises:
+        InputError: a target cannot be imported, a key is not one of its parameters, a required one is missing,
+            or a value is of another type; the message gives the full key as one would type it.
+    """
+    if isinstance(config, list):
+        for index, item in enumerate(config):
+            check_config(item, f"{where}[{index}]")
+    elif isinstance(config, dict):
+        for key, item in config.items():
+            check_config(item, f"{where}.{key}" if where else str(key))
+        if "_target_" in config:
+            values = {key: value for key, value in config.items() if key not in _HYDRA_KEYS}
+            check_call(
+                _resolve(config["_target_"], where), values, where, partial=bool(config.get("_partial_"))
+            )
+
+
+def check_call(target: Callable[..., Any], values: dict[str, Any], where: str, partial: bool = False) -> None:
+    """Check `values` as keyword arguments of `target`; `where` is the config key that messages start with.
+
+    A YAML list may stand for a tuple, a string for a path, an int for a float. Nodes that have a `_target_` of their
+    own are not compared with the hint. With `partial`, required arguments may be missing.
+
+    Raises:
+        InputError: see `check_config`.
+    """
+    name = getattr(target, "__qualname__", str(target))
+    parameters = _parameters(target)
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    prefix = f"{where}." if where else ""
+    for key in values:
+        if key not in named and not takes_any:
+            raise InputError(f"{prefix}{key}: {name} has no option {key!r}. {did_you_mean(key, named)}")
+    if not partial:
+        missing = [key for key, p in named.items() if p.default is p.empty and key not in values]
+        if missing:
+            raise InputError(f"{where or name}: {name} needs {', '.join(repr(key) for key in missing)}")
+    hints = _hints(target)
+    for key, value in values.items():
+        if key in hints and not _fits(value, hints[key]):
+            wanted = _describe(hints[key])
+            raise InputError(f"{prefix}{key}={value!r} is {_kind(value)}, but {name} takes {wanted} there")
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Return a sentence with the nearest of `choices`, or with all of them where none is near."""
+    choices = list(choices)
+    near = difflib.get_close_matches(word, choices, n=3, cutoff=0.6)
+    if near:
+        return f"Did you mean {' or '.join(repr(choice) for choice in near)}?"
+    return f"It knows: {', '.join(choices)}." if choices else "It takes none."
+
+
+def _resolve(path: str, where: str) -> Callable[..., Any]:
+    try:
+        return get_object(path)
+    except Exception as error:
+        raise InputError(f"{where or 'config'}._target_={path!r} cannot be imported: {error}") from error
+
+
+def _constructor(target: Callable[..., Any]) -> Callable[..., Any]:
+    return target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
+
+
+def _parameters(target: Callable[..., Any]) -> list[inspect.Parameter]:
+    parameters = list(inspect.signature(_constructor(target)).parameters.values())
+    return parameters[1:] if inspect.isclass(target) else parameters
+
+
+def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+    constructor = inspect.unwrap(_constructor(target))
+    try:
+        return typing.get_type_hints(constructor)
+    except (NameError, TypeError, SyntaxError):
+        return {}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if _has_target(value):
+        return True
+    if isinstance(value, bool) and not _accepts_bool(hint):
+        return False
+    readings = [value]
+    if isinstance(value, list):
+        readings.append(tuple(value))
+    if isinstance(value, str):
+        readings.append(Path(value))
+    try:
+        return any(is_bearable(reading, hint, conf=_INT_IS_FLOAT) for reading in readings)
+    except BeartypeException:
+        return True
+
+
+def _has_target(value: Any) -> bool:
+    """Tell whether a value will be built from a `_target_` in it, so that it is not yet what the hint speaks of."""
+    if isinstance(value, dict):
+        return "_target_" in value or any(map(_has_target, value.values()))
+    return isinstance(value, list) and any(map(_has_target, value))
+
+
+def _accepts_bool(hint: Any) -> bool:
+    # To Python a bool is an int; to a user `batch_size=true` is a mistake.
+    return hint not in (int, float, int | None, float | None, int | float, int | float | None)
+
+
+def _kind(value: Any) -> str:
+    return "nothing (null)" if value is None else f"of type {type(value).__name__}"
+
+
+def _describe(hint: Any) -> str:
+    return (
+        hint.__name__
+        if isinstance(hint, type) and not typing.get_args(hint)
+        else str(hint).replace("typing.", "")
+    )

@@ -1,0 +1,111 @@
+"""Labelled clips of an evaluation set: which clips, which classes, which labels; the features lie in a bank."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from jaxtyping import Bool, Int64, UInt8
+
+from clep.errors import InputError
+from clep.files import atomic_path
+
+FORMAT = "clep-clips"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class LabelledClips:
+    """Clips with one label each (`label`) or with any number of labels each (`labels`), in one HDF5 file.
+
+    Attributes:
+        task: the evaluation they belong to, "kinetics" or "ego_charades".
+        ids: of the clips; each is a video of the feature bank beside the file.
+        classes: names; a label is an index into them.
+        label: index of the one right class, for single-label tasks.
+        labels: 1 where a class is right, for multi-label tasks. A clip without labels is a row of zeros.
+        first_person: whether the clip was filmed by the person who acts, where that is known.
+
+    Raises:
+        InputError: no class, a label outside the classes, two clips of one id, or columns of unequal length.
+    """
+
+    task: str
+    ids: list[str]
+    classes: list[str]
+    label: Int64[np.ndarray, " clips"] | None = None
+    labels: UInt8[np.ndarray, "clips classes"] | None = None
+    first_person: Bool[np.ndarray, " flags"] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.ids)
+        if not self.classes:
+            raise InputError(f"the clips of {self.task} have no classes; check the file that lists them")
+        if (self.label is None) == (self.labels is None):
+            raise ValueError("give either label (one a clip) or labels (a matrix), not both")
+        if len(set(self.ids)) != n:
+            repeated = next(name for name, times in Counter(self.ids).items() if times > 1)
+            raise InputError(f"the clips of {self.task} hold the id {repeated!r} twice")
+        if self.label is not None and (
+            len(self.label) != n or (n and not 0 <= self.label.min() <= self.label.max() < len(self.classes))
+        ):
+            raise InputError(f"{n} clips of {self.task} need one label each, from 0 to {len(self.classes) - 1}")
+        if self.labels is not None and self.labels.shape != (n, len(self.classes)):
+            raise InputError(f"labels of {self.task} have shape {self.labels.shape}, expected {(n, len(self.classes))}")
+        if self.first_person is not None and len(self.first_person) != n:
+            raise InputError(f"first_person of {self.task} has {len(self.first_person)} values for {n} clips")
+
+    def __len__(self) -> int:
+        """Return the number of clips."""
+        return len(self.ids)
+
+    def write(self, path: str | Path) -> None:
+        """Write the file, whole or not at all.
+
+        Raises:
+            InputError: the disk is full or the folder cannot be written to.
+        """
+        text = h5py.string_dtype("utf-8")
+        with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+            file.attrs["format"] = FORMAT
+            file.attrs["version"] = VERSION
+            file.attrs["task"] = self.task
+            file.create_dataset("clip/id", data=np.array(self.ids, dtype=object), dtype=text)
+            file.create_dataset("class/name", data=np.array(self.classes, dtype=object), dtype=text)
+            for name in ("label", "labels", "first_person"):
+                column = getattr(self, name)
+                if column is not None:
+                    file.create_dataset(f"clip/{name}", data=column)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "LabelledClips":
+        """Read the file; it is small, so all of it is read.
+
+        Raises:
+            InputError: the file is missing, is not of this format, or is of a later version.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(
+                f"{path} does not exist; make it with `python -m clep.preprocess kinetics` (or ego_charades)"
+            )
+        try:
+            with h5py.File(path, "r") as file:
+                found, version = file.attrs.get("format"), int(file.attrs.get("version", 0))
+                if found != FORMAT or version > VERSION:
+                    raise InputError(f"{path} is not a file of labelled clips (format {found!r}, version {version})")
+
+                def column(name: str) -> np.ndarray | None:
+                    return file[name][...] if name in file else None
+
+                return cls(
+                    task=str(file.attrs["task"]),
+                    ids=[str(name) for name in file["clip/id"].asstr()[...]],
+                    classes=[str(name) for name in file["class/name"].asstr()[...]],
+                    label=column("clip/label"),
+                    labels=column("clip/labels"),
+                    first_person=column("clip/first_person"),
+                )
+        except (OSError, KeyError) as error:
+            raise InputError(f"{path} cannot be read ({error}); make it again") from error

@@ -1,0 +1,221 @@
+"""The LightningDataModule: opens banks on each rank's device, fetches batches, holds the place in the data for resuming."""
+
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from clep.bank import FeatureBank
+from clep.data.dataset import Batch, MixedDataset, MomentDataset, NumbersOnly
+from clep.data.sampler import Draw, MomentBatchSampler
+from clep.data.source import NarrationSource, share_text_keys
+from clep.data.window import Window
+from clep.errors import InputError
+
+
+class MomentDataModule(pl.LightningDataModule):
+    """Training and held-out batches of moments from one or several sources.
+
+    Args:
+        sources: by name; several are mixed by their `weight`.
+        window: how rows around a moment become the video side of a batch.
+        batch_size: moments a batch on each rank.
+        device: where the video bank lies: "disk" (memory-mapped), "cpu" (RAM), or "cuda" (the rank's own GPU; the
+            gather then runs there).
+        text_device: the same for the text embeddings; None follows `device` onto a GPU and is "cpu" else.
+        shuffle, drop_last, seed: see `MomentBatchSampler`.
+        num_workers: loader processes. 0 is fastest unless the disk is slow: handing tensors between processes costs
+            more than the gather.
+        val_batch_size: of the held-out loss; None for `batch_size`, or fewer where fewer moments are held out.
+    """
+
+    def __init__(
+        self,
+        sources: dict[str, NarrationSource],
+        window: Window | None = None,
+        batch_size: int = 512,
+        device: str = "disk",
+        text_device: str | None = None,
+        shuffle: bool = True,
+        drop_last: bool = True,
+        seed: int = 0,
+        num_workers: int = 0,
+        val_batch_size: int | None = None,
+    ) -> None:
+        super().__init__()
+        if not sources:
+            raise InputError("data.sources is empty; give at least one source of moments")
+        if batch_size < 2:
+            raise InputError(f"data.batch_size={batch_size}: a contrastive batch needs at least 2 moments")
+        self.sources, self.window = dict(sources), window or Window()
+        self.batch_size, self.val_batch_size = batch_size, val_batch_size
+        self.device, self.text_device = device, text_device
+        self.shuffle, self.drop_last, self.seed, self.num_workers = shuffle, drop_last, seed, num_workers
+        self.train_set: MomentDataset | MixedDataset | None = None
+        self.val_set: MomentDataset | MixedDataset | None = None
+        self.train_sampler: MomentBatchSampler | None = None
+        self._resume: dict[str, Any] | None = None
+
+    @property
+    def parts(self) -> list[MomentDataset]:
+        """The training set of each source."""
+        assert self.train_set is not None, "setup() comes first"
+        return self.train_set.parts if isinstance(self.train_set, MixedDataset) else [self.train_set]
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        """Numbers in a video row and in a text embedding; read from the files, so `setup` need not have run."""
+        source = next(iter(self.sources.values()))
+        return FeatureBank.open(source.bank_path).dim, FeatureBank.open(source.texts_path).dim
+
+    @property
+    def bank_encoder(self) -> str:
+        """Name of the frozen encoder whose features are trained on.
+
+        Raises:
+            InputError: the sources' banks were made by different ones.
+        """
+        encoders = {source.bank_path: FeatureBank.open(source.bank_path).encoder for source in self.sources.values()}
+        if len(set(encoders.values())) > 1:
+            raise InputError(f"data.sources have banks of different encoders, which one model cannot read: {encoders}")
+        return next(iter(encoders.values()))
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What each source had, kept and dropped."""
+        return {name: source.report for name, source in self.sources.items()}
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the banks, once, on this process's device."""
+        if self.train_set is not None:
+            return
+        device = self._rank_device(self.device)
+        text_device = self._rank_device(self.text_device or ("cuda" if device.startswith("cuda") else "cpu"))
+        opened = [source.open(self.window, device, text_device) for source in self.sources.values()]
+        train, val = [part for part, _ in opened], [part for _, part in opened if part is not None]
+        if len(opened) > 1:
+            share_text_keys(train, list(self.sources.values()))
+            keyed = [part for part, (_, held_out) in zip(train, opened, strict=True) if held_out is not None]
+            for part, held_out in zip(keyed, val, strict=True):
+                held_out.text_key = part.text_key
+        self.train_set = MixedDataset(train) if len(train) > 1 else train[0]
+        self.val_set = (MixedDataset(val) if len(val) > 1 else val[0]) if val else None
+
+    def training_sampler(self) -> MomentBatchSampler:
+        """Return the sampler of this rank's training batches."""
+        weights = [source.weight for source in self.sources.values()]
+        given = [float(weight) for weight in weights if weight is not None]
+        if given and len(given) < len(weights):
+            raise InputError("some of data.sources have a weight and some have none; give every source one, or none")
+        sizes = [len(part) for part in self.parts]
+        shares = given if len(given) > 1 else None
+        rank, world_size = self._ranks()
+        return MomentBatchSampler(
+            sizes, self.batch_size, shares, self.shuffle, self.drop_last, self.seed, rank, world_size
+        )
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches of training moments; the trainer must not add a distributed sampler of its own."""
+        self.train_sampler = self.training_sampler()
+        if self._resume is not None:
+            self._check_same_data(self._resume)
+            self.train_sampler.resume(self._resume["epoch"], self._resume["batch"])
+        assert self.train_set is not None
+        return self._loader(self.train_set, self.train_sampler)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Batches of held-out moments in one fixed random order; a single empty batch where nothing is held out.
+
+        The empty batch lets the trainer run its validation, and with it the evaluators.
+        """
+        if self.val_set is None:
+            return DataLoader([{}], batch_size=None)
+        rank, world_size = self._ranks()
+        size = min(self.val_batch_size or self.batch_size, len(self.val_set) // world_size)
+        if size < 1:
+            raise InputError(
+                f"{len(self.val_set)} held-out moments are too few for {world_size} ranks; raise val_fraction"
+            )
+        parts = self.val_set.parts if isinstance(self.val_set, MixedDataset) else [self.val_set]
+        sampler = MomentBatchSampler([len(part) for part in parts], size, rank=rank, world_size=world_size)
+        # A list, so that the trainer's epochs do not change the order.
+        return self._loader(self.val_set, list(sampler), workers=0)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Gather on the GPU when the bank lies there."""
+        if "first" not in batch:
+            return batch
+        dataset = self.val_set if self.trainer is not None and not self.trainer.training else self.train_set
+        assert dataset is not None
+        seed = batch.pop("seed")
+        return dataset.gather(batch, int(seed))
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch, but keep its seed and its counts of sources on the host, which reads them."""
+        host = {key: batch[key] for key in ("seed", "source_counts") if key in batch}
+        moved = {key: value.to(device, non_blocking=True) for key, value in batch.items() if key not in host}
+        return {**moved, **host}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place in the data: the epoch, the next batch, and what the order depends on."""
+        if self.train_sampler is None or self.trainer is None:
+            return {}
+        loop = self.trainer.fit_loop
+        epoch, batch = loop.epoch_progress.current.processed, loop.epoch_loop.batch_progress.current.processed
+        if epoch > loop.epoch_progress.current.completed:
+            epoch, batch = loop.epoch_progress.current.processed, 0
+        elif batch >= len(self.train_sampler):
+            epoch, batch = epoch + 1, 0
+        return {"epoch": epoch, "batch": batch, "order": self.train_sampler.state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from the place that `state_dict` tells; called before the loader is made."""
+        # The trainer cannot know that our sampler does resume.
+        warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
+        self._resume = state_dict or None
+
+    def _check_same_data(self, state: dict[str, Any]) -> None:
+        assert self.train_sampler is not None
+        now, before = self.train_sampler.state(), state["order"]
+        changed = [f"{key}: {before[key]} in the checkpoint, {now[key]} now" for key in now if now[key] != before[key]]
+        if changed:
+            raise InputError(
+                f"the run cannot continue exactly, since its data changed ({'; '.join(changed)}); restore them, or "
+                f"start from the weights alone "
+                f"with init_from=PATH instead of ckpt_path"
+            )
+
+    def _loader(
+        self, dataset: MomentDataset | MixedDataset, sampler: Iterable[Draw], workers: int | None = None
+    ) -> DataLoader[Batch]:
+        parts = dataset.parts if isinstance(dataset, MixedDataset) else [dataset]
+        on_gpu = any(part.bank.device.type == "cuda" for part in parts)
+        workers = self.num_workers if workers is None else workers
+        return DataLoader(
+            NumbersOnly(dataset) if on_gpu else dataset,
+            batch_sampler=sampler,
+            collate_fn=_as_fetched,
+            num_workers=0 if on_gpu else workers,
+            persistent_workers=workers > 0 and not on_gpu,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def _ranks(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    def _rank_device(self, device: str) -> str:
+        if device == "cuda" and self.trainer is not None:
+            root = self.trainer.strategy.root_device
+            if root.type != "cuda":
+                raise InputError(
+                    f"data.device=cuda needs a GPU, but the trainer runs on {root}; use data.device=disk or cpu"
+                )
+            return str(root)
+        return device
+
+
+def _as_fetched(batch: Batch) -> Batch:
+    return batch

@@ -1,0 +1,172 @@
+"""Datasets that fetch a whole batch of moments at once."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from clep.bank import FeatureBank
+from clep.data.moments import Moments
+from clep.data.sampler import Draw
+from clep.data.window import Window
+from clep.errors import InputError
+
+Batch = dict[str, Tensor]
+
+
+class MomentDataset(Dataset[Batch]):
+    """Moments of one source with the banks that their rows and text embeddings lie in.
+
+    The window of each moment is found once, here, for all moments in one vectorised call; a batch is then one gather
+    from each bank. Its keys: `video` (and `video_mask`), `text` `[b, d]`, `text_id` and `moment` `[b]`.
+
+    Args:
+        moments: every one of them has its video in `bank`.
+        bank: the video features.
+        texts: the text embeddings, row `i` for text `i`.
+        window: how rows become the video side.
+        text_key: `text_key[i]` is the id that positives see for text `i`; None for `i` itself. Sources that are mixed
+            share keys where they share sentences.
+
+    Raises:
+        InputError: a text id beyond the rows of `texts`.
+    """
+
+    def __init__(
+        self,
+        moments: Moments,
+        bank: FeatureBank,
+        texts: FeatureBank,
+        window: Window | None = None,
+        text_key: Int64[Tensor, " texts"] | None = None,
+    ) -> None:
+        self.moments, self.bank, self.texts = moments, bank, texts
+        self.window = window or Window()
+        self.text_key = text_key
+        if len(moments) and int(moments.text_id.max()) >= texts.n_rows:
+            raise InputError(
+                f"{texts.path} has {texts.n_rows} text embeddings, but a moment wants number "
+                f"{int(moments.text_id.max())}; it was made from "
+                f"other narrations: run `python -m clep.preprocess ego4d_narrations` again"
+            )
+        on_device = [
+            torch.from_numpy(array).to(bank.device) for array in (moments.video, moments.start_s, moments.end_s)
+        ]
+        first, last = bank.window(*on_device, align=self.window.align)
+        self._first, self._last = first.cpu(), last.cpu()
+        self._text_id = torch.from_numpy(moments.text_id)
+
+    def __len__(self) -> int:
+        return len(self.moments)
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return one moment as a batch without its batch axis."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"moment {index} of {len(self)}")
+        return {key: value[0] for key, value in self.__getitems__([index % len(self)]).items()}
+
+    def __getitems__(self, draw: Draw | Sequence[int]) -> Batch:
+        """Return a whole batch; a `Draw` also seeds what is random in it."""
+        draw = as_draw(draw)
+        return self.gather(self.numbers(draw.moments), draw.seed)
+
+    def numbers(self, index: Int64[Tensor, " batch"]) -> Batch:
+        """Return the moments of a batch as numbers only: `moment`, `text_id`, and the rows `[first, last)` of the bank."""
+        return {
+            "moment": index,
+            "text_id": self._text_id[index],
+            "first": self._first[index],
+            "last": self._last[index],
+        }
+
+    def gather(self, numbers: Batch, seed: int | None = None) -> Batch:
+        """Turn the numbers of a batch into features, on the device of the bank."""
+        text_id = numbers["text_id"]
+        batch = self.window.gather(self.bank, numbers["first"], numbers["last"], seed)
+        batch["text"] = self.texts.take(text_id)
+        batch["text_id"] = text_id if self.text_key is None else self.text_key.to(text_id.device)[text_id]
+        batch["moment"] = numbers["moment"]
+        return batch
+
+
+class MixedDataset(Dataset[Batch]):
+    """Several `MomentDataset`s as one: moment `i` counts through them one after the other.
+
+    A batch holds the moments of each source together, in the order of the sources.
+
+    Raises:
+        InputError: the sources differ in the size of their rows, or in their window.
+    """
+
+    def __init__(self, parts: Sequence[MomentDataset]) -> None:
+        self.parts = list(parts)
+        for part in self.parts[1:]:
+            if (part.bank.dim, part.texts.dim) != (self.parts[0].bank.dim, self.parts[0].texts.dim):
+                raise InputError(
+                    f"mixed sources need rows of one size: {self.parts[0].bank.path} and {self.parts[0].texts.path} "
+                    f"have "
+                    f"{self.parts[0].bank.dim} and {self.parts[0].texts.dim}, {part.bank.path} and {part.texts.path} "
+                    f"have {part.bank.dim} and {part.texts.dim}"
+                )
+            if part.window != self.parts[0].window:
+                raise InputError(
+                    f"mixed sources need one window, but they have {self.parts[0].window} and {part.window}"
+                )
+        self.bounds = torch.from_numpy(np.cumsum([0, *(len(part) for part in self.parts)]))
+
+    def __len__(self) -> int:
+        return int(self.bounds[-1])
+
+    def __getitems__(self, draw: Draw | Sequence[int]) -> Batch:
+        """Return a whole batch, gathered from each source at once."""
+        draw = as_draw(draw)
+        return self.gather(self.numbers(draw.moments), draw.seed)
+
+    def numbers(self, index: Int64[Tensor, " batch"]) -> Batch:
+        """Return the numbers of a batch with `source` and, for each source, how many of the batch are its own."""
+        source = torch.bucketize(index, self.bounds[1:], right=True)
+        pieces, counts = [], []
+        for number, part in enumerate(self.parts):
+            own = index[source == number]
+            counts.append(len(own))
+            piece = part.numbers(own - self.bounds[number])
+            piece["moment"] = own
+            pieces.append(piece)
+        batch = {key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]}
+        batch["source_counts"] = torch.tensor(counts)
+        return batch
+
+    def gather(self, numbers: Batch, seed: int | None = None) -> Batch:
+        """Turn the numbers of a batch into features, on the device of the banks."""
+        numbers = dict(numbers)
+        counts = numbers.pop("source_counts").tolist()
+        pieces, offset = [], 0
+        for part, count in zip(self.parts, counts, strict=True):
+            if count:
+                own = {key: value[offset : offset + count] for key, value in numbers.items()}
+                pieces.append(part.gather(own, seed))
+            offset += count
+        return {key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]}
+
+
+class NumbersOnly(Dataset[Batch]):
+    """The numbers of a dataset's batches without its banks: what loader workers hold when the bank lies on a GPU."""
+
+    def __init__(self, dataset: MomentDataset | MixedDataset) -> None:
+        self._dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitems__(self, draw: Draw | Sequence[int]) -> Batch:
+        """Return the numbers of a batch, and its seed."""
+        draw = as_draw(draw)
+        return {**self._dataset.numbers(draw.moments), "seed": torch.tensor(draw.seed)}
+
+
+def as_draw(draw: Draw | Sequence[int]) -> Draw:
+    """Read a list of indices, as a plain sampler gives it, as a draw with seed 0."""
+    return draw if isinstance(draw, Draw) else Draw(torch.as_tensor(draw, dtype=torch.int64), 0)

@@ -1,0 +1,148 @@
+"""Which moments make up each batch: seeded, the same on any number of ranks, and able to continue in mid-epoch."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from clep.errors import InputError
+
+
+class Draw(NamedTuple):
+    """The moments of one rank's share of a batch, and the seed of whatever is random in fetching them."""
+
+    moments: Int64[Tensor, " batch"]
+    seed: int
+
+
+class MomentBatchSampler:
+    """Yield one `Draw` a batch.
+
+    A batch of the run is cut into one contiguous piece a rank, so that `r` ranks with `batch_size / r` each see
+    together what one rank with `batch_size` sees. The order of an epoch depends on `seed` and the epoch alone: a run
+    that stopped after batch `k` continues with batch `k` when `resume(epoch, k)` was called.
+
+    Args:
+        sizes: moments of each source; indices count through the sources one after the other.
+        batch_size: moments a batch on each rank.
+        weights: share of each source in an epoch (any positive numbers), None for their sizes. An epoch has
+            `sum(sizes)` draws; a source whose share is larger than its size is repeated, a smaller one is seen in part
+            and continues in the next epoch with other moments.
+        shuffle: a new random order each epoch, else the stored order (then `weights` must be None).
+        drop_last: leave out the incomplete last batch; required on several ranks.
+        seed: of the order and of the draws.
+        rank, world_size: this process among those that share each batch.
+
+    Raises:
+        InputError: fewer moments than one batch of all ranks, or options that contradict each other.
+    """
+
+    def __init__(
+        self,
+        sizes: list[int],
+        batch_size: int,
+        weights: Sequence[float | int] | None = None,
+        shuffle: bool = True,
+        drop_last: bool = True,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.sizes, self.batch_size, self.shuffle, self.seed = sizes, batch_size, shuffle, seed
+        self.rank, self.world_size, self.drop_last = rank, world_size, drop_last
+        self.epoch = 0
+        self._resume_at = (0, 0)
+        total = sum(sizes)
+        if weights is not None and not shuffle:
+            raise InputError(
+                "data.shuffle=false keeps the stored order, which source weights would change; leave out one of the two"
+            )
+        if weights is not None and (len(weights) != len(sizes) or min(weights) <= 0):
+            raise InputError(f"source weights {weights} must be {len(sizes)} positive numbers, one a source")
+        if world_size > 1 and not drop_last:
+            raise InputError(
+                "data.drop_last=false gives ranks batches of different sizes; use drop_last=true on several devices"
+            )
+        if total < batch_size * world_size and drop_last:
+            raise InputError(
+                f"one batch takes data.batch_size={batch_size} x {world_size} rank(s), but there are only {total} "
+                f"training moments; "
+                f"choose data.batch_size={max(1, total // world_size)} or less"
+            )
+        if total == 0:
+            raise InputError("there are no training moments")
+        shares = [float(size) for size in sizes] if weights is None else weights
+        self._counts = _apportion(total, shares)
+
+    @property
+    def sampler(self) -> "MomentBatchSampler":
+        """Itself: the trainer looks for `set_epoch` on the sampler of a batch sampler."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order the next iteration follows (the trainer calls this)."""
+        self.epoch = epoch
+
+    def resume(self, epoch: int, batch: int) -> None:
+        """Let the iteration of `epoch` begin at its batch number `batch`; other epochs begin at 0."""
+        self.epoch = epoch
+        self._resume_at = (epoch, batch)
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint must agree on for its position in the data to mean the same."""
+        return {
+            "sizes": list(self.sizes),
+            "counts": list(self._counts),
+            "global_batch": self.batch_size * self.world_size,
+            "seed": self.seed,
+            "shuffle": self.shuffle,
+        }
+
+    def __len__(self) -> int:
+        whole, rest = divmod(sum(self.sizes), self.batch_size * self.world_size)
+        return whole + (rest > 0 and not self.drop_last)
+
+    def __iter__(self) -> Iterator[Draw]:
+        order = self._order(self.epoch)
+        epoch, batch = self._resume_at
+        stride = self.batch_size * self.world_size
+        for index in range(batch if epoch == self.epoch else 0, len(self)):
+            first = index * stride + self.rank * self.batch_size
+            seed = ((self.seed * 1_000_003 + self.epoch) * 1_000_003 + index) * 4_099 + self.rank
+            yield Draw(order[first : first + self.batch_size], seed % (2**63))
+
+    def _order(self, epoch: int) -> Int64[Tensor, " draws"]:
+        if not self.shuffle:
+            return torch.arange(sum(self.sizes))
+        offset, parts = 0, []
+        for size, count in zip(self.sizes, self._counts, strict=True):
+            parts.append(offset + _cycle(size, first=epoch * count, count=count, seed=self.seed))
+            offset += size
+        draws = torch.cat(parts)
+        return draws[torch.randperm(len(draws), generator=_generator(self.seed, epoch, 1))]
+
+
+def _cycle(size: int, first: int, count: int, seed: int) -> Int64[Tensor, " count"]:
+    """Return draws `first … first + count` of an endless walk through fresh permutations of `size` moments."""
+    if count == 0:
+        return torch.empty(0, dtype=torch.int64)
+    rounds = range(first // size, (first + count - 1) // size + 1)
+    walk = torch.cat([torch.randperm(size, generator=_generator(seed, turn, 2)) for turn in rounds])
+    start = first - rounds[0] * size
+    return walk[start : start + count]
+
+
+def _generator(seed: int, epoch: int, stream: int) -> torch.Generator:
+    return torch.Generator().manual_seed(((seed * 1_000_003 + epoch) * 31 + stream) % (2**63))
+
+
+def _apportion(total: int, shares: Sequence[float | int]) -> list[int]:
+    """Split `total` in proportion to `shares` into whole numbers that sum to it (largest remainders first)."""
+    exact = [total * share / sum(shares) for share in shares]
+    counts = [int(value) for value in exact]
+    by_remainder = sorted(range(len(shares)), key=lambda index: counts[index] - exact[index])
+    for index in by_remainder[: total - sum(counts)]:
+        counts[index] += 1
+    return counts

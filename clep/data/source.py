@@ -1,0 +1,152 @@
+"""Where moments come from: a narrations table with the banks of its videos and texts."""
+
+import hashlib
+import logging
+import math
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64
+
+from clep.bank import FeatureBank
+from clep.data.dataset import MomentDataset
+from clep.data.moments import Moments, drop_missing
+from clep.data.window import Window
+from clep.errors import InputError
+from clep.text import Narrations, egovlp_spans, fixed_spans, training_moments
+
+log = logging.getLogger(__name__)
+
+
+class NarrationSource:
+    """The narrations of one dataset as moments, split by video into a training and a held-out part.
+
+    Args:
+        narrations: path of a `narrations.h5`.
+        texts: path of the bank of its text embeddings.
+        bank: path of the bank of video features.
+        span: "fixed" is the timestamp ± `offset_s` seconds; "egovlp" is ± beta / (2 alpha), by how densely a video is
+            narrated.
+        offset_s: for "fixed".
+        exclude_splits: drop the videos that any of Ego4D's benchmarks assigns to these; empty keeps all.
+        min_words: drop texts with fewer words after their tag is removed.
+        duplicate_s: the same text of a video in the other pass within so many seconds counts once; 0 keeps both.
+        val_fraction: share of the videos held out for validation, chosen by a hash of their id, so that adding videos
+            moves few.
+        on_missing: "error" or "skip" for moments without rows.
+        order: "time" sorts by video and second, "pass" by video and pass first, as the published tutorial does.
+        weight: share of the source when several are mixed; None for its size.
+    """
+
+    def __init__(
+        self,
+        narrations: str,
+        texts: str,
+        bank: str,
+        span: Literal["fixed", "egovlp"] = "fixed",
+        offset_s: float = 2.0,
+        exclude_splits: list[str] | tuple[str, ...] = ("val", "test", "multi"),
+        min_words: int = 3,
+        duplicate_s: float = 1.0,
+        keep_redacted: bool = False,
+        val_fraction: float = 0.05,
+        on_missing: Literal["error", "skip"] = "error",
+        order: Literal["time", "pass"] = "time",
+        weight: float | None = None,
+    ) -> None:
+        if not 0 <= val_fraction < 1:
+            raise InputError(f"val_fraction={val_fraction} must be at least 0 and below 1")
+        if offset_s <= 0:
+            raise InputError(f"offset_s={offset_s} must be positive (seconds on either side of a narration)")
+        self.narrations_path, self.texts_path, self.bank_path = narrations, texts, bank
+        self.span, self.offset_s = span, offset_s
+        self.exclude_splits, self.min_words, self.duplicate_s = tuple(exclude_splits), min_words, duplicate_s
+        self.keep_redacted, self.val_fraction, self.on_missing = keep_redacted, val_fraction, on_missing
+        self.order, self.weight = order, weight
+        self.report: dict[str, Any] = {}
+
+    def open(
+        self, window: Window, device: str = "disk", text_device: str = "disk"
+    ) -> tuple[MomentDataset, MomentDataset | None]:
+        """Open the banks and return the training part and the held-out part (None where `val_fraction` is 0).
+
+        Raises:
+            InputError: a file is missing or does not belong to the others, or no moment is left.
+        """
+        narrations = Narrations.open(self.narrations_path)
+        bank = FeatureBank.open(self.bank_path, device=device)
+        texts = FeatureBank.open(self.texts_path, device=text_device)
+        self._check_texts(narrations, texts)
+        chosen, dropped = training_moments(
+            narrations,
+            self.exclude_splits,
+            self.min_words,
+            self.duplicate_s,
+            keep_redacted=self.keep_redacted,
+        )
+        if self.order == "pass":
+            chosen = chosen[
+                np.lexsort((narrations.second[chosen], narrations.passes[chosen], narrations.video[chosen]))
+            ]
+        moments, missing = drop_missing(
+            self._moments(narrations, chosen, bank), bank, self.on_missing, str(narrations.path)
+        )
+        held_out = held_out_videos(list(bank.videos), self.val_fraction, moments.video)[moments.video]
+        train = MomentDataset(moments.select(~held_out), bank, texts, window)
+        val = MomentDataset(moments.select(held_out), bank, texts, window) if held_out.any() else None
+        reasons = {key: count for key, count in {**dropped, **missing}.items() if count and key not in ("narrations", "kept")}
+        self.report = {
+            "narrations": len(narrations),
+            "training moments": len(train),
+            "held-out moments": int(held_out.sum()),
+            "held-out videos": len(np.unique(moments.video[held_out])),
+            "distinct texts": len(narrations.texts),
+            **{f"dropped: {reason}": count for reason, count in reasons.items()},
+        }
+        log.info("%s: %s", self.narrations_path, ", ".join(f"{key} {value}" for key, value in self.report.items()))
+        return train, val
+
+    def _moments(self, narrations: Narrations, chosen: Int64[np.ndarray, " chosen"], bank: FeatureBank) -> Moments:
+        second = np.asarray(narrations.second[chosen], dtype=np.float64)
+        if self.span == "fixed":
+            start_s, end_s = fixed_spans(second, self.offset_s)
+        else:
+            start_s, end_s = egovlp_spans(narrations.video[chosen], narrations.passes[chosen], second)
+        to_bank = bank.index(list(narrations.videos)).cpu().numpy()
+        return Moments(
+            video=to_bank[narrations.video[chosen]],
+            start_s=np.ascontiguousarray(start_s),
+            end_s=np.ascontiguousarray(end_s),
+            text_id=narrations.text_id[chosen].astype(np.int64),
+        )
+
+    def _check_texts(self, narrations: Narrations, texts: FeatureBank) -> None:
+        if texts.n_rows != len(narrations.texts) or (texts.source and narrations.digest not in texts.source):
+            raise InputError(
+                f"{texts.path} was not made from the texts of {narrations.path} ({texts.n_rows} rows, "
+                f"{len(narrations.texts)} distinct "
+                f"texts); run `python -m clep.preprocess ego4d_narrations` again"
+            )
+
+
+def held_out_videos(
+    videos: list[str], fraction: float, used: Int64[np.ndarray, " moments"]
+) -> Bool[np.ndarray, " videos"]:
+    """Choose `fraction` of the videos that `used` refers to, at least one unless it is 0; by a hash of the id, so the choice is stable."""
+    chosen = np.zeros(len(videos), dtype=bool)
+    candidates = np.unique(used)
+    count = min(math.ceil(fraction * len(candidates)), len(candidates) - 1)
+    if count > 0:
+        digests = [hashlib.sha256(videos[index].encode()).digest() for index in candidates]
+        ranked = sorted(range(len(candidates)), key=digests.__getitem__)
+        chosen[candidates[ranked[:count]]] = True
+    return chosen
+
+
+def share_text_keys(datasets: list[MomentDataset], sources: list[NarrationSource]) -> None:
+    """Give equal sentences of different sources one id, so that positives see them as equal."""
+    known: dict[str, int] = {}
+    for dataset, source in zip(datasets, sources, strict=True):
+        texts = Narrations.open(source.narrations_path).texts
+        dataset.text_key = torch.tensor([known.setdefault(texts[index], len(known)) for index in range(len(texts))])

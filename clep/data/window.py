@@ -1,0 +1,57 @@
+"""What of a moment's window becomes the video side of a batch: its mean, some of its rows, or all of them with a mask."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from clep.bank import FeatureBank
+from clep.errors import InputError
+
+
+@dataclass(frozen=True)
+class Window:
+    """How rows are cut around a moment and handed to the model; a saved model remembers it.
+
+    Attributes:
+        align: "centre" takes the rows whose centre lies in the span, "start" the published tutorial's.
+        pool: "mean" gives `video [batch, dim]`; "rows" gives `video [batch, max_rows, dim]` with `video_mask`: all
+            rows where they fit, else `max_rows` of them.
+        max_rows: length of the time axis for "rows".
+        sample: how rows are chosen where more than `max_rows` are there: "uniform" (fixed) or "random" (in training;
+            evaluation is always uniform).
+    """
+
+    align: Literal["centre", "start"] = "centre"
+    pool: Literal["mean", "rows"] = "mean"
+    max_rows: int = 16
+    sample: Literal["uniform", "random"] = "uniform"
+
+    def __post_init__(self) -> None:
+        if self.max_rows < 1:
+            raise InputError(f"window.max_rows={self.max_rows} must be at least 1")
+
+    def gather(
+        self,
+        bank: FeatureBank,
+        first: Int64[Tensor, " batch"],
+        last: Int64[Tensor, " batch"],
+        seed: int | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the video side of a batch from rows `[first, last)` of `bank`, float32, on the bank's device.
+
+        `seed` makes a "random" sample (the same seed, the same rows); None takes the uniform one.
+        """
+        if self.pool == "mean":
+            return {"video": bank.mean(first, last)}
+        generator = None
+        if self.sample == "random" and seed is not None:
+            generator = torch.Generator(device=bank.device).manual_seed(seed)
+        rows, mask = bank.rows(first, last, self.max_rows, "uniform" if generator is None else "random", generator)
+        return {"video": rows, "video_mask": mask}
+
+    def plain(self) -> dict[str, Any]:
+        """Return the settings as a plain dict, to be stored with a model."""
+        return asdict(self)

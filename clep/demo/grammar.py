@@ -1,0 +1,185 @@
+"""The language of the demo world: verbs, nouns and places, and the many ways in which one action is written down."""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from clep.demo.action import Action, word_key
+
+
+class Verb(NamedTuple):
+    """A verb in the three forms that narrations and labels use; a particle ("up") belongs to the verb."""
+
+    base: str
+    third: str
+    ing: str
+
+    @property
+    def key(self) -> str:
+        """The key that `read_action` finds for every form of the verb."""
+        first, *particle = self.base.split()
+        return " ".join([word_key(first), *particle])
+
+
+class Place(NamedTuple):
+    """A place, and the surface there that things are taken from and put on."""
+
+    name: str
+    surface: str
+
+
+VERBS = tuple(
+    Verb(*forms.split(", "))
+    for forms in (
+        "pick up, picks up, picking up",
+        "put down, puts down, putting down",
+        "hold, holds, holding",
+        "carry, carries, carrying",
+        "lift, lifts, lifting",
+        "move, moves, moving",
+        "push, pushes, pushing",
+        "pull, pulls, pulling",
+        "turn, turns, turning",
+        "shake, shakes, shaking",
+        "throw, throws, throwing",
+        "drop, drops, dropping",
+        "wash, washes, washing",
+        "wipe, wipes, wiping",
+        "dry, dries, drying",
+        "cover, covers, covering",
+        "wrap, wraps, wrapping",
+        "open, opens, opening",
+        "close, closes, closing",
+        "cut, cuts, cutting",
+        "break, breaks, breaking",
+        "press, presses, pressing",
+        "paint, paints, painting",
+        "measure, measures, measuring",
+        "touch, touches, touching",
+        "tie, ties, tying",
+        "stack, stacks, stacking",
+        "fold, folds, folding",
+        "inspect, inspects, inspecting",
+        "pass, passes, passing",
+    )
+)
+_NOUN_WORDS = """
+    cup bowl plate bottle jar box bag bucket basket pan lid knife spoon brush hammer screwdriver drill shovel rope
+    hose cloth towel sponge paper book pillow shirt hat glove shoe tomato onion carrot potato apple bun plank pipe
+    flower phone
+"""
+NOUNS = tuple(_NOUN_WORDS.split())
+PLACES = tuple(
+    Place(*words.split())
+    for words in (
+        "kitchen counter",
+        "garden bench",
+        "workshop workbench",
+        "garage shelf",
+        "bathroom sink",
+        "bedroom bed",
+        "balcony railing",
+        "basement cabinet",
+        "office desk",
+        "barn crate",
+    )
+)
+ADJECTIVES = ("small", "big", "old", "red", "blue", "white")
+PEOPLE = ("The man X", "A man Y", "The woman B", "A lady A", "person X", "The boy A")
+CAMERA_TAGS = ("#C C", "#c c", "#C  C", "# C C")
+
+_SENTENCES = (
+    ("{verb} the {noun}", 0.30),
+    ("{verb} {a} {noun}", 0.18),
+    ("{verb} the {noun} from the {surface}", 0.09),
+    ("{verb} {a} {noun} from the {surface}", 0.06),
+    ("{verb} the {noun} on the {surface}", 0.08),
+    ("{verb} the {adjective} {noun}", 0.09),
+    ("{verb} the {noun} with both hands", 0.05),
+    ("{verb} the {noun} with the right hand", 0.04),
+    ("{verb} the {noun} with the left hand", 0.03),
+    ("{verb} the {noun} in the {place}", 0.05),
+    ("{verb} the {noun} again", 0.03),
+)
+_TEMPLATES = tuple(template for template, _ in _SENTENCES)
+_TEMPLATE_ODDS = np.array([odds for _, odds in _SENTENCES]) / sum(odds for _, odds in _SENTENCES)
+_UNSURE_TEMPLATES = tuple(
+    re.sub(r"(the|\{a\})( \{adjective\})? \{noun\}", "#unsure", template) for template in _TEMPLATES
+)
+_TAG_ODDS = np.array([0.94, 0.03, 0.015, 0.015])
+
+
+def action_of(verb: int, noun: int, by_other: bool = False) -> Action:
+    """Give the action of verb number `verb` on noun number `noun`, as `read_action` would read it."""
+    return Action(VERBS[verb].key, (word_key(NOUNS[noun]),), by_other)
+
+
+def article(noun: str) -> str:
+    """Give "a" or "an", by the first letter, which is right for every noun of the grammar."""
+    return "an" if noun[0] in "aeiou" else "a"
+
+
+def kinetics_label(verb: int, noun: int) -> str:
+    """Write a class in the style of Kinetics: "opening bottle"."""
+    return f"{VERBS[verb].ing} {NOUNS[noun]}"
+
+
+def charades_class(verb: int, noun: int, someone: bool = False) -> str:
+    """Write a class in the style of Charades: "Opening a bottle", or "Someone is opening a bottle"."""
+    phrase = f"{VERBS[verb].ing} {article(NOUNS[noun])} {NOUNS[noun]}"
+    return f"Someone is {phrase}" if someone else phrase.capitalize()
+
+
+def narrate(
+    rng: np.random.Generator,
+    verb: Int[np.ndarray, " n"],
+    noun: Int[np.ndarray, " n"],
+    place: Int[np.ndarray, " n"],
+    by_other: Bool[np.ndarray, " n"],
+    unsure: Bool[np.ndarray, " n"],
+) -> list[str]:
+    """Write down actions as Ego4D narrators would, each in one of several phrasings, tag in front.
+
+    The plain phrasings are the likely ones, so that exact repeats are common, as they are in Ego4D. Where
+    `by_other`, the subject is somebody else ("#O The man X"); where `unsure`, the noun is replaced by "#unsure".
+    """
+    count = len(verb)
+    template = rng.choice(len(_TEMPLATES), count, p=_TEMPLATE_ODDS)
+    tag = rng.choice(len(CAMERA_TAGS), count, p=_TAG_ODDS)
+    person = rng.integers(len(PEOPLE), size=count)
+    adjective = rng.integers(len(ADJECTIVES), size=count)
+    written = []
+    for i in range(count):
+        name, where = NOUNS[noun[i]], PLACES[place[i]]
+        sentence = (_UNSURE_TEMPLATES if unsure[i] else _TEMPLATES)[template[i]].format(
+            verb=VERBS[verb[i]].third,
+            noun=name,
+            a=article(name),
+            surface=where.surface,
+            place=where.name,
+            adjective=ADJECTIVES[adjective[i]],
+        )
+        written.append(f"#O {PEOPLE[person[i]]} {sentence}" if by_other[i] else f"{CAMERA_TAGS[tag[i]]} {sentence}")
+    return written
+
+
+def unseen_pairs(rng: np.random.Generator, per_verb: int = 7) -> list[tuple[int, int]]:
+    """Choose the (verb, noun) pairs that no narration ever mentions and no training video ever shows.
+
+    Every verb loses `per_verb` nouns and every noun about as many verbs as any other, so that each word is still met in
+    training, with most of its partners. With 30 verbs and 7 nouns each that is 210 pairs of 1,200.
+
+    Raises:
+        ValueError: `per_verb` leaves some verb without a noun.
+    """
+    if not 0 < per_verb < len(NOUNS):
+        raise ValueError(f"per_verb must be in 1 … {len(NOUNS) - 1}, got {per_verb}")
+    verbs, nouns = rng.permutation(len(VERBS)), rng.permutation(len(NOUNS))
+    pairs = [
+        (int(verb), int(nouns[(row * per_verb + column) % len(NOUNS)]))
+        for row, verb in enumerate(verbs)
+        for column in range(per_verb)
+    ]
+    return sorted(pairs)

@@ -1,0 +1,222 @@
+"""Simulated features for annotation files that exist, real ones included, and narration files of any size."""
+
+import csv
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from clep.demo.action import Action, read_action
+from clep.demo.ego4d_files import narration_pass, random_uid, video_metadata, write_ego4d_json, write_narration_json
+from clep.demo.feature_files import write_feature_files
+from clep.demo.frozen_encoder import EncoderSettings, FrozenEncoder, Performance, random_of
+from clep.demo.grammar import NOUNS, PLACES, VERBS, narrate
+from clep.errors import InputError
+from clep.files import read_json
+
+_LONGEST_HALF_S = 1.5
+
+
+def simulate_features(
+    narration_json: str | Path,
+    ego4d_json: str | Path,
+    out_folder: str | Path,
+    seed: int = 0,
+    dtype: str = "float32",
+    limit: int | None = None,
+    settings: EncoderSettings | None = None,
+    progress: bool = True,
+) -> dict[str, int]:
+    """Write `<uid>.pt` for each video of a narration.json: what the simulated encoder would see of its narrations.
+
+    An action is taken to last from halfway to the previous narration of its pass to halfway to the next, at most 1.5
+    seconds to each side. Where the two passes overlap, their actions blend. A video without narrations shows idleness.
+    A second call continues where the first stopped.
+
+    Args:
+        narration_json: Ego4D's narration.json.
+        ego4d_json: Ego4D's ego4d.json, for the length of each video.
+        out_folder: where the .pt files go.
+        seed: of the encoder; features of one seed share one space.
+        dtype: "float32" or "float16".
+        limit: only the first so many videos, in order of uid.
+        settings: of the encoder.
+        progress: show a bar.
+
+    Raises:
+        InputError: a file is missing or not of this form, or a narrated video is not in ego4d.json.
+    """
+    narrated = read_json(narration_json)
+    durations = _durations(Path(ego4d_json))
+    uids = sorted(narrated)[:limit]
+    absent = [uid for uid in uids if uid not in durations]
+    if absent:
+        raise InputError(
+            f"{ego4d_json} has no duration_sec for {len(absent)} of {len(uids)} videos of {narration_json}, the "
+            f"first is {absent[0]!r}: use the two files of one release"
+        )
+    encoder = FrozenEncoder(seed, settings)
+
+    def rows(uid: str) -> Float[Tensor, "rows dim"]:
+        return encoder.encode(uid, durations[uid], _performances(narrated[uid], durations[uid]))
+
+    makers = ((uid, partial(rows, uid)) for uid in uids)
+    return write_feature_files(out_folder, encoder, makers, dtype, "features of narrated videos", progress)
+
+
+def simulate_kinetics(
+    csv_path: str | Path,
+    out_folder: str | Path,
+    seed: int = 0,
+    dtype: str = "float32",
+    limit: int | None = None,
+    settings: EncoderSettings | None = None,
+    progress: bool = True,
+) -> dict[str, int]:
+    """Write `<youtube_id>_<start:06d>_<end:06d>.pt` for each line of a Kinetics csv; arguments as `simulate_features`.
+
+    The label is what is done in the clip, apart from up to 1.5 idle seconds at either end; the place is drawn.
+
+    Raises:
+        InputError: the csv is missing or lacks a column.
+    """
+    encoder = FrozenEncoder(seed, settings)
+    lines = _lines(Path(csv_path), ("label", "youtube_id", "time_start", "time_end"))[:limit]
+    makers = []
+    for line in lines:
+        start, end = int(line["time_start"]), int(line["time_end"])
+        name = f"{line['youtube_id']}_{start:06d}_{end:06d}"
+        makers.append((name, partial(encode_labelled_clip, encoder, name, line["label"], float(end - start))))
+    return write_feature_files(out_folder, encoder, makers, dtype, "features of Kinetics clips", progress)
+
+
+def encode_labelled_clip(
+    encoder: FrozenEncoder, clip_id: str, label: str, duration_s: float = 10.0
+) -> Float[Tensor, "rows dim"]:
+    """Encode a clip that shows what its label says; everything else about it is drawn from `clip_id`."""
+    rng = random_of(encoder.seed, "clip", clip_id)
+    idle_s = rng.uniform(0.0, min(1.5, duration_s / 4), 2)
+    action = read_action(label.replace("_", " ").replace('"', ""))
+    shown = Performance(float(idle_s[0]), float(duration_s - idle_s[1]), action)
+    return encoder.encode(clip_id, duration_s, [shown], PLACES[rng.integers(len(PLACES))].name)
+
+
+def simulate_ego_charades(
+    csv_path: str | Path,
+    classes_txt: str | Path,
+    out_folder: str | Path,
+    seed: int = 0,
+    dtype: str = "float32",
+    limit: int | None = None,
+    settings: EncoderSettings | None = None,
+    progress: bool = True,
+) -> dict[str, int]:
+    """Write `<id>.pt` for each line of a CharadesEgo csv; arguments as `simulate_features`.
+
+    The actions of a line are shown when it says. Videos with `egocentric` = "Yes" are seen by the camera wearer, the
+    others from outside, through the encoder's fixed rotation and so unlike most of what is trained on.
+
+    Raises:
+        InputError: a file is missing, the csv lacks a column, or an action's class is not in the list.
+    """
+    names = dict(line.split(" ", 1) for line in Path(classes_txt).read_text(encoding="utf-8").splitlines() if line)
+    encoder = FrozenEncoder(seed, settings)
+    lines = _lines(Path(csv_path), ("id", "scene", "actions", "length", "egocentric"))[:limit]
+    actions = {key: read_action(name) for key, name in names.items()}
+
+    def rows(line: dict[str, str]) -> Float[Tensor, "rows dim"]:
+        shown = []
+        for item in filter(None, line["actions"].split(";")):
+            key, start_s, end_s = item.split()
+            if key not in actions:
+                raise InputError(f"{csv_path}: video {line['id']!r} has class {key!r}, which {classes_txt} lacks")
+            action = actions[key]._replace(by_other=line["egocentric"] != "Yes")
+            shown.append(Performance(float(start_s), float(end_s), action))
+        return encoder.encode(line["id"], float(line["length"]), shown, line["scene"].lower())
+
+    makers = ((line["id"], partial(rows, line)) for line in lines)
+    return write_feature_files(out_folder, encoder, makers, dtype, "features of Charades-Ego videos", progress)
+
+
+def simulate_narrations(
+    out_folder: str | Path, n_videos: int, n_narrations: int, seed: int = 0, every_s: float = 3.8
+) -> dict[str, int]:
+    """Write a narration.json and an ego4d.json of any size: `n_videos` videos of two passes, `n_narrations` in all.
+
+    Each pass narrates about every `every_s` seconds; all verb–noun pairs of the grammar occur. Videos stay in training
+    splits. For measurements, not for zero-shot figures: nothing is kept unseen.
+
+    Raises:
+        InputError: there are fewer narrations than two a video.
+    """
+    if n_videos < 1 or n_narrations < 2 * n_videos:
+        raise InputError(f"need at least 1 video and 2 narrations a video, got {n_videos} and {n_narrations}")
+    rng = random_of(seed, "narrations", n_videos, n_narrations)
+    shares = np.full(2 * n_videos, n_narrations // (2 * n_videos))
+    shares[: n_narrations - shares.sum()] += 1
+    videos: list[dict[str, Any]] = []
+
+    def entries() -> Iterator[tuple[str, dict[str, Any]]]:
+        for number in range(n_videos):
+            uid, counts = random_uid(rng), shares[2 * number : 2 * number + 2]
+            duration_s = round(float(counts.max() * every_s * rng.uniform(1.0, 1.2)) + 1.0, 1)
+            passes = {}
+            for name, count in zip(("narration_pass_1", "narration_pass_2"), counts, strict=True):
+                nothing = np.zeros(count, dtype=bool)
+                texts = narrate(
+                    rng,
+                    rng.integers(len(VERBS), size=count),
+                    rng.integers(len(NOUNS), size=count),
+                    np.full(count, number % len(PLACES)),
+                    rng.random(count) < 0.08,
+                    nothing,
+                )
+                passes[name] = narration_pass(rng, np.sort(rng.uniform(0, duration_s, count)), texts, duration_s)
+            videos.append(video_metadata(uid, duration_s, number))
+            yield uid, {"status": "complete", **passes}
+
+    write_narration_json(Path(out_folder) / "narration.json", entries())
+    write_ego4d_json(Path(out_folder) / "ego4d.json", videos)
+    return {"videos": n_videos, "narrations": n_narrations}
+
+
+def _durations(path: Path) -> dict[str, float]:
+    try:
+        return {video["video_uid"]: float(video["duration_sec"]) for video in read_json(path)["videos"]}
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path} is not Ego4D's ego4d.json: every item of videos needs {error}") from error
+
+
+def _performances(entry: dict[str, Any], duration_s: float) -> list[Performance]:
+    shown: list[Performance] = []
+    actions: dict[str, Action] = {}
+    for name in ("narration_pass_1", "narration_pass_2"):
+        narrations = (entry.get(name) or {}).get("narrations", [])
+        ordered = sorted(narrations, key=lambda narration: narration["timestamp_sec"])
+        second = np.array([narration["timestamp_sec"] for narration in ordered], dtype=np.float64)
+        half = np.minimum(np.diff(second, prepend=-np.inf, append=np.inf) / 2, _LONGEST_HALF_S)
+        for i, narration in enumerate(ordered):
+            text = narration["narration_text"]
+            if text not in actions:
+                actions[text] = read_action(text)
+            start_s, end_s = max(second[i] - half[i], 0.0), min(second[i] + half[i + 1], duration_s)
+            if end_s > start_s:
+                shown.append(Performance(float(start_s), float(end_s), actions[text]))
+    return shown
+
+
+def _lines(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            lines = list(reader)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    missing = [column for column in columns if column not in (reader.fieldnames or ())]
+    if missing:
+        raise InputError(f"{path} lacks the column {missing[0]!r}; it has {reader.fieldnames}")
+    return lines

@@ -1,0 +1,127 @@
+"""The evaluation command: `python -m clep.evaluate ckpt=PATH [evaluator=NAME] [key=value …]`."""
+
+import logging
+import sys
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from clep.build import build
+from clep.config_check import check_config, did_you_mean
+from clep.config_folder import config_folder
+from clep.errors import InputError
+from clep.files import write_json
+from clep.pretrained import load
+from clep.resolvers import register_resolvers
+from clep.training.results import print_results
+
+log = logging.getLogger(__name__)
+
+USAGE = """Measure a trained model without training.
+
+  python -m clep.evaluate ckpt=PATH [evaluator=NAME] [out=FOLDER] [device=cpu|cuda] [key=value …]
+
+ckpt       a run's folder, a .ckpt in it, or a folder with a saved model
+evaluator  {names}; the run's own where it is left out
+out        where metrics.json is written; default: evaluate/ in the run's folder
+key=value  any setting of train.py, for instance paths.data=DIR where the data has moved"""
+
+
+def evaluate(
+    ckpt: str | Path, overrides: list[str], out: str | Path | None = None, device: str | None = None
+) -> dict[str, float]:
+    """Measure the model at `ckpt` with the evaluators of its run, as changed by `overrides`, and return the metrics.
+
+    Args:
+        ckpt: a run's folder, a checkpoint, or a folder with a saved model.
+        overrides: settings as on the command line of `train.py`.
+        out: folder of `metrics.json` and `coverage.json`; None for `evaluate` in the folder of the run.
+        device: where the model computes; None for a GPU if there is one.
+
+    Raises:
+        InputError: the model, a setting or a file cannot be used.
+    """
+    model = load(ckpt, device)
+    folder = run_folder(Path(ckpt))
+    out = Path(out) if out else folder / "evaluate"
+    cfg = compose_like_the_run(folder, overrides, model.encoder.metadata.get("sentence_encoder"))
+    plain = OmegaConf.to_container(cfg.evaluator, resolve=True)
+    check_config(plain, "evaluator")
+    metrics: dict[str, float] = {}
+    coverage = {}
+    for name, config in plain.items():
+        evaluator = build(config, f"evaluator.{name}")
+        metrics |= evaluator.run(model.encoder)
+        coverage[name] = evaluator.coverage
+        log.info("%s saw %s", name, ", ".join(f"{key} {value}" for key, value in evaluator.coverage.items()))
+    if not metrics:
+        raise InputError("there is nothing to measure: choose an evaluator with evaluator=NAME")
+    write_json(out / "metrics.json", metrics)
+    write_json(out / "coverage.json", coverage)
+    print_results({}, metrics, f"{ckpt}: {out}")
+    return metrics
+
+
+def run_folder(ckpt: Path) -> Path:
+    """Return the folder of the run that `ckpt` belongs to: the nearest one above it that holds `.hydra`, else its own."""
+    start = ckpt if ckpt.is_dir() else ckpt.parent
+    for folder in (start, *list(start.resolve().parents)[:2]):
+        if (folder / ".hydra").is_dir():
+            return folder
+    return start
+
+
+def compose_like_the_run(folder: Path, overrides: list[str], text_encoder: str | None) -> DictConfig:
+    """Compose the training config with the overrides of the run in `folder`, and then with `overrides`.
+
+    Raises:
+        InputError: an override does not fit the config.
+    """
+    saved = folder / ".hydra" / "overrides.yaml"
+    before = list(OmegaConf.load(saved)) if saved.is_file() else ["experiment=ego4d_clip"]
+    given = {override.split("=")[0] for override in overrides}
+    kept = [override for override in before if override.split("=")[0].lstrip("+~") not in given]
+    encoder = [] if text_encoder is None or "text_encoder" in given else [f"text_encoder='{text_encoder}'"]
+    kept = [override for override in kept if not (encoder and override.startswith("text_encoder="))]
+    register_resolvers()
+    try:
+        with initialize_config_dir(str(config_folder()), version_base=None):
+            return compose("train", [*kept, *encoder, f"paths.run='{folder}'", *overrides])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(str(error)) from error
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Evaluate from the command line."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    arguments = sys.argv[1:] if arguments is None else arguments
+    names = sorted(path.stem for path in (config_folder() / "evaluator").glob("*.yaml"))
+    if not arguments or {"-h", "--help", "help"} & set(arguments):
+        sys.stdout.write(USAGE.format(names=", ".join(names)) + "\n")
+        return
+    try:
+        own = {"ckpt": "", "out": "", "device": ""}
+        overrides = []
+        for argument in arguments:
+            key, equals, value = argument.partition("=")
+            if not equals:
+                raise InputError(f"{argument!r} is not of the form key=value. {did_you_mean(argument, list(own))}")
+            if key in own:
+                own[key] = value
+            elif key == "evaluator" and value not in names:
+                raise InputError(f"evaluator={value} is unknown. {did_you_mean(value, names)}")
+            else:
+                overrides.append(argument)
+        if not own["ckpt"]:
+            raise InputError("ckpt=PATH is needed: a run's folder, a .ckpt, or a folder with a saved model")
+        evaluate(own["ckpt"], overrides, own["out"] or None, own["device"] or None)
+    except InputError as error:
+        log.error("error: %s", error)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

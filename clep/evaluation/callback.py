@@ -1,0 +1,42 @@
+"""The one callback that runs evaluators during training."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+from clep.evaluation.evaluator import Evaluator
+from clep.files import write_json
+
+log = logging.getLogger(__name__)
+
+
+class EvaluatorCallback(pl.Callback):
+    """Run evaluators at the end of every validation and log what they return, so that a metric can drive ModelCheckpoint.
+
+    How often is the trainer's matter: `trainer.val_check_interval=N`.
+
+    Args:
+        evaluators: by a name of the user's choice.
+        prompts_path: where the prompts in use are written once; None for nowhere.
+    """
+
+    def __init__(self, evaluators: Mapping[str, Evaluator], prompts_path: str | Path | None = None) -> None:
+        self.evaluators = dict(evaluators)
+        self.prompts_path = prompts_path
+        self.coverage: dict[str, dict[str, object]] = {}
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Run each evaluator on the module's `model`."""
+        if trainer.sanity_checking:
+            return
+        for name, evaluator in self.evaluators.items():
+            metrics = evaluator.run(pl_module.model)
+            pl_module.log_dict(metrics, sync_dist=False, rank_zero_only=False, batch_size=1)
+            if self.coverage.get(name) != evaluator.coverage and trainer.is_global_zero:
+                log.info("%s saw %s", name, ", ".join(f"{key} {value}" for key, value in evaluator.coverage.items()))
+            self.coverage[name] = dict(evaluator.coverage)
+        if self.prompts_path and trainer.is_global_zero:
+            write_json(self.prompts_path, {name: e.prompts for name, e in self.evaluators.items() if e.prompts})
+            self.prompts_path = None

@@ -1,0 +1,75 @@
+"""What every evaluator is: files in, a model in, named numbers out. No Lightning."""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from clep.data import Window
+from clep.evaluation.ranks import gather_shares, my_share
+from clep.models import DualEncoder
+
+log = logging.getLogger(__name__)
+
+
+class Evaluator(ABC):
+    """One way to measure a model.
+
+    After `run`, `coverage` tells how many clips, classes or moments were seen and what was missing.
+
+    Args:
+        batch_size: items encoded at once.
+    """
+
+    def __init__(self, batch_size: int = 4096) -> None:
+        self.batch_size = batch_size
+        self.coverage: dict[str, Any] = {}
+
+    @abstractmethod
+    def measure(self, model: DualEncoder) -> dict[str, float]:
+        """Return the metrics of `model` under their full names; gradients are off and the model is in evaluation mode."""
+
+    @property
+    def prompts(self) -> dict[str, list[list[str]]]:
+        """Return the sentences that stand for each class, by prompt set; empty where there are no classes."""
+        return {}
+
+    def run(self, model: DualEncoder) -> dict[str, float]:
+        """Return the metrics of `model` under their full names, in percent unless the name says otherwise.
+
+        Every rank of a distributed run calls this and gets the same numbers. The model is left in the mode it was in.
+
+        Raises:
+            InputError: files are missing, or do not belong to the model.
+        """
+        training = model.training
+        model.eval()
+        try:
+            with torch.no_grad():
+                return self.measure(model)
+        finally:
+            model.train(training)
+
+    def encode(
+        self, count: int, encode: Callable[[Int64[Tensor, " batch"]], Float[Tensor, "batch dim"]]
+    ) -> Float[Tensor, "count dim"]:
+        """Return the embeddings of `count` items in order, each rank having encoded its share in batches."""
+        share = my_share(count)
+        pieces = [encode(piece) for piece in share.split(self.batch_size) if len(piece)]
+        if not pieces:
+            pieces = [encode(torch.zeros(1, dtype=torch.int64))[:0]]
+        return gather_shares(torch.cat(pieces), count)
+
+
+def model_device(model: DualEncoder) -> torch.device:
+    """Return where the parameters of `model` lie."""
+    return next(model.parameters()).device
+
+
+def model_window(model: DualEncoder) -> Window:
+    """Return the window that `model` was trained with, the default where it does not remember one."""
+    return Window(**{**model.metadata.get("window", {}), "sample": "uniform"})

@@ -1,0 +1,76 @@
+"""Text-to-video and video-to-text retrieval among held-out narrations."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clep.bank import FeatureBank
+from clep.data import MomentDataset, NarrationSource
+from clep.errors import InputError
+from clep.evaluation.evaluator import Evaluator, model_device, model_window
+from clep.metrics import retrieval_from_embeddings
+from clep.models import DualEncoder
+
+
+class NarrationRetrieval(Evaluator):
+    """`val/retrieval/<v2t|t2v>/<r1|r5|r10|median_rank|mean_rank>` over a fixed gallery of held-out moments.
+
+    Equal texts are all right answers: among the narrations of a kitchen the diagonal alone would cap R@1 far below
+    100%. Figures depend on the size of the gallery, which `coverage` states.
+
+    Args:
+        source: whose held-out part is searched.
+        size: moments in the gallery, chosen by `seed`; all of them where fewer are held out.
+        seed: of the choice.
+        batch_size: moments encoded at once.
+    """
+
+    def __init__(self, source: NarrationSource, size: int = 2000, seed: int = 0, batch_size: int = 4096) -> None:
+        super().__init__(batch_size)
+        if size < 2:
+            raise InputError(f"NarrationRetrieval size={size}: a gallery needs at least 2 moments")
+        self.source, self.size, self.seed = source, size, seed
+        self._opened: tuple[dict[str, Any], MomentDataset] | None = None
+
+    def measure(self, model: DualEncoder) -> dict[str, float]:
+        """Return recall in percent and ranks from 1, in both directions."""
+        held_out = self._open(model)
+        bank: FeatureBank = held_out.bank
+        model.check_bank(bank.encoder)
+        device = model_device(model)
+        order = torch.randperm(len(held_out), generator=torch.Generator().manual_seed(self.seed))
+        gallery = order[: self.size].sort().values
+
+        def batch_of(which: Tensor) -> dict[str, Tensor]:
+            batch = held_out.__getitems__(gallery[which].tolist())
+            return {key: value.to(device) for key, value in batch.items()}
+
+        video = self.encode(len(gallery), lambda which: model.encode_video(batch_of(which)))
+        text = self.encode(len(gallery), lambda which: model.encode_text(batch_of(which)))
+        text_id = torch.from_numpy(held_out.moments.text_id)[gallery].to(device)
+        self.coverage = {
+            "gallery": len(gallery),
+            "held-out moments": len(held_out),
+            "distinct texts": len(text_id.unique()),
+        }
+        metrics = {}
+        for direction, query, answers in (("v2t", video, text), ("t2v", text, video)):
+            for name, value in retrieval_from_embeddings(query, answers, text_id, text_id).items():
+                metrics[f"val/retrieval/{direction}/{name}"] = value
+        return metrics
+
+    def _open(self, model: DualEncoder) -> MomentDataset:
+        window = model_window(model)
+        if self._opened is None or self._opened[0] != window.plain():
+            held_out = self.source.open(window)[1]
+            if held_out is None:
+                raise InputError(
+                    f"{self.source.narrations_path} holds out no videos (val_fraction=0), so there is nothing to "
+                    f"retrieve from"
+                )
+            self._opened = window.plain(), held_out
+        return self._opened[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None}

@@ -1,0 +1,99 @@
+"""Zero-shot classification: clips whose texts are the prompts of classes."""
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from clep.bank import FeatureBank
+from clep.data import LabelledClips
+from clep.errors import InputError
+from clep.evaluation.evaluator import Evaluator, model_device, model_window
+from clep.files import read_json
+from clep.models import DualEncoder
+from clep.text import average_templates
+
+
+class ZeroShot(Evaluator):
+    """Score labelled clips against class prompts, in one batched pass over each.
+
+    Args:
+        folder: what `python -m clep.preprocess kinetics` or `ego_charades` wrote: `clips.h5`, `features.h5`,
+            `prompts.json` and `prompts.<text encoder>.h5`.
+        text_encoder: name of the sentence encoder whose prompt embeddings to use.
+        features: path of another feature bank; None for the one in `folder`.
+        batch_size: clips encoded at once.
+    """
+
+    def __init__(self, folder: str, text_encoder: str, features: str | None = None, batch_size: int = 4096) -> None:
+        super().__init__(batch_size)
+        self.folder, self.text_encoder = Path(folder), text_encoder
+        self._features = Path(features) if features else self.folder / "features.h5"
+        self._opened: tuple[LabelledClips, FeatureBank, FeatureBank] | None = None
+
+    @property
+    def prompts(self) -> dict[str, list[list[str]]]:
+        """The sentences of each class, by prompt set."""
+        return read_json(self.folder / "prompts.json")["sets"]
+
+    @abstractmethod
+    def score(
+        self, clips: LabelledClips, scores: dict[str, Float[Tensor, "clips classes"]], kept: list[int]
+    ) -> dict[str, float]:
+        """Return metrics from the score matrix of each prompt set; `kept` are the clips that have features."""
+
+    def measure(self, model: DualEncoder) -> dict[str, float]:
+        """Return the zero-shot metrics of `model`."""
+        clips, bank, prompts = self._open()
+        model.check_bank(bank.encoder)
+        model.check_sentence_encoder(self.text_encoder)
+        device, window = model_device(model), model_window(model)
+        index = bank.index(clips.ids).cpu()
+        kept = torch.nonzero(index >= 0).squeeze(1)
+        if not len(kept):
+            raise InputError(
+                f"{bank.path} has features for none of the {len(clips.ids)} clips of {self.folder}; do the ids match?"
+            )
+        first, last = bank.first_row[index[kept]], bank.first_row[index[kept] + 1]
+
+        def encode_clips(which: Tensor) -> Tensor:
+            batch = window.gather(bank, first[which], last[which])
+            return model.encode_video({key: value.to(device) for key, value in batch.items()})
+
+        video = self.encode(len(kept), encode_clips)
+        scores = {name: (video @ self._classifier(model, prompts, name).T).cpu() for name in prompts.videos}
+        self.coverage = {
+            "clips": len(clips.ids),
+            "clips with features": len(kept),
+            "classes": len(clips.classes),
+            "prompt sets": len(scores),
+        }
+        return self.score(clips, scores, kept.tolist())
+
+    def _classifier(self, model: DualEncoder, prompts: FeatureBank, name: str) -> Float[Tensor, "classes dim"]:
+        """Return one vector a class: the embeddings of its prompts, averaged the way the model compares them."""
+        rows = prompts.video_rows(name).to(model_device(model))
+        embedded = model.encode_text({"text": rows})
+        templates = embedded.unflatten(0, (len(self._open()[0].classes), -1))
+        return average_templates(templates) if model.normalize else templates.mean(1)
+
+    def _open(self) -> tuple[LabelledClips, FeatureBank, FeatureBank]:
+        if self._opened is None:
+            clips = LabelledClips.open(self.folder / "clips.h5")
+            prompts = FeatureBank.open(self.folder / f"prompts.{self.text_encoder}.h5")
+            for name in prompts.videos:
+                if len(prompts.video_rows(name)) % len(clips.classes):
+                    raise InputError(
+                        f"{prompts.path} has {len(prompts.video_rows(name))} prompts of set {name!r}, no multiple of "
+                        f"the {len(clips.classes)} "
+                        f"classes of {self.folder / 'clips.h5'}; make both again with `python -m clep.preprocess "
+                        f"{clips.task} overwrite=true`"
+                    )
+            self._opened = clips, FeatureBank.open(self._features), prompts
+        return self._opened
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None}

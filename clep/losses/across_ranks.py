@@ -1,0 +1,160 @@
+"""Any contrastive loss over the joined batch of all ranks, with the gradient of one process that holds it all."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, distributed, nn
+
+from clep.errors import InputError
+from clep.losses.gather import check_same_size, gather, gather_with_gradient
+
+Positives = Bool[Tensor, "n m"] | Float[Tensor, "n m"]
+PositivesFn = Callable[[dict[str, Tensor], dict[str, Tensor]], Positives]
+
+
+class AcrossRanks(nn.Module):
+    """Contrast each video with the texts of all ranks, and each text with all videos; made by `across_ranks`.
+
+    Three ranks with batches of two pairs; a line is a video, a column a text, each belongs to the rank beside it:
+
+                     global: rank 1 computes            local: rank 1 computes
+                       0   0   1   1   2   2              0   0   1   1   2   2
+                  0  [ D   o   o   o   o   o ]       0  [         |   |         ]
+                  0  [ o   D   o   o   o   o ]       0  [         |   |         ]
+                  1  [ o   o   D   o   o   o ]       1  [ --  --  D   +   --  -- ]
+                  1  [ o   o   o   D   o   o ]       1  [ --  --  +   D   --  -- ]
+                  2  [ o   o   o   o   D   o ]       2  [         |   |         ]
+                  2  [ o   o   o   o   o   D ]       2  [         |   |         ]
+
+                     every rank the same              -- own videos find their texts
+                     matrix, the whole loss            | own texts find their videos
+                                                      D  pairs, on the diagonal
+
+    "global" costs total x total logits on each rank, "local" 2 x own x total. Both give the same gradient. It is
+    right by this arithmetic, with R ranks, the loss L of the joined batch, and L_r what rank r returns:
+
+    - DDP averages parameters' gradients over ranks, so what is descended is mean_r(L_r), where the part of L_q that
+      goes through the embeddings of rank r must reach rank r: the gather's backward *sums* over q.
+    - global: L_r = L on each rank, so mean_r(L_r) = L.
+    - local: each direction of L is a sum over items / their number, and each item is one rank's own. With S_r the
+      sum over own items and N the number in the joined batch, L_r = R * S_r / N, so mean_r(L_r) = L. N is what is
+      all-reduced, since items without a positive do not count and may be spread unevenly.
+
+    A parameter that enters the loss beside the embeddings, the scale, obeys the same arithmetic. The forms that
+    are wrong (embeddings of other ranks as constants) cannot be asked for.
+    """
+
+    def __init__(
+        self,
+        loss: nn.Module,
+        form: str = "global",
+        positives_fn: PositivesFn | None = None,
+        check_sizes: bool = True,
+        group: distributed.ProcessGroup | None = None,
+    ) -> None:
+        super().__init__()
+        if form not in ("global", "local"):
+            raise InputError(f"form={form!r}; choose global or local (both with gradient across ranks)")
+        if form == "local" and not hasattr(loss, "share"):
+            raise InputError(f"form='local' is not for {type(loss).__name__}, which has no share(); use 'global'")
+        self.loss: Any = loss
+        self.form = form
+        self.positives_fn = positives_fn
+        self.check_sizes = check_sizes
+        self.group = group
+
+    def forward(
+        self,
+        video: Float[Tensor, "own dim"],
+        text: Float[Tensor, "own dim"],
+        scale: Float[Tensor, ""] | float | int,
+        keys: dict[str, Tensor] | None = None,
+        bias: Float[Tensor, ""] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Compute the loss, whose mean over ranks is the loss of the joined batch (in the global form, each is).
+
+        Args:
+            video: embeddings of this rank's pairs.
+            text: embeddings of the texts, text i with video i.
+            scale: multiplier of the dot products.
+            keys: what `positives_fn` compares, each `[own, ...]`; moved to the embeddings' device. The key `position`,
+                each pair's place in the joined batch, is added. Unused without a `positives_fn`.
+            bias: passed to the loss.
+
+        Raises:
+            ValueError: ranks have batches of different sizes (the sampler must drop the last, incomplete one),
+                keys are missing, or a key is of another length.
+        """
+        ranks = self._ranks()
+        rank = distributed.get_rank(self.group) if ranks > 1 else 0
+        if ranks > 1 and self.check_sizes:
+            check_same_size(len(video), video.device, self.group)
+        keys = self._joined_keys(keys, video, ranks)
+        if ranks > 1:
+            video = gather_with_gradient(video, self.group)
+            text = gather_with_gradient(text, self.group)
+        if ranks == 1 or self.form == "global":
+            return self.loss(video, text, scale, self._positives(keys, keys), bias)
+        size = len(video) // ranks
+        own = slice(rank * size, (rank + 1) * size)
+        own_keys = None if keys is None else {name: key[own] for name, key in keys.items()}
+        rows, columns = self._positives(own_keys, keys), self._positives(keys, own_keys)
+        sums, counts = self.loss.share(video, text, own, scale, rows, columns, bias)
+        if rows is None:
+            counts = counts * ranks
+        else:
+            distributed.all_reduce(counts, group=self.group)
+        return (ranks * sums / counts).mean()
+
+    def _ranks(self) -> int:
+        if not (distributed.is_available() and distributed.is_initialized()):
+            return 1
+        return distributed.get_world_size(self.group)
+
+    def _joined_keys(
+        self, keys: dict[str, Tensor] | None, video: Float[Tensor, "own dim"], ranks: int
+    ) -> dict[str, Tensor] | None:
+        if self.positives_fn is None:
+            return None
+        if not keys:
+            raise ValueError("positives are computed from keys (e.g. text_id), and none were given")
+        wrong = {name: len(key) for name, key in keys.items() if len(key) != len(video)}
+        if wrong:
+            raise ValueError(f"keys must have one entry for each of {len(video)} pairs, but lengths are {wrong}")
+        # Sorted, so that every rank sends its keys in one order.
+        joined = {name: gather(keys[name].detach().to(video.device), self.group, ranks) for name in sorted(keys)}
+        joined["position"] = torch.arange(len(video) * ranks, device=video.device)
+        return joined
+
+    def _positives(self, video_keys: dict[str, Tensor] | None, text_keys: dict[str, Tensor] | None) -> Positives | None:
+        if self.positives_fn is None or video_keys is None or text_keys is None:
+            return None
+        return self.positives_fn(video_keys, text_keys)
+
+
+def across_ranks(
+    loss: nn.Module,
+    form: str = "global",
+    positives_fn: PositivesFn | None = None,
+    check_sizes: bool = True,
+    group: distributed.ProcessGroup | None = None,
+) -> AcrossRanks:
+    """Make a loss contrast over the joined batch of all ranks, with exact gradients (see `AcrossRanks`).
+
+    Without `torch.distributed`, or with one rank, the result is called the same way and gathers nothing.
+
+    Args:
+        loss: called as `loss(video, text, scale, positives, bias)`; for "local" it also has `share` (see `ClipLoss`).
+        form: "global", every rank computes the whole loss; "local", its own rows and columns of it.
+        positives_fn: `(video_keys, text_keys) -> [videos, texts]`, e.g. `same_text`; None for the diagonal. It may
+            be given any rows and columns of the joined batch, so it must not assume that row i belongs to column i.
+        check_sizes: compare the ranks' batch sizes in each step. On a GPU that waits for the device; where
+            the sampler guarantees equal batches it can be switched off.
+        group: process group, None for the default one.
+
+    Raises:
+        InputError: another form, or "local" with a loss that has no `share`.
+    """
+    return AcrossRanks(loss, form, positives_fn, check_sizes, group)

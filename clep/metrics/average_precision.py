@@ -1,0 +1,69 @@
+"""Mean average precision of multi-label classification, as Charades and Charades-Ego define it."""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+
+def charades_map(
+    scores: Float[np.ndarray, "n classes"] | Float[Tensor, "n classes"],
+    targets: Shaped[np.ndarray, "n classes"] | Shaped[Tensor, "n classes"],
+) -> tuple[float, Float[np.ndarray, "classes"]]:
+    """Rank the videos by each class's score, and average the precision at each video that has the class.
+
+    The definition is that of Charades_v1_classify.m (Sigurdsson et al. 2016): scores are compared across videos as
+    they are, without a softmax per video, and videos without any label rank behind all others. Two things are said
+    more exactly here than there: ties count against the model, videos without the class before those with it,
+    so that the figure does not depend on the order of the videos; and a class that no video has is left out of the
+    mean. All is computed in float64. torchmetrics differs in ties (one threshold each) and in absent classes (0).
+
+    Args:
+        scores: higher is better; minus infinity is allowed.
+        targets: 1 or True where the video has the class, 0 or False elsewhere.
+
+    Returns:
+        The mean over classes that some video has, in percent (NaN where there is none), and each class's average
+        precision in percent, NaN where no video has it.
+
+    Raises:
+        ValueError: shapes differ, a score is NaN, or a target is neither 0 nor 1.
+    """
+    score = _numpy(scores).astype(np.float64)
+    target = _numpy(targets)
+    if score.shape != target.shape:
+        raise ValueError(f"scores are {score.shape} and targets {target.shape}")
+    if np.isnan(score).any():
+        raise ValueError(f"{int(np.isnan(score).any(axis=1).sum())} of {len(score)} videos have scores that are NaN")
+    if target.dtype != bool and not np.isin(target, (0, 1)).all():
+        raise ValueError("targets must be 0 or 1")
+    target = target.astype(bool)
+    score[~target.any(axis=1)] = -np.inf
+
+    hit = _hits_in_order(np.ascontiguousarray(score.T), np.ascontiguousarray(target.T))
+    found = np.cumsum(hit, axis=1, dtype=np.float64)
+    precision = found / np.arange(1, hit.shape[1] + 1)
+    total = hit.sum(axis=1)
+    per_class = np.full(len(hit), np.nan)
+    np.divide(100 * (precision * hit).sum(axis=1), total, out=per_class, where=total > 0)
+    return float(per_class[total > 0].mean()) if total.any() else float("nan"), per_class
+
+
+def _hits_in_order(
+    score: Float[np.ndarray, "classes n"], target: Bool[np.ndarray, "classes n"]
+) -> Int[np.ndarray, "classes n"]:
+    """Sort each row's targets from the best score to the worst, among equal scores 0 before 1.
+
+    Two plain sorts, whose order of equals is arbitrary, are several times faster than one stable sort by two keys.
+    """
+    order = np.argsort(-score, axis=1)
+    score, target = np.take_along_axis(score, order, axis=1), np.take_along_axis(target, order, axis=1)
+    group = np.zeros(score.shape, np.int64)
+    np.cumsum(score[:, 1:] != score[:, :-1], axis=1, out=group[:, 1:])
+    return np.sort(2 * group + target, axis=1) & 1
+
+
+def _numpy(values: np.ndarray | Tensor) -> np.ndarray:
+    if not isinstance(values, Tensor):
+        return values
+    return (values.float() if values.dtype == torch.bfloat16 else values).detach().cpu().numpy()

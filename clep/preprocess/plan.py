@@ -1,0 +1,123 @@
+"""Run the preprocessing that a run still lacks, or say which command would, where that takes long."""
+
+import importlib
+import inspect
+import json
+import logging
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from clep.config_check import check_call
+from clep.errors import InputError
+from clep.preprocess.alone import alone
+
+logger = logging.getLogger(__name__)
+
+LONG_TEXTS = 200_000
+LONG_BYTES = 50e9
+
+
+def ensure(
+    jobs: Sequence[Mapping[str, Any]], long_texts: int = LONG_TEXTS, long_bytes: float | int = LONG_BYTES
+) -> list[dict[str, Any]]:
+    """Bring the outputs of jobs up to date, in order.
+
+    Outputs whose inputs are not here any more (only the results were copied to this machine) are taken as they are.
+    Several processes, as the ranks of a training run, may call this at once: one works, the others wait for it.
+
+    Args:
+        jobs: composed settings of jobs, `{"_target_": "clep.preprocess.<job>.run", **options}`.
+        long_texts: more texts than this, to be encoded without a GPU, are left to the user.
+        long_bytes: more bytes of features than this, to be packed, are left to the user.
+
+    Returns:
+        The coverage of each job that could be checked or run.
+
+    Raises:
+        InputError: an option is wrong, an input is missing while an output is too, or the job would take long; the
+            message then ends with its command.
+    """
+    return [result for job in jobs if (result := _ensure_one(dict(job), long_texts, long_bytes)) is not None]
+
+
+def missing_outputs(job: Mapping[str, Any]) -> list[Path]:
+    """Return the files that a job would leave and that are not there yet."""
+    module, options = _split(dict(job))
+    return [path for path in module.outputs(options) if not path.exists()]
+
+
+def command(job: Mapping[str, Any]) -> str:
+    """Return the command line that runs a job with these settings; it can be pasted into a shell."""
+    module, options = _split(dict(job))
+    name, usual = module.__name__.rpartition(".")[2], _defaults(module)
+    told = {key: value for key, value in options.items() if key not in usual or value != usual[key]}
+    return " ".join(["python -m clep.preprocess", name, *(_word(key, value) for key, value in told.items())])
+
+
+def _ensure_one(job: dict[str, Any], long_texts: int, long_bytes: float | int) -> dict[str, Any] | None:
+    module, options = _split(job)
+    gone = [path for path in module.inputs(options) if not path.exists()]
+    lacking = [path for path in module.outputs(options) if not path.exists()]
+    if gone and not lacking:
+        logger.info("%s is not here; what was made from it is taken as it is", gone[0])
+        return None
+    if gone:
+        raise InputError(
+            f"{lacking[0]} is missing, and so is {gone[0]}, which it is made from. Put it there, or name its "
+            f"place (paths.data=DIR moves all of them). The job: {command(job)}"
+        )
+    with alone(module.outputs(options)[0]):
+        reason = module.why_long(options, long_texts, long_bytes)
+        if reason is not None:
+            raise InputError(f"{reason}, which takes long. Run once, where it suits, then come back: {command(job)}")
+        return module.run(**options)
+
+
+def _split(job: dict[str, Any]) -> tuple[ModuleType, dict[str, Any]]:
+    """Return the module of a job and its options, those not given at their defaults."""
+    target = str(job.get("_target_", ""))
+    module_name, _, function = target.rpartition(".")
+    if not module_name.startswith("clep.preprocess.") or function != "run":
+        raise InputError(f"_target_={target!r} is not a job; expected clep.preprocess.<job>.run")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise InputError(f"_target_={target!r} is not a job: {error}") from error
+    options = {key: value for key, value in job.items() if not key.startswith("_")}
+    check_call(module.run, options, module_name.rpartition(".")[2])
+    return module, _defaults(module) | options
+
+
+def _defaults(module: ModuleType) -> dict[str, Any]:
+    parameters = inspect.signature(module.run).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def _word(key: str, value: Any) -> str:
+    """Write `key=value` so that the shell and then Hydra read the value back as it is."""
+    return shlex.quote(f"{key}={_hydra_value(value)}")
+
+
+def _hydra_value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_hydra_value, value))}]"
+    if not isinstance(value, str | Path):
+        return json.dumps(value)
+    text = str(value)
+    if _reads_back(text):
+        return text
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _reads_back(text: str) -> bool:
+    try:
+        return OverridesParser.create().parse_override(f"key={text}").value() == text
+    except HydraException:
+        return False

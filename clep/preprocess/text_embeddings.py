@@ -1,0 +1,150 @@
+"""Sentences → a bank of their embeddings, in parts that survive an interruption."""
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clep.bank import BankWriter, FeatureBank
+from clep.errors import InputError
+from clep.files import atomic_path
+from clep.preprocess.coverage import Coverage
+from clep.text import SentenceEncoder, Texts
+from clep.text.sentence_model import sentence_model_name
+
+logger = logging.getLogger(__name__)
+
+Device = str | list[str] | None
+CHUNK = 8192
+
+
+def load_encoder(name: str, device: Device, batch_size: int) -> SentenceEncoder:
+    """Load a sentence encoder; a function of its own, so that it happens only when there is something to encode."""
+    return SentenceEncoder(name, device=device, batch_size=batch_size)
+
+
+def text_bank_path(folder: str | Path, stem: str, encoder: str) -> Path:
+    """Return where the embeddings of a set of texts lie: `<folder>/<stem>.<encoder>.h5`."""
+    return Path(folder) / f"{stem}.{sentence_model_name(encoder)}.h5"
+
+
+class TextBank:
+    """The embeddings of sets of texts by one sentence encoder: float32, no clock, row i of a set is its text i.
+
+    Arguments:
+        folder: where the bank goes.
+        stem: its name is `<stem>.<encoder>.h5`.
+        sets: name → texts; each becomes one "video" of the bank.
+        encoder: name or path of a sentence encoder.
+        digest: of the texts and their order. The bank keeps it as `source`, which tells whether it belongs to them.
+    """
+
+    def __init__(
+        self, folder: str | Path, stem: str, sets: Mapping[str, Sequence[str]], encoder: str, digest: str
+    ) -> None:
+        self.path = text_bank_path(folder, stem, encoder)
+        self.sets = dict(sets)
+        self.encoder = encoder
+        self.name = sentence_model_name(encoder)
+        self.digest = digest
+        self._parts = self.path.with_name(f".{self.path.stem}.parts")
+
+    def is_current(self) -> bool:
+        """Whether the bank is there, whole, and made from these texts."""
+        if not self.path.exists():
+            return False
+        try:
+            bank = FeatureBank.open(self.path)
+        except InputError:
+            return False
+        return bank.source == self.digest and list(bank.videos) == list(self.sets) and bank.n_rows == self._n_texts()
+
+    def texts_left(self) -> int:
+        """Return how many texts are still to be encoded: none, all, or what an interrupted run left."""
+        if self.is_current():
+            return 0
+        return self._n_texts() - self._encoded()
+
+    def write(
+        self, batch_size: int = 256, device: Device = None, chunk: int = CHUNK, overwrite: bool = False
+    ) -> dict[str, Any]:
+        """Encode what is not encoded yet and write the bank; return its coverage.
+
+        Parts of `chunk` texts lie in the hidden folder `.<stem>.<encoder>.parts`, which is removed at the end; a second
+        run continues after the last whole one.
+
+        Raises:
+            InputError: the encoder cannot be found, `chunk` is not positive, or the disk is full.
+        """
+        if chunk < 1:
+            raise InputError(f"chunk={chunk} must be at least 1 text")
+        coverage = Coverage("texts", self.path, self.digest, {"encoder": self.name})
+        if self.is_current() and not overwrite:
+            logger.info("%s is up to date", self.path)
+            done = coverage.last_run()
+            if done is not None:
+                return done | {"up_to_date": True}
+        else:
+            self._forget_other_parts()
+            coverage.count(continued_from=self._encoded())
+            dim = self._encode(load_encoder(self.encoder, device, batch_size), chunk)
+            coverage.forget_last_run()
+            self._join(dim)
+        bank = FeatureBank.open(self.path)
+        coverage.count(texts=bank.n_rows, sets=len(bank), dim=bank.dim, encoder=bank.encoder)
+        return coverage.write() | {"up_to_date": False}
+
+    def _encode(self, encoder: SentenceEncoder, chunk: int) -> int:
+        for number, texts in enumerate(self.sets.values()):
+            done = self._rows_done(self._finished(number))
+            if done == len(texts):
+                continue
+            for offset, rows in encoder.stream(_from(texts, done), chunk=chunk):
+                with atomic_path(self._parts / f"{self._key}-{number:03d}-{done + offset:010d}.npy") as temporary:
+                    np.save(temporary, rows, allow_pickle=False)
+        return int(encoder.dim)
+
+    def _join(self, dim: int) -> None:
+        with BankWriter(
+            self.path, dim, clock=None, dtype="float32", encoder=self.name, source=self.digest, n_rows=self._n_texts()
+        ) as writer:
+            for number, name in enumerate(self.sets):
+                writer.add(name, (np.load(part, allow_pickle=False) for part in self._finished(number)))
+        shutil.rmtree(self._parts, ignore_errors=True)
+
+    @property
+    def _key(self) -> str:
+        return blake2b(f"{self.digest}\0{self.name}".encode(), digest_size=8).hexdigest()
+
+    def _finished(self, number: int) -> list[Path]:
+        """Return the parts of a set in order, up to the first gap."""
+        parts: list[Path] = []
+        for part in sorted(self._parts.glob(f"{self._key}-{number:03d}-*.npy")):
+            if int(part.stem.rpartition("-")[2]) != self._rows_done(parts):
+                break
+            parts.append(part)
+        return parts
+
+    def _rows_done(self, parts: list[Path]) -> int:
+        return int(parts[-1].stem.rpartition("-")[2]) + len(np.load(parts[-1], mmap_mode="r")) if parts else 0
+
+    def _forget_other_parts(self) -> None:
+        for part in self._parts.glob("*"):
+            if not part.name.startswith(self._key):
+                part.unlink(missing_ok=True)
+
+    def _encoded(self) -> int:
+        return sum(self._rows_done(self._finished(number)) for number in range(len(self.sets)))
+
+    def _n_texts(self) -> int:
+        return sum(map(len, self.sets.values()))
+
+
+def _from(texts: Sequence[str], start: int) -> Sequence[str]:
+    if isinstance(texts, Texts):
+        return Texts(texts.blob, texts.offsets[start:])
+    return texts[start:]

@@ -1,0 +1,86 @@
+"""Which narrations a model is trained on."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from clep.errors import InputError
+from clep.text.narrations import Narrations
+from clep.text.table import NarrationTable
+
+
+def training_moments(
+    narrations: NarrationTable | Narrations,
+    exclude_splits: Sequence[str] = ("val", "test", "multi"),
+    min_words: int = 3,
+    duplicate_s: float | int | None = 1.0,
+    keep_redacted: bool = False,
+) -> tuple[Int64[np.ndarray, "kept"], dict[str, int]]:
+    """Choose the narrations to train on, of all passes.
+
+    Each narration that is left out counts under the first reason that holds, in this order:
+
+    - `split`: `split_em`, `split_fho` or `split_av` of its video is in `exclude_splits`;
+    - `redacted`: its video was withdrawn (unless `keep_redacted`);
+    - `short`: fewer than `min_words` words once tags are removed;
+    - `duplicate`: what is left of a lower-numbered pass has the same cleaned text in the same video at most
+      `duplicate_s` seconds away, so that both passes count once. None: not looked for.
+
+    Returns:
+        Ascending indices of the narrations, and counts: `narrations` (all), the four reasons, `kept`.
+
+    Raises:
+        InputError: `min_words` or `duplicate_s` is negative.
+    """
+    if min_words < 0 or (duplicate_s is not None and not duplicate_s >= 0):
+        raise InputError(f"min_words={min_words} and duplicate_s={duplicate_s} cannot be negative")
+    held_out = np.zeros(len(narrations.videos), dtype=bool)
+    for split in narrations.splits.values():
+        held_out |= np.isin(split, list(exclude_splits))
+    report = {"narrations": len(narrations)}
+    video = np.asarray(narrations.video)
+    left = np.ones(len(narrations), dtype=bool)
+
+    def leave_out(reason: str, which: Bool[np.ndarray, "narrations"]) -> None:
+        report[reason] = int(np.count_nonzero(left & which))
+        np.logical_and(left, ~which, out=left)
+
+    leave_out("split", held_out[video])
+    redacted = narrations.redacted & (not keep_redacted)
+    leave_out("redacted", redacted[video])
+    leave_out("short", (np.asarray(narrations.written_words) < min_words)[narrations.written_id])
+    index = np.flatnonzero(left)
+    report["duplicate"] = 0
+    if duplicate_s is not None:
+        again = _cross_pass_duplicates(narrations, index, duplicate_s)
+        report["duplicate"] = int(np.count_nonzero(again))
+        index = index[~again]
+    report["kept"] = len(index)
+    return index, report
+
+
+def _cross_pass_duplicates(
+    narrations: NarrationTable | Narrations, index: Int64[np.ndarray, "chosen"], within_s: float | int
+) -> Bool[np.ndarray, "chosen"]:
+    """Mark the narrations at `index` that a lower pass among them has too: same video, same text, near in time."""
+    n_texts = max(1, len(narrations.texts))
+    group = narrations.video[index].astype(np.int64) * n_texts + narrations.text_id[index]
+    second, passes = narrations.second[index], narrations.passes[index]
+    order = np.lexsort((second, group))
+    group, second, passes = group[order], second[order], passes[order]
+    place = np.arange(len(order))
+    duplicate = np.zeros(len(order), dtype=bool)
+    for number in np.unique(passes)[1:]:
+        reference = (passes < number) & ~duplicate
+        # Nearest reference row at or before, and at or after, each row; -1 and len(order) where there is none.
+        before = np.maximum.accumulate(np.where(reference, place, -1))
+        after = np.minimum.accumulate(np.where(reference, place, len(order))[::-1])[::-1]
+        near = np.zeros(len(order), dtype=bool)
+        for neighbour, exists in ((before, before >= 0), (after, after < len(order))):
+            at = np.where(exists, neighbour, 0)
+            near |= exists & (group[at] == group) & (np.abs(second[at] - second) <= within_s)
+        duplicate |= near & (passes == number)
+    result = np.empty(len(order), dtype=bool)
+    result[order] = duplicate
+    return result

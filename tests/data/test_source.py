@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_source import tiny_source, write_tiny_files
+
+from clep.bank import BankWriter, Clock
+from clep.data import Window
+from clep.data.source import held_out_videos, share_text_keys
+from clep.errors import InputError
+from clep.text import Narrations
+
+
+def test_held_out_videos_are_not_trained_on(tmp_path: Path) -> None:
+    train, val = tiny_source(tmp_path, val_fraction=0.25).open(Window())
+    assert val is not None
+    assert not set(train.moments.video) & set(val.moments.video)
+    assert len(set(val.moments.video)) == 3
+
+
+def test_the_choice_of_held_out_videos_is_stable() -> None:
+    videos = [f"video{i}" for i in range(100)]
+    used = np.arange(100)
+    before = {videos[i] for i in np.flatnonzero(held_out_videos(videos, 0.1, used))}
+    after = {(videos + ["new"])[i] for i in np.flatnonzero(held_out_videos([*videos, "new"], 0.1, np.arange(101)))}
+    assert len(before) == 10
+    assert len(before & after) >= 9
+    assert not held_out_videos(videos, 0.0, used).any()
+
+
+def test_moments_whose_video_is_missing_are_refused_or_counted(tmp_path: Path) -> None:
+    write_tiny_files(tmp_path)
+    with BankWriter(tmp_path / "bank.h5", 12, Clock(), "float32") as writer:
+        for video in range(1, 12):
+            writer.add(f"v{video:02d}", np.ones((111, 12), np.float32), duration_s=30.0 if video == 1 else 60.0)
+    with pytest.raises(InputError, match=r"lacks the video of 20 of the .* on_missing=skip"):
+        tiny_source(tmp_path).open(Window())
+    source = tiny_source(tmp_path, on_missing="skip", duplicate_s=0.0)
+    train, val = source.open(Window())
+    seconds = Narrations.open(tmp_path / "narrations.h5").second[20:40]
+    late = int((seconds - 2 > 30.0 + 32 / 30).sum())
+    assert late > 0
+    assert source.report["dropped: video not in the bank"] == 20
+    assert source.report["dropped: starts after the end of its video"] == late
+    assert len(train) + len(val) == 220 - late
+
+
+def test_text_bank_of_other_narrations_is_refused(tmp_path: Path) -> None:
+    write_tiny_files(tmp_path)
+    with BankWriter(tmp_path / "texts.h5", 8, None, "float32", source="of something else") as writer:
+        writer.add("texts", np.ones((len(Narrations.open(tmp_path / "narrations.h5").texts), 8), np.float32))
+    with pytest.raises(InputError, match="was not made from the texts"):
+        tiny_source(tmp_path).open(Window())
+
+
+def test_no_matching_video_names_both_sides(tmp_path: Path) -> None:
+    write_tiny_files(tmp_path)
+    with BankWriter(tmp_path / "bank.h5", 12, Clock(), "float32") as writer:
+        writer.add("other", np.ones((5, 12), np.float32))
+    with pytest.raises(InputError, match="other"):
+        tiny_source(tmp_path, on_missing="skip").open(Window())
+
+
+def test_pass_order_is_the_tutorials(tmp_path: Path) -> None:
+    train, _ = tiny_source(tmp_path, order="pass", val_fraction=0.0, duplicate_s=0.0).open(Window())
+    narrations = Narrations.open(tmp_path / "narrations.h5")
+    starts = [s for v in range(12) for p in (1, 2) for s in sorted(narrations.second[(narrations.video == v) & (narrations.passes == p)])]
+    np.testing.assert_allclose(train.moments.start_s, np.maximum(np.array(starts) - 2, 0))
+
+
+def test_egovlp_spans_are_narrower_where_narrations_are_dense(tmp_path: Path) -> None:
+    train, _ = tiny_source(tmp_path, span="egovlp", val_fraction=0.0).open(Window())
+    assert (train.moments.end_s > train.moments.start_s).all()
+
+
+def test_sources_share_ids_where_they_share_sentences(tmp_path: Path) -> None:
+    write_tiny_files(tmp_path / "a", seed=1)
+    write_tiny_files(tmp_path / "b", seed=2)
+    sources = [tiny_source(tmp_path / name) for name in "ab"]
+    parts = [source.open(Window())[0] for source in sources]
+    share_text_keys(parts, sources)
+    texts = [list(Narrations.open(tmp_path / name / "narrations.h5").texts) for name in "ab"]
+    for i, one in enumerate(texts[0]):
+        for j, other in enumerate(texts[1]):
+            assert (parts[0].text_key[i] == parts[1].text_key[j]) == (one == other)

@@ -1,0 +1,67 @@
+import json
+
+import numpy as np
+
+from clep.demo.ego4d_files import narration_pass, random_uid, video_metadata, write_ego4d_json, write_narration_json
+
+_VIDEO = """video_uid duration_sec scenarios video_metadata split_em split_av split_fho s3_path origin_video_id
+video_source device physical_setting_name fb_participant_id is_stereo has_imu has_gaze imu_s3_path imu_manifold_path
+gaze_s3_path
+gaze_manifold_path video_components concurrent_sets has_redacted_regions redacted_intervals gaps"""
+_WHOLE = "date version description videos concurrent_video_sets physical_settings clips"
+_NARRATION = "timestamp_sec timestamp_frame _unmapped_timestamp_sec narration_text annotation_uid"
+_STREAM = """fps num_frames video_codec display_resolution_width display_resolution_height sample_resolution_width
+sample_resolution_height mp4_duration_sec video_start_sec video_duration_sec audio_start_sec audio_duration_sec
+video_start_pts video_duration_pts video_base_numerator video_base_denominator audio_start_pts audio_duration_pts
+audio_base_numerator audio_base_denominator"""
+_COMPONENT = """video_component_uid video_uid component_idx redacted canonical_video_start_sec canonical_video_end_sec
+canonical_video_start_frame canonical_video_end_frame video_metadata"""
+
+
+def test_metadata_has_the_keys_of_the_official_schema(tmp_path):
+    video = video_metadata("u", 39 / 30, 0, split_em="val", redacted=True)
+    assert set(video) == set(_VIDEO.split())
+    assert set(video["video_metadata"]) == set(_STREAM.split())
+    assert set(video["video_components"][0]) == set(_COMPONENT.split())
+    assert set(video["redacted_intervals"][0]) == {"start_sec", "end_sec", "start_frame", "end_frame"}
+    assert video["video_metadata"]["num_frames"] == 39
+    write_ego4d_json(tmp_path / "ego4d.json", [video])
+    whole = json.loads((tmp_path / "ego4d.json").read_text())
+    assert set(whole) == set(_WHOLE.split())
+    assert whole["videos"] == [video]
+
+
+def test_a_pass_has_the_keys_of_the_official_schema():
+    made = narration_pass(np.random.default_rng(0), [3.5, 1.25], ["#C C opens", "#C C é"], 60.0)
+    assert set(made) == {"narrations", "summaries"}
+    assert [narration["timestamp_sec"] for narration in made["narrations"]] == [3.5, 1.25]
+    assert [narration["timestamp_frame"] for narration in made["narrations"]] == [105, 37]
+    assert set(made["narrations"][0]) == set(_NARRATION.split())
+    assert set(made["summaries"][0]) == {"start_sec", "end_sec", "summary_text", "annotation_uid"}
+
+
+def test_narrations_are_written_one_at_a_time_and_read_as_one_object(tmp_path):
+    entries = [("a", {"status": "complete"}), ("b", {"narration_pass_1": {"narrations": [{"narration_text": "é"}]}})]
+    write_narration_json(tmp_path / "narration.json", iter(entries))
+    assert json.loads((tmp_path / "narration.json").read_text(encoding="utf-8")) == dict(entries)
+    write_narration_json(tmp_path / "empty.json", [])
+    assert json.loads((tmp_path / "empty.json").read_text()) == {}
+
+
+def test_a_stopped_write_leaves_nothing(tmp_path):
+    def entries():
+        yield "a", {}
+        raise KeyboardInterrupt
+
+    try:
+        write_narration_json(tmp_path / "narration.json", entries())
+    except KeyboardInterrupt:
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_uids():
+    rng = np.random.default_rng(0)
+    uids = {random_uid(rng) for _ in range(100)}
+    assert len(uids) == 100
+    assert {len(uid) for uid in uids} == {36}
+    assert {uid[14] for uid in uids} == {"4"}

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torchmetrics.functional.classification import multiclass_accuracy
+
+from clep.metrics import topk_accuracy
+
+
+def test_hand_computed():
+    scores = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.3, 0.5], [0.1, 0.6, 0.3]])
+    assert topk_accuracy(scores, torch.tensor([0, 1, 0]), ks=(1, 2, 3)) == {
+        1: pytest.approx(100 / 3),
+        2: pytest.approx(200 / 3),
+        3: 100.0,
+    }
+
+
+def test_ties_never_flatter():
+    constant = torch.zeros(4, 10)
+    assert topk_accuracy(constant, torch.tensor([0, 3, 5, 9]), ks=(1, 5, 9, 10)) == {1: 0, 5: 0, 9: 0, 10: 100}
+
+
+@given(st.integers(0, 1000))
+def test_ties_do_not_depend_on_the_order_of_classes(seed):
+    rng = np.random.default_rng(seed)
+    scores, target = rng.integers(0, 3, (20, 7)).astype(np.float32), rng.integers(0, 7, 20)
+    order = rng.permutation(7)
+    shuffled = topk_accuracy(scores[:, order], np.argsort(order)[target], ks=(1, 2, 5))
+    assert shuffled == topk_accuracy(scores, target, ks=(1, 2, 5))
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_agrees_with_torchmetrics_without_ties(k):
+    scores, target = torch.randn(500, 40), torch.randint(40, (500,))
+    theirs = multiclass_accuracy(scores, target, num_classes=40, top_k=k, average="micro")
+    assert topk_accuracy(scores, target, ks=(k,))[k] == pytest.approx(100 * float(theirs), abs=1e-4)
+
+
+def test_more_than_all_classes_is_everything():
+    assert topk_accuracy(torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2]), ks=(5,)) == {5: 100.0}
+
+
+@pytest.mark.parametrize(
+    ("scores", "target", "ks", "message"),
+    [
+        (torch.tensor([[0.0, float("nan")]]), [0], (1,), "1 of 1 items"),
+        (torch.zeros(1, 2), [2], (1,), r"\[0, 2\)"),
+        (torch.zeros(1, 2), [-1], (1,), r"\[0, 2\)"),
+        (torch.zeros(0, 2), [], (1,), "no items"),
+        (torch.zeros(1, 2), [0], (0,), "at least 1"),
+    ],
+)
+def test_refusals(scores, target, ks, message):
+    with pytest.raises(ValueError, match=message):
+        topk_accuracy(scores, torch.tensor(target, dtype=torch.int64), ks=ks)

@@ -1,0 +1,53 @@
+import io
+
+from rich.console import Console
+
+from clep.files import read_json
+from clep.preprocess.coverage import SHOWN, Coverage, coverage_table, read_coverage
+
+
+def coverage(folder, inputs="digest", **settings) -> Coverage:
+    return Coverage("job", folder / "x.y.h5", inputs, settings)
+
+
+def shown(result) -> str:
+    console = Console(width=100, file=io.StringIO())
+    console.print(coverage_table(result))
+    return console.file.getvalue()
+
+
+def test_lists_are_complete_in_the_file_and_short_in_the_table(tmp_path, capsys):
+    found = coverage(tmp_path)
+    names = [f"video{number}" for number in range(10)]
+    found.count(rows=12345, name="[bold]", part=0.5)
+    found.add_list("missing_videos", names)
+    found.add_list("bad", {"a": "reason [1]"})
+    found.add_list("none", [])
+    result = found.write()
+    assert read_json(tmp_path / "x.y.coverage.json") == result
+    assert result["lists"] == {"missing_videos": names, "bad": {"a": "reason [1]"}, "none": []}
+    table = shown(result)
+    assert "12,345" in table
+    assert "[bold]" in table
+    assert "a: reason [1]" in table
+    assert f"video{SHOWN - 1}, … 7 more" in table
+    assert f"video{SHOWN}," not in table
+    assert "x.y.coverage.json" in capsys.readouterr().out
+
+
+def test_the_last_run_counts_only_for_the_same_inputs_settings_and_an_output_that_stands(tmp_path):
+    coverage(tmp_path, dtype="a").write()
+    assert coverage(tmp_path, dtype="a").last_run() is None
+    (tmp_path / "x.y.h5").write_bytes(b"")
+    assert coverage(tmp_path, dtype="a").last_run()["job"] == "job"
+    assert coverage(tmp_path, dtype="b").last_run() is None
+    assert coverage(tmp_path, "other", dtype="a").last_run() is None
+    coverage(tmp_path).forget_last_run()
+    assert coverage(tmp_path, dtype="a").last_run() is None
+
+
+def test_a_damaged_coverage_is_as_good_as_none(tmp_path):
+    (tmp_path / "x.h5").write_bytes(b"")
+    for content in ("{", "[]"):
+        (tmp_path / "x.coverage.json").write_text(content)
+        assert read_coverage(tmp_path / "x.h5") is None

@@ -1,0 +1,117 @@
+import json
+
+import pytest
+import torch
+
+from clep.bank import Clock, FeatureBank
+from clep.errors import InputError
+from clep.files import read_json
+from clep.preprocess import ego4d_features, ego4d_narrations
+from clep.preprocess.feature_packing import expected_rows
+
+from .conftest import DIM, RunsCode, write_ego4d, write_features
+
+
+def run(folder, **options):
+    return ego4d_features.run(features_folder=folder / "features", output=folder / "out" / "bank.h5", **options)
+
+
+def test_packs_and_says_what_is_missing_or_cannot_be_used(tmp_path, encoder, canary):
+    narration_json, ego4d_json = write_ego4d(tmp_path)
+    ego4d_narrations.run(
+        narration_json=narration_json, ego4d_json=ego4d_json, output_folder=tmp_path / "n", encoder="fake"
+    )
+    rows = {"b": expected_rows(10.0, Clock()), "c": 3, "extra": 4}
+    tensors = write_features(tmp_path / "features", rows)
+    torch.save(tensors["b"][:, None], tmp_path / "features" / "b.pt")
+    torch.save(torch.full((2, DIM), float("inf")), tmp_path / "features" / "d.pt")
+    torch.save(RunsCode(), tmp_path / "features" / "evil.pt")
+    (tmp_path / "features" / "short.pt").write_bytes(b"PK")
+    torch.save(torch.ones(3, DIM + 1), tmp_path / "features" / "wide.pt")
+
+    coverage = run(tmp_path, ego4d_json=ego4d_json, narrations=tmp_path / "n" / "narrations.h5")
+    bank = FeatureBank.open(tmp_path / "out" / "bank.h5")
+    assert list(bank.videos) == ["b", "c", "extra"]
+    assert torch.equal(bank.video_rows("b"), tensors["b"].half().float())
+    assert bank.duration_s[0] == 10.0
+    assert bank.encoder == "omnivore_video_swinl"
+    assert bank.dtype == torch.float16
+    lists = coverage["lists"]
+    assert lists["in_ego4d_json_without_a_file"] == ["a"]
+    assert lists["not_in_ego4d_json"] == ["extra"]
+    assert lists["narrated_without_features"] == ["a"]
+    assert list(lists["not_finite"]) == ["d"]
+    assert list(lists["pickles_code"]) == ["evil"]
+    assert list(lists["unreadable"]) == ["short"]
+    assert list(lists["other_dim"]) == ["wide"]
+    assert list(lists["rows_disagree_with_duration"]) == ["c"]
+    assert coverage["counts"] == {"files": 7, "videos_packed": 3, "rows": sum(rows.values()), "dim": DIM}
+    assert read_json(tmp_path / "out" / "bank.coverage.json")["lists"] == lists
+    assert not canary.exists()
+
+
+def test_up_to_date_until_a_file_or_a_setting_changes(tmp_path):
+    write_features(tmp_path / "features", {"a": 3, "b": 2})
+    assert not run(tmp_path)["up_to_date"]
+    assert run(tmp_path)["up_to_date"]
+    # Extracted again: the same names and sizes, other numbers.
+    write_features(tmp_path / "features", {"a": 3}, seed=1)
+    assert not run(tmp_path)["up_to_date"]
+    assert not run(tmp_path, dtype="float32")["up_to_date"]
+    assert run(tmp_path, dtype="float32")["up_to_date"]
+    assert not run(tmp_path, dtype="float32", overwrite=True)["up_to_date"]
+    (tmp_path / "out" / "bank.h5").unlink()
+    assert not run(tmp_path, dtype="float32")["up_to_date"]
+
+
+def test_a_bad_file_can_stop_the_job(tmp_path):
+    write_features(tmp_path / "features", {"a": 3})
+    (tmp_path / "features" / "b.pt").write_bytes(b"")
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"b\.pt"):
+            run(tmp_path, on_error="stop")
+        run(tmp_path)
+
+
+def test_nonfinite_features_are_kept_where_the_user_says_so(tmp_path):
+    write_features(tmp_path / "features", {"a": 3})
+    torch.save(torch.full((2, DIM), float("nan")), tmp_path / "features" / "b.pt")
+    run(tmp_path, allow_nonfinite=True, shard_bytes=1)
+    assert FeatureBank.open(tmp_path / "out" / "bank.h5").video_rows("b").isnan().all()
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[]", '{"videos": [{"uid": 1}]}', '{"clips": []}', '{"videos": [{"video_uid": "a", "duration_sec": "x"}]}'],
+)
+def test_metadata_of_another_layout_is_refused(tmp_path, content):
+    (tmp_path / "ego4d.json").write_text(content)
+    with pytest.raises(InputError, match=r"ego4d\.json is not Ego4D's metadata"):
+        ego4d_features.read_durations(tmp_path / "ego4d.json")
+
+
+def test_unknown_durations_are_nan(tmp_path):
+    (tmp_path / "ego4d.json").write_text(
+        json.dumps({"videos": [{"video_uid": "a", "duration_sec": None}, {"video_uid": "b"}]})
+    )
+    assert all(seconds != seconds for seconds in ego4d_features.read_durations(tmp_path / "ego4d.json").values())
+
+
+def test_inputs_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(InputError, match="features is not a folder"):
+        run(tmp_path)
+    write_features(tmp_path / "features", {"a": 3})
+    with pytest.raises(InputError, match=r"nowhere\.json does not exist"):
+        run(tmp_path, ego4d_json=tmp_path / "nowhere.json")
+
+
+def test_only_many_bytes_that_are_not_packed_yet_take_long(tmp_path):
+    write_features(tmp_path / "features", {"a": 3})
+    options = {
+        "features_folder": tmp_path / "features", "output": tmp_path / "out.h5", "ego4d_json": None, "narrations": None,
+        "dtype": "float16", "encoder": "e", "rows_per_second": 1.875, "row_seconds": 1.0, "allow_nonfinite": False,
+    }  # fmt: skip
+    assert "GB of features" in ego4d_features.why_long(options, 0, 10.0)
+    assert ego4d_features.why_long(options, 0, 1e9) is None
+    ego4d_features.run(**options)
+    assert ego4d_features.why_long(options, 0, 10.0) is None

@@ -1,0 +1,118 @@
+import pytest
+
+from clep.bank import FeatureBank
+from clep.errors import InputError
+from clep.preprocess import ego4d_narrations
+from clep.preprocess.coverage import read_coverage
+from clep.text import Narrations
+
+from .conftest import embed, write_ego4d
+
+
+def run(folder, **options):
+    narration_json, ego4d_json = folder / "narration.json", folder / "ego4d.json"
+    options = {"narration_json": narration_json, "ego4d_json": ego4d_json, "encoder": "fake", **options}
+    return ego4d_narrations.run(output_folder=folder / "out", **options)
+
+
+def test_writes_narrations_and_the_embeddings_of_their_distinct_texts(tmp_path, encoder):
+    write_ego4d(tmp_path)
+    run(tmp_path)
+    table = Narrations.open(tmp_path / "out" / "narrations.h5")
+    texts = FeatureBank.open(tmp_path / "out" / "texts.fake.h5")
+    assert len(table) == 7
+    assert texts.n_rows == len(table.texts) == 5
+    assert texts.source == table.digest
+    for row, text in enumerate(table.texts):
+        assert texts.take([row])[0].tolist() == embed(text).tolist()
+
+
+def test_says_what_it_found(tmp_path, encoder):
+    write_ego4d(tmp_path)
+    coverage = run(tmp_path)
+    counts, lists = coverage["counts"], coverage["lists"]
+    assert (counts["videos"], counts["narrations"], counts["distinct_texts"]) == (3, 7, 5)
+    assert (counts["first_pass"], counts["second_pass"]) == (5, 2)
+    # Of b: the fridge of pass 2 repeats that of pass 1. a is a test video, c is redacted.
+    assert counts["training_moments"] == 3
+    assert (counts["not_trained_on_split"], counts["not_trained_on_redacted"], counts["not_trained_on_duplicate"]) == (
+        2,
+        1,
+        1,
+    )
+    assert lists["videos_redacted"] == ["c"]
+    assert lists["split_em_test"] == ["a"]
+    assert coverage["texts"]["counts"]["texts"] == 5
+    assert read_coverage(tmp_path / "out" / "narrations.h5")["lists"] == lists
+
+
+def test_says_quickly_that_nothing_is_to_be_done(tmp_path, encoder, monkeypatch):
+    write_ego4d(tmp_path)
+    run(tmp_path)
+    encoder.encoded.clear()
+    monkeypatch.setattr(ego4d_narrations, "read_ego4d", None)
+    again = run(tmp_path)
+    assert again["up_to_date"]
+    assert again["texts"]["up_to_date"]
+    assert encoder.encoded == []
+
+
+def test_changed_inputs_or_tags_are_read_again(tmp_path, encoder):
+    narration_json, _ = write_ego4d(tmp_path)
+    run(tmp_path)
+    assert not run(tmp_path, tags="tutorial")["up_to_date"]
+    assert "Camera wearer C sits" in list(Narrations.open(tmp_path / "out" / "narrations.h5").texts)
+    narration_json.write_text(narration_json.read_text().replace("sits", "rests"))
+    again = run(tmp_path, tags="tutorial")
+    assert not again["up_to_date"]
+    assert not again["texts"]["up_to_date"]
+    assert run(tmp_path, tags="tutorial", overwrite=True)["up_to_date"] is False
+
+
+def test_a_table_left_from_an_interrupted_run_is_not_taken_for_the_new_inputs(tmp_path, encoder, monkeypatch):
+    narration_json, _ = write_ego4d(tmp_path)
+    first = narration_json.read_text()
+    run(tmp_path)
+    narration_json.write_text(first.replace("sits", "rests"))
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ego4d_narrations, "_describe", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path)
+    narration_json.write_text(first)
+    run(tmp_path)
+    texts = list(Narrations.open(tmp_path / "out" / "narrations.h5").texts)
+    assert "Camera wearer sits" in texts
+    assert "Camera wearer rests" not in texts
+
+
+def test_inputs_that_cannot_be_used_are_named(tmp_path, encoder):
+    with pytest.raises(InputError, match=r"narration\.json does not exist"):
+        run(tmp_path)
+    narration_json, _ = write_ego4d(tmp_path)
+    narration_json.write_text("{}")
+    with pytest.raises(InputError, match=r"narration\.json holds no narration"):
+        run(tmp_path)
+    assert not (tmp_path / "out" / "narrations.h5").exists()
+
+
+def test_without_metadata_no_video_has_a_split(tmp_path, encoder):
+    write_ego4d(tmp_path)
+    coverage = run(tmp_path, ego4d_json=None)
+    assert coverage["counts"]["not_trained_on_split"] == 0
+    assert coverage["lists"]["videos_without_duration"] == ["a", "b", "c"]
+
+
+def test_only_many_texts_on_a_cpu_take_long(tmp_path, encoder):
+    narration_json, ego4d_json = write_ego4d(tmp_path)
+    options = {
+        "narration_json": narration_json, "ego4d_json": ego4d_json, "output_folder": tmp_path / "out",
+        "encoder": "fake", "tags": "clean", "device": "cpu", "overwrite": False,
+    }  # fmt: skip
+    assert "5 distinct texts are to be encoded" in ego4d_narrations.why_long(options, 4, 0)
+    assert ego4d_narrations.why_long(options, 5, 0) is None
+    ego4d_narrations.run(**options)
+    assert ego4d_narrations.why_long(options, 4, 0) is None

@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+import torch
+
+from clep.errors import InputError
+from clep.preprocess.feature_files import FeatureFileError, checked_rows, feature_files, most_common_dim, open_features
+
+from .conftest import RunsCode
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("shape", [(5, 3), (5, 1, 3)])
+def test_reads_both_shapes_in_both_formats(tmp_path, shape, legacy):
+    tensor = torch.randn(shape)
+    torch.save(tensor, tmp_path / "a.pt", _use_new_zipfile_serialization=not legacy)
+    assert torch.equal(open_features(tmp_path / "a.pt"), tensor.reshape(5, 3))
+
+
+def test_reads_npy_and_keeps_its_format(tmp_path):
+    array = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float16)
+    np.save(tmp_path / "a.npy", array)
+    rows = open_features(tmp_path / "a.npy")
+    assert rows.dtype == torch.float16
+    assert np.array_equal(rows.numpy(), array)
+
+
+def test_a_vector_is_one_row_only_where_allowed(tmp_path):
+    torch.save(torch.arange(3.0), tmp_path / "a.pt")
+    assert open_features(tmp_path / "a.pt", allow_vector=True).tolist() == [[0.0, 1.0, 2.0]]
+    with pytest.raises(FeatureFileError, match=r"shape \(3,\)"):
+        open_features(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.6, 0.99])
+def test_a_truncated_file_is_unreadable(tmp_path, legacy, kept):
+    whole = tmp_path / "whole.pt"
+    torch.save(torch.randn(50, 30), whole, _use_new_zipfile_serialization=not legacy)
+    content = whole.read_bytes()
+    cut = tmp_path / "cut.pt"
+    cut.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(FeatureFileError, match=r"cut\.pt") as caught:
+        open_features(cut)
+    assert caught.value.kind == "unreadable"
+
+
+def test_a_truncated_npy_is_unreadable(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((50, 30)))
+    content = (tmp_path / "a.npy").read_bytes()
+    for kept in (0, 5, 200):
+        (tmp_path / "a.npy").write_bytes(content[:kept])
+        with pytest.raises(FeatureFileError) as caught:
+            open_features(tmp_path / "a.npy")
+        assert caught.value.kind == "unreadable"
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_pt_that_pickles_code_is_refused_and_not_run(tmp_path, canary, legacy):
+    torch.save(RunsCode(), tmp_path / "evil.pt", _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(FeatureFileError, match=r"asks to run posix\.system") as caught:
+        open_features(tmp_path / "evil.pt")
+    assert caught.value.kind == "pickles_code"
+    assert not canary.exists()
+
+
+def test_a_npy_that_pickles_code_is_refused_and_not_run(tmp_path, canary):
+    np.save(tmp_path / "evil.npy", np.array([RunsCode()], dtype=object), allow_pickle=True)
+    with pytest.raises(FeatureFileError) as caught:
+        open_features(tmp_path / "evil.npy")
+    assert caught.value.kind == "pickles_code"
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>Access denied</html>", b"hello world" * 20, b"PK\x03\x04 no zip"])
+def test_something_else_called_pt_is_unreadable(tmp_path, content):
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(FeatureFileError) as caught:
+        open_features(tmp_path / "a.pt")
+    assert caught.value.kind == "unreadable"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"a": torch.ones(2, 2)}, [torch.ones(2, 2)], torch.ones(2, 2, dtype=torch.int64), torch.ones(2, 2, 2),
+     torch.ones(0, 4), torch.ones(4, 0), torch.eye(3).to_sparse()],
+)  # fmt: skip
+def test_other_contents_have_the_wrong_shape(tmp_path, value):
+    torch.save(value, tmp_path / "a.pt")
+    with pytest.raises(FeatureFileError) as caught:
+        open_features(tmp_path / "a.pt")
+    assert caught.value.kind == "wrong_shape"
+
+
+def test_rows_that_are_not_numbers_are_refused_unless_allowed():
+    value = torch.ones(4, 2)
+    value[1, 0], value[3, 1] = float("nan"), float("inf")
+    with pytest.raises(FeatureFileError, match="2 of 4 rows hold NaN or infinity") as caught:
+        checked_rows("a.pt", value, 2, "float16")
+    assert caught.value.kind == "not_finite"
+    assert checked_rows("a.pt", value, 2, "float16", allow_nonfinite=True).isnan().sum() == 1
+
+
+def test_numbers_beyond_float16_are_told_apart_from_nan():
+    value = torch.tensor([[1.0, 70000.0]])
+    with pytest.raises(FeatureFileError, match="too large for float16: pass dtype=float32"):
+        checked_rows("a.pt", value, 2, "float16", allow_nonfinite=True)
+    assert checked_rows("a.pt", value, 2, "float32").tolist() == value.tolist()
+
+
+def test_another_dim_is_refused():
+    with pytest.raises(FeatureFileError, match="dim 3 where the others have 2") as caught:
+        checked_rows("a.pt", torch.ones(1, 3), 2, "float16")
+    assert caught.value.kind == "other_dim"
+
+
+def test_the_folder_is_listed_sorted_and_without_other_files(tmp_path):
+    for name in ("b.pt", "a.npy", "notes.txt", ".hidden.pt"):
+        (tmp_path / name).write_bytes(b"x")
+    assert list(feature_files(tmp_path)) == ["a", "b"]
+    (tmp_path / "a.pt").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"both a\.npy and a\.pt"):
+        feature_files(tmp_path)
+
+
+def test_a_missing_or_empty_folder_is_named(tmp_path):
+    with pytest.raises(InputError, match="nowhere is not a folder"):
+        feature_files(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"holds no \.pt or \.npy"):
+        feature_files(tmp_path)
+
+
+def test_the_dim_of_most_files_counts(tmp_path):
+    for name, dim in (("a", 5), ("b", 3), ("c", 3)):
+        torch.save(torch.ones(2, dim), tmp_path / f"{name}.pt")
+    (tmp_path / "d.pt").write_bytes(b"")
+    assert most_common_dim(feature_files(tmp_path).values()) == 3
+    assert most_common_dim([tmp_path / "d.pt"]) is None

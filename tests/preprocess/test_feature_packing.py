@@ -1,0 +1,186 @@
+import resource
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from clep.bank import BankWriter, Clock, FeatureBank
+from clep.errors import InputError
+from clep.preprocess import feature_packing
+from clep.preprocess.feature_files import feature_files
+from clep.preprocess.feature_packing import PackSettings, copy_videos, expected_rows, pack_features
+
+from .conftest import DIM, write_features
+
+ROWS = {"a": 3, "b": 1, "c": 5, "d": 2}
+
+
+def frames_of_rows(n_frames: int, window: int = 32, stride: int = 16) -> list[int]:
+    """Ego4D's extraction, step by step: windows from frame 0 until one reaches the end, the last one backed up."""
+    starts, start = [], 0
+    while True:
+        if start + window >= n_frames:
+            return [*starts, max(0, n_frames - window)]
+        starts.append(start)
+        start += stride
+
+
+@pytest.mark.parametrize("n_frames", [*range(1, 200), 49564, 9999])
+def test_expected_rows_are_those_of_the_extraction(n_frames):
+    assert expected_rows(n_frames / 30, Clock()) == len(frames_of_rows(n_frames))
+
+
+def test_expected_rows_of_the_published_example():
+    assert frames_of_rows(39) == [0, 7]
+    assert expected_rows(39 / 30, Clock()) == 2
+    assert expected_rows(float("nan"), Clock()) is None
+    assert expected_rows(3.0, Clock.irregular(1.0)) is None
+
+
+@pytest.mark.parametrize("shard_bytes", [1, 3000, 2**30])
+def test_the_bank_holds_the_rows_of_the_files(tmp_path, shard_bytes):
+    tensors = write_features(tmp_path / "in", ROWS)
+    settings = PackSettings(Clock(2.0, 1.0), dtype="float32", encoder="e", source="s", shard_bytes=shard_bytes)
+    report = pack_features(feature_files(tmp_path / "in"), tmp_path / "out.h5", settings, {"c": 3.0})
+    bank = FeatureBank.open(tmp_path / "out.h5")
+    assert list(bank.videos) == report.videos == list(ROWS)
+    assert report.rows == bank.n_rows == sum(ROWS.values())
+    assert (bank.encoder, bank.source, bank.clock) == ("e", "s", Clock(2.0, 1.0))
+    for name, tensor in tensors.items():
+        assert torch.equal(bank.video_rows(name), tensor)
+    assert np.isnan(bank.duration_s.tolist()).tolist() == [True, True, False, True]
+    assert [path.name for path in tmp_path.iterdir()].count("out.h5") == 1
+    assert not list(tmp_path.glob(".out*"))
+
+
+def contents(path) -> dict[str, object]:
+    """Every dataset and attribute of a file, as plain values."""
+    with h5py.File(path) as file:
+        found: dict[str, object] = {key: repr(value) for key, value in file.attrs.items()}
+        file.visititems(
+            lambda name, item: found.update({name: repr(item[()].tolist())} if hasattr(item, "dtype") else {})
+        )
+    return found
+
+
+def interrupt_at(monkeypatch, name: str) -> None:
+    add = BankWriter.add
+
+    def stop(self, uid, *args, **options):
+        if uid == name:
+            raise KeyboardInterrupt
+        return add(self, uid, *args, **options)
+
+    monkeypatch.setattr(BankWriter, "add", stop)
+
+
+def test_after_ctrl_c_a_second_run_continues_and_gives_the_same_bank(tmp_path, monkeypatch):
+    write_features(tmp_path / "in", ROWS)
+    (tmp_path / "in" / "aa.pt").write_bytes(b"broken")
+    files, settings = feature_files(tmp_path / "in"), PackSettings(Clock(), shard_bytes=1)
+    whole = pack_features(files, tmp_path / "whole.h5", settings)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, "c")
+        with pytest.raises(KeyboardInterrupt):
+            pack_features(files, tmp_path / "out.h5", settings)
+    assert not (tmp_path / "out.h5").exists()
+    opened = []
+    real = feature_packing.open_features
+    monkeypatch.setattr(
+        feature_packing, "open_features", lambda path, *rest: opened.append(path.stem) or real(path, *rest)
+    )
+    report = pack_features(files, tmp_path / "out.h5", settings)
+    assert opened == ["c", "d"]
+    assert report == whole
+    assert contents(tmp_path / "out.h5") == contents(tmp_path / "whole.h5")
+
+
+def test_ctrl_c_while_joining_costs_only_the_joining(tmp_path, monkeypatch):
+    write_features(tmp_path / "in", ROWS)
+    files, settings = feature_files(tmp_path / "in"), PackSettings(Clock(), shard_bytes=1)
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_packing, "_join", stop)
+        with pytest.raises(KeyboardInterrupt):
+            pack_features(files, tmp_path / "out.h5", settings)
+    monkeypatch.setattr(feature_packing, "_write_shard", stop)
+    assert pack_features(files, tmp_path / "out.h5", settings).videos == list(ROWS)
+
+
+def test_shards_of_changed_files_or_settings_are_not_taken_over(tmp_path, monkeypatch):
+    write_features(tmp_path / "in", ROWS)
+    files = feature_files(tmp_path / "in")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, "d")
+        with pytest.raises(KeyboardInterrupt):
+            pack_features(files, tmp_path / "out.h5", PackSettings(Clock(), dtype="float32", shard_bytes=1))
+    changed = write_features(tmp_path / "in", {"a": 3}, seed=1)["a"]
+    pack_features(files, tmp_path / "out.h5", PackSettings(Clock(), dtype="float32", shard_bytes=1))
+    assert torch.equal(FeatureBank.open(tmp_path / "out.h5").video_rows("a"), changed)
+
+
+def test_bad_files_are_listed_by_kind_and_the_rest_is_packed(tmp_path):
+    folder = tmp_path / "in"
+    write_features(folder, ROWS)
+    torch.save(torch.full((2, DIM), float("nan")), folder / "nan.pt")
+    torch.save(torch.ones(2, DIM + 1), folder / "wide.pt")
+    (folder / "empty.pt").write_bytes(b"")
+    report = pack_features(feature_files(folder), tmp_path / "out.h5", PackSettings(Clock()))
+    assert report.videos == list(ROWS)
+    assert {kind: list(reasons) for kind, reasons in report.skipped.items()} == {
+        "unreadable": ["empty"], "not_finite": ["nan"], "other_dim": ["wide"],
+    }  # fmt: skip
+    with pytest.raises(InputError, match=r"empty\.pt"):
+        pack_features(feature_files(folder), tmp_path / "stop.h5", PackSettings(Clock(), on_error="stop"))
+    assert not (tmp_path / "stop.h5").exists()
+
+
+def test_a_folder_without_one_good_file_writes_nothing(tmp_path):
+    (tmp_path / "a.pt").write_bytes(b"")
+    with pytest.raises(InputError, match="none of the 1 feature files can be used"):
+        pack_features(feature_files(tmp_path), tmp_path / "out.h5", PackSettings(Clock()))
+    assert not (tmp_path / "out.h5").exists()
+
+
+def test_a_duration_that_the_rows_contradict_is_listed_and_not_kept(tmp_path):
+    write_features(tmp_path / "in", {"a": 8, "b": 8, "c": 8})
+    clock = Clock(1.0, 1.0)
+    report = pack_features(
+        feature_files(tmp_path / "in"), tmp_path / "out.h5", PackSettings(clock), {"a": 8.0, "b": 10.0, "c": 11.0}
+    )
+    assert report.off_duration == {"c": "8 rows, but 11 fit its 11.0 s"}
+    assert FeatureBank.open(tmp_path / "out.h5").duration_s[:2].tolist() == [8.0, 10.0]
+    assert FeatureBank.open(tmp_path / "out.h5").duration_s[2].isnan()
+
+
+def test_a_full_disk_is_one_clear_error_and_leaves_nothing_that_looks_whole(tmp_path):
+    write_features(tmp_path / "in", {"a": 500, "b": 500})
+    files, settings = feature_files(tmp_path / "in"), PackSettings(Clock(), dtype="float32", shard_bytes=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, hard))
+    try:
+        with pytest.raises(InputError, match=r"cannot write .*free some space"):
+            pack_features(files, tmp_path / "out.h5", settings)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not (tmp_path / "out.h5").exists()
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".h5", ".rows") and path.is_file()]
+    assert pack_features(files, tmp_path / "out.h5", settings).rows == 1000
+
+
+def test_videos_are_copied_from_a_bank_in_the_order_asked_for(tmp_path):
+    tensors = write_features(tmp_path / "in", ROWS)
+    settings = PackSettings(Clock(2.0, 0.5), dtype="float32", encoder="video encoder")
+    pack_features(feature_files(tmp_path / "in"), tmp_path / "bank.h5", settings, {"c": 2.5})
+    report = copy_videos(tmp_path / "bank.h5", ["d", "nowhere", "c"], tmp_path / "out.h5", PackSettings(Clock()))
+    bank = FeatureBank.open(tmp_path / "out.h5")
+    assert report.videos == list(bank.videos) == ["d", "c"]
+    assert (bank.clock, bank.encoder) == (Clock(2.0, 0.5), "video encoder")
+    assert torch.equal(bank.video_rows("c"), tensors["c"].half().float())
+    assert bank.duration_s[1] == 2.5
+    with pytest.raises(InputError, match="holds none of the 1 clips"):
+        copy_videos(tmp_path / "bank.h5", ["x"], tmp_path / "no.h5", PackSettings(Clock()))

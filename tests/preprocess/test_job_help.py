@@ -1,0 +1,39 @@
+import inspect
+
+import pytest
+from hydra.utils import get_method
+
+from clep.config_folder import config_folder
+from clep.preprocess.__main__ import job_options
+from clep.preprocess.job_help import job_files, option_meanings
+
+
+def test_every_job_is_found():
+    assert {"ego4d_features", "ego4d_narrations", "ego_charades", "kinetics"} <= set(job_files(config_folder()))
+
+
+@pytest.mark.parametrize("name", ["ego4d_features", "ego4d_narrations", "ego_charades", "kinetics"])
+def test_config_signature_and_docstring_of_a_job_agree(name):
+    target, options = job_options(name, [])
+    parameters = inspect.signature(get_method(target)).parameters
+    assert set(options) == set(parameters) == set(option_meanings(get_method(target)))
+    for key, parameter in parameters.items():
+        paths = key in ("ego4d_json", "output", "output_folder")
+        if parameter.default is not parameter.empty and not paths:
+            assert options[key] == parameter.default, key
+
+
+def test_meanings_come_from_the_docstring():
+    def run(first, second):
+        """Do something.
+
+        Args:
+            first: one line.
+            second: two lines: the second
+                belongs to it.
+
+        Raises:
+            InputError: never.
+        """
+
+    assert option_meanings(run) == {"first": "one line.", "second": "two lines: the second belongs to it."}

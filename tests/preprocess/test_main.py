@@ -1,0 +1,101 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import clep
+from clep.bank import FeatureBank
+from clep.preprocess import ego4d_features
+from clep.preprocess.__main__ import main
+
+from .conftest import write_features
+
+
+def here() -> dict[str, str]:
+    """The environment for a process that imports this `clep`, installed or not."""
+    return {**os.environ, "PYTHONPATH": str(Path(clep.__file__).parents[1])}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    write_features(tmp_path / "data" / "ego4d" / "features", {"a": 3})
+    (tmp_path / "data" / "ego4d" / "ego4d.json").write_text('{"videos": [{"video_uid": "a", "duration_sec": 2.1}]}')
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_first_word_is_the_job(folder, capsys):
+    assert main(["ego4d_features"]) == 0
+    assert (folder / "data" / "clep" / "ego4d_features.h5").exists()
+    assert "videos packed" in capsys.readouterr().out
+
+
+def test_paths_and_options_are_overridden(folder):
+    assert main(["job=ego4d_features", "paths.data=data", "paths.out=out", "dtype=float32", "ego4d_json=null"]) == 0
+    assert str(FeatureBank.open(folder / "out" / "ego4d_features.h5").dtype) == "torch.float32"
+
+
+def test_the_command_leaves_nothing_but_its_outputs(folder):
+    words = [sys.executable, "-m", "clep.preprocess", "ego4d_features", "paths.out=out"]
+    done = subprocess.run(words, cwd=folder, env=here(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "up to date" not in done.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["data", "out"]
+    assert sorted(path.name for path in (folder / "out").iterdir()) == [
+        ".ego4d_features.h5.lock", "ego4d_features.coverage.json", "ego4d_features.h5",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "which job?"),
+        (["ego4d_feature"], "there is no job 'ego4d_feature'. Did you mean 'ego4d_features'"),
+        (["ego4d_features", "kinetics"], "'kinetics' is not key=value"),
+        (["--features", "x"], "'--features' is not key=value"),
+        (["ego4d_features", "dtyp=float32"], "no option 'dtyp'. Did you mean 'dtype'?"),
+        (["ego4d_features", "paths.dta=x"], "there is no path 'paths.dta'. Did you mean 'data'?"),
+        (["ego4d_features", "dtype=float64"], "dtype='float64'"),
+        (["ego4d_features", "overwrite=maybe"], "overwrite='maybe'"),
+        (["ego4d_features", "shard_bytes=1.5"], "shard_bytes=1.5"),
+        (["ego4d_features", "output=a,b"], "needs quotes"),
+        (["ego4d_features", "paths.data=nowhere"], "nowhere/ego4d/features is not a folder"),
+        (["ego4d_features", "rows_per_second=-1"], "rows_per_second"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_status_1(folder, capsys, words, message):
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert message in said
+    assert "Traceback" not in said
+    assert not list(folder.rglob("*.h5"))
+
+
+def test_ctrl_c_is_status_130_and_says_how_to_continue(folder, capsys, monkeypatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ego4d_features, "pack_features", stop)
+    assert main(["ego4d_features"]) == 130
+    assert "the same command again continues" in capsys.readouterr().err
+
+
+def test_help_lists_the_jobs_without_importing_them(folder):
+    code = "import sys; from clep.preprocess.__main__ import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env=here(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for job in ("ego4d_features", "ego4d_narrations", "kinetics", "ego_charades"):
+        assert job in done.stdout
+
+
+def test_help_of_a_job_tells_options_defaults_and_meaning(folder, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["ego4d_features", "--help", "paths.data=DIR"]) == 0
+    said = capsys.readouterr().out
+    assert "Pack a folder of <uid>.pt features" in said
+    assert "DIR/clep/ego4d_features.h5" in said
+    assert "number format of the bank" in said
+    assert not list(folder.rglob("*.h5"))

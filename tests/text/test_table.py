@@ -1,0 +1,80 @@
+import copy
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from clep.errors import InputError
+from clep.text import NarrationTable
+from tests.text.sample_table import about, passes, table
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> NarrationTable:
+    rows = [(1.0, "#C C cuts bread"), (2.0, "#C C eats"), (2.5, "#C C eats")]
+    return table(tmp_path, {"é-b": passes(rows), "a": passes(None, rows)}, [about("é-b", em="train"), about("a")])
+
+
+BROKEN = {
+    "video": (np.array([0, 0, 0, 1, 1, 9], np.int32), "video has an index out of range"),
+    "second": (np.array([1, np.nan, 3, 1, 2, 3.0]), "a second is negative, infinite or not a number"),
+    "passes": (np.ones(5, np.int8), "columns differ in length"),
+    "text_id": (np.array([0, 1, 1, 0, 1, -1], np.int32), "text_id has an index out of range"),
+    "written_id": (np.array([0, 1, 1, 0, 1, 2], np.int32), "written_id has an index out of range"),
+    "written_words": (np.ones(1, np.int16), "written_words"),
+    "videos": (("é-b", "a"), "videos are not sorted"),
+    "tags": ("other", "tags is 'other'"),
+    "duration_s": (np.ones(3), "duration_s, redacted or a split"),
+    "splits": ({}, "splits are not split_em"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_refuses_what_is_no_table(small: NarrationTable, name: str) -> None:
+    value, message = BROKEN[name]
+    with pytest.raises(InputError, match=message):
+        rebuilt(small, name, value)
+
+
+def rebuilt(table: NarrationTable, name: str, value: object) -> None:
+    """Check a column as it is checked in use: here jaxtyping would refuse wrong lengths before."""
+    broken = copy.copy(table)
+    object.__setattr__(broken, name, value)
+    broken.__post_init__()
+
+
+def test_refuses_unsorted_and_negative_seconds(small: NarrationTable) -> None:
+    with pytest.raises(InputError, match="not sorted by video and second"):
+        rebuilt(small, "second", small.second[::-1].copy())
+    with pytest.raises(InputError, match="negative"):
+        rebuilt(small, "second", small.second - 1.5)
+
+
+def test_file_is_plain_hdf5_with_contiguous_aligned_columns(small: NarrationTable, tmp_path: Path) -> None:
+    small.write(tmp_path / "n.h5")
+    with h5py.File(tmp_path / "n.h5") as file:
+        assert file.attrs["format"] == "clep-narrations"
+        assert file.attrs["version"] == 1
+        assert file.attrs["digest"] == small.digest
+        assert [item.decode() for item in file["video/id"][:]] == ["a", "é-b"]
+        assert h5py.check_string_dtype(file["video/id"].dtype).encoding == "utf-8"
+        columns: list[h5py.Dataset] = []
+        file.visititems(lambda _, item: columns.append(item) if isinstance(item, h5py.Dataset) else None)
+        assert len(columns) == 16
+        assert all(column.chunks is None and column.id.get_offset() % 8 == 0 for column in columns)
+
+
+def test_a_failed_write_leaves_the_old_file(small: NarrationTable, tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "out" / "n.h5"
+    small.write(path)
+    before = path.read_bytes()
+
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(h5py.File, "create_dataset", full)
+    with pytest.raises(InputError, match="No space left"):
+        small.write(path)
+    assert path.read_bytes() == before
+    assert [item.name for item in path.parent.iterdir()] == ["n.h5"]

@@ -1,0 +1,36 @@
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clep.text import Texts
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
+def test_holds_what_was_given(strings: list[str]) -> None:
+    texts = Texts.of(strings)
+    assert list(texts) == strings == texts[:]
+    assert len(texts) == len(strings)
+    assert texts[::-2] == strings[::-2]
+    assert pickle.loads(pickle.dumps(texts)) == texts == strings
+    if strings:
+        assert texts[-1] == texts[np.int64(len(strings) - 1)] == strings[-1]
+
+
+def test_index_out_of_range() -> None:
+    with pytest.raises(IndexError):
+        Texts.of(["a"])[1]
+    with pytest.raises(IndexError):
+        Texts.of(["a"])[-2]
+
+
+def test_digest_tells_texts_boundaries_and_order_apart() -> None:
+    assert Texts.of(["ab", "c"]).digest() == Texts.of(["ab", "c"]).digest()
+    different = [["ab", "c"], ["a", "bc"], ["c", "ab"], ["ab", "c", ""], ["abc"], []]
+    assert len({Texts.of(strings).digest() for strings in different}) == len(different)
+
+
+def test_half_a_surrogate_pair_does_not_break_the_file() -> None:
+    assert list(Texts.of(["smiles \ud83d"])) == ["smiles ?"]
