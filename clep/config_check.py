@@ -6,6 +6,7 @@ compared with the parameters and type hints of what it would call.
 
 import difflib
 import inspect
+import types
 import typing
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -73,17 +74,21 @@ def check_call(target: Callable[..., Any], values: dict[str, Any], where: str, p
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return a sentence with the nearest of `choices`, or with all of them where none is near."""
     choices = list(choices)
-    near = difflib.get_close_matches(word, choices, n=3, cutoff=0.6)
+    by_lower = {choice.lower(): choice for choice in choices}
+    near = difflib.get_close_matches(word.lower(), by_lower, n=3, cutoff=0.6)
     if near:
-        return f"Did you mean {' or '.join(repr(choice) for choice in near)}?"
+        return f"Did you mean {' or '.join(repr(by_lower[choice]) for choice in near)}?"
     return f"It knows: {', '.join(choices)}." if choices else "It takes none."
 
 
-def _resolve(path: str, where: str) -> Callable[..., Any]:
+def _resolve(path: Any, where: str) -> Callable[..., Any]:
     try:
-        return get_object(path)
+        found = get_object(path)
     except Exception as error:
         raise InputError(f"{where or 'config'}._target_={path!r} cannot be imported: {error}") from error
+    if not callable(found):
+        raise InputError(f"{where or 'config'}._target_={path!r} is neither a class nor a function")
+    return found
 
 
 def _constructor(target: Callable[..., Any]) -> Callable[..., Any]:
@@ -128,7 +133,9 @@ def _has_target(value: Any) -> bool:
 
 def _accepts_bool(hint: Any) -> bool:
     # To Python a bool is an int; to a user `batch_size=true` is a mistake.
-    return hint not in (int, float, int | None, float | None, int | float, int | float | None)
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    kinds = set(typing.get_args(hint)) if is_union else {hint}
+    return bool in kinds or not kinds & {int, float}
 
 
 def _kind(value: Any) -> str:

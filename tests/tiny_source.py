@@ -22,7 +22,7 @@ def write_tiny_files(folder: Path, videos: int = 12, per_video: int = 20, seed: 
             {
                 "timestamp_sec": float(second),
                 "timestamp_frame": int(second * 30),
-                "narration_text": f"#C C {random.choice(verbs)} the {random.choice(nouns)}",
+                "narration_text": f"#C C {random.choice(verbs)} the {random.choice(nouns)}{random.choice(('', ' again'))}",
                 "annotation_uid": f"{video}-{second:.2f}",
             }
             for second in random.uniform(1, 59, per_video)

@@ -108,11 +108,11 @@ class NarrationSource:
         return train, val
 
     def _moments(self, narrations: Narrations, chosen: Int64[np.ndarray, " chosen"], bank: FeatureBank) -> Moments:
-        second = np.asarray(narrations.second[chosen], dtype=np.float64)
         if self.span == "fixed":
-            start_s, end_s = fixed_spans(second, self.offset_s)
-        else:
-            start_s, end_s = egovlp_spans(narrations.video[chosen], narrations.passes[chosen], second)
+            start_s, end_s = fixed_spans(np.asarray(narrations.second[chosen]), self.offset_s)
+        else:  # gaps are between all narrations of a pass, those that are not trained on included
+            spans = egovlp_spans(narrations.video, narrations.passes, np.asarray(narrations.second), chosen)
+            start_s, end_s = (side[chosen] for side in spans)
         to_bank = bank.index(list(narrations.videos)).cpu().numpy()
         return Moments(
             video=to_bank[narrations.video[chosen]],

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from rich.progress import track
 from torch import Tensor
 
+from clep.demo.encoding_threads import map_videos
 from clep.demo.frozen_encoder import FrozenEncoder
 from clep.demo.settings import FEATURE_DTYPES
 from clep.errors import InputError
@@ -44,19 +45,20 @@ def write_feature_files(
         raise InputError(f"simulated features: dtype must be one of {FEATURE_DTYPES}, got {dtype!r}")
     folder = Path(folder)
     _claim(folder, encoder, dtype)
+    items = list(rows_of)
     done = {path.name for path in folder.glob("*.pt")}
-    counts = {"written": 0, "kept": 0}
-    for name, make in track(list(rows_of), description=title, disable=not progress):
-        if f"{name}.pt" in done:
-            counts["kept"] += 1
-            continue
-        rows = make().to(getattr(torch, dtype))
+    missing = [item for item in items if f"{item[0]}.pt" not in done]
+
+    def write(item: tuple[str, Callable[[], Float[Tensor, "..."]]]) -> None:
+        name, make = item
         content = BytesIO()
-        torch.save(rows, content)
+        torch.save(make().to(getattr(torch, dtype)), content)
         with atomic_path(folder / f"{name}.pt") as temporary:
             temporary.write_bytes(content.getvalue())
-        counts["written"] += 1
-    return counts
+
+    for _ in track(map_videos(write, missing), title, total=len(missing), disable=not progress):
+        pass
+    return {"written": len(missing), "kept": len(items) - len(missing)}
 
 
 def _claim(folder: Path, encoder: FrozenEncoder, dtype: str) -> None:

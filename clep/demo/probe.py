@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from clep.demo.encoding_threads import map_videos, one_thread
 from clep.demo.frozen_encoder import FrozenEncoder
 from clep.demo.settings import WorldSettings
 from clep.demo.simulate import encode_labelled_clip
@@ -22,6 +23,7 @@ def chance(classes: int) -> float:
     return 100.0 / classes
 
 
+@one_thread()
 def probe_top1(
     train: Float[Tensor, "clips dim"],
     train_label: Int[Tensor, " clips"],
@@ -83,13 +85,8 @@ def probe_ceiling(world: str | Path, clips_per_class: int = 20, seed: int = 0) -
         lines = list(csv.DictReader(file))
     labels = sorted({line["label"] for line in lines})
     number = {label: i for i, label in enumerate(labels)}
-    train = torch.stack(
-        [
-            encode_labelled_clip(encoder, f"probe {seed} {label} {clip}", label).mean(0)
-            for label in labels
-            for clip in range(clips_per_class)
-        ]
-    )
+    clips = [(label, f"probe {seed} {label} {clip}") for label in labels for clip in range(clips_per_class)]
+    train = torch.stack(list(map_videos(lambda clip: encode_labelled_clip(encoder, clip[1], clip[0]).mean(0), clips)))
     names = [f"{line['youtube_id']}_{int(line['time_start']):06d}_{int(line['time_end']):06d}.pt" for line in lines]
     features = world / "kinetics" / "features"
     test = torch.stack([torch.load(features / name, weights_only=True).float().mean(0) for name in names])

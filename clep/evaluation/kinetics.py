@@ -19,6 +19,11 @@ class KineticsZeroShot(ZeroShot):
         """Return the accuracies of the one prompt set."""
         if clips.label is None:
             raise InputError(f"{self.folder / 'clips.h5'} has several labels a clip; use EgoCharadesZeroShot for it")
+        if "prompt" not in scores:
+            raise InputError(
+                f"{self.folder / f'prompts.{self.text_encoder}.h5'} lacks the prompt set 'prompt' and has "
+                f"{', '.join(scores)}; make it again with `python -m clep.preprocess kinetics overwrite=true`"
+            )
         target = torch.as_tensor(clips.label)[kept]
         accuracy = topk_accuracy(scores["prompt"], target, ks=(1, 5))
         return {f"zeroshot/kinetics/top{k}": value for k, value in accuracy.items()}

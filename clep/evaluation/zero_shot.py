@@ -37,7 +37,7 @@ class ZeroShot(Evaluator):
     @property
     def prompts(self) -> dict[str, list[list[str]]]:
         """The sentences of each class, by prompt set."""
-        return read_json(self.folder / "prompts.json")["sets"]
+        return self._listing()["sets"]
 
     @abstractmethod
     def score(
@@ -80,10 +80,22 @@ class ZeroShot(Evaluator):
         templates = embedded.unflatten(0, (len(self._open()[0].classes), -1))
         return average_templates(templates) if model.normalize else templates.mean(1)
 
+    def _listing(self) -> dict[str, Any]:
+        path = self.folder / "prompts.json"
+        listing = read_json(path)
+        if not isinstance(listing, dict) or not isinstance(listing.get("sets"), dict):
+            raise InputError(f"{path} does not list prompts: it needs 'classes' and 'sets'; delete it and make it again")
+        return listing
+
     def _open(self) -> tuple[LabelledClips, FeatureBank, FeatureBank]:
         if self._opened is None:
             clips = LabelledClips.open(self.folder / "clips.h5")
             prompts = FeatureBank.open(self.folder / f"prompts.{self.text_encoder}.h5")
+            if (self.folder / "prompts.json").is_file() and self._listing().get("classes") != clips.classes:
+                raise InputError(
+                    f"{self.folder / 'prompts.json'} is about other classes than {self.folder / 'clips.h5'}, or has them "
+                    f"in another order; make both again with `python -m clep.preprocess {clips.task} overwrite=true`"
+                )
             for name in prompts.videos:
                 if len(prompts.video_rows(name)) % len(clips.classes):
                     raise InputError(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from clep.bank import FeatureBank
 from clep.data.clips import LabelledClips
 from clep.errors import InputError
 from clep.files import read_json, write_json
@@ -71,7 +72,12 @@ def prepare_clips(
         "allow_nonfinite": settings.allow_nonfinite,
     }
     coverage = Coverage(clips.task, output, digest, told)
-    done = coverage.last_run() if bank.exists() and not overwrite else None
+
+    def opens(clips_path: Path) -> None:
+        LabelledClips.open(clips_path)
+        FeatureBank.open(bank)
+
+    done = None if overwrite else coverage.last_run(opens)
     if done is not None:
         logger.info("%s is up to date", output)
         return done | {"up_to_date": True}

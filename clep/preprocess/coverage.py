@@ -1,7 +1,7 @@
 """What a job found, kept, skipped and missed: shown as a table, written as JSON beside the job's output."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,10 +74,18 @@ class Coverage:
         """Remove the JSON of an earlier run, so that an output is never taken for that of the inputs it describes."""
         coverage_path(self.output).unlink(missing_ok=True)
 
-    def last_run(self) -> dict[str, Any] | None:
-        """Return what an earlier run wrote if its output still stands and came from the same inputs and settings."""
+    def last_run(self, opens: Callable[[Path], object]) -> dict[str, Any] | None:
+        """Return what an earlier run wrote if it was from the same inputs and settings and `opens` can read its output.
+
+        Args:
+            opens: raises InputError for an output that is missing, damaged or of an older format.
+        """
         found = read_coverage(self.output)
         if found is None or found.get("inputs") != self.inputs or found.get("settings") != self.settings:
+            return None
+        try:
+            opens(self.output)
+        except InputError:
             return None
         return found
 

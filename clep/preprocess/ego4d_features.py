@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from clep.bank import Clock
+from clep.bank import Clock, FeatureBank
 from clep.errors import InputError
 from clep.files import read_json
 from clep.preprocess.coverage import Coverage
@@ -70,7 +70,7 @@ def run(
     files = feature_files(features_folder)
     settings = _settings(dtype, encoder, rows_per_second, row_seconds, allow_nonfinite)
     coverage = _coverage(files, output, ego4d_json, narrations, settings)
-    done = None if overwrite else coverage.last_run()
+    done = None if overwrite else coverage.last_run(FeatureBank.open)
     if done is not None and (on_error == "skip" or not any(done["lists"][fault] for fault in FAULTS)):
         logger.info("%s is up to date", output)
         return done | {"up_to_date": True}
@@ -137,7 +137,9 @@ def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) 
     if size <= long_bytes:
         return None
     settings = _settings(*(options[name] for name in SETTINGS))
-    if _coverage(files, options["output"], options["ego4d_json"], options["narrations"], settings).last_run():
+    if _coverage(files, options["output"], options["ego4d_json"], options["narrations"], settings).last_run(
+        FeatureBank.open
+    ):
         return None
     return f"{size / 1e9:,.0f} GB of features are to be packed"
 

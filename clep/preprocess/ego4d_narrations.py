@@ -66,7 +66,7 @@ def write_narrations(
     """Write `narrations.h5` unless it is up to date; return its coverage."""
     digest = file_digest(narration_json, ego4d_json)
     coverage = Coverage("ego4d_narrations", Path(output_folder) / "narrations.h5", digest, {"tags": tags})
-    done = None if overwrite else coverage.last_run()
+    done = None if overwrite else coverage.last_run(Narrations.open)
     if done is not None:
         logger.info("%s is up to date", coverage.output)
         return done | {"up_to_date": True}

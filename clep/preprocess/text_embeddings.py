@@ -85,7 +85,7 @@ class TextBank:
         coverage = Coverage("texts", self.path, self.digest, {"encoder": self.name})
         if self.is_current() and not overwrite:
             logger.info("%s is up to date", self.path)
-            done = coverage.last_run()
+            done = coverage.last_run(FeatureBank.open)
             if done is not None:
                 return done | {"up_to_date": True}
         else:

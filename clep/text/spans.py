@@ -45,9 +45,9 @@ def egovlp_spans(
             that alpha is unknown.
     """
     _check(second)
-    groups, group = np.unique(np.stack([video, passes]), axis=1, return_inverse=True)
-    group = group.reshape(-1)
-    n_groups = groups.shape[1]
+    n_passes = int(passes.max(initial=0)) + 1
+    groups, group = np.unique(video.astype(np.int64) * n_passes + passes, return_inverse=True)
+    n_groups = len(groups)
     count = np.bincount(group, minlength=n_groups)
     first = np.full(n_groups, np.inf)
     last = np.full(n_groups, -np.inf)

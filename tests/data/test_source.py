@@ -68,9 +68,24 @@ def test_pass_order_is_the_tutorials(tmp_path: Path) -> None:
     np.testing.assert_allclose(train.moments.start_s, np.maximum(np.array(starts) - 2, 0))
 
 
-def test_egovlp_spans_are_narrower_where_narrations_are_dense(tmp_path: Path) -> None:
-    train, _ = tiny_source(tmp_path, span="egovlp", val_fraction=0.0).open(Window())
-    assert (train.moments.end_s > train.moments.start_s).all()
+def test_egovlp_gaps_count_narrations_that_are_not_trained_on(tmp_path: Path) -> None:
+    source = tiny_source(tmp_path, span="egovlp", val_fraction=0.0)
+    train, _ = source.open(Window())
+    source.min_words = 4
+    fewer, _ = source.open(Window())
+    narrations = Narrations.open(tmp_path / "narrations.h5")
+    one_pass = np.flatnonzero((narrations.video == 0) & (narrations.passes == 1))
+    beta = np.diff(np.sort(narrations.second[one_pass])).mean()
+    widths = {round(float(width), 6) for width in (train.moments.end_s - train.moments.start_s)[train.moments.video == 0]}
+    betas = [
+        np.diff(np.sort(narrations.second[(narrations.video == v) & (narrations.passes == p)])).mean()
+        for v in range(12)
+        for p in (1, 2)
+    ]
+    assert round(beta / np.mean(betas), 6) in widths
+    assert len(fewer) <= len(train)
+    common = {(v, e) for v, e in zip(fewer.moments.video.tolist(), fewer.moments.end_s.tolist(), strict=True)}
+    assert common <= {(v, e) for v, e in zip(train.moments.video.tolist(), train.moments.end_s.tolist(), strict=True)}
 
 
 def test_sources_share_ids_where_they_share_sentences(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 import io
+from pathlib import Path
 
 from rich.console import Console
 
+from clep.errors import InputError
 from clep.files import read_json
 from clep.preprocess.coverage import SHOWN, Coverage, coverage_table, read_coverage
 
@@ -37,13 +39,18 @@ def test_lists_are_complete_in_the_file_and_short_in_the_table(tmp_path, capsys)
 
 def test_the_last_run_counts_only_for_the_same_inputs_settings_and_an_output_that_stands(tmp_path):
     coverage(tmp_path, dtype="a").write()
-    assert coverage(tmp_path, dtype="a").last_run() is None
+    assert coverage(tmp_path, dtype="a").last_run(Path.stat) is None
     (tmp_path / "x.y.h5").write_bytes(b"")
-    assert coverage(tmp_path, dtype="a").last_run()["job"] == "job"
-    assert coverage(tmp_path, dtype="b").last_run() is None
-    assert coverage(tmp_path, "other", dtype="a").last_run() is None
+    assert coverage(tmp_path, dtype="a").last_run(Path.stat)["job"] == "job"
+    assert coverage(tmp_path, dtype="b").last_run(Path.stat) is None
+    assert coverage(tmp_path, "other", dtype="a").last_run(Path.stat) is None
+
+    def damaged(path):
+        raise InputError(f"{path} is truncated")
+
+    assert coverage(tmp_path, dtype="a").last_run(damaged) is None
     coverage(tmp_path).forget_last_run()
-    assert coverage(tmp_path, dtype="a").last_run() is None
+    assert coverage(tmp_path, dtype="a").last_run(Path.stat) is None
 
 
 def test_a_damaged_coverage_is_as_good_as_none(tmp_path):

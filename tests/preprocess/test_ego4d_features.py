@@ -60,6 +60,8 @@ def test_up_to_date_until_a_file_or_a_setting_changes(tmp_path):
     assert not run(tmp_path, dtype="float32")["up_to_date"]
     assert run(tmp_path, dtype="float32")["up_to_date"]
     assert not run(tmp_path, dtype="float32", overwrite=True)["up_to_date"]
+    (tmp_path / "out" / "bank.h5").write_bytes(b"damaged")
+    assert not run(tmp_path, dtype="float32")["up_to_date"]
     (tmp_path / "out" / "bank.h5").unlink()
     assert not run(tmp_path, dtype="float32")["up_to_date"]
 

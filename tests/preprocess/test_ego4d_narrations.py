@@ -69,6 +69,15 @@ def test_changed_inputs_or_tags_are_read_again(tmp_path, encoder):
     assert run(tmp_path, tags="tutorial", overwrite=True)["up_to_date"] is False
 
 
+def test_a_table_that_cannot_be_read_is_made_again(tmp_path, encoder):
+    write_ego4d(tmp_path)
+    run(tmp_path)
+    path = tmp_path / "out" / "narrations.h5"
+    path.write_bytes(path.read_bytes()[:2000])
+    assert not run(tmp_path)["up_to_date"]
+    assert len(Narrations.open(path)) == 7
+
+
 def test_a_table_left_from_an_interrupted_run_is_not_taken_for_the_new_inputs(tmp_path, encoder, monkeypatch):
     narration_json, _ = write_ego4d(tmp_path)
     first = narration_json.read_text()

@@ -71,6 +71,14 @@ def test_a_bank_may_hold_the_features(tmp_path, encoder):
         assert list(FeatureBank.open(tmp_path / "out" / "features.h5").videos) == IDS[:3]
 
 
+def test_features_that_were_lost_are_packed_again(tmp_path, encoder):
+    write_inputs(tmp_path)
+    run(tmp_path)
+    (tmp_path / "out" / "features.h5").unlink()
+    assert not run(tmp_path)["up_to_date"]
+    assert run(tmp_path)["up_to_date"]
+
+
 def test_another_sentence_encoder_leaves_the_features_alone(tmp_path, encoder):
     write_inputs(tmp_path)
     run(tmp_path)

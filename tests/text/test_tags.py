@@ -110,36 +110,9 @@ def test_unknown_style() -> None:
     assert TAG_STYLES == ("clean", "tutorial")
 
 
-WORDS = st.sampled_from(
-    [
-        "puts",
-        "Coke",
-        "CD",
-        "dishes",
-        "C",
-        "O",
-        "c",
-        "A",
-        "a",
-        "the",
-        "man",
-        "B",
-        "X",
-        "is",
-        "Ocean",
-        "unsure",
-        "#unsure",
-        "#C",
-        "#c",
-        "#CC",
-        "#O",
-        "#Oman",
-        "#",
-        "-",
-        "3C",
-        "something.",
-    ]
-)
+LETTERS = ["C", "O", "c", "A", "a", "B", "X", "-", "#", "3C", "#C", "#c", "#CC", "#O", "#Oman", "#unsure", "unsure"]
+WORDS = st.sampled_from(["puts", "Coke", "CD", "dishes", "the", "man", "is", "Ocean", "something.", *LETTERS])
+PLAIN = st.sampled_from(["puts", "the", "Coke", "CD", "from", "Ocean", "dishes", "C", "O", "is", "on"])
 SENTENCES = st.one_of(st.lists(WORDS, max_size=9).map(" ".join), st.text("#CcOo -aAXuns r3e.'", max_size=20))
 
 
@@ -158,13 +131,7 @@ def test_removal_only_leaves_out(text: str) -> None:
     assert all(character in left for character in re.sub(r"\s", "", remove_tags(text)))
 
 
-@given(
-    st.lists(
-        st.sampled_from(["puts", "the", "Coke", "CD", "from", "Ocean", "dishes", "C", "O", "is", "on"]),
-        min_size=1,
-        max_size=8,
-    )
-)
+@given(st.lists(PLAIN, min_size=1, max_size=8))
 def test_what_follows_the_camera_wearer_stays_as_it_is(words: list[str]) -> None:
     words = ["lifts", *words]
     assert remove_tags("#C C " + " ".join(words)) == " ".join(words)

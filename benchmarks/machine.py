@@ -1,0 +1,40 @@
+"""What a figure was measured on."""
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import h5py
+import torch
+
+
+def machine() -> dict[str, Any]:
+    """Describe this machine and the versions in use."""
+    return {
+        "cpu": _first("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "ram_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "bf16_instructions": "avx512_bf16" in (_first("/proc/cpuinfo", "flags") or ""),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torch_threads": torch.get_num_threads(),
+        "h5py": h5py.__version__,
+    }
+
+
+def load() -> float | None:
+    """Return how many processes wanted to run in the last minute; figures of a busy machine are not to be trusted."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def _first(path: str, key: str) -> str | None:
+    if not Path(path).exists():
+        return None
+    for line in Path(path).read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == key:
+            return value.strip()
+    return None

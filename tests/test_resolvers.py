@@ -1,0 +1,89 @@
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from clep.resolvers import precision, register_resolvers, run_id
+
+VARIABLES = ("CLEP_RUN_ID", "TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID")
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+
+
+def test_a_run_is_named_by_its_time() -> None:
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", run_id())
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"SLURM_JOB_ID": "71"}, "71"),
+        ({"SLURM_JOB_ID": "71", "SLURM_ARRAY_TASK_ID": "4"}, "71_4"),
+        ({"TORCHELASTIC_RUN_ID": "abc", "SLURM_JOB_ID": "71"}, "abc"),
+        ({"TORCHELASTIC_RUN_ID": "abc", "SLURM_ARRAY_TASK_ID": "4"}, "abc"),
+        ({"TORCHELASTIC_RUN_ID": "none", "SLURM_JOB_ID": "71"}, "71"),
+        ({"CLEP_RUN_ID": "mine", "TORCHELASTIC_RUN_ID": "abc", "SLURM_JOB_ID": "71"}, "mine"),
+        ({"CLEP_RUN_ID": "", "SLURM_JOB_ID": "71"}, "71"),
+    ],
+)
+def test_every_process_of_a_cluster_job_finds_the_same_name(
+    environment: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    assert run_id() == expected
+
+
+def test_torchruns_default_name_is_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert run_id() != "none"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "bf16", "expected"), [(True, True, "bf16-mixed"), (True, False, "32-true"), (False, True, "32-true")]
+)
+def test_auto_is_bf16_where_a_gpu_computes_in_it(
+    gpu: bool, bf16: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bf16)
+    assert precision("auto") == expected
+    assert precision("16-mixed") == "16-mixed"
+
+
+def test_configs_can_use_them(tmp_path: Path) -> None:
+    register_resolvers()
+    register_resolvers()
+    (tmp_path / "my model").mkdir()
+    config = OmegaConf.create(
+        {
+            "choice": "64-true",
+            "precision": "${clep.precision:${choice}}",
+            "hub": "${clep.slug:sentence-transformers/all-mpnet-base-v2}",
+            "other": "${clep.slug:${name}}",
+            "name": "org/some-model",
+            "folder": f"${{clep.slug:'{tmp_path / 'my model'}'}}",
+            "one": "${clep.run_id:}",
+            "two": "${clep.run_id:}",
+        }
+    )
+    found = OmegaConf.to_container(config, resolve=True)
+    assert found["precision"] == "64-true"
+    assert (found["hub"], found["other"], found["folder"]) == ("all-mpnet-base-v2", "org--some-model", "my-model")
+    assert found["one"] == found["two"]
+
+
+def test_a_run_has_one_name_even_if_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time is read once a config, not each time that the config is read."""
+    register_resolvers()
+    config = OmegaConf.create({"a": "${clep.run_id:}"})
+    first = config.a
+    monkeypatch.setenv("CLEP_RUN_ID", "later")
+    assert config.a == first
+    assert OmegaConf.create({"a": "${clep.run_id:}"}).a == "later"
