@@ -79,7 +79,12 @@ class Stopwatch(pl.Callback):
 
 
 def examples_per_second(
-    cfg: DictConfig, data: MomentDataModule | GatheredBefore, run: Path, steps: int, warm: int
+    cfg: DictConfig,
+    data: MomentDataModule | GatheredBefore,
+    run: Path,
+    steps: int,
+    warm: int,
+    more_callbacks: Sequence[pl.Callback] = (),
 ) -> float:
     """Train `warm + steps` steps with the trainer, logger and callbacks of `cfg`; return the speed of the last `steps`.
 
@@ -100,7 +105,7 @@ def examples_per_second(
     with contextlib.redirect_stdout(io.StringIO()):  # where the progress bar goes
         trainer = instantiate(
             cfg.trainer,
-            callbacks=[watch, instantiate(cfg.callbacks.progress)],
+            callbacks=[watch, instantiate(cfg.callbacks.progress), *more_callbacks],
             logger=[instantiate(logger) for logger in cfg.logger.values()],
             max_steps=warm + steps,
             max_epochs=-1,

@@ -65,10 +65,13 @@ class Report:
         """Keep a figure, or a group of them."""
         self._content[key] = value
 
-    def target(self, what: str, value: float | None, at_least: float, note: str = "") -> None:
-        """Keep a figure beside what it should reach; None where it could not be measured, with the reason as note."""
-        reached = None if value is None else value >= at_least
-        self._content["targets"][what] = {"value": value, "at_least": at_least, "reached": reached, "note": note}
+    def target(
+        self, what: str, value: float, at_least: float | None = None, at_most: float | None = None, note: str = ""
+    ) -> None:
+        """Keep a figure beside what it should reach, or stay below."""
+        reached = (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
+        bound = {"at_least": at_least} if at_most is None else {"at_most": at_most}
+        self._content["targets"][what] = {"value": value, **bound, "reached": reached, "note": note}
 
     def write(self) -> dict[str, Any]:
         """Save, print the targets, and return everything."""
@@ -108,9 +111,9 @@ def shown(value: object) -> str:
 
 def _targets_table(name: str, targets: dict[str, dict[str, Any]]) -> Table:
     made = Table(title=f"{name}: targets", title_justify="left")
-    for column in ("what", "measured", "at least", ""):
-        made.add_column(column, justify="right" if column in ("measured", "at least") else "left")
+    for column in ("what", "measured", "target", ""):
+        made.add_column(column, justify="right" if column in ("measured", "target") else "left")
     for what, target in targets.items():
-        verdict = {True: "reached", False: "missed", None: "not measured"}[target["reached"]]
-        made.add_row(what, shown(target["value"]), shown(float(target["at_least"])), verdict)
+        bound = f"≥ {target['at_least']}" if "at_least" in target else f"≤ {target['at_most']}"
+        made.add_row(what, shown(target["value"]), bound, "reached" if target["reached"] else "missed")
     return made

@@ -89,12 +89,16 @@ def _on_cpu(settings: Settings, data: TutorialData, report: Report, scratch: Pat
     report.target(
         f"float32, batch {settings.batch_size} ÷ baseline",
         paired_ratio(raw, same, BASELINE)["ratio"],
-        3,
-        f"the baseline's own loop without its loader runs at {limit:.2f} × the baseline: arithmetic sets the limit",
+        at_least=3,
+        note=f"the baseline's own loop without its loader reaches {limit:.2f}: arithmetic sets the limit",
     )
-    report.target(f"bf16, batch {settings.large_batch} ÷ baseline", paired_ratio(raw, large, BASELINE)["ratio"], 8)
+    report.target(
+        f"bf16, batch {settings.large_batch} ÷ baseline", paired_ratio(raw, large, BASELINE)["ratio"], at_least=8
+    )
     for name in (same, large):
-        report.target(f"{name} ÷ gathered before", paired_ratio(raw, name, f"{name}, gathered before")["ratio"], 0.95)
+        report.target(
+            f"{name} ÷ gathered before", paired_ratio(raw, name, f"{name}, gathered before")["ratio"], at_least=0.95
+        )
 
 
 def _on_gpu(settings: Settings, data: TutorialData, report: Report, scratch: Path) -> None:
@@ -121,7 +125,7 @@ def _on_gpu(settings: Settings, data: TutorialData, report: Report, scratch: Pat
     for batch_size in settings.gpu_batches:
         name = f"ego4d_tutorial, bf16-mixed, batch {batch_size}"
         ratio = paired_ratio(raw, name, f"{name}, gathered before")["ratio"]
-        report.target(f"GPU: {name} ÷ gathered before", ratio, 0.95)
+        report.target(f"GPU: {name} ÷ gathered before", ratio, at_least=0.95)
 
 
 def _baseline(settings: Settings, data: TutorialData, device: str, precision: str, batches: int) -> TutorialLoop:

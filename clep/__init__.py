@@ -1,3 +1,22 @@
 """clep: contrastive language–egocentric-video pre-training on banks of frozen features."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from clep.pretrained import load
+
 __version__ = "0.1.0"
+__all__ = ["__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when asked for: `import clep` alone must not wait for torch.
+    if name == "load":
+        from clep.pretrained import load
+
+        return load
+    raise AttributeError(f"module 'clep' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -16,6 +16,8 @@ from beartype import BeartypeConf
 from beartype.door import is_bearable
 from beartype.roar import BeartypeException
 from hydra.utils import get_object
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from clep.errors import InputError
 
@@ -38,9 +40,7 @@ def check_config(config: Any, where: str = "") -> None:
             check_config(item, f"{where}.{key}" if where else str(key))
         if "_target_" in config:
             values = {key: value for key, value in config.items() if key not in _HYDRA_KEYS}
-            check_call(
-                _resolve(config["_target_"], where), values, where, partial=bool(config.get("_partial_"))
-            )
+            check_call(_resolve(config["_target_"], where), values, where, partial=bool(config.get("_partial_")))
 
 
 def check_call(target: Callable[..., Any], values: dict[str, Any], where: str, partial: bool = False) -> None:
@@ -79,6 +79,15 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     if near:
         return f"Did you mean {' or '.join(repr(by_lower[choice]) for choice in near)}?"
     return f"It knows: {', '.join(choices)}." if choices else "It takes none."
+
+
+def why_not_composed(error: Exception) -> str:
+    """Return what is wrong with overrides that Hydra refused, with the nearest setting where one does not exist."""
+    cause = error.__cause__
+    if not isinstance(cause, ConfigAttributeError | ConfigKeyError):
+        return str(error)
+    known = list(cause.parent_node) if isinstance(cause.parent_node, DictConfig) else []
+    return f"there is no setting {cause.full_key}. {did_you_mean(str(cause.key), map(str, known))}"
 
 
 def _resolve(path: Any, where: str) -> Callable[..., Any]:
@@ -143,8 +152,4 @@ def _kind(value: Any) -> str:
 
 
 def _describe(hint: Any) -> str:
-    return (
-        hint.__name__
-        if isinstance(hint, type) and not typing.get_args(hint)
-        else str(hint).replace("typing.", "")
-    )
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint).replace("typing.", "")

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from clep.build import build
-from clep.config_check import check_config, did_you_mean
+from clep.config_check import check_config, did_you_mean, why_not_composed
 from clep.config_folder import config_folder
 from clep.errors import InputError
 from clep.files import write_json
@@ -66,7 +66,7 @@ def evaluate(
 
 
 def run_folder(ckpt: Path) -> Path:
-    """Return the folder of the run that `ckpt` belongs to: the nearest one above it that holds `.hydra`, else its own."""
+    """Return the folder of the run that `ckpt` belongs to: the nearest above it with a `.hydra`, else its own."""
     start = ckpt if ckpt.is_dir() else ckpt.parent
     for folder in (start, *list(start.resolve().parents)[:2]):
         if (folder / ".hydra").is_dir():
@@ -82,7 +82,7 @@ def compose_like_the_run(folder: Path, overrides: list[str], text_encoder: str |
     """
     saved = folder / ".hydra" / "overrides.yaml"
     before = list(OmegaConf.load(saved)) if saved.is_file() else ["experiment=ego4d_clip"]
-    given = {override.split("=")[0] for override in overrides}
+    given = {override.split("=")[0].lstrip("+~") for override in overrides}
     kept = [override for override in before if override.split("=")[0].lstrip("+~") not in given]
     encoder = [] if text_encoder is None or "text_encoder" in given else [f"text_encoder='{text_encoder}'"]
     kept = [override for override in kept if not (encoder and override.startswith("text_encoder="))]
@@ -91,7 +91,7 @@ def compose_like_the_run(folder: Path, overrides: list[str], text_encoder: str |
         with initialize_config_dir(str(config_folder()), version_base=None):
             return compose("train", [*kept, *encoder, f"paths.run='{folder}'", *overrides])
     except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(str(error)) from error
+        raise InputError(why_not_composed(error)) from error
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,7 +1,6 @@
 """Files that are whole or absent: written under a temporary name beside their place, then renamed."""
 
 import json
-import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +28,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
     try:
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise InputError(
             f"cannot write {path}: {error.strerror or error}. Nothing was left there; free some space or "
@@ -61,9 +60,7 @@ def read_json(path: str | Path) -> Any:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} is not valid JSON ({error}); it may be truncated: fetch it again"
-        ) from error
+        raise InputError(f"{path} is not valid JSON ({error}); it may be truncated: fetch it again") from error
 
 
 def _finite(value: Any) -> Any:

@@ -48,6 +48,8 @@ class PretrainedModel:
         Raises:
             InputError: the sentence encoder cannot be loaded, or the model does not say which it needs.
         """
+        if isinstance(texts, str):
+            raise TypeError("give a list of sentences, not one string")
         if self._sentences is None:
             name = self.encoder.metadata.get("sentence_encoder")
             if not name:
@@ -82,13 +84,18 @@ class PretrainedModel:
         starts = torch.as_tensor(start_s, dtype=torch.float64).reshape(-1)
         ends = torch.as_tensor(end_s, dtype=torch.float64).reshape(-1)
         ids = [video] * len(starts) if isinstance(video, str) else list(video)
+        if not len(ids) == len(starts) == len(ends):
+            raise InputError(
+                f"each moment needs a video, a start and an end, but there are {len(ids)} videos, {len(starts)} starts "
+                f"and {len(ends)} ends"
+            )
         index = bank.index(ids)
         first, last = bank.window(index, starts.to(index.device), ends.to(index.device), align=self.window.align)
         pieces = []
         for begin in range(0, len(first), batch_size):
             batch = self.window.gather(bank, first[begin : begin + batch_size], last[begin : begin + batch_size])
             pieces.append(self.encoder.encode_video({k: v.to(self.device) for k, v in batch.items()}).cpu())
-        return torch.cat(pieces)
+        return torch.cat(pieces) if pieces else torch.zeros(0, 0)
 
     def search(
         self, bank: FeatureBank, text: str, top: int = 10, window_s: float = 4.0, stride_s: float = 1.0
@@ -105,10 +112,10 @@ class PretrainedModel:
             stride_s: seconds from the start of one to the next.
 
         Raises:
-            InputError: the bank is another encoder's or has no clock, or a length is not positive.
+            InputError: the bank is another encoder's or has no clock, or a number is not positive.
         """
-        if window_s <= 0 or stride_s <= 0:
-            raise InputError(f"search needs positive seconds, not window_s={window_s}, stride_s={stride_s}")
+        if window_s <= 0 or stride_s <= 0 or top < 1:
+            raise InputError(f"search needs positive numbers, not top={top}, window_s={window_s}, stride_s={stride_s}")
         spans, embedded = self._index(bank, window_s, stride_s)
         query = torch.nn.functional.normalize(self.embed_text([text]), dim=-1)[0]
         scores = torch.nn.functional.normalize(embedded, dim=-1) @ query
@@ -122,7 +129,9 @@ class PretrainedModel:
                 break
         return hits
 
-    def _index(self, bank: FeatureBank, window_s: float, stride_s: float) -> tuple[list[tuple[int, float, float]], Tensor]:
+    def _index(
+        self, bank: FeatureBank, window_s: float, stride_s: float
+    ) -> tuple[list[tuple[int, float, float]], Tensor]:
         key = (str(bank.path), window_s, stride_s)
         if self._indexed is None or self._indexed[0] != key:
             spans = [
@@ -150,15 +159,23 @@ def load_encoder(path: str | Path) -> DualEncoder:
     path = Path(path)
     if path.is_file():
         checkpoint = read_checkpoint(path)
-        if "clep" not in checkpoint:
+        described, state = checkpoint.get("clep"), checkpoint.get("state_dict")
+        config = described.get("model") if isinstance(described, dict) else None
+        if not isinstance(described, dict) or not isinstance(config, dict) or not isinstance(state, dict):
             raise InputError(f"{path} is not a checkpoint of clep: it does not describe its model")
-        described = checkpoint["clep"]
-        model = DualEncoder.from_config({**described["model"], "metadata": described["metadata"]})
+        try:
+            model = DualEncoder.from_config({**config, "metadata": described.get("metadata") or {}})
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
         prefix = "model."
-        weights = {key[len(prefix) :]: value for key, value in checkpoint["state_dict"].items() if key.startswith(prefix)}
+        weights = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
         load_weights(model, weights, str(path))
         return model.eval()
     for folder in (path, path / "model"):
         if (folder / "config.json").is_file():
             return DualEncoder.from_pretrained(folder)
-    raise InputError(f"{path} holds no trained model: neither config.json nor model/config.json is there, and it is no .ckpt")
+    left = ", ".join(map(str, sorted(path.glob("checkpoints/*.ckpt"))))
+    raise InputError(
+        f"{path} holds no trained model: neither config.json nor model/config.json is there, and it is no .ckpt"
+        + (f". Its run did not end, but left {left}" if left else "")
+    )

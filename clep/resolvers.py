@@ -30,7 +30,7 @@ def run_id() -> str:
 
 
 def precision(choice: str) -> str:
-    """Return the trainer's precision for "auto": bfloat16 where a GPU computes in it, else float32; other choices stay."""
+    """Return the trainer's precision: for "auto" bfloat16 where a GPU computes in it, else float32."""
     if choice != "auto":
         return choice
     return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported(False) else "32-true"

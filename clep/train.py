@@ -4,17 +4,21 @@ import logging
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import hydra
 import pytorch_lightning as pl
+from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from clep.config_check import check_config
+from clep.config_check import check_call, check_config, why_not_composed
 from clep.config_folder import config_folder
 from clep.errors import InputError
 from clep.evaluation import EvaluatorCallback
@@ -34,13 +38,14 @@ register_resolvers()
 def train(cfg: DictConfig) -> dict[str, float]:
     """Run the experiment that `cfg` describes and return its final metrics.
 
-    Writes into `cfg.paths.run`: checkpoints, logs, `prompts.json`, `model/` (see `clep.load`) and `metrics.json`, whose names that begin
-    with `before/` were measured before training and whose `seconds/…` are wall-clock times.
+    Writes into `cfg.paths.run`: checkpoints, logs, `prompts.json`, `model/` (see `clep.load`) and `metrics.json`,
+    whose names that begin with `before/` were measured before training and whose `seconds/…` are wall-clock times.
 
     Raises:
         InputError: a setting, a file or a checkpoint cannot be used; the message says which and what to do.
     """
     plain = OmegaConf.to_container(cfg, resolve=True)
+    check_call(settings, plain, "")
     check_config(plain | {"model": with_dims(plain["model"], 1, 1)})
     _refuse_several_devices_in_a_sweep(cfg)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -91,8 +96,35 @@ def train(cfg: DictConfig) -> dict[str, float]:
     return metrics
 
 
+def settings(
+    name: str,
+    seed: int,
+    tags: Literal["clean", "tutorial"],
+    text_encoder: str,
+    encoder: str,
+    precision: str | int,
+    positives: Literal["text_id", "diagonal"],
+    form: Literal["global", "local"],
+    final: Literal["best", "last"],
+    ckpt_path: str | None,
+    init_from: str | None,
+    world: dict[str, Any] | None,
+    paths: dict[str, Any],
+    prepare: dict[str, Any],
+    data: dict[str, Any],
+    model: dict[str, Any],
+    loss: dict[str, Any],
+    optim: dict[str, Any],
+    evaluator: dict[str, Any],
+    callbacks: dict[str, Any],
+    trainer: dict[str, Any],
+    logger: dict[str, Any],
+) -> None:
+    """Say which settings a run has, so that a config can be compared with this signature."""
+
+
 def make_model(plain: dict[str, Any], data: pl.LightningDataModule) -> DualEncoder:
-    """Build the model for the banks of `data`, or the one of the run that `init_from` names, with what it must remember."""
+    """Build the model for the banks of `data`, from the weights of `init_from` if given, with what it must remember."""
     metadata = {
         "sentence_encoder": plain["text_encoder"],
         "tag_style": plain["tags"],
@@ -135,23 +167,47 @@ def _refuse_several_devices_in_a_sweep(cfg: DictConfig) -> None:
     local = sweeping and "basic" in HydraConfig.get().runtime.choices.get("hydra/launcher", "basic")
     if local and cfg.trainer.devices not in (1, "1", "auto"):
         raise InputError(
-            f"a sweep in this process cannot train on trainer.devices={cfg.trainer.devices}: the trainer starts the command again for "
-            f"each device, and that would start the whole sweep. Use trainer.devices=1, or a launcher that gives each run its own process "
+            f"a sweep in this process cannot train on trainer.devices={cfg.trainer.devices}: the trainer starts the "
+            f"command again for "
+            f"each device, and that would start the whole sweep. Use trainer.devices=1, or a launcher that gives each "
+            f"run its own process "
             f"(hydra/launcher=submitit_local or submitit_slurm)"
         )
 
 
-@hydra.main(version_base=None, config_path=str(config_folder()), config_name="train")
-def main(cfg: DictConfig) -> dict[str, float]:
+def main() -> None:
     """Train from the command line; what a user can mend is told in one sentence, without a traceback."""
+    _refuse_unknown_settings(sys.argv[1:])
+    _run()
+
+
+def _refuse_unknown_settings(words: list[str]) -> None:
+    """Compose once ahead of Hydra, which would say of a wrong key only that it is not there."""
+    if any(word.startswith("--config") for word in words):
+        return
+    try:
+        with initialize_config_dir(str(config_folder()), version_base=None):
+            compose("train", [word for word in words if "=" in word and not word.startswith("-")])
+    except (HydraException, OmegaConfBaseException) as error:
+        if isinstance(error.__cause__, OmegaConfBaseException):
+            sys.exit(f"error: {why_not_composed(error)}")
+
+
+@hydra.main(version_base=None, config_path=str(config_folder()), config_name="train")
+def _run(cfg: DictConfig) -> dict[str, float]:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # the trainer's own use of a deprecated name
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # none is the fastest here
     try:
         return train(cfg)
     except InputError as error:
         log.error("%s", error)
         sys.exit(1)
     except KeyboardInterrupt:
-        log.error("interrupted; `ckpt_path=last` with the same settings continues where the last checkpoint was written")
+        log.error(
+            "interrupted; `ckpt_path=last` with the same settings continues where the last checkpoint was written"
+        )
         sys.exit(130)
 
 

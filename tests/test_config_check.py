@@ -99,7 +99,9 @@ def test_what_does_not_fit_is_told_with_its_key(values: dict[str, Any], message:
 
 
 def test_unknown_keys_get_a_suggestion() -> None:
-    with pytest.raises(InputError, match=r"optim\.batchsize: Strict has no option 'batchsize'. Did you mean 'batch_size'"):
+    with pytest.raises(
+        InputError, match=r"optim\.batchsize: Strict has no option 'batchsize'. Did you mean 'batch_size'"
+    ):
         check_call(Strict, {"batchsize": 3}, "optim")
     with pytest.raises(InputError, match=r"optim\.zebra: .* It knows: learning_rate, batch_size\."):
         check_call(Strict, {"zebra": 3}, "optim")

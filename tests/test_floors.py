@@ -49,5 +49,9 @@ def test_these_know_no_lightning(folder: str) -> None:
 
 
 def test_files_stay_short() -> None:
-    long = {str(path): n for path in PACKAGE.rglob("*.py") if (n := len(path.read_text(encoding="utf-8").splitlines())) > 300}
+    long = {
+        str(path): n
+        for path in PACKAGE.rglob("*.py")
+        if (n := len(path.read_text(encoding="utf-8").splitlines())) > 300
+    }
     assert not long

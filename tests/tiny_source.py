@@ -15,6 +15,7 @@ VIDEO_DIM, TEXT_DIM = 12, 8
 def write_tiny_files(folder: Path, videos: int = 12, per_video: int = 20, seed: int = 0, name: str = "v") -> None:
     """Write narration.json, narrations.h5, texts.h5 and bank.h5 into `folder`."""
     random = np.random.default_rng(seed)
+    endings = ("", " again")
     verbs, nouns = ("opens", "closes", "takes", "washes"), ("door", "cup", "fridge", "knife", "pan", "tap")
     written = {}
     for video in range(videos):
@@ -22,7 +23,7 @@ def write_tiny_files(folder: Path, videos: int = 12, per_video: int = 20, seed: 
             {
                 "timestamp_sec": float(second),
                 "timestamp_frame": int(second * 30),
-                "narration_text": f"#C C {random.choice(verbs)} the {random.choice(nouns)}{random.choice(('', ' again'))}",
+                "narration_text": f"#C C {random.choice(verbs)} the {random.choice(nouns)}{random.choice(endings)}",
                 "annotation_uid": f"{video}-{second:.2f}",
             }
             for second in random.uniform(1, 59, per_video)

@@ -1,4 +1,4 @@
-"""The LightningDataModule: opens banks on each rank's device, fetches batches, holds the place in the data for resuming."""
+"""The LightningDataModule: banks on each rank's device, whole batches, and the place in the data for resuming."""
 
 import warnings
 from collections.abc import Iterable

@@ -74,7 +74,7 @@ class MomentDataset(Dataset[Batch]):
         return self.gather(self.numbers(draw.moments), draw.seed)
 
     def numbers(self, index: Int64[Tensor, " batch"]) -> Batch:
-        """Return the moments of a batch as numbers only: `moment`, `text_id`, and the rows `[first, last)` of the bank."""
+        """Return a batch as numbers only: `moment`, `text_id`, and the rows `[first, last)` of the bank."""
         return {
             "moment": index,
             "text_id": self._text_id[index],

@@ -55,7 +55,8 @@ def drop_missing(moments: Moments, bank: FeatureBank, on_missing: str, what: str
     report = {"video not in the bank": int(absent.sum()), "starts after the end of its video": int(late.sum())}
     if on_missing == "error" and (absent | late).any():
         raise InputError(
-            f"{bank.path} lacks the video of {int(absent.sum())} of the {len(moments)} moments of {what}, and {int(late.sum())} "
+            f"{bank.path} lacks the video of {int(absent.sum())} of the {len(moments)} moments of {what}, and "
+            f"{int(late.sum())} "
             f"start after the end of their video. Add the features with `python -m clep.preprocess ego4d_features`, or "
             f"leave such moments out with on_missing=skip"
         )
@@ -66,4 +67,3 @@ def drop_missing(moments: Moments, bank: FeatureBank, on_missing: str, what: str
             f"{list(bank.videos[:3])}"
         )
     return kept, report
-

@@ -95,7 +95,9 @@ class NarrationSource:
         held_out = held_out_videos(list(bank.videos), self.val_fraction, moments.video)[moments.video]
         train = MomentDataset(moments.select(~held_out), bank, texts, window)
         val = MomentDataset(moments.select(held_out), bank, texts, window) if held_out.any() else None
-        reasons = {key: count for key, count in {**dropped, **missing}.items() if count and key not in ("narrations", "kept")}
+        reasons = {
+            key: count for key, count in {**dropped, **missing}.items() if count and key not in ("narrations", "kept")
+        }
         self.report = {
             "narrations": len(narrations),
             "training moments": len(train),
@@ -133,7 +135,7 @@ class NarrationSource:
 def held_out_videos(
     videos: list[str], fraction: float, used: Int64[np.ndarray, " moments"]
 ) -> Bool[np.ndarray, " videos"]:
-    """Choose `fraction` of the videos that `used` refers to, at least one unless it is 0; by a hash of the id, so the choice is stable."""
+    """Choose `fraction` of the videos in `used` by a hash of their id, which is stable; at least one unless it is 0."""
     chosen = np.zeros(len(videos), dtype=bool)
     candidates = np.unique(used)
     count = min(math.ceil(fraction * len(candidates)), len(candidates) - 1)

@@ -1,4 +1,4 @@
-"""What of a moment's window becomes the video side of a batch: its mean, some of its rows, or all of them with a mask."""
+"""What of a moment's window becomes the video side of a batch: its mean, or its rows with a mask."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal

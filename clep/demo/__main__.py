@@ -34,7 +34,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Simulate what the words ask for and return the exit status: 0, 1 for input that cannot be used, 130 after Ctrl-C."""
+    """Simulate what the words ask for; return 0, 1 for input that cannot be used, or 130 after Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     console, errors = Console(), Console(stderr=True, soft_wrap=True)
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class EvaluatorCallback(pl.Callback):
-    """Run evaluators at the end of every validation and log what they return, so that a metric can drive ModelCheckpoint.
+    """Run evaluators after every validation and log what they return, so that a metric can drive ModelCheckpoint.
 
     How often is the trainer's matter: `trainer.val_check_interval=N`.
 

@@ -1,4 +1,4 @@
-"""Zero-shot Ego-Charades: mean average precision for first-person, third-person and all videos (Sigurdsson et al., 2018)."""
+"""Zero-shot Ego-Charades: mAP of first-person, third-person and all videos (Sigurdsson et al., 2018)."""
 
 import logging
 

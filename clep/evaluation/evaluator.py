@@ -31,7 +31,7 @@ class Evaluator(ABC):
 
     @abstractmethod
     def measure(self, model: DualEncoder) -> dict[str, float]:
-        """Return the metrics of `model` under their full names; gradients are off and the model is in evaluation mode."""
+        """Return the metrics of `model` under their full names; gradients are off, the model in evaluation mode."""
 
     @property
     def prompts(self) -> dict[str, list[list[str]]]:

@@ -84,7 +84,9 @@ class ZeroShot(Evaluator):
         path = self.folder / "prompts.json"
         listing = read_json(path)
         if not isinstance(listing, dict) or not isinstance(listing.get("sets"), dict):
-            raise InputError(f"{path} does not list prompts: it needs 'classes' and 'sets'; delete it and make it again")
+            raise InputError(
+                f"{path} does not list prompts: it needs 'classes' and 'sets'; delete it and make it again"
+            )
         return listing
 
     def _open(self) -> tuple[LabelledClips, FeatureBank, FeatureBank]:
@@ -93,7 +95,8 @@ class ZeroShot(Evaluator):
             prompts = FeatureBank.open(self.folder / f"prompts.{self.text_encoder}.h5")
             if (self.folder / "prompts.json").is_file() and self._listing().get("classes") != clips.classes:
                 raise InputError(
-                    f"{self.folder / 'prompts.json'} is about other classes than {self.folder / 'clips.h5'}, or has them "
+                    f"{self.folder / 'prompts.json'} is about other classes than {self.folder / 'clips.h5'}, or has "
+                    f"them "
                     f"in another order; make both again with `python -m clep.preprocess {clips.task} overwrite=true`"
                 )
             for name in prompts.videos:

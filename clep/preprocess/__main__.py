@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
@@ -101,7 +100,6 @@ def _job_and_overrides(words: list[str]) -> tuple[str, list[str]]:
 
 
 def _compose(name: str, overrides: list[str]) -> DictConfig:
-    GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_folder()), version_base=None):
         plain = compose("preprocess", [f"job={name}"])
         options = [key for key in plain.job if not str(key).startswith("_")]

@@ -82,7 +82,9 @@ def prepare_clips(
         logger.info("%s is up to date", output)
         return done | {"up_to_date": True}
     coverage.forget_last_run()
-    packed = _pack(clips.ids, Path(features), bank, replace(settings, source=f"{clips.task} {digest}"), durations)
+    packed = _pack(
+        clips.ids, Path(features), bank, replace(settings, source=f"{clips.task}: {Path(features).name}"), durations
+    )
     clips.write(output)
     with_features = set(packed.videos).union(*packed.skipped.values())
     coverage.count(clips=len(clips), classes=len(clips.classes))

@@ -84,7 +84,7 @@ def run(
             clock=Clock(float(rows_per_second), float(row_seconds)),
             dtype=dtype,
             encoder=encoder,
-            source=f"{Path(features_folder).name} inputs:{coverage.inputs}",
+            source=f"{Path(features_folder).name}/*.pt",
             on_error=on_error,
             allow_nonfinite=allow_nonfinite,
             shard_bytes=shard_bytes,

@@ -122,6 +122,8 @@ def pack_features(
         raise InputError(
             f"none of the {len(files)} feature files can be used, so {output} was not written; {reasons[0]}"
         )
+    for old in set(parts.glob("*.h5")) - set(shards):
+        old.unlink()
     _join(shards, output, total, settings)
     shutil.rmtree(parts, ignore_errors=True)
     return total

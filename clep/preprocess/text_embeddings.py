@@ -47,6 +47,7 @@ class TextBank:
         self, folder: str | Path, stem: str, sets: Mapping[str, Sequence[str]], encoder: str, digest: str
     ) -> None:
         self.path = text_bank_path(folder, stem, encoder)
+        self.stem = stem
         self.sets = dict(sets)
         self.encoder = encoder
         self.name = sentence_model_name(encoder)
@@ -82,7 +83,7 @@ class TextBank:
         """
         if chunk < 1:
             raise InputError(f"chunk={chunk} must be at least 1 text")
-        coverage = Coverage("texts", self.path, self.digest, {"encoder": self.name})
+        coverage = Coverage(self.stem, self.path, self.digest, {"encoder": self.name})
         if self.is_current() and not overwrite:
             logger.info("%s is up to date", self.path)
             done = coverage.last_run(FeatureBank.open)

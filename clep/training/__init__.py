@@ -3,6 +3,15 @@
 from clep.training.module import ContrastiveModule
 from clep.training.nonfinite_guard import NonFiniteGuard, NonFiniteLossError
 from clep.training.optimizer import adamw
+from clep.training.progress import ProgressBar
 from clep.training.schedule import steady, warmup_cosine
 
-__all__ = ["ContrastiveModule", "NonFiniteGuard", "NonFiniteLossError", "adamw", "steady", "warmup_cosine"]
+__all__ = [
+    "ContrastiveModule",
+    "NonFiniteGuard",
+    "NonFiniteLossError",
+    "ProgressBar",
+    "adamw",
+    "steady",
+    "warmup_cosine",
+]

@@ -107,7 +107,7 @@ class ContrastiveModule(pl.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip by norm or by value here: Lightning refuses fused optimizers under mixed precision, though bf16 has nothing to unscale."""
+        """Clip by norm or by value here: Lightning refuses fused optimizers under mixed precision, bf16 too."""
         parameters: Iterable[nn.Parameter] = self.model.parameters()
         if gradient_clip_val and gradient_clip_algorithm == "value":
             nn.utils.clip_grad_value_(parameters, gradient_clip_val)

@@ -59,6 +59,7 @@ class NonFiniteGuard(nn.Module):
             raise NonFiniteLossError(
                 f"the loss was not finite in {int(self.longest)} steps in a row ({int(self.skipped)} in all), so the "
                 f"run stops. "
-                f"Lower optim.optimizer.lr, set trainer.gradient_clip_val=1, train in float32 (trainer.precision=32-true), "
+                f"Lower optim.optimizer.lr, set trainer.gradient_clip_val=1, train in float32 "
+                f"(trainer.precision=32-true), "
                 f"or look for NaN rows in the feature bank (python -m clep.preprocess ego4d_features lists them)"
             )

@@ -23,7 +23,9 @@ def find_checkpoint(choice: str | None, runs: str | Path) -> str | None:
     if choice == "last":
         found = sorted(Path(runs).glob("*/checkpoints/last.ckpt"), key=lambda path: path.stat().st_mtime)
         if not found:
-            raise InputError(f"ckpt_path=last: no run below {runs} has a checkpoints/last.ckpt; leave ckpt_path out to start anew")
+            raise InputError(
+                f"ckpt_path=last: no run below {runs} has a checkpoints/last.ckpt; leave ckpt_path out to start anew"
+            )
         return str(found[-1])
     path = Path(choice)
     if path.is_dir():
@@ -40,10 +42,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         InputError: it is missing, truncated, or holds more than plain data.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"{path} cannot be read as a checkpoint of plain data ({str(error).splitlines()[0]}); it may be truncated, or made by other code"
+            f"{path} cannot be read as a checkpoint of plain data ({reason}); it may be truncated, or made by other code"
         ) from error
+    if not isinstance(checkpoint, dict):
+        raise InputError(f"{path} is not a checkpoint: it holds a {type(checkpoint).__name__}, not a dict")
+    return checkpoint

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 from tiny_source import tiny_source
+from torch.utils.data import DataLoader
 
 from clep.data import Draw, MixedDataset, MomentDataset, Window
 from clep.data.dataset import NumbersOnly

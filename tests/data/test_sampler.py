@@ -27,7 +27,9 @@ def test_epochs_differ_and_repeat_under_a_seed() -> None:
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_ranks_together_see_the_batches_of_one_process(world_size: int) -> None:
     whole = draws(MomentBatchSampler([100], 12))
-    ranks = [draws(MomentBatchSampler([100], 12 // world_size, rank=r, world_size=world_size)) for r in range(world_size)]
+    ranks = [
+        draws(MomentBatchSampler([100], 12 // world_size, rank=r, world_size=world_size)) for r in range(world_size)
+    ]
     for batch, *pieces in zip(whole, *ranks, strict=True):
         assert torch.equal(batch.moments, torch.cat([piece.moments for piece in pieces]))
         assert len({piece.seed for piece in pieces}) == world_size

@@ -22,7 +22,7 @@ def test_the_choice_of_held_out_videos_is_stable() -> None:
     videos = [f"video{i}" for i in range(100)]
     used = np.arange(100)
     before = {videos[i] for i in np.flatnonzero(held_out_videos(videos, 0.1, used))}
-    after = {(videos + ["new"])[i] for i in np.flatnonzero(held_out_videos([*videos, "new"], 0.1, np.arange(101)))}
+    after = {[*videos, "new"][i] for i in np.flatnonzero(held_out_videos([*videos, "new"], 0.1, np.arange(101)))}
     assert len(before) == 10
     assert len(before & after) >= 9
     assert not held_out_videos(videos, 0.0, used).any()
@@ -64,7 +64,12 @@ def test_no_matching_video_names_both_sides(tmp_path: Path) -> None:
 def test_pass_order_is_the_tutorials(tmp_path: Path) -> None:
     train, _ = tiny_source(tmp_path, order="pass", val_fraction=0.0, duplicate_s=0.0).open(Window())
     narrations = Narrations.open(tmp_path / "narrations.h5")
-    starts = [s for v in range(12) for p in (1, 2) for s in sorted(narrations.second[(narrations.video == v) & (narrations.passes == p)])]
+    starts = [
+        s
+        for v in range(12)
+        for p in (1, 2)
+        for s in sorted(narrations.second[(narrations.video == v) & (narrations.passes == p)])
+    ]
     np.testing.assert_allclose(train.moments.start_s, np.maximum(np.array(starts) - 2, 0))
 
 
@@ -76,7 +81,9 @@ def test_egovlp_gaps_count_narrations_that_are_not_trained_on(tmp_path: Path) ->
     narrations = Narrations.open(tmp_path / "narrations.h5")
     one_pass = np.flatnonzero((narrations.video == 0) & (narrations.passes == 1))
     beta = np.diff(np.sort(narrations.second[one_pass])).mean()
-    widths = {round(float(width), 6) for width in (train.moments.end_s - train.moments.start_s)[train.moments.video == 0]}
+    widths = {
+        round(float(width), 6) for width in (train.moments.end_s - train.moments.start_s)[train.moments.video == 0]
+    }
     betas = [
         np.diff(np.sort(narrations.second[(narrations.video == v) & (narrations.passes == p)])).mean()
         for v in range(12)

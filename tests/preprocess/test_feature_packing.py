@@ -123,6 +123,23 @@ def test_shards_of_changed_files_or_settings_are_not_taken_over(tmp_path, monkey
     assert torch.equal(FeatureBank.open(tmp_path / "out.h5").video_rows("a"), changed)
 
 
+def test_files_that_were_fetched_after_an_interruption_cost_nothing_again(tmp_path, monkeypatch):
+    write_features(tmp_path / "in", ROWS)
+    settings = PackSettings(Clock(), shard_bytes=1)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, "d")
+        with pytest.raises(KeyboardInterrupt):
+            pack_features(feature_files(tmp_path / "in"), tmp_path / "out.h5", settings)
+    write_features(tmp_path / "in", {"e": 2})
+    opened = []
+    real = feature_packing.open_features
+    monkeypatch.setattr(
+        feature_packing, "open_features", lambda path, *rest: opened.append(path.stem) or real(path, *rest)
+    )
+    assert pack_features(feature_files(tmp_path / "in"), tmp_path / "out.h5", settings).videos == [*ROWS, "e"]
+    assert opened == ["d", "e"]
+
+
 def test_bad_files_are_listed_by_kind_and_the_rest_is_packed(tmp_path):
     folder = tmp_path / "in"
     write_features(folder, ROWS)

@@ -11,7 +11,9 @@ def model() -> DualEncoder:
 
 def test_decay_is_for_matrices_only() -> None:
     dual = model()
-    by_id = {id(p): group["weight_decay"] for group in adamw(dual, weight_decay=0.3).param_groups for p in group["params"]}
+    by_id = {
+        id(p): group["weight_decay"] for group in adamw(dual, weight_decay=0.3).param_groups for p in group["params"]
+    }
     decays = {name: by_id[id(p)] for name, p in dual.named_parameters()}
     assert {name for name, decay in decays.items() if decay} == {"video.0.weight", "text.weight"}
     assert decays["log_scale"] == 0

@@ -44,7 +44,9 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, steps_before: int, workers
     rest, resumed = Seen(), tiny_module()
     resumer = tiny_trainer(tmp_path, callbacks=[rest])
     path = tmp_path / f"step={steps_before}.ckpt"
-    resumer.fit(resumed, datamodule=tiny_data(tmp_path / "files", num_workers=workers), ckpt_path=path, weights_only=True)
+    resumer.fit(
+        resumed, datamodule=tiny_data(tmp_path / "files", num_workers=workers), ckpt_path=path, weights_only=True
+    )
     assert rest.steps == whole.steps[steps_before:]
     for name, value in module.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name

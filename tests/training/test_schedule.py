@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from clep.errors import InputError
@@ -12,7 +14,7 @@ def test_warm_up_then_cosine_to_the_floor_at_the_last_step() -> None:
     assert rates[100] == pytest.approx(1.0)
     assert rates[999] == pytest.approx(0.01)
     assert rates[100 + 450] == pytest.approx(0.505, abs=0.01)
-    assert all(a >= b for a, b in zip(rates[99:], rates[100:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[99:]))
 
 
 def test_the_period_is_the_runs_own_length() -> None:

@@ -15,7 +15,13 @@ from clep.training import ContrastiveModule, adamw, warmup_cosine
 def tiny_model(dropout: float = 0.2, seed: int = 0) -> DualEncoder:
     pl.seed_everything(seed, verbose=False)
     towers = {
-        side: {"_target_": "clep.models.ProjectionHead", "in_dim": dim, "hidden_dim": 16, "out_dim": 6, "dropout": dropout}
+        side: {
+            "_target_": "clep.models.ProjectionHead",
+            "in_dim": dim,
+            "hidden_dim": 16,
+            "out_dim": 6,
+            "dropout": dropout,
+        }
         for side, dim in (("video", VIDEO_DIM), ("text", TEXT_DIM))
     }
     return DualEncoder.from_config(towers)

@@ -1,0 +1,72 @@
+"""A child process of `benchmarks.opening`: train from a bank on disk, and say on standard output what memory that took.
+
+The bank is mapped, so its pages are the system's cache and not the process's own; `Anonymous` of
+/proc/self/smaps_rollup is what the process has to itself (Linux).
+"""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from benchmarks.our_training import examples_per_second, experiment
+from benchmarks.report import quiet, read_settings
+from clep.data import MomentDataModule, NarrationSource
+
+KEPT = ("Rss", "Anonymous", "Private_Dirty", "Private_Clean", "Shared_Clean")
+
+
+@dataclass
+class Settings:
+    """Of the child: where its files lie, and how long it trains."""
+
+    folder: str = "."
+    batch_size: int = 2048
+    steps: int = 38
+
+
+class Watched(pl.Callback):
+    """Keeps the largest figure of each kind that any step ended with."""
+
+    def __init__(self) -> None:
+        self.largest = dict.fromkeys(KEPT, 0.0)
+
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        """Look at the process's memory."""
+        for name, value in memory_mb().items():
+            self.largest[name] = max(self.largest[name], value)
+
+
+def memory_mb() -> dict[str, float]:
+    """Read this process's memory by kind, in MB."""
+    lines = (line.split() for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:])
+    kilobytes = {words[0].rstrip(":"): int(words[1]) for words in lines}
+    return {name: round(kilobytes[name] * 1024 / 1e6, 1) for name in KEPT}
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Train, then print the figures as one line of JSON."""
+    settings = read_settings(Settings, words)
+    quiet()
+    folder = Path(settings.folder)
+    files = (str(folder / name) for name in ("narrations.h5", "texts.h5", "bank.h5"))
+    data = MomentDataModule(
+        {"made": NarrationSource(*files, val_fraction=0.0, duplicate_s=0.0)},
+        batch_size=settings.batch_size,
+        device="disk",
+        text_device="disk",
+    )
+    small = [f"model.{side}.hidden_dim=64" for side in ("video", "text")]
+    with tempfile.TemporaryDirectory() as scratch:
+        cfg = experiment(["experiment=ego4d_clip", f"paths.run='{scratch}'", "trainer.accelerator=cpu", *small])
+        before, watched = memory_mb(), Watched()
+        speed = examples_per_second(cfg, data, Path(scratch), settings.steps - 1, 1, [watched])
+    print(json.dumps({"before_training": before, "largest": watched.largest, "examples_per_second": speed}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Each notebook runs from the folders people start it in, and its stored outputs are fit to be read by others."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+_ROOT = Path(__file__).parents[2]
+_NOTEBOOKS = sorted((_ROOT / "notebooks").glob("*.ipynb"))
+# Two folders below the root, not within a word or a URL: "/home/someone", but not "zeroshot/kinetics/top1".
+_ABSOLUTE_PATH = re.compile(r"(?<![\w.:/<-])/[\w.-]+/[\w.-]+|\b[A-Z]:\\\w")
+_MOST_BYTES = 1_000_000
+
+each_notebook = pytest.mark.parametrize("path", _NOTEBOOKS, ids=[path.stem for path in _NOTEBOOKS])
+
+
+def _code(path: Path) -> list[nbformat.NotebookNode]:
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def _shown(cell: nbformat.NotebookNode) -> str:
+    """Return all that a cell shows as text, without its pictures."""
+    texts = [output.get("text", "") for output in cell.outputs]
+    for output in cell.outputs:
+        texts += [text for kind, text in output.get("data", {}).items() if kind.startswith("text/")]
+    return "\n".join(texts)
+
+
+@pytest.mark.slow
+@each_notebook
+def test_runs_on_a_tiny_world_offline(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CLEP_NOTEBOOK_WORLD", "tiny")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("PYTHONPATH", str(_ROOT))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(_ROOT / "notebooks")}}
+    ).execute()
+    ran = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    pictures = sum("image/png" in output.get("data", {}) for cell in ran for output in cell.outputs)
+    assert pictures >= 6
+    assert not [line for cell in ran for line in _shown(cell).splitlines() if "Warning" in line]
+    assert not [match.group() for cell in ran for match in _ABSOLUTE_PATH.finditer(_shown(cell))]
+    assert not list((_ROOT / "notebooks").glob("world*")), "it must write into its temporary folder only"
+
+
+@each_notebook
+def test_is_stored_with_the_outputs_of_one_whole_run(path: Path) -> None:
+    cells = _code(path)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert not [output for cell in cells for output in cell.outputs if output.output_type == "error"]
+    assert path.stat().st_size < _MOST_BYTES
+
+
+@each_notebook
+def test_stored_outputs_name_no_folder_of_the_machine_that_made_them(path: Path) -> None:
+    assert not [match.group() for cell in _code(path) for match in _ABSOLUTE_PATH.finditer(_shown(cell))]
+
+
+@each_notebook
+def test_asks_for_the_kernel_that_everyone_has(path: Path) -> None:
+    assert nbformat.read(path, as_version=4).metadata.kernelspec.name == "python3"
+
+
+def test_every_notebook_is_in_the_list() -> None:
+    listed = (_ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
+    assert _NOTEBOOKS
+    assert [path.name for path in _NOTEBOOKS if path.name not in listed] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("written to: world/clep/kinetics/clips.coverage.json", False),
+        ("zeroshot/kinetics/top1", False),
+        ("https://example.org/a/b", False),
+        ("saved in /home/someone/data", True),
+        ("C:\\Users", True),
+        ("'/opt/venv/lib/x.py'", True),
+    ],
+)
+def test_what_counts_as_an_absolute_path(text: str, found: bool) -> None:
+    assert bool(_ABSOLUTE_PATH.search(text)) == found
