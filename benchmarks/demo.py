@@ -82,10 +82,11 @@ def _overrides(folder: Path, seed: int) -> dict[str, list[str]]:
         f"data.sources.ego4d.narrations='{shuffled / 'narrations.h5'}'",
         f"data.sources.ego4d.texts='{shuffled / f'texts.{SENTENCES}.h5'}'",
     ]
+    of_seed = [f"world.seed={seed}", f"evaluator.probe.seed={seed}"]
     return {
-        "demo": ["experiment=demo", *same],
+        "demo": ["experiment=demo", *same, *of_seed],
         "ego4d_tutorial": ["experiment=ego4d_tutorial", f"text_encoder={SENTENCES}", "encoder=clep-demo", *same],
-        "shuffled pairs": ["experiment=demo", *same, *narrations],
+        "shuffled pairs": ["experiment=demo", *same, *of_seed, *narrations],
     }
 
 
@@ -114,7 +115,7 @@ def _markdown(
     runs: dict[str, list[dict[str, float]]], shares: dict[str, list[float]], probe: list[float], chance: float
 ) -> str:
     lines = [
-        "| trained on | Kinetics top-1, % | ÷ probe | Ego-Charades mAP (label / ego / exo prompt), % | text→video R@1, % |",
+        "| trained on | Kinetics top-1, % | ÷ probe | Ego-Charades mAP (label, ego, exo prompt), % | t2v R@1, % |",
         "|---|---|---|---|---|",
     ]
     for name, of in runs.items():

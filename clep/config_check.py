@@ -101,7 +101,7 @@ def _resolve(path: Any, where: str) -> Callable[..., Any]:
 
 
 def _constructor(target: Callable[..., Any]) -> Callable[..., Any]:
-    return target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
+    return target.__init__ if inspect.isclass(target) else target
 
 
 def _parameters(target: Callable[..., Any]) -> list[inspect.Parameter]:

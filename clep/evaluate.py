@@ -3,6 +3,7 @@
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
@@ -48,12 +49,12 @@ def evaluate(
     folder = run_folder(Path(ckpt))
     out = Path(out) if out else folder / "evaluate"
     cfg = compose_like_the_run(folder, overrides, model.encoder.metadata.get("sentence_encoder"))
-    plain = OmegaConf.to_container(cfg.evaluator, resolve=True)
+    plain: Any = OmegaConf.to_container(cfg.evaluator, resolve=True)
     check_config(plain, "evaluator")
     metrics: dict[str, float] = {}
     coverage = {}
     for name, config in plain.items():
-        evaluator = build(config, f"evaluator.{name}")
+        evaluator = build(config)
         metrics |= evaluator.run(model.encoder)
         coverage[name] = evaluator.coverage
         log.info("%s saw %s", name, ", ".join(f"{key} {value}" for key, value in evaluator.coverage.items()))

@@ -14,12 +14,13 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from hydra.utils import instantiate
+from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from clep.config_check import check_call, check_config, why_not_composed
 from clep.config_folder import config_folder
+from clep.data import MomentDataModule
 from clep.errors import InputError
 from clep.evaluation import EvaluatorCallback
 from clep.files import write_json
@@ -44,7 +45,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     Raises:
         InputError: a setting, a file or a checkpoint cannot be used; the message says which and what to do.
     """
-    plain = OmegaConf.to_container(cfg, resolve=True)
+    plain = _plain(cfg)
     check_call(settings, plain, "")
     check_config(plain | {"model": with_dims(plain["model"], 1, 1)})
     _refuse_several_devices_in_a_sweep(cfg)
@@ -58,7 +59,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     seconds["seconds/prepare"] = time.perf_counter() - started
 
     run_folder = Path(cfg.paths.run)
-    data = instantiate(cfg.data)
+    data: MomentDataModule = instantiate(cfg.data)
     module = ContrastiveModule(
         make_model(plain, data),
         instantiate(cfg.loss),
@@ -78,13 +79,14 @@ def train(cfg: DictConfig) -> dict[str, float]:
     resume_from = find_checkpoint(cfg.ckpt_path, Path(cfg.paths.runs) / cfg.name)
     before = {} if resume_from else _measure(trainer, module, data, seconds, "seconds/evaluate_before")
     started = time.perf_counter()
-    trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
+    except SystemExit as error:  # what the trainer makes of Ctrl-C
+        raise (KeyboardInterrupt if trainer.interrupted else error) from error
     seconds["seconds/fit"] = time.perf_counter() - started
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     fitted = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
 
-    best = trainer.checkpoint_callback.best_model_path if cfg.final == "best" and trainer.checkpoint_callback else ""
+    best = getattr(trainer.checkpoint_callback, "best_model_path", "") if cfg.final == "best" else ""
     metrics = fitted | _measure(trainer, module, data, seconds, "seconds/evaluate_after", best or None)
     metrics = {name: value for name, value in metrics.items() if not name.startswith("before/")}
     if trainer.is_global_zero:
@@ -94,6 +96,11 @@ def train(cfg: DictConfig) -> dict[str, float]:
         write_json(run_folder / "coverage.json", {"data": data.report, **evaluation.coverage})
         print_results(before, metrics, f"{cfg.name}: {run_folder}")
     return metrics
+
+
+def instantiate(config: Any, **arguments: Any) -> Any:
+    """Build what a part of the config describes; lists in it arrive as lists, not as Hydra's own kind."""
+    return hydra_instantiate(config, _convert_="all", **arguments)
 
 
 def settings(
@@ -123,7 +130,7 @@ def settings(
     """Say which settings a run has, so that a config can be compared with this signature."""
 
 
-def make_model(plain: dict[str, Any], data: pl.LightningDataModule) -> DualEncoder:
+def make_model(plain: dict[str, Any], data: MomentDataModule) -> DualEncoder:
     """Build the model for the banks of `data`, from the weights of `init_from` if given, with what it must remember."""
     metadata = {
         "sentence_encoder": plain["text_encoder"],
@@ -151,7 +158,7 @@ def with_dims(model: dict[str, Any], video_dim: int, text_dim: int) -> dict[str,
 def _measure(
     trainer: pl.Trainer,
     module: ContrastiveModule,
-    data: pl.LightningDataModule,
+    data: MomentDataModule,
     seconds: dict[str, float],
     name: str,
     ckpt_path: str | None = None,
@@ -160,6 +167,12 @@ def _measure(
     trainer.validate(module, datamodule=data, ckpt_path=ckpt_path, verbose=False, weights_only=True)
     seconds[name] = time.perf_counter() - started
     return {key: float(value) for key, value in trainer.callback_metrics.items()}
+
+
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
 
 
 def _refuse_several_devices_in_a_sweep(cfg: DictConfig) -> None:
@@ -196,7 +209,8 @@ def _refuse_unknown_settings(words: list[str]) -> None:
 @hydra.main(version_base=None, config_path=str(config_folder()), config_name="train")
 def _run(cfg: DictConfig) -> dict[str, float]:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for noisy in ("pytorch_lightning", "sentence_transformers", "httpx"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # the trainer's own use of a deprecated name
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # none is the fastest here
     try:

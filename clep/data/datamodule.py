@@ -1,16 +1,15 @@
 """The LightningDataModule: banks on each rank's device, whole batches, and the place in the data for resuming."""
 
 import warnings
-from collections.abc import Iterable
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from clep.bank import FeatureBank
 from clep.data.dataset import Batch, MixedDataset, MomentDataset, NumbersOnly
-from clep.data.sampler import Draw, MomentBatchSampler
+from clep.data.sampler import MomentBatchSampler
 from clep.data.source import NarrationSource, share_text_keys
 from clep.data.window import Window
 from clep.errors import InputError
@@ -132,7 +131,7 @@ class MomentDataModule(pl.LightningDataModule):
         The empty batch lets the trainer run its validation, and with it the evaluators.
         """
         if self.val_set is None:
-            return DataLoader([{}], batch_size=None)
+            return DataLoader(_NothingHeldOut(), batch_size=None)
         rank, world_size = self._ranks()
         size = min(self.val_batch_size or self.batch_size, len(self.val_set) // world_size)
         if size < 1:
@@ -155,7 +154,7 @@ class MomentDataModule(pl.LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch, but keep its seed and its counts of sources on the host, which reads them."""
-        host = {key: batch[key] for key in ("seed", "source_counts") if key in batch}
+        host: Batch = {key: batch[key] for key in ("seed", "source_counts") if key in batch}
         moved = {key: value.to(device, non_blocking=True) for key, value in batch.items() if key not in host}
         return {**moved, **host}
 
@@ -163,7 +162,7 @@ class MomentDataModule(pl.LightningDataModule):
         """Return the place in the data: the epoch, the next batch, and what the order depends on."""
         if self.train_sampler is None or self.trainer is None:
             return {}
-        loop = self.trainer.fit_loop
+        loop: Any = self.trainer.fit_loop
         epoch, batch = loop.epoch_progress.current.processed, loop.epoch_loop.batch_progress.current.processed
         if epoch > loop.epoch_progress.current.completed:
             epoch, batch = loop.epoch_progress.current.processed, 0
@@ -189,7 +188,7 @@ class MomentDataModule(pl.LightningDataModule):
             )
 
     def _loader(
-        self, dataset: MomentDataset | MixedDataset, sampler: Iterable[Draw], workers: int | None = None
+        self, dataset: MomentDataset | MixedDataset, sampler: Any, workers: int | None = None
     ) -> DataLoader[Batch]:
         parts = dataset.parts if isinstance(dataset, MixedDataset) else [dataset]
         on_gpu = any(part.bank.device.type == "cuda" for part in parts)
@@ -217,5 +216,13 @@ class MomentDataModule(pl.LightningDataModule):
         return device
 
 
-def _as_fetched(batch: Batch) -> Batch:
+class _NothingHeldOut(Dataset[Batch]):
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> Batch:
+        return {}
+
+
+def _as_fetched(batch: Any) -> Any:
     return batch

@@ -52,10 +52,7 @@ class MomentDataset(Dataset[Batch]):
                 f"{int(moments.text_id.max())}; it was made from "
                 f"other narrations: run `python -m clep.preprocess ego4d_narrations` again"
             )
-        on_device = [
-            torch.from_numpy(array).to(bank.device) for array in (moments.video, moments.start_s, moments.end_s)
-        ]
-        first, last = bank.window(*on_device, align=self.window.align)
+        first, last = bank.window(moments.video, moments.start_s, moments.end_s, align=self.window.align)
         self._first, self._last = first.cpu(), last.cpu()
         self._text_id = torch.from_numpy(moments.text_id)
 

@@ -3,11 +3,13 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import pytorch_lightning as pl
 
 from clep.evaluation.evaluator import Evaluator
 from clep.files import write_json
+from clep.models import DualEncoder
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +34,7 @@ class EvaluatorCallback(pl.Callback):
         if trainer.sanity_checking:
             return
         for name, evaluator in self.evaluators.items():
-            metrics = evaluator.run(pl_module.model)
+            metrics = evaluator.run(cast(DualEncoder, pl_module.model))
             pl_module.log_dict(metrics, sync_dist=False, rank_zero_only=False, batch_size=1)
             if self.coverage.get(name) != evaluator.coverage and trainer.is_global_zero:
                 log.info("%s saw %s", name, ", ".join(f"{key} {value}" for key, value in evaluator.coverage.items()))

@@ -97,7 +97,8 @@ class ContrastiveModule(pl.LightningModule):
         Counted here and not by `trainer.estimated_stepping_batches`, which builds the loader before a checkpoint is
         restored.
         """
-        trainer, max_steps = self.trainer, self.trainer.max_steps
+        trainer: Any = self.trainer
+        max_steps = trainer.max_steps
         if not hasattr(trainer.datamodule, "training_sampler"):
             return int(trainer.estimated_stepping_batches)
         per_epoch = math.ceil(_batches(trainer) / trainer.accumulate_grad_batches)
@@ -118,12 +119,13 @@ class ContrastiveModule(pl.LightningModule):
         return self.trainer.optimizers[0]
 
     def _logs_now(self) -> bool:
-        return self.trainer.global_step % self.trainer.log_every_n_steps == 0 or self.trainer.is_last_batch
+        trainer: Any = self.trainer
+        return trainer.global_step % trainer.log_every_n_steps == 0 or trainer.is_last_batch
 
 
-def _batches(trainer: pl.Trainer) -> int:
+def _batches(trainer: Any) -> int:
     """Count this rank's batches of an epoch without building a loader."""
-    length = len(trainer.datamodule.training_sampler())  # type: ignore[attr-defined]
+    length = len(trainer.datamodule.training_sampler())
     limit = trainer.limit_train_batches
     if trainer.overfit_batches:
         limit = trainer.overfit_batches

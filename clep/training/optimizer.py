@@ -6,6 +6,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from clep.errors import InputError
+
 
 def adamw(
     model: nn.Module,
@@ -28,7 +30,12 @@ def adamw(
         weight_decay: decoupled, multiplied by the learning rate.
         decay: "matrices" spares biases, norms and the logit scale, as CLIP does (Radford et al., 2021); "all" is
             PyTorch's default.
+
+    Raises:
+        InputError: `betas` are not two.
     """
+    if len(betas) != 2:
+        raise InputError(f"optim.optimizer.betas={list(betas)}: AdamW has two decay rates")
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if decay == "all":
         groups = [{"params": trained, "weight_decay": weight_decay}]

@@ -48,7 +48,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"{path} cannot be read as a checkpoint of plain data ({reason}); it may be truncated, or made by other code"
+            f"{path} cannot be read as a checkpoint of plain data ({reason}); it may be truncated, or of other code"
         ) from error
     if not isinstance(checkpoint, dict):
         raise InputError(f"{path} is not a checkpoint: it holds a {type(checkpoint).__name__}, not a dict")

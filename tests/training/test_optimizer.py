@@ -1,6 +1,8 @@
+import pytest
 import torch
 from torch import nn
 
+from clep.errors import InputError
 from clep.models import DualEncoder
 from clep.training import adamw
 
@@ -44,3 +46,9 @@ def test_one_step_is_adamws() -> None:
         optimizer.step()
     assert torch.allclose(one.weight, other.weight, atol=1e-6)
     assert torch.allclose(one.bias, other.bias, atol=1e-6)
+
+
+@pytest.mark.parametrize("betas", [[0.9], [0.9, 0.98, 0.99]])
+def test_betas_are_two(betas: list[float]) -> None:
+    with pytest.raises(InputError, match="betas"):
+        adamw(model(), betas=betas)

@@ -1,0 +1,254 @@
+"""Every experiment composes, passes the check, and its parts can be built; the published recipe is the published one."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from clep.bank import Clock
+from clep.config_check import check_call, check_config
+from clep.config_folder import config_folder
+from clep.data import MomentDataModule
+from clep.errors import InputError
+from clep.evaluation import Evaluator
+from clep.losses import ClipLoss
+from clep.models import DualEncoder
+from clep.resolvers import register_resolvers
+from clep.training import ContrastiveModule
+from clep.train import instantiate, settings, train, with_dims
+
+ROOT = Path(__file__).parents[1]
+EXPERIMENTS = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))
+
+
+def composed(tmp_path: Path, *overrides: str) -> DictConfig:
+    register_resolvers()
+    places = [f"paths.data={tmp_path / 'data'}", f"paths.runs={tmp_path / 'runs'}", f"paths.run={tmp_path / 'run'}"]
+    with initialize_config_dir(str(config_folder()), version_base=None):
+        return compose("train", [*places, *overrides])
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    found = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}
+
+
+def check(values: dict[str, Any]) -> None:
+    check_call(settings, values, "")
+    check_config(values | {"model": with_dims(values["model"], 1, 1)})
+
+
+def test_the_experiments_are_there() -> None:
+    assert {"demo", "ego4d_clip", "ego4d_tutorial"} <= set(EXPERIMENTS)
+    for name in EXPERIMENTS:
+        lines = (config_folder() / "experiment" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+        assert lines[0] == "# @package _global_"
+        assert "python train.py" in lines[1]
+        assert len(lines) < 40
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_part_of_an_experiment_can_be_built(tmp_path: Path, experiment: str) -> None:
+    cfg = composed(tmp_path, f"experiment={experiment}")
+    values = plain(cfg)
+    check(values)
+    model = DualEncoder.from_config(with_dims(values["model"], 1536, 768))
+    assert model.encode_video({"video": torch.zeros(2, 1536)}).shape == (2, model.video.out_dim)
+    assert model.encode_text({"text": torch.zeros(2, 768)}).shape == (2, model.video.out_dim)
+    loss = instantiate(cfg.loss)
+    assert isinstance(loss, ClipLoss)
+    optimizer = instantiate(cfg.optim.optimizer)
+    assert isinstance(optimizer(model), torch.optim.AdamW)
+    schedule = instantiate(cfg.optim.schedule)
+    assert 0 < schedule(3, 100) <= 1
+    ContrastiveModule(model, loss, optimizer, schedule, positives=cfg.positives, form=cfg.form)
+    assert isinstance(instantiate(cfg.data), MomentDataModule)
+    evaluators = {name: instantiate(evaluator) for name, evaluator in cfg.evaluator.items()}
+    assert evaluators
+    assert all(isinstance(evaluator, Evaluator) for evaluator in evaluators.values())
+    callbacks = [instantiate(callback) for callback in cfg.callbacks.values()]
+    assert any(isinstance(callback, pl.callbacks.ModelCheckpoint) for callback in callbacks)
+    loggers = [instantiate(logger) for logger in cfg.logger.values()]
+    assert [type(logger).__name__ for logger in loggers] == ["TensorBoardLogger"]
+    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
+    assert trainer.default_root_dir == str(tmp_path / "run")
+    assert trainer.num_sanity_val_steps == 0
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_path_is_below_the_two_that_are_given(tmp_path: Path, experiment: str) -> None:
+    values = plain(composed(tmp_path, f"experiment={experiment}"))
+
+    def strings(value: Any) -> list[str]:
+        if isinstance(value, dict | list):
+            return [text for item in (value.values() if isinstance(value, dict) else value) for text in strings(item)]
+        return [value] if isinstance(value, str) else []
+
+    values["callbacks"]["checkpoint"].pop("monitor", None)  # the name of a metric has slashes too
+    paths = [text for text in strings(values) if "/" in text]
+    assert len(paths) > 15
+    assert all(Path(text).is_relative_to(tmp_path) for text in paths), paths
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_what_the_jobs_write_is_what_the_run_reads(tmp_path: Path, experiment: str) -> None:
+    values = plain(composed(tmp_path, f"experiment={experiment}"))
+    jobs, source = values["prepare"], values["data"]["sources"]["ego4d"]
+    assert source["bank"] == jobs["ego4d_features"]["output"]
+    assert Path(source["narrations"]).parent == Path(jobs["ego4d_narrations"]["output_folder"])
+    assert jobs["ego4d_narrations"]["tags"] == values["tags"]
+    for name in ("kinetics", "ego_charades"):
+        assert values["evaluator"][name]["folder"] == jobs[name]["output_folder"]
+        assert jobs[name]["encoder"] == jobs["ego4d_narrations"]["encoder"] == values["text_encoder"]
+        assert jobs[name]["video_encoder"] == jobs["ego4d_features"]["encoder"] == values["encoder"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "loggers"),
+    [("tensorboard", ["TensorBoardLogger"]), ("csv", ["CSVLogger"]), ("none", []), ("wandb", ["WandbLogger"])],
+)
+def test_loggers(tmp_path: Path, choice: str, loggers: list[str]) -> None:
+    cfg = composed(tmp_path, f"logger={choice}")
+    check(plain(cfg))
+    assert [logger["_target_"].split(".")[-1] for logger in cfg.logger.values()] == loggers
+    if choice != "wandb":
+        assert [type(instantiate(logger)).__name__ for logger in cfg.logger.values()] == loggers
+
+
+@pytest.mark.parametrize("choice", sorted(path.stem for path in (config_folder() / "evaluator").glob("*.yaml")))
+def test_every_choice_of_evaluators_fits_the_experiment_on_real_data(tmp_path: Path, choice: str) -> None:
+    cfg = composed(tmp_path, "experiment=ego4d_clip", f"evaluator={choice}")
+    check(plain(cfg))
+    assert all(isinstance(instantiate(evaluator), Evaluator) for evaluator in cfg.evaluator.values())
+
+
+def test_the_published_recipe_number_for_number(tmp_path: Path) -> None:
+    cfg = composed(tmp_path, "experiment=ego4d_tutorial")
+    values = plain(cfg)
+    source, data = values["data"]["sources"]["ego4d"], values["data"]
+
+    # Moments: windows of ±2 s by the tutorial's formula, every video, sorted by (uid, pass), not shuffled.
+    assert (source["span"], source["offset_s"], data["window"]["align"], data["window"]["pool"]) == (
+        *("fixed", 2.0),
+        *("start", "mean"),
+    )
+    assert (source["exclude_splits"], source["keep_redacted"], source["val_fraction"]) == ([], True, 0.0)
+    assert source["duplicate_s"] == 0.0
+    assert source["order"] == "pass"
+    assert (data["shuffle"], data["batch_size"]) == (False, 128)
+    assert values["tags"] == "tutorial"
+    assert values["positives"] == "diagonal"
+    job = values["prepare"]["ego4d_features"]
+    assert (job["rows_per_second"], job["row_seconds"]) == (30 / 16, 32 / 30)
+    assert (job["rows_per_second"], job["row_seconds"]) == (Clock().rows_per_second, Clock().row_seconds)
+
+    # Towers: Linear-ReLU-Linear, 1536 and 768 to 1536 to 1536, Xavier with the gain of ReLU, zero biases.
+    model = DualEncoder.from_config(with_dims(values["model"], 1536, 768))
+    for tower, in_dim in ((model.video, 1536), (model.text, 768)):
+        first, between, second = tower
+        assert isinstance(between, nn.ReLU)
+        assert (first.in_features, first.out_features, second.in_features, second.out_features) == (
+            *(in_dim, 1536),
+            *(1536, 1536),
+        )
+        for layer in (first, second):
+            bound = math.sqrt(2) * math.sqrt(6 / (layer.in_features + layer.out_features))
+            assert layer.weight.abs().max().item() == pytest.approx(bound, rel=1e-3)
+            assert layer.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=1e-2)
+            assert not layer.bias.any()
+
+    # Outputs are not normalised; the multiplier is the parameter ln(1/0.07) itself, clamped to [0, ln 100].
+    rows = torch.randn(3, 1536)
+    torch.testing.assert_close(model.encode_video({"video": rows}), model.video(rows))
+    assert float(model.logit_scale) == float(model.log_scale) == pytest.approx(math.log(1 / 0.07))
+    with torch.no_grad():
+        model.log_scale.fill_(99.0)
+    model.clamp_scale()
+    assert float(model.logit_scale) == pytest.approx(math.log(100))
+
+    # AdamW, constant rate, PyTorch's default decay on everything, 15 epochs.
+    optimizer = instantiate(cfg.optim.optimizer)(model)
+    (group,) = optimizer.param_groups
+    assert (group["lr"], group["betas"], group["eps"]) == (1e-4, (0.98, 0.9), 1e-6)
+    assert group["weight_decay"] == torch.optim.AdamW([nn.Parameter(rows)]).param_groups[0]["weight_decay"]
+    assert len(group["params"]) == len(list(model.parameters()))
+    assert {instantiate(cfg.optim.schedule)(step, 1000) for step in range(1000)} == {1.0}
+    assert (values["trainer"]["max_epochs"], values["trainer"]["gradient_clip_val"]) == (15, None)
+    assert values["trainer"]["accumulate_grad_batches"] == 1
+
+
+def test_clip_proper(tmp_path: Path) -> None:
+    cfg = composed(tmp_path, "experiment=ego4d_clip")
+    values = plain(cfg)
+    model = DualEncoder.from_config(with_dims(values["model"], 1536, 768))
+    lengths = model.eval().encode_video({"video": torch.randn(3, 1536)}).norm(dim=-1)
+    torch.testing.assert_close(lengths, torch.ones(3))
+    assert float(model.logit_scale) == pytest.approx(1 / 0.07)
+    decayed = {
+        id(parameter)
+        for group in instantiate(cfg.optim.optimizer)(model).param_groups
+        for parameter in group["params"]
+        if group["weight_decay"] > 0
+    }
+    assert {name for name, value in model.named_parameters() if id(value) in decayed} == {
+        name for name, value in model.named_parameters() if name.endswith("weight")
+    }
+    assert (values["data"]["shuffle"], values["positives"]) == (True, "text_id")
+    source = values["data"]["sources"]["ego4d"]
+    assert (source["val_fraction"] > 0, source["exclude_splits"]) == (True, ["val", "test", "multi"])
+    assert (source["keep_redacted"], source["min_words"], source["duplicate_s"]) == (False, 3, 1.0)
+    assert (source["offset_s"], values["data"]["window"]["align"], values["tags"]) == (2.0, "centre", "clean")
+    assert values["callbacks"]["checkpoint"]["monitor"].startswith("val/")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.max_epochs=abc", r"trainer\.max_epochs='abc' is of type str, but Trainer takes .*int"),
+        ("data.batch_size=true", r"data\.batch_size=True is of type bool, but MomentDataModule takes int"),
+        ("data.batch_size=64.5", r"data\.batch_size=64\.5 is of type float"),
+        ("+data.batchsize=64", r"data\.batchsize: MomentDataModule has no option .* Did you mean 'batch_size'"),
+        ("optim.optimizer.lr=fast", r"optim\.optimizer\.lr='fast'"),
+        ("optim.optimizer.betas=0.9", r"optim\.optimizer\.betas=0\.9"),
+        ("+model.video.drop_out=0.1", r"model\.video\.drop_out: .* Did you mean 'dropout'"),
+        ("data.window.align=center", r"data\.window\.align='center'.*'centre'"),
+        ("data.sources.ego4d.on_missing=ignore", r"data\.sources\.ego4d\.on_missing='ignore'.*'error', 'skip'"),
+        ("evaluator.retrieval.size=big", r"evaluator\.retrieval\.size='big'"),
+        ("positives=textid", r"positives='textid'.*'text_id', 'diagonal'"),
+        ("form=everywhere", r"form='everywhere'.*'global', 'local'"),
+        ("final=bset", r"final='bset'.*'best', 'last'"),
+        ("seed=abc", r"seed='abc' is of type str"),
+        ("tags=cleen", r"tags='cleen'.*'clean', 'tutorial'"),
+        ("+sed=3", r"sed: settings has no option 'sed'. Did you mean 'seed'"),
+        ("prepare.kinetics.batch_size=big", r"prepare\.kinetics\.batch_size='big'"),
+    ],
+)
+def test_a_wrong_setting_fails_before_anything_starts(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        train(composed(tmp_path, "experiment=ego4d_clip", override))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["data.batchsize=3"], "there is no setting data.batchsize. Did you mean 'batch_size'"),
+        (["trainer.max_epochs=abc"], "trainer.max_epochs='abc' is of type str, but Trainer takes"),
+    ],
+)
+def test_the_command_line_says_so_in_one_sentence(tmp_path: Path, words: list[str], message: str) -> None:
+    command = [sys.executable, str(ROOT / "train.py"), *words, f"paths.data={tmp_path / 'data'}"]
+    told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert told.returncode == 1
+    assert message in told.stdout + told.stderr
+    assert "Traceback" not in told.stderr
+    assert not (tmp_path / "data").exists()
