@@ -24,7 +24,10 @@ BASELINE = "baseline"
 
 @dataclass
 class Settings:
-    """Of this benchmark; `batches` is the timed part of the baseline's epoch, after `warm_batches`."""
+    """Of this benchmark; `batches` is the timed part of the baseline's epoch, after `warm_batches`.
+
+    `threads` are torch's, 0 for as many as it takes by itself.
+    """
 
     data: str = DATA
     results: str = str(RESULTS)
@@ -34,6 +37,7 @@ class Settings:
     batches: int = 40
     warm_batches: int = 8
     larger_batch: int = 1024
+    threads: int = 0
     size: Size = field(default_factory=Size)
 
 
@@ -41,6 +45,8 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure, write the result and return it."""
     settings = read_settings(Settings, words)
     quiet()
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
     data = tutorial_data(settings.data, settings.size)
     report = Report("loader", settings, settings.results)
     files = NarrationFiles(data.per_video, data.narration_files)

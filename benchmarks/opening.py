@@ -98,8 +98,7 @@ def _opening(settings: Settings, report: Report, folder: Path) -> None:
         ("what", "ms", "× faster"),
         [(name, 1e3 * middle[name], ratios[name]["ratio"] if name in ratios else 1.0) for name in raw],
     )
-    report.target("baseline ÷ opened, texts lazy", ratios["ours, opened"]["ratio"], 50)
-    report.target("baseline ÷ opened and every column read", ratios["ours, every column read"]["ratio"], 50)
+    report.target("baseline ÷ opened, texts lazy", ratios["ours, opened"]["ratio"], at_least=50)
 
 
 def _memory(settings: Settings, report: Report) -> None:
@@ -175,10 +174,10 @@ def _narrations(uids: list[str], count: int, distinct: int, rng: np.random.Gener
 
 
 def _as_dicts(narrations: NarrationTable) -> list[dict[str, Any]]:
+    """Return the narrations as reading narration.json gives them: a text is a string of its own, an id is shared."""
     columns = (narrations.video.tolist(), narrations.second.tolist(), narrations.passes.tolist())
-    texts = list(narrations.texts)
     return [
-        {"uid": narrations.videos[video], "ts": second, "pass": number, "idx": index, "text": texts[text]}
+        {"uid": narrations.videos[video], "ts": second, "pass": number, "idx": index, "text": narrations.texts[text]}
         for index, (video, second, number, text) in enumerate(zip(*columns, narrations.text_id.tolist(), strict=True))
     ]
 

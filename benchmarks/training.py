@@ -15,12 +15,13 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from omegaconf import DictConfig
 
 from benchmarks.our_training import GatheredBefore, examples_per_second, experiment
 from benchmarks.report import DATA, RESULTS, Report, quiet, read_settings, table
 from benchmarks.timing import medians, paired_ratio, take_turns
 from benchmarks.tutorial_data import Size, TutorialData, tutorial_data
-from benchmarks.tutorial_style import NarrationFiles, TutorialLoop, narration_loader
+from benchmarks.tutorial_style import NarrationFiles, TutorialLoop, TutorialModel, narration_loader
 
 TUTORIAL_PUBLISHED = 11_100
 """Examples per second that the published tutorial states for its own GPU training."""
@@ -30,7 +31,11 @@ BASELINE, ALONE = "baseline", "baseline's loop alone"
 
 @dataclass
 class Settings:
-    """Of this benchmark; `steps` are timed after `warm_steps`."""
+    """Of this benchmark; `steps` are timed after `warm_steps`.
+
+    The towers' hidden layers have `width` units, the tutorial's 1,536; so has its embedding. `threads` are torch's, 0
+    for as many as it takes by itself.
+    """
 
     data: str = DATA
     results: str = str(RESULTS)
@@ -44,12 +49,16 @@ class Settings:
     gpu_warm_steps: int = 20
     gpu_batches: list[int] = field(default_factory=lambda: [128, 1024, 4096])
     size: Size = field(default_factory=Size)
+    width: int = 1536
+    threads: int = 0
 
 
 def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure, write the result and return it."""
     settings = read_settings(Settings, words)
     quiet()
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
     data = tutorial_data(settings.data, settings.size)
     report = Report("training", settings, settings.results)
     with tempfile.TemporaryDirectory() as scratch:
@@ -72,10 +81,10 @@ def _on_cpu(settings: Settings, data: TutorialData, report: Report, scratch: Pat
         module = data.module("float16", "disk", batch_size)
         gathered = GatheredBefore(module, steps + warm, torch.device("cpu"))
         if batch_size == settings.batch_size:
-            alone = TutorialLoop(gathered.batches, settings.size.dim, settings.size.text_dim)
+            alone = _loop(settings, gathered.batches, "cpu", "float32")
             sides[ALONE] = partial(alone.examples_per_second, warm)
         for recipe in ("ego4d_tutorial", "ego4d_clip"):
-            cfg = _config(recipe, precision, "cpu", scratch)
+            cfg = _config(settings, recipe, precision, "cpu", scratch)
             name = f"{recipe}, {precision}, batch {batch_size}"
             sides[name] = partial(examples_per_second, cfg, module, scratch, steps, warm)
             if recipe == "ego4d_tutorial":
@@ -112,11 +121,11 @@ def _on_gpu(settings: Settings, data: TutorialData, report: Report, scratch: Pat
         copies = -(-(steps + warm + 1) * batch_size // settings.size.narrations)
         module = data.module("float16", "cuda", batch_size, copies)
         gathered = GatheredBefore(module, steps + warm, device)
-        cfg = _config("ego4d_tutorial", "bf16-mixed", "gpu", scratch)
+        cfg = _config(settings, "ego4d_tutorial", "bf16-mixed", "gpu", scratch)
         name = f"ego4d_tutorial, bf16-mixed, batch {batch_size}"
         sides[name] = partial(examples_per_second, cfg, module, scratch, steps, warm)
         sides[f"{name}, gathered before"] = partial(examples_per_second, cfg, gathered, scratch, steps, warm)
-        clip = _config("ego4d_clip", "bf16-mixed", "gpu", scratch)
+        clip = _config(settings, "ego4d_clip", "bf16-mixed", "gpu", scratch)
         sides[f"ego4d_clip, bf16-mixed, batch {batch_size}"] = partial(
             examples_per_second, clip, module, scratch, steps, warm
         )
@@ -131,16 +140,25 @@ def _on_gpu(settings: Settings, data: TutorialData, report: Report, scratch: Pat
 def _baseline(settings: Settings, data: TutorialData, device: str, precision: str, batches: int) -> TutorialLoop:
     files = NarrationFiles(data.per_video, data.narration_files)
     loader = narration_loader(files, settings.batch_size, batches, settings.workers)
-    return TutorialLoop(loader, settings.size.dim, settings.size.text_dim, device, precision)
+    return _loop(settings, loader, device, precision)
 
 
-def _config(recipe: str, precision: str, accelerator: str, scratch: Path) -> Any:
+def _loop(settings: Settings, loader: Any, device: str, precision: str) -> TutorialLoop:
+    model = TutorialModel(settings.size.dim, settings.size.text_dim, settings.width)
+    return TutorialLoop(model, loader, device, precision)
+
+
+def _config(settings: Settings, recipe: str, precision: str, accelerator: str, scratch: Path) -> DictConfig:
+    width = [f"model.{side}.hidden_dim={settings.width}" for side in ("video", "text")]
+    if recipe == "ego4d_tutorial":
+        width += [f"model.{side}.out_dim={settings.width}" for side in ("video", "text")]
     return experiment(
         [
             f"experiment={recipe}",
             f"paths.run='{scratch}'",
             f"precision={precision}",
             f"trainer.accelerator={accelerator}",
+            *width,
         ]
     )
 

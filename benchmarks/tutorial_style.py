@@ -71,7 +71,7 @@ def narration_loader(dataset: NarrationFiles, batch_size: int, batches: int, wor
 class TutorialModel(nn.Module):
     """Two towers, Linear–ReLU–Linear, whose outputs are multiplied as they are."""
 
-    def __init__(self, video_dim: int = 1536, text_dim: int = 768, width: int = 1536) -> None:
+    def __init__(self, video_dim: int, text_dim: int, width: int) -> None:
         super().__init__()
         self.video = nn.Sequential(nn.Linear(video_dim, width), nn.ReLU(), nn.Linear(width, width))
         self.text = nn.Sequential(nn.Linear(text_dim, width), nn.ReLU(), nn.Linear(width, width))
@@ -95,15 +95,14 @@ class TutorialLoop:
 
     def __init__(
         self,
+        model: TutorialModel,
         loader: Collection[dict[str, Tensor]] | DataLoader,
-        video_dim: int,
-        text_dim: int,
         device: str = "cpu",
         precision: str = "float32",
     ) -> None:
         self.loader, self.device = loader, torch.device(device)
         self.dtype = getattr(torch, precision)
-        self.model = TutorialModel(video_dim, text_dim).to(self.device)
+        self.model = model.to(self.device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, betas=(0.98, 0.9), eps=1e-6)
 
     def examples_per_second(self, warm: int) -> float:

@@ -84,7 +84,8 @@ def compose_like_the_run(folder: Path, overrides: list[str], text_encoder: str |
     saved = folder / ".hydra" / "overrides.yaml"
     before = list(OmegaConf.load(saved)) if saved.is_file() else ["experiment=ego4d_clip"]
     given = {override.split("=")[0].lstrip("+~") for override in overrides}
-    kept = [override for override in before if override.split("=")[0].lstrip("+~") not in given]
+    # A group that is chosen anew starts from its own file: what the run changed in the old one may not exist there.
+    kept = [override for override in before if not _is_given(override.split("=")[0].lstrip("+~"), given)]
     encoder = [] if text_encoder is None or "text_encoder" in given else [f"text_encoder='{text_encoder}'"]
     kept = [override for override in kept if not (encoder and override.startswith("text_encoder="))]
     register_resolvers()
@@ -93,6 +94,10 @@ def compose_like_the_run(folder: Path, overrides: list[str], text_encoder: str |
             return compose("train", [*kept, *encoder, f"paths.run='{folder}'", *overrides])
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(why_not_composed(error)) from error
+
+
+def _is_given(key: str, given: set[str]) -> bool:
+    return any(key == one or key.startswith(f"{one}.") for one in given)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,10 +1,12 @@
 """A trained model for use: texts and moments in, embeddings and search results out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from clep.bank import FeatureBank
@@ -13,6 +15,8 @@ from clep.errors import InputError
 from clep.models import DualEncoder, load_weights
 from clep.text import SentenceEncoder, substitute_tags
 from clep.training.run_folder import read_checkpoint
+
+Seconds = Sequence[float | int] | np.ndarray | Tensor | float | int
 
 
 class Hit(NamedTuple):
@@ -65,8 +69,8 @@ class PretrainedModel:
         self,
         bank: FeatureBank,
         video: list[str] | str,
-        start_s: list[float] | Float[Tensor, " moments"] | float,
-        end_s: list[float] | Float[Tensor, " moments"] | float,
+        start_s: Seconds,
+        end_s: Seconds,
         batch_size: int = 4096,
     ) -> Float[Tensor, "moments embed"]:
         """Return the embeddings of moments, float32 on the CPU.
@@ -97,8 +101,32 @@ class PretrainedModel:
             pieces.append(self.encoder.encode_video({k: v.to(self.device) for k, v in batch.items()}).cpu())
         return torch.cat(pieces) if pieces else torch.zeros(0, 0)
 
+    def similarity(
+        self, bank: FeatureBank, text: str, video: str, window_s: float | int = 4.0, stride_s: float | int = 1.0
+    ) -> tuple[Float64[Tensor, " moments"], Float[Tensor, " moments"]]:
+        """Return how well a sentence fits a video over time: seconds of the moments' middles, and cosine similarities.
+
+        Raises:
+            InputError: the bank is another encoder's, lacks the video or has no clock, or a length is not positive.
+        """
+        number = int(bank.index([video])[0])
+        if number < 0:
+            raise InputError(
+                f"{bank.path} has no rows for video {video!r}; it holds {len(bank)} others: see bank.videos"
+            )
+        spans = _spans(number, float(bank.end_s[number]), window_s, stride_s)
+        starts, ends = ([span[side] for span in spans] for side in (1, 2))
+        scores = self._cosine(self.embed_video(bank, video, starts, ends), text)
+        return (torch.tensor(starts, dtype=torch.float64) + torch.tensor(ends, dtype=torch.float64)) / 2, scores
+
     def search(
-        self, bank: FeatureBank, text: str, top: int = 10, window_s: float = 4.0, stride_s: float = 1.0
+        self,
+        bank: FeatureBank,
+        text: str,
+        top: int = 10,
+        window_s: float | int = 4.0,
+        stride_s: float | int = 1.0,
+        videos: Sequence[str] | None = None,
     ) -> list[Hit]:
         """Return the moments of a bank that fit a sentence best, best first, none of them overlapping another.
 
@@ -110,39 +138,51 @@ class PretrainedModel:
             top: how many moments at the most.
             window_s: length of the moments in seconds.
             stride_s: seconds from the start of one to the next.
+            videos: ids of those to search; None for all.
 
         Raises:
             InputError: the bank is another encoder's or has no clock, or a number is not positive.
         """
-        if window_s <= 0 or stride_s <= 0 or top < 1:
-            raise InputError(f"search needs positive numbers, not top={top}, window_s={window_s}, stride_s={stride_s}")
+        if top < 1:
+            raise InputError(f"search needs a positive number of moments, not top={top}")
+        wanted = None if videos is None else set(videos)
         spans, embedded = self._index(bank, window_s, stride_s)
-        query = torch.nn.functional.normalize(self.embed_text([text]), dim=-1)[0]
-        scores = torch.nn.functional.normalize(embedded, dim=-1) @ query
+        scores = self._cosine(embedded, text)
         hits: list[Hit] = []
         for place in scores.argsort(descending=True).tolist():
             video, start_s, end_s = spans[place]
             uid = bank.videos[video]
+            if wanted is not None and uid not in wanted:
+                continue
             if all(hit.video != uid or end_s <= hit.start_s or hit.end_s <= start_s for hit in hits):
                 hits.append(Hit(uid, start_s, end_s, float(scores[place])))
             if len(hits) == top:
                 break
         return hits
 
+    def _cosine(self, embedded: Float[Tensor, "moments embed"], text: str) -> Float[Tensor, " moments"]:
+        query = torch.nn.functional.normalize(self.embed_text([text]), dim=-1)[0]
+        return torch.nn.functional.normalize(embedded, dim=-1) @ query
+
     def _index(
-        self, bank: FeatureBank, window_s: float, stride_s: float
+        self, bank: FeatureBank, window_s: float | int, stride_s: float | int
     ) -> tuple[list[tuple[int, float, float]], Tensor]:
         key = (str(bank.path), window_s, stride_s)
         if self._indexed is None or self._indexed[0] != key:
-            spans = [
-                (video, float(start), min(float(start) + window_s, end_s))
-                for video, end_s in enumerate(bank.end_s.tolist())
-                for start in torch.arange(0, max(end_s - window_s / 2, stride_s / 2), stride_s, dtype=torch.float64)
-            ]
+            ends = enumerate(bank.end_s.tolist())
+            spans = [span for video, end_s in ends for span in _spans(video, end_s, window_s, stride_s)]
             ids = [bank.videos[video] for video, _, _ in spans]
             embedded = self.embed_video(bank, ids, [start for _, start, _ in spans], [end for _, _, end in spans])
             self._indexed = key, spans, embedded
         return self._indexed[1], self._indexed[2]
+
+
+def _spans(video: int, end_s: float, window_s: float | int, stride_s: float | int) -> list[tuple[int, float, float]]:
+    """Cut a video into moments of `window_s` seconds, one every `stride_s`; the last may be down to half as long."""
+    if window_s <= 0 or stride_s <= 0:
+        raise InputError(f"a search needs positive seconds, not window_s={window_s}, stride_s={stride_s}")
+    starts = np.arange(0, max(end_s - window_s / 2, stride_s / 2), stride_s)
+    return [(video, float(start), min(float(start) + window_s, end_s)) for start in starts]
 
 
 def load(run_or_folder: str | Path, device: str | torch.device | None = None) -> PretrainedModel:

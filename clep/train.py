@@ -132,12 +132,7 @@ def settings(
 
 def make_model(plain: dict[str, Any], data: MomentDataModule) -> DualEncoder:
     """Build the model for the banks of `data`, from the weights of `init_from` if given, with what it must remember."""
-    metadata = {
-        "sentence_encoder": plain["text_encoder"],
-        "tag_style": plain["tags"],
-        "bank_encoder": data.bank_encoder,
-        "window": data.window.plain(),
-    }
+    metadata = data.metadata(plain["text_encoder"])
     model = DualEncoder.from_config({**with_dims(plain["model"], *data.dims), "metadata": metadata})
     if plain["init_from"]:
         load_weights(model, load_encoder(plain["init_from"]).state_dict(), plain["init_from"])

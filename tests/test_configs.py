@@ -1,4 +1,4 @@
-"""Every experiment composes, passes the check, and its parts can be built; the published recipe is the published one."""
+"""Every experiment composes, is checked, and its parts can be built; the published recipe is the published one."""
 
 import math
 import subprocess
@@ -22,8 +22,8 @@ from clep.evaluation import Evaluator
 from clep.losses import ClipLoss
 from clep.models import DualEncoder
 from clep.resolvers import register_resolvers
+from clep.train import instantiate, main, settings, train, with_dims
 from clep.training import ContrastiveModule
-from clep.train import instantiate, settings, train, with_dims
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))
@@ -169,11 +169,11 @@ def test_the_published_recipe_number_for_number(tmp_path: Path) -> None:
     # Outputs are not normalised; the multiplier is the parameter ln(1/0.07) itself, clamped to [0, ln 100].
     rows = torch.randn(3, 1536)
     torch.testing.assert_close(model.encode_video({"video": rows}), model.video(rows))
-    assert float(model.logit_scale) == float(model.log_scale) == pytest.approx(math.log(1 / 0.07))
+    assert model.logit_scale.item() == model.log_scale.item() == pytest.approx(math.log(1 / 0.07))
     with torch.no_grad():
         model.log_scale.fill_(99.0)
     model.clamp_scale()
-    assert float(model.logit_scale) == pytest.approx(math.log(100))
+    assert model.logit_scale.item() == pytest.approx(math.log(100))
 
     # AdamW, constant rate, PyTorch's default decay on everything, 15 epochs.
     optimizer = instantiate(cfg.optim.optimizer)(model)
@@ -192,7 +192,7 @@ def test_clip_proper(tmp_path: Path) -> None:
     model = DualEncoder.from_config(with_dims(values["model"], 1536, 768))
     lengths = model.eval().encode_video({"video": torch.randn(3, 1536)}).norm(dim=-1)
     torch.testing.assert_close(lengths, torch.ones(3))
-    assert float(model.logit_scale) == pytest.approx(1 / 0.07)
+    assert model.logit_scale.item() == pytest.approx(1 / 0.07)
     decayed = {
         id(parameter)
         for group in instantiate(cfg.optim.optimizer)(model).param_groups
@@ -238,17 +238,24 @@ def test_a_wrong_setting_fails_before_anything_starts(tmp_path: Path, override: 
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["data.batchsize=3"], "there is no setting data.batchsize. Did you mean 'batch_size'"),
-        (["trainer.max_epochs=abc"], "trainer.max_epochs='abc' is of type str, but Trainer takes"),
-    ],
-)
-def test_the_command_line_says_so_in_one_sentence(tmp_path: Path, words: list[str], message: str) -> None:
-    command = [sys.executable, str(ROOT / "train.py"), *words, f"paths.data={tmp_path / 'data'}"]
+def test_the_command_line_tells_a_wrong_type_in_one_sentence(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "train.py"), "trainer.max_epochs=abc", f"paths.data={tmp_path / 'data'}"]
     told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert told.returncode == 1
-    assert message in told.stdout + told.stderr
+    assert "trainer.max_epochs='abc' is of type str, but Trainer takes" in told.stdout + told.stderr
     assert "Traceback" not in told.stderr
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("data.batchsize=3", r"^error: there is no setting data\.batchsize\. Did you mean 'batch_size'"),
+        ("datta.batch_size=3", r"^error: there is no setting datta\. Did you mean 'data'\?$"),
+        ("optim.optimizer.learning_rate=3", r"optim\.optimizer\.learning_rate\. It knows: .*lr"),
+    ],
+)
+def test_the_command_line_suggests_the_right_key(monkeypatch: pytest.MonkeyPatch, word: str, message: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", "experiment=ego4d_clip", word])
+    with pytest.raises(SystemExit, match=message):
+        main()

@@ -3,7 +3,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ METADATA = {
 class FakeEncoder:
     """Sentences to vectors by their hash; remembers what it was asked."""
 
-    made: list["FakeEncoder"] = []
+    made: ClassVar[list["FakeEncoder"]] = []
 
     def __init__(self, name: str) -> None:
         self.name, self.asked = name, []
@@ -226,13 +226,17 @@ def search_by_hand(bank: FeatureBank, text: str, top: int, window_s: float, stri
             start_s += stride_s
     hits: list[Hit] = []
     for moment in sorted(moments, key=lambda hit: -hit.score):
-        overlaps = [h for h in hits if h.video == moment.video and h.start_s < moment.end_s and moment.start_s < h.end_s]
+        overlaps = [
+            h for h in hits if h.video == moment.video and h.start_s < moment.end_s and moment.start_s < h.end_s
+        ]
         if not overlaps and len(hits) < top:
             hits.append(moment)
     return hits
 
 
-@pytest.mark.parametrize(("top", "window_s", "stride_s"), [(3, 4.0, 1.0), (100, 4.0, 1.0), (100, 5.0, 2.5), (4, 90.0, 1.0)])
+@pytest.mark.parametrize(
+    ("top", "window_s", "stride_s"), [(3, 4.0, 1.0), (100, 4.0, 1.0), (100, 5.0, 2.5), (4, 90.0, 1.0)]
+)
 def test_search_equals_a_loop(planted: FeatureBank, top: int, window_s: float, stride_s: float) -> None:
     hits = identity_model().search(planted, "opens the fridge", top, window_s, stride_s)
     expected = search_by_hand(planted, "opens the fridge", top, window_s, stride_s)
@@ -299,7 +303,9 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path, share: float) -> None
         clep.load(tmp_path / "a.ckpt")
 
 
-@pytest.mark.parametrize("target", ["os.system", "builtins.eval", "subprocess.Popen", "clep.build.importlib.import_module", "torch.load"])
+@pytest.mark.parametrize(
+    "target", ["os.system", "builtins.eval", "subprocess.Popen", "clep.build.importlib.import_module", "torch.load"]
+)
 def test_a_config_that_names_other_code_is_refused(tmp_path: Path, target: str) -> None:
     saved(tmp_path / "model")
     config = read_json(tmp_path / "model" / "config.json")

@@ -13,6 +13,7 @@ from clep.data.sampler import MomentBatchSampler
 from clep.data.source import NarrationSource, share_text_keys
 from clep.data.window import Window
 from clep.errors import InputError
+from clep.text import Narrations
 
 
 class MomentDataModule(pl.LightningDataModule):
@@ -81,6 +82,20 @@ class MomentDataModule(pl.LightningDataModule):
         if len(set(encoders.values())) > 1:
             raise InputError(f"data.sources have banks of different encoders, which one model cannot read: {encoders}")
         return next(iter(encoders.values()))
+
+    def metadata(self, text_encoder: str) -> dict[str, Any]:
+        """Return what a model trained on this data must remember, to refuse what it was not trained on.
+
+        Args:
+            text_encoder: name or path of the sentence encoder that made the text embeddings.
+        """
+        first = next(iter(self.sources.values()))
+        return {
+            "sentence_encoder": text_encoder,
+            "tag_style": Narrations.open(first.narrations_path).tags,
+            "bank_encoder": self.bank_encoder,
+            "window": self.window.plain(),
+        }
 
     @property
     def report(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import math
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -41,9 +42,9 @@ class NarrationSource:
 
     def __init__(
         self,
-        narrations: str,
-        texts: str,
-        bank: str,
+        narrations: str | Path,
+        texts: str | Path,
+        bank: str | Path,
         span: Literal["fixed", "egovlp"] = "fixed",
         offset_s: float = 2.0,
         exclude_splits: list[str] | tuple[str, ...] = ("val", "test", "multi"),

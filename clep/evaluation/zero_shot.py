@@ -28,7 +28,9 @@ class ZeroShot(Evaluator):
         batch_size: clips encoded at once.
     """
 
-    def __init__(self, folder: str, text_encoder: str, features: str | None = None, batch_size: int = 4096) -> None:
+    def __init__(
+        self, folder: str | Path, text_encoder: str, features: str | Path | None = None, batch_size: int = 4096
+    ) -> None:
         super().__init__(batch_size)
         self.folder, self.text_encoder = Path(folder), text_encoder
         self._features = Path(features) if features else self.folder / "features.h5"
@@ -47,6 +49,16 @@ class ZeroShot(Evaluator):
 
     def measure(self, model: DualEncoder) -> dict[str, float]:
         """Return the zero-shot metrics of `model`."""
+        clips, kept, scores = self.scores(model)
+        return self.score(clips, scores, kept)
+
+    @torch.no_grad()
+    def scores(self, model: DualEncoder) -> tuple[LabelledClips, list[int], dict[str, Float[Tensor, "clips classes"]]]:
+        """Return the clips, which of them have features, and the score matrix of these under each prompt set.
+
+        Raises:
+            InputError: files are missing or damaged, do not belong to the model, or no clip has features.
+        """
         clips, bank, prompts = self._open()
         model.check_bank(bank.encoder)
         model.check_sentence_encoder(self.text_encoder)
@@ -71,7 +83,7 @@ class ZeroShot(Evaluator):
             "classes": len(clips.classes),
             "prompt sets": len(scores),
         }
-        return self.score(clips, scores, kept.tolist())
+        return clips, kept.tolist(), scores
 
     def _classifier(self, model: DualEncoder, prompts: FeatureBank, name: str) -> Float[Tensor, "classes dim"]:
         """Return one vector a class: the embeddings of its prompts, averaged the way the model compares them."""

@@ -119,8 +119,9 @@ class ContrastiveModule(pl.LightningModule):
         return self.trainer.optimizers[0]
 
     def _logs_now(self) -> bool:
+        # The trainer writes to its loggers after every n-th step, and this is asked before the step is counted.
         trainer: Any = self.trainer
-        return trainer.global_step % trainer.log_every_n_steps == 0 or trainer.is_last_batch
+        return (trainer.global_step + 1) % trainer.log_every_n_steps == 0 or trainer.is_last_batch
 
 
 def _batches(trainer: Any) -> int:

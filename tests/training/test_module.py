@@ -1,0 +1,102 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from pytorch_lightning.loggers import CSVLogger
+from tiny_run import tiny_data, tiny_model, tiny_module, tiny_trainer
+from torch import nn
+
+from clep.training import ContrastiveModule, NonFiniteLossError, adamw
+
+
+def test_every_nth_step_is_logged(tmp_path: Path) -> None:
+    logger = CSVLogger(tmp_path, name=None, version="csv")
+    tiny_trainer(tmp_path, logger=logger, log_every_n_steps=3).fit(tiny_module(), datamodule=tiny_data(tmp_path / "f"))
+    rows = pd.read_csv(tmp_path / "csv" / "metrics.csv").dropna(subset="train/loss")
+    assert rows["step"].tolist() == list(range(2, 24, 3))
+
+
+def test_the_loss_falls_and_the_scale_stays_bounded(tmp_path: Path) -> None:
+    module = tiny_module(dropout=0.0)
+    data = tiny_data(tmp_path / "f")
+    data.setup()
+    batch = data.train_set.__getitems__(list(range(40)))
+    before = float(module.contrast(batch).detach())
+    tiny_trainer(tmp_path, max_epochs=30).fit(module, datamodule=data)
+    assert float(module.contrast(batch).detach()) < before - 0.5
+    assert 0 <= float(module.model.log_scale) <= 4.6052
+
+
+def test_the_schedule_ends_with_the_run(tmp_path: Path) -> None:
+    module = tiny_module()
+    trainer = tiny_trainer(tmp_path, max_epochs=3)
+    trainer.fit(module, datamodule=tiny_data(tmp_path / "f"))
+    assert module.total_steps() == trainer.global_step == 24
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"), [({"accumulate_grad_batches": 3}, 9), ({"max_steps": 5}, 5), ({"limit_train_batches": 2}, 6)]
+)
+def test_steps_are_counted_as_the_trainer_takes_them(tmp_path: Path, options: dict, steps: int) -> None:
+    module = tiny_module()
+    trainer = tiny_trainer(tmp_path, **options)
+    trainer.fit(module, datamodule=tiny_data(tmp_path / "f"))
+    assert module.total_steps() == trainer.global_step == steps
+
+
+class Asked(nn.Module):
+    """A loss that remembers which positives it was given."""
+
+    def forward(self, video: torch.Tensor, text: torch.Tensor, scale: torch.Tensor, positives=None, bias=None):
+        self.positives = positives
+        return (video - text).square().mean()
+
+
+def test_equal_texts_are_positives_only_if_asked_for(tmp_path: Path) -> None:
+    data = tiny_data(tmp_path / "f")
+    data.setup()
+    batch = data.train_set.__getitems__(list(range(60)))
+    assert len(batch["text_id"].unique()) < 60
+    for choice in ("text_id", "diagonal"):
+        loss = Asked()
+        ContrastiveModule(tiny_model(), loss, adamw, positives=choice).contrast(batch)
+        if choice == "diagonal":
+            assert loss.positives is None
+        else:
+            texts = batch["text_id"].tolist()
+            assert loss.positives.tolist() == [[one == other for other in texts] for one in texts]
+
+
+@pytest.mark.parametrize("algorithm", ["norm", "value"])
+def test_gradients_can_be_clipped(tmp_path: Path, algorithm: str) -> None:
+    trainer = tiny_trainer(tmp_path, gradient_clip_val=1e-4, gradient_clip_algorithm=algorithm, precision="bf16-mixed")
+    module = tiny_module()
+    norms = []
+    clip = module.configure_gradient_clipping
+
+    def clip_and_note(*arguments: object, **options: object) -> None:
+        clip(*arguments, **options)
+        norms.append(torch.nn.utils.get_total_norm([p.grad for p in module.model.parameters()]))
+
+    module.configure_gradient_clipping = clip_and_note
+    trainer.fit(module, datamodule=tiny_data(tmp_path / "f"))
+    largest = max(norms)
+    assert largest <= 1e-4 * (1.01 if algorithm == "norm" else sum(p.numel() for p in module.parameters()) ** 0.5)
+
+
+def test_a_run_of_nan_losses_stops_with_the_reason(tmp_path: Path) -> None:
+    module = tiny_module(patience=3)
+    with torch.no_grad():
+        module.model.video[0].weight.fill_(float("nan"))
+    with pytest.raises(NonFiniteLossError, match="3 steps in a row"):
+        tiny_trainer(tmp_path).fit(module, datamodule=tiny_data(tmp_path / "f"))
+
+
+def test_checkpoints_are_plain_data(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, max_epochs=1)
+    trainer.fit(tiny_module(), datamodule=tiny_data(tmp_path / "f"))
+    trainer.save_checkpoint(tmp_path / "x.ckpt")
+    stored = torch.load(tmp_path / "x.ckpt", weights_only=True)
+    assert stored["clep"]["model"]["video"]["_target_"] == "clep.models.ProjectionHead"
