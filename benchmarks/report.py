@@ -37,7 +37,9 @@ def read_settings(kind: type[Settings], words: Sequence[str] | None = None) -> S
 
 
 def quiet() -> None:
-    """Silence what Lightning says about every run."""
+    """Show each measurement as it is made, and silence what Lightning says about every run."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("benchmarks").setLevel(logging.INFO)
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(pytorch_lightning|lightning_fabric|torch\.utils\.data).*")

@@ -1,10 +1,13 @@
 """Taking turns: each repeat measures every side once, so that what slows the machine slows all of them."""
 
 import gc
+import logging
 from collections.abc import Callable, Mapping
 from statistics import median
 from time import perf_counter
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 
 def take_turns(sides: Mapping[str, Callable[[], float]], repeats: int, warm: int = 1) -> dict[str, list[float]]:
@@ -16,6 +19,7 @@ def take_turns(sides: Mapping[str, Callable[[], float]], repeats: int, warm: int
             value = measure()
             if turn >= warm:
                 found[name].append(value)
+            log.info("turn %d of %d, %s: %.6g", turn + 1, warm + repeats, name, value)
     return found
 
 

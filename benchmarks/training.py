@@ -31,7 +31,7 @@ BASELINE, ALONE = "baseline", "baseline's loop alone"
 
 @dataclass
 class Settings:
-    """Of this benchmark; `steps` are timed after `warm_steps`.
+    """Of this benchmark; `steps` (`large_steps` of the large batch) are timed after `warm_steps`.
 
     The towers' hidden layers have `width` units, the tutorial's 1,536; so has its embedding. `threads` are torch's, 0
     for as many as it takes by itself.
@@ -44,6 +44,7 @@ class Settings:
     warm_steps: int = 4
     batch_size: int = 128
     large_batch: int = 1024
+    large_steps: int = 15
     workers: int = 2
     gpu_steps: int = 200
     gpu_warm_steps: int = 20
@@ -73,11 +74,14 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
 
 def _on_cpu(settings: Settings, data: TutorialData, report: Report, scratch: Path) -> None:
     report.add("matmul_gflops", {name: _matmul_gflops(getattr(torch, name)) for name in ("float32", "bfloat16")})
-    steps, warm = settings.steps, settings.warm_steps
+    warm = settings.warm_steps
     sides: dict[str, Callable[[], float]] = {}
-    baseline = _baseline(settings, data, "cpu", "float32", steps + warm)
+    baseline = _baseline(settings, data, "cpu", "float32", settings.steps + warm)
     sides[BASELINE] = partial(baseline.examples_per_second, warm)
-    for batch_size, precision in ((settings.batch_size, "32-true"), (settings.large_batch, "bf16-mixed")):
+    for batch_size, steps, precision in (
+        (settings.batch_size, settings.steps, "32-true"),
+        (settings.large_batch, settings.large_steps, "bf16-mixed"),
+    ):
         module = data.module("float16", "disk", batch_size)
         gathered = GatheredBefore(module, steps + warm, torch.device("cpu"))
         if batch_size == settings.batch_size:

@@ -259,6 +259,32 @@ def test_a_bank_is_indexed_once_for_many_searches(planted: FeatureBank, monkeypa
     assert len(calls) == 2
 
 
+def test_search_can_keep_to_some_videos(planted: FeatureBank) -> None:
+    loaded = identity_model()
+    everywhere = loaded.search(planted, "opens the fridge", top=100)
+    assert loaded.search(planted, "opens the fridge", top=100, videos=["a"]) == [
+        h for h in everywhere if h.video == "a"
+    ]
+    assert loaded.search(planted, "opens the fridge", top=100, videos=[]) == []
+
+
+def test_similarity_over_time_peaks_where_the_moment_is(planted: FeatureBank) -> None:
+    loaded = identity_model()
+    seconds, scores = loaded.similarity(planted, "opens the fridge", "b", window_s=3.0, stride_s=0.5)
+    assert 21.0 <= float(seconds[scores.argmax()]) <= 24.0
+    rows, query = planted.video_rows("b"), torch.from_numpy(vector("opens the fridge"))
+    for place, middle in enumerate(seconds.tolist()):
+        start_s, end_s = 0.5 * place, min(0.5 * place + 3.0, 31.5)
+        assert middle == pytest.approx((start_s + end_s) / 2)
+        first, last = Clock(2.0, 0.5).window(start_s, end_s, len(rows), 31.5)
+        expected = cosine_similarity(rows[first:last].mean(0), query, dim=0)
+        assert float(scores[place]) == pytest.approx(float(expected), abs=1e-5)
+    with pytest.raises(InputError, match=r"planted\.h5 has no rows for video 'z'"):
+        loaded.similarity(planted, "a", "z")
+    with pytest.raises(InputError, match="stride_s=0"):
+        loaded.similarity(planted, "a", "a", stride_s=0)
+
+
 def test_search_refuses_what_it_cannot_search(planted: FeatureBank, tmp_path: Path) -> None:
     loaded = identity_model()
     for wrong in ({"window_s": 0.0}, {"stride_s": -1.0}, {"top": 0}):

@@ -221,8 +221,11 @@ def test_a_continued_run_knows_the_best_weights_before_it(root: Path, finished: 
     for name, expected in (("best", steps[0]), ("last", steps[-1])):
         assert torch.load(whole / "checkpoints" / f"{name}.ckpt", weights_only=True)["global_step"] == expected
     run(root, "continued", *options, keep, f"ckpt_path={tmp_path / 'kept' / '1.ckpt'}")
-    ours, theirs = (clep.load(folder, "cpu").encoder.state_dict() for folder in (continued, whole))
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    best, last = (parameters(whole / "checkpoints" / f"{name}.ckpt") for name in ("best", "last"))
+    for folder in (whole, continued):
+        found = {f"model.{name}": value for name, value in clep.load(folder, "cpu").encoder.state_dict().items()}
+        assert all(torch.equal(found[name], best[name]) for name in best)
+        assert not any(torch.equal(found[name], last[name]) for name in last)
     metrics, expected = (read_json(folder / "metrics.json") for folder in (continued, whole))
     told = {name for name in metrics if not name.startswith("seconds/")}
     assert {name: metrics[name] for name in told} == {name: expected[name] for name in told}

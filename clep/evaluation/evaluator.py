@@ -2,7 +2,8 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -46,13 +47,8 @@ class Evaluator(ABC):
         Raises:
             InputError: files are missing, or do not belong to the model.
         """
-        training = model.training
-        model.eval()
-        try:
-            with torch.no_grad():
-                return self.measure(model)
-        finally:
-            model.train(training)
+        with evaluating(model):
+            return self.measure(model)
 
     def encode(
         self, count: int, encode: Callable[[Int64[Tensor, " batch"]], Float[Tensor, "batch dim"]]
@@ -63,6 +59,19 @@ class Evaluator(ABC):
         if not pieces:
             pieces = [encode(torch.zeros(1, dtype=torch.int64))[:0]]
         return gather_shares(torch.cat(pieces), count)
+
+
+@contextmanager
+def evaluating(model: DualEncoder) -> Iterator[None]:
+    """Switch dropout and gradients off for the block; each part of the model gets back the mode it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def model_device(model: DualEncoder) -> torch.device:

@@ -11,7 +11,7 @@ from torch import Tensor
 from clep.bank import FeatureBank
 from clep.data import LabelledClips
 from clep.errors import InputError
-from clep.evaluation.evaluator import Evaluator, model_device, model_window
+from clep.evaluation.evaluator import Evaluator, evaluating, model_device, model_window
 from clep.files import read_json
 from clep.models import DualEncoder
 from clep.text import average_templates
@@ -52,13 +52,16 @@ class ZeroShot(Evaluator):
         clips, kept, scores = self.scores(model)
         return self.score(clips, scores, kept)
 
-    @torch.no_grad()
     def scores(self, model: DualEncoder) -> tuple[LabelledClips, list[int], dict[str, Float[Tensor, "clips classes"]]]:
         """Return the clips, which of them have features, and the score matrix of these under each prompt set.
 
         Raises:
             InputError: files are missing or damaged, do not belong to the model, or no clip has features.
         """
+        with evaluating(model):
+            return self._scores(model)
+
+    def _scores(self, model: DualEncoder) -> tuple[LabelledClips, list[int], dict[str, Float[Tensor, "clips classes"]]]:
         clips, bank, prompts = self._open()
         model.check_bank(bank.encoder)
         model.check_sentence_encoder(self.text_encoder)

@@ -38,7 +38,7 @@ def test_loader(tmp_path: Path, words: list[str]) -> None:
 
 
 def test_training(tmp_path: Path, words: list[str]) -> None:
-    few = ["repeats=1", "steps=2", "warm_steps=1", "batch_size=16", "large_batch=32", "width=16"]
+    few = ["repeats=1", "steps=2", "large_steps=2", "warm_steps=1", "batch_size=16", "large_batch=32", "width=16"]
     result = training.main([*words, f"data={tmp_path / 'data'}", *SHORT, *few])
     assert set(result["cpu"]["median"]) == set(result["cpu"]["examples_per_second"])
     assert "skipped" in result["gpu"] or "median" in result["gpu"]

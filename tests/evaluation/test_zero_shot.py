@@ -9,7 +9,16 @@ import torch
 
 from clep.errors import InputError
 from clep.evaluation import EgoCharadesZeroShot, KineticsZeroShot
-from evaluation.tiny_clips import WORDS, by_hand, model_for, unit, write_ego_charades, write_kinetics, write_prompts
+from evaluation.tiny_clips import (
+    WORDS,
+    by_hand,
+    model_for,
+    score_by_hand,
+    unit,
+    write_ego_charades,
+    write_kinetics,
+    write_prompts,
+)
 
 
 def kinetics(folder: Path) -> KineticsZeroShot:
@@ -28,6 +37,15 @@ def test_the_model_is_left_as_it_was(tmp_path: Path) -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
     model.encode_text({"text": torch.ones(2, 8)}).sum().backward()  # gradients are on again
+
+
+def test_a_frozen_tower_stays_frozen(tmp_path: Path) -> None:
+    write_kinetics(tmp_path)
+    model = model_for().train()
+    model.text.eval()
+    kinetics(tmp_path).run(model)
+    assert model.video.training
+    assert not any(module.training for module in model.text.modules())
 
 
 def test_the_mode_comes_back_after_an_error_too(tmp_path: Path) -> None:
@@ -130,6 +148,22 @@ def test_templates_are_averaged_over_the_embedding_not_over_classes(tmp_path: Pa
     for vector, templates in zip(found, tiny.prompts["prompt"], strict=True):
         expected = unit(np.mean([unit(by_hand(model.text, template)) for template in templates], axis=0))
         assert vector == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_score_matrices_can_be_had(tmp_path: Path, training: bool) -> None:
+    """One line a clip that has features, one column a class, without dropout in whatever mode the model is."""
+    tiny, model = write_kinetics(tmp_path), model_for().train(training)
+    clips, kept, scores = kinetics(tmp_path).scores(model)
+    assert clips.ids == tiny.clips.ids
+    assert [clips.ids[place] for place in kept] == [name for name in tiny.clips.ids if name in tiny.rows]
+    expected = [
+        [score_by_hand(model, tiny.rows[clips.ids[place]], templates) for templates in tiny.prompts["prompt"]]
+        for place in kept
+    ]
+    assert scores["prompt"].numpy() == pytest.approx(np.array(expected), abs=1e-5)
+    assert not scores["prompt"].requires_grad
+    assert model.training == training
 
 
 @pytest.mark.parametrize("max_rows", [3, 16])
