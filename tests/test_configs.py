@@ -142,7 +142,7 @@ def test_the_published_recipe_number_for_number(tmp_path: Path) -> None:
         *("start", "mean"),
     )
     assert (source["exclude_splits"], source["keep_redacted"], source["val_fraction"]) == ([], True, 0.0)
-    assert source["duplicate_s"] == 0.0
+    assert (source["min_words"], source["duplicate_s"]) == (0, 0.0)
     assert source["order"] == "pass"
     assert (data["shuffle"], data["batch_size"]) == (False, 128)
     assert values["tags"] == "tutorial"

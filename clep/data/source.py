@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,8 @@ from clep.errors import InputError
 from clep.text import Narrations, egovlp_spans, fixed_spans, training_moments
 
 log = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test", "multi")
 
 
 class NarrationSource:
@@ -58,6 +60,9 @@ class NarrationSource:
     ) -> None:
         if not 0 <= val_fraction < 1:
             raise InputError(f"val_fraction={val_fraction} must be at least 0 and below 1")
+        unknown = sorted(set(exclude_splits) - set(SPLITS))
+        if unknown:
+            raise InputError(f"exclude_splits has {unknown}, but Ego4D's splits are called {', '.join(SPLITS)}")
         if offset_s <= 0:
             raise InputError(f"offset_s={offset_s} must be positive (seconds on either side of a narration)")
         self.narrations_path, self.texts_path, self.bank_path = narrations, texts, bank
@@ -83,7 +88,7 @@ class NarrationSource:
             narrations,
             self.exclude_splits,
             self.min_words,
-            self.duplicate_s,
+            self.duplicate_s or None,
             keep_redacted=self.keep_redacted,
         )
         if self.order == "pass":
@@ -95,7 +100,8 @@ class NarrationSource:
         )
         held_out = held_out_videos(list(bank.videos), self.val_fraction, moments.video)[moments.video]
         train = MomentDataset(moments.select(~held_out), bank, texts, window)
-        val = MomentDataset(moments.select(held_out), bank, texts, window) if held_out.any() else None
+        uniform = replace(window, sample="uniform")
+        val = MomentDataset(moments.select(held_out), bank, texts, uniform) if held_out.any() else None
         reasons = {
             key: count for key, count in {**dropped, **missing}.items() if count and key not in ("narrations", "kept")
         }
@@ -136,15 +142,26 @@ class NarrationSource:
 def held_out_videos(
     videos: list[str], fraction: float, used: Int64[np.ndarray, " moments"]
 ) -> Bool[np.ndarray, " videos"]:
-    """Choose `fraction` of the videos in `used` by a hash of their id, which is stable; at least one unless it is 0."""
+    """Choose about `fraction` of the videos in `used`, at least one unless it is 0, and never all.
+
+    A video is held out where the hash of its id says so, whatever other videos there are: a larger bank or another
+    filter moves no video from one side to the other.
+    """
     chosen = np.zeros(len(videos), dtype=bool)
     candidates = np.unique(used)
-    count = min(math.ceil(fraction * len(candidates)), len(candidates) - 1)
-    if count > 0:
-        digests = [hashlib.sha256(videos[index].encode()).digest() for index in candidates]
-        ranked = sorted(range(len(candidates)), key=digests.__getitem__)
-        chosen[candidates[ranked[:count]]] = True
+    if fraction == 0 or len(candidates) < 2:
+        return chosen
+    place = np.array([_place(videos[index]) for index in candidates])
+    below = place < fraction
+    below[place.argmin()] = True
+    below[place.argmax()] = False
+    chosen[candidates[below]] = True
     return chosen
+
+
+def _place(video: str) -> float:
+    """Return a number in [0, 1) that depends on the id alone."""
+    return int.from_bytes(hashlib.sha256(video.encode()).digest()[:8], "big") / 2**64
 
 
 def share_text_keys(datasets: list[MomentDataset], sources: list[NarrationSource]) -> None:

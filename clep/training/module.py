@@ -1,6 +1,7 @@
 """The LightningModule: one contrastive step of a DualEncoder."""
 
 import math
+import os
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
@@ -65,8 +66,10 @@ class ContrastiveModule(pl.LightningModule):
         return loss
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seed dropout and its like by the step, so that a resumed run draws what an uninterrupted one draws."""
-        torch.manual_seed((self.trainer.global_step * 1_000_003 + self.global_rank) * 31 + 7)
+        """Seed dropout and its like by the batch, so that a resumed run draws what an uninterrupted one draws."""
+        run_seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        place = (self.trainer.current_epoch * 1_000_003 + batch_idx) * 4_099 + self.global_rank
+        torch.manual_seed((run_seed * 1_000_033 + place) % 2**63)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Keep the scale within its bounds."""

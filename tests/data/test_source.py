@@ -12,20 +12,27 @@ from clep.text import Narrations
 
 
 def test_held_out_videos_are_not_trained_on(tmp_path: Path) -> None:
-    train, val = tiny_source(tmp_path, val_fraction=0.25).open(Window())
+    train, val = tiny_source(tmp_path, val_fraction=0.25).open(Window(sample="random"))
     assert val is not None
     assert not set(train.moments.video) & set(val.moments.video)
-    assert len(set(val.moments.video)) == 3
+    assert val.window.sample == "uniform"
 
 
-def test_the_choice_of_held_out_videos_is_stable() -> None:
-    videos = [f"video{i}" for i in range(100)]
-    used = np.arange(100)
-    before = {videos[i] for i in np.flatnonzero(held_out_videos(videos, 0.1, used))}
-    after = {[*videos, "new"][i] for i in np.flatnonzero(held_out_videos([*videos, "new"], 0.1, np.arange(101)))}
-    assert len(before) == 10
-    assert len(before & after) >= 9
-    assert not held_out_videos(videos, 0.0, used).any()
+def test_the_choice_of_held_out_videos_does_not_depend_on_the_others() -> None:
+    videos = [f"video{i}" for i in range(1000)]
+    everything = held_out_videos(videos, 0.1, np.arange(1000))
+    some = np.arange(0, 1000, 3)
+    assert 70 < everything.sum() < 130
+    assert np.array_equal(held_out_videos(videos, 0.1, some)[some], everything[some])
+    assert not held_out_videos(videos, 0.0, np.arange(1000)).any()
+    assert held_out_videos(videos, 1e-9, np.arange(1000)).sum() == 1
+    assert held_out_videos(videos[:2], 0.999, np.arange(2)).sum() == 1
+    assert not held_out_videos(videos, 0.5, np.array([3])).any()
+
+
+def test_a_split_that_ego4d_does_not_have_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="vall"):
+        tiny_source(tmp_path, exclude_splits=["vall"])
 
 
 def test_moments_whose_video_is_missing_are_refused_or_counted(tmp_path: Path) -> None:

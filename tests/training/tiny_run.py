@@ -35,7 +35,7 @@ def tiny_module(**options: Any) -> ContrastiveModule:
 
 
 def tiny_data(folder: Path, **options: Any) -> MomentDataModule:
-    return MomentDataModule({"tiny": tiny_source(folder, val_fraction=0.2)}, **{"batch_size": 20, **options})
+    return MomentDataModule({"tiny": tiny_source(folder, val_fraction=0.28)}, **{"batch_size": 20, **options})
 
 
 def tiny_trainer(folder: Path, **options: Any) -> pl.Trainer:
