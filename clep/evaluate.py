@@ -14,6 +14,7 @@ from clep.build import build
 from clep.config_check import check_config, did_you_mean, why_not_composed
 from clep.config_folder import config_folder
 from clep.errors import InputError
+from clep.evaluation.callback import refuse_repeated
 from clep.files import write_json
 from clep.pretrained import load
 from clep.resolvers import register_resolvers
@@ -48,14 +49,15 @@ def evaluate(
     model = load(ckpt, device)
     folder = run_folder(Path(ckpt))
     out = Path(out) if out else folder / "evaluate"
-    cfg = compose_like_the_run(folder, overrides, model.encoder.metadata.get("sentence_encoder"))
+    remembered = model.encoder.metadata
+    cfg = compose_like_the_run(folder, overrides, remembered.get("sentence_encoder"), remembered.get("tag_style"))
     plain: Any = OmegaConf.to_container(cfg.evaluator, resolve=True)
     check_config(plain, "evaluator")
     metrics: dict[str, float] = {}
     coverage = {}
     for name, config in plain.items():
         evaluator = build(config)
-        metrics |= evaluator.run(model.encoder)
+        refuse_repeated(metrics, evaluator.run(model.encoder), name)
         coverage[name] = evaluator.coverage
         log.info("%s saw %s", name, ", ".join(f"{key} {value}" for key, value in evaluator.coverage.items()))
     if not metrics:
@@ -75,7 +77,9 @@ def run_folder(ckpt: Path) -> Path:
     return start
 
 
-def compose_like_the_run(folder: Path, overrides: list[str], text_encoder: str | None) -> DictConfig:
+def compose_like_the_run(
+    folder: Path, overrides: list[str], text_encoder: str | None, tag_style: str | None = None
+) -> DictConfig:
     """Compose the training config with the overrides of the run in `folder`, and then with `overrides`.
 
     Raises:
@@ -83,6 +87,8 @@ def compose_like_the_run(folder: Path, overrides: list[str], text_encoder: str |
     """
     saved = folder / ".hydra" / "overrides.yaml"
     before = list(OmegaConf.load(saved)) if saved.is_file() else ["experiment=ego4d_clip"]
+    if tag_style and not saved.is_file():
+        before.append(f"tags={tag_style}")
     given = {override.split("=")[0].lstrip("+~") for override in overrides}
     # A group that is chosen anew starts from its own file: what the run changed in the old one may not exist there.
     kept = [override for override in before if not _is_given(override.split("=")[0].lstrip("+~"), given)]

@@ -14,7 +14,6 @@ from clep.data import Window
 from clep.errors import InputError
 from clep.models import DualEncoder, load_weights
 from clep.text import SentenceEncoder, substitute_tags
-from clep.training.run_folder import read_checkpoint
 
 Seconds = Sequence[float | int] | np.ndarray | Tensor | float | int
 
@@ -39,7 +38,7 @@ class PretrainedModel:
     def __init__(self, encoder: DualEncoder, device: str | torch.device | None = None) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.encoder = encoder.to(self.device).eval()
-        self.window = Window(**{**encoder.metadata.get("window", {}), "sample": "uniform"})
+        self.window = Window.of_model(encoder.metadata)
         self._sentences: SentenceEncoder | None = None
         self._indexed: tuple[Any, list[tuple[int, float, float]], Tensor] | None = None
 
@@ -58,7 +57,7 @@ class PretrainedModel:
             name = self.encoder.metadata.get("sentence_encoder")
             if not name:
                 raise InputError("the model does not say which sentence encoder it was trained with")
-            self._sentences = SentenceEncoder(name)
+            self._sentences = SentenceEncoder(name, device=str(self.device))
         style = self.encoder.metadata.get("tag_style", "clean")
         rows = torch.from_numpy(self._sentences.encode([substitute_tags(text, style) for text in texts]))
         pieces = [self.encoder.encode_text({"text": piece.to(self.device)}).cpu() for piece in rows.split(batch_size)]
@@ -219,3 +218,23 @@ def load_encoder(path: str | Path) -> DualEncoder:
         f"{path} holds no trained model: neither config.json nor model/config.json is there, and it is no .ckpt"
         + (f". Its run did not end, but left {left}" if left else "")
     )
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Load a Lightning checkpoint without running any code in it.
+
+    Raises:
+        InputError: it is missing, truncated, or holds more than plain data.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{path} cannot be read as a checkpoint of plain data ({reason}); it may be truncated, or of other code"
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise InputError(f"{path} is not a checkpoint: it holds a {type(checkpoint).__name__}, not a dict")
+    return checkpoint

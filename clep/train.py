@@ -1,24 +1,15 @@
 """The training command: preprocess what is missing, fit, evaluate, write `metrics.json` and the model."""
 
 import logging
-import os
 import sys
 import time
-import warnings
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import hydra
 import pytorch_lightning as pl
-from hydra import compose, initialize_config_dir
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from hydra.types import RunMode
-from hydra.utils import instantiate as hydra_instantiate
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
-from clep.config_check import check_call, check_config, why_not_composed
 from clep.config_folder import config_folder
 from clep.data import MomentDataModule
 from clep.errors import InputError
@@ -28,9 +19,8 @@ from clep.models import DualEncoder, load_weights
 from clep.preprocess.plan import ensure
 from clep.pretrained import load_encoder
 from clep.resolvers import register_resolvers
-from clep.training import ContrastiveModule
-from clep.training.results import print_results
-from clep.training.run_folder import find_checkpoint
+from clep.settings import checked, instantiate, needed_jobs, quiet_libraries, refuse_unknown_settings, with_dims
+from clep.training import ContrastiveModule, checked_monitors, find_checkpoint, print_results
 
 log = logging.getLogger(__name__)
 register_resolvers()
@@ -45,39 +35,47 @@ def train(cfg: DictConfig) -> dict[str, float]:
     Raises:
         InputError: a setting, a file or a checkpoint cannot be used; the message says which and what to do.
     """
-    plain = _plain(cfg)
-    check_call(settings, plain, "")
-    check_config(plain | {"model": with_dims(plain["model"], 1, 1)})
-    _refuse_several_devices_in_a_sweep(cfg)
+    settings, run_folder = checked(cfg), Path(cfg.paths.run)
+    resume_from = find_checkpoint(cfg.ckpt_path, Path(cfg.paths.runs) / cfg.name)
+    if (run_folder / "metrics.json").exists():
+        raise InputError(
+            f"{run_folder} holds a finished run; give this one a folder of its own (name=…, CLEP_RUN_ID=…)"
+        )
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    seconds = {}
+    seconds: dict[str, float] = {}
 
     started = time.perf_counter()
-    if plain["world"]:
-        instantiate(plain["world"])
-    ensure([job for job in plain["prepare"].values() if job])
+    if settings["world"]:
+        instantiate(settings["world"])
+    ensure(needed_jobs(settings))
     seconds["seconds/prepare"] = time.perf_counter() - started
 
-    run_folder = Path(cfg.paths.run)
     data: MomentDataModule = instantiate(cfg.data)
     module = ContrastiveModule(
-        make_model(plain, data),
+        make_model(settings, data),
         instantiate(cfg.loss),
         instantiate(cfg.optim.optimizer),
         instantiate(cfg.optim.schedule),
         positives=cfg.positives,
         form=cfg.form,
     )
-    evaluation = EvaluatorCallback(
-        {name: instantiate(evaluator) for name, evaluator in cfg.evaluator.items()}, run_folder / "prompts.json"
-    )
+    evaluators = {name: instantiate(evaluator) for name, evaluator in cfg.evaluator.items()}
+    evaluation = EvaluatorCallback(evaluators, run_folder / "prompts.json")
     # The evaluators come first, so that a checkpoint can be chosen by what they logged.
     callbacks = [evaluation, *(instantiate(callback) for callback in cfg.callbacks.values() if callback)]
     loggers = [instantiate(logger) for logger in cfg.logger.values() if logger]
     trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers or False)
 
-    resume_from = find_checkpoint(cfg.ckpt_path, Path(cfg.paths.runs) / cfg.name)
-    before = {} if resume_from else _measure(trainer, module, data, seconds, "seconds/evaluate_before")
+    def measure(name: str, ckpt_path: str | None = None) -> dict[str, float]:
+        started = time.perf_counter()
+        trainer.validate(module, datamodule=data, ckpt_path=ckpt_path, verbose=False, weights_only=True)
+        seconds[f"seconds/{name}"] = time.perf_counter() - started
+        return {key: float(value) for key, value in trainer.callback_metrics.items()}
+
+    before = {}
+    if not resume_from:
+        before = measure("evaluate_before")
+        checked_monitors(callbacks, before)
     started = time.perf_counter()
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
@@ -87,137 +85,46 @@ def train(cfg: DictConfig) -> dict[str, float]:
     fitted = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
 
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") if cfg.final == "best" else ""
-    metrics = fitted | _measure(trainer, module, data, seconds, "seconds/evaluate_after", best or None)
-    metrics = {name: value for name, value in metrics.items() if not name.startswith("before/")}
+    metrics = fitted | measure("evaluate_after", best or None)
     if trainer.is_global_zero:
+        module.model.metadata["prompts"] = evaluation.prompts()
         module.model.save_pretrained(run_folder / "model")
+        write_json(run_folder / "coverage.json", {"data": data.report, **evaluation.coverage})
         everything = metrics | {f"before/{name}": value for name, value in before.items()} | seconds
         write_json(run_folder / "metrics.json", everything)
-        write_json(run_folder / "coverage.json", {"data": data.report, **evaluation.coverage})
         print_results(before, metrics, f"{cfg.name}: {run_folder}")
     return metrics
 
 
-def instantiate(config: Any, **arguments: Any) -> Any:
-    """Build what a part of the config describes; lists in it arrive as lists, not as Hydra's own kind."""
-    return hydra_instantiate(config, _convert_="all", **arguments)
-
-
-def settings(
-    name: str,
-    seed: int,
-    tags: Literal["clean", "tutorial"],
-    text_encoder: str,
-    encoder: str,
-    precision: str | int,
-    positives: Literal["text_id", "diagonal"],
-    form: Literal["global", "local"],
-    final: Literal["best", "last"],
-    ckpt_path: str | None,
-    init_from: str | None,
-    world: dict[str, Any] | None,
-    paths: dict[str, Any],
-    prepare: dict[str, Any],
-    data: dict[str, Any],
-    model: dict[str, Any],
-    loss: dict[str, Any],
-    optim: dict[str, Any],
-    evaluator: dict[str, Any],
-    callbacks: dict[str, Any],
-    trainer: dict[str, Any],
-    logger: dict[str, Any],
-) -> None:
-    """Say which settings a run has, so that a config can be compared with this signature."""
-
-
-def make_model(plain: dict[str, Any], data: MomentDataModule) -> DualEncoder:
+def make_model(settings: dict[str, Any], data: MomentDataModule) -> DualEncoder:
     """Build the model for the banks of `data`, from the weights of `init_from` if given, with what it must remember."""
-    metadata = data.metadata(plain["text_encoder"])
-    model = DualEncoder.from_config({**with_dims(plain["model"], *data.dims), "metadata": metadata})
-    if plain["init_from"]:
-        load_weights(model, load_encoder(plain["init_from"]).state_dict(), plain["init_from"])
+    metadata = data.metadata(settings["text_encoder"])
+    model = DualEncoder.from_config({**with_dims(settings["model"], *data.dims), "metadata": metadata})
+    if settings["init_from"]:
+        other = load_encoder(settings["init_from"])
+        other.check_bank(metadata["bank_encoder"])
+        other.check_sentence_encoder(metadata["sentence_encoder"])
+        load_weights(model, other.state_dict(), settings["init_from"])
     return model
-
-
-def with_dims(model: dict[str, Any], video_dim: int, text_dim: int) -> dict[str, Any]:
-    """Return the config of a model whose towers take rows of these sizes, where it leaves `in_dim` open (null)."""
-    dims = {"video": video_dim, "text": text_dim}
-    towers = {
-        tower: {**model[tower], "in_dim": dim}
-        for tower, dim in dims.items()
-        if "in_dim" in model[tower] and model[tower]["in_dim"] is None
-    }
-    return {**model, **towers}
-
-
-def _measure(
-    trainer: pl.Trainer,
-    module: ContrastiveModule,
-    data: MomentDataModule,
-    seconds: dict[str, float],
-    name: str,
-    ckpt_path: str | None = None,
-) -> dict[str, float]:
-    started = time.perf_counter()
-    trainer.validate(module, datamodule=data, ckpt_path=ckpt_path, verbose=False, weights_only=True)
-    seconds[name] = time.perf_counter() - started
-    return {key: float(value) for key, value in trainer.callback_metrics.items()}
-
-
-def _plain(cfg: DictConfig) -> dict[str, Any]:
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
-
-
-def _refuse_several_devices_in_a_sweep(cfg: DictConfig) -> None:
-    sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    local = sweeping and "basic" in HydraConfig.get().runtime.choices.get("hydra/launcher", "basic")
-    if local and cfg.trainer.devices not in (1, "1", "auto"):
-        raise InputError(
-            f"a sweep in this process cannot train on trainer.devices={cfg.trainer.devices}: the trainer starts the "
-            f"command again for "
-            f"each device, and that would start the whole sweep. Use trainer.devices=1, or a launcher that gives each "
-            f"run its own process "
-            f"(hydra/launcher=submitit_local or submitit_slurm)"
-        )
-
-
-def main() -> None:
-    """Train from the command line; what a user can mend is told in one sentence, without a traceback."""
-    _refuse_unknown_settings(sys.argv[1:])
-    _run()
-
-
-def _refuse_unknown_settings(words: list[str]) -> None:
-    """Compose once ahead of Hydra, which would say of a wrong key only that it is not there."""
-    if any(word.startswith("--config") for word in words):
-        return
-    try:
-        with initialize_config_dir(str(config_folder()), version_base=None):
-            compose("train", [word for word in words if "=" in word and not word.startswith("-")])
-    except (HydraException, OmegaConfBaseException) as error:
-        if isinstance(error.__cause__, OmegaConfBaseException):
-            sys.exit(f"error: {why_not_composed(error)}")
 
 
 @hydra.main(version_base=None, config_path=str(config_folder()), config_name="train")
 def _run(cfg: DictConfig) -> dict[str, float]:
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for noisy in ("pytorch_lightning", "sentence_transformers", "httpx"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # the trainer's own use of a deprecated name
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # none is the fastest here
+    quiet_libraries()
     try:
         return train(cfg)
     except InputError as error:
         log.error("%s", error)
         sys.exit(1)
     except KeyboardInterrupt:
-        log.error(
-            "interrupted; `ckpt_path=last` with the same settings continues where the last checkpoint was written"
-        )
+        log.error("interrupted; `ckpt_path=last` with the same settings continues from the last checkpoint")
         sys.exit(130)
+
+
+def main() -> None:
+    """Train from the command line; what a user can mend is told in one sentence, without a traceback."""
+    refuse_unknown_settings(sys.argv[1:])
+    _run()
 
 
 if __name__ == "__main__":

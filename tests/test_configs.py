@@ -22,7 +22,8 @@ from clep.evaluation import Evaluator
 from clep.losses import ClipLoss
 from clep.models import DualEncoder
 from clep.resolvers import register_resolvers
-from clep.train import instantiate, main, settings, train, with_dims
+from clep.settings import instantiate, run_settings, with_dims
+from clep.train import main, train
 from clep.training import ContrastiveModule
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +44,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def check(values: dict[str, Any]) -> None:
-    check_call(settings, values, "")
+    check_call(run_settings, values, "")
     check_config(values | {"model": with_dims(values["model"], 1, 1)})
 
 
@@ -228,7 +229,7 @@ def test_clip_proper(tmp_path: Path) -> None:
         ("final=bset", r"final='bset'.*'best', 'last'"),
         ("seed=abc", r"seed='abc' is of type str"),
         ("tags=cleen", r"tags='cleen'.*'clean', 'tutorial'"),
-        ("+sed=3", r"sed: settings has no option 'sed'. Did you mean 'seed'"),
+        ("+sed=3", r"sed: run_settings has no option 'sed'. Did you mean 'seed'"),
         ("prepare.kinetics.batch_size=big", r"prepare\.kinetics\.batch_size='big'"),
     ],
 )

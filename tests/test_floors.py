@@ -12,7 +12,7 @@ FLOORS = [
     {"models", "losses", "metrics"},
     {"data"},
     {"training", "evaluation", "preprocess"},
-    {"demo", "train", "evaluate", "pretrained", "resolvers"},
+    {"demo", "train", "evaluate", "pretrained", "resolvers", "settings"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 COMMAND_LINES = {"preprocess/__main__.py", "demo/__main__.py"}

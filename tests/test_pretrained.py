@@ -32,8 +32,8 @@ class FakeEncoder:
 
     made: ClassVar[list["FakeEncoder"]] = []
 
-    def __init__(self, name: str) -> None:
-        self.name, self.asked = name, []
+    def __init__(self, name: str, device: str | None = None) -> None:
+        self.name, self.device, self.asked = name, device, []
         self.made.append(self)
 
     def encode(self, texts: list[str]) -> np.ndarray:
@@ -120,7 +120,7 @@ def test_texts_are_embedded_as_the_model_was_trained_to_see_them(tmp_path: Path)
     assert found.dtype == torch.float32
     assert not found.requires_grad
     loaded.embed_text(["again"])
-    assert [(encoder.name, len(encoder.asked)) for encoder in FakeEncoder.made] == [("fake", 4)]
+    assert [(made.name, made.device, len(made.asked)) for made in FakeEncoder.made] == [("fake", "cpu", 4)]
     assert len(loaded.embed_text([])) == 0
 
 

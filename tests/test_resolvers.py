@@ -7,7 +7,15 @@ from omegaconf import OmegaConf
 
 from clep.resolvers import precision, register_resolvers, run_id
 
-VARIABLES = ("CLEP_RUN_ID", "TORCHELASTIC_RUN_ID", "SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID")
+VARIABLES = (
+    "CLEP_RUN_ID",
+    "TORCHELASTIC_RUN_ID",
+    "MASTER_PORT",
+    *(f"SLURM_{part}" for part in ("JOB_ID", "ARRAY_TASK_ID", "STEP_ID", "NTASKS")),
+)
+TIME = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "abc", "MASTER_PORT": "29500"}
+SLURM = {"SLURM_JOB_ID": "71", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "4"}
 
 
 @pytest.fixture(autouse=True)
@@ -16,33 +24,26 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(variable, raising=False)
 
 
-def test_a_run_is_named_by_its_time() -> None:
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", run_id())
-
-
 @pytest.mark.parametrize(
     ("environment", "expected"),
     [
-        ({"SLURM_JOB_ID": "71"}, "71"),
-        ({"SLURM_JOB_ID": "71", "SLURM_ARRAY_TASK_ID": "4"}, "71_4"),
-        ({"TORCHELASTIC_RUN_ID": "abc", "SLURM_JOB_ID": "71"}, "abc"),
-        ({"TORCHELASTIC_RUN_ID": "abc", "SLURM_ARRAY_TASK_ID": "4"}, "abc"),
-        ({"TORCHELASTIC_RUN_ID": "none", "SLURM_JOB_ID": "71"}, "71"),
-        ({"CLEP_RUN_ID": "mine", "TORCHELASTIC_RUN_ID": "abc", "SLURM_JOB_ID": "71"}, "mine"),
-        ({"CLEP_RUN_ID": "", "SLURM_JOB_ID": "71"}, "71"),
+        ({}, TIME),
+        ({**SLURM, "SLURM_NTASKS": "1"}, TIME),  # several runs may follow one another in such a job
+        (SLURM, "slurm-71-0"),
+        ({**SLURM, "SLURM_STEP_ID": "1"}, "slurm-71-1"),
+        ({**SLURM, "SLURM_ARRAY_TASK_ID": "5"}, "slurm-71-5-0"),
+        (TORCHRUN, r"torchrun-abc-\d{4}-\d\d-\d\d"),
+        ({**TORCHRUN, "TORCHELASTIC_RUN_ID": "none"}, r"torchrun-29500-\d{4}-\d\d-\d\d"),
+        ({**TORCHRUN, **SLURM, "CLEP_RUN_ID": "mine"}, "mine"),
+        ({**SLURM, "CLEP_RUN_ID": ""}, "slurm-71-0"),
     ],
 )
-def test_every_process_of_a_cluster_job_finds_the_same_name(
+def test_a_run_is_named_by_what_its_processes_have_in_common_else_by_its_time(
     environment: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
-    assert run_id() == expected
-
-
-def test_torchruns_default_name_is_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
-    assert run_id() != "none"
+    assert re.fullmatch(expected, run_id())
 
 
 @pytest.mark.parametrize(
@@ -53,8 +54,10 @@ def test_auto_is_bf16_where_a_gpu_computes_in_it(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: bf16)
-    assert precision("auto") == expected
+    assert precision("auto") == precision("auto", "gpu") == expected
+    assert precision("auto", "cpu") == "32-true"
     assert precision("16-mixed") == "16-mixed"
+    assert precision(32) == 32
 
 
 def test_configs_can_use_them(tmp_path: Path) -> None:

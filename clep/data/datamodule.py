@@ -89,13 +89,18 @@ class MomentDataModule(pl.LightningDataModule):
         Args:
             text_encoder: name or path of the sentence encoder that made the text embeddings.
         """
-        first = next(iter(self.sources.values()))
         return {
             "sentence_encoder": text_encoder,
-            "tag_style": Narrations.open(first.narrations_path).tags,
+            "tag_style": self._tag_style(),
             "bank_encoder": self.bank_encoder,
             "window": self.window.plain(),
         }
+
+    def _tag_style(self) -> str:
+        styles = {str(s.narrations_path): Narrations.open(s.narrations_path).tags for s in self.sources.values()}
+        if len(set(styles.values())) > 1:
+            raise InputError(f"data.sources have narrations with tags of different styles: {styles}")
+        return next(iter(styles.values()))
 
     @property
     def report(self) -> dict[str, Any]:
@@ -206,7 +211,7 @@ class MomentDataModule(pl.LightningDataModule):
         self, dataset: MomentDataset | MixedDataset, sampler: Any, workers: int | None = None
     ) -> DataLoader[Batch]:
         parts = dataset.parts if isinstance(dataset, MixedDataset) else [dataset]
-        on_gpu = any(part.bank.device.type == "cuda" for part in parts)
+        on_gpu = any(bank.device.type == "cuda" for part in parts for bank in (part.bank, part.texts))
         workers = self.num_workers if workers is None else workers
         return DataLoader(
             NumbersOnly(dataset) if on_gpu else dataset,

@@ -83,8 +83,10 @@ class MomentDataset(Dataset[Batch]):
         """Turn the numbers of a batch into features, on the device of the bank."""
         text_id = numbers["text_id"]
         batch = self.window.gather(self.bank, numbers["first"], numbers["last"], seed)
-        batch["text"] = self.texts.take(text_id)
-        batch["text_id"] = text_id if self.text_key is None else self.text_key.to(text_id.device)[text_id]
+        batch["text"] = self.texts.take(text_id).to(self.bank.device)
+        if self.text_key is not None and self.text_key.device != text_id.device:
+            self.text_key = self.text_key.to(text_id.device)
+        batch["text_id"] = text_id if self.text_key is None else self.text_key[text_id]
         batch["moment"] = numbers["moment"]
         return batch
 

@@ -1,5 +1,6 @@
 """What of a moment's window becomes the video side of a batch: its mean, or its rows with a mask."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -32,6 +33,15 @@ class Window:
     def __post_init__(self) -> None:
         if self.max_rows < 1:
             raise InputError(f"window.max_rows={self.max_rows} must be at least 1")
+
+    @classmethod
+    def of_model(cls, metadata: Mapping[str, Any]) -> "Window":
+        """Return the window that a model was trained with, for evaluation: rows are chosen uniformly.
+
+        Args:
+            metadata: of a saved model; the default window where it does not say.
+        """
+        return cls(**{**metadata.get("window", {}), "sample": "uniform"})
 
     def gather(
         self,

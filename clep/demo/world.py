@@ -20,6 +20,7 @@ from clep.demo.simulate import simulate_ego_charades, simulate_kinetics
 from clep.demo.zeroshot_files import charades_pairs, write_charades_classes, write_charades_csv, write_kinetics
 from clep.errors import InputError
 from clep.files import read_json, write_json
+from clep.preprocess.alone import alone
 
 _FORMAT, _VERSION = "clep-demo-world", 1
 _FOLDERS = ("ego4d", "kinetics", "ego_charades")
@@ -43,7 +44,11 @@ def make_world(
         InputError: the folder holds a whole world of other settings, or data that no demo world made; nothing is
             touched.
     """
-    out, settings = Path(out), settings or WorldSettings()
+    with alone(Path(out) / "world.json"):  # ranks that start together ask for it at once
+        return _make_or_reuse(Path(out), settings or WorldSettings(), seed, progress)
+
+
+def _make_or_reuse(out: Path, settings: WorldSettings, seed: int, progress: bool) -> dict[str, Any]:
     digest = _digest(settings, seed)
     if (out / "world.json").exists():
         world = read_world(out)

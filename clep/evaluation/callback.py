@@ -7,6 +7,7 @@ from typing import cast
 
 import pytorch_lightning as pl
 
+from clep.errors import InputError
 from clep.evaluation.evaluator import Evaluator
 from clep.files import write_json
 from clep.models import DualEncoder
@@ -33,12 +34,30 @@ class EvaluatorCallback(pl.Callback):
         """Run each evaluator on the module's `model`."""
         if trainer.sanity_checking:
             return
+        seen: dict[str, float] = {}
         for name, evaluator in self.evaluators.items():
             metrics = evaluator.run(cast(DualEncoder, pl_module.model))
+            refuse_repeated(seen, metrics, name)
             pl_module.log_dict(metrics, sync_dist=False, rank_zero_only=False, batch_size=1)
             if self.coverage.get(name) != evaluator.coverage and trainer.is_global_zero:
                 log.info("%s saw %s", name, ", ".join(f"{key} {value}" for key, value in evaluator.coverage.items()))
             self.coverage[name] = dict(evaluator.coverage)
         if self.prompts_path and trainer.is_global_zero:
-            write_json(self.prompts_path, {name: e.prompts for name, e in self.evaluators.items() if e.prompts})
+            write_json(self.prompts_path, self.prompts())
             self.prompts_path = None
+
+    def prompts(self) -> dict[str, dict[str, list[list[str]]]]:
+        """Return the sentences in use: evaluator → prompt set → class → templates."""
+        return {name: evaluator.prompts for name, evaluator in self.evaluators.items() if evaluator.prompts}
+
+
+def refuse_repeated(seen: dict[str, float], metrics: Mapping[str, float], name: str) -> None:
+    """Add `metrics` to those `seen`, unless two evaluators use one name: a logger would average them.
+
+    Raises:
+        InputError: names the evaluator and the metric.
+    """
+    again = sorted(seen.keys() & metrics.keys())
+    if again:
+        raise InputError(f"evaluator {name!r} measures {again[0]!r}, which another one does too; evaluate them apart")
+    seen.update(metrics)

@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from clep.data import Window
 from clep.evaluation.ranks import gather_shares, my_share
 from clep.models import DualEncoder
 
@@ -77,8 +76,3 @@ def evaluating(model: DualEncoder) -> Iterator[None]:
 def model_device(model: DualEncoder) -> torch.device:
     """Return where the parameters of `model` lie."""
     return next(model.parameters()).device
-
-
-def model_window(model: DualEncoder) -> Window:
-    """Return the window that `model` was trained with, the default where it does not remember one."""
-    return Window(**{**model.metadata.get("window", {}), "sample": "uniform"})

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from clep.bank import FeatureBank
-from clep.data import MomentDataset, NarrationSource
+from clep.data import MomentDataset, NarrationSource, Window
 from clep.errors import InputError
-from clep.evaluation.evaluator import Evaluator, model_device, model_window
+from clep.evaluation.evaluator import Evaluator, model_device
 from clep.metrics import retrieval_from_embeddings
 from clep.models import DualEncoder
 
@@ -38,6 +38,7 @@ class NarrationRetrieval(Evaluator):
         held_out = self._open(model)
         bank: FeatureBank = held_out.bank
         model.check_bank(bank.encoder)
+        model.check_sentence_encoder(held_out.texts.encoder)
         device = model_device(model)
         order = torch.randperm(len(held_out), generator=torch.Generator().manual_seed(self.seed))
         gallery = order[: self.size].sort().values
@@ -46,8 +47,11 @@ class NarrationRetrieval(Evaluator):
             batch = held_out.__getitems__(gallery[which].tolist())
             return {key: value.to(device) for key, value in batch.items()}
 
-        video = self.encode(len(gallery), lambda which: model.encode_video(batch_of(which)))
-        text = self.encode(len(gallery), lambda which: model.encode_text(batch_of(which)))
+        def both(which: Tensor) -> Tensor:
+            batch = batch_of(which)
+            return torch.cat([model.encode_video(batch), model.encode_text(batch)], dim=1)
+
+        video, text = self.encode(len(gallery), both).chunk(2, dim=1)
         text_id = torch.from_numpy(held_out.moments.text_id)[gallery].to(device)
         self.coverage = {
             "gallery": len(gallery),
@@ -61,7 +65,7 @@ class NarrationRetrieval(Evaluator):
         return metrics
 
     def _open(self, model: DualEncoder) -> MomentDataset:
-        window = model_window(model)
+        window = Window.of_model(model.metadata)
         if self._opened is None or self._opened[0] != window.plain():
             held_out = self.source.open(window)[1]
             if held_out is None:

@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clep.bank import FeatureBank
-from clep.data import LabelledClips
+from clep.data import LabelledClips, Window
 from clep.errors import InputError
-from clep.evaluation.evaluator import Evaluator, evaluating, model_device, model_window
+from clep.evaluation.evaluator import Evaluator, evaluating, model_device
 from clep.files import read_json
 from clep.models import DualEncoder
 from clep.text import average_templates
@@ -64,8 +64,8 @@ class ZeroShot(Evaluator):
     def _scores(self, model: DualEncoder) -> tuple[LabelledClips, list[int], dict[str, Float[Tensor, "clips classes"]]]:
         clips, bank, prompts = self._open()
         model.check_bank(bank.encoder)
-        model.check_sentence_encoder(self.text_encoder)
-        device, window = model_device(model), model_window(model)
+        model.check_sentence_encoder(prompts.encoder or self.text_encoder)
+        device, window = model_device(model), Window.of_model(model.metadata)
         index = bank.index(clips.ids).cpu()
         kept = torch.nonzero(index >= 0).squeeze(1)
         if not len(kept):

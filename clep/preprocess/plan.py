@@ -4,6 +4,7 @@ import importlib
 import inspect
 import json
 import logging
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -72,6 +73,9 @@ def _ensure_one(job: dict[str, Any], long_texts: int, long_bytes: float | int) -
             f"{lacking[0]} is missing, and so is {gone[0]}, which it is made from. Put it there, or name its "
             f"place (paths.data=DIR moves all of them). The job: {command(job)}"
         )
+    if not lacking and not os.access(module.outputs(options)[0].parent, os.W_OK):
+        logger.info("%s cannot be written to; what is in it is taken as it is", module.outputs(options)[0].parent)
+        return None
     with alone(module.outputs(options)[0]):
         reason = module.why_long(options, long_texts, long_bytes)
         if reason is not None:

@@ -1,10 +1,11 @@
 """Training: the LightningModule, its optimizer and schedules, and what watches over a run."""
 
-from clep.training.checkpoint import Checkpoint
+from clep.training.checkpoint import Checkpoint, checked_monitors, find_checkpoint
 from clep.training.module import ContrastiveModule
 from clep.training.nonfinite_guard import NonFiniteGuard, NonFiniteLossError
 from clep.training.optimizer import adamw
 from clep.training.progress import ProgressBar
+from clep.training.results import print_results
 from clep.training.schedule import steady, warmup_cosine
 
 __all__ = [
@@ -14,6 +15,9 @@ __all__ = [
     "NonFiniteLossError",
     "ProgressBar",
     "adamw",
+    "checked_monitors",
+    "find_checkpoint",
+    "print_results",
     "steady",
     "warmup_cosine",
 ]

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from clep.errors import InputError
 from clep.losses import across_ranks, same_text
 from clep.models import DualEncoder
 from clep.training.nonfinite_guard import NonFiniteGuard
@@ -59,7 +60,8 @@ class ContrastiveModule(pl.LightningModule):
         self.guard.skip(self._optimizer(), self.guard.check(loss), first_of_step)
         if self._logs_now():
             self.guard.raise_if_stuck()
-            self.log("train/loss", loss.detach(), prog_bar=True)
+            # In the local form a rank's value is its share; their mean is the loss of the joined batch.
+            self.log("train/loss", loss.detach(), prog_bar=True, sync_dist=self.loss.form == "local")
             self.log("train/logit_scale", self.model.logit_scale.detach())
             self.log("train/lr", self._optimizer().param_groups[0]["lr"])
             self.log("train/skipped_steps", self.guard.skipped.float())
@@ -91,6 +93,16 @@ class ContrastiveModule(pl.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Build the optimizer and its schedule over the steps that this run will really take."""
         optimizer, total = self.make_optimizer(self.model), self.total_steps()
+        if not getattr(optimizer, "_step_supports_amp_scaling", False):
+            raise InputError(
+                f"optim.optimizer: {type(optimizer).__name__} cannot skip a step on the device when the loss is not "
+                f"finite; use a fused optimizer (fused=True)"
+            )
+        if self.trainer.gradient_clip_val and getattr(self.trainer.precision_plugin, "scaler", None) is not None:
+            raise InputError(
+                "trainer.gradient_clip_val would clip gradients that float16 training has scaled up; use "
+                "trainer.precision=bf16-mixed or 32-true with clipping"
+            )
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.schedule(step, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -27,7 +27,8 @@ class NonFiniteGuard(nn.Module):
         super().__init__()
         self.patience = patience
         for name in ("skipped", "in_a_row", "longest"):
-            self.register_buffer(name, torch.zeros((), dtype=torch.int64))
+            # A run that continues one which stopped counts anew how many come in a row.
+            self.register_buffer(name, torch.zeros((), dtype=torch.int64), persistent=name == "skipped")
 
     def check(self, loss: Float[Tensor, ""]) -> Float32[Tensor, ""]:
         """Return 1 where the loss of any rank is not finite, else 0, and count it."""

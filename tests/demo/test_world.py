@@ -33,6 +33,7 @@ def test_the_folder_is_laid_out_as_promised(world):
     out, figures = world
     names = {name for name in _files(out) if not name.endswith(".pt")}
     assert names == {
+        ".world.json.lock",
         "world.json",
         "ego4d/narration.json",
         "ego4d/ego4d.json",
@@ -104,7 +105,7 @@ def test_data_of_others_is_not_touched(tmp_path):
     (tmp_path / "ego4d" / "narration.json").write_text("{}")
     with pytest.raises(InputError, match="no demo world made"):
         make_world(tmp_path, _TINY, progress=False)
-    assert _files(tmp_path) == {"ego4d/narration.json": b"{}"}
+    assert _files(tmp_path) == {".world.json.lock": b"", "ego4d/narration.json": b"{}"}
 
 
 def test_the_probe_finds_its_way_around_a_world(world):

@@ -2,10 +2,12 @@ import os
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from clep.errors import InputError
-from clep.training.run_folder import find_checkpoint, read_checkpoint
+from clep.pretrained import read_checkpoint
+from clep.training.checkpoint import checked_monitors, find_checkpoint
 
 
 def left_by(run: Path, at: float) -> Path:
@@ -44,3 +46,21 @@ def test_plain_data_is_read(tmp_path: Path) -> None:
     assert read_checkpoint(left_by(tmp_path, 5.0)) == {"at": 5.0}
     with pytest.raises(InputError, match=r"none\.ckpt does not exist"):
         read_checkpoint(tmp_path / "none.ckpt")
+
+
+def test_further_devices_continue_what_the_first_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLEP_CONTINUES", "")
+    found = left_by(tmp_path / "a", 100.0)
+    assert find_checkpoint("last", tmp_path) == str(found)
+    left_by(tmp_path / "sweep-1" / "0", 200.0)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert find_checkpoint("last", tmp_path) == str(found)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert "sweep-1" in str(find_checkpoint("last", tmp_path))
+
+
+def test_a_monitor_that_nothing_measures_is_refused(tmp_path: Path) -> None:
+    callbacks = [pl.callbacks.ModelCheckpoint(tmp_path, monitor="val/retrieval/t2v/r1"), pl.Callback()]
+    checked_monitors(callbacks, {"val/retrieval/t2v/r1": 3.0})
+    with pytest.raises(InputError, match=r"waits for 'val/retrieval/t2v/r1'.*callbacks=last final=last"):
+        checked_monitors(callbacks, {"zeroshot/kinetics/top1": 3.0})

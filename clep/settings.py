@@ -1,0 +1,131 @@
+"""What a training run can be told, and what is refused before anything starts."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from hydra.utils import instantiate as hydra_instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from clep.config_check import check_call, check_config, why_not_composed
+from clep.config_folder import config_folder
+from clep.errors import InputError
+
+
+def run_settings(
+    name: str,
+    seed: int,
+    tags: Literal["clean", "tutorial"],
+    text_encoder: str,
+    encoder: str,
+    precision: str | int,
+    positives: Literal["text_id", "diagonal"],
+    form: Literal["global", "local"],
+    final: Literal["best", "last"],
+    ckpt_path: str | None,
+    init_from: str | None,
+    world: dict[str, Any] | None,
+    paths: dict[str, Any],
+    prepare: dict[str, Any],
+    data: dict[str, Any],
+    model: dict[str, Any],
+    loss: dict[str, Any],
+    optim: dict[str, Any],
+    evaluator: dict[str, Any],
+    callbacks: dict[str, Any],
+    trainer: dict[str, Any],
+    logger: dict[str, Any],
+) -> None:
+    """Be the signature that a composed config is compared with."""
+
+
+def checked(cfg: DictConfig) -> dict[str, Any]:
+    """Return the composed config as plain values, all of them checked against what they are meant for.
+
+    Raises:
+        InputError: a key or a value does not fit, or several devices were asked for in a sweep of this process.
+    """
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    values = {str(key): value for key, value in plain.items()}
+    check_call(run_settings, values, "")
+    check_config(values | {"model": with_dims(values["model"], 1, 1)})
+    _refuse_several_devices_in_a_sweep(values["trainer"])
+    return values
+
+
+def with_dims(model: dict[str, Any], video_dim: int, text_dim: int) -> dict[str, Any]:
+    """Return the config of a model whose towers take rows of these sizes, where it leaves `in_dim` open (null)."""
+    dims = {"video": video_dim, "text": text_dim}
+    towers = {
+        tower: {**model[tower], "in_dim": dim}
+        for tower, dim in dims.items()
+        if "in_dim" in model[tower] and model[tower]["in_dim"] is None
+    }
+    return {**model, **towers}
+
+
+def needed_jobs(settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the jobs of `prepare` whose output the data or an evaluator of this run reads."""
+    read = [*_strings(settings["data"]), *_strings(settings["evaluator"])]
+    jobs = [job for job in settings["prepare"].values() if job]
+    return [
+        job for job in jobs if any(path.startswith(str(job.get("output_folder", job.get("output")))) for path in read)
+    ]
+
+
+def instantiate(config: Any, **arguments: Any) -> Any:
+    """Build what a part of the config describes; lists in it arrive as lists, not as Hydra's own kind."""
+    return hydra_instantiate(config, _convert_="all", **arguments)
+
+
+def quiet_libraries() -> None:
+    """Silence what libraries tell about themselves at every run."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for noisy in ("pytorch_lightning", "sentence_transformers", "httpx"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # the trainer's own use of a deprecated name
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # none is the fastest here
+
+
+def refuse_unknown_settings(words: Sequence[str]) -> None:
+    """Compose once ahead of Hydra, which would say of a wrong key only that it is not there; exit with status 1."""
+    if any(word.startswith("--config") for word in words):
+        return
+    try:
+        with initialize_config_dir(str(config_folder()), version_base=None):
+            compose("train", [word for word in words if "=" in word and not word.startswith("-")])
+    except (HydraException, OmegaConfBaseException) as error:
+        if isinstance(error.__cause__, OmegaConfBaseException):
+            sys.exit(f"error: {why_not_composed(error)}")
+
+
+def _refuse_several_devices_in_a_sweep(trainer: dict[str, Any]) -> None:
+    sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    local = sweeping and "basic" in HydraConfig.get().runtime.choices.get("hydra/launcher", "basic")
+    devices = trainer["devices"]
+    if devices in ("auto", -1, "-1"):
+        devices = torch.cuda.device_count() if trainer["accelerator"] in ("auto", "gpu", "cuda") else 1
+    if local and devices not in (0, 1, "1", [0]):
+        raise InputError(
+            f"a sweep in this process cannot train on trainer.devices={trainer['devices']}: the trainer starts the "
+            "command again for each device, and that would start the whole sweep. Use trainer.devices=1, or "
+            "hydra/launcher=submitit_slurm with one task a device (hydra.launcher.tasks_per_node)"
+        )
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for item in value.values() for text in _strings(item)]
+    if isinstance(value, list):
+        return [text for item in value for text in _strings(item)]
+    return [value] if isinstance(value, str) else []

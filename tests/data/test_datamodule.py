@@ -1,0 +1,98 @@
+"""What the module does beyond its datasets: devices, mixing, and the place in the data."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_source import tiny_source, write_tiny_files
+
+from clep.bank import FeatureBank
+from clep.data import MomentDataModule, Window
+from clep.data.dataset import NumbersOnly
+from clep.errors import InputError
+
+
+def module(folder: Path, **options: object) -> MomentDataModule:
+    return MomentDataModule({"tiny": tiny_source(folder, val_fraction=0.28)}, batch_size=20, **options)
+
+
+def test_a_batch_of_numbers_becomes_features_after_the_transfer(tmp_path: Path) -> None:
+    data = module(tmp_path, window=Window(pool="rows", max_rows=3, sample="random"))
+    data.setup()
+    draw = next(iter(data.training_sampler()))
+    numbers = data.transfer_batch_to_device(NumbersOnly(data.train_set).__getitems__(draw), torch.device("cpu"), 0)
+    late, at_once = data.on_after_batch_transfer(numbers, 0), data.train_set.__getitems__(draw)
+    assert late.keys() == at_once.keys()
+    assert all(torch.equal(late[key], at_once[key]) for key in late)
+    assert data.on_after_batch_transfer(late, 0) is late
+
+
+def test_mixed_sources_survive_the_transfer_and_share_sentences(tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 2)):
+        write_tiny_files(tmp_path / name, seed=seed)
+    sources = {name: tiny_source(tmp_path / name, weight=weight) for name, weight in (("a", 3.0), ("b", 1.0))}
+    data = MomentDataModule(sources, batch_size=40)
+    data.setup()
+    sampler = data.training_sampler()
+    assert sampler.state()["counts"][0] == pytest.approx(3 * sampler.state()["counts"][1], abs=3)
+    draw = next(iter(sampler))
+    numbers = data.transfer_batch_to_device(NumbersOnly(data.train_set).__getitems__(draw), torch.device("cpu"), 0)
+    late, at_once = data.on_after_batch_transfer(numbers, 0), data.train_set.__getitems__(draw)
+    assert all(torch.equal(late[key], at_once[key]) for key in at_once)
+    assert len(late["moment"]) == 40
+
+
+def test_what_a_model_must_remember_comes_from_the_files(tmp_path: Path) -> None:
+    data = module(tmp_path)
+    assert data.dims == (12, 8)
+    remembered = data.metadata("some-encoder")
+    assert (remembered["bank_encoder"], remembered["tag_style"]) == ("tiny", "clean")
+    assert remembered["window"] == Window().plain()
+
+
+def test_nothing_held_out_still_validates_once(tmp_path: Path) -> None:
+    data = MomentDataModule({"tiny": tiny_source(tmp_path, val_fraction=0.0)}, batch_size=20)
+    data.setup()
+    assert list(data.val_dataloader()) == [{}]
+
+
+def test_held_out_batches_are_the_same_in_every_epoch(tmp_path: Path) -> None:
+    data = module(tmp_path)
+    data.setup()
+    loader = data.val_dataloader()
+    first, second = ([batch["moment"].tolist() for batch in loader] for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"batch_size": 1}, "at least 2"), ({"sources": {}}, "sources is empty"), ({"batch_size": 500}, "or less")],
+)
+def test_bad_options_are_refused(tmp_path: Path, options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        data = MomentDataModule(**{"sources": {"tiny": tiny_source(tmp_path)}, "batch_size": 20, **options})
+        data.setup()
+        data.training_sampler()
+
+
+def test_weights_are_for_all_sources_or_none(tmp_path: Path) -> None:
+    sources = {name: tiny_source(tmp_path / name, weight=weight) for name, weight in (("a", 1.0), ("b", None))}
+    data = MomentDataModule(sources, batch_size=20)
+    data.setup()
+    with pytest.raises(InputError, match="every source one, or none"):
+        data.training_sampler()
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.parametrize(("device", "text_device"), [("cuda", None), ("cuda", "cpu"), ("disk", "cuda")])
+def test_gathers_on_a_gpu_equal_those_on_the_host(tmp_path: Path, device: str, text_device: str | None) -> None:
+    on_host, on_gpu = module(tmp_path), module(tmp_path, device=device, text_device=text_device)
+    for data in (on_host, on_gpu):
+        data.setup()
+    for host, numbers in zip(on_host.train_dataloader(), on_gpu.train_dataloader(), strict=True):
+        moved = on_gpu.transfer_batch_to_device(numbers, torch.device("cuda"), 0)
+        gpu = on_gpu.on_after_batch_transfer(moved, 0)
+        assert torch.allclose(gpu["video"].cpu(), host["video"], atol=1e-5)
+        assert torch.equal(gpu["text"].cpu(), host["text"])
+    assert FeatureBank.open(tmp_path / "bank.h5").dim == 12
