@@ -14,7 +14,7 @@ from clep.build import build
 from clep.config_check import check_config, did_you_mean, why_not_composed
 from clep.config_folder import config_folder
 from clep.errors import InputError
-from clep.evaluation.callback import refuse_repeated
+from clep.evaluation.evaluator import refuse_repeated
 from clep.files import write_json
 from clep.pretrained import load
 from clep.resolvers import register_resolvers

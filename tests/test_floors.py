@@ -1,6 +1,8 @@
 """Imports point down: a module may import from its own folder and from floors below."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,12 @@ def test_these_know_no_lightning(folder: str) -> None:
     for path in (PACKAGE / folder).glob("*.py"):
         if path.name not in allowed:
             assert "pytorch_lightning" not in path.read_text(encoding="utf-8"), path
+
+
+@pytest.mark.parametrize("module", ["clep.evaluation", "clep.pretrained", "clep.preprocess.kinetics", "clep.losses"])
+def test_importing_these_loads_no_lightning(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('pytorch_lightning' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent).returncode == 0
 
 
 def test_files_stay_short() -> None:

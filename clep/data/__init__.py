@@ -1,12 +1,19 @@
-"""Moments, the datasets that fetch them, and the LightningDataModule."""
+"""Moments, the datasets that fetch them, and the LightningDataModule.
+
+The DataModule is loaded on first use: jobs and evaluators need the rest, and Lightning takes seconds to import.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from clep.data.clips import LabelledClips
-from clep.data.datamodule import MomentDataModule
 from clep.data.dataset import MixedDataset, MomentDataset
 from clep.data.moments import Moments
 from clep.data.sampler import Draw, MomentBatchSampler
 from clep.data.source import NarrationSource
 from clep.data.window import Window
+
+if TYPE_CHECKING:
+    from clep.data.datamodule import MomentDataModule
 
 __all__ = [
     "Draw",
@@ -19,3 +26,11 @@ __all__ = [
     "NarrationSource",
     "Window",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "MomentDataModule":
+        from clep.data.datamodule import MomentDataModule
+
+        return MomentDataModule
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

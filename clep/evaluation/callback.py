@@ -7,8 +7,7 @@ from typing import cast
 
 import pytorch_lightning as pl
 
-from clep.errors import InputError
-from clep.evaluation.evaluator import Evaluator
+from clep.evaluation.evaluator import Evaluator, refuse_repeated
 from clep.files import write_json
 from clep.models import DualEncoder
 
@@ -49,15 +48,3 @@ class EvaluatorCallback(pl.Callback):
     def prompts(self) -> dict[str, dict[str, list[list[str]]]]:
         """Return the sentences in use: evaluator → prompt set → class → templates."""
         return {name: evaluator.prompts for name, evaluator in self.evaluators.items() if evaluator.prompts}
-
-
-def refuse_repeated(seen: dict[str, float], metrics: Mapping[str, float], name: str) -> None:
-    """Add `metrics` to those `seen`, unless two evaluators use one name: a logger would average them.
-
-    Raises:
-        InputError: names the evaluator and the metric.
-    """
-    again = sorted(seen.keys() & metrics.keys())
-    if again:
-        raise InputError(f"evaluator {name!r} measures {again[0]!r}, which another one does too; evaluate them apart")
-    seen.update(metrics)

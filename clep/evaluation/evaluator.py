@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from clep.errors import InputError
 from clep.evaluation.ranks import gather_shares, my_share
 from clep.models import DualEncoder
 
@@ -76,3 +77,15 @@ def evaluating(model: DualEncoder) -> Iterator[None]:
 def model_device(model: DualEncoder) -> torch.device:
     """Return where the parameters of `model` lie."""
     return next(model.parameters()).device
+
+
+def refuse_repeated(seen: dict[str, float], metrics: Mapping[str, float], name: str) -> None:
+    """Add `metrics` to those `seen`, unless two evaluators use one name: a logger would average them.
+
+    Raises:
+        InputError: names the evaluator and the metric.
+    """
+    again = sorted(seen.keys() & metrics.keys())
+    if again:
+        raise InputError(f"evaluator {name!r} measures {again[0]!r}, which another one does too; evaluate them apart")
+    seen.update(metrics)
