@@ -6,6 +6,7 @@ The baseline reads a file and an HDF5 slice for every sample in two workers; our
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from time import perf_counter
 from typing import Any
 
@@ -87,10 +88,11 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 def _epoch(module: MomentDataModule) -> Callable[[], float]:
-    loader, epochs = module.train_dataloader(), iter(range(1_000_000))
+    loader, epochs = module.train_dataloader(), count()
 
     def examples_per_second() -> float:
-        loader.batch_sampler.set_epoch(next(epochs))
+        assert module.train_sampler is not None
+        module.train_sampler.set_epoch(next(epochs))
         started, examples = perf_counter(), 0
         for batch in loader:
             examples += len(batch["text"])
@@ -110,9 +112,9 @@ def _part_of_an_epoch(loader: DataLoader, warm: int) -> float:
     return examples / (stopped - started)
 
 
-def _largest_difference(files: NarrationFiles, ours: dict[str, MomentDataModule], count: int) -> dict[str, Any]:
+def _largest_difference(files: NarrationFiles, ours: dict[str, MomentDataModule], moments: int) -> dict[str, Any]:
     """Compare the numbers of both sides for the same moments, so that both are known to do the same work."""
-    chosen = np.random.default_rng(1).permutation(len(files))[:count].tolist()
+    chosen = np.random.default_rng(1).permutation(len(files))[:moments].tolist()
     expected = [files[index] for index in chosen]
     found: dict[str, Any] = {"moments": len(chosen)}
     for name, module in ours.items():

@@ -32,7 +32,7 @@ def main(words: Sequence[str] | None = None) -> int:
     unknown = set(settings.only) - set(NAMES)
     if unknown:
         sys.exit(f"error: there is no benchmark {', '.join(sorted(unknown))}; choose among {', '.join(NAMES)}")
-    failed, rows = 0, []
+    failed, rows = 0, list[tuple[object, ...]]()
     for name in settings.only:
         words_of = [f"results={settings.results}", *([f"data={settings.data}"] if name in WITH_DATA else [])]
         started = perf_counter()

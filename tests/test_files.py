@@ -80,9 +80,10 @@ def test_two_writers_do_not_meet(tmp_path: Path) -> None:
 def test_ctrl_c_in_the_middle_of_a_write(tmp_path: Path) -> None:
     """The signal itself, in a process of its own."""
     code = """
-        import sys, time
+        import signal, sys, time
         from clep.files import atomic_path
-        with atomic_path(sys.argv[1]) as temporary:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
+with atomic_path(sys.argv[1]) as temporary:
             temporary.write_text("half")
             print("writing", flush=True)
             time.sleep(60)
