@@ -83,7 +83,7 @@ def test_ctrl_c_in_the_middle_of_a_write(tmp_path: Path) -> None:
         import signal, sys, time
         from clep.files import atomic_path
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start with it ignored
-with atomic_path(sys.argv[1]) as temporary:
+        with atomic_path(sys.argv[1]) as temporary:
             temporary.write_text("half")
             print("writing", flush=True)
             time.sleep(60)
