@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytorch_lightning as pl
@@ -30,15 +31,15 @@ class Settings:
 
 
 class Watched(pl.Callback):
-    """Keeps the largest figure of each kind that any step ended with."""
+    """Keeps what the process's memory was after each step."""
 
     def __init__(self) -> None:
-        self.largest = dict.fromkeys(KEPT, 0.0)
+        self.seen: dict[str, list[float]] = {name: [] for name in KEPT}
 
     def on_train_batch_end(self, *arguments: Any) -> None:
         """Look at the process's memory."""
         for name, value in memory_mb().items():
-            self.largest[name] = max(self.largest[name], value)
+            self.seen[name].append(value)
 
 
 def memory_mb() -> dict[str, float]:
@@ -65,7 +66,9 @@ def main(words: Sequence[str] | None = None) -> None:
         cfg = experiment(["experiment=ego4d_clip", f"paths.run='{scratch}'", "trainer.accelerator=cpu", *small])
         before, watched = memory_mb(), Watched()
         speed = examples_per_second(cfg, data, Path(scratch), settings.steps - 1, 1, [watched])
-    print(json.dumps({"before_training": before, "largest": watched.largest, "examples_per_second": speed}))
+    usual = {name: median(values) for name, values in watched.seen.items()}
+    largest = {name: max(values) for name, values in watched.seen.items()}
+    print(json.dumps({"before": before, "usual": usual, "largest": largest, "examples_per_second": speed}))
 
 
 if __name__ == "__main__":

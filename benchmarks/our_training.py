@@ -90,7 +90,7 @@ def examples_per_second(
 
     No checkpoint is written and nothing is evaluated, since neither belongs to a step.
     """
-    plain = {str(key): value for key, value in OmegaConf.to_container(cfg, resolve=True).items()}
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
     made_for = data.data if isinstance(data, GatheredBefore) else data
     module = ContrastiveModule(
         make_model(plain, made_for),

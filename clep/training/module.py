@@ -1,8 +1,8 @@
 """The LightningModule: one contrastive step of a DualEncoder."""
 
-import math
 import os
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from clep.errors import InputError
 from clep.losses import across_ranks, same_text
 from clep.models import DualEncoder
+from clep.training.cpu_products import fast_float32_products
 from clep.training.nonfinite_guard import NonFiniteGuard
+from clep.training.run_length import total_steps
 from clep.training.schedule import Schedule, constant
 
 
@@ -47,6 +49,7 @@ class ContrastiveModule(pl.LightningModule):
         # The sampler gives every rank batches of one size, so comparing sizes, which waits for the GPU, is left out.
         self.loss = across_ranks(loss, form, same_text if positives == "text_id" else None, check_sizes=False)
         self.guard = NonFiniteGuard(patience)
+        self._while_fitting = ExitStack()
 
     def contrast(self, batch: dict[str, Tensor]) -> Float[Tensor, ""]:
         """Return the loss of one batch (of all ranks' batches together)."""
@@ -66,6 +69,15 @@ class ContrastiveModule(pl.LightningModule):
             self.log("train/lr", self._optimizer().param_groups[0]["lr"])
             self.log("train/skipped_steps", self.guard.skipped.float())
         return loss
+
+    def on_fit_start(self) -> None:
+        """Use the CPU's fastest float32 products until the fit ends."""
+        self._while_fitting.close()
+        self._while_fitting.enter_context(fast_float32_products())
+
+    def on_fit_end(self) -> None:
+        """Put the products back to what they were."""
+        self._while_fitting.close()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed dropout and its like by the batch, so that a resumed run draws what an uninterrupted one draws."""
@@ -107,18 +119,8 @@ class ContrastiveModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def total_steps(self) -> int:
-        """Count the optimizer steps of the whole run.
-
-        Counted here and not by `trainer.estimated_stepping_batches`, which builds the loader before a checkpoint is
-        restored.
-        """
-        trainer: Any = self.trainer
-        max_steps = trainer.max_steps
-        if not hasattr(trainer.datamodule, "training_sampler"):
-            return int(trainer.estimated_stepping_batches)
-        per_epoch = math.ceil(_batches(trainer) / trainer.accumulate_grad_batches)
-        by_epochs = per_epoch * trainer.max_epochs if (trainer.max_epochs or -1) > 0 else math.inf
-        return int(min(max_steps if max_steps > 0 else math.inf, by_epochs, 2**62))
+        """Count the optimizer steps of the whole run."""
+        return total_steps(self.trainer)
 
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
@@ -137,12 +139,3 @@ class ContrastiveModule(pl.LightningModule):
         # The trainer writes to its loggers after every n-th step, and this is asked before the step is counted.
         trainer: Any = self.trainer
         return (trainer.global_step + 1) % trainer.log_every_n_steps == 0 or trainer.is_last_batch
-
-
-def _batches(trainer: Any) -> int:
-    """Count this rank's batches of an epoch without building a loader."""
-    length = len(trainer.datamodule.training_sampler())
-    limit = trainer.limit_train_batches
-    if trainer.overfit_batches:
-        limit = trainer.overfit_batches
-    return min(length, limit) if isinstance(limit, int) else max(1, int(length * limit))
