@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from clep.cpu_products import fast_float32_products
 from clep.errors import InputError
 from clep.evaluation.ranks import gather_shares, my_share
 from clep.models import DualEncoder
@@ -47,7 +48,7 @@ class Evaluator(ABC):
         Raises:
             InputError: files are missing, or do not belong to the model.
         """
-        with evaluating(model):
+        with evaluating(model), fast_float32_products():
             return self.measure(model)
 
     def encode(

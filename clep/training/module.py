@@ -11,10 +11,10 @@ from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from clep.cpu_products import fast_float32_products
 from clep.errors import InputError
 from clep.losses import across_ranks, same_text
 from clep.models import DualEncoder
-from clep.training.cpu_products import fast_float32_products
 from clep.training.nonfinite_guard import NonFiniteGuard
 from clep.training.run_length import total_steps
 from clep.training.schedule import Schedule, constant

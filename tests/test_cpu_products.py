@@ -4,8 +4,8 @@ import pytest
 import torch
 from tiny_run import tiny_data, tiny_module, tiny_trainer
 
-from clep.training import cpu_products
-from clep.training.cpu_products import fast_float32_products
+from clep import cpu_products
+from clep.cpu_products import fast_float32_products
 
 
 def products() -> tuple[torch.Tensor, torch.Tensor]:
