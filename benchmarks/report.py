@@ -59,7 +59,7 @@ class Report:
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": machine(),
             "load_before": load(),
-            "settings": asdict(settings),
+            "settings": {key: value for key, value in asdict(settings).items() if key not in ("data", "results")},
             "targets": {},
         }
 
