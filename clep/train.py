@@ -20,7 +20,7 @@ from clep.preprocess.plan import ensure
 from clep.pretrained import load_encoder
 from clep.resolvers import register_resolvers
 from clep.settings import checked, instantiate, needed_jobs, quiet_libraries, refuse_unknown_settings, with_dims
-from clep.training import ContrastiveModule, checked_monitors, find_checkpoint, print_results
+from clep.training import ContrastiveModule, checked_monitors, find_checkpoint, finish_loggers, print_results
 
 log = logging.getLogger(__name__)
 register_resolvers()
@@ -51,14 +51,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
     seconds["seconds/prepare"] = time.perf_counter() - started
 
     data: MomentDataModule = instantiate(cfg.data)
-    module = ContrastiveModule(
-        make_model(settings, data),
-        instantiate(cfg.loss),
-        instantiate(cfg.optim.optimizer),
-        instantiate(cfg.optim.schedule),
-        positives=cfg.positives,
-        form=cfg.form,
-    )
+    parts = [instantiate(part) for part in (cfg.loss, cfg.optim.optimizer, cfg.optim.schedule)]
+    module = ContrastiveModule(make_model(settings, data), *parts, positives=cfg.positives, form=cfg.form)
     evaluators = {name: instantiate(evaluator) for name, evaluator in cfg.evaluator.items()}
     evaluation = EvaluatorCallback(evaluators, run_folder / "prompts.json")
     # The evaluators come first, so that a checkpoint can be chosen by what they logged.
@@ -93,6 +87,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
         everything = metrics | {f"before/{name}": value for name, value in before.items()} | seconds
         write_json(run_folder / "metrics.json", everything)
         print_results(before, metrics, f"{cfg.name}: {run_folder}")
+    finish_loggers(loggers)
     return metrics
 
 

@@ -5,7 +5,7 @@ from clep.training.module import ContrastiveModule
 from clep.training.nonfinite_guard import NonFiniteGuard, NonFiniteLossError
 from clep.training.optimizer import adamw
 from clep.training.progress import ProgressBar
-from clep.training.results import print_results
+from clep.training.results import finish_loggers, print_results
 from clep.training.schedule import steady, warmup_cosine
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "adamw",
     "checked_monitors",
     "find_checkpoint",
+    "finish_loggers",
     "print_results",
     "steady",
     "warmup_cosine",

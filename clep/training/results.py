@@ -1,6 +1,7 @@
-"""The table that a run ends with."""
+"""What a run ends with: a table of its metrics, and loggers that know it has ended."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +16,14 @@ def print_results(before: Mapping[str, float], after: Mapping[str, float], title
     for name in sorted(set(before) | set(after)):
         table.add_row(name, _shown(before.get(name)), _shown(after.get(name)))
     Console().print(table)
+
+
+def finish_loggers(loggers: Iterable[Any]) -> None:
+    """Tell loggers that would follow the process to its end (W&B) that the run is over, as a sweep has others."""
+    for logger in loggers:
+        finish = getattr(logger.experiment, "finish", None)
+        if callable(finish):
+            finish()
 
 
 def _shown(value: float | None) -> str:
