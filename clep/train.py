@@ -51,8 +51,10 @@ def train(cfg: DictConfig) -> dict[str, float]:
     seconds["seconds/prepare"] = time.perf_counter() - started
 
     data: MomentDataModule = instantiate(cfg.data)
-    parts = [instantiate(part) for part in (cfg.loss, cfg.optim.optimizer, cfg.optim.schedule)]
-    module = ContrastiveModule(make_model(settings, data), *parts, cfg.positives, cfg.form)
+    loss, optim = instantiate(cfg.loss), instantiate(cfg.optim)
+    module = ContrastiveModule(
+        make_model(settings, data), loss, optim["optimizer"], optim["schedule"], cfg.positives, cfg.form
+    )
     evaluators = {name: instantiate(evaluator) for name, evaluator in cfg.evaluator.items()}
     evaluation = EvaluatorCallback(evaluators, run_folder / "prompts.json")
     # The evaluators come first, so that a checkpoint can be chosen by what they logged.
