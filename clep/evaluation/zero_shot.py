@@ -49,7 +49,7 @@ class ZeroShot(Evaluator):
 
     def measure(self, model: DualEncoder) -> dict[str, float]:
         """Return the zero-shot metrics of `model`."""
-        clips, kept, scores = self.scores(model)
+        clips, kept, scores = self._scores(model)
         return self.score(clips, scores, kept)
 
     def scores(self, model: DualEncoder) -> tuple[LabelledClips, list[int], dict[str, Float[Tensor, "clips classes"]]]:
@@ -111,8 +111,7 @@ class ZeroShot(Evaluator):
             if (self.folder / "prompts.json").is_file() and self._listing().get("classes") != clips.classes:
                 raise InputError(
                     f"{self.folder / 'prompts.json'} is about other classes than {self.folder / 'clips.h5'}, or has "
-                    f"them "
-                    f"in another order; make both again with `python -m clep.preprocess {clips.task} overwrite=true`"
+                    f"them in another order; make both again with `python -m clep.preprocess {clips.task} overwrite=true`"
                 )
             for name in prompts.videos:
                 if len(prompts.video_rows(name)) % len(clips.classes):
