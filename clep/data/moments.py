@@ -56,7 +56,8 @@ def drop_missing(moments: Moments, bank: FeatureBank, on_missing: str, what: str
     if on_missing == "error" and (absent | late).any():
         raise InputError(
             f"{bank.path} lacks the video of {int(absent.sum())} of the {len(moments)} moments of {what}, and "
-            f"{int(late.sum())} start after the end of their video. Add the features with `python -m clep.preprocess ego4d_features`, or "
+            f"{int(late.sum())} start after the end of their video. Add the features with `python -m clep.preprocess "
+            f"ego4d_features`, or "
             f"leave such moments out with on_missing=skip"
         )
     kept = moments.select(~(absent | late))

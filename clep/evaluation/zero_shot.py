@@ -111,7 +111,8 @@ class ZeroShot(Evaluator):
             if (self.folder / "prompts.json").is_file() and self._listing().get("classes") != clips.classes:
                 raise InputError(
                     f"{self.folder / 'prompts.json'} is about other classes than {self.folder / 'clips.h5'}, or has "
-                    f"them in another order; make both again with `python -m clep.preprocess {clips.task} overwrite=true`"
+                    f"them in another order; make both again with `python -m clep.preprocess {clips.task} "
+                    f"overwrite=true`"
                 )
             for name in prompts.videos:
                 if len(prompts.video_rows(name)) % len(clips.classes):
