@@ -1,0 +1,58 @@
+"""What a frozen video encoder is to the rest of the framework: the clip it wants, and rows out."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from clep.errors import InputError
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """The pixels that an encoder wants.
+
+    Attributes:
+        frames: frames of a window, or of a segment, that it looks at.
+        crop_px: side of the square it takes.
+        short_side_px: what the short side of a frame is resized to before the square is cut out of it.
+        mean, std: of the red, green and blue values in [0, 1], for normalisation.
+
+    Raises:
+        InputError: a number is not positive, or the crop is larger than the resized frame.
+    """
+
+    frames: int
+    crop_px: int
+    short_side_px: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if self.frames < 1 or self.crop_px < 1:
+            raise InputError(f"an encoder needs frames and crop_px of at least 1, not {self.frames} and {self.crop_px}")
+        if self.short_side_px < self.crop_px:
+            raise InputError(f"crop_px={self.crop_px} does not fit into short_side_px={self.short_side_px}")
+        if min(self.std) <= 0:
+            raise InputError(f"std must be positive, not {self.std}")
+
+
+class VideoEncoder(nn.Module):
+    """A frozen model that turns a clip into one row. A subclass sets the attributes and `forward`.
+
+    Attributes:
+        name: what a bank remembers it by, e.g. "timesformer-base-k400"; two that give different rows differ in it.
+        clip: the pixels it wants.
+        dim: numbers in a row.
+        frame_wise: it looks at each frame alone, and the row of a clip is the mean of the rows of its frames. A frame that
+            several windows share is then encoded once.
+    """
+
+    name: str
+    clip: ClipSpec
+    dim: int
+    frame_wise: bool = False
+
+    def forward(self, pixels: Float[Tensor, "clips frames 3 height width"]) -> Float[Tensor, "clips dim"]:
+        """Encode normalised clips, one row each; a frame-wise encoder takes any number of frames."""
+        raise NotImplementedError
