@@ -93,6 +93,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     for noisy in ("pytorch_lightning", "sentence_transformers", "httpx"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*srun.*")  # a hint for clusters, given wherever Slurm is installed
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # the trainer's own use of a deprecated name
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # none is the fastest here
 

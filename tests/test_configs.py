@@ -109,8 +109,8 @@ def test_what_the_jobs_write_is_what_the_run_reads(tmp_path: Path, experiment: s
     assert jobs["ego4d_narrations"]["tags"] == values["tags"]
     for name in ("kinetics", "ego_charades"):
         assert values["evaluator"][name]["folder"] == jobs[name]["output_folder"]
-        assert jobs[name]["encoder"] == jobs["ego4d_narrations"]["encoder"] == values["text_encoder"]
-        assert jobs[name]["video_encoder"] == jobs["ego4d_features"]["encoder"] == values["encoder"]
+        assert jobs[name]["text_encoder"] == jobs["ego4d_narrations"]["text_encoder"] == values["text_encoder"]
+        assert jobs[name]["encoder"] == jobs["ego4d_features"]["encoder"] == values["encoder"]
 
 
 @pytest.mark.parametrize(

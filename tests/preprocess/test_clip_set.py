@@ -22,7 +22,7 @@ def test_every_clip_stays_and_those_without_features_are_listed(tmp_path, encode
     assert found["lists"]["odd"] == ["a"]
     assert prepare_clips(clips, *given, overwrite=False, notes={})["up_to_date"]
     write_prompts(tmp_path / "out", ["x"], {"prompt": [["is x"]]}, "fake", 8, "cpu", overwrite=False)
-    options = {"output_folder": str(tmp_path / "out"), "encoder": "fake"}
+    options = {"output_folder": str(tmp_path / "out"), "text_encoder": "fake"}
     assert all(path.exists() for path in clip_outputs(options))
 
 

@@ -19,7 +19,7 @@ def run(folder, **options):
 def test_packs_and_says_what_is_missing_or_cannot_be_used(tmp_path, encoder, canary):
     narration_json, ego4d_json = write_ego4d(tmp_path)
     ego4d_narrations.run(
-        narration_json=narration_json, ego4d_json=ego4d_json, output_folder=tmp_path / "n", encoder="fake"
+        narration_json=narration_json, ego4d_json=ego4d_json, output_folder=tmp_path / "n", text_encoder="fake"
     )
     rows = {"b": expected_rows(10.0, Clock()), "c": 3, "extra": 4}
     tensors = write_features(tmp_path / "features", rows)

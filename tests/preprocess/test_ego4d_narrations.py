@@ -11,7 +11,7 @@ from .conftest import embed, write_ego4d
 
 def run(folder, **options):
     narration_json, ego4d_json = folder / "narration.json", folder / "ego4d.json"
-    options = {"narration_json": narration_json, "ego4d_json": ego4d_json, "encoder": "fake", **options}
+    options = {"narration_json": narration_json, "ego4d_json": ego4d_json, "text_encoder": "fake", **options}
     return ego4d_narrations.run(output_folder=folder / "out", **options)
 
 
@@ -119,7 +119,7 @@ def test_only_many_texts_on_a_cpu_take_long(tmp_path, encoder):
     narration_json, ego4d_json = write_ego4d(tmp_path)
     options = {
         "narration_json": narration_json, "ego4d_json": ego4d_json, "output_folder": tmp_path / "out",
-        "encoder": "fake", "tags": "clean", "device": "cpu", "overwrite": False,
+        "text_encoder": "fake", "tags": "clean", "device": "cpu", "overwrite": False,
     }  # fmt: skip
     assert "5 distinct texts are to be encoded" in ego4d_narrations.why_long(options, 4, 0)
     assert ego4d_narrations.why_long(options, 5, 0) is None

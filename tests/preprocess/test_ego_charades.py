@@ -29,7 +29,7 @@ def write_inputs(folder):
 def run(folder, **options):
     options = {
         "csv": folder / "test.csv", "classes": folder / "classes.txt", "features": folder / "features",
-        "encoder": "fake", **options,
+        "text_encoder": "fake", **options,
     }  # fmt: skip
     return ego_charades.run(output_folder=folder / "out", **options)
 

@@ -30,13 +30,13 @@ def write_inputs(folder):
 
 
 def run(folder, **options):
-    options = {"csv": folder / "val.csv", "features": folder / "features", "encoder": "fake", **options}
+    options = {"csv": folder / "val.csv", "features": folder / "features", "text_encoder": "fake", **options}
     return kinetics.run(output_folder=folder / "out", **options)
 
 
 def test_labels_features_and_prompts(tmp_path, encoder):
     tensors = write_inputs(tmp_path)
-    coverage = run(tmp_path, video_encoder="v")
+    coverage = run(tmp_path, encoder="v")
     clips = LabelledClips.open(tmp_path / "out" / "clips.h5")
     assert clips.task == "kinetics"
     assert clips.ids == IDS
@@ -83,7 +83,7 @@ def test_another_sentence_encoder_leaves_the_features_alone(tmp_path, encoder):
     write_inputs(tmp_path)
     run(tmp_path)
     encoder.name = "other"
-    again = run(tmp_path, encoder="other")
+    again = run(tmp_path, text_encoder="other")
     assert again["up_to_date"]
     assert not again["prompts"]["up_to_date"]
     assert read_json(tmp_path / "out" / "prompts.json")["encoder"] == "other"

@@ -23,7 +23,7 @@ def jobs(tmp_path, encoder) -> list[dict]:
         "narration_json": str(narration_json),
         "ego4d_json": str(ego4d_json),
         "output_folder": str(tmp_path / "out"),
-        "encoder": "fake",
+        "text_encoder": "fake",
         "device": "cpu",
     }
     return [features, narrations]
@@ -82,7 +82,7 @@ def test_the_command_reads_back_as_the_job(jobs):
         "classes": "1e5",
         "features": "null",
         "output_folder": "/x/y z",
-        "encoder": "org/model",
+        "text_encoder": "org/model",
         "device": "cuda:1",
         "overwrite": True,
         "rows_per_second": 2,
