@@ -237,12 +237,24 @@ class FeatureBank:
         Raises:
             InputError: the bank lacks it.
         """
+        first, last = self._span(uid)
+        return select_rows(self._contents.rows, torch.arange(first, last, device=self.device))
+
+    def video_seconds(self, uid: str) -> Float64[Tensor, " time"] | None:
+        """Second at which each row of one video starts, where the clock is irregular; None on a regular grid.
+
+        Raises:
+            InputError: the bank lacks it.
+        """
+        first, last = self._span(uid)
+        return None if self._contents.seconds is None else self._contents.seconds[first:last]
+
+    def _span(self, uid: str) -> tuple[int, int]:
         contents = self._contents
         if uid not in contents.position:
             raise InputError(f"{self.path} has no rows for video {uid!r}; it holds {len(self)} others: see bank.videos")
         number = contents.position[uid]
-        first, last = contents.first_row[number : number + 2].tolist()
-        return select_rows(contents.rows, torch.arange(first, last, device=self.device))
+        return int(contents.first_row[number]), int(contents.first_row[number + 1])
 
     def _numbers(self, value: Integers) -> Int64[Tensor, " batch"]:
         number = torch.as_tensor(value, device=self.device).reshape(-1)

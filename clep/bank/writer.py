@@ -3,7 +3,7 @@
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -105,7 +105,7 @@ class BankWriter:
         uid: str,
         rows: Rows | Iterator[Rows],
         seconds: np.ndarray | Tensor | list | None = None,
-        duration_s: float | int | np.number | None = None,
+        duration_s: float | int | np.number | Callable[[], float | None] | None = None,
     ) -> None:
         """Add one video, or one set of texts.
 
@@ -114,7 +114,8 @@ class BankWriter:
             rows: `[n, dim]`, numpy or torch, at least one row; or an iterator of such blocks, for a set too large
                 for memory.
             seconds: `[n]`, the second at which each row starts, ascending; for an irregular clock, and only there.
-            duration_s: length of the video in seconds; None or NaN where unknown.
+            duration_s: length of the video in seconds, None or NaN where unknown; or a function that is asked for it
+                once the rows are through, for a video whose length shows only then.
 
         Raises:
             InputError: a duplicate or unusable id; no rows, rows of another shape, NaN or infinite ones (unless
@@ -132,7 +133,8 @@ class BankWriter:
         n_rows = at - self._first_row[-1]
         if n_rows == 0:
             raise self._refuse(uid, "has no rows; leave it out")
-        duration = math.nan if duration_s is None else float(duration_s)
+        length_s = duration_s() if callable(duration_s) else duration_s
+        duration = math.nan if length_s is None else float(length_s)
         if duration <= 0 or math.isinf(duration):
             raise self._refuse(uid, f"has duration_s={duration:g}; give its length in seconds, or None")
         checked = self._checked_seconds(uid, seconds, n_rows)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from math import ceil, isnan
+from math import ceil
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from clep.bank import BankWriter, Clock, FeatureBank
+from clep.bank import BankWriter, Clock, FeatureBank, copy_video
 from clep.errors import InputError
 from clep.files import read_json, write_json
 from clep.preprocess.coverage import Coverage
@@ -234,9 +234,8 @@ def _join(shards: list[Path], output: Path, total: PackReport, settings: PackSet
         task = progress.add_task("", total=len(total.videos))
         for shard in shards:
             bank = FeatureBank.open(shard)
-            for name, duration_s in zip(bank.videos, bank.duration_s.tolist(), strict=True):
-                known = None if isnan(duration_s) else duration_s
-                writer.add(name, bank.video_rows(name), duration_s=known)
+            for name in bank.videos:
+                copy_video(bank, name, writer)
                 progress.advance(task)
 
 
@@ -259,9 +258,8 @@ def copy_videos(bank_path: str | Path, ids: list[str], output: str | Path, setti
     report = PackReport(videos=found, rows=int(rows.sum()), dim=bank.dim)
     copied = replace(settings, clock=bank.clock, encoder=bank.encoder or settings.encoder)
     with _writer(Path(output), bank.dim, copied, report.rows) as writer:
-        for name, index in zip(found, bank.index(found).tolist(), strict=True):
-            duration_s = float(bank.duration_s[index])
-            writer.add(name, bank.video_rows(name), duration_s=None if isnan(duration_s) else duration_s)
+        for name in found:
+            copy_video(bank, name, writer)
     return report
 
 

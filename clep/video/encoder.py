@@ -44,8 +44,8 @@ class VideoEncoder(nn.Module):
         name: what a bank remembers it by, e.g. "timesformer-base-k400"; two that give different rows differ in it.
         clip: the pixels it wants.
         dim: numbers in a row.
-        frame_wise: it looks at each frame alone, and the row of a clip is the mean of the rows of its frames. A frame that
-            several windows share is then encoded once.
+        frame_wise: it looks at each frame alone, and the row of a clip is the mean of the rows of its frames. A frame
+            that several windows share is then encoded once.
     """
 
     name: str

@@ -1,0 +1,80 @@
+"""The program of a worker process: it takes tasks from its parent, one after another, until the parent is gone."""
+
+import faulthandler
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from multiprocessing.connection import Connection
+from types import FrameType
+
+from clep.compute.attempts import GRACE_S, LOG_FORMAT, Outcome, attempt, call_pickled
+
+
+def main(descriptor: int) -> None:
+    """Run the tasks that arrive on a pipe and answer each with its `Outcome`.
+
+    Args:
+        descriptor: number of the inherited file descriptor of the pipe. A message is (log file, pickled function and
+            payload), or None when there is no more work.
+    """
+    os.set_inheritable(descriptor, False)
+    faulthandler.enable()
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
+    signal.signal(signal.SIGTERM, _stop)
+    pipe = Connection(descriptor)
+    messages: queue.SimpleQueue[tuple[str, bytes] | None] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(pipe, messages), daemon=True).start()
+    while (message := messages.get()) is not None:
+        log, pickled = message
+        _write_output_to(log)
+        pipe.send(_attempt(pickled))
+
+
+def _attempt(pickled: bytes) -> Outcome:
+    try:
+        return attempt(call_pickled, pickled)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+def _receive(pipe: Connection, messages: "queue.SimpleQueue[tuple[str, bytes] | None]") -> None:
+    """Pass messages on. A pipe that ends without a farewell means that the parent is dead: so is this process then."""
+    try:
+        while (message := pipe.recv()) is not None:
+            messages.put(message)
+        messages.put(None)
+    except (EOFError, OSError):
+        os.kill(os.getpid(), signal.SIGTERM)  # the main thread removes its half-written files and ends
+        time.sleep(GRACE_S)
+        os.killpg(0, signal.SIGKILL)  # the group is this process and what it started
+
+
+def _write_output_to(log: str) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
+
+
+class _Stopped(BaseException):
+    """This process is to end; unlike an Exception, no task takes it for a failure of its own."""
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise _Stopped
+
+
+if __name__ == "__main__":
+    try:
+        main(int(sys.argv[1]))
+    except _Stopped:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(0, signal.SIGTERM)  # what a task may have started
+        os._exit(128 + signal.SIGTERM)

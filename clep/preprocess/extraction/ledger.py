@@ -1,0 +1,119 @@
+"""The ledger: what became of each video, as JSON lines beside the bank."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from clep.errors import InputError
+from clep.files import atomic_path
+
+Status = Literal["done", "skipped", "failed"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the ledger.
+
+    Attributes:
+        id: of the video.
+        status: "done"; "skipped" where there was nothing to decode (no file, an id twice); "failed".
+        reason: why it is not done.
+        rows: how many it gave.
+        video_s: its length in seconds, None where unknown.
+        seconds: of wall clock that it took.
+        corrupt_packets: parts of the file that could not be decoded and were passed over.
+        file_bytes: size of its file, by which a replaced file is noticed.
+        final: whether another run would find the same; a failure of the process (out of memory, out of time) is not.
+    """
+
+    id: str
+    status: Status
+    reason: str = ""
+    rows: int = 0
+    video_s: float | None = None
+    seconds: float = 0.0
+    corrupt_packets: int = 0
+    file_bytes: int = 0
+    final: bool = True
+
+
+def ledger_path(output: str | Path) -> Path:
+    """Return where the ledger of a bank lies: `X.ledger.jsonl` beside `X.h5`."""
+    return Path(output).with_suffix(".ledger.jsonl")
+
+
+def write_ledger(path: Path, entries: Iterable[Entry]) -> None:
+    """Write entries, one JSON object a line, whole or not at all."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in entries)
+
+
+def read_ledger(path: str | Path) -> list[Entry]:
+    """Read the entries of a ledger.
+
+    Raises:
+        InputError: the file is missing or a line is not an entry.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a ledger: {error}") from error
+    entries = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        try:
+            entries.append(Entry(**json.loads(line)))
+        except (json.JSONDecodeError, TypeError) as error:
+            raise InputError(f"{path}, line {number} is not a line of a ledger: {error}") from error
+    return entries
+
+
+class Journal:
+    """The ledger of a shard while it is being made: a line when a video begins, a line when it is through.
+
+    It survives the death of the process that writes it, so that another attempt knows at which video that was, and
+    the command that waits can count.
+
+    Arguments:
+        path: of the file; lines are appended.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def begins(self, video: str) -> None:
+        """Note that a video is about to be decoded."""
+        self._append({"begins": video})
+
+    def is_through(self, entry: Entry) -> None:
+        """Note what became of a video."""
+        self._append(asdict(entry))
+
+    def deaths(self) -> dict[str, int]:
+        """Count for each video how many attempts ended while it was being encoded."""
+        count: dict[str, int] = {}
+        for line in read_lines(self.path, 0)[0]:
+            if "begins" in line:
+                count[line["begins"]] = count.get(line["begins"], 0) + 1
+            else:
+                count[line["id"]] = count.get(line["id"], 0) - 1
+        return {video: times for video, times in count.items() if times > 0}
+
+    def _append(self, line: dict[str, Any]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def read_lines(path: Path, start: int) -> tuple[list[dict[str, Any]], int]:
+    """Read the whole lines of a journal from byte `start`; also return where the next reading begins."""
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            text = file.read()
+    except OSError:
+        return [], start
+    whole, _, rest = text.rpartition(b"\n")
+    lines = [json.loads(line) for line in whole.splitlines() if line.strip()]
+    return lines, start + len(text) - len(rest)

@@ -1,0 +1,125 @@
+"""The text side of CLIP and SigLIP as a sentence model."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import InputModule
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+MODEL_TYPES = ("clip", "siglip", "siglip2")
+
+
+def image_text_type(place: str) -> str | None:
+    """Return the type of an image–text model, one of `MODEL_TYPES`, or None where `place` is another model or none.
+
+    Args:
+        place: a folder or a hub name. A folder that sentence-transformers saved is left to it.
+    """
+    folder = Path(place)
+    if folder.is_dir():
+        config = None if (folder / "modules.json").is_file() else _read(folder / "config.json")
+    elif "/" not in place or place.startswith("sentence-transformers/"):
+        config = None
+    else:
+        config = _hub_config(place)
+    found = config.get("model_type") if isinstance(config, dict) else None
+    return found if found in MODEL_TYPES else None
+
+
+def load_image_text(place: str, model_type: str, device: str | None = None) -> SentenceTransformer:
+    """Load the text side as a sentence-transformers model, in float32. No code is run.
+
+    Raises:
+        ValueError: weights or tokenizer lack something.
+        OSError: a file is missing or damaged.
+    """
+    from transformers import AutoTokenizer, CLIPModel, Siglip2Model, SiglipModel
+
+    model_class = {"clip": CLIPModel, "siglip": SiglipModel, "siglip2": Siglip2Model}[model_type]
+    tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+    model, info = model_class.from_pretrained(place, dtype=torch.float32, output_loading_info=True)
+    if info["missing_keys"]:
+        raise ValueError(f"its weights lack {', '.join(sorted(info['missing_keys'])[:3])}.")
+    return SentenceTransformer(modules=[ImageTextSentences(model, tokenizer)], device=device)
+
+
+class ImageTextSentences(InputModule):
+    """Texts to embeddings of length 1, in the space that the model's images share.
+
+    A clip's row from `clep.video.encoders.ImageText` is the mean of its frames' embeddings, so that its product with one
+    of these vectors is the mean of the cosines of frames and text.
+
+    Args:
+        model: a CLIPModel, SiglipModel or Siglip2Model; only its text side is kept.
+        tokenizer: of the same model.
+    """
+
+    def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase"):
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.text = model.text_model
+        self.projection: nn.Module = getattr(model, "text_projection", None) or nn.Identity()
+        # SigLIP was trained without a mask, on texts padded to the full length; it reads the last token.
+        self.is_clip = model.config.model_type == "clip"
+        self.max_seq_length = int(self.text.config.max_position_embeddings)
+        self.requires_grad_(False).eval()
+
+    def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
+        """Tokenize; texts longer than the model takes (CLIP 77, SigLIP 64 tokens) are cut."""
+        texts = [f"{prompt or ''}{text}" for text in inputs]
+        tokens = self.tokenizer(
+            texts,
+            padding=True if self.is_clip else "max_length",
+            truncation=True,
+            max_length=self.max_seq_length,
+            return_tensors="pt",
+        )
+        names = ("input_ids", "attention_mask") if self.is_clip else ("input_ids",)
+        return {name: tokens[name] for name in names}
+
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Add `sentence_embedding`, [texts, dim], to the features."""
+        tokens = {name: features[name] for name in ("input_ids", "attention_mask") if name in features}
+        return features | {"sentence_embedding": self._embed(tokens)}
+
+    def get_embedding_dimension(self) -> int:
+        """Return the numbers in one embedding."""
+        head = self.projection if isinstance(self.projection, nn.Linear) else self.text.head
+        return int(head.out_features)
+
+    def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
+        """Refuse: the model that this came from is saved already."""
+        raise NotImplementedError("the text side alone is not saved; keep the model's own folder")
+
+    def _embed(self, tokens: dict[str, Any]) -> Float[Tensor, "texts dim"]:
+        return normalize(self.projection(self.text(**tokens).pooler_output), dim=-1)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None  # sentence-transformers tells what is wrong with it
+
+
+def _hub_config(name: str) -> Any:
+    from transformers.utils import cached_file
+
+    try:
+        for file in ("modules.json", "config.json"):
+            try:
+                found = cached_file(name, file)
+            except OSError:
+                continue
+            return _read(Path(found)) if found else None
+    except ValueError:
+        pass  # not a name that the hub accepts
+    return None

