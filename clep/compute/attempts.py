@@ -2,8 +2,10 @@
 
 import hashlib
 import logging
+import os
 import pickle
 import signal
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
@@ -113,6 +115,16 @@ def log_path(folder: Path, task: str) -> Path:
     if len(name) > _LONGEST_NAME:
         name = f"{name[:_LONGEST_NAME]}-{hashlib.blake2b(task.encode(), digest_size=4).hexdigest()}"
     return folder / f"{name}.log"
+
+
+def write_output_to(log: Path) -> None:
+    """Append what this process prints from now on, that of C libraries included, to a file."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
 
 
 class Regularly:

@@ -86,8 +86,10 @@ class Local:
             self._run_here(function, tasks, log_folder, attempts, watch)
         else:
             if function.__module__ == "__main__":
-                raise InputError(f"{function.__qualname__} is defined in the script; worker processes can import it only "
-                                 f"from a module of its own: move it there, or use processes=1")
+                raise InputError(
+                    f"{function.__qualname__} is defined in the script; worker processes can import it only "
+                    f"from a module of its own: move it there, or use processes=1"
+                )
             self._run_on_workers(function, tasks, log_folder, attempts, Regularly(watch), processes, gpus)
         return attempts.failures
 

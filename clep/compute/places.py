@@ -34,6 +34,7 @@ class Place:
 
     @property
     def pipe(self) -> Connection:
+        """The pipe to the worker: readable when it has an answer or is dead."""
         assert self._pipe is not None
         return self._pipe
 

@@ -9,9 +9,10 @@ import sys
 import threading
 import time
 from multiprocessing.connection import Connection
+from pathlib import Path
 from types import FrameType
 
-from clep.compute.attempts import GRACE_S, LOG_FORMAT, Outcome, attempt, call_pickled
+from clep.compute.attempts import GRACE_S, LOG_FORMAT, Outcome, attempt, call_pickled, write_output_to
 
 
 def main(descriptor: int) -> None:
@@ -30,7 +31,7 @@ def main(descriptor: int) -> None:
     threading.Thread(target=_receive, args=(pipe, messages), daemon=True).start()
     while (message := messages.get()) is not None:
         log, pickled = message
-        _write_output_to(log)
+        write_output_to(Path(log))
         pipe.send(_attempt(pickled))
 
 
@@ -52,15 +53,6 @@ def _receive(pipe: Connection, messages: "queue.SimpleQueue[tuple[str, bytes] | 
         os.kill(os.getpid(), signal.SIGTERM)  # the main thread removes its half-written files and ends
         time.sleep(GRACE_S)
         os.killpg(0, signal.SIGKILL)  # the group is this process and what it started
-
-
-def _write_output_to(log: str) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    os.close(file)
 
 
 class _Stopped(BaseException):

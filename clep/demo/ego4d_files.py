@@ -61,12 +61,19 @@ def video_metadata(
     is_stereo: bool = False,
     redacted: bool = False,
     scenario: str = "Cooking",
+    fps: float = float(FPS),
+    size: tuple[int, int] | None = None,
 ) -> dict[str, Any]:
-    """Make one item of `videos` of ego4d.json, with every key of the official schema."""
-    frames = round(duration_s * FPS)
-    width, height = (1280, 480) if is_stereo else (1440, 1080)
+    """Make one item of `videos` of ego4d.json, with every key of the official schema.
+
+    `fps` is the mean rate of the video's own frames and `size` their width and height as shown; the canonical frames of
+    components are always 30 a second.
+    """
+    frames = round(duration_s * fps)
+    canonical_frames = round(duration_s * FPS)
+    width, height = size or ((1280, 480) if is_stereo else (1440, 1080))
     stream = {
-        "fps": float(FPS),
+        "fps": fps,
         "num_frames": frames,
         "video_codec": "h264",
         "display_resolution_width": width,
@@ -79,7 +86,7 @@ def video_metadata(
         "audio_start_sec": None,
         "audio_duration_sec": None,
         "video_start_pts": 0,
-        "video_duration_pts": frames * 512,
+        "video_duration_pts": canonical_frames * 512,
         "video_base_numerator": 1,
         "video_base_denominator": FPS * 512,
         "audio_start_pts": None,
@@ -95,7 +102,7 @@ def video_metadata(
         "canonical_video_start_sec": 0.0,
         "canonical_video_end_sec": duration_s,
         "canonical_video_start_frame": 0,
-        "canonical_video_end_frame": max(frames - 1, 0),
+        "canonical_video_end_frame": max(canonical_frames - 1, 0),
         "video_metadata": stream,
     }
     redaction = {"start_sec": 0.0, "end_sec": 1.0, "start_frame": 0, "end_frame": FPS}

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from clep.demo.ego4d_files import narration_pass, random_uid, video_metadata
 from clep.demo.frozen_encoder import Performance, random_of
@@ -14,7 +15,7 @@ _NOUNS_IN_SIGHT = 14
 _REPEAT, _BY_OTHER, _UNSURE, _COPIED, _DROPPED, _NARRATED_TWICE = 0.06, 0.08, 0.03, 0.25, 0.08, 0.03
 _NARRATOR_JITTER_S = 0.4
 _SHUFFLED_PASS, _NO_SECOND_PASS, _NO_FIRST_PASS, _STEREO = 0.3, 0.10, 0.04, 0.04
-_KEPT_OUT: tuple[dict[str, str], ...] = (
+KEPT_OUT: tuple[dict[str, str], ...] = (
     {"split_em": "val"},
     {"split_fho": "test"},
     {"split_em": "train", "split_fho": "multi"},
@@ -66,7 +67,7 @@ def _video(settings: WorldSettings, seed: int, number: int, allowed: np.ndarray,
     other = number - settings.training_videos
     splits: dict[str, str] = {}
     if other >= 0 and narrated:
-        splits = _KEPT_OUT[other % len(_KEPT_OUT)]
+        splits = KEPT_OUT[other % len(KEPT_OUT)]
     elif rng.random() < 0.6:
         splits = {str(rng.choice(["split_em", "split_fho", "split_av"])): "train"}
     redacted = narrated and other >= 0 and not splits
@@ -81,9 +82,9 @@ def _video(settings: WorldSettings, seed: int, number: int, allowed: np.ndarray,
         second = [a if same else b for a, b, same in zip(first, second, rng.random(len(verb)) < _COPIED, strict=True)]
         absent = rng.random()
         if absent >= _NO_FIRST_PASS or number == 0:
-            narration["narration_pass_1"] = _pass(rng, middle, first, duration_s)
+            narration["narration_pass_1"] = narrator_pass(rng, middle, first, duration_s)
         if absent < 1 - _NO_SECOND_PASS or number == 0:
-            narration["narration_pass_2"] = _pass(rng, middle, second, duration_s)
+            narration["narration_pass_2"] = narrator_pass(rng, middle, second, duration_s)
         if redacted and other % 2:
             narration = {"status": "redacted"}
     metadata = video_metadata(
@@ -115,11 +116,17 @@ def _script(rng: np.random.Generator, duration_s: float, allowed: np.ndarray) ->
     return verb, in_sight[column], start_s[kept], (start_s + length)[kept]
 
 
-def _pass(rng: np.random.Generator, middle_s: np.ndarray, texts: list[str], duration_s: float) -> dict[str, Any]:
+def narrator_pass(
+    rng: np.random.Generator,
+    middle_s: Float[np.ndarray, " actions"],
+    texts: list[str],
+    duration_s: float,
+    jitter_s: float = _NARRATOR_JITTER_S,
+) -> dict[str, Any]:
     """Write one narrator's pass: a little beside the action, some missed, a few said twice, not always in order."""
     said = np.flatnonzero(rng.random(len(texts)) >= _DROPPED)
     said = np.concatenate([said, said[rng.random(len(said)) < _NARRATED_TWICE]])
-    second = middle_s[said] + _NARRATOR_JITTER_S * rng.standard_normal(len(said))
+    second = middle_s[said] + jitter_s * rng.standard_normal(len(said))
     second = np.clip(second, 0.0, duration_s)
     order = rng.permutation(len(said)) if rng.random() < _SHUFFLED_PASS else np.argsort(second)
     return narration_pass(rng, second[order], [texts[said[i]] for i in order], duration_s)

@@ -165,20 +165,23 @@ def narrate(
     return written
 
 
-def unseen_pairs(rng: np.random.Generator, per_verb: int = 7) -> list[tuple[int, int]]:
+def unseen_pairs(
+    rng: np.random.Generator, per_verb: int = 7, n_verbs: int = len(VERBS), n_nouns: int = len(NOUNS)
+) -> list[tuple[int, int]]:
     """Choose the (verb, noun) pairs that no narration ever mentions and no training video ever shows.
 
     Every verb loses `per_verb` nouns and every noun about as many verbs as any other, so that each word is still met in
-    training, with most of its partners. With 30 verbs and 7 nouns each that is 210 pairs of 1,200.
+    training, with most of its partners. With 30 verbs and 7 nouns each that is 210 pairs of 1,200. Numbers are below
+    `n_verbs` and `n_nouns`.
 
     Raises:
         ValueError: `per_verb` leaves some verb without a noun.
     """
-    if not 0 < per_verb < len(NOUNS):
-        raise ValueError(f"per_verb must be in 1 … {len(NOUNS) - 1}, got {per_verb}")
-    verbs, nouns = rng.permutation(len(VERBS)), rng.permutation(len(NOUNS))
+    if not 0 < per_verb < n_nouns:
+        raise ValueError(f"per_verb must be in 1 … {n_nouns - 1}, got {per_verb}")
+    verbs, nouns = rng.permutation(n_verbs), rng.permutation(n_nouns)
     pairs = [
-        (int(verb), int(nouns[(row * per_verb + column) % len(NOUNS)]))
+        (int(verb), int(nouns[(row * per_verb + column) % n_nouns]))
         for row, verb in enumerate(verbs)
         for column in range(per_verb)
     ]

@@ -85,7 +85,7 @@ def simulate_kinetics(
         InputError: the csv is missing or lacks a column.
     """
     encoder = FrozenEncoder(seed, settings)
-    lines = _lines(Path(csv_path), ("label", "youtube_id", "time_start", "time_end"))[:limit]
+    lines = read_lines(Path(csv_path), ("label", "youtube_id", "time_start", "time_end"))[:limit]
     makers = []
     for line in lines:
         start, end = int(line["time_start"]), int(line["time_end"])
@@ -125,7 +125,7 @@ def simulate_ego_charades(
     """
     names = dict(line.split(" ", 1) for line in Path(classes_txt).read_text(encoding="utf-8").splitlines() if line)
     encoder = FrozenEncoder(seed, settings)
-    lines = _lines(Path(csv_path), ("id", "scene", "actions", "length", "egocentric"))[:limit]
+    lines = read_lines(Path(csv_path), ("id", "scene", "actions", "length", "egocentric"))[:limit]
     actions = {key: read_action(name) for key, name in names.items()}
 
     def rows(line: dict[str, str]) -> Float[Tensor, "rows dim"]:
@@ -209,7 +209,12 @@ def _performances(entry: dict[str, Any], duration_s: float) -> list[Performance]
     return shown
 
 
-def _lines(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+def read_lines(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """Read the lines of a csv by the names of its columns.
+
+    Raises:
+        InputError: the file is missing or lacks one of `columns`.
+    """
     try:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)

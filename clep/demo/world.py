@@ -1,8 +1,5 @@
 """The demo world: a small simulated Ego4D, Kinetics and Charades-Ego in their official forms, under one folder."""
 
-import hashlib
-import json
-import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -17,13 +14,10 @@ from clep.demo.feature_files import write_feature_files
 from clep.demo.frozen_encoder import FrozenEncoder
 from clep.demo.settings import WorldSettings
 from clep.demo.simulate import simulate_ego_charades, simulate_kinetics
+from clep.demo.whole import WorldKind
 from clep.demo.zeroshot_files import charades_pairs, write_charades_classes, write_charades_csv, write_kinetics
-from clep.errors import InputError
-from clep.files import read_json, write_json
-from clep.preprocess.alone import alone
 
-_FORMAT, _VERSION = "clep-demo-world", 1
-_FOLDERS = ("ego4d", "kinetics", "ego_charades")
+_KIND = WorldKind("clep-demo-world", 1, ("ego4d", "kinetics", "ego_charades"))
 _EXTRA_AXIS_EVERY = 25
 
 
@@ -44,35 +38,8 @@ def make_world(
         InputError: the folder holds a whole world of other settings, or data that no demo world made; nothing is
             touched.
     """
-    with alone(Path(out) / "world.json"):  # ranks that start together ask for it at once
-        return _make_or_reuse(Path(out), settings or WorldSettings(), seed, progress)
-
-
-def _make_or_reuse(out: Path, settings: WorldSettings, seed: int, progress: bool) -> dict[str, Any]:
-    digest = _digest(settings, seed)
-    if (out / "world.json").exists():
-        world = read_world(out)
-        if world["digest"] != digest:
-            raise InputError(
-                f"{out / 'world.json'} describes a demo world of other settings or another seed (seed {world['seed']}, "
-                f"asked for {seed}); choose another folder, or delete {out}"
-            )
-        return {**world["figures"], "folder": str(out)}
-    _claim(out, digest)
-    figures = _make(out, settings, seed, progress)
-    write_json(
-        out / "world.json",
-        {
-            "format": _FORMAT,
-            "version": _VERSION,
-            "seed": seed,
-            "settings": settings.as_dict(),
-            "digest": digest,
-            "figures": figures,
-        },
-    )
-    (out / "world.part.json").unlink()
-    return {**figures, "folder": str(out)}
+    settings, out = settings or WorldSettings(), Path(out)
+    return _KIND.make_or_reuse(out, settings.as_dict(), seed, lambda: _make(out, settings, seed, progress))
 
 
 def read_world(out: str | Path) -> dict[str, Any]:
@@ -81,37 +48,11 @@ def read_world(out: str | Path) -> dict[str, Any]:
     Raises:
         InputError: there is none, or it is of another format.
     """
-    path = Path(out) / "world.json"
-    world = read_json(path)
-    if not isinstance(world, dict) or world.get("format") != _FORMAT or world.get("version") != _VERSION:
-        raise InputError(f"{path} is not a demo world of version {_VERSION}; make one in another folder")
-    return world
-
-
-def _digest(settings: WorldSettings, seed: int) -> str:
-    text = json.dumps([_FORMAT, _VERSION, seed, settings.as_dict()], sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _claim(out: Path, digest: str) -> None:
-    """Mark the folder as a world in the making; start again where one of other settings was left half-made."""
-    marker = out / "world.part.json"
-    if marker.exists():
-        if read_json(marker).get("digest") == digest:
-            return
-        for name in _FOLDERS:
-            shutil.rmtree(out / name, ignore_errors=True)
-    else:
-        foreign = [name for name in _FOLDERS if (out / name).exists() and any((out / name).iterdir())]
-        if foreign:
-            raise InputError(
-                f"{out / foreign[0]} holds data that no demo world made; choose an empty folder for the demo world"
-            )
-    write_json(marker, {"digest": digest})
+    return _KIND.read(Path(out))
 
 
 def _make(out: Path, settings: WorldSettings, seed: int, progress: bool) -> dict[str, Any]:
-    ego4d, kinetics, charades = (out / name for name in _FOLDERS)
+    ego4d, kinetics, charades = (out / name for name in _KIND.folders)
     videos, unseen = ego_videos(settings, seed), never_narrated(settings, seed)
     narrated = [(video.uid, video.narration) for video in videos if video.narration is not None]
     write_narration_json(ego4d / "narration.json", narrated)
@@ -155,7 +96,7 @@ def _make(out: Path, settings: WorldSettings, seed: int, progress: bool) -> dict
         "ego_charades_classes": len(pairs),
         "ego_charades_never_narrated": len(set(pairs) & set(unseen)),
         "ego_charades_videos": filmed,
-        "bytes": sum(path.stat().st_size for name in _FOLDERS for path in (out / name).rglob("*") if path.is_file()),
+        "bytes": _KIND.bytes_in(out),
     }
 
 

@@ -20,8 +20,10 @@ _CHARADES = np.array(list("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"))
 _CLIP_S = 10
 
 
-def write_kinetics(path: str | Path, pairs: list[tuple[int, int]], clips: int, seed: int) -> int:
-    """Write val.csv: `clips` ten-second clips of each pair, in random order; gives the number of clips."""
+def write_kinetics(
+    path: str | Path, pairs: list[tuple[int, int]], clips: int, seed: int, clip_s: int = _CLIP_S
+) -> int:
+    """Write val.csv: `clips` clips of `clip_s` seconds of each pair, in random order; gives the number of clips."""
     rng = random_of(seed, "kinetics")
     lines = []
     for verb, noun in pairs:
@@ -29,7 +31,7 @@ def write_kinetics(path: str | Path, pairs: list[tuple[int, int]], clips: int, s
             start = int(rng.integers(0, 600))
             youtube_id = "".join(rng.choice(_YOUTUBE, 11))
             lines.append(
-                (kinetics_label(verb, noun), youtube_id, start, start + _CLIP_S, "val", int(rng.random() < 0.1))
+                (kinetics_label(verb, noun), youtube_id, start, start + clip_s, "val", int(rng.random() < 0.1))
             )
     _write_csv(path, KINETICS_COLUMNS, [lines[i] for i in rng.permutation(len(lines))])
     return len(lines)

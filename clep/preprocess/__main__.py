@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -12,10 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from clep.config_check import check_call, did_you_mean
+from clep.config_check import check_call, check_config, did_you_mean
 from clep.config_folder import config_folder
 from clep.errors import InputError
 from clep.preprocess.alone import alone
+from clep.preprocess.command_line import PARTS
 from clep.preprocess.job_help import USAGE, job_files, job_help, jobs_help
 
 HELP = ("--help", "-h", "help")
@@ -61,9 +63,15 @@ def _run(words: list[str]) -> None:
         Console().print(job_help(name, run, options), highlight=False)
         return
     check_call(run, options, "")
-    module = sys.modules[run.__module__]
-    with alone(module.outputs(options)[0]):
+    check_config(options)
+    with alone(_lock(sys.modules[run.__module__].outputs(options)[0], options)):
         run(**options)
+
+
+def _lock(output: Path, options: dict[str, Any]) -> Path:
+    """Return what to be alone with: the output, or this machine's own part where several share the work."""
+    part = (options.get("extraction") or {}).get("shard")
+    return output if part is None else output.with_name(f"{output.stem}.part-{str(part).replace('/', '-of-')}")
 
 
 def job_options(name: str, overrides: list[str]) -> tuple[str, dict[str, Any]]:
@@ -102,8 +110,7 @@ def _job_and_overrides(words: list[str]) -> tuple[str, list[str]]:
 def _compose(name: str, overrides: list[str]) -> DictConfig:
     with initialize_config_dir(str(config_folder()), version_base=None):
         plain = compose("preprocess", [f"job={name}"])
-        options = [key for key in plain.job if not str(key).startswith("_")]
-        written = [_checked(word, options, list(plain.paths)) for word in overrides]
+        written = [_checked(word, plain) for word in overrides]
         try:
             return compose("preprocess", [f"job={name}", *written])
         except (HydraException, OmegaConfBaseException) as error:
@@ -114,17 +121,33 @@ def _compose(name: str, overrides: list[str]) -> DictConfig:
             ) from error
 
 
-def _checked(word: str, options: list[str], paths: list[str]) -> str:
+def _checked(word: str, plain: DictConfig) -> str:
+    """Return a word as Hydra's override: a key of the job or its `extraction`, or the choice of an encoder or compute."""
+    options = [str(key) for key in plain.job if not str(key).startswith("_")]
+    inner = [str(key) for key in plain.job.get("extraction") or ()]
     key, _, value = word.partition("=")
-    bare = key.lstrip("+~").removeprefix("job.")
+    bare = key.lstrip("+~").removeprefix("job.").removeprefix("extraction.")
     group, dot, item = bare.partition(".")
+    if group in PARTS and group in inner:
+        if dot:
+            return f"++job.extraction.{bare}={value}"
+        if value in _choices(group):
+            return f"{group}@job.extraction.{group}={value}"
+        if group not in options:
+            raise InputError(f"there is no {group} {value!r} in conf/{group}. {did_you_mean(value, _choices(group))}")
     if bare in options:
         return f"job.{bare}={value}"
-    if group == "paths" and dot and item in paths:
+    if bare in inner:
+        return f"job.extraction.{bare}={value}"
+    if group == "paths" and dot and item in plain.paths:
         return word
     if group == "paths" and dot:
-        raise InputError(f"there is no path {bare!r}. {did_you_mean(item, paths)}")
-    raise InputError(f"this job has no option {bare!r}. {did_you_mean(bare, options)}")
+        raise InputError(f"there is no path {bare!r}. {did_you_mean(item, map(str, plain.paths))}")
+    raise InputError(f"this job has no option {bare!r}. {did_you_mean(bare, [*options, *inner])}")
+
+
+def _choices(group: str) -> list[str]:
+    return [path.stem for path in sorted((config_folder() / group).glob("*.yaml"))]
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ from clep.data.clips import LabelledClips
 from clep.errors import InputError
 from clep.files import read_json, write_json
 from clep.preprocess.coverage import Coverage
+from clep.preprocess.extraction import Extraction
+from clep.preprocess.extraction.clips import encode_clips
+from clep.preprocess.extraction.why_long import why_long_videos
 from clep.preprocess.feature_files import SUFFIXES, feature_files
 from clep.preprocess.feature_packing import PackReport, PackSettings, copy_videos, note_packed, pack_features
 from clep.preprocess.inputs import file_digest, folder_digest
@@ -35,6 +38,46 @@ def features_digest(features: str | Path) -> str:
     return folder_digest(shards if shards else feature_files(features).values())
 
 
+def clip_features(
+    task: str,
+    ids: Sequence[str],
+    features: str | Path | None,
+    videos: str | Path | None,
+    output_folder: str | Path,
+    extraction: dict[str, Any] | Extraction | None,
+    settings: PackSettings,
+    overwrite: bool,
+    durations: Mapping[str, float] | None = None,
+) -> str | Path:
+    """Return the features of the clips: those given, or where videos are, the bank that their encoding made.
+
+    Raises:
+        InputError: neither is given, or the videos cannot be encoded.
+    """
+    if videos is not None:
+        return encode_clips(
+            task, ids, videos, output_folder, extraction, settings.dtype, settings.on_error, overwrite, durations
+        )
+    if features is None:
+        raise InputError(
+            f"{task}: give the folder of its videos (videos=DIR) or of features made from them (features=)"
+        )
+    return features
+
+
+def feature_inputs(options: Mapping[str, Any]) -> list[Path]:
+    """Return what the features of an evaluation set are made from: its videos, or a folder or bank of features."""
+    given = options.get("videos") if options.get("videos") is not None else options.get("features")
+    return [] if given is None else [Path(given)]
+
+
+def why_long_clips(options: Mapping[str, Any]) -> str | None:
+    """Say why the videos of an evaluation set would take long to encode; None where they would not, or are."""
+    if options.get("videos") is None or (Path(options["output_folder"]) / "features.h5").exists():
+        return None
+    return why_long_videos(path for path in Path(options["videos"]).rglob("*") if path.is_file())
+
+
 def prepare_clips(
     clips: LabelledClips,
     tables: Sequence[str | Path],
@@ -52,7 +95,7 @@ def prepare_clips(
     Args:
         clips: what the tables say.
         tables: the csv and class files they were read from.
-        features: a folder of `<id>.pt` or `.npy` files, or a feature bank.
+        features: a folder of `<id>.pt` or `.npy` files, or a feature bank; `features.h5` itself is taken as it is.
         output_folder: where both files go.
         settings: how features are packed.
         overwrite: write even what is up to date.
@@ -63,6 +106,8 @@ def prepare_clips(
         InputError: none of the clips has features, the features cannot be read, or the disk is full.
     """
     output, bank = Path(output_folder) / "clips.h5", Path(output_folder) / "features.h5"
+    if Path(features) == bank:
+        settings = replace(settings, encoder=FeatureBank.open(bank).encoder)
     digest = f"{file_digest(*tables)}-{features_digest(features)}"
     told = {
         "encoder": settings.encoder,
@@ -132,6 +177,10 @@ def write_prompts(
 def _pack(
     ids: list[str], features: Path, output: Path, settings: PackSettings, durations: Mapping[str, float] | None
 ) -> PackReport:
+    if features == output:  # made there from videos
+        bank = FeatureBank.open(output)
+        rows = int(bank.n_rows)
+        return PackReport(videos=[name for name in ids if name in set(bank.videos)], rows=rows, dim=bank.dim)
     if features.is_file() or any(features.glob("*.h5")):
         return copy_videos(features, ids, output, settings)
     files = feature_files(features)

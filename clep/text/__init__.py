@@ -1,5 +1,6 @@
 """Narrations and prompts: parsed, cleaned, filtered, stored as columns, and embedded."""
 
+from clep.text.captions import caption_table
 from clep.text.ego4d import read_ego4d
 from clep.text.filters import training_moments
 from clep.text.narrations import Narrations
@@ -18,6 +19,7 @@ __all__ = [
     "SentenceEncoder",
     "Texts",
     "average_templates",
+    "caption_table",
     "ego_charades_prompts",
     "egovlp_spans",
     "fixed_spans",

@@ -2,17 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import InputModule
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MODEL_TYPES = ("clip", "siglip", "siglip2")
 
@@ -43,7 +40,7 @@ def load_image_text(place: str, model_type: str, device: str | None = None) -> S
     """
     from transformers import AutoTokenizer, CLIPModel, Siglip2Model, SiglipModel
 
-    model_class = {"clip": CLIPModel, "siglip": SiglipModel, "siglip2": Siglip2Model}[model_type]
+    model_class: Any = {"clip": CLIPModel, "siglip": SiglipModel, "siglip2": Siglip2Model}[model_type]
     tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     model, info = model_class.from_pretrained(place, dtype=torch.float32, output_loading_info=True)
     if info["missing_keys"]:
@@ -54,28 +51,29 @@ def load_image_text(place: str, model_type: str, device: str | None = None) -> S
 class ImageTextSentences(InputModule):
     """Texts to embeddings of length 1, in the space that the model's images share.
 
-    A clip's row from `clep.video.encoders.ImageText` is the mean of its frames' embeddings, so that its product with one
-    of these vectors is the mean of the cosines of frames and text.
+    A clip's row from `clep.video.encoders.ImageText` is the mean of its frames' embeddings, so that its product with
+    one of these vectors is the mean of the cosines of frames and text.
 
     Args:
         model: a CLIPModel, SiglipModel or Siglip2Model; only its text side is kept.
         tokenizer: of the same model.
     """
 
-    def __init__(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase"):
+    def __init__(self, model: Any, tokenizer: Any):
         super().__init__()
         self.tokenizer = tokenizer
-        self.text = model.text_model
-        self.projection: nn.Module = getattr(model, "text_projection", None) or nn.Identity()
+        self.text: Any = model.text_model
+        self.projection: Any = getattr(model, "text_projection", None) or nn.Identity()
         # SigLIP was trained without a mask, on texts padded to the full length; it reads the last token.
         self.is_clip = model.config.model_type == "clip"
-        self.max_seq_length = int(self.text.config.max_position_embeddings)
+        self.max_seq_length = int(model.config.text_config.max_position_embeddings)
         self.requires_grad_(False).eval()
 
     def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """Tokenize; texts longer than the model takes (CLIP 77, SigLIP 64 tokens) are cut."""
         texts = [f"{prompt or ''}{text}" for text in inputs]
-        tokens = self.tokenizer(
+        tokenizer: Any = self.tokenizer
+        tokens = tokenizer(
             texts,
             padding=True if self.is_clip else "max_length",
             truncation=True,
@@ -87,8 +85,7 @@ class ImageTextSentences(InputModule):
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Add `sentence_embedding`, [texts, dim], to the features."""
-        tokens = {name: features[name] for name in ("input_ids", "attention_mask") if name in features}
-        return features | {"sentence_embedding": self._embed(tokens)}
+        return features | {"sentence_embedding": self._embed(features["input_ids"], features.get("attention_mask"))}
 
     def get_embedding_dimension(self) -> int:
         """Return the numbers in one embedding."""
@@ -99,8 +96,10 @@ class ImageTextSentences(InputModule):
         """Refuse: the model that this came from is saved already."""
         raise NotImplementedError("the text side alone is not saved; keep the model's own folder")
 
-    def _embed(self, tokens: dict[str, Any]) -> Float[Tensor, "texts dim"]:
-        return normalize(self.projection(self.text(**tokens).pooler_output), dim=-1)
+    def _embed(
+        self, tokens: Int[Tensor, "texts length"], mask: Int[Tensor, "texts length"] | None
+    ) -> Float[Tensor, "texts dim"]:
+        return normalize(self.projection(self.text(tokens, attention_mask=mask).pooler_output), dim=-1)
 
 
 def _read(path: Path) -> Any:

@@ -6,18 +6,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from clep.video.encode import EncodedVideo, encode_video
     from clep.video.encoder import ClipSpec, VideoEncoder
-    from clep.video.reader import SampledClip, VideoReader
-    from clep.video.sampling import DenseWindows, Segments
+    from clep.video.images import encode_images, read_image
+    from clep.video.probe import expected_seconds
+    from clep.video.reader import VideoReader
+    from clep.video.sampling import DenseWindows, SampledClip, Segments
 
 _HOME = {
     "ClipSpec": "encoder",
     "DenseWindows": "sampling",
     "EncodedVideo": "encode",
-    "SampledClip": "reader",
+    "SampledClip": "sampling",
     "Segments": "sampling",
     "VideoEncoder": "encoder",
     "VideoReader": "reader",
+    "encode_images": "images",
     "encode_video": "encode",
+    "expected_seconds": "probe",
+    "read_image": "images",
 }
 
 __all__ = [
@@ -28,12 +33,15 @@ __all__ = [
     "Segments",
     "VideoEncoder",
     "VideoReader",
+    "encode_images",
     "encode_video",
+    "expected_seconds",
+    "read_image",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name on first use: reading what a row covers should not load torch."""
+    """Load a public name on first use: PyAV is an extra, and a reader of banks needs no decoder."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

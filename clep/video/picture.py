@@ -43,13 +43,11 @@ class SmallPictures:
             self._stored = self._plan(picture)
         width, height = self._stored
         small = self._reformatter.reformat(picture, width, height, "gbrp", interpolation="BILINEAR", threads=1)
-        green, blue, red = (
-            np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)[:, :width] for plane in small.planes
-        )
-        planes = [np.rot90(plane, self._turns) if self._turns else plane for plane in (red, green, blue)]
-        rows, columns = planes[0].shape
+        stored = [np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size) for plane in small.planes]
+        green, blue, red = (np.rot90(plane[:, :width], self._turns) for plane in stored)
+        rows, columns = red.shape
         pixels = np.empty((3, rows, columns // 2 if self._left_eye else columns), np.uint8)
-        for out, plane in zip(pixels, planes, strict=True):
+        for out, plane in zip(pixels, (red, green, blue), strict=True):
             out[:] = plane[:, : out.shape[1]]
         return torch.from_numpy(pixels)
 

@@ -3,6 +3,9 @@
 import math
 from dataclasses import dataclass
 
+from jaxtyping import UInt8
+from torch import Tensor
+
 from clep.errors import InputError
 
 
@@ -90,3 +93,20 @@ class Segments:
     def instants(self, row: int, frames: int, duration_s: float | int) -> tuple[float, ...]:
         """Seconds of the frames of a row: the middle of each of `frames` equal pieces of the row's segment."""
         return tuple((row + (2 * piece + 1) / (2 * frames)) * duration_s / self.rows for piece in range(frames))
+
+
+@dataclass(frozen=True)
+class SampledClip:
+    """What a row is made from.
+
+    Attributes:
+        start_s: second, after the first frame, at which its window or segment starts.
+        second: what a bank keeps of a row that lies on no grid: the middle of the segment; of a window, its start.
+        frame_numbers: one for each frame, in order of time; equal numbers in one video are the same frame.
+        frames: uint8 RGB, upright, the short side resized; equal numbers share one tensor.
+    """
+
+    start_s: float
+    second: float
+    frame_numbers: tuple[int, ...]
+    frames: tuple[UInt8[Tensor, "3 height width"], ...]

@@ -32,8 +32,8 @@ class Timeline:
     """Puts decoded frames in order of time and drops those whose timestamp cannot be true.
 
     A frame without a timestamp comes a mean interval after the one before. Of two frames of which the second claims to
-    be earlier, one is wrong: the first, if without it time goes forward, else the second. Many in a row that claim to be
-    earlier are a clock that was set back, and go on from where it stood.
+    be earlier, one is wrong: the first, if without it time goes forward, else the second. Many in a row that claim
+    to be earlier are a clock that was set back, and go on from where it stood.
 
     Args:
         usual_interval_s: between frames, until two of them have been seen.

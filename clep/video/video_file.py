@@ -3,15 +3,12 @@
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from clep.errors import InputError
 from clep.video.timestamps import DecodedFrame
 
-if TYPE_CHECKING:
-    import av
-
-_NO_TIMESTAMPS = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS: a bare stream of pictures, whose duration is guessed from its bytes
+_NO_TIMESTAMPS = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS: bare pictures, whose duration is guessed from the bytes
 _USUAL_RATE = 30.0
 
 
@@ -39,6 +36,8 @@ class VideoFile:
         path: of the file.
         pixel_aspect: width of a pixel over its height.
         usual_interval_s: between two frames, by the file's own word.
+        stamps_are_of_packets: the format (AVI) stores no timestamps of frames, only packets in order at a fixed rate.
+            What is guessed from that is often wrong, so frames are timed by the packets that completed them.
         longest_s: a timestamp further than that from the first one cannot be true; None: nothing is known.
         decoded_frames: so far.
         corrupt_packets: that could not be read or decoded, or only in part, so far.
@@ -59,6 +58,7 @@ class VideoFile:
         self.pixel_aspect = float(aspect) if aspect and 0.1 < aspect < 10 else 1.0
         rate = stream.guessed_rate or stream.average_rate
         self.usual_interval_s = 1 / float(rate) if rate and 0.1 < rate < 1000 else 1 / _USUAL_RATE
+        self.stamps_are_of_packets = self._container.format.name == "avi"
         self.longest_s: float | None = None
         if self._container.duration and not self._container.format.flags & _NO_TIMESTAMPS:
             self.longest_s = 1.25 * self._container.duration / 1e6 + 5.0
@@ -115,9 +115,10 @@ class VideoFile:
             for picture in pictures:
                 self.decoded_frames += 1
                 self.corrupt_packets += picture.is_corrupt
+                stamp = picture.dts if self.stamps_are_of_packets else picture.pts
                 yield DecodedFrame(
                     picture,
-                    None if picture.pts is None else picture.pts * self._time_base,
+                    None if stamp is None else stamp * self._time_base,
                     picture.duration * self._time_base if picture.duration else None,
                 )
 
@@ -147,33 +148,33 @@ class VideoFile:
         found = entries.search_timestamp(math.floor(second / self._time_base)) if len(entries) else -1
         return None if found < 0 else entries[found].timestamp * self._time_base
 
-    def last_end(self) -> float | None:
-        """Timestamp at which the last packet ends, read without decoding; None where packets have no timestamps.
+    def packet_span(self) -> tuple[float, float] | None:
+        """Timestamps at which the first packet starts and the last one ends; None where packets have no timestamps.
 
-        The end of a large file alone is read, if the format can seek there. The file is somewhere else afterwards.
+        Nothing is decoded. Of a large file the end alone is read, if the format can seek there, and the first is that
+        of the packets there. The file is somewhere else afterwards.
         """
         duration = self._container.duration
-        if duration and self.path.stat().st_size > 64 << 20:
+        if duration and not self.stamps_are_of_packets and self.path.stat().st_size > 64 << 20:
             start = self._container.start_time or 0
-            if self.seek((start + duration) / 1e6 - 1.0):
-                end = self._latest_end()
-                if end is not None:
-                    return end
+            span = self._span() if self.seek((start + duration) / 1e6 - 1.0) else None
+            if span is not None:
+                return span
             self.rewind()
-        return self._latest_end()
+        return self._span()
 
-    def _latest_end(self) -> float | None:
-        first = end = None
+    def _span(self) -> tuple[float, float] | None:
+        span: tuple[float, float] | None = None
         corrupt = self.corrupt_packets
         for packet in self._packets():
-            stamp = packet.pts if packet.pts is not None else packet.dts
+            stamp = packet.dts if self.stamps_are_of_packets or packet.pts is None else packet.pts
             if stamp is None or packet.is_discard:
                 continue
             second = stamp * self._time_base
-            first = second if first is None else first
-            if self.longest_s is not None and second - first > self.longest_s:
-                continue
             lasts = packet.duration * self._time_base if packet.duration else self.usual_interval_s
-            end = second + lasts if end is None else max(end, second + lasts)
+            if span is None:
+                span = second, second + lasts
+            elif self.longest_s is None or second - span[0] <= self.longest_s:
+                span = min(span[0], second), max(span[1], second + lasts)
         self.corrupt_packets = corrupt
-        return end
+        return span

@@ -12,7 +12,7 @@ from clep.demo.pixels.scene import Scene
 from clep.errors import InputError
 from clep.files import atomic_path
 
-_CRF, _PRESET = "27", "veryfast"
+_CRF, _PRESET = "27", "superfast"
 _DROPPED = 0.25
 _EYES_APART = 0.02
 _TICKS = 90_000

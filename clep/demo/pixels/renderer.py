@@ -58,9 +58,9 @@ class Renderer:
         return pixels + self._noise[y : y + self.height, x : x + self.width]
 
     def _fill(self, image: Any, patches: list[Patch], left: int, top: int) -> None:
-        draw = self._draw.Draw(image, "RGBA")
+        solid, through = self._draw.Draw(image, "RGB"), self._draw.Draw(image, "RGBA")
         for points, colour in placed(patches, -left, -top, self._scale):
-            draw.polygon(points.ravel().tolist(), fill=colour)
+            (solid if len(colour) == 3 else through).polygon(points.ravel().tolist(), fill=colour)
 
     def _background_with_things(self, busy: int | None) -> UInt8[np.ndarray, "rows columns 3"]:
         if busy not in self._with_things:

@@ -1,4 +1,4 @@
-"""Videos and images → rows of a frozen encoder → one bank, in shards on one machine or many; what the video jobs share."""
+"""Videos and images → rows of a frozen encoder → one bank, in shards on one machine or many; for all video jobs."""
 
 from clep.preprocess.extraction.extract import extract
 from clep.preprocess.extraction.items import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoItem

@@ -114,7 +114,7 @@ def first_of_each(items: Iterable[VideoItem]) -> tuple[list[VideoItem], dict[str
 
 
 def file_name(video: str) -> str:
-    """Return a name for the file of a video that stays inside its folder whatever the id: `/`, `..`, control characters.
+    """Return a file name for a video that stays inside its folder whatever the id: `/`, `..`, control characters.
 
     Characters that a file name cannot hold are written as `%` and two hexadecimal digits a byte; an id that is too
     long is cut and marked with its digest.

@@ -79,7 +79,7 @@ class Extraction:
         Raises:
             InputError: an option is unknown, has the wrong type or is out of range; or no encoder is named.
         """
-        if isinstance(options, cls):
+        if isinstance(options, Extraction):
             return options
         values = dict(options or {})
         if not values.get("encoder"):

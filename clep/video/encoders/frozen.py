@@ -34,7 +34,7 @@ def with_size(name: str, frames: int, crop_px: int, usual: tuple[int, int]) -> s
 
 
 def freeze(module: nn.Module) -> None:
-    """Switch off dropout and gradients. `encoder.requires_grad_(True).train()` takes it back, for training end to end."""
+    """Switch off dropout and gradients; `encoder.requires_grad_(True).train()` takes it back, to train end to end."""
     module.requires_grad_(False).eval()
 
 
@@ -62,4 +62,6 @@ def check_pixels(pixels: Tensor, encoder: VideoEncoder) -> None:
     """
     want = (encoder.clip.frames, 3, encoder.clip.crop_px, encoder.clip.crop_px)
     if tuple(pixels.shape[1:]) != want:
-        raise InputError(f"{encoder.name} takes clips of {want} (frames, 3, height, width), not {tuple(pixels.shape[1:])}")
+        raise InputError(
+            f"{encoder.name} takes clips of {want} (frames, 3, height, width), not {tuple(pixels.shape[1:])}"
+        )

@@ -4,17 +4,13 @@ import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 import torch
 
 from clep.errors import InputError
 from clep.files import read_json
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-Model = TypeVar("Model", bound="PreTrainedModel")
 Colour = tuple[float, float, float]
 IMAGENET: tuple[Colour, Colour] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -43,25 +39,26 @@ def model_config(weights: str, model_types: Collection[str]) -> tuple[str, dict[
         config = _hub_config(weights)
     found = config.get("model_type") if isinstance(config, dict) else None
     if found not in model_types:
-        raise InputError(f"weights={weights} is a model of type {found!r}; this encoder takes {' or '.join(model_types)}")
+        raise InputError(
+            f"weights={weights} is a model of type {found!r}; this encoder takes {' or '.join(model_types)}"
+        )
     return place, config
 
 
-def load_model(model_class: type[Model], place: str, unused: str = "$^", **options: Any) -> Model:
+def load_model(model_class: Any, place: str, unused: str = "$^") -> Any:
     """Load a model in float32 and check that its file has just the weights that it needs. No code is run.
 
     Args:
         model_class: a class of transformers.
         place: folder or hub name.
         unused: regular expression of weights that the file may have beyond the model's, matched from their start.
-        options: further arguments of `from_pretrained`.
 
     Raises:
         InputError: the file is missing, truncated, holds code, or lacks weights, or has more than `unused`.
     """
     try:
         with _quiet():
-            model, info = model_class.from_pretrained(place, dtype=torch.float32, output_loading_info=True, **options)
+            model, info = model_class.from_pretrained(place, dtype=torch.float32, output_loading_info=True)
     except Exception as error:
         # Broken files raise OSError, RuntimeError, SafetensorError, UnpicklingError and more, depending on the break.
         raise InputError(f"cannot load weights={place}: {_first_line(error)} {_REMEDY}") from error

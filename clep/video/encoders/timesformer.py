@@ -25,12 +25,12 @@ class TimeSformer(VideoEncoder):
     """TimeSformer (Bertasius et al. 2021, arXiv 2102.05095); a row is the class token after the last norm.
 
     Args:
-        weights: a hub name ("facebook/timesformer-base-finetuned-k400"), the folder of a downloaded model, or a checkpoint
-            file of the original repository (`.pyth`).
+        weights: a hub name ("facebook/timesformer-base-finetuned-k400"), the folder of a downloaded model, or a
+            checkpoint file of the original repository (`.pyth`).
         frames, crop_px: frames and side of the clips to encode. None: those of the checkpoint. For others, its time and
             position embeddings are resized.
         width, depth, heads: what the architecture should be, TimeSformer-B by default; a checkpoint of another one is
-            refused. None accepts any. The shapes in a `.pyth` do not tell its heads: None means one for 64 of its width.
+            refused. None accepts any. The shapes in a `.pyth` do not tell its heads: None is one for 64 of its width.
         positions: how position embeddings are resized, see `resize_embeddings`.
         name: for the bank, in place of the derived one.
 
@@ -57,14 +57,16 @@ class TimeSformer(VideoEncoder):
         for key, value in asked.items():
             if value not in (None, has[key]):
                 raise InputError(
-                    f"weights={weights} has {key} {has[key]}, not {value}; give other weights, or {key}={has[key]} where "
-                    f"this model is meant"
+                    f"weights={weights} has {key} {has[key]}, not {value}; give other weights, or {key}={has[key]} "
+                    f"where this model is meant"
                 )
         own = (config.num_frames, square(config.image_size, weights))
         frames, crop_px = frames or own[0], crop_px or own[1]
         patch = square(config.patch_size, weights)
         if crop_px % patch:
-            raise InputError(f"crop_px={crop_px} is not a multiple of the patches of {patch} pixels of weights={weights}")
+            raise InputError(
+                f"crop_px={crop_px} is not a multiple of the patches of {patch} pixels of weights={weights}"
+            )
         self.clip = ClipSpec(frames, crop_px, crop_px, _MEAN, _STD)
         self.dim = config.hidden_size
         derived = with_size(encoder_name(weights, ("facebook",)), frames, crop_px, own)
@@ -108,7 +110,9 @@ def _from_transformers(weights: str) -> tuple["TimesformerConfig", dict[str, Ten
 
     place, said = model_config(weights, ("timesformer",))
     if said.get("attention_type", "divided_space_time") != "divided_space_time":
-        raise InputError(f"weights={weights} has {said['attention_type']} attention; only divided_space_time is supported")
+        raise InputError(
+            f"weights={weights} has {said['attention_type']} attention; only divided_space_time is supported"
+        )
     model = load_model(TimesformerModel, place, unused=r"classifier\.")
     return model.config, model.state_dict()
 
@@ -130,7 +134,7 @@ def _model(config: "TimesformerConfig", state: dict[str, Tensor], weights: str) 
     from transformers import TimesformerModel
 
     with torch.device("meta"):
-        model = TimesformerModel(config)
+        model: Any = TimesformerModel(config)
     expected = model.state_dict()
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     both = expected.keys() & state.keys()

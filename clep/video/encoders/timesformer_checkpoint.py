@@ -34,7 +34,9 @@ _BLOCK = {
     "mlp.fc1": "intermediate.dense",
     "mlp.fc2": "output.dense",
 }
-_PATCHES, _TIMES, _PLACES = (f"embeddings.{name}" for name in ("patch_embeddings.projection.weight", "time_embeddings", "position_embeddings"))
+_PATCHES, _TIMES, _PLACES = (
+    f"embeddings.{name}" for name in ("patch_embeddings.projection.weight", "time_embeddings", "position_embeddings")
+)
 _OFFICIAL_PATCHES = "patch_embed.proj.weight"
 _CLASSIFIER = re.compile(r"(.*\.)?(head|classifier)\.(weight|bias)$")
 
@@ -47,7 +49,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     is mapped into memory, so that an optimiser's state in it costs nothing.
 
     Raises:
-        InputError: the file is missing, truncated, holds more than data, or is not a TimeSformer with divided attention.
+        InputError: the file is missing, truncated, holds more than data, or is no TimeSformer with divided attention.
     """
     found = _load(Path(path))
     for key in ("model_state", "state_dict", "model"):
@@ -85,7 +87,9 @@ def architecture(state: dict[str, Tensor], path: str | Path) -> dict[str, Any]:
     width, channels, patch, patch_wide = state[_PATCHES].shape
     patches = state[_PLACES].shape[1] - 1
     if channels != 3 or patch != patch_wide or math.isqrt(patches) ** 2 != patches:
-        raise InputError(f"{path} is for {channels} channels and {patches} patches of {patch}x{patch_wide}, not for square RGB")
+        raise InputError(
+            f"{path} is for {channels} channels and {patches} patches of {patch}x{patch_wide}, not for square RGB"
+        )
     return {
         "hidden_size": width,
         "num_hidden_layers": max(blocks) + 1,

@@ -12,9 +12,9 @@ from clep.video.encoders.hub import IMAGENET, colours, load_model, model_config,
 class VideoMAE(VideoEncoder):
     """VideoMAE (Tong et al. 2022, arXiv 2203.12602); a row is the mean over all tokens.
 
-    A fine-tuned model's row is what its classifier sees: the mean, then its last norm. A model that was only pre-trained
-    has the norm before the mean. Frames and pixels are those of the model: its positions are one sinusoid over all
-    tokens in order, so that another size would give each token the position of another place.
+    A fine-tuned model's row is what its classifier sees: the mean, then its last norm. A model that was only
+    pre-trained has the norm before the mean. Frames and pixels are those of the model: its positions are one sinusoid
+    over all tokens in order, so that another size would give each token the position of another place.
 
     Args:
         weights: a hub name ("MCG-NJU/videomae-base-finetuned-kinetics"), or the folder of a downloaded model.

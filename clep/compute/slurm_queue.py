@@ -1,0 +1,121 @@
+"""What Slurm says about jobs: whether they are still to come, and how they ended."""
+
+import logging
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from clep.compute.attempts import told
+
+logger = logging.getLogger(__name__)
+
+# Job states after which nothing more will come. In a state that is not listed a job may still run.
+OVER = {
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
+    *("OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
+}
+_PATIENCE_S = 60
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What the queue says about a job.
+
+    Attributes:
+        state: Slurm's word, e.g. "RUNNING".
+        reason: why it is in that state, e.g. "Resources" of a pending job.
+    """
+
+    state: str
+    reason: str
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come of the job."""
+        return self.state in OVER
+
+
+def queue() -> dict[str, JobState] | None:
+    """Return the user's jobs in the queue, those that ended a few minutes ago included; None: Slurm does not answer.
+
+    Keys are job ids as submitit has them: "12", or "12_3" for a member of an array.
+    """
+    printed = _printed("squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-o", "%F|%K|%T|%r")
+    return None if printed is None else parse_queue(printed)
+
+
+def parse_queue(printed: str) -> dict[str, JobState]:
+    """Read lines of `array id|member|state|reason`; a job that is no array has "N/A" for its member."""
+    jobs = {}
+    for line in printed.splitlines():
+        array, member, state, reason = (line.strip().split("|", 3) + [""] * 4)[:4]
+        if state:
+            jobs[f"{array}_{member}" if member.isdecimal() else array] = JobState(state.upper(), reason)
+    return jobs
+
+
+def ending(job: str) -> str:
+    """Say how a job ended, by the controller or the accounts: state, exit status or signal, node.
+
+    A cluster without accounting has forgotten a job some minutes later; then this says just that.
+    """
+    printed = _printed("scontrol", "show", "job", "-o", job)
+    if printed is not None:
+        values = dict(re.findall(r"(\w+)=(\S*)", printed))
+        if "JobState" in values:
+            return described(
+                values["JobState"], values.get("Reason", ""), values.get("ExitCode", ""), values.get("BatchHost", "")
+            )
+    printed = _printed("sacct", "-X", "-n", "-P", "-j", job, "-o", "State,Reason,ExitCode,NodeList")
+    lines = (printed or "").strip().splitlines()
+    if lines:
+        return described(*(lines[0].split("|", 3) + [""] * 4)[:4])
+    return "it vanished from Slurm's queue and left no result"
+
+
+def described(state: str, reason: str, exit_code: str, node: str) -> str:
+    """Put what Slurm knows about a job that is over into words.
+
+    Args:
+        state: e.g. "FAILED", or "CANCELLED by 1000".
+        reason: e.g. "NonZeroExitCode".
+        exit_code: "status:signal", e.g. "1:0" or "0:9". A shell turns the signal n into the status 128 + n.
+        node: where it ran.
+    """
+    words = [state]
+    if reason not in ("", "None", "NonZeroExitCode"):
+        words.append(reason)
+    status, _, number = exit_code.partition(":")
+    if number.isdecimal() and int(number):
+        words.append(told(-int(number)))
+    elif status.isdecimal() and int(status):
+        words.append(told(128 - int(status) if int(status) > 128 else int(status)))
+    if node not in ("", "(null)", "None assigned"):
+        words.append(f"on {node}")
+    return ", ".join(words)
+
+
+def cancel(name: str) -> bool:
+    """Cancel the user's jobs that are called `name`; return whether Slurm took the order."""
+    return _printed("scancel", "-u", str(os.getuid()), f"--name={name}") is not None
+
+
+def _printed(*command: str) -> str | None:
+    """Return what a command prints; None where it is not there, fails, or takes too long."""
+    if shutil.which(command[0]) is None:
+        return None
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        told_by_it = getattr(error, "stderr", None) or error
+        logger.debug("%s: %s", command[0], told_by_it)
+        return None
+    return done.stdout
+
+
+def first_missing(commands: Sequence[str]) -> str | None:
+    """Return the first of these commands that is not on PATH."""
+    return next((command for command in commands if shutil.which(command) is None), None)

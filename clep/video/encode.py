@@ -1,0 +1,207 @@
+"""From a video file to rows: one thread decodes, the caller's thread encodes, memory holds a few batches."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, UInt8
+from torch import Tensor
+
+from clep.errors import InputError
+from clep.video.background import in_background
+from clep.video.batches import encode_in_batches
+from clep.video.encoder import VideoEncoder
+from clep.video.reader import VideoReader
+from clep.video.sampling import DenseWindows, SampledClip, Segments
+from clep.video.transforms import CROPS, crops_of, normalize
+
+PRECISIONS = ("float32", "bf16")
+
+
+def encode_video(
+    path: str | Path,
+    encoder: VideoEncoder,
+    sampling: DenseWindows | Segments,
+    *,
+    crops: str = "centre",
+    batch_size: int = 8,
+    device: str | torch.device = "cpu",
+    precision: str = "float32",
+    left_eye: bool = False,
+    threads: int = 0,
+) -> "EncodedVideo":
+    """Encode a video: iterate over the result to get its rows, in order of time.
+
+    A row depends on the video and on these settings, not on what else is encoded: batches never hold two videos, and
+    their shapes follow from the number of rows alone.
+
+    Args:
+        path: of the video file.
+        encoder: is moved to the device and put into evaluation mode.
+        sampling: which instants make which row.
+        crops: "centre", or "three" or "ten" crops whose rows are averaged.
+        batch_size: clips a batch; frames, where the encoder is frame-wise. Crops multiply it.
+        device: that encodes.
+        precision: "float32", or "bf16" for autocast on a GPU; a CPU computes in float32 either way.
+        left_eye: the video is stereo, halves side by side; keep the left one.
+        threads: that decode; 0: as many as there are processors.
+
+    Raises:
+        InputError: an unknown setting or device; while iterating, a file that cannot be decoded.
+    """
+    return EncodedVideo(path, encoder, sampling, crops, batch_size, device, precision, left_eye, threads)
+
+
+class EncodedVideo:
+    """The rows of a video, computed while iterating; iterating again computes them again.
+
+    Attributes:
+        n_rows: rows given so far.
+        seconds: of `Segments`, the second of each row given so far; None for a regular grid.
+        duration_s: end of the last frame, in seconds after the first one; 0 until all rows were given.
+        decoded_frames: frames that were decoded.
+        corrupt_packets: packets that could not be decoded whole, and frames whose timestamp cannot be true.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        encoder: VideoEncoder,
+        sampling: DenseWindows | Segments,
+        crops: str,
+        batch_size: int,
+        device: str | torch.device,
+        precision: str,
+        left_eye: bool,
+        threads: int,
+    ) -> None:
+        if crops not in CROPS:
+            raise InputError(f"crops={crops!r} is unknown: choose one of {', '.join(CROPS)}")
+        if precision not in PRECISIONS:
+            raise InputError(f"precision={precision!r} is unknown: choose one of {', '.join(PRECISIONS)}")
+        if batch_size < 1:
+            raise InputError(f"batch_size={batch_size} must be at least 1")
+        self._device = _usable(device)
+        self._path, self._left_eye, self._threads = path, left_eye, threads
+        self._encoder, self._sampling = encoder, sampling
+        self._crops, self._batch_size = crops, batch_size
+        self._bf16 = precision == "bf16" and self._device.type == "cuda"
+        self._reset()
+
+    def _reset(self) -> None:
+        self._seconds: list[float] = []
+        self.n_rows = 0
+        self.duration_s = 0.0
+        self.decoded_frames = 0
+        self.corrupt_packets = 0
+
+    @property
+    def seconds(self) -> Float64[np.ndarray, " rows"] | None:
+        """Second of each row given so far, None where rows lie on a regular grid."""
+        return np.asarray(self._seconds[: self.n_rows]) if isinstance(self._sampling, Segments) else None
+
+    def __iter__(self) -> Iterator[Float32[np.ndarray, "rows dim"]]:
+        """Yield blocks of rows, some at a time."""
+        self._reset()
+        self._encoder.to(self._device).eval()
+        clip = self._encoder.clip
+        reader = VideoReader(self._path, clip.short_side_px, self._left_eye, self._threads)
+        with closing(in_background(lambda: reader.clips(self._sampling, clip.frames), self._ahead())) as clips:
+            blocks = self._by_frame(clips) if self._encoder.frame_wise else self._by_clip(clips)
+            for block in blocks:
+                self.n_rows += len(block)
+                self.decoded_frames, self.corrupt_packets = reader.decoded_frames, reader.corrupt_packets
+                yield block
+        self.duration_s = reader.duration_s
+        self.decoded_frames, self.corrupt_packets = reader.decoded_frames, reader.corrupt_packets
+
+    def _ahead(self) -> int:
+        """Clips that the decoder may be ahead: a batch, so that it works on while one is encoded, and some to spare."""
+        if not self._encoder.frame_wise:
+            return 2 * self._batch_size
+        return 4 * -(-self._batch_size // self._encoder.clip.frames)  # clips share half of their frames, or more
+
+    def _by_clip(self, clips: Iterator[SampledClip]) -> Iterator[Float32[np.ndarray, "rows dim"]]:
+        def units() -> Iterator[tuple[Tensor, ...]]:
+            for clip in clips:
+                self._seconds.append(clip.second)
+                yield clip.frames
+
+        yield from encode_in_batches(units(), self._batch_size, self._encode)
+
+    def _by_frame(self, clips: Iterator[SampledClip]) -> Iterator[Float32[np.ndarray, "rows dim"]]:
+        """Encode each frame once; the row of a clip is the mean over its frames."""
+        waiting: deque[tuple[int, ...]] = deque()
+
+        def units() -> Iterator[tuple[Tensor, ...]]:
+            newest = -1
+            for clip in clips:
+                self._seconds.append(clip.second)
+                waiting.append(clip.frame_numbers)
+                for number, frame in zip(clip.frame_numbers, clip.frames, strict=True):
+                    if number > newest:
+                        numbers.append(number)
+                        newest = number
+                        yield (frame,)
+
+        numbers: deque[int] = deque()
+        rows: dict[int, np.ndarray] = {}
+        for block in encode_in_batches(units(), self._batch_size, self._encode):
+            rows.update((numbers.popleft(), row) for row in block)
+            done = []
+            while waiting and waiting[0][-1] in rows:
+                done.append(np.mean([rows[number] for number in waiting[0]], axis=0, dtype=np.float32))
+                oldest = waiting.popleft()[0]
+                for number in [number for number in rows if number < oldest]:
+                    del rows[number]
+            if done:
+                yield np.stack(done)
+
+    def _encode(self, units: list[tuple[Tensor, ...]]) -> Callable[[], Float32[np.ndarray, "units dim"]]:
+        """Start to encode clips of uint8 frames."""
+        spec = self._encoder.clip
+        pixels = self._on_device(units)
+        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self._bf16):
+            views = crops_of(pixels, self._crops, spec.crop_px).flatten(0, 1)
+            rows = self._encoder(normalize(views, spec.mean, spec.std)).float()
+            rows = rows.unflatten(0, (-1, len(units))).mean(0)
+            return _to_host(rows)
+
+    def _on_device(self, units: list[tuple[Tensor, ...]]) -> UInt8[Tensor, "units frames 3 height width"]:
+        """The frames of a batch in one tensor; the centre is cut out first where that is all that is wanted."""
+        frames = [frame for unit in units for frame in unit]
+        if self._crops == "centre":
+            frames = [crops_of(frame, "centre", self._encoder.clip.crop_px)[0] for frame in frames]
+        cuda = self._device.type == "cuda"
+        pixels = torch.empty(len(frames), *frames[0].shape, dtype=torch.uint8, pin_memory=cuda)
+        torch.stack(frames, out=pixels)
+        return pixels.to(self._device, non_blocking=True).unflatten(0, (len(units), -1))
+
+
+def _to_host(rows: Float32[Tensor, "units dim"]) -> Callable[[], Float32[np.ndarray, "units dim"]]:
+    """Start to copy rows to the host; the function that is returned waits for these rows and for nothing later."""
+    if rows.device.type != "cuda":
+        return lambda: rows.cpu().numpy()
+    host = torch.empty(rows.shape, pin_memory=True)
+    host.copy_(rows, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record(torch.cuda.current_stream(rows.device))
+
+    def wait() -> Float32[np.ndarray, "units dim"]:
+        copied.synchronize()
+        return host.numpy().copy()
+
+    return wait
+
+
+def _usable(device: str | torch.device) -> torch.device:
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"device={device!r} is unknown: give cpu, cuda or cuda:0") from error
+    if found.type == "cuda" and (not torch.cuda.is_available() or (found.index or 0) >= torch.cuda.device_count()):
+        raise InputError(f"device={device}: there is no such GPU here; give device=cpu")
+    return found

@@ -1,0 +1,126 @@
+"""Images as videos of one frame: read upright and in RGB, then rows of a frozen encoder."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from torch import Tensor
+
+from clep.errors import InputError
+from clep.video.encoder import VideoEncoder
+from clep.video.transforms import crops_of, normalize, resize_short_side
+
+Image = Tensor | InputError
+
+_READERS = 8
+_LARGEST_PIXELS = 200_000_000
+
+
+def read_image(path: str | Path, short_side_px: int) -> UInt8[Tensor, "3 height width"]:
+    """Read an image, turned as its EXIF says, as RGB whose short side is `short_side_px`. Of several frames the first.
+
+    What is transparent is white. A picture that is longer than 16 times its short side is squeezed to that.
+
+    Raises:
+        InputError: the file is missing, empty, no image, cut off, or of more than 200 million pixels.
+    """
+    try:
+        from PIL import Image as images
+        from PIL import ImageOps, UnidentifiedImageError
+    except ImportError as error:
+        raise InputError("reading images needs Pillow: pip install 'clep[video]'") from error
+    try:
+        with images.open(path) as file:
+            if file.width * file.height > _LARGEST_PIXELS:
+                raise InputError(f"{path} has {file.width}x{file.height} pixels, more than an image of this kind has")
+            # JPEG is decoded at a half, a quarter or an eighth of its size where that is large enough.
+            file.draft("RGB", (2 * short_side_px, 2 * short_side_px))
+            upright = ImageOps.exif_transpose(file)
+            if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+                upright = images.alpha_composite(images.new("RGBA", upright.size, "white"), upright.convert("RGBA"))
+            pixels = np.array(upright.convert("RGB"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, images.DecompressionBombError) as error:
+        raise InputError(f"{path} cannot be read as an image: {error}") from error
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+    height, width = tensor.shape[-2:]
+    longest = 16 * min(height, width)
+    if max(height, width) > longest:
+        tensor = torch.nn.functional.interpolate(
+            tensor[None].float(), size=(min(height, longest), min(width, longest)), mode="area"
+        )[0].to(torch.uint8)
+    return resize_short_side(tensor, short_side_px)
+
+
+def encode_images(
+    paths: Sequence[str | Path],
+    encoder: VideoEncoder,
+    *,
+    crops: str = "centre",
+    batch_size: int = 8,
+    device: str | torch.device = "cpu",
+    precision: str = "float32",
+) -> Iterator[Float32[np.ndarray, " dim"] | InputError]:
+    """Encode images, each a video of one frame; yield its row, or why it has none, in the order of `paths`.
+
+    Every batch has exactly `batch_size` images, the last one padded, so that one shape goes through the encoder. An
+    encoder of clips sees the image in each of its frames.
+
+    Raises:
+        InputError: the crops are unknown.
+    """
+    spec, device = encoder.clip, torch.device(device)
+    encoder.to(device).eval()
+    bf16 = precision == "bf16" and device.type == "cuda"
+
+    def load(path: str | Path) -> UInt8[Tensor, "crops 3 side side"] | InputError:
+        try:
+            return crops_of(read_image(path, spec.short_side_px), crops, spec.crop_px).contiguous()
+        except InputError as error:
+            return error
+
+    def encoded(images: list[Tensor]) -> Float32[np.ndarray, "images dim"]:
+        padded = images + images[-1:] * (batch_size - len(images))
+        frames = 1 if encoder.frame_wise else spec.frames
+        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=bf16):
+            views = torch.stack(padded, 1).to(device).flatten(0, 1)  # crop by crop
+            clips = normalize(views, spec.mean, spec.std)[:, None].expand(-1, frames, -1, -1, -1)
+            rows = encoder(clips).float().unflatten(0, (-1, batch_size)).mean(0)
+        return rows[: len(images)].cpu().numpy()
+
+    waiting: list[Tensor | InputError] = []
+    with ThreadPoolExecutor(_READERS) as readers:
+        for image in _read_ahead(readers, load, paths, 2 * batch_size):
+            waiting.append(image)
+            good = [one for one in waiting if isinstance(one, Tensor)]
+            if len(good) == batch_size or len(waiting) > 64 * batch_size:
+                yield from _in_order(waiting, encoded(good) if good else np.empty((0, encoder.dim), np.float32))
+                waiting = []
+        good = [one for one in waiting if isinstance(one, Tensor)]
+        yield from _in_order(waiting, encoded(good) if good else np.empty((0, encoder.dim), np.float32))
+
+
+def _read_ahead(
+    readers: ThreadPoolExecutor, load: Callable[[str | Path], Image], paths: Sequence[str | Path], ahead: int
+) -> Iterator[Image]:
+    """Yield what `load` makes of each path, in order; so many at most are read before they are asked for."""
+    reading: deque[Future[Image]] = deque()
+    for path in paths:
+        reading.append(readers.submit(load, path))
+        if len(reading) > ahead:
+            yield reading.popleft().result()
+    while reading:
+        yield reading.popleft().result()
+
+
+def _in_order(
+    images: Sequence[Tensor | InputError], rows: Float32[np.ndarray, "images dim"]
+) -> Iterator[Float32[np.ndarray, " dim"] | InputError]:
+    row = iter(rows)
+    for image in images:
+        yield image if isinstance(image, InputError) else next(row)

@@ -1,0 +1,223 @@
+"""What a run makes of what Slurm says, without a cluster: the executor and the queue are stand-ins."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from clep.compute import Slurm, slurm_queue, slurm_run
+from clep.compute.attempts import Attempts
+from clep.compute.slurm_queue import JobState, described, parse_queue
+from clep.compute.slurm_run import SlurmRun
+from clep.errors import InputError
+
+from . import tasks
+
+PENDING, RUNNING = JobState("PENDING", "Resources"), JobState("RUNNING", "None")
+FAILED, COMPLETED = JobState("FAILED", "NonZeroExitCode"), JobState("COMPLETED", "None")
+
+
+class Cluster:
+    """Takes arrays, lists the jobs that it is told to list, and tells the time."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.arrays: list[list[Any]] = []
+        self.listed: dict[str, JobState] | None = {}
+        self.now = 0.0
+        self.refuses = False
+        self.cancelled: list[str] = []
+        monkeypatch.setattr(slurm_queue, "queue", lambda: self.listed)
+        monkeypatch.setattr(slurm_queue, "ending", lambda job: f"the end of {job}")
+        monkeypatch.setattr(slurm_queue, "cancel", lambda name: self.cancelled.append(name) is None)
+        monkeypatch.setattr(slurm_run.time, "monotonic", lambda: self.now)
+
+    def submit_array(self, calls: list[Any]) -> list[Any]:
+        if self.refuses:
+            from submitit.core.utils import FailedJobError
+
+            raise FailedJobError("sbatch: error:\n no more")
+        self.arrays.append(calls)
+        number = len(self.arrays)
+        return [
+            SimpleNamespace(job_id=f"{number}_{place}", paths=SimpleNamespace(stdout=Path(f"{number}_{place}.out")))
+            for place in range(len(calls))
+        ]
+
+    def write_outcome(self, array: int, place: int, reason: str | None = None, final: bool = False) -> None:
+        self.arrays[array - 1][place].outcome.write_text(json.dumps({"reason": reason, "final": final}))
+
+    def run(self, names: str, retries: int = 0) -> SlurmRun:
+        (self.folder / "submitit").mkdir()
+        given = dict.fromkeys(names)
+        executor = SimpleNamespace(folder=self.folder / "submitit", submit_array=self.submit_array)
+        return SlurmRun(executor, "run", 5, tasks.work, given, self.folder, Attempts(given, retries))
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    return Cluster(tmp_path, monkeypatch)
+
+
+def test_a_job_that_vanished_is_given_up_after_a_while(cluster: Cluster) -> None:
+    run = cluster.run("ab")
+    run.submit()
+    cluster.listed = {"1_0": RUNNING, "1_1": PENDING}
+    run.poll()
+    cluster.listed = {"1_0": RUNNING}
+    for cluster.now in (100.0, 119.0):
+        run.poll()
+        assert not run.attempts.failures
+    cluster.now = 121.0
+    run.poll()
+    assert run.attempts.failures == {"b": "the end of 1_1; see 1_1.out"}
+    assert run.unfinished()
+
+
+def test_a_slow_disk_and_a_queue_that_forgot_for_a_moment_cost_nothing(cluster: Cluster) -> None:
+    run = cluster.run("ab")
+    run.submit()
+    cluster.listed = {"1_0": COMPLETED}
+    run.poll()
+    cluster.now = 15.0
+    cluster.listed = {"1_0": COMPLETED, "1_1": RUNNING}
+    cluster.write_outcome(1, 0)
+    run.poll()
+    cluster.now = 30.0
+    cluster.listed = {}
+    run.poll()
+    assert run.unfinished()
+    cluster.write_outcome(1, 1)
+    run.collect()
+    assert not run.unfinished()
+    assert run.attempts.failures == {}
+
+
+def test_a_controller_that_does_not_answer_proves_nothing(cluster: Cluster) -> None:
+    run = cluster.run("a")
+    run.submit()
+    cluster.listed = None
+    for cluster.now in (0.0, 1000.0, 2000.0):
+        run.poll()
+    assert run.unfinished()
+    assert run.attempts.failures == {}
+
+
+def test_what_failed_is_submitted_again_in_one_array(cluster: Cluster) -> None:
+    run = cluster.run("abc", retries=1)
+    run.submit()
+    cluster.listed = {"1_0": FAILED, "1_1": FAILED, "1_2": RUNNING}
+    run.poll()
+    cluster.write_outcome(1, 1, "raised")
+    cluster.now = 21.0
+    run.poll()
+    assert [len(array) for array in cluster.arrays] == [3, 2]
+    cluster.listed = {"2_0": RUNNING, "2_1": RUNNING, "1_2": RUNNING}
+    assert {call.outcome.name for call in cluster.arrays[1]} == {"a.2.json", "b.2.json"}
+    cluster.write_outcome(1, 2)
+    cluster.write_outcome(2, 0, "wrong for ever", final=True)
+    cluster.write_outcome(2, 1, "raised again")
+    run.collect()
+    assert set(run.attempts.failures) == {"a", "b"}
+    assert not run.unfinished()
+
+
+def test_a_half_written_outcome_is_read_later(cluster: Cluster) -> None:
+    run = cluster.run("a")
+    run.submit()
+    cluster.arrays[0][0].outcome.write_text('{"reason": nu')
+    run.collect()
+    assert run.unfinished()
+    cluster.write_outcome(1, 0)
+    run.collect()
+    assert not run.unfinished()
+
+
+def test_an_array_that_is_refused(cluster: Cluster) -> None:
+    run = cluster.run("a", retries=1)
+    cluster.refuses = True
+    with pytest.raises(InputError, match="Slurm refuses the jobs: sbatch: error: no more"):
+        run.submit()
+    run.cancel()
+    assert cluster.cancelled == []
+
+
+def test_an_array_that_is_refused_later_is_a_failed_attempt(cluster: Cluster) -> None:
+    run = cluster.run("a", retries=2)
+    run.submit()
+    cluster.write_outcome(1, 0, "raised")
+    run.collect()
+    cluster.refuses = True
+    run.poll()
+    assert run.unfinished()
+    run.poll()
+    assert run.attempts.failures == {"a": "Slurm refused to take it again: sbatch: error: no more"}
+    assert not run.unfinished()
+
+
+def test_more_tasks_than_an_array_holds_wait_for_room(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm_run, "_MOST_AT_ONCE", 3)
+    run = cluster.run("abcde")
+    run.submit()
+    run.submit()
+    assert [len(array) for array in cluster.arrays] == [3]
+    cluster.write_outcome(1, 1)
+    run.poll()
+    assert [len(array) for array in cluster.arrays] == [3, 1]
+
+
+def test_a_run_that_is_stopped_cancels_its_jobs(cluster: Cluster) -> None:
+    run = cluster.run("a")
+    run.submit()
+    run.cancel()
+    assert cluster.cancelled == ["run"]
+
+
+def test_the_queue_as_it_is_printed() -> None:
+    printed = "12|0|RUNNING|None\n12|13|PENDING|Nodes required for job are DOWN, DRAINED\n 7|N/A|CANCELLED|None\n\n"
+    jobs = parse_queue(printed)
+    assert list(jobs) == ["12_0", "12_13", "7"]
+    assert jobs["12_13"] == JobState("PENDING", "Nodes required for job are DOWN, DRAINED")
+    assert [job.over for job in jobs.values()] == [False, False, True]
+    assert not JobState("COMPLETING", "").over
+    assert not JobState("SOMETHING_NEW", "").over
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        (("FAILED", "NonZeroExitCode", "1:0", "n1"), "FAILED, ended with exit status 1, on n1"),
+        (("FAILED", "NonZeroExitCode", "137:0", "n1"), "FAILED, killed by signal 9 (out of memory?), on n1"),
+        (("OUT_OF_MEMORY", "OutOfMemory", "0:125", "n1"), "OUT_OF_MEMORY, OutOfMemory, killed by signal 125, on n1"),
+        (("CANCELLED by 1000", "None", "0:0", "None assigned"), "CANCELLED by 1000"),
+        (("NODE_FAIL", "NodeDown", "0:0", ""), "NODE_FAIL, NodeDown"),
+        (("FAILED", "RaisedSignal:11(Segmentation_fault)", "0:11", ""), "FAILED, killed by signal 11 (SIGSEGV)"),
+    ],
+)
+def test_how_a_job_ended(known: tuple[str, str, str, str], said: str) -> None:
+    assert described(*known) == said
+
+
+def test_without_slurm_nothing_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert slurm_queue.queue() is None
+    assert "vanished" in slurm_queue.ending("1_0")
+    with pytest.raises(InputError, match=r"no 'sbatch' on PATH.*compute=local"):
+        Slurm().run(tasks.work, {"a": tmp_path / "a"}, tmp_path / "logs")
+    assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"time_min": 0}, {"gpus": -1}, {"cpus": 0}, {"max_parallel": 0}, {"retries": -1}, {"poll_s": 0}, {"mem_gb": 0}],
+)
+def test_bad_options(options: dict) -> None:
+    with pytest.raises(InputError, match=next(iter(options))):
+        Slurm(**options)
+
+
+def test_setup_is_a_list() -> None:
+    with pytest.raises(InputError, match="should be a list of lines"):
+        Slurm(setup="module load cuda")
