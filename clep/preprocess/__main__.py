@@ -122,7 +122,7 @@ def _compose(name: str, overrides: list[str]) -> DictConfig:
 
 
 def _checked(word: str, plain: DictConfig) -> str:
-    """Return a word as Hydra's override: a key of the job or its `extraction`, or the choice of an encoder or compute."""
+    """Return a word as Hydra's override: a key of the job or its `extraction`, or a choice of encoder or compute."""
     options = [str(key) for key in plain.job if not str(key).startswith("_")]
     inner = [str(key) for key in plain.job.get("extraction") or ()]
     key, _, value = word.partition("=")

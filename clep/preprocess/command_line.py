@@ -36,7 +36,15 @@ def _extraction(options: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _part(group: str, value: Mapping[str, Any]) -> Iterator[str]:
-    """Name the file of conf/<group> that differs least, then what differs."""
+    name, differs = nearest_choice(group, value)
+    if name:
+        yield f"{group}={name}"
+    for key, item in differs.items():
+        yield _word(f"{group}.{key}", item)
+
+
+def nearest_choice(group: str, value: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name the file of conf/<group> that a node differs least from, and what differs; "" where none has its target."""
     best, differs = "", dict(value)
     for path in sorted((config_folder() / group).glob("*.yaml")):
         given = OmegaConf.to_container(OmegaConf.load(path))
@@ -44,10 +52,7 @@ def _part(group: str, value: Mapping[str, Any]) -> Iterator[str]:
         other = {key: item for key, item in value.items() if key not in given or given[key] != item}
         if "_target_" not in other and (not best or len(other) < len(differs)):
             best, differs = path.stem, other
-    if best:
-        yield f"{group}={best}"
-    for key, item in differs.items():
-        yield _word(f"{group}.{key}", item)
+    return best, differs
 
 
 def _word(key: str, value: Any) -> str:

@@ -10,6 +10,9 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from clep.preprocess.command_line import nearest_choice
+from clep.preprocess.extraction import Extraction
+
 USAGE = "python -m clep.preprocess JOB [key=value ...]"
 
 
@@ -35,16 +38,29 @@ def jobs_help(conf: Path) -> RenderableType:
 
 def job_help(name: str, run: Callable[..., Any], defaults: Mapping[str, Any]) -> RenderableType:
     """List the options of one job: name, default as written in its config, meaning from its docstring."""
-    meanings = option_meanings(run)
+    plain = {key: value for key, value in defaults.items() if not key.startswith("_") and key != "extraction"}
+    summary = inspect.cleandoc(run.__doc__ or "").partition("\n\nArgs:")[0]
+    parts: list[RenderableType] = [escape(f"{USAGE.replace('JOB', name)}\n\n{summary}\n")]
+    parts.append(_options(plain, option_meanings(run)))
+    if isinstance(defaults.get("extraction"), Mapping):
+        parts += ["\nHow videos are encoded:\n", _options(defaults["extraction"], option_meanings(Extraction))]
+        parts.append("\nOptions of an encoder or a compute: encoder.KEY=VALUE, compute.KEY=VALUE; see the files in conf.")
+    return Group(*parts)
+
+
+def _options(defaults: Mapping[str, Any], meanings: Mapping[str, str]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 2), title_justify="left")
     for heading in ("option", "default", "meaning"):
         table.add_column(heading, overflow="fold")
     for option, default in defaults.items():
-        if not option.startswith("_"):
-            shown = "null" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
-            table.add_row(option, escape(shown), escape(meanings.get(option, "")))
-    summary = inspect.cleandoc(run.__doc__ or "").partition("\n\nArgs:")[0]
-    return Group(escape(f"{USAGE.replace('JOB', name)}\n\n{summary}\n"), table)
+        table.add_row(option, escape(_shown(option, default)), escape(meanings.get(option, "")))
+    return table
+
+
+def _shown(option: str, default: Any) -> str:
+    if isinstance(default, Mapping):
+        return nearest_choice(option, default)[0]
+    return "null" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def option_meanings(run: Callable[..., Any]) -> dict[str, str]:
