@@ -215,6 +215,7 @@ class BankWriter:
             created.set_layout(h5py.h5d.CONTIGUOUS)
             created.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
             created.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+            created.set_obj_track_times(False)  # equal rows make equal files
             space = h5py.h5s.create_simple((n_rows, self.dim))
             kind = h5py.h5t.py_create(self.dtype)
             dataset = h5py.h5d.create(file.id, names.ROWS.encode(), kind, space, created)

@@ -38,7 +38,7 @@ class Local:
         self,
         processes: int | None = None,
         threads: int | None = None,
-        retries: int = 1,
+        retries: int = 2,
         timeout_min: float | int | None = None,
     ) -> None:
         for name, value, least in (("processes", processes, 1), ("threads", threads, 1), ("retries", retries, 0)):

@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,10 +87,10 @@ def described(state: str, reason: str, exit_code: str, node: str) -> str:
         node: where it ran.
     """
     words = [state]
-    if reason not in ("", "None", "NonZeroExitCode"):
+    if reason not in ("", "None", "NonZeroExitCode") and not reason.startswith("RaisedSignal"):
         words.append(reason)
     status, _, number = exit_code.partition(":")
-    if number.isdecimal() and int(number):
+    if number.isdecimal() and 0 < int(number) < signal.NSIG:  # 125 is Slurm's own mark of a lack of memory
         words.append(told(-int(number)))
     elif status.isdecimal() and int(status):
         words.append(told(128 - int(status) if int(status) > 128 else int(status)))

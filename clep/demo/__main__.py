@@ -13,7 +13,9 @@ from yaml import YAMLError
 
 from clep.config_check import check_call, did_you_mean
 from clep.demo import (
+    VideoWorldSettings,
     WorldSettings,
+    make_video_world,
     make_world,
     shuffled_narrations,
     simulate_ego_charades,
@@ -25,12 +27,14 @@ from clep.errors import InputError
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "world": make_world,
+    "video_world": make_video_world,
     "features": simulate_features,
     "kinetics": simulate_kinetics,
     "ego_charades": simulate_ego_charades,
     "narrations": simulate_narrations,
     "shuffled": shuffled_narrations,
 }
+_SETTINGS = {"world": WorldSettings, "video_world": VideoWorldSettings}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,9 +73,9 @@ def run(what: str, options: list[str]) -> Any:
         raise InputError(f"cannot read the options {' '.join(options)}: {error}") from error
     assert isinstance(values, dict)
     named = {str(key): value for key, value in values.items()}
-    if what == "world" and isinstance(named.get("settings"), dict):
-        check_call(WorldSettings, named["settings"], "settings")
-        named["settings"] = WorldSettings(**named["settings"])
+    if what in _SETTINGS and isinstance(named.get("settings"), dict):
+        check_call(_SETTINGS[what], named["settings"], "settings")
+        named["settings"] = _SETTINGS[what](**named["settings"])
     check_call(COMMANDS[what], named, "")
     return COMMANDS[what](**named)
 

@@ -15,7 +15,7 @@ _NOUNS_IN_SIGHT = 14
 _REPEAT, _BY_OTHER, _UNSURE, _COPIED, _DROPPED, _NARRATED_TWICE = 0.06, 0.08, 0.03, 0.25, 0.08, 0.03
 _NARRATOR_JITTER_S = 0.4
 _SHUFFLED_PASS, _NO_SECOND_PASS, _NO_FIRST_PASS, _STEREO = 0.3, 0.10, 0.04, 0.04
-KEPT_OUT: tuple[dict[str, str], ...] = (
+KEPT_OUT: tuple[dict[str, Any], ...] = (
     {"split_em": "val"},
     {"split_fho": "test"},
     {"split_em": "train", "split_fho": "multi"},
@@ -65,7 +65,7 @@ def _video(settings: WorldSettings, seed: int, number: int, allowed: np.ndarray,
     ]
 
     other = number - settings.training_videos
-    splits: dict[str, str] = {}
+    splits: dict[str, Any] = {}
     if other >= 0 and narrated:
         splits = KEPT_OUT[other % len(KEPT_OUT)]
     elif rng.random() < 0.6:

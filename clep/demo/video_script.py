@@ -33,7 +33,7 @@ RECORDINGS = (
 )
 """How the first videos are recorded, one each; all others are as the first."""
 
-_LENGTH_S, _GAP_S = (1.8, 2.8), (0.5, 0.9)
+_LENGTH_S, _GAP_S = (1.6, 2.4), (0.45, 0.7)
 _UNSURE, _COPIED, _NO_SECOND_PASS = 0.02, 0.25, 0.10
 _NARRATOR_JITTER_S = 0.25
 
@@ -105,7 +105,7 @@ def _ego_film(
     film = Film(uid, Scene(_scene_seed(rng), in_sight, deeds, place), duration, recording)
 
     other = number - settings.training_videos
-    splits = KEPT_OUT[other % len(KEPT_OUT)] if other >= 0 and narrated else {"split_em": "train"}
+    splits: dict[str, Any] = KEPT_OUT[other % len(KEPT_OUT)] if other >= 0 and narrated else {"split_em": "train"}
     redacted = narrated and other >= 0 and not splits
     narration: dict[str, Any] | None = None
     if narrated:
@@ -137,7 +137,8 @@ def _deeds(
             length = float(rng.uniform(*_LENGTH_S))
             if second + length > duration_s:
                 return tuple(deeds)
-            deeds.append(Deed(*possible[k], second, second + length))
+            verb, noun = possible[k]
+            deeds.append(Deed(verb, noun, second, second + length))
             second += length + float(rng.uniform(*_GAP_S))
 
 

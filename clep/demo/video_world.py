@@ -24,9 +24,9 @@ def make_video_world(
 
     Under `out`: ego4d/{narration.json, ego4d.json, videos/<uid>.mp4}, kinetics/{val.csv,
     videos/<youtube_id>_<start:06d>_<end:06d>.mp4}, and world.json with settings, seed, their digest and the world's
-    figures. Hands do 8 verbs to 12 things; the Kinetics classes are the pairs that no first-person video shows. The first
-    six first-person videos differ in how they are recorded: 30 frames a second, 29.97, 25, a variable rate, a turned
-    sensor, and stereo.
+    figures. Hands do 8 verbs to 12 things; the Kinetics classes are the pairs that no first-person video shows. The
+    first six first-person videos differ in how they are recorded: 30 frames a second, 29.97, 25, a variable rate, a
+    turned sensor, and stereo.
 
     world.json is written last: without it a world is not whole, and the same call continues it; videos that are there
     are kept. A whole world of these settings and this seed is reused. Annotations and pixels depend on settings and
@@ -79,9 +79,7 @@ def _make(out: Path, settings: VideoWorldSettings, seed: int, progress: bool) ->
     }
 
 
-def _film_missing(
-    folder: Path, films: list[Film], settings: VideoWorldSettings, title: str, progress: bool
-) -> None:
+def _film_missing(folder: Path, films: list[Film], settings: VideoWorldSettings, title: str, progress: bool) -> None:
     missing = [one for one in films if not (folder / f"{one.name}.mp4").exists()]
 
     def make(one: Film) -> int:

@@ -20,9 +20,7 @@ _CHARADES = np.array(list("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"))
 _CLIP_S = 10
 
 
-def write_kinetics(
-    path: str | Path, pairs: list[tuple[int, int]], clips: int, seed: int, clip_s: int = _CLIP_S
-) -> int:
+def write_kinetics(path: str | Path, pairs: list[tuple[int, int]], clips: int, seed: int, clip_s: int = _CLIP_S) -> int:
     """Write val.csv: `clips` clips of `clip_s` seconds of each pair, in random order; gives the number of clips."""
     rng = random_of(seed, "kinetics")
     lines = []

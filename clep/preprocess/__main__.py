@@ -17,7 +17,7 @@ from clep.config_check import check_call, check_config, did_you_mean
 from clep.config_folder import config_folder
 from clep.errors import InputError
 from clep.preprocess.alone import alone
-from clep.preprocess.command_line import PARTS
+from clep.preprocess.choices import PARTS, choices
 from clep.preprocess.job_help import USAGE, job_files, job_help, jobs_help
 
 HELP = ("--help", "-h", "help")
@@ -128,13 +128,14 @@ def _checked(word: str, plain: DictConfig) -> str:
     key, _, value = word.partition("=")
     bare = key.lstrip("+~").removeprefix("job.").removeprefix("extraction.")
     group, dot, item = bare.partition(".")
-    if group in PARTS and group in inner:
+    home = "job.extraction" if group in inner else "job"
+    if group in PARTS and (group in inner or (group == "compute" and group in options)):
         if dot:
-            return f"++job.extraction.{bare}={value}"
-        if value in _choices(group):
-            return f"{group}@job.extraction.{group}={value}"
-        if group not in options:
-            raise InputError(f"there is no {group} {value!r} in conf/{group}. {did_you_mean(value, _choices(group))}")
+            return f"++{home}.{bare}={value}"
+        if value in choices(group):
+            return f"{group}@{home}.{group}={value}"
+        if home == "job.extraction" and group not in options:
+            raise InputError(f"there is no {group} {value!r} in conf/{group}. {did_you_mean(value, choices(group))}")
     if bare in options:
         return f"job.{bare}={value}"
     if bare in inner:
@@ -144,10 +145,6 @@ def _checked(word: str, plain: DictConfig) -> str:
     if group == "paths" and dot:
         raise InputError(f"there is no path {bare!r}. {did_you_mean(item, map(str, plain.paths))}")
     raise InputError(f"this job has no option {bare!r}. {did_you_mean(bare, [*options, *inner])}")
-
-
-def _choices(group: str) -> list[str]:
-    return [path.stem for path in sorted((config_folder() / group).glob("*.yaml"))]
 
 
 if __name__ == "__main__":

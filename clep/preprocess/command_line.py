@@ -9,20 +9,21 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
 
-from clep.config_folder import config_folder
+from clep.preprocess.choices import PARTS, nearest_choice
 from clep.preprocess.extraction import Extraction
-
-PARTS = ("encoder", "compute")
-"""Nodes of an extraction that are chosen by name from a folder of conf."""
 
 
 def command_line(job: str, options: Mapping[str, Any]) -> str:
     """Return `python -m clep.preprocess JOB key=value …` for a job and those of its options that are to be told."""
     words: list[str] = []
     for key, value in options.items():
-        words += list(_extraction(value)) if key == "extraction" and isinstance(value, Mapping) else [_word(key, value)]
+        if isinstance(value, Mapping) and key == "extraction":
+            words += _extraction(value)
+        elif isinstance(value, Mapping) and key in PARTS:
+            words += _part(key, value)
+        else:
+            words.append(_word(key, value))
     return " ".join(["python -m clep.preprocess", job, *words])
 
 
@@ -41,18 +42,6 @@ def _part(group: str, value: Mapping[str, Any]) -> Iterator[str]:
         yield f"{group}={name}"
     for key, item in differs.items():
         yield _word(f"{group}.{key}", item)
-
-
-def nearest_choice(group: str, value: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Name the file of conf/<group> that a node differs least from, and what differs; "" where none has its target."""
-    best, differs = "", dict(value)
-    for path in sorted((config_folder() / group).glob("*.yaml")):
-        given = OmegaConf.to_container(OmegaConf.load(path))
-        assert isinstance(given, dict)
-        other = {key: item for key, item in value.items() if key not in given or given[key] != item}
-        if "_target_" not in other and (not best or len(other) < len(differs)):
-            best, differs = path.stem, other
-    return best, differs
 
 
 def _word(key: str, value: Any) -> str:

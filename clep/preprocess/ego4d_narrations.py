@@ -1,12 +1,15 @@
 """Job: Ego4D's narration.json → `narrations.h5` and the embeddings of its distinct texts."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
+from clep.build import TARGET
+from clep.compute import Slurm
 from clep.errors import InputError
 from clep.preprocess.coverage import Coverage
 from clep.preprocess.inputs import file_digest
@@ -28,6 +31,7 @@ def run(
     batch_size: int = 256,
     chunk: int = CHUNK,
     device: Device = None,
+    compute: Any = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Read Ego4D's narrations into columns and embed their distinct texts.
@@ -43,6 +47,7 @@ def run(
         batch_size: sentences encoded at once.
         chunk: sentences between two points at which a later run can continue.
         device: where to encode, e.g. cpu or cuda. null: all GPUs there are, else the CPU.
+        compute: where texts are encoded: one of conf/compute, as a config or an object. null: in this process.
         overwrite: make everything anew even where it is up to date.
 
     Returns:
@@ -53,7 +58,7 @@ def run(
     """
     result = write_narrations(narration_json, output_folder, ego4d_json, tags, overwrite)
     bank = text_bank(output_folder, text_encoder)
-    return result | {"texts": bank.write(batch_size, device, chunk, overwrite)}
+    return result | {"texts": bank.write(batch_size, device, chunk, overwrite, compute)}
 
 
 def write_narrations(
@@ -132,9 +137,13 @@ def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) 
 
     How many texts there are shows only once `narrations.h5` is written, so this writes it, which is short.
     """
-    if torch.cuda.is_available() and options["device"] != "cpu":
+    if _on_a_cluster(options.get("compute")) or (torch.cuda.is_available() and options["device"] != "cpu"):
         return None
     folder = options["output_folder"]
     write_narrations(options["narration_json"], folder, options["ego4d_json"], options["tags"], options["overwrite"])
     left = text_bank(folder, options["text_encoder"]).texts_left()
     return f"{left:,} distinct texts are to be encoded without a GPU" if left > long_texts else None
+
+
+def _on_a_cluster(compute: Any) -> bool:
+    return isinstance(compute, Slurm) or (isinstance(compute, Mapping) and compute.get(TARGET) == "clep.compute.Slurm")

@@ -10,8 +10,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from clep.preprocess.command_line import nearest_choice
-from clep.preprocess.extraction import Extraction
+from clep.preprocess.choices import nearest_choice
 
 USAGE = "python -m clep.preprocess JOB [key=value ...]"
 
@@ -43,8 +42,10 @@ def job_help(name: str, run: Callable[..., Any], defaults: Mapping[str, Any]) ->
     parts: list[RenderableType] = [escape(f"{USAGE.replace('JOB', name)}\n\n{summary}\n")]
     parts.append(_options(plain, option_meanings(run)))
     if isinstance(defaults.get("extraction"), Mapping):
+        from clep.preprocess.extraction import Extraction  # loads PyTorch, which the list of jobs can do without
+
         parts += ["\nHow videos are encoded:\n", _options(defaults["extraction"], option_meanings(Extraction))]
-        parts.append("\nOptions of an encoder or a compute: encoder.KEY=VALUE, compute.KEY=VALUE; see the files in conf.")
+        parts.append("\nOptions of an encoder or a compute: encoder.KEY=VALUE, compute.KEY=VALUE, see conf.")
     return Group(*parts)
 
 

@@ -1,8 +1,8 @@
 """Sentences → a bank of their embeddings, in parts that survive an interruption."""
 
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from clep.bank import BankWriter, FeatureBank
+from clep.build import build
 from clep.errors import InputError
-from clep.files import atomic_path
 from clep.preprocess.coverage import Coverage
-from clep.text import SentenceEncoder, Texts
+from clep.preprocess.text_parts import TextParts, between, encode_as_tasks, save_part
+from clep.text import SentenceEncoder
 from clep.text.sentence_model import sentence_model_name
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ class TextBank:
         self.encoder = encoder
         self.name = sentence_model_name(encoder)
         self.digest = digest
-        self._parts = self.path.with_name(f".{self.path.stem}.parts")
+        key = blake2b(f"{digest}\0{self.name}".encode(), digest_size=8).hexdigest()
+        self._parts = TextParts(self.path.with_name(f".{self.path.stem}.parts"), key)
 
     def is_current(self) -> bool:
         """Whether the bank is there, whole, and made from these texts."""
@@ -71,15 +73,28 @@ class TextBank:
         return self._n_texts() - self._encoded()
 
     def write(
-        self, batch_size: int = 256, device: Device = None, chunk: int = CHUNK, overwrite: bool = False
+        self,
+        batch_size: int = 256,
+        device: Device = None,
+        chunk: int = CHUNK,
+        overwrite: bool = False,
+        compute: Any = None,
     ) -> dict[str, Any]:
         """Encode what is not encoded yet and write the bank; return its coverage.
 
         Parts of `chunk` texts lie in the hidden folder `.<stem>.<encoder>.parts`, which is removed at the end; a second
-        run continues after the last whole one.
+        run keeps those that are whole.
+
+        Args:
+            batch_size: texts that go through the encoder at once.
+            device: where the encoder runs; None: all GPUs there are, else the CPU.
+            chunk: texts of a part.
+            overwrite: make the bank anew even where it is up to date.
+            compute: where parts are made: a `clep.compute.Local` or `Slurm`, or the config of one. None: one after
+                another in this process.
 
         Raises:
-            InputError: the encoder cannot be found, `chunk` is not positive, or the disk is full.
+            InputError: the encoder cannot be found, `chunk` is not positive, a task failed, or the disk is full.
         """
         if chunk < 1:
             raise InputError(f"chunk={chunk} must be at least 1 text")
@@ -90,9 +105,15 @@ class TextBank:
             if done is not None:
                 return done | {"up_to_date": True}
         else:
-            self._forget_other_parts()
+            runner = build(compute) if isinstance(compute, Mapping) else compute
+            self._parts.forget_others()
             coverage.count(continued_from=self._encoded())
-            dim = self._encode(load_encoder(self.encoder, device, batch_size), chunk)
+            load = partial(load_encoder, self.encoder, device, batch_size)
+            if runner is not None:
+                encode_as_tasks(self._parts, list(self.sets.values()), chunk, load, runner)
+                dim = self._parts.dim()
+            else:
+                dim = self._encode(load(), chunk)
             coverage.forget_last_run()
             self._join(dim)
         bank = FeatureBank.open(self.path)
@@ -101,12 +122,9 @@ class TextBank:
 
     def _encode(self, encoder: SentenceEncoder, chunk: int) -> int:
         for number, texts in enumerate(self.sets.values()):
-            done = self._rows_done(self._finished(number))
-            if done == len(texts):
-                continue
-            for offset, rows in encoder.stream(_from(texts, done), chunk=chunk):
-                with atomic_path(self._parts / f"{self._key}-{number:03d}-{done + offset:010d}.npy") as temporary:
-                    np.save(temporary, rows, allow_pickle=False)
+            for start, stop in self._parts.missing(number, len(texts)):
+                for offset, rows in encoder.stream(between(texts, start, stop), chunk=chunk):
+                    save_part(self._parts.path(number, start + offset), rows)
         return int(encoder.dim)
 
     def _join(self, dim: int) -> None:
@@ -114,38 +132,11 @@ class TextBank:
             self.path, dim, clock=None, dtype="float32", encoder=self.name, source=self.digest, n_rows=self._n_texts()
         ) as writer:
             for number, name in enumerate(self.sets):
-                writer.add(name, (np.load(part, allow_pickle=False) for part in self._finished(number)))
-        shutil.rmtree(self._parts, ignore_errors=True)
-
-    @property
-    def _key(self) -> str:
-        return blake2b(f"{self.digest}\0{self.name}".encode(), digest_size=8).hexdigest()
-
-    def _finished(self, number: int) -> list[Path]:
-        """Return the parts of a set in order, up to the first gap."""
-        parts: list[Path] = []
-        for part in sorted(self._parts.glob(f"{self._key}-{number:03d}-*.npy")):
-            if int(part.stem.rpartition("-")[2]) != self._rows_done(parts):
-                break
-            parts.append(part)
-        return parts
-
-    def _rows_done(self, parts: list[Path]) -> int:
-        return int(parts[-1].stem.rpartition("-")[2]) + len(np.load(parts[-1], mmap_mode="r")) if parts else 0
-
-    def _forget_other_parts(self) -> None:
-        for part in self._parts.glob("*"):
-            if not part.name.startswith(self._key):
-                part.unlink(missing_ok=True)
+                writer.add(name, (np.load(part.path, allow_pickle=False) for part in self._parts.of_set(number)))
+        self._parts.forget()
 
     def _encoded(self) -> int:
-        return sum(self._rows_done(self._finished(number)) for number in range(len(self.sets)))
+        return sum(part.n_rows for number in range(len(self.sets)) for part in self._parts.of_set(number))
 
     def _n_texts(self) -> int:
         return sum(map(len, self.sets.values()))
-
-
-def _from(texts: Sequence[str], start: int) -> Sequence[str]:
-    if isinstance(texts, Texts):
-        return Texts(texts.blob, texts.offsets[start:])
-    return texts[start:]

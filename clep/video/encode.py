@@ -133,18 +133,23 @@ class EncodedVideo:
         yield from encode_in_batches(units(), self._batch_size, self._encode)
 
     def _by_frame(self, clips: Iterator[SampledClip]) -> Iterator[Float32[np.ndarray, "rows dim"]]:
-        """Encode each frame once; the row of a clip is the mean over its frames."""
+        """Encode each frame once; the row of a clip is the mean over its frames.
+
+        Clips begin one after the other, so frames before the beginning of one are not asked for again. Within that, a
+        later clip may ask for an earlier frame: the last window lies across the grid of the others.
+        """
         waiting: deque[tuple[int, ...]] = deque()
 
         def units() -> Iterator[tuple[Tensor, ...]]:
-            newest = -1
+            asked: set[int] = set()
             for clip in clips:
                 self._seconds.append(clip.second)
                 waiting.append(clip.frame_numbers)
+                asked = {number for number in asked if number >= clip.frame_numbers[0]}
                 for number, frame in zip(clip.frame_numbers, clip.frames, strict=True):
-                    if number > newest:
+                    if number not in asked:
+                        asked.add(number)
                         numbers.append(number)
-                        newest = number
                         yield (frame,)
 
         numbers: deque[int] = deque()
@@ -152,7 +157,7 @@ class EncodedVideo:
         for block in encode_in_batches(units(), self._batch_size, self._encode):
             rows.update((numbers.popleft(), row) for row in block)
             done = []
-            while waiting and waiting[0][-1] in rows:
+            while waiting and rows.keys() >= set(waiting[0]):
                 done.append(np.mean([rows[number] for number in waiting[0]], axis=0, dtype=np.float32))
                 oldest = waiting.popleft()[0]
                 for number in [number for number in rows if number < oldest]:

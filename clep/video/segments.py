@@ -67,6 +67,7 @@ class _Walk:
                 return
         self._seekable = False
         self._file.rewind()
+        self._timeline.restart()
         self._frames = self._timeline.in_order(self._file.frames())
         self._next = next(self._frames, None)
 
@@ -101,12 +102,13 @@ def segment_clips(
     if span is None or first.second is None or timeline.first_s is None:
         for _ in walk.rest():
             pass
+        duration_s = timeline.end_s
         file.rewind()
+        timeline.restart()
         walk = _Walk(file, timeline)
     else:
         start_s = span[0] if file.stamps_are_of_packets else timeline.first_s
-        timeline.end_s = max(span[1] - start_s, timeline.interval_s)
-    duration_s = timeline.end_s
+        duration_s = max(span[1] - start_s, timeline.interval_s)
     number, last, pixels = -1, None, None
     for row in range(sampling.rows):
         clip = []

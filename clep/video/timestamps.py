@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import av
 
-# Containers round: Matroska to milliseconds. A frame that starts this little after an instant is on screen then.
-TOLERANCE_S = 1e-3
+# Containers round: Matroska to milliseconds. A frame that starts this little after an instant is on screen then. The
+# microsecond keeps frame 30 of 29.97 a second, at 1.001 s, from being left to the last bit of a float.
+TOLERANCE_S = 1e-3 + 1e-6
 # So many frames in a row that lie in the past are a clock that was set back, not a few wrong timestamps.
 _SET_BACK_FRAMES = 16
 
@@ -46,11 +47,15 @@ class Timeline:
     """
 
     def __init__(self, usual_interval_s: float, longest_s: float | None = None) -> None:
+        self._usual_interval_s = usual_interval_s
+        self._longest_s = longest_s
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all frames: the file is read from its beginning again."""
         self.first_s: float | None = None
         self.end_s = 0.0
         self.dropped = 0
-        self._usual_interval_s = usual_interval_s
-        self._longest_s = longest_s
         self._given = 0
         self._run_given = 0
         self._run_first_s = 0.0

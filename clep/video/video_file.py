@@ -1,6 +1,7 @@
 """The decoded frames of a video file, one after the other, whatever is wrong with the file."""
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from clep.errors import InputError
 from clep.video.timestamps import DecodedFrame
 
 _NO_TIMESTAMPS = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS: bare pictures, whose duration is guessed from the bytes
+_TEXT_CODECS = ("ansi", "bintext", "idf", "xbin")  # FFmpeg films a text file as a terminal would show it
 _USUAL_RATE = 30.0
+_LARGE_BYTES = 64 << 20
 
 
 def pyav() -> Any:
@@ -52,6 +55,7 @@ class VideoFile:
         self._threads = threads
         self.decoded_frames = 0
         self.corrupt_packets = 0
+        self._key_frames: list[float] = []
         self._open()
         stream = self._stream
         aspect = stream.sample_aspect_ratio
@@ -86,6 +90,9 @@ class VideoFile:
         if self._stream.codec_context is None:
             self.close()
             raise InputError(f"{self.path} is encoded in a way that this PyAV cannot decode")
+        if self._stream.codec_context.name in _TEXT_CODECS:
+            self.close()
+            raise InputError(f"{self.path} cannot be opened as a video: it is a text")
         self._stream.thread_type = "AUTO"
         self._stream.thread_count = self._threads
         self._time_base = float(self._stream.time_base)
@@ -115,12 +122,13 @@ class VideoFile:
             for picture in pictures:
                 self.decoded_frames += 1
                 self.corrupt_packets += picture.is_corrupt
-                stamp = picture.dts if self.stamps_are_of_packets else picture.pts
-                yield DecodedFrame(
-                    picture,
-                    None if stamp is None else stamp * self._time_base,
-                    picture.duration * self._time_base if picture.duration else None,
-                )
+                yield self._timed(picture)
+
+    def _timed(self, picture: Any) -> DecodedFrame:
+        stamp, lasts = (picture.dts, 0) if self.stamps_are_of_packets else (picture.pts, picture.duration)
+        return DecodedFrame(
+            picture, None if stamp is None else stamp * self._time_base, lasts * self._time_base if lasts else None
+        )
 
     def _packets(self) -> Iterator[Any]:
         av = pyav()
@@ -143,9 +151,14 @@ class VideoFile:
         return True
 
     def key_frame_before(self, second: float) -> float | None:
-        """Where a seek to a timestamp would go to, about; None where the file has no index of its key frames."""
+        """Where a seek to a timestamp would go to, about; None where its key frames are not known."""
+        if self._key_frames:
+            return self._key_frames[max(0, bisect_right(self._key_frames, second) - 1)]
         entries = self._stream.index_entries
-        found = entries.search_timestamp(math.floor(second / self._time_base)) if len(entries) else -1
+        stamp = math.floor(second / self._time_base)
+        if not len(entries) or entries[len(entries) - 1].timestamp < stamp:  # it may list only what was read so far
+            return None
+        found = entries.search_timestamp(stamp)
         return None if found < 0 else entries[found].timestamp * self._time_base
 
     def packet_span(self) -> tuple[float, float] | None:
@@ -155,13 +168,17 @@ class VideoFile:
         of the packets there. The file is somewhere else afterwards.
         """
         duration = self._container.duration
-        if duration and not self.stamps_are_of_packets and self.path.stat().st_size > 64 << 20:
+        if duration and not self.stamps_are_of_packets and self.path.stat().st_size > _LARGE_BYTES:
             start = self._container.start_time or 0
             span = self._span() if self.seek((start + duration) / 1e6 - 1.0) else None
+            self._key_frames = []
             if span is not None:
                 return span
             self.rewind()
-        return self._span()
+        self._key_frames = []
+        span = self._span()
+        self._key_frames.sort()
+        return span
 
     def _span(self) -> tuple[float, float] | None:
         span: tuple[float, float] | None = None
@@ -171,7 +188,10 @@ class VideoFile:
             if stamp is None or packet.is_discard:
                 continue
             second = stamp * self._time_base
-            lasts = packet.duration * self._time_base if packet.duration else self.usual_interval_s
+            if packet.is_keyframe:
+                self._key_frames.append(second)
+            lasts = 0 if self.stamps_are_of_packets or not packet.duration else packet.duration * self._time_base
+            lasts = lasts or self.usual_interval_s
             if span is None:
                 span = second, second + lasts
             elif self.longest_s is None or second - span[0] <= self.longest_s:

@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from preprocess.conftest import FakeEncoder, embed
 
 from clep.compute import Slurm, slurm_run
 from clep.errors import InputError
+from clep.preprocess.text_parts import TextParts, encode_as_tasks
 
 from . import tasks
 
@@ -120,6 +123,14 @@ def test_ctrl_c_cancels_the_array_and_says_so(tmp_path: Path) -> None:
 def test_options_that_slurm_refuses(tmp_path: Path, options: dict) -> None:
     with pytest.raises(InputError, match=r"Slurm refuses the jobs: .*(partition|gres|node configuration|unrecognized)"):
         compute(**options).run(tasks.work, payloads(tmp_path, "a", "b"), tmp_path / "logs")
+
+
+def test_texts_are_encoded_by_tasks_on_the_cluster(tmp_path: Path) -> None:
+    texts = [f"C picks up cup {number}" for number in range(8)]
+    parts = TextParts(tmp_path, "key")
+    encode_as_tasks(parts, [texts], 4, FakeEncoder, compute())
+    rows = np.concatenate([np.load(part.path) for part in parts.of_set(0)])
+    np.testing.assert_array_equal(rows, [embed(text) for text in texts])
 
 
 def test_setup_and_extra_reach_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -190,7 +190,7 @@ def test_the_queue_as_it_is_printed() -> None:
     [
         (("FAILED", "NonZeroExitCode", "1:0", "n1"), "FAILED, ended with exit status 1, on n1"),
         (("FAILED", "NonZeroExitCode", "137:0", "n1"), "FAILED, killed by signal 9 (out of memory?), on n1"),
-        (("OUT_OF_MEMORY", "OutOfMemory", "0:125", "n1"), "OUT_OF_MEMORY, OutOfMemory, killed by signal 125, on n1"),
+        (("OUT_OF_MEMORY", "OutOfMemory", "0:125", "n1"), "OUT_OF_MEMORY, OutOfMemory, on n1"),
         (("CANCELLED by 1000", "None", "0:0", "None assigned"), "CANCELLED by 1000"),
         (("NODE_FAIL", "NodeDown", "0:0", ""), "NODE_FAIL, NodeDown"),
         (("FAILED", "RaisedSignal:11(Segmentation_fault)", "0:11", ""), "FAILED, killed by signal 11 (SIGSEGV)"),

@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from clep.bank import FeatureBank
 from clep.errors import InputError
@@ -123,5 +124,16 @@ def test_only_many_texts_on_a_cpu_take_long(tmp_path, encoder):
     }  # fmt: skip
     assert "5 distinct texts are to be encoded" in ego4d_narrations.why_long(options, 4, 0)
     assert ego4d_narrations.why_long(options, 5, 0) is None
+    assert ego4d_narrations.why_long(options | {"compute": {"_target_": "clep.compute.Slurm"}}, 4, 0) is None
+    assert ego4d_narrations.why_long(options | {"compute": {"_target_": "clep.compute.Local"}}, 4, 0) is not None
     ego4d_narrations.run(**options)
     assert ego4d_narrations.why_long(options, 4, 0) is None
+
+
+def test_texts_encoded_by_tasks_make_the_same_bank(tmp_path, encoder):
+    write_ego4d(tmp_path)
+    run(tmp_path)
+    rows = FeatureBank.open(tmp_path / "out" / "texts.fake.h5").video_rows("texts")
+    again = run(tmp_path, compute={"_target_": "clep.compute.Local", "processes": 1}, chunk=2, overwrite=True)
+    assert again["texts"]["up_to_date"] is False
+    assert torch.equal(FeatureBank.open(tmp_path / "out" / "texts.fake.h5").video_rows("texts"), rows)

@@ -9,6 +9,7 @@ from jaxtyping import Int, UInt8
 
 from clep.demo.pixels.renderer import Renderer
 from clep.demo.pixels.scene import Scene
+from clep.demo.pixels.shapes import Number
 from clep.errors import InputError
 from clep.files import atomic_path
 
@@ -24,7 +25,7 @@ class Recording:
 
     Attributes:
         rate: frames a second; of a variable rate the highest.
-        variable: a quarter of the frames is missing, and the others stay on screen until the next.
+        variable: a quarter of the frames is missing, never the first or last, and others stay on screen until the next.
         turned: the sensor is turned by a quarter, so that the file says how players turn its frames back.
         stereo: two lenses side by side in one frame, the left one to the left.
     """
@@ -38,7 +39,7 @@ class Recording:
         """Give width and height of a shown frame for one lens of the given size."""
         return (2 * width if self.stereo else width), height
 
-    def whole_frames(self, seconds: float | int) -> Fraction:
+    def whole_frames(self, seconds: Number) -> Fraction:
         """Give the longest duration of whole frames that is not above `seconds`, in seconds, at least one frame."""
         return max(1, int(Fraction(seconds).limit_denominator(1000) * self.rate)) / self.rate
 
@@ -48,14 +49,12 @@ class Recording:
         ticks = np.array([round(_TICKS * k / self.rate) for k in range(count)], dtype=np.int64)
         if self.variable:
             kept = np.random.default_rng([seed, 8]).random(count) >= _DROPPED
-            kept[0] = True
+            kept[[0, -1]] = True  # a file does not say how long its last frame lasts: one frame, players take it
             ticks = ticks[kept]
         return ticks
 
 
-def film(
-    path: str | Path, scene: Scene, duration_s: Fraction, recording: Recording, width: int, height: int
-) -> int:
+def film(path: str | Path, scene: Scene, duration_s: Fraction, recording: Recording, width: int, height: int) -> int:
     """Write an mp4 of a scene, whole or not at all, and give the number of its frames.
 
     Args:
@@ -77,8 +76,11 @@ def film(
     renderer = Renderer(scene, width, height)
     ticks = recording.ticks(duration_s, scene.rng_seed)
     ends = np.append(ticks[1:], round(_TICKS * duration_s))
+    options = {"crf": _CRF, "preset": _PRESET}
+    if recording.variable:  # reordered frames of unequal lengths make the container's duration wrong
+        options["bf"] = "0"
     with atomic_path(path) as temporary, av.open(str(temporary), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=recording.rate, options={"crf": _CRF, "preset": _PRESET})
+        stream = container.add_stream("libx264", rate=recording.rate, options=options)
         shown = recording.shown_size(width, height)
         stream.width, stream.height = shown[::-1] if recording.turned else shown
         stream.pix_fmt = "yuv420p"
@@ -94,7 +96,7 @@ def film(
     return len(ticks)
 
 
-def _pixels(renderer: Renderer, second: float, recording: Recording) -> UInt8[np.ndarray, "rows columns 3"]:
+def _pixels(renderer: Renderer, second: Number, recording: Recording) -> UInt8[np.ndarray, "rows columns 3"]:
     upright = renderer.frame(second)
     if recording.stereo:
         upright = np.concatenate([upright, renderer.frame(second, _EYES_APART)], axis=1)

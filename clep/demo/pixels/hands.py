@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import NamedTuple
 
-from clep.demo.pixels.shapes import Colour, Patch, ellipse, placed, polygon
+from clep.demo.pixels.shapes import Colour, Number, Patch, ellipse, placed, polygon
 
 _FOREARM = 5.0
 _SLEEVE = 0.55
@@ -14,9 +14,9 @@ class Hand(NamedTuple):
 
     pose: str
     """"open" (palm and spread fingers), "fist", "claw" (fingers bent to one side) or "flat" (fingers together)."""
-    x: float
-    y: float
-    degrees: float
+    x: Number
+    y: Number
+    degrees: Number
     """Direction of the fingers: 0 to the right, 90 down; -90 is away from the wearer. The forearm points back."""
     mirrored: bool = False
     """Thumb on the other side."""
@@ -32,14 +32,14 @@ def draw_hand(pose: str, skin: Colour, sleeve: Colour) -> tuple[Patch, ...]:
     dark: Colour = tuple(max(0, value - 38) for value in skin)
     arm = [
         polygon(skin, (-1.0, -0.19), (-0.25, -0.17), (-0.25, 0.17), (-1.0, 0.19)),
-        polygon(
-            sleeve, (-_SLEEVE, -0.25), (-_SLEEVE, 0.25), (-_FOREARM, 0.62), (-_FOREARM, -0.62)
-        ),
+        polygon(sleeve, (-_SLEEVE, -0.25), (-_SLEEVE, 0.25), (-_FOREARM, 0.62), (-_FOREARM, -0.62)),
     ]
     return (*arm, *_POSES[pose](skin, dark))
 
 
-def _finger(colour: Colour, x: float, y: float, length: float, degrees: float, width: float = 0.075) -> list[Patch]:
+def _finger(
+    colour: Colour, x: Number, y: Number, length: Number, degrees: Number, width: Number = 0.075
+) -> list[Patch]:
     shape = [polygon(colour, (0, -width), (length, -width * 0.8), (length, width * 0.8), (0, width))]
     tip = [ellipse(colour, length, 0, width * 0.9, width * 0.8, 10)]
     return placed(shape + tip, x, y, 1.0, degrees)
@@ -70,9 +70,7 @@ def _claw(skin: Colour, dark: Colour) -> list[Patch]:
 
 
 def _flat(skin: Colour, dark: Colour) -> list[Patch]:
-    fingers = [
-        patch for k in range(4) for patch in _finger((skin, dark)[k % 2], 0.15, -0.15 + 0.1 * k, 0.5, 0, 0.06)
-    ]
+    fingers = [patch for k in range(4) for patch in _finger((skin, dark)[k % 2], 0.15, -0.15 + 0.1 * k, 0.5, 0, 0.06)]
     return [*fingers, ellipse(skin, 0, 0, 0.32, 0.24), *_finger(skin, 0.05, -0.2, 0.3, -14, 0.07)]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from clep.demo.pixels.scene import Scene
-from clep.demo.pixels.shapes import Patch, placed
+from clep.demo.pixels.shapes import Number, Patch, placed
 from clep.errors import InputError
 
 _OVERSAMPLING = 2
@@ -17,7 +17,8 @@ _DARKEST, _LIGHTEST, _MOST_NOISE = 8, 247, 7
 class Renderer:
     """Draw frames of one scene. Equal scenes, sizes and seconds give equal pixels, whatever was drawn before.
 
-    Polygons are drawn at twice the size and averaged down, which smooths their edges. Sensor noise is added in luminance.
+    Polygons are drawn at twice the size and averaged down, which smooths their edges. Sensor noise is added in
+    luminance.
 
     Args:
         scene: what there is to film.
@@ -28,7 +29,7 @@ class Renderer:
         InputError: Pillow is not installed.
     """
 
-    def __init__(self, scene: Scene, width: int, height: int, noise: float | int = 2.0) -> None:
+    def __init__(self, scene: Scene, width: int, height: int, noise: Number = 2.0) -> None:
         try:
             from PIL import Image, ImageDraw
         except ImportError as error:
@@ -40,18 +41,20 @@ class Renderer:
         self._with_things: dict[int | None, UInt8[np.ndarray, "rows columns 3"]] = {}
         rng = np.random.default_rng([scene.rng_seed, 5])
         tile = rng.normal(0.0, noise, (height + _NOISE_TILE_MORE, width + _NOISE_TILE_MORE))
-        self._noise = np.clip(np.rint(tile), -_MOST_NOISE, _MOST_NOISE).astype(np.int8).view(np.uint8)[..., None].repeat(3, 2)
+        self._noise = (
+            np.clip(np.rint(tile), -_MOST_NOISE, _MOST_NOISE).astype(np.int8).view(np.uint8)[..., None].repeat(3, 2)
+        )
 
-    def frame(self, second: float | int, eye: float | int = 0.0) -> UInt8[np.ndarray, "height width 3"]:
+    def frame(self, second: Number, eye: Number = 0.0) -> UInt8[np.ndarray, "height width 3"]:
         """Draw the frame at a second; `eye` moves the camera to the right, in heights of the picture."""
         width, height = _OVERSAMPLING * self.width, _OVERSAMPLING * self.height
-        behind = self._background_with_things(self.scene.busy_noun(float(second)))
-        across, down = self.scene.view(float(second))
+        behind = self._background_with_things(self.scene.busy_noun(second))
+        across, down = self.scene.view(second)
         left = round(across * (behind.shape[1] - width) + eye * self._scale)
         left = min(max(left, 0), behind.shape[1] - width)
         top = round(down * (behind.shape[0] - height))
         image = self._image.fromarray(behind[top : top + height, left : left + width])
-        self._fill(image, self.scene.action(float(second)), left, top)
+        self._fill(image, self.scene.action(second), left, top)
         pixels = np.clip(np.asarray(image.reduce(_OVERSAMPLING)), _DARKEST, _LIGHTEST)
         y, x = np.random.default_rng([self.scene.rng_seed, 6, round(second * 1000)]).integers(0, _NOISE_TILE_MORE, 2)
         # The noise is signed and is added modulo 256: no sum leaves 0 … 255, since the darkest and lightest are cut.
@@ -78,7 +81,8 @@ def paint_background(scene: Scene, scale: int) -> UInt8[np.ndarray, "rows column
     rows, columns = round(scene.height * scale), round(scene.width * scale)
     of_place = np.random.default_rng([7919, scene.place])
     own = np.random.default_rng([scene.rng_seed, 7])
-    table, wall = of_place.uniform(60, 200) + of_place.uniform(-45, 45, 3), of_place.uniform(90, 210) + of_place.uniform(-40, 40, 3)
+    table = of_place.uniform(60, 200) + of_place.uniform(-45, 45, 3)
+    wall = of_place.uniform(90, 210) + of_place.uniform(-40, 40, 3)
     stripes, grain = of_place.uniform(0, 14), of_place.uniform(4, 60)
     table, wall = table + own.normal(0, 8, 3), wall + own.normal(0, 10, 3)
 
@@ -95,7 +99,7 @@ def paint_background(scene: Scene, scale: int) -> UInt8[np.ndarray, "rows column
     return np.clip(painted * light[..., None], 12, 243).astype(np.uint8)
 
 
-def _clouds(rng: np.random.Generator, rows: int, columns: int, strength: float) -> Float[np.ndarray, "rows columns"]:
+def _clouds(rng: np.random.Generator, rows: int, columns: int, strength: Number) -> Float[np.ndarray, "rows columns"]:
     """Draw smooth random light and dark: a coarse random grid, interpolated linearly."""
     coarse = rng.normal(0, strength, (8, 10))
     at_row, at_column = np.linspace(0, 7, rows), np.linspace(0, 9, columns)

@@ -1,6 +1,5 @@
 """A filmed scene: a place, the things in sight, what is done with them and when, and where the camera looks."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -10,7 +9,7 @@ import numpy as np
 from clep.demo.grammar import NOUNS, VERBS
 from clep.demo.pixels.hands import Hand, draw_hand
 from clep.demo.pixels.motions import MOTIONS, Manner, Moment
-from clep.demo.pixels.shapes import THINGS, Colour, Patch, ellipse, half, placed, tinted
+from clep.demo.pixels.shapes import THINGS, Colour, Number, Patch, ellipse, half, placed, tinted
 
 _SKINS = ((236, 188, 152), (206, 152, 112), (152, 100, 70), (100, 66, 48))
 _LEAD_S = 0.2
@@ -24,18 +23,18 @@ class Deed(NamedTuple):
 
     verb: int
     noun: int
-    start_s: float
-    end_s: float
+    start_s: Number
+    end_s: Number
 
 
 @dataclass(frozen=True)
 class _Look:
     """How one thing, or one performance, differs from others of its kind."""
 
-    x: float
-    y: float
-    size: float
-    degrees: float
+    x: Number
+    y: Number
+    size: Number
+    degrees: Number
     tint: tuple[int, int, int]
     mirrored: bool
 
@@ -58,10 +57,10 @@ class Scene:
     nouns: tuple[int, ...]
     deeds: tuple[Deed, ...]
     place: int
-    width: float = 1.75
-    height: float = 1.3
+    width: Number = 1.75
+    height: Number = 1.3
 
-    def busy_noun(self, second: float) -> int | None:
+    def busy_noun(self, second: Number) -> int | None:
         """Give the number of the thing that something is done with at a second, which is missing from the others."""
         deed = self._deed_at(second)
         return deed.noun if deed else None
@@ -75,12 +74,12 @@ class Scene:
                 drawn += self._thing(noun, look, look.x, look.y, 0.0)
         return drawn
 
-    def action(self, second: float) -> list[Patch]:
+    def action(self, second: Number) -> list[Patch]:
         """Give the busy thing, the hands and all that belongs to the action at a second, the hindmost first."""
         deed = self._deed_at(second)
         return self._action(deed, second) if deed else []
 
-    def view(self, second: float) -> tuple[float, float]:
+    def view(self, second: Number) -> tuple[float, float]:
         """Give the left and the top of what the camera sees, as shares (0 … 1) of the room that it has for swaying."""
         rhythm, phase = self._camera
         sway = 0.07 * np.sin(2 * np.pi * (rhythm * second + phase)).reshape(2, 3).sum(1)
@@ -88,13 +87,13 @@ class Scene:
         y = 0.5 + sway[1]
         return float(np.clip(x, 0, 1)), float(np.clip(y, 0, 1))
 
-    def _deed_at(self, second: float) -> Deed | None:
+    def _deed_at(self, second: Number) -> Deed | None:
         for deed in self.deeds:
             if deed.start_s - _LEAD_S <= second <= deed.end_s + _LEAD_S:
                 return deed
         return None
 
-    def _action(self, deed: Deed, second: float) -> list[Patch]:
+    def _action(self, deed: Deed, second: Number) -> list[Patch]:
         look, manner = self._performances[deed]
         progress = min(1.0, max(0.0, (second - deed.start_s) / (deed.end_s - deed.start_s)))
         moment: Moment = MOTIONS[VERBS[deed.verb].base](progress, manner)
@@ -121,14 +120,14 @@ class Scene:
         own = placed(draw_hand(hand.pose, *self._wearer), hand.x, hand.y, _HAND, degrees, hand.mirrored)
         return placed(own, look.x, look.y, look.size, mirrored=look.mirrored)
 
-    def _thing(self, noun: int, look: _Look, x: float, y: float, degrees: float, gap: float = 0.0) -> list[Patch]:
+    def _thing(self, noun: int, look: _Look, x: Number, y: Number, degrees: Number, gap: Number = 0.0) -> list[Patch]:
         shape = tinted(THINGS[NOUNS[noun]], look.tint)
         if gap:
             shape = placed(half(shape, -1), -gap / 2, 0, 1, -12 * gap) + placed(half(shape, 1), gap / 2, 0, 1, 12 * gap)
         return placed(shape, x, y, look.size, look.degrees + degrees, look.mirrored)
 
     @staticmethod
-    def _shadow(x: float, y: float, size: float) -> list[Patch]:
+    def _shadow(x: Number, y: Number, size: Number) -> list[Patch]:
         return [ellipse((16, 14, 14, 70), x, y, 0.5 * size, 0.14 * size, 16)]
 
     def _rng(self, *what: int) -> np.random.Generator:
@@ -171,7 +170,7 @@ class Scene:
         return made
 
 
-def _look(rng: np.random.Generator, x: float, y: float, size: float) -> _Look:
+def _look(rng: np.random.Generator, x: Number, y: Number, size: Number) -> _Look:
     tint = rng.integers(-26, 27, 3) + rng.integers(-16, 17)
     return _Look(
         float(x),
@@ -181,8 +180,3 @@ def _look(rng: np.random.Generator, x: float, y: float, size: float) -> _Look:
         (int(tint[0]), int(tint[1]), int(tint[2])),
         bool(rng.random() < 0.5),
     )
-
-
-def without_overlap(deeds: Sequence[Deed]) -> bool:
-    """Tell whether deeds are in order and each begins after the one before has ended."""
-    return all(a.end_s <= b.start_s for a, b in zip(deeds, deeds[1:], strict=False))

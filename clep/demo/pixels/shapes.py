@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+Number = float | int
 Colour = tuple[int, ...]
 """Red, green, blue in 0 … 255, and opacity in 0 … 255 where it is not solid."""
 
@@ -22,27 +23,27 @@ class Patch(NamedTuple):
     colour: Colour
 
 
-def polygon(colour: Colour, *points: tuple[float | int, float | int]) -> Patch:
+def polygon(colour: Colour, *points: tuple[Number, Number]) -> Patch:
     """Make a patch of its corners."""
     return Patch(np.array(points, dtype=np.float64), colour)
 
 
-def ellipse(colour: Colour, x: float | int, y: float | int, rx: float | int, ry: float | int, corners: int = 20) -> Patch:
+def ellipse(colour: Colour, x: Number, y: Number, rx: Number, ry: Number, corners: int = 20) -> Patch:
     """Make an ellipse about (x, y) with radii rx and ry."""
     return Patch(np.array([x, y]) + _circle(corners) * np.array([rx, ry]), colour)
 
 
-def rectangle(colour: Colour, left: float | int, top: float | int, right: float | int, bottom: float | int) -> Patch:
+def rectangle(colour: Colour, left: Number, top: Number, right: Number, bottom: Number) -> Patch:
     """Make an upright rectangle."""
     return polygon(colour, (left, top), (right, top), (right, bottom), (left, bottom))
 
 
 def placed(
     patches: Iterable[Patch],
-    x: float | int,
-    y: float | int,
-    size: float | int,
-    degrees: float | int = 0.0,
+    x: Number,
+    y: Number,
+    size: Number,
+    degrees: Number = 0.0,
     mirrored: bool = False,
 ) -> list[Patch]:
     """Mirror patches left to right, turn them clockwise, scale them, and move them to (x, y)."""
@@ -55,9 +56,7 @@ def placed(
     axes = np.array([[side * along, side * across], [-across, along]])
     moved = np.concatenate([patch.points for patch in patches]) @ axes + np.array([x, y])
     ends = list(accumulate(len(patch.points) for patch in patches))
-    return [
-        Patch(moved[start:end], patch.colour) for start, end, patch in zip([0, *ends], ends, patches, strict=False)
-    ]
+    return [Patch(moved[start:end], patch.colour) for start, end, patch in zip([0, *ends], ends, patches, strict=False)]
 
 
 def tinted(patches: Iterable[Patch], add: Sequence[int], opacity: int = 255) -> list[Patch]:
@@ -150,7 +149,10 @@ THINGS: dict[str, list[Patch]] = {
     "sponge": [
         rectangle((232, 204, 66), -0.5, -0.16, 0.5, 0.30),
         rectangle((48, 110, 60), -0.5, -0.30, 0.5, -0.12),
-        *(ellipse((196, 164, 40), x, y, 0.05, 0.04, 8) for x, y in ((-0.34, 0.0), (-0.1, 0.14), (0.14, 0.0), (0.36, 0.16))),
+        *(
+            ellipse((196, 164, 40), x, y, 0.05, 0.04, 8)
+            for x, y in ((-0.34, 0.0), (-0.1, 0.14), (0.14, 0.0), (0.36, 0.16))
+        ),
     ],
     "book": [
         polygon((150, 30, 44), (-0.40, -0.50), (0.36, -0.50), (0.36, 0.46), (-0.40, 0.46)),
@@ -161,13 +163,19 @@ THINGS: dict[str, list[Patch]] = {
     ],
     "hat": [
         ellipse((70, 44, 104), 0, 0.28, 0.66, 0.18, 24),
-        polygon((92, 60, 134), (-0.36, 0.26), (-0.30, -0.30), (-0.12, -0.42), (0.14, -0.42), (0.30, -0.30), (0.36, 0.26)),
+        polygon(
+            (92, 60, 134), (-0.36, 0.26), (-0.30, -0.30), (-0.12, -0.42), (0.14, -0.42), (0.30, -0.30), (0.36, 0.26)
+        ),
         polygon((224, 186, 70), (-0.36, 0.26), (-0.345, 0.08), (0.345, 0.08), (0.36, 0.26)),
     ],
     "tomato": _tomato(),
     "carrot": [
-        polygon((62, 148, 58), (-0.36, -0.02), (-0.66, -0.22), (-0.56, -0.02), (-0.70, 0.10), (-0.54, 0.12), (-0.58, 0.28)),
-        polygon((234, 126, 34), (-0.42, -0.16), (-0.30, -0.19), (0.62, 0.06), (0.62, 0.12), (-0.30, 0.24), (-0.42, 0.20)),
+        polygon(
+            (62, 148, 58), (-0.36, -0.02), (-0.66, -0.22), (-0.56, -0.02), (-0.70, 0.10), (-0.54, 0.12), (-0.58, 0.28)
+        ),
+        polygon(
+            (234, 126, 34), (-0.42, -0.16), (-0.30, -0.19), (0.62, 0.06), (0.62, 0.12), (-0.30, 0.24), (-0.42, 0.20)
+        ),
         *(rectangle((196, 94, 20), x, -0.10, x + 0.025, 0.06) for x in (-0.22, 0.0, 0.2)),
     ],
     "flower": _flower(),

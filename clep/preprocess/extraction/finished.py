@@ -72,5 +72,5 @@ def _read(bank_path: Path, ledger: Path, key: str) -> list[tuple[Entry, Path | N
     return [
         (entry, bank_path if entry.status == "done" else None)
         for entry in entries
-        if entry.status == "failed" or entry.id in ids
+        if entry.status == "failed" or (entry.status == "done" and entry.id in ids)
     ]

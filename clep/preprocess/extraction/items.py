@@ -34,7 +34,7 @@ class VideoItem:
     path: str
     left_eye: bool = False
     image: bool = False
-    duration_s: float = nan
+    duration_s: float | int = nan
 
     def file_bytes(self) -> int:
         """Return the size of the file, -1 where there is none."""

@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -65,6 +65,10 @@ def extract_shard(task: ShardTask) -> None:
     _Shard(task).run()
 
 
+class _NothingDone(Exception):
+    pass
+
+
 class _Shard:
     def __init__(self, task: ShardTask) -> None:
         self.task, self.settings = task, task.settings
@@ -74,15 +78,15 @@ class _Shard:
 
     def run(self) -> None:
         deaths = self.journal.deaths()
-        with ExitStack() as files:
-            self.encoder = _loaded(json.dumps(self.settings.encoder, sort_keys=True), self.device)
-            self.writer: BankWriter | None = None
-            self.files = files
-            images = [item for item in self.task.items if item.image]
+        self.encoder = _loaded(json.dumps(self.settings.encoder, sort_keys=True), self.device)
+        self.writer: BankWriter | None = None
+        with suppress(_NothingDone), ExitStack() as self.files:
             for item in self.task.items:
                 if not item.image:
                     self._video(item, deaths.get(item.id, 0))
-            self._images(images)
+            self._images([item for item in self.task.items if item.image])
+            if not any(entry.status == "done" for entry in self.entries):
+                raise _NothingDone  # which leaves no bank: one without a video is none
         write_ledger(self.task.ledger(), self.entries)
 
     def _video(self, item: VideoItem, deaths: int) -> None:

@@ -61,12 +61,11 @@ class TimeSformer(VideoEncoder):
                     f"where this model is meant"
                 )
         own = (config.num_frames, square(config.image_size, weights))
-        frames, crop_px = frames or own[0], crop_px or own[1]
+        frames = own[0] if frames is None else frames
+        crop_px = own[1] if crop_px is None else crop_px
         patch = square(config.patch_size, weights)
         if crop_px % patch:
-            raise InputError(
-                f"crop_px={crop_px} is not a multiple of the patches of {patch} pixels of weights={weights}"
-            )
+            raise InputError(f"crop_px={crop_px} is not a multiple of {patch}, the patch size of weights={weights}")
         self.clip = ClipSpec(frames, crop_px, crop_px, _MEAN, _STD)
         self.dim = config.hidden_size
         derived = with_size(encoder_name(weights, ("facebook",)), frames, crop_px, own)
@@ -124,7 +123,7 @@ def _from_file(weights: str, heads: int | None) -> tuple["TimesformerConfig", di
     shape = architecture(state, weights)
     width = shape["hidden_size"]
     heads = heads or max(width // _HEAD_DIM, 1)
-    if width % heads:
+    if heads < 1 or width % heads:
         raise InputError(f"weights={weights} has width {width}, which {heads} heads cannot share; give its heads")
     return TimesformerConfig(num_attention_heads=heads, **shape), state
 

@@ -151,20 +151,21 @@ def _check_kind(state: dict[str, Tensor], path: str | Path) -> None:
 
 def _load(path: Path) -> Any:
     try:
+        with path.open("rb") as file:
+            is_zip = file.read(2) == b"PK"  # files of torch before 1.6 cannot be mapped
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return load_file(path)
-        with path.open("rb") as file:
-            is_zip = file.read(2) == b"PK"  # files of torch before 1.6 cannot be mapped
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:
         asks = re.search(r"[Uu]nsupported (?:global: )?(?:GLOBAL|class) (\S+)", str(error))
         reason = f"asks to run {asks[1]} when it is loaded" if asks else "holds more than data, or is corrupt"
         raise InputError(f"{path} {reason}; only checkpoints of plain tensors are read") from error
     except Exception as error:
-        # torch and safetensors raise RuntimeError, EOFError, KeyError, … depending on where a broken file ends.
+        # torch and safetensors raise OSError, RuntimeError, EOFError, … depending on where a broken file ends.
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise InputError(f"{path} is corrupt or truncated ({reason}); fetch it again") from error

@@ -1,0 +1,55 @@
+import pytest
+
+from clep.errors import InputError
+from clep.preprocess.extraction.ledger import Entry, Journal, read_ledger, read_lines, write_ledger
+from clep.preprocess.extraction.progress import Watcher
+
+
+def test_entries_come_back(tmp_path):
+    entries = [Entry("é/1", "done", rows=3, video_s=1.5, seconds=0.2, file_bytes=9), Entry("b", "failed", "why")]
+    write_ledger(tmp_path / "l.jsonl", entries)
+    assert read_ledger(tmp_path / "l.jsonl") == entries
+
+
+@pytest.mark.parametrize("text", ["{}\n", "nonsense\n", '{"id": "a", "status": "done", "colour": 3}\n'])
+def test_a_file_that_is_no_ledger(tmp_path, text):
+    (tmp_path / "l.jsonl").write_text(text)
+    with pytest.raises(InputError, match=r"line 1|cannot be read"):
+        read_ledger(tmp_path / "l.jsonl")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_ledger(tmp_path / "none.jsonl")
+
+
+def test_a_journal_knows_at_which_videos_attempts_ended(tmp_path):
+    journal = Journal(tmp_path / "j")
+    for _ in range(2):
+        journal.begins("a")
+        journal.is_through(Entry("a", "done"))
+        journal.begins("b")
+    assert journal.deaths() == {"b": 2}
+    journal.is_through(Entry("b", "failed"))
+    assert journal.deaths() == {"b": 1}
+
+
+def test_half_a_line_is_read_when_it_is_whole(tmp_path):
+    path = tmp_path / "j"
+    path.write_text('{"begins": "a"}\n{"beg')
+    lines, at = read_lines(path, 0)
+    assert lines == [{"begins": "a"}]
+    path.write_text('{"begins": "a"}\n{"begins": "b"}\n')
+    assert read_lines(path, at)[0] == [{"begins": "b"}]
+    assert read_lines(tmp_path / "none", 5) == ([], 5)
+
+
+def test_the_watcher_counts_each_video_once(tmp_path):
+    journals = [Journal(tmp_path / name) for name in "xy"]
+    watcher = Watcher([journal.path for journal in journals])
+    for journal, video in zip(journals, "ab", strict=True):
+        journal.begins(video)
+        journal.is_through(Entry(video, "done", video_s=1800.0))
+    watcher.look()
+    journals[0].is_through(Entry("a", "done", video_s=1800.0))  # a second attempt of the same shard
+    watcher.look()
+    assert watcher.through == {"a": "done", "b": "done"}
+    assert watcher.video_s == 3600.0
+    assert watcher.hours_per_hour() > 1
