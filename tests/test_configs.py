@@ -95,7 +95,7 @@ def test_every_path_is_below_the_two_that_are_given(tmp_path: Path, experiment: 
         return [value] if isinstance(value, str) else []
 
     values["callbacks"]["checkpoint"].pop("monitor", None)  # the name of a metric has slashes too
-    paths = [text for text in strings(values) if "/" in text]
+    paths = [text for text in strings(values) if "/" in text and not text.startswith("facebook/")]  # an encoder's name
     assert len(paths) > 15
     assert all(Path(text).is_relative_to(tmp_path) for text in paths), paths
 

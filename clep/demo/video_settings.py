@@ -11,7 +11,7 @@ _LEAST_PX = 64
 
 @dataclass(frozen=True)
 class VideoWorldSettings:
-    """Size of a drawn demo world; the defaults make 24 minutes of video in 15 MB.
+    """Size of a drawn demo world; the defaults make 24 minutes of video in 19 MB.
 
     Raises:
         InputError: a value is out of range; the message names it.

@@ -65,7 +65,8 @@ def film(path: str | Path, scene: Scene, duration_s: Fraction, recording: Record
         width, height: of what one lens shows upright, in pixels; both even.
 
     Raises:
-        InputError: PyAV or Pillow is not installed, PyAV was built without libx264, or the file cannot be written.
+        InputError: PyAV or Pillow is not installed, PyAV is too old or was built without libx264, or the file cannot be
+            written.
     """
     try:
         import av
@@ -87,6 +88,8 @@ def film(path: str | Path, scene: Scene, duration_s: Fraction, recording: Record
         stream.codec_context.thread_count = 1  # videos are filmed side by side, and the bytes do not depend on it
         stream.codec_context.time_base = Fraction(1, _TICKS)
         if recording.turned:
+            if not hasattr(stream, "set_display_rotation"):
+                raise InputError(f"PyAV {av.__version__} cannot write turned videos; install 18.1 or later")
             stream.set_display_rotation(90)
         for tick, end in zip(ticks.tolist(), ends.tolist(), strict=True):
             frame = av.VideoFrame.from_ndarray(_pixels(renderer, tick / _TICKS, recording), format="rgb24")

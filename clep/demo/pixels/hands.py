@@ -13,7 +13,7 @@ class Hand(NamedTuple):
     """A hand at one instant, relative to the centre of the thing and in units of its size."""
 
     pose: str
-    """"open" (palm and spread fingers), "fist", "claw" (fingers bent to one side) or "flat" (fingers together)."""
+    """One of "open" (palm, spread fingers), "fist", "claw" (fingers bent to one side) and "flat" (fingers together)."""
     x: Number
     y: Number
     degrees: Number

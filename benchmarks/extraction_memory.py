@@ -1,0 +1,64 @@
+"""A child process of `benchmarks.extraction`: encode a film, or only decode it, and print what memory that took.
+
+`peak_mb` is what the process had to itself at most (RssAnon of /proc/self/status, looked at after each block of rows),
+`high_water_mb` the most that was in memory, shared libraries and mapped files included (VmHWM). Linux only.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import torch
+from torch import Tensor
+
+from benchmarks.report import read_settings
+from clep.video import ClipSpec, DenseWindows, VideoEncoder, encode_video
+
+
+@dataclass
+class Settings:
+    """Of the child; `bare` decodes with PyAV alone."""
+
+    film: str = ""
+    bare: bool = False
+
+
+class MeanColour(VideoEncoder):
+    """The mean colour of a clip of eight small frames: an encoder that costs nothing."""
+
+    name = "mean-colour"
+    clip = ClipSpec(8, 64, 64, (0.5,) * 3, (0.5,) * 3)
+    dim = 3
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return the mean over frames and places, `[clips, 3]`."""
+        return pixels.mean((1, 3, 4))
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Encode or decode, then print the figures as one line of JSON."""
+    settings = read_settings(Settings, words)
+    torch.set_num_threads(1)
+    peak = 0.0
+    if settings.bare:
+        with av.open(settings.film) as container:
+            for number, _ in enumerate(container.decode(video=0)):
+                if number % 100 == 0:
+                    peak = max(peak, _memory_mb("RssAnon"))
+    else:
+        for _ in encode_video(settings.film, MeanColour(), DenseWindows()):
+            peak = max(peak, _memory_mb("RssAnon"))
+    print(json.dumps({"peak_mb": peak, "high_water_mb": _memory_mb("VmHWM")}))
+
+
+def _memory_mb(kind: str) -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{kind}:"):
+            return round(int(line.split()[1]) * 1024 / 1e6, 2)
+    raise KeyError(kind)
+
+
+if __name__ == "__main__":
+    main()
