@@ -26,7 +26,7 @@ WAYS = {
 """Shards, processes, and PyTorch threads of each."""
 
 
-def compareshards_folder(listing: Path, folder: Path) -> dict[str, Any]:
+def compare_shards(listing: Path, folder: Path) -> dict[str, Any]:
     """Encode the listed videos in every way; which banks have the bytes of the first, and the seconds of each."""
     banks, seconds = {}, {}
     for place, (way, (n_shards, processes, threads)) in enumerate(WAYS.items()):

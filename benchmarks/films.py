@@ -71,7 +71,7 @@ def repeat_film(film: Path, times: int, path: Path) -> Path:
                     stream = longer.add_stream_from_template(source)
                 assert source.duration is not None
                 for packet in file.demux(source):
-                    if packet.dts is None:
+                    if packet.dts is None or packet.pts is None:
                         continue
                     packet.pts, packet.dts = packet.pts + offset, packet.dts + offset
                     packet.stream = stream

@@ -1,0 +1,52 @@
+"""The real `experiment=demo_video`, made small: films, their features, a model and its zero-shot figures."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import clep
+from clep.bank import FeatureBank
+from clep.files import read_json
+from clep.preprocess.extraction import ledger_path, read_ledger
+
+ROOT = Path(__file__).parents[1]
+WORLD = (
+    "+world.settings={_target_:clep.demo.VideoWorldSettings,training_videos:7,other_videos:1,shortest_s:8,longest_s:9,"
+    "kinetics_clips:1,kinetics_clip_s:1,width:96,height:64}"
+)
+
+
+@pytest.mark.slow
+def test_from_films_to_zero_shot(tmp_path: Path) -> None:
+    command = [
+        *(sys.executable, str(ROOT / "train.py"), "experiment=demo_video", WORLD),
+        *("prepare.ego4d_videos.extraction.encoder.crop_px=64", "trainer.max_epochs=2", "data.batch_size=16"),
+        *("data.sources.ego4d.val_fraction=0.3", "trainer.accelerator=cpu"),
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (run,) = (tmp_path / "runs" / "demo_video").iterdir()
+    metrics = read_json(run / "metrics.json")
+    assert 0 <= metrics["zeroshot/kinetics/top1"] <= metrics["zeroshot/kinetics/top5"] <= 100
+    assert "val/retrieval/t2v/r1" in metrics
+
+    data = tmp_path / "data" / "demo_video"
+    bank = FeatureBank.open(data / "clep" / "ego4d_features.h5")
+    films = {path.stem for path in (data / "ego4d" / "videos").glob("*.mp4")}
+    assert set(bank.videos) == films
+    assert len(films) == 9
+    assert {entry.status for entry in read_ledger(ledger_path(bank.path))} == {"done"}
+    # Stereo is 192 pixels wide and one film is turned, but each lasts as ego4d.json says, whatever its frame rate.
+    said = {video["video_uid"]: video["duration_sec"] for video in read_json(data / "ego4d" / "ego4d.json")["videos"]}
+    for video, seconds in zip(bank.videos, bank.duration_s.tolist(), strict=True):
+        assert seconds == pytest.approx(said[video], abs=0.06)
+
+    model = clep.load(run, device="cpu")
+    assert model.embed_video(bank, bank.videos[0], 1.0, 3.0).shape == (1, 512)
+    hits = model.search(bank, "washes the cup", top=2, videos=bank.videos[:2])
+    assert len(hits) == 2
+    again = subprocess.run([*command, "name=again"], cwd=tmp_path, capture_output=True, text=True)
+    assert again.returncode == 0
+    assert "is up to date" in again.stdout + again.stderr
