@@ -30,6 +30,19 @@ def load() -> float | None:
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
+def machine_cpu_seconds() -> float:
+    """Return the seconds that all cores have worked, or waited for the host of a virtual machine; NaN if unknown."""
+    if not Path("/proc/stat").exists():
+        return float("nan")
+    user, nice, system, _idle, _waiting, irq, softirq, stolen = map(int, _words("/proc/stat")[1:9])
+    return (user + nice + system + irq + softirq + stolen) / os.sysconf("SC_CLK_TCK")
+
+
+def _words(path: str) -> list[str]:
+    with Path(path).open() as file:
+        return file.readline().split()
+
+
 def _first(path: str, key: str) -> str | None:
     if not Path(path).exists():
         return None

@@ -1,4 +1,4 @@
-"""Measure everything, one after the other: `python -m benchmarks.run_all [only=[loader,opening]] [data=DIR]`.
+"""Measure everything, one after the other: `python -m benchmarks.run_all [only=[loader,opening]] [key=value …]`.
 
 Each benchmark runs in a process of its own, so that none inherits another's memory or threads.
 """
@@ -13,16 +13,17 @@ from time import perf_counter
 from benchmarks.report import DATA, RESULTS, read_settings, shown, table
 from clep.files import read_json
 
-NAMES = ("loader", "training", "opening", "zero_shot", "demo")
+NAMES = ("loader", "training", "opening", "zero_shot", "extraction", "demo")
 WITH_DATA = ("loader", "training", "demo")
 
 
 @dataclass
 class Settings:
-    """Which benchmarks to run, where their data is kept and where results go."""
+    """Which benchmarks to run, where their data is kept, where results go, and folders of real clips."""
 
     only: list[str] = field(default_factory=lambda: list(NAMES))
     data: str = DATA
+    videos: str = ""
     results: str = str(RESULTS)
 
 
@@ -35,6 +36,7 @@ def main(words: Sequence[str] | None = None) -> int:
     failed, rows = 0, list[tuple[object, ...]]()
     for name in settings.only:
         words_of = [f"results={settings.results}", *([f"data={settings.data}"] if name in WITH_DATA else [])]
+        words_of += [f"videos={settings.videos}"] if name == "extraction" and settings.videos else []
         started = perf_counter()
         command = [sys.executable, "-m", f"benchmarks.{name}", *words_of]
         if subprocess.run(command, cwd=Path(__file__).parent.parent).returncode:

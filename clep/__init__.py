@@ -1,6 +1,11 @@
 """clep: contrastive language–egocentric-video pre-training on banks of frozen features."""
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# OpenMP's threads spin while they wait, and take the cores from decoding threads, other processes and each other: the
+# same encoding took ten times as long on a machine with another process at work. Read when PyTorch loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from clep.pretrained import load

@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import av
 import pytest
 
-from benchmarks import demo, loader, opening, training, zero_shot
+from benchmarks import demo, extraction, loader, opening, training, zero_shot
+from benchmarks.films import drawn, repeat_film, write_film
 from benchmarks.report import read_settings
 from benchmarks.timing import paired_ratio, take_turns
 from benchmarks.tutorial_data import Size, tutorial_data
@@ -63,6 +65,35 @@ def test_zero_shot(tmp_path: Path, words: list[str]) -> None:
         assert result[task]["baseline_metrics"].keys() == result[task]["ours_metrics"]["float16 bank"].keys()
     assert result["kinetics"]["baseline_metrics"]["zeroshot/kinetics/top1"] > 100 / 12
     _written(tmp_path, "zero_shot")
+
+
+@pytest.mark.slow
+def test_extraction(tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "clips").mkdir()
+    clip = write_film(tmp_path / "clips" / "a.mp4", drawn(45, 160, 96), 160, 96)
+    films = ["film_s=4", "encoder_film_s=2", "timesformer_film_s=0", "width=160", "height=96", "short_side_px=64"]
+    ways = ["decode_threads=[1]", "ways=[0x1x1 spin,1x1x2 passive]"]
+    few = ["repeats=1", "memory_film_s=2", "memory_times=[1,2]", "job_videos=1", "kills=1"]
+    result = extraction.main([*words, f"videos={clip.parent}", *films, *ways, *few])
+    decoding = result["decoding"]["1 threads"]["median"]
+    assert decoding["seeks, 32 of 32"] > decoding["ours, 32 of 32"] > 0
+    encoding = result["encoding, efficientnet-lite0"]
+    assert encoding["units"] == 10  # of 60 frames: 4, 12, …, 44, and 32, 40, 48, 56 of the last row
+    assert 0 < encoding["against_bounds"]["1x1x2 passive"]["work_over_pipeline"] < 2
+    assert result["film"]["of"] == "1 real clips, joined"
+    assert str(tmp_path) not in json.dumps(result["settings"]["videos"])
+    assert all(result["shards"]["same_bytes_as_1_shard"].values())
+    assert result["killed"]["same_bytes"]
+    assert result["memory_mb"]["ours"]["4 s"]["peak_mb"] > 0
+    _written(tmp_path, "extraction")
+
+
+def test_a_film_is_repeated_by_its_packets(tmp_path: Path) -> None:
+    film = write_film(tmp_path / "film.mp4", drawn(40, 160, 96), 160, 96, group=12)
+    longer = repeat_film(film, 3, tmp_path / "longer.mp4")
+    with av.open(str(longer)) as file:
+        times = [frame.time for frame in file.decode(video=0)]
+    assert times == pytest.approx([number / 30 for number in range(120)], abs=1e-3)
 
 
 @pytest.mark.slow

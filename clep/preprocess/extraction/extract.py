@@ -126,6 +126,7 @@ class _Run:
         if not missing and self.part is None and self._is_joined(known):
             done = self.coverage.last_run(FeatureBank.open)
             if done is not None:
+                self._write_npy(known, anew=False)
                 logger.info("%s is up to date", self.output)
                 return done | {"up_to_date": True}
         started = time.perf_counter()
@@ -178,8 +179,10 @@ class _Run:
         logger.info("%d videos through, %.0f hours of video per hour", len(watcher.through), watcher.hours_per_hour())
         if lost and self.on_error == "stop":
             raise InputError(next(iter(lost.values())))
-        for name, reason in lost.items():
-            logger.error("shard %s of %d videos did not come through: %s", name, len(tasks[name].items), reason)
+        for reason in dict.fromkeys(lost.values()):
+            shards = [name for name, why in lost.items() if why == reason]
+            count = sum(len(tasks[name].items) for name in shards)
+            logger.error("%d videos were not encoded (shards %s): %s", count, ", ".join(shards), reason)
         return {
             item.id: Finished(Entry(item.id, "failed", reason, file_bytes=item.file_bytes(), final=False), None)
             for name, reason in lost.items()
@@ -204,8 +207,7 @@ class _Run:
         if not self._is_joined(known) or set(FeatureBank.open(self.output).videos) != set(done):
             self.coverage.forget_last_run()
             self._join(done)
-        if self.settings.format == "npy":
-            self._write_npy(done)
+        self._write_npy(done, anew=True)
         if not any(one.entry.status == "failed" and not one.entry.final for one in known.values()):
             forget_unfinished(self.output, None)
         return self._cover(known, seconds)
@@ -227,12 +229,16 @@ class _Run:
                 assert bank is not None
                 copy_video(banks[bank], name, writer)
 
-    def _write_npy(self, done: Iterable[str]) -> None:
+    def _write_npy(self, known: Mapping[str, Finished], anew: bool) -> None:
+        """Write a `.npy` file a video where that is asked for; with `anew` also over those that are there."""
+        if self.settings.format != "npy":
+            return
         bank = FeatureBank.open(self.output)
-        for name in done:
+        for name in (name for name, one in known.items() if one.bank is not None):
             path = self.output.with_name(f"{self.output.stem}_npy") / f"{file_name(name)}.npy"
-            with atomic_path(path) as temporary:
-                np.save(temporary, bank.video_rows(name).numpy(), allow_pickle=False)
+            if anew or not path.exists():
+                with atomic_path(path) as temporary:
+                    np.save(temporary, bank.video_rows(name).numpy(), allow_pickle=False)
 
     def _write_ledger(self, known: Mapping[str, Finished]) -> None:
         entries = {name: one.entry for name, one in known.items()} | self.skipped

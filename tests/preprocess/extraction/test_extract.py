@@ -268,3 +268,14 @@ def test_a_video_that_kills_its_worker_again_and_again_is_left_out(films, tmp_pa
 def test_extract_refuses_nothing_to_do(tmp_path):
     with pytest.raises(InputError, match=r"no video to encode.*'x'.*no file"):
         extract("job", [], tmp_path / "f.h5", {"encoder": FAKE}, source="", skipped={"x": "no file"})
+
+
+def test_npy_files_can_be_asked_for_later_and_follow_the_bank(films, tmp_path, encoder):
+    out = tmp_path / "features.h5"
+    run(films, out)
+    run(films, out, format="npy")
+    files = {path.name for path in (tmp_path / "features_npy").iterdir()}
+    assert files == {"a.npy", "b.npy", "e.npy", "more%2Fc.npy", "more%2Fd.npy"}
+    shutil.copy(films / "more" / "c.mp4", films / "b.mp4")
+    run(films, out, format="npy")
+    assert np.load(tmp_path / "features_npy" / "b.npy").shape == (5, 4)
