@@ -1,9 +1,24 @@
-"""Towers, and the model that puts a video tower and a text tower into one space."""
+"""Towers, what they are made of, and the model that puts a video tower and a text tower into one space."""
 
 from clep.models.dual_encoder import DualEncoder
-from clep.models.pooling import masked_mean
+from clep.models.feature_bank_operators import FBOAvg, FBOMax, FBONone, FBONonLocal, FeatureBankOperator
+from clep.models.long_term import LongTermTower
+from clep.models.pooling import masked_max, masked_mean
 from clep.models.projection import ProjectionHead
 from clep.models.storage import load_weights
 from clep.models.tower import Tower
 
-__all__ = ["DualEncoder", "ProjectionHead", "Tower", "load_weights", "masked_mean"]
+__all__ = [
+    "DualEncoder",
+    "FBOAvg",
+    "FBOMax",
+    "FBONonLocal",
+    "FBONone",
+    "FeatureBankOperator",
+    "LongTermTower",
+    "ProjectionHead",
+    "Tower",
+    "load_weights",
+    "masked_max",
+    "masked_mean",
+]

@@ -1,4 +1,6 @@
-"""Pooling of a window's rows."""
+"""Rows with a mask: their mean, their maximum, and their projection."""
+
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,3 +23,31 @@ def masked_mean(
     if mask is None:
         return rows.mean(1)
     return rows.masked_fill(~mask[:, :, None], 0).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+
+
+def masked_max(rows: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"]) -> Float[Tensor, "batch dim"]:
+    """Return the largest value of each number over the rows that `mask` says are there.
+
+    Args:
+        rows: the rows of each window. What stands in padded places does not matter, not even NaN.
+        mask: True where a row is real. A window without rows gives zeros.
+    """
+    largest = rows.masked_fill(~mask[:, :, None], -torch.inf).amax(1)
+    return largest.masked_fill(~mask.any(1, keepdim=True), 0)
+
+
+def project_present(
+    project: Callable[[Tensor], Tensor], rows: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"]
+) -> Float[Tensor, "batch time out"]:
+    """Return `project(rows)` where `mask` says that a row is there, and zeros elsewhere.
+
+    Args:
+        project: from rows `[n, dim]` to rows `[n, out]`, each by itself.
+        rows: what stands in padded places does not matter, not even NaN, neither for values nor for gradients.
+        mask: True where a row is real.
+    """
+    if rows.is_cuda:  # to count the rows the host would wait for the GPU, which projects zeros in no time
+        return project(rows.masked_fill(~mask[:, :, None], 0)).masked_fill(~mask[:, :, None], 0)
+    place = mask.flatten().nonzero().squeeze(1)
+    real = project(rows.flatten(0, 1).index_select(0, place))
+    return real.new_zeros(mask.numel(), real.shape[-1]).index_copy(0, place, real).unflatten(0, mask.shape)

@@ -172,6 +172,8 @@ class _Run:
                 self.source,
                 self.on_error,
             )
+        for task in tasks.values():  # an earlier run that was stopped says nothing about the videos
+            task.journal().unlink(missing_ok=True)
         compute = self.settings.make_compute()
         watcher = Watcher([task.journal() for task in tasks.values()])
         with progress_bar(watcher, len(by_id)) as bar:
