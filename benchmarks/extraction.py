@@ -24,7 +24,9 @@ from benchmarks.films import RATE, clips_in, drawn, joined, repeat_film, write_f
 from benchmarks.opening import STEADY_MALLOC
 from benchmarks.report import RESULTS, Report, quiet, read_settings, table
 
-PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE"}
+WAITING = {"spin": {}, "brief": {"GOMP_SPINCOUNT": "20000"}, "passive": {"OMP_WAIT_POLICY": "PASSIVE"}}
+"""How threads of GNU's OpenMP, which PyTorch's Linux packages use, wait for each other: environment of the process."""
+
 LONGEST_CLIP_S = 3.0
 
 
@@ -34,8 +36,8 @@ class Settings:
 
     `videos` is a folder of real clips, or several with a colon between them. `ways` are what the pipeline is measured
     with: threads that decode (0: as many as FFmpeg likes), PyTorch threads, processes at once, and whether OpenMP
-    threads sleep ("passive") or spin ("spin", its default) while they wait for each other. The first one is compared
-    with the target. `timesformer_film_s=0` leaves TimeSformer out.
+    threads wait for each other spinning ("spin", the default), asleep ("passive") or spinning for a moment ("brief").
+    The first one is compared with the target. `timesformer_film_s=0` leaves TimeSformer out.
     """
 
     results: str = str(RESULTS)
@@ -49,9 +51,9 @@ class Settings:
     encoder_film_s: float = 60.0
     timesformer_film_s: float = 4.8
     ways: list[str] = field(
-        default_factory=lambda: ["0x2x1 spin", "0x2x1 passive", "2x2x1 passive", "1x2x1 passive", "1x1x2 spin"]
+        default_factory=lambda: ["0x2x1 spin", "0x2x1 brief", "0x2x1 passive", "2x2x1 brief", "1x1x2 spin"]
     )
-    timesformer_ways: list[str] = field(default_factory=lambda: ["0x2x1 spin", "0x2x1 passive", "1x1x2 spin"])
+    timesformer_ways: list[str] = field(default_factory=lambda: ["0x2x1 spin", "0x2x1 brief", "1x1x2 spin"])
     memory_film_s: float = 120.0
     memory_times: list[int] = field(default_factory=lambda: [1, 4, 16])
     job_videos: int = 6
@@ -122,8 +124,10 @@ def _format(other: str) -> str:
 def _encoding(settings: Settings, report: Report, film: Path, weights: str) -> None:
     """Measure the pipeline in every way, and compare its seconds with what the two parts need.
 
-    On shared cores both parts together need the sum of their CPU seconds / cores. "sum" takes those of each part alone
-    with the same settings; "work" those with one thread each, of which none is spent waiting: a stricter bound.
+    On shared cores both parts together need the sum of their CPU seconds / cores: "sum", of each part alone with the
+    same settings. "work" is that of one thread each, alone on the machine: no thread waits for another, but cores that
+    are threads of one physical core are faster when alone, so that nothing reaches it there. Several processes of one
+    thread each, whose threads never wait either, show how near one can come.
     """
     name = "timesformer-b, random weights" if weights else "efficientnet-lite0"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -141,7 +145,7 @@ def _encoding(settings: Settings, report: Report, film: Path, weights: str) -> N
         threads, policy = way.split()
         decode, torch_threads, processes = (int(number) for number in threads.split("x"))
         words = [*common, f"decode_threads={decode}", f"torch_threads={torch_threads}"]
-        every = _children(words, processes, PASSIVE if policy == "passive" else {})
+        every = _children(words, processes, WAITING[policy])
         found[way] = every[0] if processes == 1 else every
         ratios[way] = _against(every[0], work_s, cores, processes)
     report.add(f"encoding, {name}", found | {"work_cpu_s": work_s, "against_bounds": ratios})
@@ -153,9 +157,6 @@ def _encoding(settings: Settings, report: Report, film: Path, weights: str) -> N
     )
     first = ratios[ways[0]]
     report.target(f"{name}: CPU seconds of both ÷ cores ÷ pipeline", first["sum_over_pipeline"], 0.9, note=ways[0])
-    best = max(ratios, key=lambda way: ratios[way]["work_over_pipeline"])
-    work = ratios[best]["work_over_pipeline"]
-    report.target(f"{name}: the same, of one thread each, best way", work, 0.9, note=best)
 
 
 def _against(found: dict[str, Any], work_s: float, cores: int, processes: int) -> dict[str, float]:

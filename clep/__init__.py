@@ -4,8 +4,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 # OpenMP's threads spin while they wait, and take the cores from decoding threads, other processes and each other: the
-# same encoding took ten times as long on a machine with another process at work. Read when PyTorch loads.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# same encoding took ten times as long on a machine with another process at work. Spinning briefly costs nothing on a
+# quiet machine and little on a busy one. Read when PyTorch loads.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 if TYPE_CHECKING:
     from clep.pretrained import load

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from clep.bank import FeatureBank
-from clep.data import Window
+from clep.data import LongTerm, Window
 from clep.errors import InputError
 from clep.models import DualEncoder, load_weights
 from clep.text import SentenceEncoder, substitute_tags
@@ -28,7 +28,7 @@ class Hit(NamedTuple):
 
 
 class PretrainedModel:
-    """A `DualEncoder` with the sentence encoder and the window that it was trained with.
+    """A `DualEncoder` with the sentence encoder, the window and the context that it was trained with.
 
     Args:
         encoder: the model.
@@ -38,7 +38,7 @@ class PretrainedModel:
     def __init__(self, encoder: DualEncoder, device: str | torch.device | None = None) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.encoder = encoder.to(self.device).eval()
-        self.window = Window.of_model(encoder.metadata)
+        self.window, self.context = Window.of_model(encoder.metadata), LongTerm.of_model(encoder.metadata)
         self._sentences: SentenceEncoder | None = None
         self._indexed: tuple[Any, list[tuple[int, float, float]], Tensor] | None = None
 
@@ -74,6 +74,8 @@ class PretrainedModel:
     ) -> Float[Tensor, "moments embed"]:
         """Return the embeddings of moments, float32 on the CPU.
 
+        A model with a long-term context reads the rows around the moments' middles too.
+
         Args:
             bank: made by the encoder that the model was trained on.
             video: id of each moment's video, or one id for all.
@@ -94,9 +96,15 @@ class PretrainedModel:
             )
         index = bank.index(ids)
         first, last = bank.window(index, starts.to(index.device), ends.to(index.device), align=self.window.align)
+        middle_s = ((starts + ends) / 2).to(index.device)
+        if self.context is not None:
+            batch_size = self.context.at_once(batch_size)
         pieces = []
         for begin in range(0, len(first), batch_size):
-            batch = self.window.gather(bank, first[begin : begin + batch_size], last[begin : begin + batch_size])
+            some = slice(begin, begin + batch_size)
+            batch = self.window.gather(bank, first[some], last[some])
+            if self.context is not None:
+                batch |= self.context.gather(bank, index[some], middle_s[some])
             pieces.append(self.encoder.encode_video({k: v.to(self.device) for k, v in batch.items()}).cpu())
         return torch.cat(pieces) if pieces else torch.zeros(0, 0)
 

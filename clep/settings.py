@@ -44,6 +44,7 @@ def run_settings(
     callbacks: dict[str, Any],
     trainer: dict[str, Any],
     logger: dict[str, Any],
+    operator: dict[str, Any] | None = None,
 ) -> None:
     """Be the signature that a composed config is compared with."""
 
@@ -58,20 +59,15 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     assert isinstance(plain, dict)
     values = {str(key): value for key, value in plain.items()}
     check_call(run_settings, values, "")
-    check_config(values | {"model": with_dims(values["model"], 1, 1)})
+    check_config(values | {"model": with_dims(values["model"], 1, 1), "operator": None})  # the model holds it
+    _refuse_a_tower_without_context(values["model"], values["data"])
     _refuse_several_devices_in_a_sweep(values["trainer"])
     return values
 
 
 def with_dims(model: dict[str, Any], video_dim: int, text_dim: int) -> dict[str, Any]:
-    """Return the config of a model whose towers take rows of these sizes, where it leaves `in_dim` open (null)."""
-    dims = {"video": video_dim, "text": text_dim}
-    towers = {
-        tower: {**model[tower], "in_dim": dim}
-        for tower, dim in dims.items()
-        if "in_dim" in model[tower] and model[tower]["in_dim"] is None
-    }
-    return {**model, **towers}
+    """Return a model's config whose towers take rows of these sizes wherever they leave an `in_dim` open (null)."""
+    return {**model, "video": _with_in_dim(model["video"], video_dim), "text": _with_in_dim(model["text"], text_dim)}
 
 
 def needed_jobs(settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -110,6 +106,14 @@ def refuse_unknown_settings(words: Sequence[str]) -> None:
             sys.exit(f"error: {why_not_composed(error)}")
 
 
+def _refuse_a_tower_without_context(model: dict[str, Any], data: dict[str, Any]) -> None:
+    if str(model["video"].get("_target_")).endswith(".LongTermTower") and not data.get("context"):
+        raise InputError(
+            "model.video is a LongTermTower, which reads the minute around a moment, but data.context is null; use "
+            "experiment=ego4d_long_term, or add 'data.context={_target_: clep.data.LongTerm}'"
+        )
+
+
 def _refuse_several_devices_in_a_sweep(trainer: dict[str, Any]) -> None:
     sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
     local = sweeping and "basic" in HydraConfig.get().runtime.choices.get("hydra/launcher", "basic")
@@ -122,6 +126,12 @@ def _refuse_several_devices_in_a_sweep(trainer: dict[str, Any]) -> None:
             "command again for each device, and that would start the whole sweep. Use trainer.devices=1, or "
             "hydra/launcher=submitit_slurm with one task a device (hydra.launcher.tasks_per_node)"
         )
+
+
+def _with_in_dim(config: Any, dim: int) -> Any:
+    if isinstance(config, dict):
+        return {k: dim if k == "in_dim" and value is None else _with_in_dim(value, dim) for k, value in config.items()}
+    return [_with_in_dim(item, dim) for item in config] if isinstance(config, list) else config
 
 
 def _strings(value: Any) -> list[str]:

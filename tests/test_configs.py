@@ -16,11 +16,11 @@ from torch import nn
 from clep.bank import Clock
 from clep.config_check import check_call, check_config
 from clep.config_folder import config_folder
-from clep.data import MomentDataModule
+from clep.data import LongTerm, MomentDataModule
 from clep.errors import InputError
 from clep.evaluation import Evaluator
 from clep.losses import ClipLoss
-from clep.models import DualEncoder
+from clep.models import DualEncoder, FBOAvg, FBOMax, FBONone, FBONonLocal, LongTermTower
 from clep.resolvers import register_resolvers
 from clep.settings import instantiate, run_settings, with_dims
 from clep.train import main, train
@@ -45,11 +45,11 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 def check(values: dict[str, Any]) -> None:
     check_call(run_settings, values, "")
-    check_config(values | {"model": with_dims(values["model"], 1, 1)})
+    check_config(values | {"model": with_dims(values["model"], 1, 1), "operator": None})
 
 
 def test_the_experiments_are_there() -> None:
-    assert {"demo", "ego4d_clip", "ego4d_tutorial"} <= set(EXPERIMENTS)
+    assert {"demo", "ego4d_clip", "ego4d_long_term", "ego4d_tutorial"} <= set(EXPERIMENTS)
     for name in EXPERIMENTS:
         lines = (config_folder() / "experiment" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
         assert lines[0] == "# @package _global_"
@@ -63,7 +63,8 @@ def test_every_part_of_an_experiment_can_be_built(tmp_path: Path, experiment: st
     values = plain(cfg)
     check(values)
     model = DualEncoder.from_config(with_dims(values["model"], 1536, 768))
-    assert model.encode_video({"video": torch.zeros(2, 1536)}).shape == (2, model.video.out_dim)
+    context = {"context": torch.zeros(2, 3, 1536), "context_mask": torch.ones(2, 3, dtype=torch.bool)}
+    assert model.encode_video({"video": torch.zeros(2, 1536), **context}).shape == (2, model.video.out_dim)
     assert model.encode_text({"text": torch.zeros(2, 768)}).shape == (2, model.video.out_dim)
     loss = instantiate(cfg.loss)
     assert isinstance(loss, ClipLoss)
@@ -130,6 +131,31 @@ def test_every_choice_of_evaluators_fits_the_experiment_on_real_data(tmp_path: P
     cfg = composed(tmp_path, "experiment=ego4d_clip", f"evaluator={choice}")
     check(plain(cfg))
     assert all(isinstance(instantiate(evaluator), Evaluator) for evaluator in cfg.evaluator.values())
+
+
+@pytest.mark.parametrize("operator", ["nl", "avg", "max", "none"])
+def test_a_long_term_run_takes_any_operator(tmp_path: Path, operator: str) -> None:
+    cfg = composed(tmp_path, "experiment=ego4d_long_term", f"operator={operator}")
+    values = plain(cfg)
+    check(values)
+    kinds = {"nl": FBONonLocal, "avg": FBOAvg, "max": FBOMax, "none": FBONone}
+    model = DualEncoder.from_config(with_dims(values["model"], 1536, 768))
+    assert isinstance(model.video, LongTermTower)
+    assert type(model.video.operator) is kinds[operator]
+    assert model.video.head.in_dim == 1536 + (0 if operator == "none" else 512)
+    assert model.text[0].in_features == 768
+    assert instantiate(cfg.data).context == LongTerm(window_s=60, per_second=2, sample="random")
+    plain_clip = plain(composed(tmp_path, "experiment=ego4d_clip"))
+    assert "operator" not in plain_clip
+    assert values["data"]["sources"] == plain_clip["data"]["sources"]  # the same features file
+
+
+def test_a_long_term_tower_without_context_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data\.context is null; use experiment=ego4d_long_term"):
+        train(composed(tmp_path, "experiment=ego4d_clip", "model=long_term"))
+    with pytest.raises(InputError, match=r"model\.video\.operator\.num_layers='two'"):
+        train(composed(tmp_path, "experiment=ego4d_long_term", "operator.num_layers=two"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_published_recipe_number_for_number(tmp_path: Path) -> None:

@@ -1,27 +1,26 @@
 """The bank of a set of videos: seconds to rows, and rows to tensors, wherever the rows live."""
 
 from collections.abc import Iterable
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
 from clep.bank.clock import Clock, Numbers, as_seconds, check_spans, valid_spans
-from clep.bank.contents import BankContents, read_contents
 from clep.bank.gather import mean_rows, padded_rows, sample_rows, select_rows
 from clep.bank.long_term import long_term_rows
-from clep.bank.storage import parse_device, parse_dtype
+from clep.bank.opened import OpenedBank
+from clep.bank.reduction import masked_maxima, masked_means
+from clep.bank.slots import SlotBuffers
 from clep.bank.timeline import Explicit, Grid
 from clep.errors import InputError
 
 Integers = int | np.integer | np.ndarray | Tensor | list | tuple
 
 
-class FeatureBank:
+class FeatureBank(OpenedBank):
     """Rows of features for a set of videos, looked up by seconds.
 
     Numbers of videos, seconds and rows are accepted as torch tensors, numpy arrays, lists or scalars; results are on
@@ -35,18 +34,6 @@ class FeatureBank:
     ```
     """
 
-    def __init__(
-        self,
-        path: str | Path,
-        device: str | torch.device = "disk",
-        dtype: str | torch.dtype | None = None,
-        clock: Clock | None = None,
-    ) -> None:
-        self.path = Path(path).absolute()
-        self._device, self._dtype, self._clock = device, dtype, clock
-        self.storage = parse_device(device)[0]
-        parse_dtype(dtype)
-
     @classmethod
     def open(
         cls,
@@ -59,7 +46,8 @@ class FeatureBank:
 
         Args:
             path: one bank file, a folder of them (shards), or the published tutorial's file of one dataset per video.
-            device: "disk" maps the rows, "cpu" loads them into RAM, "cuda" or "cuda:N" onto a GPU.
+            device: "disk" maps the rows, "cpu" loads them into RAM, "cuda" or "cuda:N" onto a GPU; "lmdb" reads them
+                from the LMDB that `build_lmdb` put beside the bank, or at `path` itself.
             dtype: type to hold the rows in, float16, bfloat16 or float32; None as stored. On disk they stay as stored.
             clock: required for the tutorial's layout, which has none.
 
@@ -69,69 +57,6 @@ class FeatureBank:
         bank = cls(path, device, dtype, clock)
         _ = bank._contents
         return bank
-
-    @cached_property
-    def _contents(self) -> BankContents:
-        return read_contents(self.path, self._device, self._dtype, self._clock)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_contents"}
-
-    def __len__(self) -> int:
-        return len(self._contents.videos)
-
-    def __repr__(self) -> str:
-        return f"FeatureBank({str(self.path)!r}, {len(self)} videos, {self.n_rows} rows of {self.dim}, {self.storage})"
-
-    @property
-    def videos(self) -> list[str]:
-        """Ids of the videos, in the order of their rows."""
-        return self._contents.videos
-
-    @property
-    def dim(self) -> int:
-        """Numbers in a row."""
-        return self._contents.rows.dim
-
-    @property
-    def n_rows(self) -> int:
-        """Rows of all videos together."""
-        return self._contents.rows.n_rows
-
-    @property
-    def clock(self) -> Clock | None:
-        """The clock of all videos; None for a bank of texts."""
-        return self._contents.clock
-
-    @property
-    def encoder(self) -> str:
-        """Name of the frozen model that made the rows."""
-        return self._contents.encoder
-
-    @property
-    def source(self) -> str:
-        """What the rows were made from."""
-        return self._contents.source
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Type in which rows are held; results are float32 all the same."""
-        return self._contents.rows.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where results are: the CPU for a bank on disk. `bank.storage` is "disk", "cpu" or "cuda"."""
-        return self._contents.rows.device
-
-    @property
-    def first_row(self) -> Int64[Tensor, " videos_and_end"]:
-        """Video `v` has the rows `[first_row[v], first_row[v + 1])`."""
-        return self._contents.first_row
-
-    @property
-    def duration_s(self) -> Float64[Tensor, " videos"]:
-        """Length of each video in seconds, NaN where unknown."""
-        return self._contents.duration_s
 
     @property
     def end_s(self) -> Float64[Tensor, " videos"]:
@@ -213,48 +138,87 @@ class FeatureBank:
         window_s: int = 60,
         per_second: int = 5,
         generator: torch.Generator | None = None,
-    ) -> tuple[Float32[Tensor, "batch slots dim"], Bool[Tensor, "batch slots"]]:
+        on_missing: str = "error",
+        out: SlotBuffers | None = None,
+    ) -> tuple[Float[Tensor, "batch slots dim"], Bool[Tensor, "batch slots"]]:
         """The rows around a moment, `per_second` slots for each of `window_s` seconds; empty slots are zero and masked.
 
         Slot `k * per_second + j` holds row `j` of those that start in the second `floor(second) - window_s // 2 + k`.
         Where a second has more rows than slots, the first are taken, or with a generator a random choice (training).
+        Seconds outside the video have no rows.
+
+        Args:
+            video: `[batch]`, numbers from `index`.
+            second: `[batch]`, of the moments.
+            on_missing: "error" refuses a moment whose video the bank lacks (number -1), "skip" masks all its slots.
+            out: buffers from `long_term_buffers`, to be filled instead of allocating; the result is views of them.
 
         Raises:
-            InputError: a video of number -1, a second that is not finite, or a bank of texts.
+            InputError: a video that the bank lacks, a second that is not finite, or a bank of texts.
         """
+        row, mask = self._long_term_rows(video, second, window_s, per_second, generator, on_missing)
+        if out is not None:
+            return out.fill(self._contents.rows, row, mask)
+        return padded_rows(self._contents.rows, row, mask), mask
+
+    def long_term_buffers(
+        self,
+        batch: int,
+        window_s: int = 60,
+        per_second: int = 5,
+        dtype: torch.dtype = torch.float32,
+        pin_memory: bool = False,
+    ) -> SlotBuffers:
+        """Room for `long_term` of up to `batch` moments, to be used again for every batch: see `SlotBuffers`."""
+        return SlotBuffers(batch, window_s * per_second, self.dim, dtype, self.device, pin_memory)
+
+    def long_term_mean(
+        self,
+        video: Integers,
+        second: Numbers,
+        window_s: int = 60,
+        per_second: int = 5,
+        generator: torch.Generator | None = None,
+        on_missing: str = "error",
+    ) -> tuple[Float32[Tensor, "batch dim"], Bool[Tensor, " batch"]]:
+        """Mean of the rows that `long_term` would return, without copying them to slots; False and zeros where none."""
+        row, mask = self._long_term_rows(video, second, window_s, per_second, generator, on_missing)
+        return masked_means(self._contents.rows, row, mask), mask.any(1)
+
+    def long_term_max(
+        self,
+        video: Integers,
+        second: Numbers,
+        window_s: int = 60,
+        per_second: int = 5,
+        generator: torch.Generator | None = None,
+        on_missing: str = "error",
+    ) -> tuple[Float32[Tensor, "batch dim"], Bool[Tensor, " batch"]]:
+        """Maximum, number by number, of the rows that `long_term` would return; False and zeros where none."""
+        row, mask = self._long_term_rows(video, second, window_s, per_second, generator, on_missing)
+        return masked_maxima(self._contents.rows, row, mask), mask.any(1)
+
+    def _long_term_rows(
+        self,
+        video: Integers,
+        second: Numbers,
+        window_s: int,
+        per_second: int,
+        generator: torch.Generator | None,
+        on_missing: str,
+    ) -> tuple[Int64[Tensor, "batch slots"], Bool[Tensor, "batch slots"]]:
         self._timed()
+        if on_missing not in ("error", "skip"):
+            raise InputError(f"on_missing={on_missing!r} is unknown: choose 'error' or 'skip'")
         at, number = as_seconds(second, self.device).reshape(-1), self._numbers(video)
+        known = number >= 0 if on_missing == "skip" else torch.ones_like(number, dtype=torch.bool)
+        number = torch.where(known, number, 0)
         self._check_videos(number)
         if not bool(at.isfinite().all()):
             raise InputError("long_term was asked for a second that is NaN or infinite; drop that moment")
         base, timeline = self._timeline(number)
         row, mask = long_term_rows(timeline, at, window_s, per_second, generator)
-        return padded_rows(self._contents.rows, row + base[:, None], mask), mask
-
-    def video_rows(self, uid: str) -> Float32[Tensor, "time dim"]:
-        """All rows of one video, copied.
-
-        Raises:
-            InputError: the bank lacks it.
-        """
-        first, last = self._span(uid)
-        return select_rows(self._contents.rows, torch.arange(first, last, device=self.device))
-
-    def video_seconds(self, uid: str) -> Float64[Tensor, " time"] | None:
-        """Second at which each row of one video starts, where the clock is irregular; None on a regular grid.
-
-        Raises:
-            InputError: the bank lacks it.
-        """
-        first, last = self._span(uid)
-        return None if self._contents.seconds is None else self._contents.seconds[first:last]
-
-    def _span(self, uid: str) -> tuple[int, int]:
-        contents = self._contents
-        if uid not in contents.position:
-            raise InputError(f"{self.path} has no rows for video {uid!r}; it holds {len(self)} others: see bank.videos")
-        number = contents.position[uid]
-        return int(contents.first_row[number]), int(contents.first_row[number + 1])
+        return row + base[:, None], mask & known[:, None]
 
     def _numbers(self, value: Integers) -> Int64[Tensor, " batch"]:
         number = torch.as_tensor(value, device=self.device).reshape(-1)

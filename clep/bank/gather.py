@@ -1,15 +1,21 @@
 """The one gather: means, single rows and padded sequences of a bank's rows, on whatever device holds them."""
 
+from collections.abc import Iterator
+
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Bool, Float, Float32, Int64, Shaped
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from clep.bank.storage import RowStore
+from clep.bank.storage import Rows, RowStore
+
+_CACHED_BYTES = 1 << 23  # stays in a processor's cache between two copies, and takes few parallel steps
+_GROUP_BYTES = 64 << 20
 
 
 def mean_rows(
-    store: RowStore, first: Int64[Tensor, " batch"], last: Int64[Tensor, " batch"]
+    store: Rows, first: Int64[Tensor, " batch"], last: Int64[Tensor, " batch"]
 ) -> Float32[Tensor, "batch dim"]:
     """Mean of the rows of each window `[first, last)`.
 
@@ -22,56 +28,71 @@ def mean_rows(
     total, shortest, lowest, highest = _bounds(first, last, length)
     if shortest < 1 or lowest < 0 or highest > store.n_rows:
         raise ValueError(f"windows must be 0 <= first < last <= {store.n_rows}: take them from bank.window")
-    if len(store.pieces) == 1:
-        return _mean(store.pieces[0], first, length, total)
+    if isinstance(store, RowStore) and len(store.pieces) == 1:
+        return bag_means(store.pieces[0], _spans(first, length, total), length)
     out = torch.empty(len(first), store.dim, device=store.device)
-    piece = torch.bucketize(first, store.starts, right=True) - 1
-    crossing = piece != torch.bucketize(last - 1, store.starts, right=True) - 1
-    if bool(crossing.any()):  # only windows that were not made by bank.window leave their video
-        which = crossing.nonzero().squeeze(1)
-        for at in which.tolist():
-            out[at] = select_rows(store, torch.arange(int(first[at]), int(last[at]))).mean(0)
-        piece[which] = -1
-    for index in piece.unique().tolist():
-        if index >= 0:
-            which = (piece == index).nonzero().squeeze(1)
-            inside = first[which] - store.starts[index]
-            out[which] = _mean(store.pieces[index], inside, length[which], int(length[which].sum()))
+    apart = torch.ones_like(first, dtype=torch.bool)  # windows whose rows must be copied together first
+    if isinstance(store, RowStore):
+        piece = torch.bucketize(first, store.starts, right=True) - 1
+        # Only windows that were not made by bank.window leave their video.
+        apart = piece != torch.bucketize(last - 1, store.starts, right=True) - 1
+        for index in piece[~apart].unique().tolist():
+            which = ((piece == index) & ~apart).nonzero().squeeze(1)
+            inside, part = first[which] - store.starts[index], length[which]
+            out[which] = bag_means(store.pieces[index], _spans(inside, part, int(part.sum())), part)
+    which = apart.nonzero().squeeze(1)
+    for begin, end in groups(length[which], store):
+        at = which[begin:end]
+        count = int(length[at].sum())
+        rows = store.select(_spans(first[at], length[at], count))
+        out[at] = bag_means(rows, torch.arange(count, device=store.device), length[at])
     return out
 
 
-def select_rows(store: RowStore, row: Int64[Tensor, " batch"]) -> Float32[Tensor, "batch dim"]:
+def select_rows(store: Rows, row: Int64[Tensor, " batch"]) -> Float32[Tensor, "batch dim"]:
     """Single rows, copied, in float32.
 
     Raises:
         ValueError: a row that the bank does not have.
     """
-    if len(row) == 0:
-        return torch.zeros(0, store.dim, device=store.device)
-    _check_rows(store, row)
-    if len(store.pieces) == 1:
-        return store.pieces[0].index_select(0, row).float()
-    out = torch.empty(len(row), store.dim, device=store.device)
-    piece = torch.bucketize(row, store.starts, right=True) - 1
-    for index in piece.unique().tolist():
-        which = (piece == index).nonzero().squeeze(1)
-        out[which] = store.pieces[index].index_select(0, row[which] - store.starts[index]).float()
-    return out
+    check_rows(store, row)
+    return store.select(row).float()
 
 
 def padded_rows(
-    store: RowStore, row: Int64[Tensor, "batch time"], mask: Bool[Tensor, "batch time"]
+    store: Rows, row: Int64[Tensor, "batch time"], mask: Bool[Tensor, "batch time"]
 ) -> Float32[Tensor, "batch time dim"]:
     """Rows where the mask is true, zeros elsewhere."""
-    real, place = row[mask], mask.reshape(-1)
-    _check_rows(store, real)
-    if len(store.pieces) == 1:
-        # A bag of one row is that row, an empty bag is zeros: nothing is written twice.
-        rows = embedding_bag(real, store.pieces[0], place.cumsum(0) - place.long(), mode="sum").float()
-    else:
-        rows = torch.zeros(len(place), store.dim, device=store.device)
-        rows[place] = select_rows(store, real)
-    return rows.view(*row.shape, store.dim)
+    out = _zeros(mask.numel(), store.dim, store.device)
+    place_rows(store, row[mask], mask.reshape(-1).nonzero().squeeze(1), out)
+    return out.view(*row.shape, store.dim)
+
+
+def place_rows(
+    store: Rows, row: Int64[Tensor, " rows"], place: Int64[Tensor, " rows"], out: Float[Tensor, "places dim"]
+) -> None:
+    """Write rows to their places in `out`, converted to its type; other places stay as they are.
+
+    Raises:
+        ValueError: a row that the bank does not have.
+    """
+    check_rows(store, row)
+    # A row is copied twice, the second time from the processor's cache: faster than any one pass that PyTorch has.
+    step = len(row) if store.device.type == "cuda" else max(1, _CACHED_BYTES // (store.dim * store.dtype.itemsize))
+    held = torch.empty(min(step, len(row)), store.dim, dtype=store.dtype, device=store.device)
+    wide = widest(out)
+    for begin in range(0, len(row), max(1, step)):
+        part = row[begin : begin + step]
+        wide[place[begin : begin + step]] = widest(store.select(part, held[: len(part)]).to(out.dtype))
+
+
+def widest(rows: Shaped[Tensor, "rows dim"]) -> Shaped[Tensor, "rows words"]:
+    """The same memory as the widest numbers that its rows can be cut into: PyTorch scatters number by number."""
+    if not rows.numel():
+        return rows
+    bytes_of_row = rows.shape[1] * rows.element_size()
+    kind = next((kind for kind in (torch.complex128, torch.float64) if bytes_of_row % kind.itemsize == 0), rows.dtype)
+    return rows.view(kind)
 
 
 def sample_rows(
@@ -107,7 +128,12 @@ def random_like(like: Tensor, generator: torch.Generator | None) -> Float[Tensor
     return torch.rand(like.shape, generator=generator, device=device, dtype=torch.float64).to(like.device)
 
 
-def _check_rows(store: RowStore, row: Int64[Tensor, " batch"]) -> None:
+def check_rows(store: Rows, row: Int64[Tensor, " batch"]) -> None:
+    """Refuse numbers of rows that the bank does not have.
+
+    Raises:
+        ValueError: there are such.
+    """
     if len(row) == 0:
         return
     lowest, highest = torch.stack(torch.aminmax(row)).tolist()
@@ -115,25 +141,51 @@ def _check_rows(store: RowStore, row: Int64[Tensor, " batch"]) -> None:
         raise ValueError(f"rows must be 0 or more and less than {store.n_rows}, not {lowest} to {highest}")
 
 
-def _bounds(
-    first: Int64[Tensor, " batch"], last: Int64[Tensor, " batch"], length: Int64[Tensor, " batch"]
-) -> list[int]:
-    """All that a gather must know of its windows before it starts; on a GPU this waits once."""
-    return torch.stack([length.sum(), length.min(), first.min(), last.max()]).tolist()
+def groups(length: Int64[Tensor, " batch"], store: Rows) -> Iterator[tuple[int, int]]:
+    """Cut a batch of windows of so many rows where its rows would fill 64 MB: `[begin, end)` of each part."""
+    most = max(1, _GROUP_BYTES // (store.dim * store.dtype.itemsize))
+    begin = taken = 0
+    for index, rows in enumerate(length.tolist()):
+        if taken and taken + rows > most:
+            yield begin, index
+            begin, taken = index, 0
+        taken += rows
+    if begin < len(length):
+        yield begin, len(length)
 
 
-def _mean(
-    rows: Float[Tensor, "_ dim"], first: Int64[Tensor, " batch"], length: Int64[Tensor, " batch"], total: int
+def bag_means(
+    rows: Float[Tensor, "_ dim"], index: Int64[Tensor, " taken"], length: Int64[Tensor, " batch"]
 ) -> Float32[Tensor, "batch dim"]:
+    """Mean of the next `length` of the rows that `index` names, for each window; zeros where it is 0."""
     begin = length.cumsum(0) - length
-    index = torch.repeat_interleave(first - begin, length, output_size=total)
-    index += torch.arange(total, device=first.device)
     if rows.dtype == torch.float32:
         return embedding_bag(index, rows, begin, mode="mean")
     # Half precision is summed in float32, on the CPU too, but there mode="mean" rounds the sum to half before it
     # divides: eight rows of 10,000 overflow. Scaled by a power of two, which is exact, the sum stays within the range
     # of its rows, is rounded once, and takes less time.
-    weight = torch.ldexp(torch.ones_like(first, dtype=torch.float32), -torch.frexp((length - 1).float()).exponent)
-    weights = torch.repeat_interleave(weight.to(rows.dtype), length, output_size=total)
+    divisor = length.clamp(min=1)
+    weight = torch.ldexp(torch.ones_like(length, dtype=torch.float32), -torch.frexp((divisor - 1).float()).exponent)
+    weights = torch.repeat_interleave(weight.to(rows.dtype), length, output_size=len(index))
     scaled = embedding_bag(index, rows, begin, mode="sum", per_sample_weights=weights)
-    return scaled.float().mul_((1 / (weight * length))[:, None])
+    return scaled.float().mul_((1 / (weight * divisor))[:, None])
+
+
+def _spans(first: Int64[Tensor, " batch"], length: Int64[Tensor, " batch"], total: int) -> Int64[Tensor, " taken"]:
+    """The rows of windows, one window after the other."""
+    index = torch.repeat_interleave(first - (length.cumsum(0) - length), length, output_size=total)
+    return index.add_(torch.arange(total, device=first.device))
+
+
+def _zeros(places: int, dim: int, device: torch.device) -> Float32[Tensor, "places dim"]:
+    """Zeros that cost nothing on the CPU until they are touched; `torch.zeros` writes them."""
+    if device.type == "cpu":
+        return torch.from_numpy(np.zeros((places, dim), dtype=np.float32))
+    return torch.zeros(places, dim, device=device)
+
+
+def _bounds(
+    first: Int64[Tensor, " batch"], last: Int64[Tensor, " batch"], length: Int64[Tensor, " batch"]
+) -> list[int]:
+    """All that a gather must know of its windows before it starts; on a GPU this waits once."""
+    return torch.stack([length.sum(), length.min(), first.min(), last.max()]).tolist()

@@ -1,5 +1,6 @@
-"""Where a bank's rows live: mapped from disk, in RAM, or on a GPU; to a gather all three are the same."""
+"""Where a bank's rows live: mapped from disk, in RAM, on a GPU, or in an LMDB; to a gather all are the same."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,28 +14,43 @@ from torch import Tensor
 from clep.bank.extent import Extent, map_file
 from clep.errors import InputError
 
-SUPPORTED_DEVICES = "'disk' (memory map), 'cpu' (RAM), 'cuda' or 'cuda:N' (one GPU)"
+SUPPORTED_DEVICES = "'disk' (memory map), 'cpu' (RAM), 'cuda' or 'cuda:N' (one GPU), 'lmdb'"
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
+class Rows(ABC):
+    """All rows of a bank, `[n_rows, dim]`, wherever they live; read by their numbers."""
+
+    dtype: torch.dtype
+    device: torch.device
+    dim: int
+    n_rows: int
+
+    @abstractmethod
+    def select(
+        self, row: Int64[Tensor, " batch"], out: Shaped[Tensor, "batch dim"] | None = None
+    ) -> Shaped[Tensor, "batch dim"]:
+        """Copy single rows, as they are held, into `out` or a new tensor; the numbers must be rows of the bank."""
+
+
 @dataclass(frozen=True)
-class RowStore:
-    """All rows of a bank as tensors `[n, dim]` that follow each other: one, or one per file where they are mapped."""
+class RowStore(Rows):
+    """Rows as tensors `[n, dim]` that follow each other: one, or one per file where they are mapped."""
 
     pieces: list[Shaped[Tensor, "_ dim"]]
 
     @property
-    def dtype(self) -> torch.dtype:
+    def dtype(self) -> torch.dtype:  # type: ignore[override]
         """As the rows are held."""
         return self.pieces[0].dtype
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> torch.device:  # type: ignore[override]
         """Where gathers of these rows run."""
         return self.pieces[0].device
 
     @property
-    def dim(self) -> int:
+    def dim(self) -> int:  # type: ignore[override]
         """Numbers in a row."""
         return self.pieces[0].shape[1]
 
@@ -45,19 +61,36 @@ class RowStore:
         return sizes.cumsum(0) - sizes
 
     @cached_property
-    def n_rows(self) -> int:
+    def n_rows(self) -> int:  # type: ignore[override]
         """Rows in all pieces together."""
         return sum(len(piece) for piece in self.pieces)
 
+    def select(
+        self, row: Int64[Tensor, " batch"], out: Shaped[Tensor, "batch dim"] | None = None
+    ) -> Shaped[Tensor, "batch dim"]:
+        """Copy single rows, as they are held, into `out` or a new tensor; the numbers must be rows of the bank."""
+        if out is None:
+            out = torch.empty(len(row), self.dim, dtype=self.dtype, device=self.device)
+        if len(self.pieces) == 1:
+            return torch.index_select(self.pieces[0], 0, row, out=out)
+        piece = torch.bucketize(row, self.starts, right=True) - 1
+        for index in piece.unique().tolist():
+            which = (piece == index).nonzero().squeeze(1)
+            inside = row[which] - self.starts[index]
+            if len(which) == len(row):
+                return torch.index_select(self.pieces[index], 0, inside, out=out)
+            out[which] = self.pieces[index].index_select(0, inside)
+        return out
+
 
 def parse_device(device: str | torch.device) -> tuple[str, torch.device]:
-    """What `device=` asks for: "disk", "cpu" or "cuda", and the torch device on which gathers run.
+    """What `device=` asks for: "disk", "cpu", "cuda" or "lmdb", and the torch device on which gathers run.
 
     Raises:
         InputError: an unknown device, or a GPU that this machine lacks.
     """
-    if str(device) == "disk":
-        return "disk", torch.device("cpu")
+    if str(device) in ("disk", "lmdb"):
+        return str(device), torch.device("cpu")
     try:
         parsed = torch.device(device)
     except RuntimeError:
@@ -105,15 +138,24 @@ def open_rows(extents: Sequence[Extent], device: str | torch.device, dtype: str 
         raise InputError(f"{extents[0].path} stores {stored.name}: open the bank with device='cpu', dtype='float32'")
     as_stored = _DTYPES.get(stored.name)
     if kind == "disk":
-        if wanted is not None and wanted != as_stored:
-            raise InputError(
-                f"{extents[0].path} stores {stored.name}, and rows on disk are used as they are: leave dtype out, or "
-                f"open the bank with device='cpu' or 'cuda' to have {str(wanted).removeprefix('torch.')}"
-            )
+        check_as_stored(extents[0].path, stored.name, wanted)
         return RowStore(map_extents(extents))
     target = wanted or as_stored
     assert target is not None
     return RowStore([_load(extents, where, target)])
+
+
+def check_as_stored(path: Path, stored: str, wanted: torch.dtype | None) -> None:
+    """Refuse another type than the stored one, for rows that are used where they lie.
+
+    Raises:
+        InputError: `wanted` is another type.
+    """
+    if wanted is not None and wanted != _DTYPES.get(stored):
+        raise InputError(
+            f"{path} stores {stored}, and rows on disk are used as they are: leave dtype out, or "
+            f"open the bank with device='cpu' or 'cuda' to have {str(wanted).removeprefix('torch.')}"
+        )
 
 
 def map_extents(extents: Sequence[Extent]) -> list[Tensor]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from clep.data.clips import LabelledClips
 from clep.data.dataset import MixedDataset, MomentDataset
+from clep.data.long_term import LongTerm
 from clep.data.moments import Moments
 from clep.data.sampler import Draw, MomentBatchSampler
 from clep.data.source import NarrationSource
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Draw",
     "LabelledClips",
+    "LongTerm",
     "MixedDataset",
     "MomentBatchSampler",
     "MomentDataModule",

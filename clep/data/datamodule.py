@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from clep.bank import FeatureBank
 from clep.data.dataset import Batch, MixedDataset, MomentDataset, NumbersOnly
+from clep.data.long_term import LongTerm
 from clep.data.sampler import MomentBatchSampler
 from clep.data.source import NarrationSource, share_text_keys
 from clep.data.window import Window
@@ -30,6 +31,8 @@ class MomentDataModule(pl.LightningDataModule):
         num_workers: loader processes. 0 is fastest unless the disk is slow: handing tensors between processes costs
             more than the gather.
         val_batch_size: of the held-out loss; None for `batch_size`, or fewer where fewer moments are held out.
+        context: which rows around each moment are its long-term context, for a model with a `LongTermTower`; None for
+            no context. A batch is then `batch_size * window_s * per_second` rows larger.
     """
 
     def __init__(
@@ -44,13 +47,14 @@ class MomentDataModule(pl.LightningDataModule):
         seed: int = 0,
         num_workers: int = 0,
         val_batch_size: int | None = None,
+        context: LongTerm | None = None,
     ) -> None:
         super().__init__()
         if not sources:
             raise InputError("data.sources is empty; give at least one source of moments")
         if batch_size < 2:
             raise InputError(f"data.batch_size={batch_size}: a contrastive batch needs at least 2 moments")
-        self.sources, self.window = dict(sources), window or Window()
+        self.sources, self.window, self.context = dict(sources), window or Window(), context
         self.batch_size, self.val_batch_size = batch_size, val_batch_size
         self.device, self.text_device = device, text_device
         self.shuffle, self.drop_last, self.seed, self.num_workers = shuffle, drop_last, seed, num_workers
@@ -89,12 +93,13 @@ class MomentDataModule(pl.LightningDataModule):
         Args:
             text_encoder: name or path of the sentence encoder that made the text embeddings.
         """
-        return {
+        remembered = {
             "sentence_encoder": text_encoder,
             "tag_style": self._tag_style(),
             "bank_encoder": self.bank_encoder,
             "window": self.window.plain(),
         }
+        return remembered if self.context is None else remembered | {"context": self.context.plain()}
 
     def _tag_style(self) -> str:
         styles = {str(s.narrations_path): Narrations.open(s.narrations_path).tags for s in self.sources.values()}
@@ -113,7 +118,7 @@ class MomentDataModule(pl.LightningDataModule):
             return
         device = self._rank_device(self.device)
         text_device = self._rank_device(self.text_device or ("cuda" if device.startswith("cuda") else "cpu"))
-        opened = [source.open(self.window, device, text_device) for source in self.sources.values()]
+        opened = [source.open(self.window, device, text_device, self.context) for source in self.sources.values()]
         train, val = [part for part, _ in opened], [part for _, part in opened if part is not None]
         if len(opened) > 1:
             share_text_keys(train, list(self.sources.values()))

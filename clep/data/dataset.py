@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from clep.bank import FeatureBank
+from clep.data.long_term import LongTerm
 from clep.data.moments import Moments
 from clep.data.sampler import Draw
 from clep.data.window import Window
@@ -21,7 +22,8 @@ class MomentDataset(Dataset[Batch]):
     """Moments of one source with the banks that their rows and text embeddings lie in.
 
     The window of each moment is found once, here, for all moments in one vectorised call; a batch is then one gather
-    from each bank. Its keys: `video` (and `video_mask`), `text` `[b, d]`, `text_id` and `moment` `[b]`.
+    from each bank. Its keys: `video` (and `video_mask`), `text` `[b, d]`, `text_id` and `moment` `[b]`; with a context
+    `context` and `context_mask`, gathered from the same bank.
 
     Args:
         moments: every one of them has its video in `bank`.
@@ -30,6 +32,7 @@ class MomentDataset(Dataset[Batch]):
         window: how rows become the video side.
         text_key: `text_key[i]` is the id that positives see for text `i`; None for `i` itself. Sources that are mixed
             share keys where they share sentences.
+        context: which rows around each moment are its long-term context; None for no context.
 
     Raises:
         InputError: a text id beyond the rows of `texts`.
@@ -42,9 +45,10 @@ class MomentDataset(Dataset[Batch]):
         texts: FeatureBank,
         window: Window | None = None,
         text_key: Int64[Tensor, " texts"] | None = None,
+        context: LongTerm | None = None,
     ) -> None:
         self.moments, self.bank, self.texts = moments, bank, texts
-        self.window = window or Window()
+        self.window, self.context = window or Window(), context
         self.text_key = text_key
         if len(moments) and int(moments.text_id.max()) >= texts.n_rows:
             raise InputError(
@@ -55,6 +59,9 @@ class MomentDataset(Dataset[Batch]):
         first, last = bank.window(moments.video, moments.start_s, moments.end_s, align=self.window.align)
         self._first, self._last = first.cpu(), last.cpu()
         self._text_id = torch.from_numpy(moments.text_id)
+        if context is not None:
+            self._video = torch.from_numpy(moments.video)
+            self._middle_s = torch.from_numpy((moments.start_s + moments.end_s) / 2)
 
     def __len__(self) -> int:
         return len(self.moments)
@@ -71,18 +78,26 @@ class MomentDataset(Dataset[Batch]):
         return self.gather(self.numbers(draw.moments), draw.seed)
 
     def numbers(self, index: Int64[Tensor, " batch"]) -> Batch:
-        """Return a batch as numbers only: `moment`, `text_id`, and the rows `[first, last)` of the bank."""
-        return {
+        """Return a batch as numbers only: `moment`, `text_id`, and the rows `[first, last)` of the bank.
+
+        With a context, also the number of each moment's video and the second of its middle.
+        """
+        batch = {
             "moment": index,
             "text_id": self._text_id[index],
             "first": self._first[index],
             "last": self._last[index],
         }
+        if self.context is not None:
+            batch["video_number"], batch["middle_s"] = self._video[index], self._middle_s[index]
+        return batch
 
     def gather(self, numbers: Batch, seed: int | None = None) -> Batch:
         """Turn the numbers of a batch into features, on the device of the bank."""
         text_id = numbers["text_id"]
         batch = self.window.gather(self.bank, numbers["first"], numbers["last"], seed)
+        if self.context is not None:
+            batch |= self.context.gather(self.bank, numbers["video_number"], numbers["middle_s"], seed)
         batch["text"] = self.texts.take(text_id).to(self.bank.device)
         if self.text_key is not None and self.text_key.device != text_id.device:
             self.text_key = self.text_key.to(text_id.device)
@@ -97,7 +112,7 @@ class MixedDataset(Dataset[Batch]):
     A batch holds the moments of each source together, in the order of the sources.
 
     Raises:
-        InputError: the sources differ in the size of their rows, or in their window.
+        InputError: the sources differ in the size of their rows, in their window or in their context.
     """
 
     def __init__(self, parts: Sequence[MomentDataset]) -> None:
@@ -113,6 +128,10 @@ class MixedDataset(Dataset[Batch]):
             if part.window != self.parts[0].window:
                 raise InputError(
                     f"mixed sources need one window, but they have {self.parts[0].window} and {part.window}"
+                )
+            if part.context != self.parts[0].context:
+                raise InputError(
+                    f"mixed sources need one context, but they have {self.parts[0].context} and {part.context}"
                 )
         self.bounds = torch.from_numpy(np.cumsum([0, *(len(part) for part in self.parts)]))
 

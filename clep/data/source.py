@@ -12,6 +12,7 @@ from jaxtyping import Bool, Int64
 
 from clep.bank import FeatureBank
 from clep.data.dataset import MomentDataset
+from clep.data.long_term import LongTerm
 from clep.data.moments import Moments, drop_missing
 from clep.data.window import Window
 from clep.errors import InputError
@@ -73,9 +74,11 @@ class NarrationSource:
         self.report: dict[str, Any] = {}
 
     def open(
-        self, window: Window, device: str = "disk", text_device: str = "disk"
+        self, window: Window, device: str = "disk", text_device: str = "disk", context: LongTerm | None = None
     ) -> tuple[MomentDataset, MomentDataset | None]:
         """Open the banks and return the training part and the held-out part (None where `val_fraction` is 0).
+
+        Nothing is drawn at random in the held-out part.
 
         Raises:
             InputError: a file is missing or does not belong to the others, or no moment is left.
@@ -99,9 +102,11 @@ class NarrationSource:
             self._moments(narrations, chosen, bank), bank, self.on_missing, str(narrations.path)
         )
         held_out = held_out_videos(list(bank.videos), self.val_fraction, moments.video)[moments.video]
-        train = MomentDataset(moments.select(~held_out), bank, texts, window)
-        uniform = replace(window, sample="uniform")
-        val = MomentDataset(moments.select(held_out), bank, texts, uniform) if held_out.any() else None
+        train = MomentDataset(moments.select(~held_out), bank, texts, window, context=context)
+        val = None
+        if held_out.any():
+            uniform, fixed = replace(window, sample="uniform"), None if context is None else context.fixed()
+            val = MomentDataset(moments.select(held_out), bank, texts, uniform, context=fixed)
         reasons = {
             key: count for key, count in {**dropped, **missing}.items() if count and key not in ("narrations", "kept")
         }

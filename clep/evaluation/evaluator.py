@@ -52,11 +52,20 @@ class Evaluator(ABC):
             return self.measure(model)
 
     def encode(
-        self, count: int, encode: Callable[[Int64[Tensor, " batch"]], Float[Tensor, "batch dim"]]
+        self,
+        count: int,
+        encode: Callable[[Int64[Tensor, " batch"]], Float[Tensor, "batch dim"]],
+        batch_size: int | None = None,
     ) -> Float[Tensor, "count dim"]:
-        """Return the embeddings of `count` items in order, each rank having encoded its share in batches."""
+        """Return the embeddings of `count` items in order, each rank having encoded its share in batches.
+
+        Args:
+            count: of items.
+            encode: from the numbers of some items to their embeddings.
+            batch_size: items encoded at once; None for the evaluator's own.
+        """
         share = my_share(count)
-        pieces = [encode(piece) for piece in share.split(self.batch_size) if len(piece)]
+        pieces = [encode(piece) for piece in share.split(batch_size or self.batch_size) if len(piece)]
         if not pieces:
             pieces = [encode(torch.zeros(1, dtype=torch.int64))[:0]]
         return gather_shares(torch.cat(pieces), count)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from clep.bank import FeatureBank
-from clep.data import MomentDataset, NarrationSource, Window
+from clep.data import LongTerm, MomentDataset, NarrationSource, Window
 from clep.errors import InputError
 from clep.evaluation.evaluator import Evaluator, model_device
 from clep.metrics import retrieval_from_embeddings
@@ -51,7 +51,9 @@ class NarrationRetrieval(Evaluator):
             batch = batch_of(which)
             return torch.cat([model.encode_video(batch), model.encode_text(batch)], dim=1)
 
-        video, text = self.encode(len(gallery), both).chunk(2, dim=1)
+        context = held_out.context
+        at_once = self.batch_size if context is None else context.at_once(self.batch_size)
+        video, text = self.encode(len(gallery), both, at_once).chunk(2, dim=1)
         text_id = torch.from_numpy(held_out.moments.text_id)[gallery].to(device)
         self.coverage = {
             "gallery": len(gallery),
@@ -65,15 +67,16 @@ class NarrationRetrieval(Evaluator):
         return metrics
 
     def _open(self, model: DualEncoder) -> MomentDataset:
-        window = Window.of_model(model.metadata)
-        if self._opened is None or self._opened[0] != window.plain():
-            held_out = self.source.open(window)[1]
+        window, context = Window.of_model(model.metadata), LongTerm.of_model(model.metadata)
+        cut = {"window": window, "context": context}
+        if self._opened is None or self._opened[0] != cut:
+            held_out = self.source.open(window, context=context)[1]
             if held_out is None:
                 raise InputError(
                     f"{self.source.narrations_path} holds out no videos (val_fraction=0), so there is nothing to "
                     f"retrieve from"
                 )
-            self._opened = window.plain(), held_out
+            self._opened = cut, held_out
         return self._opened[1]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clep.bank import FeatureBank
-from clep.data import LabelledClips, Window
+from clep.data import LabelledClips, LongTerm, Window
 from clep.errors import InputError
 from clep.evaluation.evaluator import Evaluator, evaluating, model_device
 from clep.files import read_json
@@ -19,6 +19,9 @@ from clep.text import average_templates
 
 class ZeroShot(Evaluator):
     """Score labelled clips against class prompts, in one batched pass over each.
+
+    A model with a long-term context gets the clip's own rows around its middle as such: all of it, if it is no longer
+    than the context.
 
     Args:
         folder: what `python -m clep.preprocess kinetics` or `ego_charades` wrote: `clips.h5`, `features.h5`,
@@ -66,19 +69,25 @@ class ZeroShot(Evaluator):
         model.check_bank(bank.encoder)
         model.check_sentence_encoder(prompts.encoder or self.text_encoder)
         device, window = model_device(model), Window.of_model(model.metadata)
+        context = LongTerm.of_model(model.metadata)
         index = bank.index(clips.ids).cpu()
         kept = torch.nonzero(index >= 0).squeeze(1)
         if not len(kept):
             raise InputError(
                 f"{bank.path} has features for none of the {len(clips.ids)} clips of {self.folder}; do the ids match?"
             )
-        first, last = bank.first_row[index[kept]], bank.first_row[index[kept] + 1]
+        number = index[kept]
+        first, last = bank.first_row[number], bank.first_row[number + 1]
+        middle_s = None if context is None else bank.end_s[number] / 2
 
         def encode_clips(which: Tensor) -> Tensor:
             batch = window.gather(bank, first[which], last[which])
+            if context is not None and middle_s is not None:
+                batch |= context.gather(bank, number[which], middle_s[which])
             return model.encode_video({key: value.to(device) for key, value in batch.items()})
 
-        video = self.encode(len(kept), encode_clips)
+        at_once = self.batch_size if context is None else context.at_once(self.batch_size)
+        video = self.encode(len(kept), encode_clips, at_once)
         scores = {name: (video @ self._classifier(model, prompts, name).T).cpu() for name in prompts.videos}
         self.coverage = {
             "clips": len(clips.ids),

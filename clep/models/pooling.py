@@ -3,8 +3,9 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 
 def masked_mean(
@@ -22,7 +23,9 @@ def masked_mean(
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
     if mask is None:
         return rows.mean(1)
-    return rows.masked_fill(~mask[:, :, None], 0).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+    if rows.is_cuda:
+        return rows.masked_fill(~mask[:, :, None], 0).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+    return _pool_present(rows, mask, "mean")
 
 
 def masked_max(rows: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"]) -> Float[Tensor, "batch dim"]:
@@ -31,9 +34,15 @@ def masked_max(rows: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch 
     Args:
         rows: the rows of each window. What stands in padded places does not matter, not even NaN.
         mask: True where a row is real. A window without rows gives zeros.
+
+    Returns:
+        float32, or the dtype of `rows` where that is wider.
     """
-    largest = rows.masked_fill(~mask[:, :, None], -torch.inf).amax(1)
-    return largest.masked_fill(~mask.any(1, keepdim=True), 0)
+    rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
+    if rows.is_cuda and rows.shape[1]:
+        largest = rows.masked_fill(~mask[:, :, None], -torch.inf).amax(1)
+        return largest.masked_fill(~mask.any(1, keepdim=True), 0)
+    return _pool_present(rows, mask, "max")
 
 
 def project_present(
@@ -46,8 +55,21 @@ def project_present(
         rows: what stands in padded places does not matter, not even NaN, neither for values nor for gradients.
         mask: True where a row is real.
     """
-    if rows.is_cuda:  # to count the rows the host would wait for the GPU, which projects zeros in no time
+    if rows.is_cuda:
         return project(rows.masked_fill(~mask[:, :, None], 0)).masked_fill(~mask[:, :, None], 0)
-    place = mask.flatten().nonzero().squeeze(1)
+    place = _present(mask)
     real = project(rows.flatten(0, 1).index_select(0, place))
     return real.new_zeros(mask.numel(), real.shape[-1]).index_copy(0, place, real).unflatten(0, mask.shape)
+
+
+def _present(mask: Bool[Tensor, "batch time"]) -> Int64[Tensor, " rows"]:
+    """Return the places of the rows that are there: not on a GPU, where the host would wait to learn how many."""
+    return mask.flatten().nonzero().squeeze(1)
+
+
+def _pool_present(
+    rows: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"], mode: str
+) -> Float[Tensor, "batch dim"]:
+    """Pool without a copy of the rows, reading those alone that are there; a window without rows is an empty bag."""
+    count = mask.sum(1)
+    return embedding_bag(_present(mask), rows.flatten(0, 1), count.cumsum(0) - count, mode=mode)

@@ -124,10 +124,14 @@ class EncodedVideo:
             return 2 * self._batch_size
         return 4 * -(-self._batch_size // self._encoder.clip.frames)  # clips share half of their frames, or more
 
+    def _note(self, clip: SampledClip) -> None:
+        if isinstance(self._sampling, Segments):  # dense windows are many, and nobody asks for their seconds
+            self._seconds.append(clip.second)
+
     def _by_clip(self, clips: Iterator[SampledClip]) -> Iterator[Float32[np.ndarray, "rows dim"]]:
         def units() -> Iterator[tuple[Tensor, ...]]:
             for clip in clips:
-                self._seconds.append(clip.second)
+                self._note(clip)
                 yield clip.frames
 
         yield from encode_in_batches(units(), self._batch_size, self._encode)
@@ -143,7 +147,7 @@ class EncodedVideo:
         def units() -> Iterator[tuple[Tensor, ...]]:
             asked: set[int] = set()
             for clip in clips:
-                self._seconds.append(clip.second)
+                self._note(clip)
                 waiting.append(clip.frame_numbers)
                 asked = {number for number in asked if number >= clip.frame_numbers[0]}
                 for number, frame in zip(clip.frame_numbers, clip.frames, strict=True):

@@ -5,8 +5,9 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pytest
 
-from clep.bank import BankWriter, Clock
+from clep.bank import BankWriter, Clock, FeatureBank, build_lmdb
 
 DIM = 6
 
@@ -31,3 +32,11 @@ def write_per_video(path: Path, videos: dict[str, np.ndarray], **options: Any) -
         for uid, rows in videos.items():
             file.create_dataset(uid, data=rows, **options)
     return path
+
+
+def opened(path: Path, device: str, clock: Clock | None = None) -> FeatureBank:
+    """A bank on a device; on "lmdb" the LMDB is built first."""
+    if device == "lmdb":
+        pytest.importorskip("lmdb")
+        build_lmdb(path, clock=clock)
+    return FeatureBank.open(path, device, clock=clock)

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from bank.banks import random_videos, write
+from bank.banks import opened, random_videos, write
 from clep.bank import BankWriter, Clock, FeatureBank
 from clep.errors import InputError
 
 
-@pytest.fixture(params=["disk", "cpu"])
+@pytest.fixture(params=["disk", "cpu", "lmdb"])
 def bank(request: pytest.FixtureRequest, tmp_path: Path) -> FeatureBank:
     with BankWriter(tmp_path / "b.h5", 6, Clock(), encoder="omnivore", source="clips") as writer:
         for uid, rows in random_videos(20).items():
             writer.add(uid, rows, duration_s=(len(rows) - 1.4) / 1.875 + 32 / 30 if len(rows) > 2 else None)
-    return FeatureBank.open(tmp_path / "b.h5", request.param)
+    return opened(tmp_path / "b.h5", request.param)
 
 
 def test_what_a_bank_says(bank: FeatureBank, tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_what_a_bank_says(bank: FeatureBank, tmp_path: Path) -> None:
     assert bank.n_rows == sum(map(len, videos.values()))
     assert (bank.dim, bank.clock, bank.encoder, bank.source) == (6, Clock(), "omnivore", "clips")
     assert (bank.path, bank.device, bank.dtype) == (tmp_path / "b.h5", torch.device("cpu"), torch.float16)
-    assert bank.storage in ("disk", "cpu")
+    assert bank.storage in ("disk", "cpu", "lmdb")
     assert bank.first_row.dtype == torch.int64
     assert bank.duration_s.dtype == torch.float64
     assert "20 videos" in repr(bank)
@@ -166,7 +166,8 @@ def test_a_pickle_holds_a_path_and_opens_when_used(bank: FeatureBank, monkeypatc
     assert _means(again).equal(_means(bank))
     assert again.storage == bank.storage
     assert len(pickle.dumps(again)) == len(data)
-    bank.path.unlink()
+    for path in bank.path.parent.glob("b.*"):
+        path.unlink()
     with pytest.raises(InputError, match="does not exist"):
         len(pickle.loads(data))
 
@@ -177,7 +178,8 @@ def test_no_hdf5_handle_stays_open(bank: FeatureBank) -> None:
     assert h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, kinds) == 0
 
 
-def test_gathering_from_disk_takes_no_private_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("device", ["disk", "lmdb"])
+def test_gathering_from_disk_takes_no_private_memory(tmp_path: Path, device: str) -> None:
     status = Path("/proc/self/status")
     if not status.exists():
         pytest.skip("needs /proc")
@@ -187,7 +189,7 @@ def test_gathering_from_disk_takes_no_private_memory(tmp_path: Path) -> None:
         return int(line.split()[1])
 
     path = write(tmp_path / "big.h5", {f"{i}": np.ones((2000, 512), np.float16) for i in range(40)})  # 82 MB
-    bank = FeatureBank.open(path)
+    bank = opened(path, device)
     bank.mean([0], [8])
     before = private_kb()
     first = torch.arange(0, bank.n_rows, 8)

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from bank.banks import random_videos, write, write_per_video
+from bank.banks import opened, random_videos, write, write_per_video
 from clep.bank import Clock, FeatureBank, convert_per_video
 from clep.errors import InputError
 
 
-@pytest.mark.parametrize("device", ["disk", "cpu"])
+@pytest.mark.parametrize("device", ["disk", "cpu", "lmdb"])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_the_tutorials_file_is_a_bank(tmp_path: Path, device: str, dtype: type) -> None:
     videos = random_videos(20)
@@ -18,7 +18,7 @@ def test_the_tutorials_file_is_a_bank(tmp_path: Path, device: str, dtype: type) 
         uid: rows.astype(dtype)[:, None] if i % 2 else rows.astype(dtype)
         for i, (uid, rows) in enumerate(videos.items())
     }
-    bank = FeatureBank.open(write_per_video(tmp_path / "old.h5", stored), device, clock=Clock())
+    bank = opened(write_per_video(tmp_path / "old.h5", stored), device, Clock())
     same = FeatureBank.open(write(tmp_path / "new.h5", {uid: videos[uid] for uid in sorted(videos)}, dtype="float32"))
     assert bank.videos == same.videos
     assert bank.clock == Clock()

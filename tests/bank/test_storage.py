@@ -63,9 +63,10 @@ def test_shards_of_two_types(tmp_path: Path) -> None:
 
 def test_devices(tmp_path: Path) -> None:
     assert parse_device("disk") == ("disk", torch.device("cpu"))
+    assert parse_device("lmdb") == ("lmdb", torch.device("cpu"))
     assert parse_device(torch.device("cpu")) == ("cpu", torch.device("cpu"))
     path = write(tmp_path / "b.h5", random_videos())
-    for device in ("lmdb", "tpu:7", "meta"):
+    for device in ("lmbd", "tpu:7", "meta"):
         with pytest.raises(InputError, match=rf"device='{device}': choose 'disk'.*'cpu'.*'cuda'"):
             FeatureBank.open(path, device)
     with pytest.raises(InputError, match=r"torch sees \d+ GPUs here"):

@@ -2,7 +2,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clep.models import masked_mean
+from clep.models import masked_max, masked_mean
+from clep.models.pooling import project_present
 
 
 @settings(deadline=None)
@@ -22,3 +23,40 @@ def test_half_precision_is_summed_in_float32():
     rows = torch.full((1, 4000, 1), 60000.0, dtype=torch.float16)
     assert masked_mean(rows).item() == masked_mean(rows, torch.ones(1, 4000, dtype=torch.bool)).item() == 60000.0
     assert masked_mean(rows).dtype == torch.float32
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=6), st.integers(0, 100))
+def test_the_maximum_knows_no_padding(lengths, seed):
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randn(len(lengths), 5, 3, generator=generator) - 5
+    mask = torch.arange(5)[None] < torch.tensor(lengths)[:, None]
+    largest = masked_max(rows.masked_fill(~mask[..., None], float("nan")), mask)
+    for i, length in enumerate(lengths):
+        expected = rows[i, :length].amax(0) if length else torch.zeros(3)
+        assert torch.equal(largest[i], expected)
+
+
+def test_pooling_has_the_gradient_of_the_rows_that_are_there():
+    rows = torch.randn(4, 6, 3, dtype=torch.float64, requires_grad=True)
+    mask = torch.rand(4, 6) < 0.5
+    mask[0], mask[1] = False, True
+    for pool in (masked_mean, masked_max):
+        assert torch.autograd.gradcheck(lambda x, pool=pool: pool(x, mask), rows)
+
+
+def test_no_windows_and_no_places():
+    for pool in (masked_mean, masked_max):
+        assert pool(torch.zeros(0, 3, 2), torch.zeros(0, 3, dtype=torch.bool)).shape == (0, 2)
+        assert torch.equal(pool(torch.zeros(2, 0, 4), torch.zeros(2, 0, dtype=torch.bool)), torch.zeros(2, 4))
+
+
+def test_only_rows_that_are_there_are_projected():
+    rows, mask = torch.full((2, 3, 4), float("nan")), torch.tensor([[True, False, True], [False, False, False]])
+    rows[mask] = torch.randn(2, 4)
+    linear = torch.nn.Linear(4, 5)
+    found = project_present(linear, rows, mask)
+    torch.testing.assert_close(found[mask], linear(rows[mask]))
+    assert not found[~mask].any()
+    found.sum().backward()
+    assert linear.weight.grad.isfinite().all()

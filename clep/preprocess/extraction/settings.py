@@ -33,7 +33,7 @@ class Extraction:
         clip_batch: clips (or frames, of an encoder that looks at each alone) that go through the encoder at once.
         precision: "float32", "bf16", or "auto": bf16 where a GPU computes in it.
         device: e.g. cpu or cuda. null: a GPU if there is one.
-        decode_threads: threads that decode one video. 0: as many as the decoder likes.
+        decode_threads: threads that decode one video. 0: as many as PyTorch has in that process.
         format: "bank", or "npy" to write one <id>.npy a video beside the bank too.
         limit: encode the first so many videos only.
         ids: encode these only: a list, or a text file with one id a line.

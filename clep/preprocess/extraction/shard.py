@@ -106,7 +106,8 @@ class _Shard:
                 device=self.device,
                 precision=_precision(self.settings, self.device),
                 left_eye=item.left_eye,
-                threads=self.settings.decode_threads,
+                # Workers that share a machine share its cores: each decodes with as many threads as it computes with.
+                threads=self.settings.decode_threads or torch.get_num_threads(),
             )
             self._write(item, iter(encoded), encoded)
         except InputError as error:
