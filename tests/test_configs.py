@@ -144,7 +144,7 @@ def test_a_long_term_run_takes_any_operator(tmp_path: Path, operator: str) -> No
     assert type(model.video.operator) is kinds[operator]
     assert model.video.head.in_dim == 1536 + (0 if operator == "none" else 512)
     assert model.text[0].in_features == 768
-    assert instantiate(cfg.data).context == LongTerm(window_s=60, per_second=2, sample="random")
+    assert instantiate(cfg.data).context == LongTerm(window_s=60, per_second=2, sample="random", pool="rows")
     plain_clip = plain(composed(tmp_path, "experiment=ego4d_clip"))
     assert "operator" not in plain_clip
     assert values["data"]["sources"] == plain_clip["data"]["sources"]  # the same features file

@@ -1,0 +1,53 @@
+"""Rows of a bank that lie in an LMDB."""
+
+import numpy as np
+import torch
+from jaxtyping import Int64, Shaped
+from torch import Tensor
+
+from clep.bank.lmdb_file import LmdbFile, block_key
+from clep.bank.storage import Rows
+
+
+class LmdbRows(Rows):
+    """Rows in blocks of `block_rows`, read through transactions; only blocks that hold a wanted row are read.
+
+    Args:
+        file: the LMDB.
+        n_rows, dim: of the bank.
+        dtype: float16 or float32, as stored.
+        block_rows: rows in a block; the last block may have fewer.
+    """
+
+    def __init__(self, file: LmdbFile, n_rows: int, dim: int, dtype: torch.dtype, block_rows: int) -> None:
+        self.file, self.n_rows, self.dim, self.dtype = file, n_rows, dim, dtype
+        self.block_rows = block_rows
+        self.device = torch.device("cpu")
+        self._stored = np.dtype({torch.float16: "<f2", torch.float32: "<f4"}[dtype])
+
+    def select(
+        self, row: Int64[Tensor, " batch"], out: Shaped[Tensor, "batch dim"] | None = None
+    ) -> Shaped[Tensor, "batch dim"]:
+        """Copy single rows, as they are held, into `out` or a new tensor; the numbers must be rows of the bank.
+
+        Rows of one block that follow each other in `row` cost one look-up, so sorted ones are fastest.
+        """
+        if out is None:
+            out = torch.empty(len(row), self.dim, dtype=self.dtype)
+        number = row.numpy()
+        block = number // self.block_rows
+        edges = np.flatnonzero(np.diff(block)) + 1
+        begins, ends = [0, *edges.tolist()], [*edges.tolist(), len(number)]
+        inside, to = number - block * self.block_rows, out.numpy()
+        with self.file.reading() as transaction:
+            for begin, end in zip(begins, ends, strict=True):
+                if begin == end:
+                    continue
+                value = transaction.get(block_key(int(block[begin])))
+                rows = np.frombuffer(value, dtype=self._stored).reshape(-1, self.dim)
+                first, last = int(inside[begin]), int(inside[end - 1])
+                if last - first == end - begin - 1 and (np.diff(inside[begin:end]) == 1).all():
+                    to[begin:end] = rows[first : last + 1]
+                else:
+                    to[begin:end] = rows[inside[begin:end]]
+        return out

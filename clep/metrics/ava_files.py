@@ -1,0 +1,231 @@
+"""The files of AVA (Gu et al., CVPR 2018): boxes with actions, detections with scores, excluded frames, label maps.
+
+No file has a header. Seconds are whole, "0902" and "902" alike; boxes are fractions of the image's width and height.
+"""
+
+import csv
+import math
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64
+
+from clep.errors import InputError
+
+BOX_COLUMNS = ("video", "second", "x1", "y1", "x2", "y2", "action")
+_ROWS_AT_ONCE = 1 << 16
+_ENTRY = re.compile(r"\b(?:item|label)\s*\{((?:[^{}\"]|\"[^\"]*\")*)\}")
+_NAME = re.compile(r"\bname\s*:\s*\"([^\"]*)\"")
+_ID = re.compile(r"\b(?:label_)?id\s*:\s*(\d+)\b")
+
+
+@dataclass(frozen=True)
+class AvaBoxes:
+    """Boxes in the order of a file; a person who does three things has three rows.
+
+    Attributes:
+        videos: names, each once, in order of first appearance.
+        video: the place of each row's video in `videos`.
+        second: of each row's frame.
+        box: x1, y1, x2, y2 as fractions of the image, x1 <= x2 and y1 <= y2.
+        label: action ids, as AVA numbers them, from 1.
+        score: higher is surer; None for annotations.
+    """
+
+    videos: tuple[str, ...]
+    video: Int64[np.ndarray, " n"]
+    second: Int64[np.ndarray, " n"]
+    box: Float64[np.ndarray, "n 4"]
+    label: Int64[np.ndarray, " n"]
+    score: Float64[np.ndarray, " n"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+
+def read_annotations(path: str | Path) -> AvaBoxes:
+    """Read `video,second,x1,y1,x2,y2,action,person`, as `ava_val_v2.2.csv`; the last column is not looked at.
+
+    Raises:
+        InputError: the file is missing or empty, or a line is wrong: columns, numbers, a box whose corners are swapped
+            or that leaves the image. The message names the line.
+    """
+    return _read_boxes(path, "person", lowest=0.0, highest=1.0)
+
+
+def read_detections(path: str | Path) -> AvaBoxes:
+    """Read `video,second,x1,y1,x2,y2,action,score`, as detectors write it (mmaction2's `results.csv`).
+
+    A detected box may reach over the image's border and is kept as it is, as in the official script; beyond [-1, 2]
+    it is taken for pixels and refused.
+
+    Raises:
+        InputError: as `read_annotations`.
+    """
+    return _read_boxes(path, "score", lowest=-1.0, highest=2.0)
+
+
+def read_excluded(path: str | Path) -> set[tuple[str, int]]:
+    """Read the frames to leave out, `video,second` on each line; an empty file leaves out none.
+
+    Raises:
+        InputError: the file is missing, or a line is wrong.
+    """
+    rows = _read_rows(path, ("video", "second"), numbers=1)
+    seconds = _whole(rows, rows.number[:, 0], "second", 0)
+    return {(rows.videos[video], second) for video, second in zip(rows.video.tolist(), seconds.tolist(), strict=True)}
+
+
+def read_label_map(path: str | Path) -> dict[int, str]:
+    """Read which action ids count, and their names, in order of the file.
+
+    Three layouts are known: `item { name: "stand" id: 12 }` and `label { name: "stand" label_id: 12 … }` of AVA's
+    pbtxt files, and lines `12: stand` of mmaction2's label_map.txt.
+
+    Raises:
+        InputError: the file is missing or empty, is of no known layout, or has an id twice or below 1.
+    """
+    with _readable(path):
+        text = "\n".join(
+            "" if line.lstrip().startswith("#") else line
+            for line in Path(path).read_text(encoding="utf-8-sig").splitlines()
+        )
+    names: dict[int, str] = {}
+    for line, entry, label, name in _pbtxt_entries(text) if "{" in text else _plain_entries(text):
+        if label is None or not name:
+            raise InputError(
+                f"{path}, line {line}: {entry!r} is neither `item {{ name: \"stand\" id: 12 }}` nor `12: stand`"
+            )
+        if label < 1 or label in names:
+            why = "is below 1" if label < 1 else f"is there already, as {names[label]!r}"
+            raise InputError(f"{path}, line {line}: the id {label} {why}; each action needs its own id, from 1")
+        names[label] = name
+    if not names:
+        raise InputError(f"{path} has no actions; give AVA's label map, a .pbtxt or mmaction2's label_map.txt")
+    return names
+
+
+def _plain_entries(text: str) -> Iterator[tuple[int, str, int | None, str]]:
+    """Yield line, text, id and name of each line `12: stand`."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        label, colon, name = line.partition(":")
+        if line.strip():
+            known = colon and label.strip().isdecimal()
+            yield number, line.strip(), int(label) if known else None, name.strip()
+
+
+def _pbtxt_entries(text: str) -> Iterator[tuple[int, str, int | None, str]]:
+    """Yield line, text, id and name of each block, and what stands between blocks, which has no id."""
+    end = 0
+    for found in [*_ENTRY.finditer(text), None]:
+        start = found.start() if found else len(text)
+        if between := text[end:start].strip():
+            yield text.count("\n", 0, text.index(between, end)) + 1, between[:60], None, ""
+        if found:
+            end = found.end()
+            name = _NAME.search(found[1])
+            label = _ID.search(_NAME.sub("", found[1]))
+            line = text.count("\n", 0, start) + 1
+            yield line, " ".join(found[0].split())[:60], int(label[1]) if label else None, name[1] if name else ""
+
+
+@dataclass(frozen=True)
+class _Rows:
+    path: str | Path
+    videos: tuple[str, ...]
+    video: Int64[np.ndarray, " n"]
+    number: Float64[np.ndarray, "n columns"]
+    line: Int64[np.ndarray, " n"]
+
+    def refuse(self, wrong: Bool[np.ndarray, " n"], why: str) -> None:
+        """Raise an InputError with the line of the first row that is `wrong`, if any is."""
+        if wrong.any():
+            raise InputError(f"{self.path}, line {self.line[wrong.argmax()]}: {why}")
+
+
+def _read_boxes(path: str | Path, last: str, lowest: float, highest: float) -> AvaBoxes:
+    rows = _read_rows(path, (*BOX_COLUMNS, last), numbers=7 if last == "score" else 6)
+    if not len(rows.video):
+        raise InputError(f"{path} has no rows; each line should read {','.join((*BOX_COLUMNS, last))}")
+    box = rows.number[:, 1:5]
+    rows.refuse(
+        (box < lowest).any(axis=1) | (box > highest).any(axis=1),
+        f"the box leaves [{lowest:g}, {highest:g}]; boxes are fractions of the image's width and height, not pixels",
+    )
+    rows.refuse((box[:, :2] > box[:, 2:]).any(axis=1), "the box has x1 > x2 or y1 > y2; the order is x1, y1, x2, y2")
+    return AvaBoxes(
+        videos=rows.videos,
+        video=rows.video,
+        second=_whole(rows, rows.number[:, 0], "second", 0),
+        box=box,
+        label=_whole(rows, rows.number[:, 5], "action", 1),
+        score=rows.number[:, 6] if last == "score" else None,
+    )
+
+
+def _whole(rows: _Rows, values: Float64[np.ndarray, " n"], column: str, lowest: int) -> Int64[np.ndarray, " n"]:
+    # Above 2**31, frames of many videos could no longer be numbered in 64 bits.
+    rows.refuse(
+        (values != np.floor(values)) | (values < lowest) | (values > 2**31),
+        f"{column} should be a whole number from {lowest}",
+    )
+    return values.astype(np.int64)
+
+
+def _read_rows(path: str | Path, columns: Sequence[str], numbers: int) -> _Rows:
+    """Read all lines but blank ones: the first cell as text, the next `numbers` as finite numbers, the rest unread."""
+    place: dict[str, int] = {}
+    video: list[int] = []
+    line: list[int] = []
+    number = [np.empty((0, numbers))]
+    with _readable(path), Path(path).open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, skipinitialspace=True)
+        while some := [(reader.line_num, row) for row in islice(reader, _ROWS_AT_ONCE)]:
+            some = [(at, row) for at, row in some if len(row) > 1 or "".join(row).strip()]
+            number.append(_numbers(path, some, columns, numbers))
+            line.extend(at for at, _ in some)
+            video.extend(place.setdefault(row[0].strip(), len(place)) for _, row in some)
+    return _Rows(path, tuple(place), np.array(video, np.int64), np.concatenate(number), np.array(line, np.int64))
+
+
+def _numbers(
+    path: str | Path, rows: list[tuple[int, list[str]]], columns: Sequence[str], numbers: int
+) -> Float64[np.ndarray, "n {numbers}"]:
+    """Convert the cells after the first one of some rows, or say what is wrong with the first bad row."""
+    with suppress(ValueError):
+        cells = list(zip(*(row for _, row in rows), strict=True))[1 : numbers + 1]
+        found = np.empty((len(rows), numbers))
+        for column, cell in enumerate(cells):
+            found[:, column] = np.fromiter(map(float, cell), np.float64, len(rows))
+        if np.isfinite(found).all() and all(len(row) == len(columns) for _, row in rows[:1]):
+            return found
+    for line, row in rows:
+        if len(row) != len(columns):
+            wanted = f"{len(columns)} are needed: {','.join(columns)}"
+            raise InputError(f"{path}, line {line} has {len(row)} column{'s' * (len(row) > 1)}; {wanted}")
+        for name, cell in zip(columns[1 : numbers + 1], row[1 : numbers + 1], strict=True):
+            if not _is_finite(cell):
+                raise InputError(f"{path}, line {line}: {name} is {cell!r}, not a number; the file has no header line")
+    raise AssertionError("every row is right, yet they could not be converted")
+
+
+def _is_finite(cell: str) -> bool:
+    try:
+        return math.isfinite(float(cell))
+    except ValueError:
+        return False
+
+
+@contextmanager
+def _readable(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist; check the path") from error
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read ({error}); check the path, or fetch the file again") from error

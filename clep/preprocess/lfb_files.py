@@ -1,0 +1,149 @@
+"""mmaction2's long-term feature banks, `lfb_{train,val}.pkl`: read as data alone, and written again.
+
+Such a file holds `{video: {second: features}}`: one tensor `[regions, dim]` a second, or a list of tensors `[dim]`.
+`torch.save` wrote it, or plain `pickle`; neither way may the file name code to be run.
+"""
+
+import codecs
+import importlib
+import io
+import pickle
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from clep.errors import InputError
+from clep.files import atomic_path
+
+Lfb = dict[str, dict[int, Float[Tensor, "regions dim"]]]
+
+_ZIP = b"PK"
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled number that an old torch.save begins with
+
+_multiarray, _numeric = (importlib.import_module(f"numpy._core.{name}") for name in ("multiarray", "numeric"))
+
+
+def load_lfb(path: str | Path) -> Lfb:
+    """Read one bank of mmaction2, in the order of the file; seconds without a region are left out.
+
+    Raises:
+        InputError: the file is missing, damaged, asks to run code, or holds something else; names the video.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_LEGACY))
+        if start.startswith(_ZIP) or start == _LEGACY:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        else:
+            with path.open("rb") as file:
+                content = _DataUnpickler(file).load()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    except pickle.UnpicklingError as error:
+        asks = re.search(r"[Uu]nsupported (?:global: )?(?:GLOBAL|class) (\S+)", str(error))
+        if asks is None:
+            raise InputError(f"{path} is not a file of torch.save or pickle that holds data alone ({error})") from error
+        raise InputError(
+            f"{path} asks to run {asks.group(1)} when it is loaded, and is refused: a bank holds only tensors, arrays, "
+            f"dicts and lists"
+        ) from error
+    except Exception as error:
+        # A broken file ends in RuntimeError, EOFError, KeyError, ... depending on where it is broken.
+        raise InputError(f"{path} is damaged or truncated ({type(error).__name__}: {error}); copy it again") from error
+    return _checked(path, content)
+
+
+def save_lfb(path: str | Path, lfb: Mapping[str, Mapping[int, Tensor]]) -> None:
+    """Write a bank as mmaction2 reads it, by `torch.save`.
+
+    Raises:
+        InputError: the disk is full, or the folder cannot be written to.
+    """
+    with atomic_path(path) as temporary:
+        torch.save({video: dict(seconds) for video, seconds in lfb.items()}, temporary)
+
+
+def _checked(path: Path, content: object) -> Lfb:
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"{path} holds {_kind(content)}, where {{video: {{second: features}}}} is expected")
+    lfb: Lfb = {}
+    dim: int | None = None
+    for video, seconds in content.items():
+        if not isinstance(video, str) or not isinstance(seconds, dict):
+            raise InputError(f"{path}: {video!r} holds {_kind(seconds)}, where {{second: features}} is expected")
+        found = lfb[video] = {}
+        for second, value in seconds.items():
+            if isinstance(second, bool) or not isinstance(second, int | np.integer):
+                raise InputError(f"{path}: video {video!r} has the key {second!r}, where a whole second is expected")
+            features = _features(value)
+            if features is None or (features.shape[1] != dim and dim is not None and len(features)):
+                raise InputError(
+                    f"{path}: second {second} of video {video!r} holds {_kind(value)}, where features "
+                    f"[regions, {dim or 'dim'}] are expected"
+                )
+            if len(features):
+                dim = features.shape[1]
+                found[int(second)] = features
+    return lfb
+
+
+def _features(value: object) -> Tensor | None:
+    """The features of one second as a floating-point tensor `[regions, dim]`; None for anything else."""
+    if isinstance(value, list | tuple):
+        parts = [torch.as_tensor(part) for part in value if isinstance(part, Tensor | np.ndarray)]
+        if len(parts) < len(value) or any(part.shape != parts[0].shape or part.dim() != 1 for part in parts):
+            return None
+        value = torch.stack(parts) if parts else torch.zeros(0, 1)
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        value = torch.from_numpy(value)
+    if not isinstance(value, Tensor) or value.dim() != 2 or not value.is_floating_point() or value.is_sparse:
+        return None
+    return value.detach()
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, Tensor | np.ndarray):
+        return f"{value.dtype} {list(value.shape)}"
+    return f"a {type(value).__name__}" if value is not None else "nothing"
+
+
+def _load_storage(data: bytes) -> object:
+    """In place of torch's own function of this purpose, which would unpickle whatever it is given."""
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    """How old pickles hold bytes."""
+    return codecs.encode(text, "latin1" if encoding == "latin1" else "utf-8")
+
+
+class _DataUnpickler(pickle.Unpickler):
+    """Rebuilds tensors, arrays and containers, and refuses every other name."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """What a pickle may call or make, by the names that PyTorch and NumPy give it in their versions."""
+        module = module.replace("numpy.core", "numpy._core")
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(f"Unsupported global: GLOBAL {module}.{name}")
+        return _ALLOWED[module, name]
+
+
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+    ("torch.storage", "_load_from_bytes"): _load_storage,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("numpy._core.multiarray", "_reconstruct"): _multiarray._reconstruct,
+    ("numpy._core.multiarray", "scalar"): _multiarray.scalar,
+    ("numpy._core.numeric", "_frombuffer"): _numeric._frombuffer,
+    ("_codecs", "encode"): _encode,
+}

@@ -1,0 +1,243 @@
+"""A bank in an LMDB beside the same bank on disk; `test_feature_bank` runs on both."""
+
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from bank.banks import random_videos, write
+from clep.bank import BankWriter, Clock, FeatureBank, build_lmdb
+from clep.bank.lmdb_file import LmdbFile, lmdb_path
+from clep.errors import InputError
+from clep.preprocess import bank_lmdb
+from clep.preprocess.__main__ import main
+
+lmdb = pytest.importorskip("lmdb")
+
+COMMAND = r"python -m clep\.preprocess bank_lmdb bank=\S*b\.h5 overwrite=true"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """40 videos of up to 40 rows of 1024 numbers: several blocks."""
+    return write(tmp_path / "b.h5", random_videos(40, dim=1024))
+
+
+def irregular(path: Path, dtype: str) -> Path:
+    rng = np.random.default_rng(3)
+    with BankWriter(path, 700, Clock.irregular(1.0), dtype, "enc", "src") as writer:
+        for video in range(30):
+            n = int(rng.integers(1, 200))
+            rows = rng.standard_normal((n, 700)).astype(np.float32)
+            writer.add(f"v{video}", rows, np.sort(rng.integers(900, 960, n)), 1800.0 if video % 2 else None)
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_it_is_the_bank_on_disk(tmp_path: Path, dtype: str) -> None:
+    path = irregular(tmp_path / "b.h5", dtype)
+    assert build_lmdb(path) == tmp_path / "b.lmdb" == lmdb_path(path)
+    disk, there = FeatureBank.open(path), FeatureBank.open(path, "lmdb")
+    assert there.storage == "lmdb"
+    for name in ("videos", "dim", "n_rows", "clock", "encoder", "source", "dtype", "device"):
+        assert getattr(there, name) == getattr(disk, name), name
+    assert there.first_row.equal(disk.first_row)
+    assert there.duration_s.nan_to_num(-1).equal(disk.duration_s.nan_to_num(-1))
+    assert there.end_s.equal(disk.end_s)
+    video, second = torch.randint(0, 30, (50,)), 900 + torch.rand(50, dtype=torch.float64) * 60
+    windows = [bank.window(video, second, second + 9) for bank in (disk, there)]
+    assert windows[0][0].equal(windows[1][0])
+    assert disk.mean(*windows[0]).equal(there.mean(*windows[0]))
+    for sample in ("uniform", "random"):
+        drawn = [b.rows(*windows[0], 4, sample, torch.Generator().manual_seed(1)) for b in (disk, there)]
+        assert drawn[0][0].equal(drawn[1][0])
+    row = torch.randint(0, disk.n_rows, (99,))  # in no order
+    assert disk.take(row).equal(there.take(row))
+    for look in ("long_term", "long_term_mean", "long_term_max"):
+        drawn = [getattr(b, look)(video, second, 20, 3, torch.Generator().manual_seed(1)) for b in (disk, there)]
+        assert drawn[0][0].equal(drawn[1][0])
+        assert drawn[0][1].equal(drawn[1][1])
+    assert disk.video_rows("v7").equal(there.video_rows("v7"))
+    assert torch.equal(*(bank.video_seconds("v7") for bank in (disk, there)))
+
+
+def test_a_folder_of_shards_and_a_bank_of_texts(tmp_path: Path) -> None:
+    (tmp_path / "bank").mkdir()
+    for seed in (1, 2):
+        write(tmp_path / "bank" / f"{seed}.h5", random_videos(9, seed))
+    assert build_lmdb(tmp_path / "bank") == tmp_path / "bank.lmdb"
+    disk, there = FeatureBank.open(tmp_path / "bank"), FeatureBank.open(tmp_path / "bank", "lmdb")
+    assert there.videos == disk.videos
+    assert there.video_rows("v2_3").equal(disk.video_rows("v2_3"))
+    with BankWriter(tmp_path / "texts.h5", 3, None) as writer:
+        writer.add("texts", np.eye(3))
+    build_lmdb(tmp_path / "texts.h5")
+    texts = FeatureBank.open(tmp_path / "texts.h5", "lmdb")
+    assert texts.clock is None
+    assert texts.take([1]).tolist() == [[0, 1, 0]]
+
+
+def test_it_may_be_all_there_is(path: Path) -> None:
+    build_lmdb(path)
+    wanted = FeatureBank.open(path).video_rows("v0_3")
+    path.unlink()
+    for name in (path, lmdb_path(path)):
+        assert FeatureBank.open(name, "lmdb").video_rows("v0_3").equal(wanted)
+    with pytest.raises(InputError, match=r"b\.lmdb is a bank in an LMDB: open it with device='lmdb'"):
+        FeatureBank.open(lmdb_path(path))
+
+
+def test_one_that_is_absent_or_another_s_is_refused_with_the_command(path: Path) -> None:
+    with pytest.raises(InputError, match=rf"b\.lmdb does not exist: build it with {COMMAND}"):
+        FeatureBank.open(path, "lmdb")
+    shutil.copy(build_lmdb(write(path.with_name("c.h5"), random_videos(2))), lmdb_path(path))
+    with pytest.raises(InputError, match=rf"b\.lmdb was made from c\.h5, not from b\.h5: build .* {COMMAND}"):
+        FeatureBank.open(path, "lmdb")
+
+
+@pytest.mark.parametrize("content", [b"", b"not an lmdb " * 1000])
+def test_a_foreign_file_is_refused(path: Path, content: bytes) -> None:
+    lmdb_path(path).write_bytes(content)
+    with pytest.raises(InputError, match=rf"b\.lmdb is not an LMDB.*{COMMAND}"):
+        FeatureBank.open(path, "lmdb")
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.99])
+def test_a_truncated_one_is_refused(path: Path, share: float) -> None:
+    where = build_lmdb(path)
+    os.truncate(where, int(where.stat().st_size * share))
+    with pytest.raises(InputError, match=rf"b\.lmdb is truncated.*{COMMAND}"):
+        FeatureBank.open(path, "lmdb")
+
+
+def test_a_half_built_one_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a copy of one that was being written, or a database of somebody else."""
+    with lmdb.open(str(lmdb_path(path)), subdir=False, lock=False, map_size=1 << 20) as environment:
+        with environment.begin(write=True) as transaction:
+            transaction.put(b"rows" + bytes(8), b"\0" * 4096)
+    with pytest.raises(InputError, match=rf"b\.lmdb is half-built, or not a bank: build it again with {COMMAND}"):
+        FeatureBank.open(path, "lmdb")
+    # A build that ends half-way leaves what was there, and nothing of its own.
+    before = lmdb_path(path).read_bytes()
+    monkeypatch.setattr("clep.bank.lmdb_build._tables", lambda shards: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        build_lmdb(path)
+    assert lmdb_path(path).read_bytes() == before
+    assert sorted(p.name for p in path.parent.iterdir()) == ["b.h5", "b.lmdb"]
+
+
+def test_a_stale_one_is_refused_and_a_copy_is_not(path: Path) -> None:
+    build_lmdb(path)
+    times = path.stat().st_mtime_ns
+    os.utime(path, ns=(0, 0))  # as after copying
+    assert len(FeatureBank.open(path, "lmdb")) == 40
+    with h5py.File(path, "r+") as file:
+        file["rows"][700, 1] = 9.0
+    with pytest.raises(InputError, match=rf"b\.lmdb is stale, \S*b\.h5 has changed since it was made.*{COMMAND}"):
+        FeatureBank.open(path, "lmdb")
+    build_lmdb(path)
+    assert FeatureBank.open(path, "lmdb").take([700])[0, 1] == 9.0
+    write(path, random_videos(39, dim=1024))
+    os.utime(path, ns=(times, times))
+    for name in (path, lmdb_path(path)):
+        with pytest.raises(InputError, match="is stale"):
+            FeatureBank.open(name, "lmdb")
+
+
+def test_one_whose_blocks_are_lacking_is_refused(path: Path) -> None:
+    where = build_lmdb(path)
+    with lmdb.open(str(where), subdir=False, lock=False, map_size=1 << 28) as environment:
+        with environment.begin(write=True) as transaction:
+            transaction.delete(b"rows" + (1).to_bytes(8, "big"))
+    with pytest.raises(InputError, match=rf"b\.lmdb is damaged.*{COMMAND}"):
+        FeatureBank.open(path, "lmdb")
+
+
+def test_two_banks_share_what_is_open_and_close_it(path: Path) -> None:
+    build_lmdb(path)
+    one, two = FeatureBank.open(path, "lmdb"), FeatureBank.open(path, "lmdb")
+    assert one.take([5]).equal(two.take([5]))
+    del one
+    assert two.take([5]).shape == (1, 1024)
+    del two
+    with lmdb.open(str(lmdb_path(path)), subdir=False, readonly=True, lock=False) as environment:
+        assert environment.info()["last_pgno"] > 0  # nobody in this process has it open
+
+
+def test_one_that_is_built_again_is_not_mixed_with_the_old(path: Path) -> None:
+    build_lmdb(path)
+    bank = FeatureBank.open(path, "lmdb")
+    before = bank.take([5])
+    write(path, random_videos(7, seed=8, dim=1024))
+    build_lmdb(path)
+    assert bank.take([5]).equal(before)  # the old file is still open
+    assert FeatureBank.open(path, "lmdb").videos == list(random_videos(7, seed=8))
+    if os.fork() == 0:  # which closed it
+        os._exit(0)
+    os.wait()
+    with pytest.raises(InputError, match=r"b\.lmdb was written anew while it was in use: open the bank again"):
+        bank.take([5])
+
+
+def test_only_blocks_with_wanted_rows_are_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_lmdb(path)
+    bank = FeatureBank.open(path, "lmdb")
+    keys = []
+    reading = LmdbFile.reading
+
+    class Spy:
+        def __init__(self, transaction):
+            self.transaction = transaction
+
+        def get(self, key):
+            keys.append(int.from_bytes(key[4:], "big"))
+            return self.transaction.get(key)
+
+    @contextmanager
+    def spying(self):
+        with reading(self) as transaction:
+            yield Spy(transaction)
+
+    monkeypatch.setattr(LmdbFile, "reading", spying)
+    block = (131072 - 16) // 2048
+    bank.take([0, 5, block - 1, 3 * block, 3 * block + 1])
+    assert keys == [0, 3]
+
+
+def test_other_types_and_clocks_are_refused_as_on_disk(path: Path, tmp_path: Path) -> None:
+    build_lmdb(path)
+    assert FeatureBank.open(path, "lmdb", "float16", Clock()).dtype == torch.float16
+    with pytest.raises(InputError, match=r"stores float16.*device='cpu' or 'cuda' to have float32"):
+        FeatureBank.open(path, "lmdb", "float32")
+    with pytest.raises(InputError, match="leave clock out to use its own"):
+        FeatureBank.open(path, "lmdb", clock=Clock(1.0, 1.0))
+    with h5py.File(tmp_path / "double.h5", "w") as file:
+        file["v"] = np.ones((3, 2))
+    with pytest.raises(InputError, match=r"double\.h5 stores float64.*one of float16, float32"):
+        build_lmdb(tmp_path / "double.h5", clock=Clock())
+
+
+def test_the_package_may_be_missing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_lmdb(path)
+    monkeypatch.setitem(__import__("sys").modules, "lmdb", None)
+    for look in (lambda: FeatureBank.open(path, "lmdb"), lambda: build_lmdb(path)):
+        with pytest.raises(InputError, match=r"needs the package lmdb: pip install 'clep\[lmdb\]'$"):
+            look()
+
+
+def test_the_job(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert main(["bank_lmdb", f"bank={path}"]) == 0
+    assert bank_lmdb.run(bank=path) == {"videos": 40, "rows": FeatureBank.open(path).n_rows, "up_to_date": True}
+    write(path, random_videos(3))
+    assert bank_lmdb.run(bank=path)["up_to_date"] is False
+    assert bank_lmdb.run(bank=path, overwrite=True)["videos"] == 3
+    assert bank_lmdb.why_long({"bank": path, "overwrite": False}, 0, 0) is None
+    assert "GB of features" in str(bank_lmdb.why_long({"bank": path, "overwrite": True}, 0, 0))
+    assert bank_lmdb.outputs({"bank": path}) == [lmdb_path(path)]
+    with pytest.raises(InputError, match="both rows_per_second and row_seconds"):
+        bank_lmdb.run(bank=path, rows_per_second=1.0)

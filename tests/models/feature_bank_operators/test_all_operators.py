@@ -1,0 +1,118 @@
+"""What holds for every operator: the mask rules, shapes, and what is refused."""
+
+import pytest
+import torch
+
+from clep.errors import InputError
+from clep.models import FBOAvg, FBOMax, FBONone, FBONonLocal, FeatureBankOperator
+
+IN, CONTEXT, LATENT = 6, 7, 4
+KINDS = [FBONonLocal, FBOAvg, FBOMax, FBONone]
+
+
+def made(kind: type[FeatureBankOperator]) -> FeatureBankOperator:
+    """Return an operator in evaluation mode whose every parameter matters."""
+    operator = kind(IN, CONTEXT) if kind is FBONone else kind(IN, CONTEXT, latent_dim=LATENT)
+    with torch.no_grad():
+        for parameter in operator.parameters():
+            parameter.normal_()
+    return operator.eval()
+
+
+def inputs(*queries: int, slots: int = 9) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    mask = torch.rand(5, slots) < 0.5
+    mask[0], mask[1], mask[2, 0] = True, False, True
+    return torch.randn(5, *queries, IN), torch.randn(5, slots, CONTEXT), mask
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("queries", [(), (1,), (3,)])
+def test_what_stands_in_empty_slots_never_matters(kind: type, queries: tuple[int, ...]) -> None:
+    operator, (short, context, mask) = made(kind), inputs(*queries)
+    zeroed = operator(short, context.masked_fill(~mask[..., None], 0), mask)
+    assert zeroed.shape == (5, *queries, operator.out_dim)
+    assert zeroed.isfinite().all()
+    for garbage in (1e30, float("inf"), float("nan")):
+        found = operator(short, context.masked_fill(~mask[..., None], garbage), mask)
+        assert torch.equal(found, zeroed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_more_padding_and_other_places_of_the_rows_change_nothing(kind: type) -> None:
+    operator, (short, context, mask) = made(kind), inputs()
+    expected = operator(short, context, mask)
+    padded = torch.cat([torch.full((5, 3, CONTEXT), torch.nan), context, torch.full((5, 40, CONTEXT), 7.0)], 1)
+    wider = torch.cat([torch.zeros(5, 3), mask, torch.zeros(5, 40)], 1).bool()
+    torch.testing.assert_close(operator(short, padded, wider), expected, rtol=1e-5, atol=1e-6)
+    order = torch.randperm(wider.shape[1])
+    torch.testing.assert_close(operator(short, padded[:, order], wider[:, order]), expected, rtol=1e-5, atol=1e-6)
+    for one in range(5):  # nor do the slots of the other moments
+        alone = operator(
+            short[one : one + 1], context[one : one + 1, mask[one]], torch.ones(1, int(mask[one].sum())) > 0
+        )
+        torch.testing.assert_close(alone[0], expected[one], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("queries", [(), (3,)])
+@pytest.mark.parametrize("slots", [0, 9])
+def test_gradients_are_finite_whatever_is_padded(kind: type, queries: tuple[int, ...], slots: int) -> None:
+    operator, (short, context, mask) = made(kind), inputs(*queries, slots=max(slots, 1))
+    context, mask = context[:, :slots], mask[:, :slots]
+    context = context.masked_fill(~mask[..., None], torch.nan).requires_grad_()
+    short.requires_grad_()
+    out = operator(short, context, mask)
+    if out.requires_grad and out.numel():
+        out.square().sum().backward()
+    leaves = [context, *operator.parameters()] + ([short] if kind is FBONonLocal else [])
+    for leaf in leaves:
+        if leaf.grad is not None:
+            assert leaf.grad.isfinite().all()
+    if context.grad is not None:
+        assert not context.grad[~mask].any()
+        assert kind is FBONone or context.grad[mask].any() == bool(slots)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_precision_is_finite_where_nothing_is_there(kind: type) -> None:
+    operator, (short, context, mask) = made(kind), inputs(2)
+    expected = operator(short, context, mask)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = operator(short, context.masked_fill(~mask[..., None], torch.nan), mask)
+    torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_features_of_another_bank_are_refused(kind: type) -> None:
+    operator, (short, context, mask) = made(kind), inputs()
+    with pytest.raises(InputError, match="takes features of 6 numbers with a context of 7, and got 6 and 8"):
+        operator(short, torch.randn(5, 9, 8), mask)
+    with pytest.raises(InputError, match="got 5 and 7"):
+        operator(short[:, :5], context, mask)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_bank_has_one_size(kind: type) -> None:
+    assert (kind(IN).in_dim, kind(IN).context_dim) == (IN, IN)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (FBONonLocal, {"latent_dim": 0}, "latent_dim=0"),
+        (FBONonLocal, {"num_layers": 0}, "num_layers=0"),
+        (FBONonLocal, {"dropout": 1.0}, "dropout=1.0"),
+        (FBOAvg, {"latent_dim": -1}, "positive"),
+        (FBOMax, {"context_dim": 0}, "positive"),
+        (FBOMax, {"dropout": -0.1}, "dropout=-0.1"),
+        (FBONone, {"in_dim": 0}, "positive"),
+    ],
+)
+def test_options_are_checked(kind: type, options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        kind(**{"in_dim": IN, **options})
+
+
+def test_a_subclass_must_say_what_it_computes() -> None:
+    with pytest.raises(NotImplementedError, match="FeatureBankOperator must define"):
+        FeatureBankOperator(IN, CONTEXT, LATENT)(*inputs())

@@ -1,0 +1,129 @@
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from clep.errors import InputError
+from clep.preprocess.lfb_files import load_lfb, save_lfb
+
+from .conftest import DIM, RunsCode
+
+
+def content(seed: int = 0) -> dict[str, dict[int, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        video: {second: torch.randn(regions, DIM, generator=generator).half() for second, regions in seconds.items()}
+        for video, seconds in {"b": {902: 1, 903: 4, 910: 2}, "a": {1800: 3}}.items()
+    }
+
+
+def same(first: dict, second: dict) -> bool:
+    return [(v, list(s)) for v, s in first.items()] == [(v, list(s)) for v, s in second.items()] and all(
+        rows.equal(second[video][at]) for video, seconds in first.items() for at, rows in seconds.items()
+    )
+
+
+@pytest.mark.parametrize("protocol", [None, 2, 4, 5])
+@pytest.mark.parametrize("form", ["tensor", "list", "numpy"])
+def test_every_way_in_which_such_files_were_written(tmp_path: Path, protocol: int | None, form: str) -> None:
+    made = {"tensor": lambda x: x, "list": list, "numpy": lambda x: x.numpy()}[form]
+    value = {video: {at: made(rows) for at, rows in seconds.items()} for video, seconds in content().items()}
+    path = tmp_path / "lfb_train.pkl"
+    if protocol is not None:
+        path.write_bytes(pickle.dumps(value, protocol))
+    elif form != "numpy":  # torch.load refuses arrays, and mmaction2 writes none
+        torch.save(value, path)
+        assert same(load_lfb(path), content())
+        torch.save(value, path, _use_new_zipfile_serialization=False)
+    else:
+        return
+    assert same(load_lfb(path), content())
+
+
+def test_keys_may_be_numbers_of_numpy_and_seconds_may_be_empty(tmp_path: Path) -> None:
+    value = {"v": {np.int64(3): np.ones((2, DIM), np.float32), 4: torch.zeros(0, DIM), 5: []}, "none": {}}
+    path = tmp_path / "lfb.pkl"
+    path.write_bytes(pickle.dumps(value))
+    found = load_lfb(path)
+    assert {video: list(seconds) for video, seconds in found.items()} == {"v": [3], "none": {}} | {"none": []}
+    assert type(next(iter(found["v"]))) is int
+
+
+def test_what_is_saved_is_what_mmaction2_reads(tmp_path: Path) -> None:
+    save_lfb(tmp_path / "lfb_val.pkl", content())
+    assert same(torch.load(tmp_path / "lfb_val.pkl", weights_only=True), content())
+    assert [path.name for path in tmp_path.iterdir()] == ["lfb_val.pkl"]
+
+
+class Smuggled:
+    """Passes code through the bytes of a storage, which PyTorch's own unpickling would run."""
+
+    def __reduce__(self):
+        return torch.storage._load_from_bytes, (pickle.dumps(RunsCode()),)
+
+
+class Getattr:
+    def __reduce__(self):
+        return getattr, (1, "real")
+
+
+@pytest.mark.parametrize("save", ["torch", "legacy", "pickle"])
+@pytest.mark.parametrize(
+    ("evil", "name"),
+    [(RunsCode(), "(posix|nt).system"), (Getattr(), r"(builtins\.)?getattr"), (np.float64, "numpy.float")],
+)
+def test_a_file_that_pickles_code_is_refused(tmp_path: Path, canary: Path, save: str, evil: object, name: str) -> None:
+    path = tmp_path / "lfb_train.pkl"
+    value = {"v": {1: torch.ones(1, DIM)}, "w": {2: evil}}
+    if save == "pickle":
+        path.write_bytes(pickle.dumps(value))
+    else:
+        torch.save(value, path, _use_new_zipfile_serialization=save == "torch")
+    with pytest.raises(InputError, match=rf"lfb_train\.pkl asks to run {name}\S* when it is loaded, and is refused"):
+        load_lfb(path)
+    assert not canary.exists()
+
+
+def test_code_inside_the_bytes_of_a_storage_is_refused(tmp_path: Path, canary: Path) -> None:
+    path = tmp_path / "lfb_train.pkl"
+    path.write_bytes(pickle.dumps({"v": {1: Smuggled()}}))
+    with pytest.raises(InputError, match=r"lfb_train\.pkl"):
+        load_lfb(path)
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ([1], r"holds a list, where \{video: \{second"),
+        ({}, r"holds a dict, where \{video: \{second"),
+        ({"v": [1]}, "'v' holds a list, where {second: features}"),
+        ({"v": {"1": torch.ones(1, 2)}}, "'v' has the key '1', where a whole second"),
+        (
+            {"v": {1: torch.ones(2)}},
+            r"second 1 of video 'v' holds torch.float32 \[2\], where features \[regions, dim\]",
+        ),
+        ({"v": {1: torch.ones(1, 2, dtype=torch.int64)}}, "holds torch.int64"),
+        ({"v": {1: torch.ones(1, 2), 7: torch.ones(1, 3)}}, r"second 7 of video 'v' .*\[1, 3\].*\[regions, 2\]"),
+        ({"v": {1: [torch.ones(2), torch.ones(3)]}}, "holds a list"),
+        ({"v": {1: "x"}}, "holds a str"),
+    ],
+)
+def test_other_contents_are_named(tmp_path: Path, value: object, words: str) -> None:
+    torch.save(value, tmp_path / "lfb.pkl")
+    with pytest.raises(InputError, match=words):
+        load_lfb(tmp_path / "lfb.pkl")
+
+
+def test_damaged_files(tmp_path: Path) -> None:
+    path = tmp_path / "lfb.pkl"
+    with pytest.raises(InputError, match=r"lfb\.pkl cannot be read: No such file"):
+        load_lfb(path)
+    torch.save(content(), path)
+    whole = path.read_bytes()
+    for data in (b"", b"nonsense", whole[: len(whole) // 2], pickle.dumps(content())[:-20]):
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=r"lfb\.pkl is (damaged|not a file)"):
+            load_lfb(path)
