@@ -105,13 +105,17 @@ def test_every_path_is_below_the_two_that_are_given(tmp_path: Path, experiment: 
 def test_what_the_jobs_write_is_what_the_run_reads(tmp_path: Path, experiment: str) -> None:
     values = plain(composed(tmp_path, f"experiment={experiment}"))
     jobs, source = values["prepare"], values["data"]["sources"]["ego4d"]
-    assert source["bank"] == jobs["ego4d_features"]["output"]
+    features = jobs.get("ego4d_features") or jobs["ego4d_videos"]
+    assert source["bank"] == features["output"]
     assert Path(source["narrations"]).parent == Path(jobs["ego4d_narrations"]["output_folder"])
     assert jobs["ego4d_narrations"]["tags"] == values["tags"]
-    for name in ("kinetics", "ego_charades"):
+    for name in {"kinetics", "ego_charades"} & set(values["evaluator"]):
         assert values["evaluator"][name]["folder"] == jobs[name]["output_folder"]
         assert jobs[name]["text_encoder"] == jobs["ego4d_narrations"]["text_encoder"] == values["text_encoder"]
-        assert jobs[name]["encoder"] == jobs["ego4d_features"]["encoder"] == values["encoder"]
+        if "encoder" in features:
+            assert jobs[name]["encoder"] == features["encoder"] == values["encoder"]
+        else:
+            assert jobs[name]["extraction"] == features["extraction"]
 
 
 @pytest.mark.parametrize(

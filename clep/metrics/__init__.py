@@ -1,7 +1,8 @@
 """Pure functions from scores to figures in percent; ties never flatter."""
 
 from clep.metrics.accuracy import topk_accuracy
+from clep.metrics.ava import ava_frame_map
 from clep.metrics.average_precision import charades_map
 from clep.metrics.retrieval import retrieval_from_embeddings, retrieval_metrics
 
-__all__ = ["charades_map", "retrieval_from_embeddings", "retrieval_metrics", "topk_accuracy"]
+__all__ = ["ava_frame_map", "charades_map", "retrieval_from_embeddings", "retrieval_metrics", "topk_accuracy"]

@@ -1,21 +1,27 @@
-"""AVA's frame mAP at an intersection over union of 0.5, over files, as ActivityNet's official script computes it."""
+"""AVA's frame mAP at an intersection over union of 0.5, as ActivityNet's official script computes it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 
 from clep.errors import InputError
-from clep.metrics.ava_files import AvaBoxes, read_annotations, read_detections, read_excluded, read_label_map
+from clep.metrics.ava_files import (
+    AVA_ACTIONS,
+    AvaBoxes,
+    read_annotations,
+    read_detections,
+    read_excluded,
+    read_label_map,
+)
 from clep.metrics.frame_matching import average_precision, best_per_frame, true_positives
 
 LEAST_IOU = 0.5
 BEST_PER_FRAME = 50
-AVA_IDS = range(1, 81)
-_LEFT_OUT = (2, 16, 18, 19, 21, 23, 25, 31, 32, 33, 35, 39, 40, 42, 44, 50, 53, 55, 71, 75)
-AVA_60 = tuple(label for label in AVA_IDS if label not in _LEFT_OUT)
+_TOO_RARE = (2, 16, 18, 19, 21, 23, 25, 31, 32, 33, 35, 39, 40, 42, 44, 50, 53, 55, 71, 75)
+AVA_60 = tuple(action for action in AVA_ACTIONS if action not in _TOO_RARE)
 
 
 @dataclass(frozen=True)
@@ -24,8 +30,8 @@ class AvaResult:
 
     Attributes:
         mean: frame mAP in percent, over the classes that have a ground-truth box.
-        per_class: average precision in percent of each action id of the label map, NaN where it has no ground truth.
-        coverage: how many boxes were counted and how many were left out, by reason.
+        per_class: average precision in percent by action id, NaN where it has no ground truth.
+        coverage: how many boxes came, and how many were left out or cannot match, by reason.
     """
 
     mean: float
@@ -39,7 +45,7 @@ def ava_frame_map(
     label_map: str | Path | None,
     excluded: str | Path | None = None,
 ) -> tuple[float, dict[int, float]]:
-    """Measure detections on AVA's ground truth, from files: `measure_ava` says how.
+    """Measure detections on AVA's ground truth, from files; `measure_ava` says how.
 
     Args:
         groundtruth: `video,second,x1,y1,x2,y2,action,person` without a header; the person is ignored.
@@ -51,76 +57,129 @@ def ava_frame_map(
         The mean in percent, and each action's average precision in percent, NaN where it has no ground truth.
 
     Raises:
-        InputError: a file is missing, empty or wrong (the message names the line); an action id is neither one of
-            AVA's 80 nor in the label map; or no ground truth is left to find.
+        InputError: as `measure_ava_files`.
     """
-    classes = AVA_60 if label_map is None else tuple(read_label_map(label_map))
-    result = measure_ava(groundtruth, detections, classes, excluded)
+    actions = AVA_60 if label_map is None else read_label_map(label_map)
+    result = measure_ava_files(groundtruth, detections, actions, excluded)
     return result.mean, result.per_class
 
 
-def measure_ava(
+def measure_ava_files(
     groundtruth: str | Path,
     detections: str | Path,
-    classes: tuple[int, ...] = AVA_60,
+    actions: Collection[int] = AVA_60,
     excluded: str | Path | None = None,
+) -> AvaResult:
+    """Read the files, see `ava_frame_map`, and measure.
+
+    Raises:
+        InputError: a file is missing, empty or wrong (the message names the line); an action id is neither one of
+            AVA's 80 nor of `actions`; or no ground truth is left to find.
+    """
+    known = {*AVA_ACTIONS, *actions}
+    frames = set() if excluded is None else read_excluded(excluded)
+    truth, found = read_annotations(groundtruth, known), read_detections(detections, known)
+    try:
+        return measure_ava(truth, found, actions, frames)
+    except InputError as error:
+        raise InputError(f"{groundtruth}: {error}") from error
+
+
+def measure_ava(
+    groundtruth: AvaBoxes,
+    detections: AvaBoxes,
+    actions: Collection[int] = AVA_60,
+    excluded: Iterable[tuple[str, int]] = (),
 ) -> AvaResult:
     """Compute frame mAP as the official script does, and count what was left out.
 
-    Boxes of other actions than `classes` and of excluded frames are dropped. Of each frame (video and second) the 50
-    best detections over all classes remain (`best_per_frame`: who goes where scores are equal), of those the boxes
-    without area are dropped. Each detection points at the ground-truth box of its class and frame that it overlaps
-    most, if their intersection over union is at least 0.5; the best scored of each box is right, all others are wrong
-    (`true_positives`). Detections in frames that the ground truth lacks are wrong, too. Per class the area under the
-    precision-recall curve follows (`average_precision`); a class with ground truth and no detection has 0, a class
-    without ground truth is left out of the mean. All in float64.
+    Boxes of other actions than `actions` and of excluded frames are dropped. Of each frame (video and second) the 50
+    best detections over all classes remain (see `best_per_frame` for equal scores); of those, boxes without area are
+    dropped. Each detection points at the ground-truth box of its class and frame that it overlaps most, if their
+    intersection over union is at least 0.5; of those that point at a box the best scored is right, all others are
+    wrong (`true_positives`), and so are detections in frames without ground truth. Each class has the area under its
+    curve of precision over recall (`average_precision`): 0 where there is ground truth and no detection. A class
+    without ground truth is left out of the mean. All is computed in float64.
 
-    The official script's figure depends on its sort where detections of one class have equal scores; here those are
-    one threshold.
+    Where detections of a class have equal scores the official figure depends on the order that its sort happens to
+    leave them in; here they are one threshold.
+
+    Args:
+        groundtruth: boxes as annotated; their scores are not looked at.
+        detections: boxes with scores.
+        actions: the ids that count.
+        excluded: video and second of frames to leave out.
 
     Raises:
-        InputError: as `ava_frame_map`.
+        ValueError: the detections have no scores.
+        InputError: no ground-truth box is left.
     """
-    truth, found = read_annotations(groundtruth), read_detections(detections)
-    left_out = set() if excluded is None else read_excluded(excluded)
-    for path, boxes in ((groundtruth, truth), (detections, found)):
-        _refuse_unknown(path, boxes, classes)
-    place = {name: number for number, name in enumerate(dict.fromkeys(truth.videos + found.videos))}
-    seconds = 1 + int(max(truth.second.max(), found.second.max()))
-    gone = np.array([place[name] * seconds + at for name, at in left_out if name in place and at < seconds], np.int64)
-    true_frame, frame = _frames(truth, place, seconds), _frames(found, place, seconds)
+    if detections.score is None:
+        raise ValueError("the detections have no scores")
+    true_frame, frame, gone = _numbered_frames(groundtruth, detections, excluded)
+    coverage: dict[str, int] = {}
+    true_kept = _listed("ground-truth boxes", groundtruth, true_frame, actions, gone, coverage)
+    if not len(true_kept):
+        raise InputError("no box has an action of the label map in a frame that is not excluded")
+    kept = _listed("detections", detections, frame, actions, gone, coverage)
 
-    true_kept, counts = _listed(truth, true_frame, classes, gone)
-    coverage = {f"ground-truth boxes {why}": count for why, count in counts.items()}
-    if not true_kept.any():
-        raise InputError(f"{groundtruth} has no box of an action of the label map in a frame that is not excluded")
-    listed, counts = _listed(found, frame, classes, gone)
-    coverage |= {f"detections {why}": count for why, count in counts.items()}
-
-    best = np.flatnonzero(listed)
-    best = best[best_per_frame(frame[best], _score(found)[best], found.label[best], found.box[best], BEST_PER_FRAME)]
-    coverage[f"detections beyond the {BEST_PER_FRAME} best of their frame"] = int(listed.sum()) - len(best)
-    has_area = (found.box[best, :2] < found.box[best, 2:]).all(axis=1)
+    listed = len(kept)
+    kept = kept[
+        best_per_frame(
+            frame[kept], detections.score[kept], detections.label[kept], detections.box[kept], BEST_PER_FRAME
+        )
+    ]
+    coverage[f"detections beyond the {BEST_PER_FRAME} best of their frame"] = listed - len(kept)
+    has_area = (detections.box[kept, :2] < detections.box[kept, 2:]).all(axis=1)
     coverage["detections without area"] = int((~has_area).sum())
-    best = best[has_area]
-    coverage["detections in frames without ground truth"] = int((~np.isin(frame[best], true_frame[true_kept])).sum())
+    kept = kept[has_area]
+    true_frame, frame = true_frame[true_kept], frame[kept]
+    coverage["detections in frames without ground truth"] = int((~np.isin(frame, true_frame)).sum())
 
-    ids = 1 + max(*AVA_IDS, *classes)
-    label, score, box = found.label[best], _score(found)[best], found.box[best]
-    true_label = truth.label[true_kept]
+    true_label, label, score = groundtruth.label[true_kept], detections.label[kept], detections.score[kept]
+    ids = 1 + max(actions)
     hit = true_positives(
-        frame[best] * ids + label,
+        frame * ids + label,
         score,
-        box,
-        true_frame[true_kept] * ids + true_label,
-        truth.box[true_kept],
+        detections.box[kept],
+        true_frame * ids + true_label,
+        groundtruth.box[true_kept],
         LEAST_IOU,
     )
-    positives = np.bincount(true_label, minlength=ids)
-    per_class = {
-        one: average_precision(score[label == one], hit[label == one], int(positives[one]))
-        if positives[one]
-        else float("nan")
-        for one in classes
-    }
+    per_class = {}
+    for action in actions:
+        mine, positives = label == action, int((true_label == action).sum())
+        per_class[action] = average_precision(score[mine], hit[mine], positives) if positives else float("nan")
     return AvaResult(float(np.nanmean(list(per_class.values()))), per_class, coverage)
+
+
+def _numbered_frames(
+    groundtruth: AvaBoxes, detections: AvaBoxes, excluded: Iterable[tuple[str, int]]
+) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " n"], Int64[np.ndarray, " frames"]]:
+    """Number the frames of both, and those excluded, in one way."""
+    place = {name: number for number, name in enumerate(dict.fromkeys(groundtruth.videos + detections.videos))}
+    seconds = 1 + int(max(groundtruth.second.max(initial=0), detections.second.max(initial=0)))
+
+    def number(boxes: AvaBoxes) -> np.ndarray:
+        places = np.array([place[name] for name in boxes.videos], np.int64)
+        return places[boxes.video] * seconds + boxes.second
+
+    gone = [place[name] * seconds + second for name, second in excluded if name in place and second < seconds]
+    return number(groundtruth), number(detections), np.array(gone, np.int64)
+
+
+def _listed(
+    what: str,
+    boxes: AvaBoxes,
+    frame: Int64[np.ndarray, " n"],
+    actions: Collection[int],
+    gone: Int64[np.ndarray, " frames"],
+    coverage: dict[str, int],
+) -> Int64[np.ndarray, " kept"]:
+    """Return the rows whose action counts and whose frame is not excluded, and count the others."""
+    known = np.isin(boxes.label, np.array(list(actions), np.int64))
+    there = ~np.isin(frame, gone)
+    coverage[what] = len(boxes)
+    coverage[f"{what} of actions not in the label map"] = int((~known).sum())
+    coverage[f"{what} in excluded frames"] = int((known & ~there).sum())
+    return np.flatnonzero(known & there)

@@ -6,7 +6,7 @@ No file has a header. Seconds are whole, "0902" and "902" alike; boxes are fract
 import csv
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -18,6 +18,9 @@ from jaxtyping import Bool, Float64, Int64
 from clep.errors import InputError
 
 BOX_COLUMNS = ("video", "second", "x1", "y1", "x2", "y2", "action")
+AVA_ACTIONS = range(1, 81)
+# Higher seconds and action ids are mistakes, and would make the numbers of frames and classes overflow.
+_HIGHEST = 10**7
 _ROWS_AT_ONCE = 1 << 16
 _ENTRY = re.compile(r"\b(?:item|label)\s*\{((?:[^{}\"]|\"[^\"]*\")*)\}")
 _NAME = re.compile(r"\bname\s*:\s*\"([^\"]*)\"")
@@ -48,26 +51,34 @@ class AvaBoxes:
         return len(self.video)
 
 
-def read_annotations(path: str | Path) -> AvaBoxes:
+def read_annotations(path: str | Path, actions: Collection[int] = AVA_ACTIONS) -> AvaBoxes:
     """Read `video,second,x1,y1,x2,y2,action,person`, as `ava_val_v2.2.csv`; the last column is not looked at.
 
+    Args:
+        path: of the file.
+        actions: the ids that exist.
+
     Raises:
-        InputError: the file is missing or empty, or a line is wrong: columns, numbers, a box whose corners are swapped
-            or that leaves the image. The message names the line.
+        InputError: the file is missing or empty, or a line is wrong: columns, numbers, an action that does not exist,
+            a box whose corners are swapped or that leaves the image. The message names the line.
     """
-    return _read_boxes(path, "person", lowest=0.0, highest=1.0)
+    return _read_boxes(path, "person", actions, lowest=0.0, highest=1.0)
 
 
-def read_detections(path: str | Path) -> AvaBoxes:
+def read_detections(path: str | Path, actions: Collection[int] = AVA_ACTIONS) -> AvaBoxes:
     """Read `video,second,x1,y1,x2,y2,action,score`, as detectors write it (mmaction2's `results.csv`).
 
     A detected box may reach over the image's border and is kept as it is, as in the official script; beyond [-1, 2]
     it is taken for pixels and refused.
 
+    Args:
+        path: of the file.
+        actions: the ids that exist.
+
     Raises:
         InputError: as `read_annotations`.
     """
-    return _read_boxes(path, "score", lowest=-1.0, highest=2.0)
+    return _read_boxes(path, "score", actions, lowest=-1.0, highest=2.0)
 
 
 def read_excluded(path: str | Path) -> set[tuple[str, int]]:
@@ -99,11 +110,12 @@ def read_label_map(path: str | Path) -> dict[int, str]:
     for line, entry, label, name in _pbtxt_entries(text) if "{" in text else _plain_entries(text):
         if label is None or not name:
             raise InputError(
-                f"{path}, line {line}: {entry!r} is neither `item {{ name: \"stand\" id: 12 }}` nor `12: stand`"
+                f'{path}, line {line}: {entry!r} is neither `item {{ name: "stand" id: 12 }}` nor `12: stand`'
             )
-        if label < 1 or label in names:
-            why = "is below 1" if label < 1 else f"is there already, as {names[label]!r}"
-            raise InputError(f"{path}, line {line}: the id {label} {why}; each action needs its own id, from 1")
+        if label in names:
+            raise InputError(f"{path}, line {line}: {names[label]!r} has the id {label} already; give each its own")
+        if not 1 <= label <= _HIGHEST:
+            raise InputError(f"{path}, line {line}: the id {label} is not between 1 and {_HIGHEST}")
         names[label] = name
     if not names:
         raise InputError(f"{path} has no actions; give AVA's label map, a .pbtxt or mmaction2's label_map.txt")
@@ -148,7 +160,7 @@ class _Rows:
             raise InputError(f"{self.path}, line {self.line[wrong.argmax()]}: {why}")
 
 
-def _read_boxes(path: str | Path, last: str, lowest: float, highest: float) -> AvaBoxes:
+def _read_boxes(path: str | Path, last: str, actions: Collection[int], lowest: float, highest: float) -> AvaBoxes:
     rows = _read_rows(path, (*BOX_COLUMNS, last), numbers=7 if last == "score" else 6)
     if not len(rows.video):
         raise InputError(f"{path} has no rows; each line should read {','.join((*BOX_COLUMNS, last))}")
@@ -158,22 +170,23 @@ def _read_boxes(path: str | Path, last: str, lowest: float, highest: float) -> A
         f"the box leaves [{lowest:g}, {highest:g}]; boxes are fractions of the image's width and height, not pixels",
     )
     rows.refuse((box[:, :2] > box[:, 2:]).any(axis=1), "the box has x1 > x2 or y1 > y2; the order is x1, y1, x2, y2")
+    label = _whole(rows, rows.number[:, 5], "action", 1)
+    unknown = ~np.isin(label, np.array(list(actions), np.int64))
+    wrong = label[unknown.argmax()]
+    rows.refuse(unknown, f"there is no action {wrong}; the ids are {min(actions)} to {max(actions)}, as in AVA's list")
     return AvaBoxes(
         videos=rows.videos,
         video=rows.video,
         second=_whole(rows, rows.number[:, 0], "second", 0),
         box=box,
-        label=_whole(rows, rows.number[:, 5], "action", 1),
+        label=label,
         score=rows.number[:, 6] if last == "score" else None,
     )
 
 
 def _whole(rows: _Rows, values: Float64[np.ndarray, " n"], column: str, lowest: int) -> Int64[np.ndarray, " n"]:
-    # Above 2**31, frames of many videos could no longer be numbered in 64 bits.
-    rows.refuse(
-        (values != np.floor(values)) | (values < lowest) | (values > 2**31),
-        f"{column} should be a whole number from {lowest}",
-    )
+    wrong = (values != np.floor(values)) | (values < lowest) | (values > _HIGHEST)
+    rows.refuse(wrong, f"{column} should be a whole number from {lowest} and is {values[wrong.argmax()]:g}")
     return values.astype(np.int64)
 
 
