@@ -1,4 +1,7 @@
-"""The evaluation command: `python -m clep.evaluate ckpt=PATH [evaluator=NAME] [key=value …]`."""
+"""The evaluation command: `python -m clep.evaluate ckpt=PATH [evaluator=NAME] [key=value …]`.
+
+With `evaluator=ava` it needs no model: it measures a csv of detections on AVA's ground truth.
+"""
 
 import logging
 import sys
@@ -14,6 +17,7 @@ from clep.build import build
 from clep.config_check import check_config, did_you_mean, why_not_composed
 from clep.config_folder import config_folder
 from clep.errors import InputError
+from clep.evaluation.ava import AVA_USAGE, ava_files, evaluate_ava
 from clep.evaluation.evaluator import refuse_repeated
 from clep.files import write_json
 from clep.pretrained import load
@@ -22,14 +26,17 @@ from clep.training.results import print_results
 
 log = logging.getLogger(__name__)
 
-USAGE = """Measure a trained model without training.
+USAGE = """Measure a trained model without training, or detections that a file holds.
 
   python -m clep.evaluate ckpt=PATH [evaluator=NAME] [out=FOLDER] [device=cpu|cuda] [key=value …]
+  python -m clep.evaluate evaluator=ava predictions=CSV groundtruth=CSV [label_map=FILE] [excluded=CSV] [out=PATH]
 
 ckpt       a run's folder, a .ckpt in it, or a folder with a saved model
 evaluator  {names}; the run's own where it is left out
 out        where metrics.json is written; default: evaluate/ in the run's folder
-key=value  any setting of train.py, for instance paths.data=DIR where the data has moved"""
+key=value  any setting of train.py, for instance paths.data=DIR where the data has moved
+
+{ava}"""
 
 
 def evaluate(
@@ -110,11 +117,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Evaluate from the command line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments = sys.argv[1:] if arguments is None else arguments
-    names = sorted(path.stem for path in (config_folder() / "evaluator").glob("*.yaml"))
+    names = sorted({"ava", *(path.stem for path in (config_folder() / "evaluator").glob("*.yaml"))})
     if not arguments or {"-h", "--help", "help"} & set(arguments):
-        sys.stdout.write(USAGE.format(names=", ".join(names)) + "\n")
+        sys.stdout.write(USAGE.format(names=", ".join(names), ava=AVA_USAGE) + "\n")
         return
     try:
+        if "evaluator=ava" in arguments:
+            evaluate_ava(**ava_files([argument for argument in arguments if argument != "evaluator=ava"]))
+            return
         own = {"ckpt": "", "out": "", "device": ""}
         overrides = []
         for argument in arguments:

@@ -155,7 +155,7 @@ class _Rows:
     line: Int64[np.ndarray, " n"]
 
     def refuse(self, wrong: Bool[np.ndarray, " n"], why: str) -> None:
-        """Raise an InputError with the line of the first row that is `wrong`, if any is."""
+        """Raise an InputError with the number of the first line that is `wrong`, if any is."""
         if wrong.any():
             raise InputError(f"{self.path}, line {self.line[wrong.argmax()]}: {why}")
 
@@ -166,14 +166,13 @@ def _read_boxes(path: str | Path, last: str, actions: Collection[int], lowest: f
         raise InputError(f"{path} has no rows; each line should read {','.join((*BOX_COLUMNS, last))}")
     box = rows.number[:, 1:5]
     rows.refuse(
-        (box < lowest).any(axis=1) | (box > highest).any(axis=1),
+        np.any((box < lowest) | (box > highest), axis=1),
         f"the box leaves [{lowest:g}, {highest:g}]; boxes are fractions of the image's width and height, not pixels",
     )
-    rows.refuse((box[:, :2] > box[:, 2:]).any(axis=1), "the box has x1 > x2 or y1 > y2; the order is x1, y1, x2, y2")
+    rows.refuse(np.any(box[:, :2] > box[:, 2:], axis=1), "the box has x1 > x2 or y1 > y2; the order is x1, y1, x2, y2")
     label = _whole(rows, rows.number[:, 5], "action", 1)
     unknown = ~np.isin(label, np.array(list(actions), np.int64))
-    wrong = label[unknown.argmax()]
-    rows.refuse(unknown, f"there is no action {wrong}; the ids are {min(actions)} to {max(actions)}, as in AVA's list")
+    rows.refuse(unknown, f"there is no action with that id; the ids are {min(actions)} to {max(actions)}")
     return AvaBoxes(
         videos=rows.videos,
         video=rows.video,
@@ -186,7 +185,7 @@ def _read_boxes(path: str | Path, last: str, actions: Collection[int], lowest: f
 
 def _whole(rows: _Rows, values: Float64[np.ndarray, " n"], column: str, lowest: int) -> Int64[np.ndarray, " n"]:
     wrong = (values != np.floor(values)) | (values < lowest) | (values > _HIGHEST)
-    rows.refuse(wrong, f"{column} should be a whole number from {lowest} and is {values[wrong.argmax()]:g}")
+    rows.refuse(wrong, f"{column} should be a whole number from {lowest}")
     return values.astype(np.int64)
 
 
@@ -203,7 +202,9 @@ def _read_rows(path: str | Path, columns: Sequence[str], numbers: int) -> _Rows:
             number.append(_numbers(path, some, columns, numbers))
             line.extend(at for at, _ in some)
             video.extend(place.setdefault(row[0].strip(), len(place)) for _, row in some)
-    return _Rows(path, tuple(place), np.array(video, np.int64), np.concatenate(number), np.array(line, np.int64))
+    rows = _Rows(path, tuple(place), np.array(video, np.int64), np.concatenate(number), np.array(line, np.int64))
+    rows.refuse(rows.video == place.get("", -1), "the video has no name")
+    return rows
 
 
 def _numbers(
@@ -211,10 +212,9 @@ def _numbers(
 ) -> Float64[np.ndarray, "n {numbers}"]:
     """Convert the cells after the first one of some rows, or say what is wrong with the first bad row."""
     with suppress(ValueError):
-        cells = list(zip(*(row for _, row in rows), strict=True))[1 : numbers + 1]
         found = np.empty((len(rows), numbers))
-        for column, cell in enumerate(cells):
-            found[:, column] = np.fromiter(map(float, cell), np.float64, len(rows))
+        for place, column in enumerate(list(zip(*(row for _, row in rows), strict=True))[1 : numbers + 1]):
+            found[:, place] = np.fromiter(map(float, column), np.float64, len(rows))
         if np.isfinite(found).all() and all(len(row) == len(columns) for _, row in rows[:1]):
             return found
     for line, row in rows:

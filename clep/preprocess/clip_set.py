@@ -48,16 +48,19 @@ def clip_features(
     settings: PackSettings,
     overwrite: bool,
     durations: Mapping[str, float] | None = None,
-) -> str | Path:
+) -> str | Path | None:
     """Return the features of the clips: those given, or where videos are, the bank that their encoding made.
+
+    None where this process encoded its part of the videos (`shard=i/n`) and others are still to come.
 
     Raises:
         InputError: neither is given, or the videos cannot be encoded.
     """
     if videos is not None:
-        return encode_clips(
+        coverage = encode_clips(
             task, ids, videos, output_folder, extraction, settings.dtype, settings.on_error, overwrite, durations
         )
+        return None if "waiting_for" in coverage else Path(output_folder) / "features.h5"
     if features is None:
         raise InputError(
             f"{task}: give the folder of its videos (videos=DIR) or of features made from them (features=)"

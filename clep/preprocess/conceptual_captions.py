@@ -59,7 +59,7 @@ def run(
     table = read_captions(tsv)
     paths = sorted(set(table["filepath"]))
     items = [VideoItem(path, str(Path(images) / path), image=True) for path in paths]
-    missing = {item.id: "no such file" for item in items if item.file_bytes() < 0}
+    missing = {item.id: "no such file" for item in items if not Path(item.path).is_file()}
     coverage = extract(
         "conceptual_captions",
         [item for item in items if item.id not in missing],
@@ -71,6 +71,8 @@ def run(
         overwrite=overwrite,
         skipped=missing,
     )
+    if "waiting_for" in coverage:  # one of several machines, and not the last
+        return coverage
     told = _write_captions(tsv, table, output_folder, overwrite)
     texts = text_bank(output_folder, text_encoder).write(batch_size, device, overwrite=overwrite)
     return coverage | {"narrations": told, "texts": texts}

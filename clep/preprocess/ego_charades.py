@@ -90,6 +90,8 @@ def run(
     given = clip_features(
         "ego_charades", clips.ids, features, videos, output_folder, extraction, settings, overwrite, lengths
     )
+    if given is None:
+        return {"waiting": "other parts of the videos are still to be encoded"}
     done = prepare_clips(clips, [classes, *csvs], given, output_folder, settings, overwrite, notes, lengths)
     sets = ego_charades_prompts(clips.classes)
     prompts = write_prompts(output_folder, clips.classes, sets, text_encoder, batch_size, device, overwrite)

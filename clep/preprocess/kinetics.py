@@ -81,6 +81,8 @@ def run(
         allow_vector=True,
     )
     given = clip_features("kinetics", clips.ids, features, videos, output_folder, extraction, settings, overwrite)
+    if given is None:
+        return {"waiting": "other parts of the videos are still to be encoded"}
     done = prepare_clips(clips, [csv], given, output_folder, settings, overwrite, {"repeated_in_csv": repeated})
     sets = {"prompt": kinetics_prompts(clips.classes)}
     prompts = write_prompts(output_folder, clips.classes, sets, text_encoder, batch_size, device, overwrite)

@@ -83,6 +83,8 @@ def encode_images(
             return crops_of(read_image(path, spec.short_side_px), crops, spec.crop_px).contiguous()
         except InputError as error:
             return error
+        except Exception as error:  # what else a reader makes of a damaged file is that file's fault alone
+            return InputError(f"{path} cannot be read as an image: {type(error).__name__}: {error}")
 
     def encoded(images: list[Tensor]) -> Float32[np.ndarray, "images dim"]:
         padded = images + images[-1:] * (batch_size - len(images))

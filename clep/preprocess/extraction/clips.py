@@ -22,8 +22,8 @@ def encode_clips(
     on_error: OnError,
     overwrite: bool,
     durations: Mapping[str, float] | None = None,
-) -> Path:
-    """Encode the videos of an evaluation set into `features.h5` in its folder and return that path.
+) -> dict[str, Any]:
+    """Encode the videos of an evaluation set into `features.h5` in its folder and return the coverage.
 
     Args:
         task: name of the set.
@@ -46,7 +46,7 @@ def encode_clips(
     seconds = durations or {}
     items = [VideoItem(name, str(path), duration_s=seconds.get(name, float("nan"))) for name, path in files.items()]
     skipped = {name: f"no video {name}.mp4 in {Path(videos).name}" for name in ids if name not in files}
-    extract(
+    return extract(
         f"{task} videos",
         items,
         output,
@@ -57,4 +57,3 @@ def encode_clips(
         overwrite=overwrite,
         skipped=skipped,
     )
-    return output

@@ -1,12 +1,16 @@
 """What earlier runs left that counts: rows in the bank and in shards, and files known to be bad."""
 
 import shutil
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from clep.bank import FeatureBank
 from clep.errors import InputError
 from clep.preprocess.extraction.ledger import Entry, ledger_path, read_ledger
+
+LATE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -32,45 +36,83 @@ def source_words(words: str, key: str) -> str:
     return f"{words} [settings {key}]"
 
 
-def finished_videos(output: Path, key: str) -> dict[str, Finished]:
-    """Find what was done before with the same settings, in the joined bank and in whole shards."""
+def finished_videos(output: Path, key: str, files: Mapping[str, str], joined: bool = True) -> dict[str, Finished]:
+    """Find what was done before with the same settings, in the joined bank and in whole shards.
+
+    Of several accounts of one video, that of the file as it is now counts before others, and rows before a failure.
+
+    Args:
+        output: the joined bank.
+        key: digest of the settings.
+        files: id → fingerprint of its file as it is now.
+        joined: whether the joined bank counts; without it, only shards.
+    """
     found: dict[str, Finished] = {}
-    banks = [(output, ledger_path(output))]
-    banks += [(path.with_suffix(".h5"), path) for path in sorted(shards_folder(output).glob(f"{key}-*.jsonl"))]
-    for bank_path, ledger in banks:
-        for entry, bank in _read(bank_path, ledger, key):
-            found[entry.id] = Finished(entry, bank)
+
+    def worth(one: Finished) -> tuple[bool, bool]:
+        return one.entry.file == files.get(one.entry.id), one.bank is not None
+
+    banks = [(output, ledger_path(output))] if joined else []
+    for bank_path, ledger in [*banks, *_shards(output, key)]:
+        for one in _read(bank_path, ledger, key):
+            known = found.get(one.entry.id)
+            if known is None or worth(one) > worth(known):
+                found[one.entry.id] = one
     return found
 
 
-def forget_unfinished(output: Path, key: str | None) -> None:
-    """Remove journals of runs that ended, and shards of other settings; None removes everything."""
+def whole_shards(output: Path, key: str) -> set[Path]:
+    """Return the banks of shards that have a ledger."""
+    return {bank for bank, _ in _shards(output, key)}
+
+
+def late_ledgers(ledgers: Mapping[str, Path]) -> list[str]:
+    """Wait for ledgers of shards that are said to be done, up to a minute; return those that do not show.
+
+    A shared file system may show a file that was made elsewhere so much later.
+    """
+    until = time.monotonic() + LATE_S
+    hidden = [name for name, path in ledgers.items() if not path.exists()]
+    while hidden and time.monotonic() < until:
+        time.sleep(0.5)
+        for folder in {ledgers[name].parent for name in hidden}:
+            list(folder.glob("*"))  # makes a network file system look again
+        hidden = [name for name in hidden if not ledgers[name].exists()]
+    return hidden
+
+
+def forget_shards(output: Path, banks: Iterable[Path]) -> None:
+    """Remove shards whose videos are in the joined bank, with their ledgers and journals."""
+    for bank in banks:
+        for path in (bank, bank.with_suffix(".jsonl"), bank.with_suffix(".journal")):
+            path.unlink(missing_ok=True)
     folder = shards_folder(output)
-    if key is None:
+    if folder.exists() and not any(folder.glob("*.h5")) and not any(folder.glob("*.jsonl")):
         shutil.rmtree(folder, ignore_errors=True)
-        return
-    for path in folder.glob("*"):
-        if path.is_file() and (path.suffix == ".journal" or not path.name.startswith(f"{key}-")):
+
+
+def forget_other_settings(output: Path, key: str) -> None:
+    """Remove shards made with other settings; what they hold will not be asked for again."""
+    for path in shards_folder(output).glob("*"):
+        if path.is_file() and not path.name.startswith(f"{key}-"):
             path.unlink(missing_ok=True)
 
 
-def _read(bank_path: Path, ledger: Path, key: str) -> list[tuple[Entry, Path | None]]:
+def _shards(output: Path, key: str) -> list[tuple[Path, Path]]:
+    ledgers = sorted(shards_folder(output).glob(f"{key}-*.jsonl"))
+    return [(ledger.with_suffix(".h5"), ledger) for ledger in ledgers]
+
+
+def _read(bank_path: Path, ledger: Path, key: str) -> list[Finished]:
     if not ledger.exists():
         return []
     try:
-        entries = read_ledger(ledger)
+        entries = [entry for entry in read_ledger(ledger) if entry.settings == key]
         ids: set[str] = set()
         if bank_path.exists():
             bank = FeatureBank.open(bank_path)
-            if not bank.source.endswith(f"[settings {key}]"):
-                return []
-            ids = set(bank.videos)
-        elif not bank_path.name.startswith(f"{key}-"):
-            return []  # a ledger without its bank: whose settings, nobody knows
+            ids = set(bank.videos) if bank.source.endswith(f"[settings {key}]") else set()
     except InputError:
         return []  # damaged, or of an older format: made again
-    return [
-        (entry, bank_path if entry.status == "done" else None)
-        for entry in entries
-        if entry.status == "failed" or (entry.status == "done" and entry.id in ids)
-    ]
+    done = [Finished(entry, bank_path) for entry in entries if entry.status == "done" and entry.id in ids]
+    return done + [Finished(entry, None) for entry in entries if entry.status == "failed"]

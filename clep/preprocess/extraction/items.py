@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from math import nan
 from pathlib import Path
@@ -16,6 +16,8 @@ VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpe
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 _LONGEST_NAME = 200
 _PROBES = 16
+_ENDS_BYTES = 4096
+_IMAGE_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,21 @@ class VideoItem:
     image: bool = False
     duration_s: float | int = nan
 
-    def file_bytes(self) -> int:
-        """Return the size of the file, -1 where there is none."""
+    def fingerprint(self) -> str:
+        """Digest size, beginning and end of the file, and which half is taken; "" where there is no file to read.
+
+        Copies of a file have the same one, whatever their dates.
+        """
         try:
-            return Path(self.path).stat().st_size
+            with Path(self.path).open("rb") as file:
+                size = file.seek(0, 2)
+                file.seek(0)
+                digest = blake2b(file.read(_ENDS_BYTES), digest_size=8)
+                file.seek(max(0, size - _ENDS_BYTES))
+                digest.update(file.read(_ENDS_BYTES))
         except OSError:
-            return -1
+            return ""
+        return f"{size}-{digest.hexdigest()}{'-left' if self.left_eye else ''}"
 
 
 def chosen(items: Sequence[VideoItem], ids: Sequence[str] | str | None, limit: int | None) -> list[VideoItem]:
@@ -89,12 +100,15 @@ def part_of(items: Sequence[VideoItem], part: tuple[int, int]) -> list[VideoItem
 
 
 def with_durations(items: Sequence[VideoItem]) -> list[VideoItem]:
-    """Fill in lengths that are not known, from the files' headers; NaN stays where that fails."""
+    """Fill in lengths that are not known, from the files' headers; NaN stays where that fails.
+
+    An image gets what it costs beside a second of video.
+    """
 
     def filled(item: VideoItem) -> VideoItem:
-        if item.image or item.duration_s == item.duration_s:
+        if item.duration_s == item.duration_s:
             return item
-        return VideoItem(item.id, item.path, item.left_eye, item.image, expected_seconds(item.path))
+        return replace(item, duration_s=_IMAGE_S if item.image else expected_seconds(item.path))
 
     with ThreadPoolExecutor(_PROBES) as threads:
         return list(threads.map(filled, items))
@@ -111,6 +125,12 @@ def first_of_each(items: Iterable[VideoItem]) -> tuple[list[VideoItem], dict[str
             again[item.id] = f"{again[item.id]}, {item.path}" if item.id in again else item.path
     reasons = {name: f"also named so and left out: {paths}; {kept[name].path} is used" for name, paths in again.items()}
     return [kept[name] for name in sorted(kept)], reasons
+
+
+def fingerprints(items: Sequence[VideoItem]) -> dict[str, str]:
+    """Return the fingerprint of each item's file by its id; files are read by several threads."""
+    with ThreadPoolExecutor(_PROBES) as threads:
+        return dict(zip([item.id for item in items], threads.map(VideoItem.fingerprint, items), strict=True))
 
 
 def file_name(video: str) -> str:

@@ -24,7 +24,8 @@ class Entry:
         video_s: its length in seconds, None where unknown.
         seconds: of wall clock that it took.
         corrupt_packets: parts of the file that could not be decoded and were passed over.
-        file_bytes: size of its file, by which a replaced file is noticed.
+        file: fingerprint of its file (see `VideoItem.fingerprint`), by which a replaced file is noticed.
+        settings: digest of the settings that its rows were made with.
         final: whether another run would find the same; a failure of the process (out of memory, out of time) is not.
     """
 
@@ -35,7 +36,8 @@ class Entry:
     video_s: float | None = None
     seconds: float = 0.0
     corrupt_packets: int = 0
-    file_bytes: int = 0
+    file: str = ""
+    settings: str = ""
     final: bool = True
 
 
@@ -46,7 +48,7 @@ def ledger_path(output: str | Path) -> Path:
 
 def write_ledger(path: Path, entries: Iterable[Entry]) -> None:
     """Write entries, one JSON object a line, whole or not at all."""
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.writelines(json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in entries)
 
 
@@ -61,7 +63,7 @@ def read_ledger(path: str | Path) -> list[Entry]:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as a ledger: {error}") from error
     entries = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):  # an id may hold other line ends
         try:
             entries.append(Entry(**json.loads(line)))
         except (json.JSONDecodeError, TypeError) as error:
@@ -102,12 +104,15 @@ class Journal:
         return {video: times for video, times in count.items() if times > 0}
 
     def _append(self, line: dict[str, Any]) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
+        with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def read_lines(path: Path, start: int) -> tuple[list[dict[str, Any]], int]:
-    """Read the whole lines of a journal from byte `start`; also return where the next reading begins."""
+    """Read the whole lines of a journal from byte `start`; also return where the next reading begins.
+
+    Lines that are no JSON are passed over: a network file system may show a line before its bytes.
+    """
     try:
         with path.open("rb") as file:
             file.seek(start)
@@ -115,5 +120,13 @@ def read_lines(path: Path, start: int) -> tuple[list[dict[str, Any]], int]:
     except OSError:
         return [], start
     whole, _, rest = text.rpartition(b"\n")
-    lines = [json.loads(line) for line in whole.splitlines() if line.strip()]
+    lines = [found for line in whole.split(b"\n") if (found := _object(line)) is not None]
     return lines, start + len(text) - len(rest)
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and ("begins" in found or {"id", "status"} <= set(found)) else None

@@ -1,6 +1,7 @@
 """Find the videos that a user means: a folder, a list file, or a csv."""
 
 import csv
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -55,12 +56,17 @@ def find_files(folder: str | Path, names: Sequence[str]) -> dict[str, Path]:
 
 def _in_folder(folder: Path) -> list[VideoItem]:
     found = [
-        VideoItem(path.relative_to(folder).with_suffix("").as_posix(), str(path), image=_is_image(path))
+        VideoItem(_name(path.relative_to(folder).with_suffix("")), str(path), image=_is_image(path))
         for path in _files(folder, VIDEO_SUFFIXES + IMAGE_SUFFIXES)
     ]
     if not found:
         raise InputError(f"{folder} holds no video: no file there ends in {', '.join(VIDEO_SUFFIXES)}")
     return found
+
+
+def _name(path: Path) -> str:
+    """Write a path as an id; bytes that are not UTF-8 as `\\xff`."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
 def _in_list(path: Path) -> list[VideoItem]:
@@ -70,7 +76,9 @@ def _in_list(path: Path) -> list[VideoItem]:
         except UnicodeDecodeError as error:
             raise InputError(f"{path} is not a text file of lines name<TAB>path ({error})") from error
     items = []
-    for number, row in enumerate(csv.reader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE), start=1):
+    for number, row in enumerate(
+        csv.reader(text.replace("\r\n", "\n").split("\n"), delimiter="\t", quoting=csv.QUOTE_NONE), start=1
+    ):
         if not row or not row[0].strip():
             continue
         if len(row) != 2 or not row[1].strip():

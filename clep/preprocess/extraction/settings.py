@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
+from math import isfinite
+from pathlib import Path
 from typing import Any, Literal
 
 from clep.bank import Clock
@@ -31,7 +33,7 @@ class Extraction:
         segments: rows a video gives with sampling=segments.
         crops: "centre"; "three" or "ten" crops, whose rows are averaged.
         clip_batch: clips (or frames, of an encoder that looks at each alone) that go through the encoder at once.
-        precision: "float32", "bf16", or "auto": bf16 where a GPU computes in it.
+        precision: "float32", or on a GPU "bf16", which is faster and gives slightly other rows.
         device: e.g. cpu or cuda. null: a GPU if there is one.
         decode_threads: threads that decode one video. 0: as many as PyTorch has in that process.
         format: "bank", or "npy" to write one <id>.npy a video beside the bank too.
@@ -54,7 +56,7 @@ class Extraction:
     segments: int = 1
     crops: Crops = "centre"
     clip_batch: int = 8
-    precision: Literal["auto", "float32", "bf16"] = "auto"
+    precision: Literal["float32", "bf16"] = "float32"
     device: str | None = None
     decode_threads: int = 0
     format: Literal["bank", "npy"] = "bank"
@@ -68,6 +70,8 @@ class Extraction:
         for name in ("clip_batch", "segments", "window", "stride"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name}={getattr(self, name)} must be at least 1")
+        if not (isfinite(self.rate) and self.rate > 0):
+            raise InputError(f"rate={self.rate} must be a positive number of frames per second")
         if self.n_shards is not None and self.n_shards < 1:
             raise InputError(f"n_shards={self.n_shards} must be at least 1")
         parse_part(self.shard)
@@ -119,5 +123,14 @@ class Extraction:
 
     def key(self, dtype: str) -> str:
         """Digest what decides the rows and their number format; rows of equal keys may stand in one bank."""
-        said = json.dumps([self.what_decides(), dtype], sort_keys=True, default=str)
+        said = json.dumps([self.what_decides(), _weights_on_disk(self.encoder), dtype], sort_keys=True, default=str)
         return blake2b(said.encode(), digest_size=6).hexdigest()
+
+
+def _weights_on_disk(encoder: Mapping[str, Any]) -> list[tuple[str, int, int]]:
+    """Return name, size and date of local weights, so that others under the same path are noticed."""
+    path = Path(str(encoder.get("weights", "")))
+    if not encoder.get("weights") or not path.exists():
+        return []
+    files = sorted(path.glob("*")) if path.is_dir() else [path]
+    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]

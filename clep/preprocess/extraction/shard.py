@@ -1,5 +1,6 @@
 """One shard: videos through the encoder into a bank file of its own, whole or not at all."""
 
+import errno
 import json
 import logging
 import time
@@ -8,12 +9,14 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from clep.bank import BankWriter
 from clep.build import build
+from clep.compute import Local
 from clep.errors import InputError
 from clep.preprocess.extraction.items import VideoItem
 from clep.preprocess.extraction.ledger import Entry, Journal, write_ledger
@@ -35,6 +38,7 @@ class ShardTask:
         path: bank file of the shard; `.jsonl` beside it is its ledger, `.journal` what is known while it is made.
         items: its videos.
         settings: how they are encoded.
+        key: digest of what decides the rows.
         dtype: number format of the rows.
         source: words kept in the bank.
         on_error: "stop" ends the shard at the first video that cannot be used.
@@ -43,6 +47,7 @@ class ShardTask:
     path: Path
     items: tuple[VideoItem, ...]
     settings: Extraction
+    key: str
     dtype: Dtype
     source: str
     on_error: OnError
@@ -55,6 +60,10 @@ class ShardTask:
         """Return where the shard's progress is told while it is made."""
         return self.path.with_suffix(".journal")
 
+    def stopped(self) -> Path:
+        """Return the file that tells the other shards to end: with on_error="stop" one failed."""
+        return self.path.with_name("stopped")
+
 
 def extract_shard(task: ShardTask) -> None:
     """Encode the videos of a shard and write its bank, then its ledger; a bank without a ledger counts for nothing.
@@ -65,6 +74,15 @@ def extract_shard(task: ShardTask) -> None:
     _Shard(task).run()
 
 
+_PASSING = {errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT}
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether an error lies with the system rather than the file, so that another run may find it gone."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _PASSING
+
+
 class _NothingDone(Exception):
     pass
 
@@ -73,7 +91,7 @@ class _Shard:
     def __init__(self, task: ShardTask) -> None:
         self.task, self.settings = task, task.settings
         self.journal = Journal(task.journal())
-        self.device = self.settings.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = self.settings.device or _default_device()
         self.entries: list[Entry] = []
 
     def run(self) -> None:
@@ -91,6 +109,8 @@ class _Shard:
 
     def _video(self, item: VideoItem, deaths: int) -> None:
         started = time.perf_counter()
+        if self.task.stopped().exists():
+            raise InputError("ended, since another shard failed")
         if deaths >= DEATHS:
             reason = f"{deaths} attempts ended while it was being encoded (out of memory, out of time, or a crash)"
             self._failed(item, reason, started, final=False)
@@ -104,14 +124,16 @@ class _Shard:
                 crops=self.settings.crops,
                 batch_size=self.settings.clip_batch,
                 device=self.device,
-                precision=_precision(self.settings, self.device),
+                precision=self.settings.precision,
                 left_eye=item.left_eye,
                 # Workers that share a machine share its cores: each decodes with as many threads as it computes with.
                 threads=self.settings.decode_threads or torch.get_num_threads(),
             )
             self._write(item, iter(encoded), encoded)
         except InputError as error:
-            self._failed(item, str(error), started)
+            if self._is_of_the_output(error):
+                raise
+            self._failed(item, str(error), started, final=not _may_pass(error))
             return
         except Exception as error:
             if isinstance(error, MemoryError | torch.AcceleratorError | torch.OutOfMemoryError):
@@ -120,6 +142,9 @@ class _Shard:
             self._failed(item, f"{type(error).__name__}: {error}", started, final=False)
             return
         self._done(item, encoded.n_rows, encoded.duration_s, started, encoded.corrupt_packets)
+
+    def _is_of_the_output(self, error: InputError) -> bool:
+        return isinstance(error.__cause__, OSError | RuntimeError) and str(self.task.path) in str(error)
 
     def _write(self, item: VideoItem, blocks: Iterator[np.ndarray], encoded) -> None:
         writer = self._opened()
@@ -139,7 +164,7 @@ class _Shard:
             crops=self.settings.crops,
             batch_size=self.settings.clip_batch,
             device=self.device,
-            precision=_precision(self.settings, self.device),
+            precision=self.settings.precision,
         )
         irregular = self.settings.clock().rows_per_second is None
         for item, row in zip(items, results, strict=True):
@@ -167,14 +192,22 @@ class _Shard:
 
     def _done(self, item: VideoItem, rows: int, video_s: float | None, started: float, corrupt_packets: int) -> None:
         seconds = round(time.perf_counter() - started, 3)
-        entry = Entry(item.id, "done", "", rows, video_s, seconds, corrupt_packets, item.file_bytes())
-        self._note(entry)
+        note = ""
+        if video_s is not None and video_s < 0.9 * item.duration_s - 1.0:
+            note = f"only {video_s:.1f} s of the {item.duration_s:.1f} s that it should last; cut off?"
+        file, key = item.fingerprint(), self.task.key
+        self._note(Entry(item.id, "done", note, rows, video_s, seconds, corrupt_packets, file, key))
 
     def _failed(self, item: VideoItem, reason: str, started: float, final: bool = True) -> None:
         if self.task.on_error == "stop":
+            self.task.stopped().touch()
             raise InputError(f"video {item.id!r}: {reason} (on_error=skip goes on without it)")
         seconds = round(time.perf_counter() - started, 3)
-        self._note(Entry(item.id, "failed", reason, seconds=seconds, file_bytes=item.file_bytes(), final=final))
+        self._note(
+            Entry(
+                item.id, "failed", reason, seconds=seconds, file=item.fingerprint(), settings=self.task.key, final=final
+            )
+        )
 
     def _note(self, entry: Entry) -> None:
         self.entries.append(entry)
@@ -189,12 +222,25 @@ def _loaded(config: str, device: str) -> VideoEncoder:
         raise InputError(f"encoder: {type(encoder).__name__} is not a video encoder (clep.video.VideoEncoder)")
     try:
         return encoder.to(device)
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:  # what PyTorch says of a device that is not there
         raise InputError(f"device={device!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 
-def _precision(settings: Extraction, device: str) -> str:
-    if settings.precision != "auto":
-        return settings.precision
-    on_gpu = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16" if on_gpu else "float32"
+def check_encoder(settings: Extraction, compute: Any) -> None:
+    """Build the encoder once here, so that what is wrong with it is said once and not by every shard.
+
+    Raises:
+        InputError: it cannot be loaded, or the device is not one that the workers have.
+    """
+    local = isinstance(compute, Local)
+    device = settings.device or "cpu"
+    if local and compute.processes not in (None, 1) and ":" in device:
+        raise InputError(f"device={device!r} with several processes: leave it null, each then has a GPU of its own")
+    if settings.precision == "bf16" and local and not (settings.device or _default_device()).startswith("cuda"):
+        raise InputError("precision=bf16 needs a GPU; on a CPU rows are float32: precision=float32")
+    here = settings.device or _default_device() if local and compute.processes in (None, 1) else "cpu"
+    _loaded(json.dumps(settings.encoder, sort_keys=True), here)
+
+
+def _default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -47,7 +47,7 @@ def test_a_folder_becomes_a_bank_with_a_ledger_and_nothing_else(films, tmp_path,
     assert [(entry.id, entry.status, entry.rows) for entry in entries] == [
         ("a", "done", 3), ("b", "done", 1), ("e", "done", 1), ("more/c", "done", 5), ("more/d", "done", 2),
     ]  # fmt: skip
-    assert all(entry.seconds > 0 and entry.file_bytes > 0 for entry in entries)
+    assert all(entry.seconds > 0 and entry.file and entry.settings for entry in entries)
     assert (coverage["counts"]["done"], coverage["counts"]["rows"]) == (5, 12)
 
 
@@ -114,7 +114,7 @@ def test_bad_files_are_listed_with_the_reason_and_the_rest_completes(films, tmp_
     failed = coverage["lists"]["failed"]
     assert set(failed) == {"cut", "empty", "text"}
     assert "0 bytes" in failed["empty"]
-    assert "b.avi" in coverage["lists"]["named_twice"]["b"] or "b.mp4" in coverage["lists"]["named_twice"]["b"]
+    assert "left out: " + str(films / "b.mp4") in coverage["lists"]["named_twice"]["b"]  # b.avi comes first
     assert {name for name, status in statuses(out).items() if status == "failed"} == {"cut", "empty", "text"}
 
     encoder.clips = 0
@@ -137,15 +137,9 @@ def test_nothing_encoded_is_an_error_that_leaves_the_ledger(tmp_path, encoder):
     with pytest.raises(InputError, match=r"not one of 1 videos.*0 bytes.*ledger"):
         run(tmp_path / "films", tmp_path / "features.h5")
     assert statuses(tmp_path / "features.h5") == {"x": "failed"}
-    with pytest.raises(InputError, match="holds no video"):
-        run(tmp_path / "films" / "..", tmp_path / "features.h5") if False else run(
-            _empty(tmp_path), tmp_path / "features.h5"
-        )
-
-
-def _empty(tmp_path: Path) -> Path:
     (tmp_path / "nothing").mkdir()
-    return tmp_path / "nothing"
+    with pytest.raises(InputError, match="holds no video"):
+        run(tmp_path / "nothing", tmp_path / "features.h5")
 
 
 def test_an_error_of_the_process_is_tried_again_by_the_next_run(films, tmp_path, encoder):
@@ -253,7 +247,7 @@ def test_a_video_that_kills_its_worker_again_and_again_is_left_out(films, tmp_pa
     from clep.preprocess.extraction.shard import ShardTask, extract_shard
 
     items = list_videos(films)
-    task = ShardTask(tmp_path / "s.h5", tuple(items), Extraction(encoder=FAKE), "float16", "films", "skip")
+    task = ShardTask(tmp_path / "s.h5", tuple(items), Extraction(encoder=FAKE), "key", "float16", "films", "skip")
     with task.journal().open("w") as file:
         for line in ({"begins": "a"}, {"begins": "b"}, {"id": "b"}, {"begins": "a"}):
             file.write(json.dumps(line) + "\n")
@@ -279,3 +273,149 @@ def test_npy_files_can_be_asked_for_later_and_follow_the_bank(films, tmp_path, e
     shutil.copy(films / "more" / "c.mp4", films / "b.mp4")
     run(films, out, format="npy")
     assert np.load(tmp_path / "features_npy" / "b.npy").shape == (5, 4)
+
+
+def test_a_failed_run_with_other_settings_leaves_a_good_bank_alone(films, tmp_path, encoder):
+    out = tmp_path / "features.h5"
+    run(films, out)
+    before, ledger = out.read_bytes(), ledger_path(out).read_bytes()
+    encoder.error = ZeroDivisionError("no")
+    with pytest.raises(InputError, match="not one of"):
+        run(films, out, stride=8)
+    with pytest.raises(InputError, match="rate=0"):
+        run(films, out, rate=0)
+    assert (out.read_bytes(), ledger_path(out).read_bytes()) == (before, ledger)
+    encoder.error, encoder.clips = None, 0
+    shutil.copy(films / "a.mp4", films / "new.mp4")
+    run(films, out)
+    assert FeatureBank.open(out).videos == [*ALL, "new"]
+    assert encoder.clips == 3
+    run(films, out, stride=8)
+    assert FeatureBank.open(out).clock == Clock(30 / 8, 32 / 30)
+
+
+def test_a_video_that_failed_once_is_done_once_it_is_done(films, tmp_path, encoder):
+    for number in range(8):
+        shutil.copy(films / "a.mp4", films / f"copy{number}.mp4")
+    out = tmp_path / "features.h5"
+    encoder.error, encoder.error_after = ZeroDivisionError("once"), 11
+    assert run(films, out, n_shards=3)["lists"]["failed"]
+    encoder.error = None
+    assert not run(films, out, n_shards=2)["lists"]["failed"]
+    encoder.clips = 0
+    assert run(films, out)["up_to_date"]
+    assert encoder.clips == 0
+    assert len(FeatureBank.open(out)) == 13
+
+
+def test_videos_whose_files_are_gone_or_that_are_not_asked_for_stay(films, tmp_path, encoder):
+    out = tmp_path / "features.h5"
+    run(films, out)
+    (films / "a.mp4").unlink()
+    (films / "more" / "c.mp4").unlink()
+    shutil.copy(films / "e.mp4", films / "b.mp4")
+    shutil.copy(films / "e.mp4", films / "new.mp4")
+    coverage = run(films, out, ids=["new"])
+    assert FeatureBank.open(out).videos == [*ALL, "new"]
+    assert coverage["lists"]["kept_without_a_file"] == ["a", "more/c"]
+    assert coverage["counts"]["done"] == 6
+    run(films, out, overwrite=True)
+    assert FeatureBank.open(out).videos == ["b", "e", "more/d", "new"]
+
+
+def test_a_file_of_equal_size_is_another_video(films, tmp_path, encoder):
+    from PIL import Image
+
+    out, folder = tmp_path / "features.h5", tmp_path / "images"
+    folder.mkdir()
+    Image.new("RGB", (64, 48), (255, 0, 0)).save(folder / "x.bmp")
+    run(folder, out)
+    Image.new("RGB", (64, 48), (0, 255, 0)).save(folder / "x.bmp")
+    run(folder, out)
+    assert FeatureBank.open(out).video_rows("x")[0, :2].tolist() == [0.0, 1.0]
+
+
+def test_more_shards_than_a_process_may_open_files_are_joined(films, tmp_path, encoder):
+    import resource
+
+    (tmp_path / "many").mkdir()
+    for number in range(80):
+        shutil.copy(films / "e.mp4", tmp_path / "many" / f"{number:02}.mp4")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(list(Path("/proc/self/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 60, hard))
+    try:
+        run(tmp_path / "many", tmp_path / "features.h5", n_shards=80)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(FeatureBank.open(tmp_path / "features.h5")) == 80
+
+
+def test_a_ledger_that_does_not_show_is_a_failure_that_loses_nothing(films, tmp_path, encoder, monkeypatch):
+    from clep.compute import Local
+    from clep.preprocess.extraction import finished
+
+    monkeypatch.setattr(finished, "LATE_S", 0.1)
+    out, hidden, run_tasks = tmp_path / "features.h5", tmp_path / "hidden.jsonl", Local.run
+    places: list[Path] = []
+
+    def late(self, function, tasks, log_folder, watch=None):
+        lost = run_tasks(self, function, tasks, log_folder, watch)
+        places.append(next(iter(tasks.values())).ledger())
+        places[0].rename(hidden)
+        return lost
+
+    monkeypatch.setattr(Local, "run", late)
+    failed = run(films, out, n_shards=5)["lists"]["failed"]
+    assert ["do not show here" in reason for reason in failed.values()] == [True]
+    monkeypatch.setattr(Local, "run", run_tasks)
+    hidden.rename(places[0])
+    encoder.clips = 0
+    assert run(films, out)["counts"]["done"] == 5
+    assert encoder.clips == 0
+
+
+def test_an_output_that_cannot_be_one_and_overwriting_of_parts_are_refused_at_once(films, tmp_path, encoder):
+    (tmp_path / "folder.h5").mkdir()
+    for output in (tmp_path / "folder.h5", tmp_path / "feat.l14"):
+        with pytest.raises(InputError, match=r"ends in \.h5"):
+            run(films, output)
+    with pytest.raises(InputError, match="overwrite=true with shard"):
+        run(films, tmp_path / "x.h5", shard="0/2", overwrite=True)
+
+
+def test_a_full_disk_ends_the_shard_and_says_nothing_of_the_videos(films, tmp_path, encoder, monkeypatch):
+    from clep.bank import BankWriter
+
+    out, write = tmp_path / "features.h5", BankWriter._write
+
+    def full(self, uid, at, values):
+        with self._disk_errors():
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(BankWriter, "_write", full)
+    with pytest.raises(InputError, match="No space left"):
+        run(films, out)
+    monkeypatch.setattr(BankWriter, "_write", write)
+    assert run(films, out)["counts"]["done"] == 5
+
+
+def test_with_on_error_stop_known_failures_count_too(films, tmp_path, encoder):
+    (films / "0.mkv").write_bytes(b"")
+    with pytest.raises(InputError, match=r"'0'.*0 bytes"):
+        run(films, tmp_path / "features.h5", on_error="stop", n_shards=6)
+    run(films, tmp_path / "features.h5")
+    with pytest.raises(InputError, match=r"'0'.*on_error=skip"):
+        run(films, tmp_path / "features.h5", on_error="stop")
+
+
+def test_odd_ids_go_through_the_ledger(films, tmp_path, encoder):
+    (tmp_path / "odd").mkdir()
+    for name in ("a\u2028b", "tab\there", "new\nline", "x\udcff"):
+        shutil.copy(films / "e.mp4", tmp_path / "odd" / f"{name}.mp4")
+    out = tmp_path / "features.h5"
+    run(tmp_path / "odd", out)
+    encoder.clips = 0
+    run(tmp_path / "odd", out)
+    assert encoder.clips == 0
+    assert len(read_ledger(ledger_path(out))) == 4

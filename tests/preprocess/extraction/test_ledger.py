@@ -6,7 +6,7 @@ from clep.preprocess.extraction.progress import Watcher
 
 
 def test_entries_come_back(tmp_path):
-    entries = [Entry("é/1", "done", rows=3, video_s=1.5, seconds=0.2, file_bytes=9), Entry("b", "failed", "why")]
+    entries = [Entry("é/1", "done", rows=3, video_s=1.5, seconds=0.2, file="9-ab"), Entry("b", "failed", "why")]
     write_ledger(tmp_path / "l.jsonl", entries)
     assert read_ledger(tmp_path / "l.jsonl") == entries
 
@@ -33,10 +33,10 @@ def test_a_journal_knows_at_which_videos_attempts_ended(tmp_path):
 
 def test_half_a_line_is_read_when_it_is_whole(tmp_path):
     path = tmp_path / "j"
-    path.write_text('{"begins": "a"}\n{"beg')
+    path.write_text('not json\n{"begins": "a"}\n{"beg')
     lines, at = read_lines(path, 0)
     assert lines == [{"begins": "a"}]
-    path.write_text('{"begins": "a"}\n{"begins": "b"}\n')
+    path.write_text('not json\n{"begins": "a"}\n{"begins": "b"}\n')
     assert read_lines(path, at)[0] == [{"begins": "b"}]
     assert read_lines(tmp_path / "none", 5) == ([], 5)
 

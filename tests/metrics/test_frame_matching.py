@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from metrics.ava_reference import area, as_boxes, best_of_frame, overlap, random_world
+
+from clep.metrics.frame_matching import average_precision, best_per_frame, intersection_over_union, true_positives
+
+WHOLE = [0.0, 0.0, 1.0, 1.0]
+LEFT = [0.0, 0.0, 0.5, 1.0]
+RIGHT = [0.5, 0.0, 1.0, 1.0]
+
+
+def matched(scores, boxes, true_boxes, groups=None, true_groups=None, least=0.5):
+    return true_positives(
+        np.zeros(len(boxes), np.int64) if groups is None else np.array(groups),
+        np.array(scores, np.float64),
+        np.array(boxes, np.float64).reshape(-1, 4),
+        np.zeros(len(true_boxes), np.int64) if true_groups is None else np.array(true_groups),
+        np.array(true_boxes, np.float64).reshape(-1, 4),
+        least,
+    ).tolist()
+
+
+def test_exactly_one_half_matches_and_a_little_less_does_not():
+    assert matched([1], [LEFT], [WHOLE]) == [True]
+    assert matched([1], [[0, 0, np.nextafter(0.5, 0), 1]], [WHOLE]) == [False]
+
+
+def test_a_box_is_found_once_by_the_best_scored():
+    assert matched([0.2, 0.9, 0.5], [WHOLE] * 3, [WHOLE]) == [False, True, False]
+
+
+def test_a_detection_whose_best_box_is_taken_does_not_move_on_to_the_next_one():
+    """The official script looks for the best overlap among all boxes, those already matched too."""
+    near = [0.0, 0.0, 0.75, 1.0]
+    assert overlap(near, LEFT) >= 0.5
+    assert matched([0.9, 0.8], [WHOLE, WHOLE], [WHOLE, near]) == [True, False]
+    assert matched([0.9, 0.8], [WHOLE, near], [WHOLE, near]) == [True, True]
+
+
+def test_a_detection_that_scores_less_takes_a_box_that_a_better_one_overlaps_less():
+    """Both truths overlap the better detection; it points at one only."""
+    assert matched([0.9, 0.1], [[0, 0, 0.7, 1], [0, 0, 1, 1]], [[0, 0, 0.8, 1], WHOLE]) == [True, True]
+
+
+def test_boxes_of_other_frames_and_classes_do_not_match():
+    assert matched([1, 1], [WHOLE, WHOLE], [WHOLE], groups=[3, 4], true_groups=[4]) == [False, True]
+
+
+def test_of_truths_that_overlap_equally_the_upper_left_one_is_meant():
+    assert matched([3, 2], [WHOLE, RIGHT], [RIGHT, LEFT]) == [True, True]
+    assert matched([3, 2], [WHOLE, LEFT], [RIGHT, LEFT]) == [True, False]
+    assert matched([3, 2], [WHOLE, LEFT], [LEFT, RIGHT]) == [True, False]
+
+
+@pytest.mark.parametrize(("boxes", "truth"), [([], [WHOLE]), ([WHOLE], []), ([], [])])
+def test_nothing_there(boxes, truth):
+    assert matched([1.0] * len(boxes), boxes, truth) == [False] * len(boxes)
+
+
+@given(st.integers(0, 10_000))
+def test_overlap_equals_the_plain_formula(seed):
+    rng = np.random.default_rng(seed)
+    one, other = np.sort(rng.random((2, 6, 2, 2)), axis=2).reshape(2, 6, 4)
+    expected = [overlap(a, b) for a, b in zip(one, other, strict=True)]
+    assert intersection_over_union(one, other).tolist() == expected
+
+
+def test_overlap_of_boxes_without_area():
+    point, line = np.array([[0.5, 0.5, 0.5, 0.5]]), np.array([[0.0, 0.5, 1.0, 0.5]])
+    assert intersection_over_union(point, point).tolist() == [0.0]
+    assert intersection_over_union(line, np.array([WHOLE])).tolist() == [0.0]
+
+
+@pytest.mark.parametrize(
+    ("scores", "hits", "positives", "expected"),
+    [
+        ([0.9, 0.8, 0.7], [1, 0, 1], 2, (1 + 2 / 3) / 2),
+        ([0.9, 0.8, 0.7, 0.6], [0, 1, 1, 0], 2, (2 / 3 + 2 / 3) / 2),  # the rank before has 1/2: lifted to 2/3
+        ([0.9], [1], 4, 1 / 4),
+        ([0.9, 0.1], [0, 0], 4, 0),
+        ([], [], 4, 0),
+        ([0.5, 0.5], [1, 0], 1, 1 / 2),
+        ([0.5, 0.5, 0.5, 0.5], [1, 1, 0, 0], 2, 1 / 2),
+    ],
+)
+def test_average_precision_by_hand(scores, hits, positives, expected):
+    found = average_precision(np.array(scores, np.float64), np.array(hits, bool), positives)
+    assert found == pytest.approx(100 * expected)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0.1, 0.25, 0.5, 0.75, 1.0, -3.0]), st.booleans()), max_size=30),
+    st.integers(0, 5),
+    st.randoms(use_true_random=False),
+)
+def test_average_precision_equals_the_curve_and_not_the_order_of_rows(judged, missed, random):
+    positives = max(1, sum(right for _, right in judged) + missed)
+    values = []
+    for _ in range(2):
+        scores, hits = [score for score, _ in judged], [right for _, right in judged]
+        values.append(average_precision(np.array(scores, np.float64), np.array(hits, bool), positives))
+        random.shuffle(judged)
+    assert values[0] == values[1]
+    assert values[0] == pytest.approx(100 * area(judged, positives))
+
+
+@given(st.integers(0, 10_000), st.integers(1, 12), st.sampled_from([None, 2, 4]))
+def test_the_best_of_a_frame_are_those_that_the_heap_keeps(seed, most, levels):
+    _, rows = random_world(seed, seconds=2, detections=20, levels=levels)
+    found = as_boxes(rows)
+    frame = found.video * 1000 + found.second
+    order = np.random.default_rng(seed).permutation(len(rows))
+    kept = np.zeros(len(rows), bool)
+    kept[order] = best_per_frame(frame[order], found.score[order], found.label[order], found.box[order], most)
+    for one in np.unique(frame):
+        mine = [rows[i] for i in order if frame[i] == one]
+        expected = sorted(best_of_frame(mine, most))
+        assert sorted(rows[i] for i in np.flatnonzero(kept & (frame == one))) == expected
+
+
+def test_ties_at_the_limit_by_hand():
+    """An equal row that comes too late stays out; of the worst, the lowest label leaves first."""
+    score = np.array([0.5, 0.5, 0.5, 0.9])
+    label = np.array([7, 3, 9, 1])
+    kept = best_per_frame(np.zeros(4, np.int64), score, label, np.zeros((4, 4)), most=2)
+    assert kept.tolist() == [True, False, False, True]
