@@ -85,7 +85,7 @@ def _overrides(folder: Path, seed: int) -> dict[str, list[str]]:
     of_seed = [f"world.seed={seed}", f"evaluator.probe.seed={seed}"]
     return {
         "demo": ["experiment=demo", *same, *of_seed],
-        "ego4d_tutorial": ["experiment=ego4d_tutorial", f"text_encoder={SENTENCES}", "encoder=clep-demo", *same],
+        "ego4d_tutorial": ["experiment=ego4d_tutorial", f"text_encoder={SENTENCES}", "video_encoder=clep-demo", *same],
         "shuffled pairs": ["experiment=demo", *same, *of_seed, *narrations],
     }
 

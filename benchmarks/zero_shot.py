@@ -18,6 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -244,7 +245,9 @@ def _make(name: str, task: Task, settings: Settings, folder: Path) -> tuple[Labe
 def _model(centres: Tensor, prompts: Tensor, settings: Settings) -> DualEncoder:
     torch.manual_seed(0)
     cfg = experiment(["experiment=ego4d_clip", "paths.run='.'"])
-    model = DualEncoder.from_config(with_dims(dict(cfg.model), settings.dim, settings.text_dim))
+    plain = OmegaConf.to_container(cfg.model, resolve=True)
+    assert isinstance(plain, dict)
+    model = DualEncoder.from_config(with_dims(plain, settings.dim, settings.text_dim))
     optimizer, loss = torch.optim.AdamW(model.parameters(), lr=1e-3), ClipLoss()
     for _ in range(settings.training_steps):
         noisy = centres + settings.spread / 4 * torch.randn_like(centres)

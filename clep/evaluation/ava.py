@@ -85,8 +85,10 @@ def evaluate_ava(
     _print(result.mean, result.per_class, names, f"{predictions}: frame mAP at IoU 0.5, in percent")
     for what, count in result.coverage.items():
         log.info("%s: %s", what, f"{count:,}")
-    detections = result.coverage["detections"] - result.coverage["detections in excluded frames"]
-    if result.coverage["detections in frames without ground truth"] * 2 > detections:
+    if (
+        2 * result.coverage["detections measured in frames without ground truth"]
+        > result.coverage["detections measured"]
+    ):
         log.warning("most detections lie in frames without ground truth; do the names of the videos agree?")
     return metrics
 

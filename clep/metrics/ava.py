@@ -134,7 +134,8 @@ def measure_ava(
     coverage["detections without area"] = int((~has_area).sum())
     kept = kept[has_area]
     true_frame, frame = true_frame[true_kept], frame[kept]
-    coverage["detections in frames without ground truth"] = int((~np.isin(frame, true_frame)).sum())
+    coverage["detections measured"] = len(kept)
+    coverage["detections measured in frames without ground truth"] = int((~np.isin(frame, true_frame)).sum())
 
     true_label, label, score = groundtruth.label[true_kept], detections.label[kept], detections.score[kept]
     ids = 1 + max(actions)

@@ -230,4 +230,4 @@ def test_gathering_from_disk_takes_no_private_memory(tmp_path: Path, device: str
     first = torch.arange(0, bank.n_rows, 8)
     for part in first.split(512):
         assert bank.mean(part, part + 8).sum() == 512 * len(part)
-    assert private_kb() - before < 16_000
+    assert private_kb() - before < 32_000

@@ -66,7 +66,7 @@ def test_by_hand():
     result = measure(truth, found, (1, 2, 3, 4))
     assert result.per_class == pytest.approx({1: 100 * (1 + 2 / 3) / 2, 2: 0.0, 3: 0.0, 4: np.nan}, nan_ok=True)
     assert result.mean == pytest.approx(100 * (1 + 2 / 3) / 2 / 3)
-    assert result.coverage["detections in frames without ground truth"] == 1
+    assert result.coverage["detections measured in frames without ground truth"] == 1
 
 
 def test_the_fifty_best_are_those_of_all_listed_classes():
@@ -97,7 +97,8 @@ def test_what_is_left_out_is_counted():
         "detections in excluded frames": 1,
         "detections beyond the 50 best of their frame": 1,
         "detections without area": 1,
-        "detections in frames without ground truth": 50,
+        "detections measured": 51,
+        "detections measured in frames without ground truth": 50,
     }
 
 
@@ -176,7 +177,7 @@ def test_the_sixty_actions_are_those_of_the_label_maps():
     assert tuple(read_label_map(SAMPLES / "ava_action_list_v2.1.pbtxt")) == AVA_60
 
 
-def test_a_tenth_of_the_validation_set_takes_a_second_or_two(tmp_path):
+def test_a_tenth_of_the_validation_set_takes_less_than_a_tenth_of_a_minute(tmp_path):
     rng = np.random.default_rng(0)
     frames = np.repeat(np.arange(5_700), 18)
     corner = rng.random((len(frames), 2)) * 0.5
@@ -187,6 +188,6 @@ def test_a_tenth_of_the_validation_set_takes_a_second_or_two(tmp_path):
         for frame, one, action, value in zip(frames, box, label, score, strict=True)
     ]
     detections, groundtruth = write_rows(tmp_path / "det.csv", rows), write_rows(tmp_path / "gt.csv", rows[::3])
-    start = time.perf_counter()
+    start = time.process_time()
     ava_frame_map(groundtruth, detections, None)
-    assert time.perf_counter() - start < 6
+    assert time.process_time() - start < 6

@@ -52,6 +52,9 @@ def test_of_truths_that_overlap_equally_the_upper_left_one_is_meant():
     assert matched([3, 2], [WHOLE, RIGHT], [RIGHT, LEFT]) == [True, True]
     assert matched([3, 2], [WHOLE, LEFT], [RIGHT, LEFT]) == [True, False]
     assert matched([3, 2], [WHOLE, LEFT], [LEFT, RIGHT]) == [True, False]
+    lower = [0.0, 0.5, 1.0, 1.0]
+    assert matched([3, 2], [WHOLE, lower], [lower, RIGHT]) == [True, True]
+    assert matched([3, 2], [WHOLE, RIGHT], [lower, RIGHT]) == [True, False]
 
 
 @pytest.mark.parametrize(("boxes", "truth"), [([], [WHOLE]), ([WHOLE], []), ([], [])])

@@ -104,8 +104,8 @@ class _Run:
     ) -> None:
         if output.suffix != ".h5" or output.is_dir():
             raise InputError(f"output={output} must be a file that ends in .h5")
-        self.output = output.absolute()  # another process may work in another folder
-        self.items, self.again = first_of_each(replace(item, path=str(Path(item.path).absolute())) for item in items)
+        self.output = output
+        self.items, self.again = first_of_each(items)
         self.skipped = dict(skipped)
         self.settings, self.dtype, self.on_error = settings, dtype, on_error
         self.key = settings.key(dtype)
