@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from clep.config_folder import config_folder
 from clep.data import MomentDataModule
 from clep.resolvers import register_resolvers
-from clep.train import make_model
+from clep.tasks.contrastive import make_model
 from clep.training import ContrastiveModule
 
 

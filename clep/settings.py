@@ -36,6 +36,7 @@ def run_settings(
     world: dict[str, Any] | None,
     paths: dict[str, Any],
     prepare: dict[str, Any],
+    task: dict[str, Any],
     data: dict[str, Any],
     model: dict[str, Any],
     loss: dict[str, Any],
@@ -66,8 +67,12 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
 
 
 def with_dims(model: dict[str, Any], video_dim: int, text_dim: int) -> dict[str, Any]:
-    """Return a model's config whose towers take rows of these sizes wherever they leave an `in_dim` open (null)."""
-    return {**model, "video": _with_in_dim(model["video"], video_dim), "text": _with_in_dim(model["text"], text_dim)}
+    """Return a model's config whose parts take rows of these sizes wherever they leave an `in_dim` open (null).
+
+    The part that is called `text` takes text embeddings, every other one takes rows of the video bank.
+    """
+    filled = _with_in_dim({key: value for key, value in model.items() if key != "text"}, video_dim)
+    return {**filled, "text": _with_in_dim(model["text"], text_dim)} if "text" in model else filled
 
 
 def needed_jobs(settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -107,7 +112,7 @@ def refuse_unknown_settings(words: Sequence[str]) -> None:
 
 
 def _refuse_a_tower_without_context(model: dict[str, Any], data: dict[str, Any]) -> None:
-    if str(model["video"].get("_target_")).endswith(".LongTermTower") and not data.get("context"):
+    if str(model.get("video", {}).get("_target_")).endswith(".LongTermTower") and not data.get("context"):
         raise InputError(
             "model.video is a LongTermTower, which reads the minute around a moment, but data.context is null; use "
             "experiment=ego4d_long_term, or add 'data.context={_target_: clep.data.LongTerm}'"

@@ -11,16 +11,13 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 
 from clep.config_folder import config_folder
-from clep.data import MomentDataModule
 from clep.errors import InputError
 from clep.evaluation import EvaluatorCallback
 from clep.files import write_json
-from clep.models import DualEncoder, load_weights
 from clep.preprocess.plan import ensure
-from clep.pretrained import load_encoder
 from clep.resolvers import register_resolvers
-from clep.settings import checked, instantiate, needed_jobs, quiet_libraries, refuse_unknown_settings, with_dims
-from clep.training import ContrastiveModule, checked_monitors, find_checkpoint, finish_loggers, print_results
+from clep.settings import checked, instantiate, needed_jobs, quiet_libraries, refuse_unknown_settings
+from clep.training import checked_monitors, find_checkpoint, finish_loggers, print_results
 
 log = logging.getLogger(__name__)
 register_resolvers()
@@ -50,11 +47,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
     ensure(needed_jobs(settings))
     seconds["seconds/prepare"] = time.perf_counter() - started
 
-    data: MomentDataModule = instantiate(cfg.data)
-    loss, optim = instantiate(cfg.loss), instantiate(cfg.optim)
-    module = ContrastiveModule(
-        make_model(settings, data), loss, optim["optimizer"], optim["schedule"], cfg.positives, cfg.form
-    )
+    data = instantiate(cfg.data)
+    module: pl.LightningModule = instantiate(cfg.task)(settings, data)
     evaluators = {name: instantiate(evaluator) for name, evaluator in cfg.evaluator.items()}
     evaluation = EvaluatorCallback(evaluators, run_folder / "prompts.json")
     # The evaluators come first, so that a checkpoint can be chosen by what they logged.
@@ -83,7 +77,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") if cfg.final == "best" else ""
     metrics = fitted | measure("evaluate_after", best or None)
     if trainer.is_global_zero:
-        module.model.metadata["prompts"] = evaluation.prompts()
+        if prompts := evaluation.prompts():
+            module.model.metadata["prompts"] = prompts
         module.model.save_pretrained(run_folder / "model")
         write_json(run_folder / "coverage.json", {"data": data.report, **evaluation.coverage})
         everything = metrics | {f"before/{name}": value for name, value in before.items()} | seconds
@@ -91,18 +86,6 @@ def train(cfg: DictConfig) -> dict[str, float]:
         print_results(before, metrics, f"{cfg.name}: {run_folder}")
     finish_loggers(loggers)
     return metrics
-
-
-def make_model(settings: dict[str, Any], data: MomentDataModule) -> DualEncoder:
-    """Build the model for the banks of `data`, from the weights of `init_from` if given, with what it must remember."""
-    metadata = data.metadata(settings["text_encoder"])
-    model = DualEncoder.from_config({**with_dims(settings["model"], *data.dims), "metadata": metadata})
-    if settings["init_from"]:
-        other = load_encoder(settings["init_from"])
-        other.check_bank(metadata["bank_encoder"])
-        other.check_sentence_encoder(metadata["sentence_encoder"])
-        load_weights(model, other.state_dict(), settings["init_from"])
-    return model
 
 
 @hydra.main(version_base=None, config_path=str(config_folder()), config_name="train")

@@ -1,0 +1,42 @@
+"""The task of pre-training: a `DualEncoder` that learns which texts belong to which moments."""
+
+from typing import Any
+
+from clep.data import MomentDataModule
+from clep.models import DualEncoder, load_weights
+from clep.pretrained import load_encoder
+from clep.settings import instantiate, with_dims
+from clep.training import ContrastiveModule
+
+
+def contrastive(settings: dict[str, Any], data: MomentDataModule) -> ContrastiveModule:
+    """Build the module that contrasts moments with texts.
+
+    Args:
+        settings: of the run, see `clep.settings.run_settings`.
+        data: whose banks say how many numbers the towers take.
+
+    Raises:
+        InputError: the weights of `init_from` are of another model, or were trained on other features.
+    """
+    optim = instantiate(settings["optim"])
+    return ContrastiveModule(
+        make_model(settings, data),
+        instantiate(settings["loss"]),
+        optim["optimizer"],
+        optim["schedule"],
+        settings["positives"],
+        settings["form"],
+    )
+
+
+def make_model(settings: dict[str, Any], data: MomentDataModule) -> DualEncoder:
+    """Build the model for the banks of `data`, from the weights of `init_from` if given, with what it must remember."""
+    metadata = data.metadata(settings["text_encoder"])
+    model = DualEncoder.from_config({**with_dims(settings["model"], *data.dims), "metadata": metadata})
+    if settings["init_from"]:
+        other = load_encoder(settings["init_from"])
+        other.check_bank(metadata["bank_encoder"])
+        other.check_sentence_encoder(metadata["sentence_encoder"])
+        load_weights(model, other.state_dict(), settings["init_from"])
+    return model
