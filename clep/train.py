@@ -4,7 +4,6 @@ import logging
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import hydra
 import pytorch_lightning as pl
