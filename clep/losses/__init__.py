@@ -1,7 +1,34 @@
 """Contrastive objectives, one a file; positives; and the wrapper that makes any of them work across ranks."""
 
 from clep.losses.across_ranks import AcrossRanks, across_ranks
+from clep.losses.bce import BCELoss
 from clep.losses.clip import ClipLoss
-from clep.losses.positives import same_text, text_id_positives
+from clep.losses.egonce import EgoNCELoss
+from clep.losses.multi_positive import MultiPositiveNCELoss
+from clep.losses.objective import check_objective
+from clep.losses.positives import (
+    DiagonalPositives,
+    PositivesRule,
+    TextIdPositives,
+    TextSimilarityPositives,
+    VerbNounPositives,
+    text_id_positives,
+)
+from clep.losses.sigmoid import SigmoidLoss
 
-__all__ = ["AcrossRanks", "ClipLoss", "across_ranks", "same_text", "text_id_positives"]
+__all__ = [
+    "AcrossRanks",
+    "BCELoss",
+    "ClipLoss",
+    "DiagonalPositives",
+    "EgoNCELoss",
+    "MultiPositiveNCELoss",
+    "PositivesRule",
+    "SigmoidLoss",
+    "TextIdPositives",
+    "TextSimilarityPositives",
+    "VerbNounPositives",
+    "across_ranks",
+    "check_objective",
+    "text_id_positives",
+]

@@ -1,17 +1,15 @@
 """Any contrastive loss over the joined batch of all ranks, with the gradient of one process that holds it all."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, distributed, nn
 
-from clep.errors import InputError
 from clep.losses.gather import check_same_size, gather, gather_with_gradient
-
-Positives = Bool[Tensor, "n m"] | Float[Tensor, "n m"]
-PositivesFn = Callable[[dict[str, Tensor], dict[str, Tensor]], Positives]
+from clep.losses.objective import check_objective
+from clep.losses.pairwise import RowsOfPositives
+from clep.losses.positives import Positives, PositivesRule
 
 
 class AcrossRanks(nn.Module):
@@ -50,18 +48,16 @@ class AcrossRanks(nn.Module):
         self,
         loss: nn.Module,
         form: str = "global",
-        positives_fn: PositivesFn | None = None,
+        positives: PositivesRule | None = None,
         check_sizes: bool = True,
         group: distributed.ProcessGroup | None = None,
     ) -> None:
         super().__init__()
-        if form not in ("global", "local"):
-            raise InputError(f"form={form!r}; choose global or local (both with gradient across ranks)")
-        if form == "local" and not hasattr(loss, "share"):
-            raise InputError(f"form='local' is not for {type(loss).__name__}, which has no share(); use 'global'")
+        check_objective(loss, form, with_bias=False)
         self.loss: Any = loss
         self.form = form
-        self.positives_fn = positives_fn
+        # Without a key there is nothing but the diagonal, for which losses need no matrix.
+        self.positives = positives if positives is not None and positives.keys else None
         self.check_sizes = check_sizes
         self.group = group
 
@@ -79,8 +75,8 @@ class AcrossRanks(nn.Module):
             video: embeddings of this rank's pairs.
             text: embeddings of the texts, text i with video i.
             scale: multiplier of the dot products.
-            keys: what `positives_fn` compares, each `[own, ...]`; moved to the embeddings' device. The key `position`,
-                each pair's place in the joined batch, is added. Unused without a `positives_fn`.
+            keys: what `positives` compare, each `[own, ...]`; moved to the embeddings' device. The key `position`,
+                each pair's place in the joined batch, is added. Unused where that is the diagonal.
             bias: passed to the loss.
 
         Raises:
@@ -116,7 +112,7 @@ class AcrossRanks(nn.Module):
     def _joined_keys(
         self, keys: dict[str, Tensor] | None, video: Float[Tensor, "own dim"], ranks: int
     ) -> dict[str, Tensor] | None:
-        if self.positives_fn is None:
+        if self.positives is None:
             return None
         if not keys:
             raise ValueError("positives are computed from keys (e.g. text_id), and none were given")
@@ -128,16 +124,21 @@ class AcrossRanks(nn.Module):
         joined["position"] = torch.arange(len(video) * ranks, device=video.device)
         return joined
 
-    def _positives(self, video_keys: dict[str, Tensor] | None, text_keys: dict[str, Tensor] | None) -> Positives | None:
-        if self.positives_fn is None or video_keys is None or text_keys is None:
+    def _positives(
+        self, video_keys: dict[str, Tensor] | None, text_keys: dict[str, Tensor] | None
+    ) -> Positives | RowsOfPositives | None:
+        rule = self.positives
+        if rule is None or video_keys is None or text_keys is None:
             return None
-        return self.positives_fn(video_keys, text_keys)
+        if not getattr(self.loss, "by_rows", False):
+            return rule(video_keys, text_keys)
+        return lambda rows: rule({name: key[rows] for name, key in video_keys.items()}, text_keys)
 
 
 def across_ranks(
     loss: nn.Module,
     form: str = "global",
-    positives_fn: PositivesFn | None = None,
+    positives: PositivesRule | None = None,
     check_sizes: bool = True,
     group: distributed.ProcessGroup | None = None,
 ) -> AcrossRanks:
@@ -147,9 +148,9 @@ def across_ranks(
 
     Args:
         loss: called as `loss(video, text, scale, positives, bias)`; for "local" it also has `share` (see `ClipLoss`).
+            One with `by_rows = True` is given a function from some rows to their positives.
         form: "global", every rank computes the whole loss; "local", its own rows and columns of it.
-        positives_fn: `(video_keys, text_keys) -> [videos, texts]`, e.g. `same_text`; None for the diagonal. It may
-            be given any rows and columns of the joined batch, so it must not assume that row i belongs to column i.
+        positives: which texts are right for which videos, e.g. `TextIdPositives()`; None for the diagonal.
         check_sizes: compare the ranks' batch sizes in each step. On a GPU that waits for the device; where
             the sampler guarantees equal batches it can be switched off.
         group: process group, None for the default one.
@@ -157,4 +158,4 @@ def across_ranks(
     Raises:
         InputError: another form, or "local" with a loss that has no `share`.
     """
-    return AcrossRanks(loss, form, positives_fn, check_sizes, group)
+    return AcrossRanks(loss, form, positives, check_sizes, group)

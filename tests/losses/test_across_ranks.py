@@ -5,31 +5,63 @@ import torch
 from torch import distributed, multiprocessing, nn
 from torch.nn import functional as F
 
-from clep.losses import ClipLoss, across_ranks, same_text
+from clep.losses import (
+    BCELoss,
+    ClipLoss,
+    DiagonalPositives,
+    EgoNCELoss,
+    MultiPositiveNCELoss,
+    PositivesRule,
+    SigmoidLoss,
+    TextIdPositives,
+    TextSimilarityPositives,
+    VerbNounPositives,
+    across_ranks,
+)
 
 PER_RANK, STEPS = 4, 3
 FORMS = ("global", "local")
 
 
-def partly_unlabelled(video_keys, text_keys):
+class PartlyUnlabelled(PositivesRule):
     """Positives with weights, where some videos and texts have none at all, unevenly over ranks."""
-    wanted = (video_keys["text_id"][:, None] == text_keys["text_id"][None, :]).float()
-    return wanted * (1 + text_keys["position"] % 3)[None, :] * (video_keys["text_id"] > 1)[:, None]
+
+    @property
+    def keys(self):
+        return ("text_id",)
+
+    def __call__(self, video_keys, text_keys):
+        wanted = (video_keys["text_id"][:, None] == text_keys["text_id"][None, :]).float()
+        return wanted * (1 + text_keys["position"] % 3)[None, :] / 3 * (video_keys["text_id"] > 1)[:, None]
 
 
-POSITIVES = {"diagonal": None, "same text": same_text, "partly unlabelled": partly_unlabelled}
+DIAGONAL, SAME_TEXT, PARTLY = DiagonalPositives(), TextIdPositives(), PartlyUnlabelled()
+OBJECTIVES = {
+    "clip, diagonal": (ClipLoss(), DIAGONAL),
+    "clip, same text": (ClipLoss(), SAME_TEXT),
+    "clip, partly unlabelled": (ClipLoss(), PARTLY),
+    "soft clip": (ClipLoss(), TextSimilarityPositives(0.3)),
+    "mil_nce, diagonal": (MultiPositiveNCELoss(), DIAGONAL),
+    "mil_nce, partly unlabelled": (MultiPositiveNCELoss(), PARTLY),
+    "egonce": (EgoNCELoss(), VerbNounPositives()),
+    "siglip, diagonal": (SigmoidLoss(chunk=3), DIAGONAL),
+    "siglip, partly unlabelled": (SigmoidLoss(), PARTLY),
+    "bce, diagonal": (BCELoss(), DIAGONAL),
+    "bce, verb and noun": (BCELoss(chunk=3), VerbNounPositives("verb")),
+}
 
 
 class Model(nn.Module):
-    def __init__(self):
+    def __init__(self, with_bias=False):
         super().__init__()
         torch.manual_seed(3)
         self.video, self.text = nn.Linear(6, 5), nn.Linear(7, 5)
         self.log_scale = nn.Parameter(torch.tensor(1.5))
+        self.bias = nn.Parameter(torch.tensor(-2.0)) if with_bias else None
 
     def forward(self, batch):
         video, text = self.video(batch["video"]), self.text(batch["text"])
-        return F.normalize(video, dim=-1), F.normalize(text, dim=-1), self.log_scale.exp()
+        return F.normalize(video, dim=-1), F.normalize(text, dim=-1), self.log_scale.exp(), self.bias
 
 
 def batches(total):
@@ -39,19 +71,23 @@ def batches(total):
             "video": torch.randn(total, 6, generator=generator),
             "text": torch.randn(total, 7, generator=generator),
             "text_id": torch.randint(-1, 5, (total,), generator=generator),
+            "verb": torch.randint(-1, 3, (total, 2), generator=generator),
+            "noun": torch.randint(-1, 3, (total, 3), generator=generator),
         }
 
 
 def train(compute, ranks, rank=None, group=None, ddp=False):
     """SGD with gradients averaged over ranks, by hand or by DDP; `rank` None trains on the joined batch."""
-    model = nn.parallel.DistributedDataParallel(Model()) if ddp else Model()
+    model = Model(with_bias=isinstance(getattr(compute, "loss", None), SigmoidLoss))
+    model = nn.parallel.DistributedDataParallel(model) if ddp else model
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     values = []
     for batch in batches(ranks * PER_RANK):
         if rank is not None:
             batch = {key: value[rank * PER_RANK : (rank + 1) * PER_RANK] for key, value in batch.items()}
         optimizer.zero_grad()
-        loss = compute(*model(batch), {"text_id": batch["text_id"]})
+        video, text, scale, bias = model(batch)
+        loss = compute(video, text, scale, {key: batch[key] for key in ("text_id", "text", "verb", "noun")}, bias)
         loss.backward()
         value = loss.detach()
         if rank is not None:
@@ -73,18 +109,18 @@ def constant_gather(own, rank, group, ranks):
 def wrong_ways(rank, ranks, group):
     """Three ways met in the wild: others as constants with a global loss, the same with a local one, no gather."""
 
-    def constant_global(video, text, scale, keys):
+    def constant_global(video, text, scale, keys, bias):
         video, text = (constant_gather(side, rank, group, ranks) for side in (video, text))
         return ClipLoss()(video, text, scale)
 
-    def constant_local(video, text, scale, keys):
+    def constant_local(video, text, scale, keys, bias):
         target = torch.arange(rank * PER_RANK, (rank + 1) * PER_RANK)
         others = [constant_gather(side, rank, group, ranks).detach() for side in (video, text)]
         return (
             F.cross_entropy(scale * video @ others[1].T, target) + F.cross_entropy(scale * text @ others[0].T, target)
         ) / 2
 
-    def apart(video, text, scale, keys):
+    def apart(video, text, scale, keys, bias):
         return ClipLoss()(video, text, scale)
 
     return {"constant global": constant_global, "constant local": constant_local, "apart": apart}
@@ -94,18 +130,20 @@ def run_rank(rank, folder):
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=3)
     results = {}
-    for ranks in (2, 3):
+    for ranks in (1, 2, 3):
         group = distributed.new_group(list(range(ranks)))
         if rank >= ranks:
             continue
         for form in FORMS:
-            for name, positives in POSITIVES.items():
-                loss = across_ranks(ClipLoss(), form, positives, group=group)
+            for name, (objective, positives) in OBJECTIVES.items():
+                loss = across_ranks(objective, form, positives, group=group)
                 results[f"{ranks} {form} {name}"] = train(loss, ranks, rank, group)
-        for name, compute in wrong_ways(rank, ranks, group).items():
+        for name, compute in wrong_ways(rank, ranks, group).items() if ranks > 1 else ():
             results[f"{ranks} {name}"] = train(compute, ranks, rank, group)
     for form in FORMS:
-        results[f"ddp {form}"] = train(across_ranks(ClipLoss(), form, same_text), 3, rank, ddp=True)
+        for objective in (ClipLoss(), SigmoidLoss()):
+            compute = across_ranks(objective, form, SAME_TEXT)
+            results[f"ddp {form} {type(objective).__name__}"] = train(compute, 3, rank, ddp=True)
     uneven = torch.ones(2 + rank, 5)
     try:
         across_ranks(ClipLoss())(uneven, uneven, 1.0)
@@ -122,23 +160,26 @@ def results(tmp_path_factory):
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(3)]
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [1, 2, 3])
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", list(POSITIVES))
+@pytest.mark.parametrize("name", list(OBJECTIVES))
 def test_parameters_and_losses_are_those_of_one_process(results, ranks, form, name):
-    one, losses = train(across_ranks(ClipLoss(), form, POSITIVES[name]), ranks)
-    for rank in range(ranks):
+    objective, positives = OBJECTIVES[name]
+    one, losses = train(across_ranks(objective, form, positives), ranks)
+    for rank in range(ranks):  # a rank of its own, two, or all three
         parameters, values = results[rank][f"{ranks} {form} {name}"]
         torch.testing.assert_close(parameters, one, rtol=1e-5, atol=1e-6)
         assert values == pytest.approx(losses, abs=1e-5)
-    assert not torch.allclose(one, nn.utils.parameters_to_vector(Model().parameters()), atol=1e-2)
+    first = nn.utils.parameters_to_vector(Model(isinstance(objective, SigmoidLoss)).parameters())
+    assert (one - first).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_real_ddp_too(results, form):
-    one, losses = train(across_ranks(ClipLoss(), form, same_text), 3)
+@pytest.mark.parametrize("objective", [ClipLoss(), SigmoidLoss()])
+def test_real_ddp_too(results, form, objective):
+    one, losses = train(across_ranks(objective, form, SAME_TEXT), 3)
     for result in results:
-        parameters, values = result[f"ddp {form}"]
+        parameters, values = result[f"ddp {form} {type(objective).__name__}"]
         torch.testing.assert_close(parameters, one, rtol=1e-5, atol=1e-6)
         assert values == pytest.approx(losses, abs=1e-5)
 
@@ -158,20 +199,20 @@ def test_uneven_batches_are_refused_on_every_rank(results):
 
 def test_one_process_is_the_loss_itself():
     model, batch = Model(), next(batches(8))
-    video, text, scale = model(batch)
+    video, text, scale, _ = model(batch)
     for form in FORMS:
         torch.testing.assert_close(across_ranks(ClipLoss(), form)(video, text, scale), ClipLoss()(video, text, scale))
 
 
 def test_other_forms_cannot_be_configured():
-    with pytest.raises(ValueError, match="local_loss"):
+    with pytest.raises(ValueError, match="'local_loss'; choose global or local. Both have the gradient across ranks"):
         across_ranks(ClipLoss(), "local_loss")
-    with pytest.raises(ValueError, match="share"):
+    with pytest.raises(ValueError, match="Identity has no share"):
         across_ranks(nn.Identity(), "local")
 
 
 def test_keys_are_checked():
-    loss, side = across_ranks(ClipLoss(), "global", same_text), torch.ones(3, 2)
+    loss, side = across_ranks(ClipLoss(), "global", SAME_TEXT), torch.ones(3, 2)
     with pytest.raises(ValueError, match="none were given"):
         loss(side, side, 1.0)
     with pytest.raises(ValueError, match=r"text_id.: 2"):

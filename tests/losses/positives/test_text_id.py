@@ -1,9 +1,8 @@
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clep.losses import same_text, text_id_positives
+from clep.losses import TextIdPositives, text_id_positives
 
 
 def test_equal_sentences_are_right_and_unknown_ones_match_by_position():
@@ -31,16 +30,7 @@ def test_the_diagonal_is_always_right_and_the_matrix_symmetric(ids):
             assert bool(positives[i, j]) == ((a == b and a >= 0) or i == j)
 
 
-def test_same_text_gives_any_block_of_the_joined_matrix():
+def test_the_rule_is_the_function():
     ids = torch.tensor([3, -1, 3, -1, 5, 3], dtype=torch.int32)
     keys = {"text_id": ids, "position": torch.arange(6)}
-    own = {name: key[2:4] for name, key in keys.items()}
-    whole = text_id_positives(ids, ids)
-    assert torch.equal(same_text(keys, keys), whole)
-    assert torch.equal(same_text(own, keys), whole[2:4])
-    assert torch.equal(same_text(keys, own), whole[:, 2:4])
-
-
-def test_missing_keys_are_named():
-    with pytest.raises(ValueError, match="text_id"):
-        same_text({"position": torch.arange(2)}, {"position": torch.arange(2)})
+    assert torch.equal(TextIdPositives()(keys, keys), text_id_positives(ids, ids))
