@@ -18,8 +18,8 @@ _SEEK_SAVES_S = 1.0
 _KEY_FRAMES_WITHIN_S = 10.0
 
 
-class _Walk:
-    """Moves forward through a file and tells which frame is on screen."""
+class Walk:
+    """Moves forward through a file and tells which frame is on screen; made by `walk_through`."""
 
     def __init__(self, file: VideoFile, timeline: Timeline) -> None:
         self._file = file
@@ -82,6 +82,30 @@ def _from_key_frame(frames: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
             yield frame
 
 
+def walk_through(file: VideoFile, timeline: Timeline) -> tuple[Walk, float] | None:
+    """Return a walk from the first frame on, and when the video ends; None where nothing decodes.
+
+    The end is learnt from the timestamps of the packets, or by decoding the video where they have none.
+    """
+    span = file.packet_span()
+    file.rewind()
+    walk = Walk(file, timeline)
+    first = walk.at(0.0)
+    if first is None:
+        return None
+    if span is None or first.second is None or timeline.first_s is None:
+        for _ in walk.rest():
+            pass
+        duration_s = timeline.end_s
+        file.rewind()
+        timeline.restart()
+        walk = Walk(file, timeline)
+    else:
+        start_s = span[0] if file.stamps_are_of_packets else timeline.first_s
+        duration_s = max(span[1] - start_s, timeline.interval_s)
+    return walk, duration_s
+
+
 def segment_clips(
     file: VideoFile,
     timeline: Timeline,
@@ -89,26 +113,11 @@ def segment_clips(
     frames: int,
     resize: "Callable[[av.VideoFrame], Tensor]",
 ) -> Iterator[SampledClip]:
-    """Yield the clip of each segment, of `frames` frames each; nothing where nothing decodes.
-
-    The end of the video is learnt first, from the timestamps of its packets, or by decoding it where they have none.
-    """
-    span = file.packet_span()
-    file.rewind()
-    walk = _Walk(file, timeline)
-    first = walk.at(0.0)
-    if first is None:
+    """Yield the clip of each segment, of `frames` frames each; nothing where nothing decodes."""
+    begun = walk_through(file, timeline)
+    if begun is None:
         return
-    if span is None or first.second is None or timeline.first_s is None:
-        for _ in walk.rest():
-            pass
-        duration_s = timeline.end_s
-        file.rewind()
-        timeline.restart()
-        walk = _Walk(file, timeline)
-    else:
-        start_s = span[0] if file.stamps_are_of_packets else timeline.first_s
-        duration_s = max(span[1] - start_s, timeline.interval_s)
+    walk, duration_s = begun
     number, last, pixels = -1, None, None
     for row in range(sampling.rows):
         clip = []

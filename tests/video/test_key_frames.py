@@ -1,0 +1,56 @@
+"""Clips around given seconds: the frames that the rule names, whatever the order of the instants in the file."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from video.made_videos import number_of, on_screen, regular, write_video
+
+from clep.errors import InputError
+from clep.video import KeyFrames, VideoReader
+
+
+def by_hand(times: list[Fraction], seconds: tuple[float, ...], span_s: float, frames: int, end_s: float) -> list:
+    clips = []
+    for second in seconds:
+        instants = [second - span_s / 2 + (piece + 0.5) * span_s / frames for piece in range(frames)]
+        clips.append([on_screen(times, min(max(at, 0.0), end_s)) for at in instants])
+    return clips
+
+
+@pytest.mark.parametrize(("span_s", "frames"), [(2.0, 4), (2.0, 5), (0.0, 1), (0.5, 3), (6.0, 2)])
+def test_the_frames_around_each_second(tmp_path: Path, span_s: float, frames: int) -> None:
+    times = regular(160, 10)
+    path = write_video(tmp_path / "v.mp4", times, rate=10, group=25)
+    seconds = (0.0, 1.0, 2.0, 2.5, 3.0, 9.0, 14.0, 15.0)
+    reader = VideoReader(path, 48)
+    clips = list(reader.clips(KeyFrames(seconds, span_s), frames))
+    found = [[number_of(frame) for frame in clip.frames] for clip in clips]
+    assert found == by_hand(times, seconds, span_s, frames, 15.99)
+    assert [clip.second for clip in clips] == list(seconds)
+    assert reader.duration_s == pytest.approx(16.0)
+    assert reader.resized_frames <= len({number for clip in found for number in clip})
+
+
+def test_what_lies_between_key_frames_is_not_decoded(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", regular(400, 10), rate=10, group=10)
+    reader = VideoReader(path, 48)
+    (first, second) = reader.clips(KeyFrames((1.0, 35.0), 0.0), 1)
+    assert [number_of(first.frames[0]), number_of(second.frames[0])] == [10, 350]
+    assert reader.decoded_frames < 60
+
+
+def test_seconds_after_the_end_have_no_clip(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", regular(30, 10), rate=10)
+    clips = VideoReader(path, 48).clips(KeyFrames((1.0, 2.9, 3.0, 900.0)), 2)
+    assert [clip.second for clip in clips] == [1.0, 2.9]
+    with pytest.raises(InputError, match=r"v\.mp4 lasts 3\.0 s, and the first key frame is at 902\.0 s"):
+        list(VideoReader(path, 48).clips(KeyFrames((902.0,)), 2))
+
+
+@pytest.mark.parametrize("seconds", [(1.0, 1.0), (2.0, 1.0), (-1.0,), (float("nan"),)])
+def test_seconds_that_do_not_ascend_are_refused(seconds: tuple[float, ...]) -> None:
+    with pytest.raises(InputError, match="ascending seconds"):
+        KeyFrames(seconds)
+    with pytest.raises(InputError, match="covers 0 s or more"):
+        KeyFrames((1.0,), -1.0)
