@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from clep.losses.two_way import TwoWayLoss
+from clep.losses.two_way import TwoWayLoss, Weights
 
 
 class ClipLoss(TwoWayLoss):
@@ -22,10 +22,11 @@ class ClipLoss(TwoWayLoss):
     def per_query(
         self,
         logits: Float[Tensor, "queries items"],
-        weight: Float[Tensor, "queries items"],
+        positives: Weights,
         has_positive: Bool[Tensor, "queries"],
     ) -> Float[Tensor, "queries"]:
         """Return each query's cross-entropy to its positives, in proportion to their weight."""
+        weight = positives.to(logits.dtype)
         total = weight.sum(dim=1)
         target = weight / torch.where(has_positive, total, 1.0)[:, None]
         return -(target * F.log_softmax(logits, dim=1)).sum(dim=1)

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from clep.losses.two_way import TwoWayLoss
+from clep.losses.two_way import TwoWayLoss, Weights
 
 
 class MultiPositiveNCELoss(TwoWayLoss):
@@ -28,10 +28,13 @@ class MultiPositiveNCELoss(TwoWayLoss):
     def per_query(
         self,
         logits: Float[Tensor, "queries items"],
-        weight: Float[Tensor, "queries items"],
+        positives: Weights,
         has_positive: Bool[Tensor, "queries"],
     ) -> Float[Tensor, "queries"]:
         """Return minus the logarithm of the probability that each query's softmax gives to its positives."""
         # A query without positives gets all of them, which costs 0: nothing is minus infinity, the gradient neither.
-        weight = torch.where(has_positive[:, None], weight, 1.0)
-        return logits.logsumexp(dim=1) - (logits + weight.log()).logsumexp(dim=1)
+        if positives.dtype == torch.bool:
+            right = logits.masked_fill((~positives).logical_and_(has_positive[:, None]), -torch.inf)
+        else:
+            right = logits + torch.where(has_positive[:, None], positives, 1.0).to(logits.dtype).log()
+        return logits.logsumexp(dim=1) - right.logsumexp(dim=1)

@@ -91,22 +91,21 @@ class TwoWayLoss(nn.Module):
     def per_query(
         self,
         logits: Float[Tensor, "queries items"],
-        weight: Float[Tensor, "queries items"],
+        positives: Weights,
         has_positive: Bool[Tensor, "queries"],
     ) -> Float[Tensor, "queries"]:
         """Return what each query costs: finite, gradient too, and without gradient where it has no positive.
 
         Args:
             logits: similarity of each query to each item, times the scale.
-            weight: of each item as a positive of each query, 0 for a negative.
-            has_positive: whether a query has a weight above 0.
+            positives: which items are right for which queries, or their weights.
+            has_positive: whether a query has any, or a weight above 0.
         """
 
     def _sum(self, logits: Float[Tensor, "queries items"], positives: Weights) -> tuple[Tensor, Tensor]:
         """Sum over the queries that have a positive, and count them."""
-        weight = positives.to(logits.dtype)
-        has_positive = (weight > 0).any(dim=1)
-        losses = self.per_query(logits, weight, has_positive)
+        has_positive = (positives if positives.dtype == torch.bool else positives > 0).any(dim=1)
+        losses = self.per_query(logits, positives, has_positive)
         return torch.where(has_positive, losses, 0.0).sum(), has_positive.sum().to(logits.dtype)
 
 
