@@ -78,7 +78,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     if trainer.is_global_zero:
         if prompts := evaluation.prompts():
             module.model.metadata["prompts"] = prompts
-        module.model.save_pretrained(run_folder / "model")
+        module.save(run_folder)
         write_json(run_folder / "coverage.json", {"data": data.report, **evaluation.coverage})
         everything = metrics | {f"before/{name}": value for name, value in before.items()} | seconds
         write_json(run_folder / "metrics.json", everything)

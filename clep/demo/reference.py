@@ -18,6 +18,8 @@ class ProbeReference(Evaluator):
         seed: of those clips and of the probe.
     """
 
+    of_the_model = False
+
     def __init__(self, world: str, clips_per_class: int = 20, seed: int = 0) -> None:
         super().__init__()
         self.world, self.clips_per_class, self.seed = world, clips_per_class, seed

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import cast
 
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 class EvaluatorCallback(pl.Callback):
     """Run evaluators after every validation and log what they return, so that a metric can drive ModelCheckpoint.
 
+    Where the module averages its weights (`ema`), the average is measured too, under names that begin with `ema/`.
     How often is the trainer's matter: `trainer.val_check_interval=N`.
 
     Args:
@@ -34,8 +36,12 @@ class EvaluatorCallback(pl.Callback):
         if trainer.sanity_checking:
             return
         seen: dict[str, float] = {}
-        for name, evaluator in self.evaluators.items():
-            metrics = evaluator.run(cast(DualEncoder, pl_module.model))
+        average = getattr(pl_module, "ema", None)
+        measured = {"": pl_module.model} | ({} if average is None else {"ema/": average})
+        for (name, evaluator), (prefix, model) in product(self.evaluators.items(), measured.items()):
+            if prefix and not evaluator.of_the_model:
+                continue
+            metrics = {f"{prefix}{key}": value for key, value in evaluator.run(cast(DualEncoder, model)).items()}
             refuse_repeated(seen, metrics, name)
             pl_module.log_dict(metrics, sync_dist=False, rank_zero_only=False, batch_size=1)
             if self.coverage.get(name) != evaluator.coverage and trainer.is_global_zero:

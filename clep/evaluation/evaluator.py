@@ -27,6 +27,9 @@ class Evaluator(ABC):
         batch_size: items encoded at once.
     """
 
+    of_the_model = True
+    """Whether the figures depend on the model; those that do not are not measured for an average of weights too."""
+
     def __init__(self, batch_size: int = 4096) -> None:
         self.batch_size = batch_size
         self.coverage: dict[str, Any] = {}

@@ -11,6 +11,7 @@ from clep.errors import InputError
 from clep.evaluation.evaluator import Evaluator, model_device
 from clep.metrics import retrieval_from_embeddings
 from clep.models import DualEncoder
+from clep.text import Narrations
 
 
 class NarrationRetrieval(Evaluator):
@@ -40,19 +41,25 @@ class NarrationRetrieval(Evaluator):
         model.check_bank(bank.encoder)
         model.check_sentence_encoder(held_out.texts.encoder)
         device = model_device(model)
+        sentences = Narrations.open(self.source.narrations_path).texts if model.reads_tokens else None
         order = torch.randperm(len(held_out), generator=torch.Generator().manual_seed(self.seed))
         gallery = order[: self.size].sort().values
 
         def batch_of(which: Tensor) -> dict[str, Tensor]:
             batch = held_out.__getitems__(gallery[which].tolist())
-            return {key: value.to(device) for key, value in batch.items()}
+            on_device = {key: value.to(device) for key, value in batch.items()}
+            if sentences is not None:
+                ids = held_out.moments.text_id[gallery[which].numpy()]
+                on_device |= model.tokenize([sentences[text_id] for text_id in ids.tolist()])
+            return on_device
 
         def both(which: Tensor) -> Tensor:
             batch = batch_of(which)
             return torch.cat([model.encode_video(batch), model.encode_text(batch)], dim=1)
 
         context = held_out.context
-        at_once = self.batch_size if context is None else context.at_once(self.batch_size)
+        at_once = min(self.batch_size, 512) if model.reads_tokens else self.batch_size
+        at_once = at_once if context is None else context.at_once(at_once)
         video, text = self.encode(len(gallery), both, at_once).chunk(2, dim=1)
         text_id = torch.from_numpy(held_out.moments.text_id)[gallery].to(device)
         self.coverage = {

@@ -99,8 +99,11 @@ class ZeroShot(Evaluator):
 
     def _classifier(self, model: DualEncoder, prompts: FeatureBank, name: str) -> Float[Tensor, "classes dim"]:
         """Return one vector a class: the embeddings of its prompts, averaged the way the model compares them."""
-        rows = prompts.video_rows(name).to(model_device(model))
-        embedded = model.encode_text({"text": rows})
+        if model.reads_tokens:
+            sentences = [sentence for of_class in self.prompts[name] for sentence in of_class]
+            embedded = model.encode_sentences(sentences)
+        else:
+            embedded = model.encode_text({"text": prompts.video_rows(name).to(model_device(model))})
         templates = embedded.unflatten(0, (len(self._open()[0].classes), -1))
         return average_templates(templates) if model.normalize else templates.mean(1)
 

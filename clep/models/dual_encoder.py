@@ -1,11 +1,9 @@
 """The joint space: a video tower and a text tower, and the scale of their similarities."""
 
 import copy
-import json
 import math
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -15,14 +13,14 @@ from torch.nn import functional as F
 from clep.build import TARGET, build_module, call
 from clep.errors import InputError
 from clep.models.pooling import masked_mean
-from clep.models.storage import load_folder, load_weights, save_folder
+from clep.models.saved_model import SavedModel, plain_config
 from clep.models.tower import Tower
 from clep.text import sentence_model_name
 
 TARGET_NAMES = ("clep.models.DualEncoder", "clep.models.dual_encoder.DualEncoder")
 
 
-class DualEncoder(nn.Module):
+class DualEncoder(SavedModel):
     """Embed videos and texts into one space.
 
     A tower that is a `Tower` is given the whole batch; any other module is given `batch["text"]`, or `batch["video"]`
@@ -36,6 +34,8 @@ class DualEncoder(nn.Module):
         normalize: whether embeddings get unit length.
         init_scale: first value of the parameter `log_scale`, ln(1/0.07) by default.
         max_scale: `clamp_scale` keeps the parameter in `[0, max_scale]`, ln 100 by default.
+        init_bias: first value of the parameter `logit_bias`, which losses of single pairs (`SigmoidLoss`) add to their
+            logits; None for a model without one.
         metadata: what the weights depend on and cannot tell: `sentence_encoder`, `tag_style`, `prompts`,
             `bank_encoder`, `window`, ... Plain JSON; saved and loaded with the model.
     """
@@ -48,21 +48,23 @@ class DualEncoder(nn.Module):
         normalize: bool = True,
         init_scale: float | int = math.log(1 / 0.07),
         max_scale: float | int = math.log(100),
+        init_bias: float | int | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(metadata)
         if scale_form not in ("exp", "raw"):
             raise InputError(f"scale_form={scale_form!r}; choose exp or raw")
         if not 0 <= init_scale <= max_scale:
             raise InputError(f"init_scale={init_scale} must lie between 0 and max_scale={max_scale}")
+        if init_bias is not None and not math.isfinite(init_bias):
+            raise InputError(f"init_bias={init_bias} must be a finite number, or null for no bias")
         self.video = video
         self.text = text
         self.scale_form = scale_form
         self.normalize = normalize
         self.max_scale = float(max_scale)
         self.log_scale = nn.Parameter(torch.tensor(float(init_scale)))
-        self.metadata: dict[str, Any] = copy.deepcopy(metadata or {})
-        self.config: dict[str, Any] | None = None
+        self.logit_bias = None if init_bias is None else nn.Parameter(torch.tensor(float(init_bias)))
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "DualEncoder":
@@ -75,7 +77,7 @@ class DualEncoder(nn.Module):
         Raises:
             InputError: an unknown target or argument, or values that JSON cannot hold; the message names the key.
         """
-        arguments = _plain(config)
+        arguments = plain_config(config)
         target = arguments.pop(TARGET, TARGET_NAMES[0])
         if target not in TARGET_NAMES:
             raise InputError(f"model.{TARGET}: expected {TARGET_NAMES[0]}, got {target!r}")
@@ -83,6 +85,8 @@ class DualEncoder(nn.Module):
         for side in ("video", "text"):
             if isinstance(arguments.get(side), dict):
                 arguments[side] = build_module(arguments[side], f"model.{side}")
+                if isinstance(arguments[side], Tower):
+                    remembered[side] = plain_config(arguments[side].saved_config(remembered[side]))
             elif side in arguments:
                 raise InputError(f"model.{side}: expected a dict with {TARGET}, got {arguments[side]!r}")
         model = call(cls, arguments, "model")
@@ -126,26 +130,33 @@ class DualEncoder(nn.Module):
         """
         return self._finish(self.text(batch if isinstance(self.text, Tower) else _get(batch, "text")))
 
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether the text tower trains the sentence encoder, and is given tokens and not frozen embeddings."""
+        return hasattr(self.text, "tokenize")
+
+    def tokenize(self, sentences: Sequence[str]) -> dict[str, Tensor]:
+        """Return sentences as the batch that `encode_text` takes, where the model reads tokens; on its device.
+
+        Raises:
+            ValueError: the model reads embeddings of its frozen sentence encoder.
+        """
+        if not self.reads_tokens:
+            raise ValueError("this model reads text embeddings of its frozen sentence encoder, not sentences")
+        tokenize = cast(Callable[[Sequence[str]], dict[str, Tensor]], self.text.tokenize)
+        return {key: value.to(self.log_scale.device) for key, value in tokenize(sentences).items()}
+
+    def encode_sentences(self, sentences: Sequence[str], batch_size: int = 512) -> Float[Tensor, "texts embed"]:
+        """Embed sentences with a model that reads tokens, `batch_size` at once."""
+        starts = range(0, max(len(sentences), 1), batch_size)
+        pieces = [self.encode_text(self.tokenize(sentences[start : start + batch_size])) for start in starts]
+        return torch.cat(pieces)
+
     def forward(
         self, batch: dict[str, Any]
     ) -> tuple[Float[Tensor, "batch embed"], Float[Tensor, "texts embed"], Float[Tensor, ""]]:
         """Return video embeddings, text embeddings and the scale: what a loss takes."""
         return self.encode_video(batch), self.encode_text(batch), self.logit_scale
-
-    def check_bank(self, encoder_name: str) -> None:
-        """Refuse a bank that another encoder made than the one of the bank the model was trained on.
-
-        Nothing is refused where either name is unknown (empty).
-
-        Raises:
-            InputError: the encoders differ; both are named.
-        """
-        trained_on = self.metadata.get("bank_encoder")
-        if trained_on and encoder_name and trained_on != encoder_name:
-            raise InputError(
-                f"the model was trained on features of {trained_on!r}, and this bank holds features of "
-                f"{encoder_name!r}; extract features with {trained_on!r}, or train a model on this bank"
-            )
 
     def check_sentence_encoder(self, name: str) -> None:
         """Refuse text embeddings of another sentence encoder than the model was trained with; unknown names pass.
@@ -160,35 +171,6 @@ class DualEncoder(nn.Module):
                 f"embed the texts with {trained_with!r} (text_encoder={trained_with})"
             )
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write `model.safetensors` and `config.json`, each whole or not at all, and told apart if of two saves.
-
-        Raises:
-            InputError: the model was not made by `from_config`, metadata is not plain JSON, or the disk is full.
-        """
-        if self.config is None:
-            raise InputError(
-                "this model was built from modules, so a folder could not say how to build it again; make it with "
-                "DualEncoder.from_config, whose towers are dicts with _target_, and load_state_dict"
-            )
-        save_folder(folder, {"model": self.config, "metadata": _plain(self.metadata)}, self.state_dict())
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> "DualEncoder":
-        """Load a model that `save_pretrained` wrote, on the CPU and in evaluation mode.
-
-        Raises:
-            InputError: a file is missing, truncated or of another save; the config names a class outside the
-                allow-list; or the weights belong to another architecture, with every tensor that differs.
-        """
-        content, state = load_folder(folder)
-        try:
-            model = cls.from_config({**content["model"], "metadata": content.get("metadata") or {}})
-        except InputError as error:
-            raise InputError(f"{Path(folder) / 'config.json'}: {error}") from error
-        load_weights(model, state, f"{folder}")
-        return model.eval()
-
     def _finish(self, embedding: Float[Tensor, "batch embed"]) -> Float[Tensor, "batch embed"]:
         with torch.autocast(device_type=embedding.device.type, enabled=False):
             embedding = embedding.float()
@@ -199,13 +181,3 @@ def _get(batch: dict[str, Any], key: str) -> Tensor:
     if key not in batch:
         raise ValueError(f"the batch has no {key!r}; it has {sorted(batch)}")
     return batch[key]
-
-
-def _plain(config: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        return json.loads(json.dumps(config, allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise InputError(
-            f"the model's config and metadata must be plain values that JSON can hold ({error}); "
-            f"turn an OmegaConf config into a dict with OmegaConf.to_container(config, resolve=True)"
-        ) from error

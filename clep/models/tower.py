@@ -16,3 +16,11 @@ class Tower(nn.Module):
     def forward(self, batch: dict[str, Any]) -> Float[Tensor, "batch embed"]:
         """Embed a batch; not normalised, in any floating dtype."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(batch)")
+
+    def saved_config(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Return what a saved model builds this tower from; it must need no files but the model's own.
+
+        Args:
+            config: what the tower was built from, plain values with `_target_`.
+        """
+        return config

@@ -25,8 +25,10 @@ def contrastive(settings: dict[str, Any], data: MomentDataModule) -> Contrastive
         instantiate(settings["loss"]),
         optim["optimizer"],
         optim["schedule"],
-        settings["positives"],
+        instantiate(settings["positives"]),
         settings["form"],
+        ema=settings["ema"],
+        chunk_size=settings["chunk_size"],
     )
 
 

@@ -1,11 +1,12 @@
 """AdamW with weight decay where it belongs."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
+from clep.config_check import did_you_mean
 from clep.errors import InputError
 
 
@@ -16,6 +17,7 @@ def adamw(
     eps: float = 1e-6,
     weight_decay: float = 0.2,
     decay: Literal["matrices", "all"] = "matrices",
+    lr_factors: Mapping[str, float | int] | None = None,
 ) -> torch.optim.AdamW:
     """Return fused AdamW over the trainable parameters of `model`.
 
@@ -30,19 +32,48 @@ def adamw(
         weight_decay: decoupled, multiplied by the learning rate.
         decay: "matrices" spares biases, norms and the logit scale, as CLIP does (Radford et al., 2021); "all" is
             PyTorch's default.
+        lr_factors: by the start of parameters' names, as `{"text.encoder": 0.05}`, what their learning rate is
+            multiplied by; of several that fit a name the longest counts.
 
     Raises:
-        InputError: `betas` are not two.
+        InputError: `betas` are not two, a factor is not positive, or a name fits no parameter that is trained.
     """
     if len(betas) != 2:
         raise InputError(f"optim.optimizer.betas={list(betas)}: AdamW has two decay rates")
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if decay == "all":
-        groups = [{"params": trained, "weight_decay": weight_decay}]
-    else:
-        groups = [
-            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-        ]
     first, second = betas
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=(first, second), eps=eps, fused=True)
+    groups = _groups(model, weight_decay if decay == "all" else 0.0, weight_decay, lr, lr_factors or {})
+    return torch.optim.AdamW(groups, lr=lr, betas=(first, second), eps=eps, fused=True)
+
+
+def _groups(
+    model: nn.Module, decay_of_vectors: float, decay: float, lr: float, lr_factors: Mapping[str, float | int]
+) -> list[dict[str, Any]]:
+    """Return parameter groups; those with the full learning rate come first, since the first one's rate is logged."""
+    for prefix, factor in lr_factors.items():
+        if factor <= 0:
+            raise InputError(
+                f"optim.optimizer.lr_factors.{prefix}={factor} must be positive; a tower's own options freeze its parts"
+            )
+    found: dict[tuple[str, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            fitting = [prefix for prefix in lr_factors if f"{name}.".startswith(f"{prefix}.")]
+            wanted = decay if parameter.ndim >= 2 else decay_of_vectors
+            found.setdefault((max(fitting, key=len, default=""), wanted), []).append(parameter)
+    for prefix in lr_factors:
+        if not any(prefix == used for used, _ in found):
+            parts = {name.rpartition(".")[0] for name, value in model.named_parameters() if value.requires_grad}
+            raise InputError(
+                f"optim.optimizer.lr_factors.{prefix}: no trained parameter's name starts so, or longer prefixes take "
+                f"all of them. {did_you_mean(prefix, _prefixes(parts))}"
+            )
+    return [
+        {"params": found[prefix, wanted], "weight_decay": wanted, "lr": lr * lr_factors.get(prefix, 1.0)}
+        for prefix, wanted in sorted(found, key=lambda key: (key[0] != "", key[0], -key[1]))
+    ]
+
+
+def _prefixes(names: set[str]) -> list[str]:
+    """Return the first one and two parts of dotted names."""
+    starts = {".".join(name.split(".")[:length]) for name in names if name for length in (1, 2)}
+    return sorted(starts)

