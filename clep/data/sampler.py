@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from clep.data.composition import Composition
 from clep.errors import InputError
 
 
@@ -34,6 +35,8 @@ class MomentBatchSampler:
         drop_last: leave out the incomplete last batch; required on several ranks.
         seed: of the order and of the draws.
         rank, world_size: this process among those that share each batch.
+        composition: which moments stand together in a batch, opened on the same moments; None for any. It needs
+            `shuffle` and `drop_last`.
 
     Raises:
         InputError: fewer moments than one batch of all ranks, or options that contradict each other.
@@ -49,6 +52,7 @@ class MomentBatchSampler:
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        composition: Composition | None = None,
     ) -> None:
         self.sizes, self.batch_size, self.shuffle, self.seed = sizes, batch_size, shuffle, seed
         self.rank, self.world_size, self.drop_last = rank, world_size, drop_last
@@ -73,8 +77,15 @@ class MomentBatchSampler:
             )
         if total == 0:
             raise InputError("there are no training moments")
+        if composition is not None and not (shuffle and drop_last):
+            raise InputError(
+                f"sampler={composition.plain()['sampler']} chooses whole batches itself; it needs data.shuffle=true "
+                f"and data.drop_last=true (or use sampler=shuffled)"
+            )
         shares = [float(size) for size in sizes] if weights is None else weights
-        self._counts = _apportion(total, shares)
+        self.composition = composition
+        self._counts = _apportion(total if composition is None else composition.draws(total), shares)
+        self._length = self._batches(total)
 
     @property
     def sampler(self) -> "MomentBatchSampler":
@@ -98,14 +109,23 @@ class MomentBatchSampler:
             "global_batch": self.batch_size * self.world_size,
             "seed": self.seed,
             "shuffle": self.shuffle,
+            "composition": None if self.composition is None else self.composition.plain(),
         }
 
     def __len__(self) -> int:
-        whole, rest = divmod(sum(self.sizes), self.batch_size * self.world_size)
+        return self._length
+
+    def _batches(self, moments: int) -> int:
+        rows = self.batch_size * self.world_size
+        if self.composition is not None:
+            return self.composition.n_batches(self._order(0), moments, rows)
+        whole, rest = divmod(moments, rows)
         return whole + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[Draw]:
         order = self._order(self.epoch)
+        if self.composition is not None:
+            order = self.composition.arrange(order, len(self), self.epoch, self.seed).flatten()
         epoch, batch = self._resume_at
         stride = self.batch_size * self.world_size
         for index in range(batch if epoch == self.epoch else 0, len(self)):
@@ -121,7 +141,7 @@ class MomentBatchSampler:
             parts.append(offset + _cycle(size, first=epoch * count, count=count, seed=self.seed))
             offset += size
         draws = torch.cat(parts)
-        return draws[torch.randperm(len(draws), generator=_generator(self.seed, epoch, 1))]
+        return draws[torch.randperm(len(draws), generator=seeded(self.seed, epoch, 1))]
 
 
 def _cycle(size: int, first: int, count: int, seed: int) -> Int64[Tensor, " count"]:
@@ -129,12 +149,13 @@ def _cycle(size: int, first: int, count: int, seed: int) -> Int64[Tensor, " coun
     if count == 0:
         return torch.empty(0, dtype=torch.int64)
     rounds = range(first // size, (first + count - 1) // size + 1)
-    walk = torch.cat([torch.randperm(size, generator=_generator(seed, turn, 2)) for turn in rounds])
+    walk = torch.cat([torch.randperm(size, generator=seeded(seed, turn, 2)) for turn in rounds])
     start = first - rounds[0] * size
     return walk[start : start + count]
 
 
-def _generator(seed: int, epoch: int, stream: int) -> torch.Generator:
+def seeded(seed: int, epoch: int, stream: int) -> torch.Generator:
+    """Return a generator for one of several independent random choices of an epoch."""
     return torch.Generator().manual_seed(((seed * 1_000_003 + epoch) * 31 + stream) % (2**63))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int8, Int16, Int32
 
 from clep.errors import InputError
+from clep.text.group_numbers import GroupNumbers
 from clep.text.table import FORMAT, SPLITS, VERSION
 from clep.text.texts import Texts
 
@@ -30,6 +31,16 @@ _COLUMNS = {
     "written/utf8": "u1",
     "written/offset": "<i8",
     "written/words": "<i2",
+}
+
+
+_OPTIONAL = {
+    "narration/start_s": "<f8",
+    "narration/end_s": "<f8",
+    "text/verb": "<i4",
+    "text/verb_offset": "<i8",
+    "text/noun": "<i4",
+    "text/noun_offset": "<i8",
 }
 
 
@@ -85,7 +96,9 @@ class Narrations:
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise InputError(f"{self.path} has no readable attribute {error}. {_REMEDY}") from error
         self._places: dict[str, tuple[np.dtype, int, int]] = {}
-        for name, dtype in _COLUMNS.items():
+        for name, dtype in (_COLUMNS | _OPTIONAL).items():
+            if name in _OPTIONAL and name not in file:
+                continue
             try:
                 column = h5py.h5d.open(file.id, name.encode())
             except KeyError as error:
@@ -146,6 +159,16 @@ class Narrations:
         return self._column("narration/second")
 
     @cached_property
+    def start_s(self) -> Float64[np.ndarray, "narrations"] | None:
+        """`[N]` second at which a narration's own span starts; None where they have no spans."""
+        return self._column("narration/start_s") if "narration/start_s" in self._places else None
+
+    @cached_property
+    def end_s(self) -> Float64[np.ndarray, "narrations"] | None:
+        """`[N]` second at which it ends."""
+        return self._column("narration/end_s") if "narration/end_s" in self._places else None
+
+    @cached_property
     def passes(self) -> Int8[np.ndarray, "narrations"]:
         """`[N]` number of the annotation pass."""
         return self._column("narration/pass")
@@ -164,6 +187,21 @@ class Narrations:
     def texts(self) -> Texts:
         """Distinct texts after tag substitution in the style `tags`, blanks folded."""
         return Texts(self._column("text/utf8"), self._column("text/offset"))
+
+    @cached_property
+    def verbs(self) -> GroupNumbers | None:
+        """Numbers of the verbs of each of `texts`, as the csv had them; None where it had none."""
+        return self._groups("verb")
+
+    @cached_property
+    def nouns(self) -> GroupNumbers | None:
+        """The same of the nouns."""
+        return self._groups("noun")
+
+    def _groups(self, kind: str) -> GroupNumbers | None:
+        if f"text/{kind}_offset" not in self._places:
+            return None
+        return GroupNumbers(self._column(f"text/{kind}"), self._column(f"text/{kind}_offset"))
 
     @cached_property
     def written(self) -> Texts:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float64, Int8, Int16, Int32
 
 from clep.errors import InputError
 from clep.files import atomic_path
+from clep.text.group_numbers import GroupNumbers
 from clep.text.tags import TAG_STYLES
 from clep.text.texts import Texts
 
@@ -39,6 +40,8 @@ class NarrationTable:
         written_words: `[W]` words of each written text without its tags.
         tags: one of `TAG_STYLES`.
         report: what was read and what was left out, as counts.
+        start_s, end_s: `[N]` seconds of each narration's own span; None where narrations came with a time only.
+        verbs, nouns: numbers of the verbs and nouns of each of `texts`, where they came with them; else None.
 
     Raises:
         InputError: columns of different lengths, rows out of order, indices out of range, a second that is negative
@@ -59,6 +62,10 @@ class NarrationTable:
     written_words: Int16[np.ndarray, "written"]
     tags: str = "clean"
     report: dict[str, int] = field(default_factory=dict)
+    start_s: Float64[np.ndarray, "narrations"] | None = None
+    end_s: Float64[np.ndarray, "narrations"] | None = None
+    verbs: GroupNumbers | None = None
+    nouns: GroupNumbers | None = None
 
     def __post_init__(self) -> None:
         n_videos = len(self.videos)
@@ -81,6 +88,10 @@ class NarrationTable:
             "rows are not sorted by video and second": not _sorted(self.video, self.second),
             f"tags is {self.tags!r}, not one of {', '.join(TAG_STYLES)}": self.tags not in TAG_STYLES,
         }
+        if self.start_s is not None or self.end_s is not None:
+            problems["start_s and end_s are not spans, one a row"] = not _spans(self.start_s, self.end_s, len(self))
+        for kind, groups in (("verbs", self.verbs), ("nouns", self.nouns)):
+            problems[f"{kind} has not one set a text"] = groups is not None and len(groups) != len(self.texts)
         wrong = [problem for problem, found in problems.items() if found]
         if wrong:
             raise InputError(f"this is no narration table: {'; '.join(wrong)}")
@@ -118,6 +129,11 @@ class NarrationTable:
                 "written/offset": self.written.offsets,
                 "written/words": self.written_words,
             }
+            if self.start_s is not None and self.end_s is not None:
+                columns |= {"narration/start_s": self.start_s, "narration/end_s": self.end_s}
+            for kind, groups in (("verb", self.verbs), ("noun", self.nouns)):
+                if groups is not None:
+                    columns |= {f"text/{kind}": groups.numbers, f"text/{kind}_offset": groups.offsets}
             for name, column in columns.items():
                 file.create_dataset(name, data=column, track_times=False)
             _write_strings(file, "video/id", self.videos)
@@ -135,6 +151,13 @@ def _write_strings(file: h5py.File, name: str, strings: Sequence[str]) -> None:
 
 def _within(index: np.ndarray, size: int) -> bool:
     return not len(index) or bool(index.min() >= 0 and index.max() < size)
+
+
+def _spans(start_s: np.ndarray | None, end_s: np.ndarray | None, rows: int) -> bool:
+    """Whether both are there, as long as the table, and each span begins at 0 or later and ends after it began."""
+    if start_s is None or end_s is None or len(start_s) != rows or len(end_s) != rows:
+        return False
+    return bool(np.all(np.isfinite(end_s) & (start_s >= 0) & (end_s > start_s)))
 
 
 def _sorted(video: np.ndarray, second: np.ndarray) -> bool:

@@ -1,0 +1,157 @@
+"""Batches of videos that lie near each other in the space that is being learned."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int32, Int64
+from torch import Tensor
+
+from clep.data.composition import Composition, MomentKeys
+from clep.data.sampler import seeded
+from clep.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+class HardNegatives(Composition):
+    """Each batch is made of moments of a few videos that are near neighbours now (VideoCLIP, Xu et al. 2021).
+
+    A batch starts from a moment drawn as usual. Of the `2 * videos` videos nearest to that moment's (itself the first
+    of them), it and `videos - 1` others chosen at random give as many moments each as fill the batch, a video with few
+    all it has. Where they lack moments, more of the near videos give theirs, then moments drawn as usual fill up.
+    Sources that are mixed keep their proportions in each batch, and neighbours are of one source. A video's moments
+    come in a new random order each epoch and are used up in turn.
+
+    The neighbours are found by `clep.training.HardNegativeSearch`, which `sampler=hard_negatives` adds to the
+    callbacks; they are part of a checkpoint, so a run that stopped in mid-epoch continues with the same batches.
+
+    Args:
+        videos: of a batch, of each source.
+
+    Raises:
+        InputError: fewer than two videos a batch.
+    """
+
+    def __init__(self, videos: int = 32) -> None:
+        if videos < 2:
+            raise InputError(f"data.sampler.videos={videos}: a batch needs 2 or more videos to tell apart")
+        self.videos = videos
+        self.sizes = self.video_source = self.video_of_moment = np.zeros(0, dtype=np.int64)
+        self.neighbours: Int32[Tensor, "videos near"] | None = None
+        self.found_for: int | None = None
+
+    def open(self, keys: MomentKeys, rows: int, rank_rows: int) -> None:
+        """Group the moments by video: `sizes` and `video_source` of each, `video_of_moment`.
+
+        Raises:
+            InputError: there is one video only.
+        """
+        self._rows, self.video_of_moment = rows, keys.video.numpy()
+        self._source_end = np.cumsum(keys.sizes)
+        self.sizes = np.bincount(self.video_of_moment)
+        self.video_source = np.zeros(len(self.sizes), dtype=np.int64)
+        self.video_source[self.video_of_moment] = np.searchsorted(self._source_end, np.arange(len(keys)), side="right")
+        self._first = np.cumsum(self.sizes) - self.sizes
+        largest = int(np.bincount(self.video_source).max())
+        if largest < 2:
+            raise InputError(
+                f"sampler=hard_negatives looks for videos that are near each other, but the training moments are of "
+                f"{len(self.sizes)} video(s), {largest} a source; use sampler=shuffled"
+            )
+        if largest < 2 * self.videos:
+            log.warning(
+                "data.sampler.videos=%d: the nearest %d of %d training videos are all of them, so no batch is harder "
+                "than another; choose data.sampler.videos=%d or less",
+                *(self.videos, 2 * self.videos, largest, max(2, largest // 4)),
+            )
+
+    def by_video(self, seed: int, epoch: int) -> Int64[np.ndarray, " moments"]:
+        """Return the moments video by video, those of a video in a random order of its own."""
+        shuffled = torch.randperm(len(self.video_of_moment), generator=seeded(seed, epoch, 5)).numpy()
+        return shuffled[np.argsort(self.video_of_moment[shuffled], kind="stable")]
+
+    def some_of_each(self, most: int, seed: int, epoch: int) -> Int64[Tensor, " chosen"]:
+        """Return up to `most` random moments of every video, video by video."""
+        nth = np.arange(len(self.video_of_moment)) - np.repeat(self._first, self.sizes)
+        return torch.from_numpy(self.by_video(seed, epoch)[nth < most])
+
+    def arrange(
+        self, order: Int64[Tensor, " draws"], n_batches: int, epoch: int, seed: int
+    ) -> Int64[Tensor, "batches rows"]:
+        """Return batches of moments of near videos.
+
+        Raises:
+            InputError: nobody has looked for neighbours.
+        """
+        if self.neighbours is None:
+            raise InputError(
+                "data.sampler is HardNegatives, but no callback looks for neighbours; choose it with "
+                "sampler=hard_negatives, which adds callbacks.hard_negatives"
+            )
+        near, random = self.neighbours.numpy(), np.random.default_rng([seed, epoch, 4])
+        drawn = order[: n_batches * self._rows].view(n_batches, self._rows).numpy()
+        self._moments, self._used = self.by_video(seed, epoch), np.zeros(len(self.sizes), dtype=np.int64)
+        table, filled = np.empty_like(drawn), 0
+        for batch, row in enumerate(drawn):
+            source = np.searchsorted(self._source_end, row, side="right")
+            at = 0
+            for number in np.unique(source):
+                own = row[source == number]
+                hard = self._of_near_videos(near[self.video_of_moment[own[0]]], len(own), random)
+                rest = own[~np.isin(own, hard)][: len(own) - len(hard)] if len(hard) < len(own) else own[:0]
+                lacking = len(own) - len(hard) - len(rest)  # only where a weighted source repeats its moments
+                table[batch, at : at + len(own)] = np.concatenate([hard, rest, own[:lacking]])
+                at, filled = at + len(own), filled + len(own) - len(hard)
+            random.shuffle(table[batch])
+        if filled:
+            log.info(
+                "sampler=hard_negatives, epoch %d: %d of %d moments are of no near video, which lack moments",
+                *(epoch, filled, table.size),
+            )
+        return torch.from_numpy(table)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the settings."""
+        return {"sampler": "hard_negatives", "videos": self.videos}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the neighbours in use and the epoch that they were found for."""
+        return {"neighbours": self.neighbours, "found_for": self.found_for}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Use the neighbours of a checkpoint."""
+        self.neighbours, self.found_for = state["neighbours"], state["found_for"]
+
+    def _of_near_videos(
+        self, near: Int32[np.ndarray, " near"], rows: int, random: np.random.Generator
+    ) -> Int64[np.ndarray, " moments"]:
+        """Take `rows` moments of the first of `near` and of random others, or as many as all of `near` have."""
+        near = near[near >= 0]
+        videos = np.concatenate([near[:1], random.permutation(near[1:])])
+        enough = int(np.searchsorted(np.cumsum(self.sizes[videos]), rows)) + 1
+        videos = videos[: max(self.videos, enough)]
+        share = _shares(self.sizes[videos], rows)
+        # Walk on through each video's moments, which are a ring.
+        turn = np.arange(share.sum()) - np.repeat(np.cumsum(share) - share, share)
+        size = np.repeat(self.sizes[videos], share)
+        place = (np.repeat(self._used[videos], share) + turn) % size
+        self._used[videos] += share
+        return self._moments[np.repeat(self._first[videos], share) + place]
+
+
+def _shares(sizes: Int64[np.ndarray, " videos"], rows: int) -> Int64[np.ndarray, " videos"]:
+    """Split `rows` evenly among videos, none getting more than its size; all sizes where they are not enough."""
+    if sizes.sum() <= rows:
+        return sizes.copy()
+    ascending = np.sort(sizes)
+    # With the i smallest used up, the others get an equal part of the rest; the first i where that is no more than
+    # the next one has is the answer.
+    before = np.cumsum(ascending) - ascending
+    equal = (rows - before) / np.arange(len(sizes), 0, -1)
+    level = int(equal[np.argmax(equal <= ascending)])
+    share = np.minimum(sizes, level)
+    more = np.flatnonzero(sizes > level)[: rows - int(share.sum())]
+    share[more] += 1
+    return share

@@ -1,0 +1,65 @@
+"""Verb and noun groups of texts as keys of a batch."""
+
+import logging
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+
+from clep.data.dataset import MomentDataset
+from clep.data.source import NarrationSource
+from clep.errors import InputError
+from clep.text import GroupNumbers, Narrations, Taxonomy
+
+log = logging.getLogger(__name__)
+
+Parts = Sequence[MomentDataset | None]
+
+
+def give_tags(
+    sources: Sequence[tuple[str, NarrationSource, Parts]],
+    tags: Literal["given", "taxonomy"],
+    taxonomy: Taxonomy | None,
+) -> None:
+    """Let the batches of all datasets carry `verb` and `noun`, as wide in one source as in another.
+
+    Args:
+        sources: name, source, and the datasets that were opened from it.
+        tags: "given" takes the numbers of the narrations file, "taxonomy" finds groups in its texts.
+        taxonomy: for "taxonomy".
+
+    Raises:
+        InputError: narrations without tags, no taxonomy, or a taxonomy that cannot be read.
+    """
+    if tags == "taxonomy" and taxonomy is None:
+        raise InputError(
+            "data.tags=taxonomy needs data.taxonomy, e.g. 'data.taxonomy={_target_: clep.text.Taxonomy, verbs: CSV, "
+            "nouns: CSV}'"
+        )
+    found = [_tags_of(name, source, taxonomy if tags == "taxonomy" else None) for name, source, _ in sources]
+    for key, side in (("verb", 0), ("noun", 1)):
+        width = max(1, *(groups[side].widest for groups in found))
+        for groups, (_, _, parts) in zip(found, sources, strict=True):
+            table = torch.from_numpy(groups[side].padded(width))
+            for part in parts:
+                if part is not None:
+                    part.tags[key] = table
+
+
+def _tags_of(name: str, source: NarrationSource, taxonomy: Taxonomy | None) -> tuple[GroupNumbers, GroupNumbers]:
+    narrations = Narrations.open(source.narrations_path)
+    if taxonomy is not None:
+        verbs, nouns = taxonomy.match(narrations.texts)
+    elif narrations.verbs is not None and narrations.nouns is not None:
+        verbs, nouns = narrations.verbs, narrations.nouns
+    else:
+        raise InputError(
+            f"data.tags=given, but {narrations.path} of data.sources.{name} has no tags; only the jobs egoclip and "
+            f"epic_kitchens find them in their csv. Use data.tags=taxonomy, which finds groups in the texts"
+        )
+    both = np.diff(verbs.offsets).astype(bool) & np.diff(nouns.offsets).astype(bool)
+    share = 100 * float(both.mean()) if len(both) else 0.0
+    source.report["% of texts with a verb and a noun"] = round(share, 1)
+    log.info("%s: %.1f %% of %d texts have a verb and a noun", narrations.path, share, len(both))
+    return verbs, nouns

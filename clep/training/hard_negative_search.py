@@ -1,0 +1,145 @@
+"""Find, between epochs, which training videos are near each other in the space that is being learned."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float, Int32
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, distributed
+
+from clep.data.hard_negatives import HardNegatives
+from clep.data.nearest import BYTES_AT_ONCE, nearest_videos
+from clep.data.sampler import Draw
+from clep.errors import InputError
+
+log = logging.getLogger(__name__)
+
+
+class HardNegativeSearch(pl.Callback):
+    """Tell the `HardNegatives` of the data which videos are near neighbours now (VideoCLIP, Xu et al. 2021).
+
+    A video's embedding is the mean of the embeddings, video and text, of some of its moments. Ranks share that work,
+    and the search, and all end with the same neighbours. Nothing else of the run changes: neither its random numbers
+    nor its weights. With `V` videos of embeddings with `d` numbers, on the device that trains, this needs one batch,
+    the embeddings (`8 * V * d` bytes), the neighbours (`8 * V * videos`) and, for the similarities of some videos to
+    all, twice `at_once_mb` megabytes (one row of them, where that is longer).
+
+    Args:
+        every_epochs: epochs between two searches; the first is before the first epoch.
+        moments: of each video, at most; another random choice at each search.
+        at_once_mb: of similarities computed at once.
+
+    Raises:
+        InputError: a number is not positive.
+    """
+
+    def __init__(self, every_epochs: int = 1, moments: int = 16, at_once_mb: int = BYTES_AT_ONCE // 2**20) -> None:
+        if min(every_epochs, moments, at_once_mb) < 1:
+            raise InputError(
+                f"callbacks.hard_negatives: every_epochs={every_epochs}, moments={moments} and at_once_mb={at_once_mb} "
+                f"must be at least 1"
+            )
+        self.every_epochs, self.moments, self.at_once_mb = every_epochs, moments, at_once_mb
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Search before the loader is made, which may look ahead; those of a checkpoint are kept while they last."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        self._search_if_due(trainer, pl_module, getattr(data, "first_epoch", 0))
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Search with the weights that the last epoch ended with."""
+        self._search_if_due(trainer, pl_module, trainer.current_epoch)
+
+    def _search_if_due(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        composition = getattr(data, "composition", None)
+        if not isinstance(composition, HardNegatives):
+            raise InputError(
+                "callbacks.hard_negatives searches for data.sampler=HardNegatives, which the data does not have; "
+                "choose sampler=hard_negatives, or remove the callback with ~callbacks.hard_negatives"
+            )
+        found_for = composition.found_for
+        if found_for is not None and found_for // self.every_epochs == epoch // self.every_epochs:
+            return
+        data.training_sampler()  # opens the composition on the training moments
+        started = perf_counter()
+        with _as_for_evaluation(pl_module):
+            embeddings = self._embed(trainer, pl_module, composition, epoch)
+            composition.neighbours = self._nearest(trainer, embeddings, composition)
+        composition.found_for = epoch
+        log.info(
+            "hard negatives for epoch %d: the %d nearest of each of %d videos, %.1f s",
+            *(epoch, composition.neighbours.shape[1], len(embeddings), perf_counter() - started),
+        )
+
+    def _embed(
+        self, trainer: pl.Trainer, pl_module: Any, composition: HardNegatives, epoch: int
+    ) -> Float[Tensor, "videos dim"]:
+        """Return the unit-length mean of the embeddings of each video's chosen moments."""
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        chosen = composition.some_of_each(self.moments, data.seed, epoch)
+        video_of = torch.from_numpy(composition.video_of_moment)
+        batches = list(chosen.split(data.batch_size))
+        own = batches[trainer.global_rank :: trainer.world_size]
+        counts = bool(own)
+        own = own or batches[:1]  # a rank without work learns the size of an embedding
+        total = torch.empty(0)
+        with _progress(trainer, "hard negatives: embedding", len(own)) as step:
+            for moments in own:
+                batch = data.transfer_batch_to_device(
+                    data.train_set.__getitems__(Draw(moments, 0)), pl_module.device, 0
+                )
+                with trainer.precision_plugin.forward_context():
+                    both = pl_module.model.encode_video(batch).float() + pl_module.model.encode_text(batch).float()
+                if not total.numel():
+                    total = both.new_zeros(len(composition.sizes), both.shape[1])
+                if counts:
+                    total.index_add_(0, video_of[batch["moment"].cpu()].to(both.device), both)
+                step()
+        if trainer.world_size > 1:
+            distributed.all_reduce(total)
+        return torch.nn.functional.normalize(total, dim=1)
+
+    def _nearest(
+        self, trainer: pl.Trainer, embeddings: Float[Tensor, "videos dim"], composition: HardNegatives
+    ) -> Int32[Tensor, "videos near"]:
+        """Return the nearest videos of each; every rank looks for those of its own share of them."""
+        n, near = len(embeddings), 2 * composition.videos
+        share = -(-n // trainer.world_size)
+        own = range(min(n, trainer.global_rank * share), min(n, (trainer.global_rank + 1) * share))
+        group = torch.from_numpy(composition.video_source).to(embeddings.device)
+        found = torch.zeros(n, near, dtype=torch.int32, device=embeddings.device)
+        with _progress(trainer, "hard negatives: nearest videos", len(own)) as step:
+            for chunk, nearest in nearest_videos(embeddings, group, near, own, self.at_once_mb * 2**20):
+                found[chunk] = nearest
+                step(chunk.stop - chunk.start)
+        if trainer.world_size > 1:
+            distributed.all_reduce(found)
+        return found.cpu()
+
+
+@contextmanager
+def _as_for_evaluation(pl_module: pl.LightningModule) -> Iterator[None]:
+    """Switch dropout and gradients off inside the block."""
+    modes = {module: module.training for module in pl_module.modules()}
+    pl_module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def _progress(trainer: pl.Trainer, what: str, total: int) -> Iterator[Any]:
+    """Show how far the first rank is; yields a function to be called with what is done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not trainer.is_global_zero, transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda done=1: progress.advance(task, done)

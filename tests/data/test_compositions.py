@@ -1,0 +1,81 @@
+"""What every composition must do: one order under a seed, the same for any number of ranks, continued in mid-epoch."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from moment_keys import batches, moment_keys, sampler
+
+from clep.data import Composition, HardNegatives, MomentBatchSampler, SceneAware, UniqueTexts
+from clep.errors import InputError
+
+KEYS = moment_keys([300])
+TWO_SOURCES = moment_keys([240, 80])
+
+
+def hard_negatives() -> HardNegatives:
+    made = HardNegatives(videos=2)
+    videos = torch.arange(12)
+    ring = [videos // 6 * 6 + (videos + step) % 6 for step in range(3)]
+    made.neighbours = torch.stack(ring, 1).to(torch.int32)
+    return made
+
+
+MAKERS: list[Callable[[], Composition]] = [UniqueTexts, SceneAware, hard_negatives]
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_epochs_differ_and_repeat_under_a_seed(make: Callable[[], Composition]) -> None:
+    one, again = sampler(make(), KEYS, 12, seed=3), sampler(make(), KEYS, 12, seed=3)
+    first, second = batches(one, 0), batches(one, 1)
+    assert len(first) == len(second) == len(one)
+    assert all(len(batch) == 12 for batch in first + second)
+    assert not torch.equal(torch.cat(first), torch.cat(second))
+    assert torch.equal(torch.cat(second), torch.cat(batches(again, 1)))
+    assert not torch.equal(torch.cat(first), torch.cat(batches(sampler(make(), KEYS, 12, seed=4))))
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_ranks_together_see_the_batches_of_one_process(make: Callable[[], Composition], world_size: int) -> None:
+    whole = batches(sampler(make(), KEYS, 12), 1)
+    ranks = [batches(sampler(make(), KEYS, 12 // world_size, rank, world_size), 1) for rank in range(world_size)]
+    for batch, *pieces in zip(whole, *ranks, strict=True):
+        assert torch.equal(batch, torch.cat(pieces))
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_resume_continues_one_epoch_and_leaves_the_next_whole(make: Callable[[], Composition]) -> None:
+    whole = sampler(make(), KEYS, 12)
+    resumed = sampler(make(), KEYS, 12)
+    resumed.resume(1, 4)
+    assert torch.equal(torch.cat(batches(resumed, 1)), torch.cat(batches(whole, 1)[4:]))
+    assert torch.equal(torch.cat(batches(resumed, 2)), torch.cat(batches(whole, 2)))
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_mixed_sources_keep_their_shares(make: Callable[[], Composition]) -> None:
+    made = sampler(make(), TWO_SOURCES, 16, weights=[1.0, 1.0])
+    seen = torch.cat([moment for epoch in (0, 1) for moment in batches(made, epoch)])
+    assert (seen < 240).float().mean() == pytest.approx(0.5, abs=0.05)
+    assert len(batches(made, 2)) == len(made)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("options", [{"shuffle": False}, {"drop_last": False}])
+def test_options_that_a_composition_contradicts(make: Callable[[], Composition], options: dict) -> None:
+    with pytest.raises(InputError, match=r"needs data\.shuffle=true and data\.drop_last=true"):
+        sampler(make(), KEYS, 12, **options)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_fewer_moments_than_one_batch_of_all_ranks(make: Callable[[], Composition]) -> None:
+    with pytest.raises(InputError, match=r"200 x 2 rank\(s\), but there are only 300"):
+        MomentBatchSampler([300], 200, world_size=2, composition=make())
+
+
+def test_a_checkpoint_remembers_the_composition() -> None:
+    states = [sampler(make(), KEYS, 12).state()["composition"] for make in MAKERS]
+    assert [state["sampler"] for state in states] == ["unique_texts", "scene_aware", "hard_negatives"]
+    assert sampler(SceneAware(30), KEYS, 12).state()["composition"]["within_s"] == 30
+    assert MomentBatchSampler([300], 12).state()["composition"] is None
