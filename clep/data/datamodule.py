@@ -1,23 +1,25 @@
 """The LightningDataModule: banks on each rank's device, whole batches, and the place in the data for resuming."""
 
-import warnings
-from typing import Any
+from typing import Any, Literal
 
-import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from clep.bank import FeatureBank
+from clep.data.composition import Composition, MomentKeys
 from clep.data.dataset import Batch, MixedDataset, MomentDataset, NumbersOnly
 from clep.data.long_term import LongTerm
+from clep.data.place import NothingHeldOut, ResumableDataModule
 from clep.data.sampler import MomentBatchSampler
 from clep.data.source import NarrationSource, share_text_keys
+from clep.data.text_tags import give_tags
+from clep.data.text_tokens import TextTokens, token_tables
 from clep.data.window import Window
 from clep.errors import InputError
-from clep.text import Narrations
+from clep.text import Narrations, Taxonomy
 
 
-class MomentDataModule(pl.LightningDataModule):
+class MomentDataModule(ResumableDataModule):
     """Training and held-out batches of moments from one or several sources.
 
     Args:
@@ -33,6 +35,11 @@ class MomentDataModule(pl.LightningDataModule):
         val_batch_size: of the held-out loss; None for `batch_size`, or fewer where fewer moments are held out.
         context: which rows around each moment are its long-term context, for a model with a `LongTermTower`; None for
             no context. A batch is then `batch_size * window_s * per_second` rows larger.
+        sampler: which moments stand together in a batch: `UniqueTexts`, `SceneAware`, `HardNegatives`; None for any.
+        tags: which verbs and nouns a text is about, as the keys `verb` and `noun` of a batch: "given" takes the numbers
+            that the narrations came with, "taxonomy" finds the groups of `taxonomy` in the texts; None for neither.
+        taxonomy: for `tags="taxonomy"`.
+        tokens: how texts are tokenized for a `SentenceTower`, which trains the sentence encoder; None for none.
     """
 
     def __init__(
@@ -48,6 +55,10 @@ class MomentDataModule(pl.LightningDataModule):
         num_workers: int = 0,
         val_batch_size: int | None = None,
         context: LongTerm | None = None,
+        sampler: Composition | None = None,
+        tags: Literal["given", "taxonomy"] | None = None,
+        taxonomy: Taxonomy | None = None,
+        tokens: TextTokens | None = None,
     ) -> None:
         super().__init__()
         if not sources:
@@ -58,10 +69,9 @@ class MomentDataModule(pl.LightningDataModule):
         self.batch_size, self.val_batch_size = batch_size, val_batch_size
         self.device, self.text_device = device, text_device
         self.shuffle, self.drop_last, self.seed, self.num_workers = shuffle, drop_last, seed, num_workers
+        self.composition, self.tags, self.taxonomy, self.tokens = sampler, tags, taxonomy, tokens
         self.train_set: MomentDataset | MixedDataset | None = None
         self.val_set: MomentDataset | MixedDataset | None = None
-        self.train_sampler: MomentBatchSampler | None = None
-        self._resume: dict[str, Any] | None = None
 
     @property
     def parts(self) -> list[MomentDataset]:
@@ -116,8 +126,8 @@ class MomentDataModule(pl.LightningDataModule):
         """Open the banks, once, on this process's device."""
         if self.train_set is not None:
             return
-        device = self._rank_device(self.device)
-        text_device = self._rank_device(self.text_device or ("cuda" if device.startswith("cuda") else "cpu"))
+        device = self.rank_device(self.device)
+        text_device = self.rank_device(self.text_device or ("cuda" if device.startswith("cuda") else "cpu"))
         opened = [source.open(self.window, device, text_device, self.context) for source in self.sources.values()]
         train, val = [part for part, _ in opened], [part for _, part in opened if part is not None]
         if len(opened) > 1:
@@ -125,6 +135,15 @@ class MomentDataModule(pl.LightningDataModule):
             keyed = [part for part, (_, held_out) in zip(train, opened, strict=True) if held_out is not None]
             for part, held_out in zip(keyed, val, strict=True):
                 held_out.text_key = part.text_key
+        if self.tags is not None:
+            of_source = list(zip(self.sources.items(), opened, strict=True))
+            give_tags([(*named, parts) for named, parts in of_source], self.tags, self.taxonomy)
+        if self.tokens is not None:
+            tables = token_tables([source.narrations_path for source in self.sources.values()], self.tokens)
+            for table, parts in zip(tables, opened, strict=True):
+                for part in parts:
+                    if part is not None:
+                        part.tokens = table
         self.train_set = MixedDataset(train) if len(train) > 1 else train[0]
         self.val_set = (MixedDataset(val) if len(val) > 1 else val[0]) if val else None
 
@@ -136,19 +155,32 @@ class MomentDataModule(pl.LightningDataModule):
             raise InputError("some of data.sources have a weight and some have none; give every source one, or none")
         sizes = [len(part) for part in self.parts]
         shares = given if len(given) > 1 else None
-        rank, world_size = self._ranks()
+        rank, world_size = self.ranks()
+        if self.composition is not None and sum(sizes) >= self.batch_size * world_size:
+            self.composition.open(self.moment_keys(), self.batch_size * world_size, self.batch_size)
         return MomentBatchSampler(
-            sizes, self.batch_size, shares, self.shuffle, self.drop_last, self.seed, rank, world_size
+            *(sizes, self.batch_size, shares, self.shuffle, self.drop_last, self.seed, rank, world_size),
+            composition=self.composition,
         )
+
+    def moment_keys(self) -> MomentKeys:
+        """Return what a `Composition` looks at."""
+        text, video, second, n_videos = [], [], [], 0
+        for part in self.parts:
+            moments = part.moments
+            text_id = torch.from_numpy(moments.text_id)
+            text.append(text_id if part.text_key is None else part.text_key.cpu()[text_id])
+            number = torch.unique(torch.from_numpy(moments.video), return_inverse=True)[1]
+            video.append(n_videos + number)
+            n_videos += int(number.max()) + 1 if len(number) else 0
+            second.append(torch.from_numpy((moments.start_s + moments.end_s) / 2))
+        sizes = [len(part) for part in self.parts]
+        return MomentKeys(torch.cat(text), torch.cat(video), torch.cat(second), sizes)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches of training moments; the trainer must not add a distributed sampler of its own."""
-        self.train_sampler = self.training_sampler()
-        if self._resume is not None:
-            self._check_same_data(self._resume)
-            self.train_sampler.resume(self._resume["epoch"], self._resume["batch"])
         assert self.train_set is not None
-        return self._loader(self.train_set, self.train_sampler)
+        return self._loader(self.train_set, self.resumed_sampler())
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Batches of held-out moments in one fixed random order; a single empty batch where nothing is held out.
@@ -156,8 +188,8 @@ class MomentDataModule(pl.LightningDataModule):
         The empty batch lets the trainer run its validation, and with it the evaluators.
         """
         if self.val_set is None:
-            return DataLoader(_NothingHeldOut(), batch_size=None)
-        rank, world_size = self._ranks()
+            return DataLoader(NothingHeldOut(), batch_size=None)
+        rank, world_size = self.ranks()
         size = min(self.val_batch_size or self.batch_size, len(self.val_set) // world_size)
         if size < 1:
             raise InputError(
@@ -177,40 +209,16 @@ class MomentDataModule(pl.LightningDataModule):
         seed = batch.pop("seed")
         return dataset.gather(batch, int(seed))
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move a batch, but keep its seed and its counts of sources on the host, which reads them."""
-        host: Batch = {key: batch[key] for key in ("seed", "source_counts") if key in batch}
-        moved = {key: value.to(device, non_blocking=True) for key, value in batch.items() if key not in host}
-        return {**moved, **host}
-
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the data: the epoch, the next batch, and what the order depends on."""
-        if self.train_sampler is None or self.trainer is None:
-            return {}
-        loop: Any = self.trainer.fit_loop
-        epoch, batch = loop.epoch_progress.current.processed, loop.epoch_loop.batch_progress.current.processed
-        if epoch > loop.epoch_progress.current.completed:
-            epoch, batch = loop.epoch_progress.current.processed, 0
-        elif batch >= len(self.train_sampler):
-            epoch, batch = epoch + 1, 0
-        return {"epoch": epoch, "batch": batch, "order": self.train_sampler.state()}
+        """Return the place in the data, and what the sampler learned about the data."""
+        place = super().state_dict()
+        return place if self.composition is None or not place else {**place, "sampler": self.composition.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from the place that `state_dict` tells; called before the loader is made."""
-        # The trainer cannot know that our sampler does resume.
-        warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
-        self._resume = state_dict or None
-
-    def _check_same_data(self, state: dict[str, Any]) -> None:
-        assert self.train_sampler is not None
-        now, before = self.train_sampler.state(), state["order"]
-        changed = [f"{key}: {before[key]} in the checkpoint, {now[key]} now" for key in now if now[key] != before[key]]
-        if changed:
-            raise InputError(
-                f"the run cannot continue exactly, since its data changed ({'; '.join(changed)}); restore them, or "
-                f"start from the weights alone "
-                f"with init_from=PATH instead of ckpt_path"
-            )
+        super().load_state_dict(state_dict)
+        if self.composition is not None and "sampler" in state_dict:
+            self.composition.load_state_dict(state_dict["sampler"])
 
     def _loader(
         self, dataset: MomentDataset | MixedDataset, sampler: Any, workers: int | None = None
@@ -226,27 +234,6 @@ class MomentDataModule(pl.LightningDataModule):
             persistent_workers=workers > 0 and not on_gpu,
             pin_memory=torch.cuda.is_available(),
         )
-
-    def _ranks(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
-
-    def _rank_device(self, device: str) -> str:
-        if device == "cuda" and self.trainer is not None:
-            root = self.trainer.strategy.root_device
-            if root.type != "cuda":
-                raise InputError(
-                    f"data.device=cuda needs a GPU, but the trainer runs on {root}; use data.device=disk or cpu"
-                )
-            return str(root)
-        return device
-
-
-class _NothingHeldOut(Dataset[Batch]):
-    def __len__(self) -> int:
-        return 1
-
-    def __getitem__(self, index: int) -> Batch:
-        return {}
 
 
 def _as_fetched(batch: Any) -> Any:

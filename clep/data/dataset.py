@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Int32, Int64
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -12,6 +12,7 @@ from clep.bank import FeatureBank
 from clep.data.long_term import LongTerm
 from clep.data.moments import Moments
 from clep.data.sampler import Draw
+from clep.data.text_tokens import TokenTable, joined
 from clep.data.window import Window
 from clep.errors import InputError
 
@@ -23,7 +24,9 @@ class MomentDataset(Dataset[Batch]):
 
     The window of each moment is found once, here, for all moments in one vectorised call; a batch is then one gather
     from each bank. Its keys: `video` (and `video_mask`), `text` `[b, d]`, `text_id` and `moment` `[b]`; with a context
-    `context` and `context_mask`, gathered from the same bank.
+    `context` and `context_mask`, gathered from the same bank; with `tags` `verb` and `noun` `[b, k]`, the numbers of
+    the groups that the text belongs to, padded with -1; with `tokens` `text_tokens` and `text_token_mask`
+    `[b, longest]`.
 
     Args:
         moments: every one of them has its video in `bank`.
@@ -50,6 +53,8 @@ class MomentDataset(Dataset[Batch]):
         self.moments, self.bank, self.texts = moments, bank, texts
         self.window, self.context = window or Window(), context
         self.text_key = text_key
+        self.tags: dict[str, Int32[Tensor, "texts k"]] = {}
+        self.tokens: TokenTable | None = None
         if len(moments) and int(moments.text_id.max()) >= texts.n_rows:
             raise InputError(
                 f"{texts.path} has {texts.n_rows} text embeddings, but a moment wants number "
@@ -102,6 +107,12 @@ class MomentDataset(Dataset[Batch]):
         if self.text_key is not None and self.text_key.device != text_id.device:
             self.text_key = self.text_key.to(text_id.device)
         batch["text_id"] = text_id if self.text_key is None else self.text_key[text_id]
+        for key, table in self.tags.items():
+            if table.device != text_id.device:
+                self.tags[key] = table = table.to(text_id.device)
+            batch[key] = table[text_id].long()
+        if self.tokens is not None:
+            batch |= self.tokens.take(text_id)
         batch["moment"] = numbers["moment"]
         return batch
 
@@ -167,7 +178,7 @@ class MixedDataset(Dataset[Batch]):
                 own = {key: value[offset : offset + count] for key, value in numbers.items()}
                 pieces.append(part.gather(own, seed))
             offset += count
-        return {key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]}
+        return {key: joined([piece[key] for piece in pieces]) for key in pieces[0]}
 
 
 class NumbersOnly(Dataset[Batch]):

@@ -31,7 +31,7 @@ class NarrationSource:
         texts: path of the bank of its text embeddings.
         bank: path of the bank of video features.
         span: "fixed" is the timestamp ± `offset_s` seconds; "egovlp" is ± beta / (2 alpha), by how densely a video is
-            narrated.
+            narrated; "given" is the span that the narration came with (jobs egoclip and epic_kitchens).
         offset_s: for "fixed".
         exclude_splits: drop the videos that any of Ego4D's benchmarks assigns to these; empty keeps all.
         min_words: drop texts with fewer words after their tag is removed.
@@ -48,7 +48,7 @@ class NarrationSource:
         narrations: str | Path,
         texts: str | Path,
         bank: str | Path,
-        span: Literal["fixed", "egovlp"] = "fixed",
+        span: Literal["fixed", "egovlp", "given"] = "fixed",
         offset_s: float = 2.0,
         exclude_splits: list[str] | tuple[str, ...] = ("val", "test", "multi"),
         min_words: int = 3,
@@ -124,6 +124,13 @@ class NarrationSource:
     def _moments(self, narrations: Narrations, chosen: Int64[np.ndarray, " chosen"], bank: FeatureBank) -> Moments:
         if self.span == "fixed":
             start_s, end_s = fixed_spans(np.asarray(narrations.second[chosen]), self.offset_s)
+        elif self.span == "given":
+            if narrations.start_s is None or narrations.end_s is None:
+                raise InputError(
+                    f"span=given, but {narrations.path} has times only and no spans; use span=fixed or span=egovlp, or "
+                    f"make it with the job egoclip or epic_kitchens"
+                )
+            start_s, end_s = narrations.start_s[chosen], narrations.end_s[chosen]
         else:  # gaps are between all narrations of a pass, those that are not trained on included
             spans = egovlp_spans(narrations.video, narrations.passes, np.asarray(narrations.second), chosen)
             start_s, end_s = (side[chosen] for side in spans)
