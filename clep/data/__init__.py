@@ -5,27 +5,36 @@ The DataModule is loaded on first use: jobs and evaluators need the rest, and Li
 
 from typing import TYPE_CHECKING, Any
 
-from clep.data.clips import LabelledClips
+from clep.data.composition import Composition, MomentKeys
 from clep.data.dataset import MixedDataset, MomentDataset
+from clep.data.hard_negatives import HardNegatives
 from clep.data.long_term import LongTerm
 from clep.data.moments import Moments
 from clep.data.sampler import Draw, MomentBatchSampler
+from clep.data.scene_aware import SceneAware
 from clep.data.source import NarrationSource
+from clep.data.text_tokens import TextTokens
+from clep.data.unique_texts import UniqueTexts
 from clep.data.window import Window
 
 if TYPE_CHECKING:
     from clep.data.datamodule import MomentDataModule
 
 __all__ = [
+    "Composition",
     "Draw",
-    "LabelledClips",
+    "HardNegatives",
     "LongTerm",
     "MixedDataset",
     "MomentBatchSampler",
     "MomentDataModule",
     "MomentDataset",
+    "MomentKeys",
     "Moments",
     "NarrationSource",
+    "SceneAware",
+    "TextTokens",
+    "UniqueTexts",
     "Window",
 ]
 
