@@ -1,5 +1,6 @@
 """Files that are whole or absent: written under a temporary name beside their place, then renamed."""
 
+import glob
 import json
 import uuid
 from collections.abc import Iterator
@@ -36,6 +37,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def temporaries(path: str | Path) -> list[Path]:
+    """Return the temporary files of `path`: what a killed writer left beside it, or one writes now."""
+    path = Path(path)
+    return sorted(path.parent.glob(f".{glob.escape(path.stem)}.{'[0-9a-f]' * 8}.tmp.*"))
 
 
 def write_json(path: str | Path, value: Any) -> None:

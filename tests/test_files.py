@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clep.errors import InputError
-from clep.files import atomic_path, read_json, write_json
+from clep.files import atomic_path, read_json, temporaries, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -140,3 +140,12 @@ def test_json_that_is_missing_or_no_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "folder.json").mkdir()
     with pytest.raises(InputError, match=r"folder\.json cannot be read"):
         read_json(tmp_path / "folder.json")
+
+
+def test_temporaries_are_those_of_writers_of_one_file(tmp_path: Path) -> None:
+    target = tmp_path / "a[1].h5"
+    with atomic_path(target) as temporary:
+        temporary.write_text("half")
+        (tmp_path / ".a[1].notes.h5").touch()
+        (tmp_path / ".a[1]2.0123abcd.tmp.h5").touch()
+        assert temporaries(target) == [temporary]

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from clep.compute.stopped import Stopped
 from clep.errors import InputError
 
 logger = logging.getLogger(__name__)
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-GRACE_S = 2.0  # what a worker that is told to end has for removing half-written files
+GRACE_S = 5.0  # what a worker that is told to end has for keeping what is done and removing half-written files
 _LONGEST_NAME = 150
 
 
@@ -81,7 +82,7 @@ def call_pickled(pickled: bytes) -> None:
 def attempt(function: Callable[[Any], Any], payload: Any) -> Outcome:
     """Call `function(payload)`; a failure's traceback goes to the log.
 
-    Only what a person or the system stopped (KeyboardInterrupt and the like) comes out as an exception.
+    Only what a person or the system stopped (KeyboardInterrupt, `Stopped`) comes out as an exception.
     """
     try:
         function(payload)
@@ -91,6 +92,8 @@ def attempt(function: Callable[[Any], Any], payload: Any) -> Outcome:
     except Exception as error:
         logger.exception("the task failed")
         return Outcome(f"{type(error).__name__}: {error}")
+    except Stopped:
+        raise
     except SystemExit as error:
         logger.exception("the task ended its process")
         return Outcome(f"ended by itself with exit status {error.code}")

@@ -12,6 +12,7 @@ from typing import Any
 
 from clep.compute.attempts import LOG_FORMAT, Attempts, Regularly, attempt, log_path
 from clep.compute.places import Place, end
+from clep.compute.stopped import ends_in_order
 from clep.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ class Local:
 
         Raises:
             InputError: the function cannot be imported by a worker, or the log folder cannot be made.
-            KeyboardInterrupt: Ctrl-C; no worker is left behind.
+            KeyboardInterrupt: Ctrl-C; no worker is left behind. Likewise `Stopped`, after SIGTERM or SIGHUP.
         """
         log_folder = Path(log_folder)
         try:
@@ -82,15 +83,17 @@ class Local:
         gpus = _visible_gpus() if self.processes is None or self.processes > 1 else []
         processes = self.processes or max(1, len(gpus))
         attempts = Attempts(tasks, self.retries)
-        if processes == 1 and self.timeout_min is None:
-            self._run_here(function, tasks, log_folder, attempts, watch)
-        else:
-            if function.__module__ == "__main__":
-                raise InputError(
-                    f"{function.__qualname__} is defined in the script; worker processes can import it only "
-                    f"from a module of its own: move it there, or use processes=1"
-                )
-            self._run_on_workers(function, tasks, log_folder, attempts, Regularly(watch), processes, gpus)
+        here = processes == 1 and self.timeout_min is None
+        if not here and function.__module__ == "__main__":
+            raise InputError(
+                f"{function.__qualname__} is defined in the script; worker processes can import it only "
+                f"from a module of its own: move it there, or use processes=1"
+            )
+        with ends_in_order():
+            if here:
+                self._run_here(function, tasks, log_folder, attempts, watch)
+            else:
+                self._run_on_workers(function, tasks, log_folder, attempts, Regularly(watch), processes, gpus)
         return attempts.failures
 
     def _run_here(

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
 from clep.compute.attempts import GRACE_S, Outcome, told
+from clep.compute.stopped import TIME_IS_OVER
 
 
 class Place:
@@ -65,7 +66,9 @@ class Place:
         if dead:
             return self._failed(told(self._stopped_by()))
         if self.left() == 0.0:
-            self.stop()
+            self._process.send_signal(TIME_IS_OVER)
+            self._wait(GRACE_S)
+            self.kill()
             return self._failed(f"took longer than the {self._limit_s:g} s of timeout_min")
         return None
 
@@ -85,11 +88,14 @@ class Place:
         """End the worker and everything that it started."""
         self.ask_to_stop()
         try:
-            if self._process is not None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(grace_s)
+            self._wait(grace_s)
         finally:
             self.kill()
+
+    def _wait(self, grace_s: float) -> None:
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(grace_s)
 
     def _stopped_by(self) -> int:
         """Return the exit status of a worker whose pipe has ended."""

@@ -9,6 +9,7 @@ from typing import Any
 from clep.compute import slurm_queue
 from clep.compute.attempts import Attempts, Regularly
 from clep.compute.slurm_run import SlurmRun
+from clep.compute.stopped import ends_in_order
 from clep.errors import InputError
 
 
@@ -80,22 +81,20 @@ class Slurm:
         log_folder: Path,
         watch: Callable[[], None] | None = None,
     ) -> dict[str, str]:
-        """Call `function(payload)` once for every task; what it returns is dropped, results go to files.
+        """Call `function(payload)` once for every task, as `Local.run` does; only what differs is said here.
 
         Args:
             function: defined in a module that the nodes can import.
-            tasks: name → payload, in the order in which they are submitted.
-            log_folder: on a disk that all nodes share. Each task's output and traceback go to `<name>.log` in it, what
-                submitit writes to `submitit/`.
-            watch: called about once a second and once at the end.
+            tasks: name → payload. Relative paths in them start where this process was started.
+            log_folder: on a disk that all nodes share; what submitit writes goes to `submitit/` in it.
+            watch: called by this thread.
 
         Returns:
-            Task → reason, of those that never succeeded: Slurm's state, how the job ended, its log. An InputError in
-            a task is its last word: not tried again.
+            Task → reason: Slurm's state, how the job ended, its log.
 
         Raises:
             InputError: this is no machine of a Slurm cluster, submitit is not installed, or Slurm refuses the jobs.
-            KeyboardInterrupt: Ctrl-C; the jobs are cancelled.
+            KeyboardInterrupt: Ctrl-C; the jobs are cancelled. Likewise `Stopped`, after SIGTERM or SIGHUP.
         """
         missing = slurm_queue.first_missing(["sbatch", "srun", "squeue", "scancel"])
         if missing is not None:
@@ -113,17 +112,18 @@ class Slurm:
         attempts = Attempts(tasks, self.retries)
         run = SlurmRun(self._executor(submission, name), name, self.time_min, function, tasks, folder, attempts)
         regularly = Regularly(watch)
-        try:
-            run.submit()
-            poll = Regularly(run.poll, self.poll_s)
-            while run.unfinished():
-                time.sleep(min(regularly.left(), poll.left(), 1.0))
-                run.collect()
-                poll.call_if_due()
-                regularly.call_if_due()
-        except BaseException:
-            run.cancel()
-            raise
+        with ends_in_order():
+            try:
+                run.submit()
+                poll = Regularly(run.poll, self.poll_s)
+                while run.unfinished():
+                    time.sleep(min(regularly.left(), poll.left(), 1.0))
+                    run.collect()
+                    poll.call_if_due()
+                    regularly.call_if_due()
+            except BaseException:
+                run.cancel()
+                raise
         regularly.call()
         return attempts.failures
 

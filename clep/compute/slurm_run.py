@@ -90,6 +90,7 @@ class SlurmRun:
                 log=log_path(self._folder, name),
                 outcome=self._outcomes / f"{log_path(Path(), name).stem}.{self.attempts.number(name)}.json",
                 time_min=self._time_min,
+                folder=Path.cwd(),
             )
             for name in names
         ]

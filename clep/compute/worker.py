@@ -10,9 +10,9 @@ import threading
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import FrameType
 
 from clep.compute.attempts import GRACE_S, LOG_FORMAT, Outcome, attempt, call_pickled, write_output_to
+from clep.compute.stopped import TIME_IS_OVER, Stopped, raise_stopped
 
 
 def main(descriptor: int) -> None:
@@ -25,7 +25,8 @@ def main(descriptor: int) -> None:
     os.set_inheritable(descriptor, False)
     faulthandler.enable()
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, raise_stopped)
+    signal.signal(TIME_IS_OVER, raise_stopped)
     pipe = Connection(descriptor)
     messages: queue.SimpleQueue[tuple[str, bytes] | None] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(pipe, messages), daemon=True).start()
@@ -55,18 +56,10 @@ def _receive(pipe: Connection, messages: "queue.SimpleQueue[tuple[str, bytes] | 
         os.killpg(0, signal.SIGKILL)  # the group is this process and what it started
 
 
-class _Stopped(BaseException):
-    """This process is to end; unlike an Exception, no task takes it for a failure of its own."""
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise _Stopped
-
-
 if __name__ == "__main__":
     try:
         main(int(sys.argv[1]))
-    except _Stopped:
+    except Stopped:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         os.killpg(0, signal.SIGTERM)  # what a task may have started
         os._exit(128 + signal.SIGTERM)

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
+from clep.compute import Stopped, ends_in_order
 from clep.config_check import check_call, check_config, did_you_mean
 from clep.config_folder import config_folder
 from clep.errors import InputError
@@ -24,7 +25,7 @@ HELP = ("--help", "-h", "help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one job and return the exit status: 0, 1 for input that cannot be used, 130 after Ctrl-C.
+    """Run one job and return the exit status: 0, 1 for input that cannot be used, 128 + signal after Ctrl-C or SIGTERM.
 
     Args:
         argv: words of the command line after the program's name; None takes those of this process.
@@ -34,13 +35,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("clep").setLevel(logging.INFO)
     try:
-        _run(words)
+        with ends_in_order():
+            _run(words)
     except InputError as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False)
         return 1
     except KeyboardInterrupt:
         errors.print("interrupted; the same command again continues", markup=False)
         return 130
+    except Stopped as error:
+        errors.print(f"stopped by signal {error.signal}; the same command again continues", markup=False)
+        return 128 + error.signal
     return 0
 
 

@@ -1,7 +1,7 @@
 """What the evaluation sets share: labelled clips, their features, and the prompts of their classes."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,7 @@ from clep.data.clips import LabelledClips
 from clep.errors import InputError
 from clep.files import read_json, write_json
 from clep.preprocess.coverage import Coverage
-from clep.preprocess.extraction import Extraction
-from clep.preprocess.extraction.clips import encode_clips
+from clep.preprocess.extraction.clips import ClipSource, clip_items, encode_clips
 from clep.preprocess.extraction.why_long import why_long_videos
 from clep.preprocess.feature_files import SUFFIXES, feature_files
 from clep.preprocess.feature_packing import PackReport, PackSettings, copy_videos, note_packed, pack_features
@@ -39,15 +38,7 @@ def features_digest(features: str | Path) -> str:
 
 
 def clip_features(
-    task: str,
-    ids: Sequence[str],
-    features: str | Path | None,
-    videos: str | Path | None,
-    output_folder: str | Path,
-    extraction: dict[str, Any] | Extraction | None,
-    settings: PackSettings,
-    overwrite: bool,
-    durations: Mapping[str, float] | None = None,
+    clips: LabelledClips, source: ClipSource, output_folder: str | Path, settings: PackSettings, overwrite: bool
 ) -> str | Path | None:
     """Return the features of the clips: those given, or where videos are, the bank that their encoding made.
 
@@ -56,16 +47,15 @@ def clip_features(
     Raises:
         InputError: neither is given, or the videos cannot be encoded.
     """
-    if videos is not None:
-        coverage = encode_clips(
-            task, ids, videos, output_folder, extraction, settings.dtype, settings.on_error, overwrite, durations
-        )
-        return None if "waiting_for" in coverage else Path(output_folder) / "features.h5"
-    if features is None:
+    if source.videos is not None:
+        bank = Path(output_folder) / "features.h5"
+        coverage = encode_clips(clips, source, bank, settings, overwrite)
+        return None if "waiting_for" in coverage else bank
+    if source.features is None:
         raise InputError(
-            f"{task}: give the folder of its videos (videos=DIR) or of features made from them (features=)"
+            f"{clips.task}: give the folder of its videos (videos=DIR) or of features made from them (features=)"
         )
-    return features
+    return source.features
 
 
 def feature_inputs(options: Mapping[str, Any]) -> list[Path]:
@@ -74,11 +64,18 @@ def feature_inputs(options: Mapping[str, Any]) -> list[Path]:
     return [] if given is None else [Path(given)]
 
 
-def why_long_clips(options: Mapping[str, Any]) -> str | None:
-    """Say why the videos of an evaluation set would take long to encode; None where they would not, or are."""
-    if options.get("videos") is None or (Path(options["output_folder"]) / "features.h5").exists():
+def why_long_clips(options: Mapping[str, Any], ids: Callable[[], Sequence[str]]) -> str | None:
+    """Say why the videos of an evaluation set would take long to encode; None where they would not, or are.
+
+    Args:
+        options: of the job.
+        ids: returns those of the clips; called only where videos are given.
+    """
+    if options.get("videos") is None:
         return None
-    return why_long_videos(path for path in Path(options["videos"]).rglob("*") if path.is_file())
+    items = clip_items(ids(), ClipSource(videos=options["videos"]))
+    output = Path(options["output_folder"]) / "features.h5"
+    return why_long_videos(items, output, options["extraction"], options["dtype"], options["overwrite"])
 
 
 def prepare_clips(

@@ -10,6 +10,7 @@ from clep.errors import InputError
 from clep.preprocess.coverage import Coverage
 from clep.preprocess.ego4d_narrations import text_bank
 from clep.preprocess.extraction import Extraction, VideoItem, extract
+from clep.preprocess.extraction.why_long import videos_left
 from clep.preprocess.feature_packing import Dtype, OnError
 from clep.preprocess.inputs import file_digest
 from clep.preprocess.text_embeddings import Device, text_bank_path
@@ -57,8 +58,7 @@ def run(
     """
     output_folder = Path(output_folder)
     table = read_captions(tsv)
-    paths = sorted(set(table["filepath"]))
-    items = [VideoItem(path, str(Path(images) / path), image=True) for path in paths]
+    items = _items(table, images)
     missing = {item.id: "no such file" for item in items if not Path(item.path).is_file()}
     coverage = extract(
         "conceptual_captions",
@@ -102,6 +102,10 @@ def read_captions(tsv: str | Path) -> pd.DataFrame:
     return table
 
 
+def _items(table: pd.DataFrame, images: str | Path) -> list[VideoItem]:
+    return [VideoItem(path, str(Path(images) / path), image=True) for path in sorted(set(table["filepath"]))]
+
+
 def _write_captions(tsv: str | Path, table: pd.DataFrame, folder: Path, overwrite: bool) -> dict[str, Any]:
     coverage = Coverage("captions", folder / "narrations.h5", file_digest(tsv), {})
     done = None if overwrite else coverage.last_run(Narrations.open)
@@ -132,7 +136,10 @@ def outputs(options: dict[str, Any]) -> list[Path]:
 
 def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
     """Say why a run with these options, defaults included, would take long; None where it would not."""
-    if (Path(options["output_folder"]) / "features.h5").exists():
+    items = _items(read_captions(options["tsv"]), options["images"])
+    if len(items) <= long_texts:
         return None
-    count = len(read_captions(options["tsv"]))
-    return f"{count:,} images are to be encoded" if count > long_texts else None
+    output = Path(options["output_folder"]) / "features.h5"
+    there = [item for item in items if Path(item.path).is_file()]
+    left = videos_left(there, output, options["extraction"], options["dtype"], options["overwrite"])
+    return f"{len(left):,} images are to be encoded" if len(left) > long_texts else None

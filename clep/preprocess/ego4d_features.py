@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from clep.bank import Clock, FeatureBank
-from clep.errors import InputError
-from clep.files import read_json
 from clep.preprocess.coverage import Coverage
+from clep.preprocess.ego4d_metadata import read_videos
 from clep.preprocess.feature_files import feature_files
 from clep.preprocess.feature_packing import (
     FAULTS,
@@ -74,7 +73,8 @@ def run(
     if done is not None and (on_error == "skip" or not any(done["lists"][fault] for fault in FAULTS)):
         logger.info("%s is up to date", output)
         return done | {"up_to_date": True}
-    durations = read_durations(ego4d_json) if ego4d_json is not None else {}
+    known = read_videos(ego4d_json) if ego4d_json is not None else {}
+    durations = {video: told.duration_s for video, told in known.items()}
     narrated = _narrated_videos(narrations) if narrations is not None else []
     coverage.forget_last_run()
     report = pack_features(
@@ -100,23 +100,6 @@ def run(
     if narrations is not None:
         coverage.add_list("narrated_without_features", sorted(set(narrated) - packed))
     return coverage.write() | {"up_to_date": False}
-
-
-def read_durations(ego4d_json: str | Path) -> dict[str, float]:
-    """Return the seconds of each video of `ego4d.json`, NaN where it does not say.
-
-    Raises:
-        InputError: the file is missing or has another layout.
-    """
-    content = read_json(ego4d_json)
-    try:
-        durations = {str(entry["video_uid"]): entry.get("duration_sec") for entry in content["videos"]}
-        return {name: float("nan") if seconds is None else float(seconds) for name, seconds in durations.items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{ego4d_json} is not Ego4D's metadata ({type(error).__name__}: {error}): expected "
-            '{"videos": [{"video_uid": ..., "duration_sec": ...}]}; pass ego4d_json=null to do without'
-        ) from error
 
 
 def inputs(options: dict[str, Any]) -> list[Path]:

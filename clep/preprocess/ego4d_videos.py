@@ -1,10 +1,10 @@
 """Job: Ego4D's videos and ego4d.json → one bank of the rows of a frozen encoder."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clep.errors import InputError
-from clep.files import read_json
+from clep.preprocess.ego4d_metadata import Ego4DVideo, read_videos
 from clep.preprocess.extraction import Extraction, VideoItem, extract
 from clep.preprocess.extraction.listing import find_files
 from clep.preprocess.extraction.why_long import why_long_videos
@@ -42,11 +42,10 @@ def run(
     """
     known = read_videos(ego4d_json)
     files = find_files(videos, list(known))
-    items = [VideoItem(uid, str(path), left_eye=known[uid][1], duration_s=known[uid][0]) for uid, path in files.items()]
     skipped = {uid: f"no file {uid}.mp4 in {Path(videos).name}" for uid in known if uid not in files}
     return extract(
         "ego4d_videos",
-        items,
+        _items(files, known),
         output,
         extraction,
         source=f"Ego4D videos: {Path(videos).name}",
@@ -57,23 +56,11 @@ def run(
     )
 
 
-def read_videos(ego4d_json: str | Path) -> dict[str, tuple[float, bool]]:
-    """Return the seconds (NaN where unknown) and whether it is stereo, of each video of `ego4d.json`.
-
-    Raises:
-        InputError: the file is missing or has another layout.
-    """
-    content = read_json(ego4d_json)
-    try:
-        return {
-            str(entry["video_uid"]): (float(entry.get("duration_sec") or "nan"), bool(entry.get("is_stereo")))
-            for entry in content["videos"]
-        }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{ego4d_json} is not Ego4D's metadata ({type(error).__name__}: {error}): expected "
-            '{"videos": [{"video_uid": ..., "duration_sec": ..., "is_stereo": ...}]}'
-        ) from error
+def _items(files: Mapping[str, Path], known: Mapping[str, Ego4DVideo]) -> list[VideoItem]:
+    return [
+        VideoItem(uid, str(path), left_eye=known[uid].stereo, duration_s=known[uid].duration_s)
+        for uid, path in files.items()
+    ]
 
 
 def inputs(options: dict[str, Any]) -> list[Path]:
@@ -88,6 +75,6 @@ def outputs(options: dict[str, Any]) -> list[Path]:
 
 def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
     """Say why a run with these options, defaults included, would take long; None where it would not."""
-    if Path(options["output"]).exists():
-        return None
-    return why_long_videos(find_files(options["videos"], list(read_videos(options["ego4d_json"]))).values())
+    known = read_videos(options["ego4d_json"])
+    items = _items(find_files(options["videos"], list(known)), known)
+    return why_long_videos(items, options["output"], options["extraction"], options["dtype"], options["overwrite"])

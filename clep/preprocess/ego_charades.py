@@ -19,6 +19,7 @@ from clep.preprocess.clip_set import (
 )
 from clep.preprocess.csv_table import read_csv
 from clep.preprocess.extraction import Extraction
+from clep.preprocess.extraction.clips import ClipSource
 from clep.preprocess.feature_packing import Dtype, OnError, PackSettings
 from clep.preprocess.inputs import open_input
 from clep.preprocess.text_embeddings import Device
@@ -87,9 +88,8 @@ def run(
         allow_vector=True,
     )
     notes = {"repeated_in_csv": repeated, **_label_notes(clips)}
-    given = clip_features(
-        "ego_charades", clips.ids, features, videos, output_folder, extraction, settings, overwrite, lengths
-    )
+    source = ClipSource(features, videos, extraction, lengths)
+    given = clip_features(clips, source, output_folder, settings, overwrite)
     if given is None:
         return {"waiting": "other parts of the videos are still to be encoded"}
     done = prepare_clips(clips, [classes, *csvs], given, output_folder, settings, overwrite, notes, lengths)
@@ -207,4 +207,9 @@ def outputs(options: dict[str, Any]) -> list[Path]:
 
 def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
     """Say why a run with these options would take long; only the encoding of videos can."""
-    return why_long_clips(options)
+
+    def ids() -> list[str]:
+        codes = read_classes(options["classes"])
+        return read_ego_charades(_as_list(options["csv"]), codes, options["classes"])[0].ids
+
+    return why_long_clips(options, ids)

@@ -18,6 +18,7 @@ from clep.preprocess.clip_set import (
 )
 from clep.preprocess.csv_table import read_csv, whole_seconds
 from clep.preprocess.extraction import Extraction
+from clep.preprocess.extraction.clips import ClipSource
 from clep.preprocess.feature_packing import Dtype, OnError, PackSettings
 from clep.preprocess.text_embeddings import Device
 from clep.text import kinetics_prompts
@@ -80,7 +81,7 @@ def run(
         allow_nonfinite=allow_nonfinite,
         allow_vector=True,
     )
-    given = clip_features("kinetics", clips.ids, features, videos, output_folder, extraction, settings, overwrite)
+    given = clip_features(clips, ClipSource(features, videos, extraction), output_folder, settings, overwrite)
     if given is None:
         return {"waiting": "other parts of the videos are still to be encoded"}
     done = prepare_clips(clips, [csv], given, output_folder, settings, overwrite, {"repeated_in_csv": repeated})
@@ -129,4 +130,4 @@ def outputs(options: dict[str, Any]) -> list[Path]:
 
 def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
     """Say why a run with these options would take long; only the encoding of videos can."""
-    return why_long_clips(options)
+    return why_long_clips(options, lambda: read_kinetics(options["csv"])[0].ids)

@@ -94,7 +94,8 @@ class TextBank:
                 another in this process.
 
         Raises:
-            InputError: the encoder cannot be found, `chunk` is not positive, a task failed, or the disk is full.
+            InputError: the encoder cannot be found, `chunk` is not positive, a task failed, its rows do not show here,
+                or the disk is full.
         """
         if chunk < 1:
             raise InputError(f"chunk={chunk} must be at least 1 text")
@@ -128,6 +129,8 @@ class TextBank:
         return int(encoder.dim)
 
     def _join(self, dim: int) -> None:
+        if any(self._parts.missing(number, len(texts)) for number, texts in enumerate(self.sets.values())):
+            raise self._parts.incomplete()  # or later texts would get the rows of earlier ones
         with BankWriter(
             self.path, dim, clock=None, dtype="float32", encoder=self.name, source=self.digest, n_rows=self._n_texts()
         ) as writer:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float32
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from clep.compute import wait_for_files
 from clep.errors import InputError
 from clep.files import atomic_path
 from clep.text import SentenceEncoder, Texts
@@ -67,6 +68,13 @@ class TextParts:
             spans.append((done, part.start))
             done = part.stop
         return [(start, stop) for start, stop in [*spans, (done, n_texts)] if start < stop]
+
+    def incomplete(self) -> InputError:
+        """Return the error for parts of which workers say that they are there, while they do not show here."""
+        return InputError(
+            f"{self.folder} does not show all parts that workers have written; its file system may be late: the same "
+            "command again takes what shows by then and encodes the rest"
+        )
 
     def dim(self) -> int:
         """Return the numbers in a row; 0 where there is no part yet."""
@@ -134,7 +142,7 @@ def encode_as_tasks(
         compute: a `clep.compute.Local` or `Slurm`.
 
     Raises:
-        InputError: a part could not be made; the others are kept.
+        InputError: a part could not be made, or does not show here within a minute; the others are kept.
     """
     folder = parts.folder.absolute()
     pieces: list[tuple[Path, Sequence[str]]] = []
@@ -148,12 +156,15 @@ def encode_as_tasks(
         pieces[place][0].stem: EncodePieces(load, tuple(pieces[place : place + size]))
         for place in range(0, len(pieces), size)
     }
-    failed = _run(tasks, {path.name: len(texts) for path, texts in pieces}, folder, compute)
+    sizes = {path.name: len(texts) for path, texts in pieces}
+    failed = _run(tasks, sizes, folder, compute)
     if failed:
         raise InputError(
             f"{len(failed)} of {len(tasks)} tasks that encode texts failed; what the others made is kept, and the same "
             f"command again continues. The first: {next(iter(failed.values()))}"
         )
+    if wait_for_files(lambda: [name for name in sizes if not (folder / name).exists()], folder):
+        raise parts.incomplete()
 
 
 def _run(tasks: Mapping[str, EncodePieces], sizes: Mapping[str, int], folder: Path, compute: Any) -> dict[str, str]:

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from clep.preprocess.extraction import Extraction, extract
-from clep.preprocess.extraction.listing import list_videos
+from clep.preprocess.extraction.join import own_files
+from clep.preprocess.extraction.listing import list_videos, other_files
 from clep.preprocess.extraction.why_long import why_long_videos
 from clep.preprocess.feature_packing import Dtype, OnError
 
@@ -47,6 +48,7 @@ def run(
         dtype=dtype,
         on_error=on_error,
         overwrite=overwrite,
+        skipped=other_files(videos, own_files(Path(output))),
     )
 
 
@@ -62,6 +64,5 @@ def outputs(options: dict[str, Any]) -> list[Path]:
 
 def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
     """Say why a run with these options, defaults included, would take long; None where it would not."""
-    if Path(options["output"]).exists():
-        return None
-    return why_long_videos(Path(item.path) for item in list_videos(options["videos"]))
+    items = list_videos(options["videos"])
+    return why_long_videos(items, options["output"], options["extraction"], options["dtype"], options["overwrite"])

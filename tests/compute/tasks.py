@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from clep.compute import Stopped
 from clep.errors import InputError
 from clep.files import atomic_path
 
@@ -76,13 +77,17 @@ def crash(path: Path) -> None:
 
 
 def hang(path: Path) -> None:
-    """Write half a file, start a process, and wait for ever."""
+    """Write half a file, start a process, and wait for ever; when told to end, say why."""
     with atomic_path(path) as temporary:
         temporary.write_text("half")
         child = subprocess.Popen(["sleep", "600"])
         path.with_suffix(".child").write_text(str(child.pid))
         attempt(path)
-        time.sleep(600)
+        try:
+            time.sleep(600)
+        except Stopped as stopped:
+            path.with_suffix(".told").write_text("time" if stopped.time_is_over else "stop")
+            raise
 
 
 def sleep(seconds: float) -> None:

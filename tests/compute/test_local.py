@@ -83,6 +83,7 @@ def test_a_task_that_takes_too_long_is_ended(tmp_path: Path, logs: Path, process
     failed = compute.run(tasks.hang, given, logs)
     assert failed["a"].startswith("took longer than the 3 s of timeout_min")
     assert not tasks.alive(tasks.pids(given["a"])[0])
+    assert (tmp_path / "a.told").read_text() == "time"
     child = int((tmp_path / "a.child").read_text())
     tasks.wait_for(lambda: not tasks.alive(child), 2)  # what the task started is gone too
     assert not [path for path in tmp_path.iterdir() if ".tmp" in path.name], "half-written files are gone"
@@ -191,11 +192,14 @@ def test_no_worker_outlives_its_parent(tmp_path: Path, number: signal.Signals) -
     if number == signal.SIGINT:
         assert "interrupted" in out
         assert "KeyboardInterrupt" in err
+    if number != signal.SIGKILL:
         assert not any(tasks.alive(pid) for pid in workers), "gone before the parent is"
     tasks.wait_for(lambda: not any(tasks.alive(pid) for pid in workers + children))
     assert time.monotonic() - started < 5
     assert not [path for path in tmp_path.iterdir() if ".tmp" in path.name], "half-written files are gone"
     assert len(list(tmp_path.glob("*.attempts"))) == 2, "no other task was started"
+    assert {path.read_text() for path in tmp_path.glob("*.told")} == {"stop"}
+    assert parent.returncode == {signal.SIGINT: -2, signal.SIGKILL: -9, signal.SIGTERM: 143}[number]
 
 
 def test_a_function_of_the_script_itself_is_refused(logs: Path, monkeypatch) -> None:

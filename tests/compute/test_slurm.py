@@ -133,12 +133,14 @@ def test_texts_are_encoded_by_tasks_on_the_cluster(tmp_path: Path) -> None:
     np.testing.assert_array_equal(rows, [embed(text) for text in texts])
 
 
-def test_setup_and_extra_reach_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_setup_and_extra_reach_the_node_and_paths_start_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SLURM_JOB_ID", "7")  # as if this were a job itself
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "64")
-    given = payloads(tmp_path, "a")
-    slurm = compute(setup=["export OMP_NUM_THREADS=3"], extra={"comment": "two words"}, mem_gb=0.1, constraint=None)
-    assert slurm.run(tasks.work, given, tmp_path / "logs") == {}
+    given = payloads(Path(), "a")
+    extra = {"comment": "two words", "chdir": "/"}
+    slurm = compute(setup=["export OMP_NUM_THREADS=3"], extra=extra, mem_gb=0.1, constraint=None)
+    assert slurm.run(tasks.work, given, Path("logs")) == {}
     seen = json.loads(given["a"].read_text())
     assert (seen["OMP_NUM_THREADS"], seen["SLURM_CPUS_PER_TASK"]) == ("3", "1")
     assert os.environ["SLURM_JOB_ID"] == "7"

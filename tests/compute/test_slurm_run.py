@@ -1,13 +1,16 @@
 """What a run makes of what Slurm says, without a cluster: the executor and the queue are stand-ins."""
 
+import itertools
 import json
+import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from clep.compute import Slurm, slurm_queue, slurm_run
+from clep.compute import Slurm, Stopped, slurm_queue, slurm_run
 from clep.compute.attempts import Attempts
 from clep.compute.slurm_queue import JobState, described, parse_queue
 from clep.compute.slurm_run import SlurmRun
@@ -173,6 +176,25 @@ def test_a_run_that_is_stopped_cancels_its_jobs(cluster: Cluster) -> None:
     run.submit()
     run.cancel()
     assert cluster.cancelled == ["run"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_process_that_is_told_to_end_cancels_its_jobs(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    moments = itertools.count()
+    monkeypatch.setattr(slurm_run.time, "monotonic", lambda: float(next(moments)))
+    before = signal.signal(number, signal.SIG_DFL)
+    executor = SimpleNamespace(folder=tmp_path / "logs" / "submitit", submit_array=cluster.submit_array)
+    monkeypatch.setattr(slurm_queue, "first_missing", lambda commands: None)
+    monkeypatch.setattr(Slurm, "_executor", lambda self, folder, name: executor)
+    try:
+        with pytest.raises(Stopped) as ended:
+            Slurm(poll_s=0.01).run(tasks.work, {"a": 1}, tmp_path / "logs", lambda: os.kill(os.getpid(), number))
+    finally:
+        signal.signal(number, before)
+    assert ended.value.code == 128 + number
+    assert [name.startswith("clep-") for name in cluster.cancelled] == [True]
 
 
 def test_the_queue_as_it_is_printed() -> None:

@@ -1,9 +1,13 @@
+import errno
+import fcntl
 import multiprocessing
+import threading
 import time
 
 import pytest
 
 from clep.errors import InputError
+from clep.preprocess import alone as alone_module
 from clep.preprocess.alone import alone
 
 
@@ -25,6 +29,49 @@ def test_processes_take_turns(tmp_path):
     lines = (tmp_path / "log").read_text().split("\n")[:-1]
     assert [line.split()[1] for line in lines] == ["starts", "ends", "starts", "ends"]
     assert lines[0][0] == lines[1][0]
+
+
+@pytest.mark.parametrize(("held", "asked", "waits"), [(True, True, False), (True, False, True), (False, True, True)])
+def test_some_may_share_what_others_want_alone(tmp_path, held, asked, waits):
+    inside = threading.Event()
+
+    def enter() -> None:
+        with alone(tmp_path / "out.h5", shared=asked):
+            inside.set()
+
+    thread = threading.Thread(target=enter)
+    with alone(tmp_path / "out.h5", shared=held):
+        thread.start()
+        assert inside.wait(0.1 if waits else 5) is not waits
+    thread.join()
+    assert inside.is_set()
+
+
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_on_a_file_system_without_locks_processes_of_one_machine_take_turns(tmp_path, monkeypatch, caplog, error):
+    flock = fcntl.flock
+
+    def refuses(file, kind):
+        if file.name.startswith(str(tmp_path / "disk")):
+            raise OSError(error, "no locks")
+        flock(file, kind)
+
+    monkeypatch.setattr(alone_module.fcntl, "flock", refuses)
+    monkeypatch.setattr(alone_module.tempfile, "gettempdir", lambda: str(tmp_path))
+    order = []
+
+    def second() -> None:
+        with alone(tmp_path / "disk" / "out.h5"):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with alone(tmp_path / "disk" / "out.h5"):
+        thread.start()
+        time.sleep(0.1)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+    assert "out.h5 lies on a file system without locks" in caplog.text
 
 
 def test_an_exception_frees_the_lock(tmp_path):

@@ -1,5 +1,3 @@
-import json
-
 import pytest
 import torch
 
@@ -80,23 +78,6 @@ def test_nonfinite_features_are_kept_where_the_user_says_so(tmp_path):
     torch.save(torch.full((2, DIM), float("nan")), tmp_path / "features" / "b.pt")
     run(tmp_path, allow_nonfinite=True, shard_bytes=1)
     assert FeatureBank.open(tmp_path / "out" / "bank.h5").video_rows("b").isnan().all()
-
-
-@pytest.mark.parametrize(
-    "content",
-    ["[]", '{"videos": [{"uid": 1}]}', '{"clips": []}', '{"videos": [{"video_uid": "a", "duration_sec": "x"}]}'],
-)
-def test_metadata_of_another_layout_is_refused(tmp_path, content):
-    (tmp_path / "ego4d.json").write_text(content)
-    with pytest.raises(InputError, match=r"ego4d\.json is not Ego4D's metadata"):
-        ego4d_features.read_durations(tmp_path / "ego4d.json")
-
-
-def test_unknown_durations_are_nan(tmp_path):
-    (tmp_path / "ego4d.json").write_text(
-        json.dumps({"videos": [{"video_uid": "a", "duration_sec": None}, {"video_uid": "b"}]})
-    )
-    assert all(seconds != seconds for seconds in ego4d_features.read_durations(tmp_path / "ego4d.json").values())
 
 
 def test_inputs_that_are_not_there_are_named(tmp_path):

@@ -1,11 +1,12 @@
 import pickle
+import threading
 
 import numpy as np
 import pytest
 import torch
 
 from clep.bank import FeatureBank
-from clep.compute import Local
+from clep.compute import Local, late_files
 from clep.errors import InputError
 from clep.preprocess.coverage import read_coverage
 from clep.preprocess.text_embeddings import TextBank, text_bank_path
@@ -141,6 +142,38 @@ def test_what_other_tasks_made_is_kept_when_one_fails(tmp_path, encoder, monkeyp
     encoder.encoded.clear()
     bank_of(tmp_path).write(chunk=3, compute=Local(processes=1))
     assert encoder.encoded == TEXTS[3:6]
+    assert rows_of(tmp_path) == [embed(text).tolist() for text in TEXTS]
+
+
+def test_rows_are_never_shifted_by_a_part_that_does_not_show(tmp_path, encoder, monkeypatch):
+    monkeypatch.setattr(late_files, "LATE_S", 0.05)
+    hidden = tmp_path / "hidden.npy"
+
+    class Late(Local):
+        def run(self, function, tasks, log_folder, watch=None):
+            failed = super().run(function, tasks, log_folder, watch)
+            next(iter(tasks.values())).pieces[0][0].rename(hidden)
+            return failed
+
+    with pytest.raises(InputError, match=r"\.texts\.fake\.parts does not show all parts .*same command again"):
+        bank_of(tmp_path).write(chunk=3, compute=Late(processes=1))
+    assert not (tmp_path / "texts.fake.h5").exists()
+    encoder.encoded.clear()
+    bank_of(tmp_path).write(chunk=3, compute=Local(processes=1))
+    assert encoder.encoded == TEXTS[:3]
+    assert rows_of(tmp_path) == [embed(text).tolist() for text in TEXTS]
+
+
+def test_a_part_that_shows_late_is_waited_for(tmp_path, encoder):
+    class Late(Local):
+        def run(self, function, tasks, log_folder, watch=None):
+            failed = super().run(function, tasks, log_folder, watch)
+            part = next(iter(tasks.values())).pieces[0][0]
+            part.rename(tmp_path / "hidden.npy")
+            threading.Timer(0.1, (tmp_path / "hidden.npy").rename, [part]).start()
+            return failed
+
+    bank_of(tmp_path).write(chunk=3, compute=Late(processes=1))
     assert rows_of(tmp_path) == [embed(text).tolist() for text in TEXTS]
 
 

@@ -3,25 +3,23 @@
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b
-from math import ceil, isnan
 from pathlib import Path
 from typing import Any
 
 from clep.bank import FeatureBank
-from clep.compute import cut_into_shards
 from clep.errors import InputError
 from clep.preprocess.alone import alone
 from clep.preprocess.coverage import Coverage
 from clep.preprocess.extraction.finished import (
     Finished,
     finished_videos,
+    forget_leftovers,
     forget_other_settings,
     forget_shards,
-    late_ledgers,
-    shard_path,
-    shards_folder,
+    is_settled,
+    shows,
     source_words,
     whole_shards,
 )
@@ -36,17 +34,13 @@ from clep.preprocess.extraction.items import (
 )
 from clep.preprocess.extraction.join import join, write_npy
 from clep.preprocess.extraction.ledger import Entry, ledger_path, write_ledger
-from clep.preprocess.extraction.progress import Watcher, progress_bar, show
+from clep.preprocess.extraction.run_shards import Shards
 from clep.preprocess.extraction.settings import Extraction
-from clep.preprocess.extraction.shard import ShardTask, check_encoder, extract_shard
 from clep.preprocess.feature_packing import Dtype, OnError
 
 logger = logging.getLogger(__name__)
 
-SHARD_HOURS = 0.5
-FEWEST_SHARDS, MOST_SHARDS = 8, 500
-UNKNOWN_S = 60.0
-LATE = "its worker was done, but its files do not show here; run again"
+UNACCOUNTED = "no worker said what became of it; run again"
 
 
 def extract(
@@ -90,6 +84,12 @@ def extract(
     return run.run(overwrite)
 
 
+@dataclass(frozen=True)
+class _Encoded:
+    lost: dict[str, Finished]
+    seconds: float
+
+
 class _Run:
     def __init__(
         self,
@@ -119,43 +119,68 @@ class _Run:
     def run(self, overwrite: bool) -> dict[str, Any]:
         if overwrite and self.part is not None:
             raise InputError("overwrite=true with shard=… would throw other parts away; remove the output first")
+        coverage = self._run(overwrite)
+        if self.settings.format == "npy" and "waiting_for" not in coverage:
+            write_npy(self.output)
+        return coverage
+
+    def _run(self, overwrite: bool) -> dict[str, Any]:
+        """Parts work side by side; whoever joins, and a run of everything, works alone."""
         asked = chosen(self.items, self.settings.ids, self.settings.limit)
+        work = self.output.with_name(f"{self.output.stem}.shards")
+        with alone(work, shared=self.part is not None):
+            if self.part is None:
+                forget_leftovers(self.output)
+            done = self._encode(asked, overwrite)
+            if isinstance(done, dict):
+                return done
+            if self.part is None:
+                return self._finish(self._known(not overwrite, done.lost), asked, done.seconds)
+        with alone(work):
+            forget_leftovers(self.output)
+            return self._finish(self._known(lost=done.lost), asked, done.seconds)
+
+    def _encode(self, asked: Sequence[VideoItem], overwrite: bool) -> "dict[str, Any] | _Encoded":
+        """Encode what is missing; return the coverage where there is nothing more to do."""
         known = {} if overwrite else self._known()
         if not self.items and not known:
             raise InputError(f"{self.output} was not written: there is no video to encode{_first(self.skipped)}")
         mine = asked if self.part is None else part_of(with_durations(asked), self.part)
-        missing = [item for item in mine if not self._is_settled(known.get(item.id))]
+        missing = [replace(item, file=self.files[item.id]) for item in mine if not self._is_settled(known.get(item.id))]
         self._stop_at_known_failures(mine, known)
         if not missing and self.part is None and self._is_joined(known):
-            done = self.coverage.last_run(FeatureBank.open)
-            if done is not None:
-                if self.settings.format == "npy":
-                    write_npy(self.output)
+            last = self.coverage.last_run(FeatureBank.open)
+            if last is not None:
                 logger.info("%s is up to date", self.output)
-                return done | {"up_to_date": True}
+                return last | {"up_to_date": True}
         started = time.perf_counter()
         if overwrite:
             forget_shards(self.output, whole_shards(self.output, self.key))
-        lost = self._encode(missing) if missing else {}
-        seconds = time.perf_counter() - started
+        shards = Shards(self.output, self.settings, self.key, self.dtype, self.source, self.on_error)
+        lost = shards.run(missing) if missing else {}
+        done = _Encoded(lost, time.perf_counter() - started)
         if self.part is None:
-            return self._finish(self._known(not overwrite) | lost, asked, seconds)
-        known = self._known() | lost
+            return done
+        known = self._accounted(mine, self._known(lost=lost))
         waiting = [item.id for item in asked if item.id not in known]
-        if waiting:
-            return self._part_done(mine, known, waiting)
-        with alone(self.output):
-            return self._finish(self._known() | lost, asked, seconds)
+        return self._part_done(mine, known, waiting) if waiting else done
 
-    def _known(self, joined: bool = True) -> dict[str, Finished]:
-        """Return what earlier runs and the shards of this one settled, of any video that was ever in the bank."""
-        return finished_videos(self.output, self.key, self.files, joined)
+    def _known(self, joined: bool = True, lost: Mapping[str, Finished] | None = None) -> dict[str, Finished]:
+        """Return what earlier runs and the shards of this one settled, of any video that was ever in the bank.
+
+        What a shard that did not come through had done before counts too.
+        """
+        known = finished_videos(self.output, self.key, self.files, joined)
+        return known | {name: one for name, one in (lost or {}).items() if not self._is_settled(known.get(name))}
+
+    def _accounted(self, items: Sequence[VideoItem], known: Mapping[str, Finished]) -> dict[str, Finished]:
+        """Add a failure for videos of which nothing is known, so that none goes missing without a word."""
+        silent = [item.id for item in items if item.id not in known]
+        entries = [Entry(name, "failed", UNACCOUNTED, settings=self.key, final=False) for name in silent]
+        return {entry.id: Finished(entry, None) for entry in entries} | dict(known)
 
     def _is_settled(self, one: Finished | None) -> bool:
-        """Whether there is nothing to do about a video: its file is done, or known to be bad."""
-        if one is None or one.entry.file != self.files[one.entry.id]:
-            return False
-        return one.entry.status == "done" or (one.entry.final and not self.settings.retry_failed)
+        return one is not None and is_settled(one, self.files.get(one.entry.id, ""), self.settings.retry_failed)
 
     def _is_joined(self, known: Mapping[str, Finished]) -> bool:
         return self.output.exists() and all(one.bank in (None, self.output) for one in known.values())
@@ -167,55 +192,6 @@ class _Run:
             one = known.get(item.id)
             if one is not None and one.entry.status == "failed" and self._is_settled(one):
                 raise InputError(f"video {item.id!r}: {one.entry.reason} (on_error=skip goes on without it)")
-
-    def _encode(self, missing: Sequence[VideoItem]) -> dict[str, Finished]:
-        """Run the shards; return what became of videos whose shard never came through."""
-        compute = self.settings.make_compute()
-        check_encoder(self.settings, compute)
-        by_id = {item.id: item for item in with_durations(missing)}
-        tasks: dict[str, ShardTask] = {}
-        for ids in cut_into_shards({name: item.duration_s for name, item in by_id.items()}, self._n_shards(by_id)):
-            # The files' fingerprints are part of the name: a replaced file makes another shard.
-            said = "\0".join(f"{video} {self.files[video]}" for video in ids)
-            name = blake2b(said.encode(errors="backslashreplace"), digest_size=6).hexdigest()
-            tasks[name] = ShardTask(
-                shard_path(self.output, self.key, name),
-                tuple(by_id[video] for video in ids),
-                self.settings,
-                self.key,
-                self.dtype,
-                self.source,
-                self.on_error,
-            )
-        for task in tasks.values():  # an earlier run that was stopped says nothing about the videos
-            task.journal().unlink(missing_ok=True)
-            task.stopped().unlink(missing_ok=True)
-        watcher = Watcher([task.journal() for task in tasks.values()])
-        with progress_bar(watcher, len(by_id)) as bar:
-            lost = compute.run(extract_shard, tasks, shards_folder(self.output) / "logs", lambda: show(bar, watcher))
-        rate = watcher.hours_per_hour()
-        logger.info("%d videos finished, %.0f hours of video per hour", len(watcher.through), rate)
-        if lost and self.on_error == "stop":
-            raise InputError(next((why for why in lost.values() if "on_error" in why), next(iter(lost.values()))))
-        lost |= dict.fromkeys(late_ledgers({name: t.ledger() for name, t in tasks.items() if name not in lost}), LATE)
-        for reason in dict.fromkeys(lost.values()):
-            shards = [name for name, why in lost.items() if why == reason]
-            count = sum(len(tasks[name].items) for name in shards)
-            logger.error("%d videos were not encoded (shards %s): %s", count, ", ".join(shards), reason)
-        return {
-            item.id: Finished(self._lost(item.id, reason), None)
-            for name, reason in lost.items()
-            for item in tasks[name].items
-        }
-
-    def _lost(self, video: str, reason: str) -> Entry:
-        return Entry(video, "failed", reason, file=self.files[video], settings=self.key, final=False)
-
-    def _n_shards(self, items: Mapping[str, VideoItem]) -> int:
-        if self.settings.n_shards is not None:
-            return self.settings.n_shards
-        known_s = [UNKNOWN_S if isnan(item.duration_s) else item.duration_s for item in items.values()]
-        return min(MOST_SHARDS, max(FEWEST_SHARDS, ceil(sum(known_s) / 3600 / SHARD_HOURS)))
 
     def _part_done(
         self, mine: Sequence[VideoItem], known: Mapping[str, Finished], waiting: Sequence[str]
@@ -231,6 +207,7 @@ class _Run:
         return {"part": self.settings.shard, "videos": len(mine), "failed": failed, "waiting_for": len(waiting)}
 
     def _finish(self, known: dict[str, Finished], asked: Sequence[VideoItem], seconds: float) -> dict[str, Any]:
+        known = self._accounted(asked, known)
         done = {name: one for name, one in known.items() if one.bank is not None}
         if not done:
             failed = {name: one.entry.reason for name, one in known.items()}
@@ -246,9 +223,8 @@ class _Run:
             self.coverage.forget_last_run()
             join(done, self.output, self.settings.clock(), self.dtype, self.source)
         self._write_ledger(known)
-        if self.settings.format == "npy":
-            write_npy(self.output)
-        forget_shards(self.output, joined | {bank for bank in whole_shards(self.output, self.key) if not bank.exists()})
+        without_rows = {bank for bank in whole_shards(self.output, self.key) if shows(bank) and not bank.exists()}
+        forget_shards(self.output, joined | without_rows)
         forget_other_settings(self.output, self.key)
         return self._cover(known, asked, seconds)
 

@@ -1,16 +1,15 @@
 """What earlier runs left that counts: rows in the bank and in shards, and files known to be bad."""
 
 import shutil
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from clep.bank import FeatureBank
 from clep.errors import InputError
+from clep.files import temporaries
+from clep.preprocess.coverage import coverage_path
 from clep.preprocess.extraction.ledger import Entry, ledger_path, read_ledger
-
-LATE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def finished_videos(output: Path, key: str, files: Mapping[str, str], joined: bo
 
     banks = [(output, ledger_path(output))] if joined else []
     for bank_path, ledger in [*banks, *_shards(output, key)]:
-        for one in _read(bank_path, ledger, key):
+        for one in read_shard(bank_path, ledger, key):
             known = found.get(one.entry.id)
             if known is None or worth(one) > worth(known):
                 found[one.entry.id] = one
@@ -66,19 +65,23 @@ def whole_shards(output: Path, key: str) -> set[Path]:
     return {bank for bank, _ in _shards(output, key)}
 
 
-def late_ledgers(ledgers: Mapping[str, Path]) -> list[str]:
-    """Wait for ledgers of shards that are said to be done, up to a minute; return those that do not show.
+def is_settled(one: Finished | None, file: str, retry_failed: bool = False) -> bool:
+    """Whether there is nothing to do about a video whose file has this fingerprint: it is done, or known to be bad."""
+    if one is None or one.entry.file != file:
+        return False
+    return one.entry.status == "done" or (one.entry.final and not retry_failed)
 
-    A shared file system may show a file that was made elsewhere so much later.
+
+def shows(bank: Path) -> bool:
+    """Whether a shard shows here: its ledger, and its bank itself where that says that a video is done.
+
+    A shared file system may show a file that was made elsewhere so much later, and one of two before the other.
     """
-    until = time.monotonic() + LATE_S
-    hidden = [name for name, path in ledgers.items() if not path.exists()]
-    while hidden and time.monotonic() < until:
-        time.sleep(0.5)
-        for folder in {ledgers[name].parent for name in hidden}:
-            list(folder.glob("*"))  # makes a network file system look again
-        hidden = [name for name in hidden if not ledgers[name].exists()]
-    return hidden
+    try:
+        entries = read_ledger(bank.with_suffix(".jsonl"))
+    except InputError:
+        return False
+    return bank.exists() or not any(entry.status == "done" for entry in entries)
 
 
 def forget_shards(output: Path, banks: Iterable[Path]) -> None:
@@ -98,12 +101,22 @@ def forget_other_settings(output: Path, key: str) -> None:
             path.unlink(missing_ok=True)
 
 
+def forget_leftovers(output: Path) -> None:
+    """Remove temporary files that killed runs left; only for a process that alone makes this output."""
+    for path in (output, ledger_path(output), coverage_path(output)):
+        for left in temporaries(path):
+            left.unlink(missing_ok=True)
+    for left in shards_folder(output).glob(".*.tmp.*"):
+        left.unlink(missing_ok=True)
+
+
 def _shards(output: Path, key: str) -> list[tuple[Path, Path]]:
     ledgers = sorted(shards_folder(output).glob(f"{key}-*.jsonl"))
     return [(ledger.with_suffix(".h5"), ledger) for ledger in ledgers]
 
 
-def _read(bank_path: Path, ledger: Path, key: str) -> list[Finished]:
+def read_shard(bank_path: Path, ledger: Path, key: str) -> list[Finished]:
+    """Return what a bank and its ledger hold that was made with the settings of `key`; nothing where one is damaged."""
     if not ledger.exists():
         return []
     try:

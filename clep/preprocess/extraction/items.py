@@ -30,6 +30,8 @@ class VideoItem:
         left_eye: it is a stereo film, side by side, of which the left half is taken.
         image: the file is an image, a video of one frame.
         duration_s: its length where that is known; NaN otherwise.
+        file: fingerprint of the file, once somebody has taken it; it is taken before the file is decoded, so that a
+            file that is replaced meanwhile is noticed by the next run.
     """
 
     id: str
@@ -37,6 +39,7 @@ class VideoItem:
     left_eye: bool = False
     image: bool = False
     duration_s: float | int = nan
+    file: str = ""
 
     def fingerprint(self) -> str:
         """Digest size, beginning and end of the file, and which half is taken; "" where there is no file to read.

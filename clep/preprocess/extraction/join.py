@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from clep.bank import BankWriter, Clock, FeatureBank, copy_video
 from clep.files import atomic_path
+from clep.preprocess.coverage import coverage_path
 from clep.preprocess.extraction.finished import Finished
 from clep.preprocess.extraction.items import file_name
+from clep.preprocess.extraction.ledger import ledger_path
+from clep.preprocess.feature_packing import Dtype
 
 _OPEN_AT_ONCE = 32
 
@@ -19,7 +21,7 @@ def join(
     done: Mapping[str, Finished],
     output: Path,
     clock: Clock,
-    dtype: Literal["float16", "float32"],
+    dtype: Dtype,
     source: str,
 ) -> None:
     """Write the rows of videos, wherever they lie now, into one bank in the order of their ids.
@@ -40,6 +42,11 @@ def join(
 def npy_folder(output: Path) -> Path:
     """Return where the `.npy` files of a bank go: `X_npy` beside `X.h5`."""
     return output.with_name(f"{output.stem}_npy")
+
+
+def own_files(output: Path) -> list[Path]:
+    """Return the files and the folder that an extraction leaves."""
+    return [output, ledger_path(output), coverage_path(output), npy_folder(output)]
 
 
 def write_npy(output: Path) -> None:

@@ -1,6 +1,7 @@
 """The ledger: what became of each video, as JSON lines beside the bank."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ from clep.errors import InputError
 from clep.files import atomic_path
 
 Status = Literal["done", "skipped", "failed"]
+
+DEATHS = 2
+"""A video at which so many attempts died is left out of this run."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,8 @@ def read_ledger(path: str | Path) -> list[Entry]:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as a ledger: {error}") from error
+    if not text:
+        return []
     entries = []
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):  # an id may hold other line ends
         try:
@@ -93,15 +99,32 @@ class Journal:
         """Note what became of a video."""
         self._append(asdict(entry))
 
-    def deaths(self) -> dict[str, int]:
-        """Count for each video how many attempts ended while it was being encoded."""
-        count: dict[str, int] = {}
+    def stopped_at(self, video: str, had_all_the_time: bool) -> None:
+        """Note that an attempt was told to end while a video was being encoded.
+
+        Args:
+            video: its id.
+            had_all_the_time: the time limit was reached, and the attempt had begun with this video.
+        """
+        self._append({"stopped": video, "had_all_the_time": had_all_the_time})
+
+    def left_out(self) -> dict[str, str]:
+        """Return the videos that another attempt should leave out, so that the others come through; with the reason.
+
+        Those at which so many attempts died, and those for which the time limit is too short. That an attempt was
+        preempted, or that its time was over after other videos, says nothing about a video.
+        """
+        deaths: Counter[str] = Counter()
+        reasons: dict[str, str] = {}
         for line in read_lines(self.path, 0)[0]:
             if "begins" in line:
-                count[line["begins"]] = count.get(line["begins"], 0) + 1
-            else:
-                count[line["id"]] = count.get(line["id"], 0) - 1
-        return {video: times for video, times in count.items() if times > 0}
+                deaths[line["begins"]] += 1
+                continue
+            deaths[line["stopped"] if "stopped" in line else line["id"]] -= 1
+            if line.get("had_all_the_time"):
+                reasons[line["stopped"]] = "it takes longer than the time limit of a task"
+        died = "attempts ended while it was being encoded (out of memory, or a crash)"
+        return reasons | {video: f"{times} {died}" for video, times in deaths.items() if times >= DEATHS}
 
     def _append(self, line: dict[str, Any]) -> None:
         with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
@@ -129,4 +152,5 @@ def _object(line: bytes) -> dict[str, Any] | None:
         found = json.loads(line)
     except ValueError:
         return None
-    return found if isinstance(found, dict) and ("begins" in found or {"id", "status"} <= set(found)) else None
+    kinds = ({"begins"}, {"stopped"}, {"id", "status"})
+    return found if isinstance(found, dict) and any(kind <= set(found) for kind in kinds) else None

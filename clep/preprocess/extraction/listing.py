@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from clep.errors import InputError
@@ -33,6 +33,23 @@ def list_videos(videos: str | Path) -> list[VideoItem]:
         table = read_csv(videos, CSV_COLUMNS)
         return [_item(name, path, videos) for name, path in zip(table["id"], table["path"], strict=True)]
     return _in_list(videos)
+
+
+def other_files(videos: str | Path, ours: Collection[Path] = ()) -> dict[str, str]:
+    """Return the files of a folder, by their path in it, whose suffix is none of a video or an image; with the reason.
+
+    Hidden files do not count, nor do `ours` and what is in them; where `videos` is no folder, there are none.
+    """
+    folder = Path(videos)
+    if not folder.is_dir():
+        return {}
+    return {
+        _name(path.relative_to(folder)): (
+            f"{path.suffix or 'no suffix'} is no suffix of a video or an image; a list file can name it all the same"
+        )
+        for path in _files(folder, None)
+        if path.suffix.lower() not in VIDEO_SUFFIXES + IMAGE_SUFFIXES and not {path, path.parent} & set(ours)
+    }
 
 
 def find_files(folder: str | Path, names: Sequence[str]) -> dict[str, Path]:
@@ -100,8 +117,8 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def _files(folder: Path, suffixes: tuple[str, ...]) -> Iterator[Path]:
+def _files(folder: Path, suffixes: tuple[str, ...] | None) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in suffixes and not hidden and path.is_file():
+        if (suffixes is None or path.suffix.lower() in suffixes) and not hidden and path.is_file():
             yield path

@@ -29,7 +29,7 @@ class Watcher:
         for path, start in self._read.items():
             lines, self._read[path] = read_lines(path, start)
             for line in lines:
-                if "begins" in line:
+                if "status" not in line:
                     continue
                 if line["id"] not in self.through:
                     self.video_s += line["video_s"] or 0.0

@@ -12,8 +12,8 @@ from clep.bank import Clock
 from clep.build import build
 from clep.config_check import check_call, check_config
 from clep.errors import InputError
-from clep.preprocess.extraction.items import parse_part
-from clep.video import DenseWindows, Segments
+from clep.preprocess.extraction.items import VideoItem, parse_part
+from clep.video import DenseWindows, Segments, VideoEncoder, encode_video
 
 Crops = Literal["centre", "three", "ten"]
 
@@ -104,6 +104,20 @@ class Extraction:
         if windows.rows_per_second is None:
             return Clock.irregular(float(windows.row_seconds))
         return Clock(float(windows.rows_per_second), float(windows.row_seconds))
+
+    def encode(self, item: VideoItem, encoder: VideoEncoder, device: str, threads: int) -> Any:
+        """Return the rows of a video, to be computed while iterating: an `EncodedVideo`, or what is like one."""
+        return encode_video(
+            item.path,
+            encoder,
+            self.windows(),
+            crops=self.crops,
+            batch_size=self.clip_batch,
+            device=device,
+            precision=self.precision,
+            left_eye=item.left_eye,
+            threads=threads,
+        )
 
     def make_compute(self) -> Any:
         """Build what runs the shards; this process where nothing was said."""

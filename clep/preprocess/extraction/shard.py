@@ -16,18 +16,16 @@ import torch
 
 from clep.bank import BankWriter
 from clep.build import build
-from clep.compute import Local
+from clep.compute import Local, Stopped
 from clep.errors import InputError
+from clep.preprocess.extraction.finished import read_shard
 from clep.preprocess.extraction.items import VideoItem
 from clep.preprocess.extraction.ledger import Entry, Journal, write_ledger
 from clep.preprocess.extraction.settings import Extraction
 from clep.preprocess.feature_packing import Dtype, OnError
-from clep.video import VideoEncoder, encode_images, encode_video
+from clep.video import VideoEncoder, encode_images
 
 logger = logging.getLogger(__name__)
-
-DEATHS = 2
-"""A video at which so many attempts ended is left out, so that the others of its shard come through."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +34,13 @@ class ShardTask:
 
     Attributes:
         path: bank file of the shard; `.jsonl` beside it is its ledger, `.journal` what is known while it is made.
-        items: its videos.
+        items: its videos, with their files' fingerprints.
         settings: how they are encoded.
         key: digest of what decides the rows.
         dtype: number format of the rows.
         source: words kept in the bank.
         on_error: "stop" ends the shard at the first video that cannot be used.
+        stopped: file that tells the other shards of this run to end, since with on_error="stop" one failed.
     """
 
     path: Path
@@ -51,6 +50,7 @@ class ShardTask:
     dtype: Dtype
     source: str
     on_error: OnError
+    stopped: Path
 
     def ledger(self) -> Path:
         """Return where the shard's ledger lies once the shard is whole."""
@@ -60,13 +60,16 @@ class ShardTask:
         """Return where the shard's progress is told while it is made."""
         return self.path.with_suffix(".journal")
 
-    def stopped(self) -> Path:
-        """Return the file that tells the other shards to end: with on_error="stop" one failed."""
-        return self.path.with_name("stopped")
+    def kept(self) -> list[Path]:
+        """Return the ledgers of what attempts that were cut short had done, each beside its bank."""
+        return sorted(self.path.parent.glob(f"{self.path.stem}-*.jsonl"))
 
 
 def extract_shard(task: ShardTask) -> None:
     """Encode the videos of a shard and write its bank, then its ledger; a bank without a ledger counts for nothing.
+
+    What is done when an attempt is cut short (told to end, out of memory, another shard failed) is kept as a bank of
+    its own, so that the next attempt only has the rest to do: a time limit costs the video at hand.
 
     Raises:
         InputError: the encoder cannot be loaded, the disk is full, or with on_error="stop" a video cannot be used.
@@ -95,40 +98,58 @@ class _Shard:
         self.entries: list[Entry] = []
 
     def run(self) -> None:
-        deaths = self.journal.deaths()
         self.encoder = _loaded(json.dumps(self.settings.encoder, sort_keys=True), self.device)
         self.writer: BankWriter | None = None
+        cut_short: BaseException | None = None
         with suppress(_NothingDone), ExitStack() as self.files:
-            for item in self.task.items:
-                if not item.image:
-                    self._video(item, deaths.get(item.id, 0))
-            self._images([item for item in self.task.items if item.image])
+            try:
+                self._encode()
+            except BaseException as error:
+                if isinstance(error, InputError) and self._is_of_the_output(error):
+                    raise
+                cut_short = error
             if not any(entry.status == "done" for entry in self.entries):
                 raise _NothingDone  # which leaves no bank: one without a video is none
-        write_ledger(self.task.ledger(), self.entries)
+        if cut_short is None:
+            write_ledger(self.task.ledger(), self.entries)
+            return
+        if self.entries:
+            self._keep()
+        raise cut_short
 
-    def _video(self, item: VideoItem, deaths: int) -> None:
+    def _encode(self) -> None:
+        left_out = self.journal.left_out()
+        shards = [read_shard(ledger.with_suffix(".h5"), ledger, self.task.key) for ledger in self.task.kept()]
+        kept = {one.entry.id: one.entry.file for shard in shards for one in shard if one.bank is not None}
+        items = [item for item in self.task.items if kept.get(item.id) != item.file]
+        videos = [item for item in items if not item.image]
+        for item in videos:
+            try:
+                self._video(item, left_out.get(item.id))
+            except (Stopped, KeyboardInterrupt) as error:
+                out_of_time = isinstance(error, Stopped) and error.time_is_over
+                self.journal.stopped_at(item.id, had_all_the_time=out_of_time and item is videos[0])
+                raise
+        self._images([item for item in items if item.image])
+
+    def _keep(self) -> None:
+        ledger = self.task.path.with_name(f"{self.task.path.stem}-{len(self.task.kept())}.jsonl")
+        if self.task.path.exists():
+            self.task.path.replace(ledger.with_suffix(".h5"))
+        write_ledger(ledger, self.entries)
+
+    def _video(self, item: VideoItem, left_out: str | None) -> None:
         started = time.perf_counter()
-        if self.task.stopped().exists():
+        if self.task.stopped.exists():
             raise InputError("ended, since another shard failed")
-        if deaths >= DEATHS:
-            reason = f"{deaths} attempts ended while it was being encoded (out of memory, out of time, or a crash)"
-            self._failed(item, reason, started, final=False)
+        if left_out is not None:
+            self._failed(item, left_out, started, final=False)
             return
         self.journal.begins(item.id)
         try:
-            encoded = encode_video(
-                item.path,
-                self.encoder,
-                self.settings.windows(),
-                crops=self.settings.crops,
-                batch_size=self.settings.clip_batch,
-                device=self.device,
-                precision=self.settings.precision,
-                left_eye=item.left_eye,
-                # Workers that share a machine share its cores: each decodes with as many threads as it computes with.
-                threads=self.settings.decode_threads or torch.get_num_threads(),
-            )
+            # Workers that share a machine share its cores: each decodes with as many threads as it computes with.
+            threads = self.settings.decode_threads or torch.get_num_threads()
+            encoded = self.settings.encode(item, self.encoder, self.device, threads)
             self._write(item, iter(encoded), encoded)
         except InputError as error:
             if self._is_of_the_output(error):
@@ -141,7 +162,7 @@ class _Shard:
             logger.exception("video %s", item.id)
             self._failed(item, f"{type(error).__name__}: {error}", started, final=False)
             return
-        self._done(item, encoded.n_rows, encoded.duration_s, started, encoded.corrupt_packets)
+        self._done(item, encoded.n_rows, encoded.duration_s, started, encoded.corrupt_packets, encoded.note)
 
     def _is_of_the_output(self, error: InputError) -> bool:
         return isinstance(error.__cause__, OSError | RuntimeError) and str(self.task.path) in str(error)
@@ -151,8 +172,8 @@ class _Shard:
         if self.settings.clock().rows_per_second is not None:
             writer.add(item.id, blocks, duration_s=lambda: encoded.duration_s)
             return
-        rows = np.concatenate(list(blocks))  # few: as many as there are segments
-        writer.add(item.id, rows, encoded.seconds, encoded.duration_s)
+        rows = np.concatenate(list(blocks))  # few: as many as there are segments or regions
+        writer.add(item.id, rows, encoded.seconds, encoded.ends_s)
 
     def _images(self, items: Sequence[VideoItem]) -> None:
         if not items:
@@ -190,24 +211,27 @@ class _Shard:
             )
         return self.writer
 
-    def _done(self, item: VideoItem, rows: int, video_s: float | None, started: float, corrupt_packets: int) -> None:
+    def _done(
+        self,
+        item: VideoItem,
+        rows: int,
+        video_s: float | None,
+        started: float,
+        corrupt_packets: int,
+        note: str = "",
+    ) -> None:
         seconds = round(time.perf_counter() - started, 3)
-        note = ""
-        if video_s is not None and video_s < 0.9 * item.duration_s - 1.0:
+        if not note and video_s is not None and video_s < 0.9 * item.duration_s - 1.0:
             note = f"only {video_s:.1f} s of the {item.duration_s:.1f} s that it should last; cut off?"
-        file, key = item.fingerprint(), self.task.key
-        self._note(Entry(item.id, "done", note, rows, video_s, seconds, corrupt_packets, file, key))
+        self._note(Entry(item.id, "done", note, rows, video_s, seconds, corrupt_packets, item.file, self.task.key))
 
     def _failed(self, item: VideoItem, reason: str, started: float, final: bool = True) -> None:
         if self.task.on_error == "stop":
-            self.task.stopped().touch()
+            self.task.stopped.touch()
             raise InputError(f"video {item.id!r}: {reason} (on_error=skip goes on without it)")
         seconds = round(time.perf_counter() - started, 3)
-        self._note(
-            Entry(
-                item.id, "failed", reason, seconds=seconds, file=item.fingerprint(), settings=self.task.key, final=final
-            )
-        )
+        entry = Entry(item.id, "failed", reason, seconds=seconds, file=item.file, settings=self.task.key, final=final)
+        self._note(entry)
 
     def _note(self, entry: Entry) -> None:
         self.entries.append(entry)

@@ -1,16 +1,25 @@
 """Small films, and an encoder that costs nothing."""
 
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from clep.preprocess import videos
 from clep.preprocess.extraction import shard
 from clep.video import ClipSpec, VideoEncoder
 from tests.video.made_videos import regular, write_video
 
 FAKE = {"_target_": "clep.video.encoders.EfficientNetLite0"}  # replaced below, so that nothing is loaded
+
+
+def run(films: Path, output: Path, **options) -> dict[str, Any]:
+    """Run the job `videos` with options of the job and of its extraction."""
+    outer = {key: options.pop(key) for key in ("dtype", "on_error", "overwrite") if key in options}
+    return videos.run(videos=films, output=output, extraction={"encoder": FAKE, **options}, **outer)
 
 
 class Brightness(VideoEncoder):

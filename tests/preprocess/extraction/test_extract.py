@@ -1,4 +1,3 @@
-import json
 import os
 import shutil
 import signal
@@ -14,17 +13,11 @@ from clep.bank import Clock, FeatureBank
 from clep.errors import InputError
 from clep.files import read_json
 from clep.preprocess import videos
-from clep.preprocess.extraction import Extraction, extract, ledger_path, read_ledger
+from clep.preprocess.extraction import extract, ledger_path, read_ledger
 from clep.preprocess.extraction.finished import shards_folder
-from clep.preprocess.extraction.listing import list_videos
-from tests.preprocess.extraction.conftest import FAKE
+from tests.preprocess.extraction.conftest import FAKE, run
 
 ALL = ["a", "b", "e", "more/c", "more/d"]
-
-
-def run(films: Path, output: Path, **options):
-    outer = {key: options.pop(key) for key in ("dtype", "on_error", "overwrite") if key in options}
-    return videos.run(videos=films, output=output, extraction={"encoder": FAKE, **options}, **outer)
 
 
 def statuses(output: Path) -> dict[str, str]:
@@ -41,7 +34,7 @@ def test_a_folder_becomes_a_bank_with_a_ledger_and_nothing_else(films, tmp_path,
     assert bank.encoder == "brightness"
     np.testing.assert_allclose(bank.duration_s, [2.0, 1.0, 31 / 30, 3.0, 45 * 1001 / 30000], atol=2e-3)
     assert sorted(path.name for path in out.parent.iterdir()) == [
-        "features.coverage.json", "features.h5", "features.ledger.jsonl",
+        ".features.shards.lock", "features.coverage.json", "features.h5", "features.ledger.jsonl",
     ]  # fmt: skip
     entries = read_ledger(ledger_path(out))
     assert [(entry.id, entry.status, entry.rows) for entry in entries] == [
@@ -243,22 +236,6 @@ def test_a_killed_run_is_continued_to_the_same_bank(films, tmp_path):
     assert read_json(out.with_suffix(".coverage.json"))["counts"]["done"] == 5
 
 
-def test_a_video_that_kills_its_worker_again_and_again_is_left_out(films, tmp_path, encoder):
-    from clep.preprocess.extraction.shard import ShardTask, extract_shard
-
-    items = list_videos(films)
-    task = ShardTask(tmp_path / "s.h5", tuple(items), Extraction(encoder=FAKE), "key", "float16", "films", "skip")
-    with task.journal().open("w") as file:
-        for line in ({"begins": "a"}, {"begins": "b"}, {"id": "b"}, {"begins": "a"}):
-            file.write(json.dumps(line) + "\n")
-    extract_shard(task)
-    entries = {entry.id: entry for entry in read_ledger(task.ledger())}
-    assert entries["a"].status == "failed"
-    assert not entries["a"].final
-    assert "2 attempts" in entries["a"].reason
-    assert FeatureBank.open(task.path).videos == [name for name in (item.id for item in items) if name != "a"]
-
-
 def test_extract_refuses_nothing_to_do(tmp_path):
     with pytest.raises(InputError, match=r"no video to encode.*'x'.*no file"):
         extract("job", [], tmp_path / "f.h5", {"encoder": FAKE}, source="", skipped={"x": "no file"})
@@ -349,30 +326,6 @@ def test_more_shards_than_a_process_may_open_files_are_joined(films, tmp_path, e
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert len(FeatureBank.open(tmp_path / "features.h5")) == 80
-
-
-def test_a_ledger_that_does_not_show_is_a_failure_that_loses_nothing(films, tmp_path, encoder, monkeypatch):
-    from clep.compute import Local
-    from clep.preprocess.extraction import finished
-
-    monkeypatch.setattr(finished, "LATE_S", 0.1)
-    out, hidden, run_tasks = tmp_path / "features.h5", tmp_path / "hidden.jsonl", Local.run
-    places: list[Path] = []
-
-    def late(self, function, tasks, log_folder, watch=None):
-        lost = run_tasks(self, function, tasks, log_folder, watch)
-        places.append(next(iter(tasks.values())).ledger())
-        places[0].rename(hidden)
-        return lost
-
-    monkeypatch.setattr(Local, "run", late)
-    failed = run(films, out, n_shards=5)["lists"]["failed"]
-    assert ["do not show here" in reason for reason in failed.values()] == [True]
-    monkeypatch.setattr(Local, "run", run_tasks)
-    hidden.rename(places[0])
-    encoder.clips = 0
-    assert run(films, out)["counts"]["done"] == 5
-    assert encoder.clips == 0
 
 
 def test_an_output_that_cannot_be_one_and_overwriting_of_parts_are_refused_at_once(films, tmp_path, encoder):

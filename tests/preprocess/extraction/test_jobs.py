@@ -56,12 +56,6 @@ def test_ego4d_takes_the_left_eye_and_lists_what_is_missing(tmp_path, encoder):
     assert list(coverage["lists"]["skipped"]) == ["gone"]
 
 
-def test_ego4d_metadata_of_another_layout_is_named(tmp_path, encoder):
-    (tmp_path / "ego4d.json").write_text('{"clips": []}')
-    with pytest.raises(InputError, match="duration_sec"):
-        ego4d_videos.read_videos(tmp_path / "ego4d.json")
-
-
 def test_kinetics_from_videos_sorted_by_class(films, tmp_path, encoder, sentences):
     (tmp_path / "k" / "waving").mkdir(parents=True)
     shutil.copy(films / "a.mp4", tmp_path / "k" / "waving" / "aaaaaaaaaaa_000001_000003.mp4")

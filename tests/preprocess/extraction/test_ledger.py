@@ -9,6 +9,8 @@ def test_entries_come_back(tmp_path):
     entries = [Entry("é/1", "done", rows=3, video_s=1.5, seconds=0.2, file="9-ab"), Entry("b", "failed", "why")]
     write_ledger(tmp_path / "l.jsonl", entries)
     assert read_ledger(tmp_path / "l.jsonl") == entries
+    write_ledger(tmp_path / "l.jsonl", [])
+    assert read_ledger(tmp_path / "l.jsonl") == []
 
 
 @pytest.mark.parametrize("text", ["{}\n", "nonsense\n", '{"id": "a", "status": "done", "colour": 3}\n'])
@@ -20,15 +22,21 @@ def test_a_file_that_is_no_ledger(tmp_path, text):
         read_ledger(tmp_path / "none.jsonl")
 
 
-def test_a_journal_knows_at_which_videos_attempts_ended(tmp_path):
+def test_a_journal_knows_which_videos_to_leave_out(tmp_path):
     journal = Journal(tmp_path / "j")
-    for _ in range(2):
+    for attempts in (1, 2):
         journal.begins("a")
         journal.is_through(Entry("a", "done"))
+        journal.begins("c")
+        journal.stopped_at("c", had_all_the_time=False)
         journal.begins("b")
-    assert journal.deaths() == {"b": 2}
+        assert list(journal.left_out()) == ["b"][: attempts - 1]
+    assert "2 attempts ended" in journal.left_out()["b"]
     journal.is_through(Entry("b", "failed"))
-    assert journal.deaths() == {"b": 1}
+    assert journal.left_out() == {}
+    journal.begins("c")
+    journal.stopped_at("c", had_all_the_time=True)
+    assert journal.left_out() == {"c": "it takes longer than the time limit of a task"}
 
 
 def test_half_a_line_is_read_when_it_is_whole(tmp_path):

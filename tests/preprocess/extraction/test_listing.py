@@ -1,7 +1,9 @@
 import pytest
 
 from clep.errors import InputError
-from clep.preprocess.extraction.listing import find_files, list_videos
+from clep.preprocess.extraction import ledger_path, read_ledger
+from clep.preprocess.extraction.listing import find_files, list_videos, other_files
+from tests.preprocess.extraction.conftest import run
 
 
 def test_a_folder_is_looked_through(films):
@@ -11,6 +13,21 @@ def test_a_folder_is_looked_through(films):
     items = list_videos(films)
     assert [item.id for item in items] == ["a", "b", "e", "more/c", "more/d", "still"]
     assert [item.image for item in items] == [False] * 5 + [True]
+
+
+def test_files_that_are_no_videos_by_their_names_are_counted(films, tmp_path, encoder):
+    (films / "more" / "film.mpeg4").write_bytes((films / "a.mp4").read_bytes())
+    (films / "README").write_text("no video")
+    (films / ".hidden.txt").write_text("x")
+    found = other_files(films)
+    assert list(found) == ["README", "more/film.mpeg4"]
+    assert found["more/film.mpeg4"].startswith(".mpeg4 is no suffix of a video")
+    assert other_files(tmp_path / "list.txt") == {}
+    out = films / "features.h5"
+    coverage = run(films, out, format="npy")
+    assert coverage["lists"]["skipped"] == found
+    assert {entry.id for entry in read_ledger(ledger_path(out)) if entry.status == "skipped"} == set(found)
+    assert run(films, out, format="npy")["up_to_date"], "what the job wrote into the folder changes nothing"
 
 
 def test_a_list_file_and_a_csv_name_what_they_like(films, tmp_path):

@@ -1,12 +1,14 @@
 from dataclasses import fields, replace
 
 import pytest
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from clep.bank import Clock
 from clep.config_folder import config_folder
 from clep.errors import InputError
 from clep.preprocess.extraction import Extraction
+from clep.resolvers import register_resolvers
 from tests.preprocess.extraction.conftest import FAKE
 
 
@@ -16,6 +18,21 @@ def test_the_config_and_the_class_have_the_same_defaults():
     assert config == {
         field.name: field.default for field in fields(Extraction) if field.name not in ("encoder", "compute")
     }
+
+
+def test_the_sets_of_a_run_are_encoded_as_its_ego4d_videos_but_all_of_them():
+    chosen = ["limit=3", "ids=[a]", "shard=0/2"]
+    asked = [*chosen, "clip_batch=3", "encoder.crop_px=64", "compute.processes=5", "stride=8"]
+    with initialize_config_dir(str(config_folder()), version_base=None):
+        words = [f"prepare.ego4d_videos.extraction.{word}" for word in asked]
+        prepare = compose("train", ["experiment=demo_video", "paths.run=x", *words]).prepare
+    register_resolvers()
+    names = ("ego4d_videos", "kinetics", "ego_charades")
+    jobs = {name: OmegaConf.to_container(prepare[name].extraction, resolve=True) for name in names}
+    everything = jobs["ego4d_videos"] | {"limit": None, "ids": None, "shard": None}
+    assert jobs["ego4d_videos"]["limit"] == 3
+    assert jobs["kinetics"] == jobs["ego_charades"] == everything
+    assert list(jobs["kinetics"]) == list(everything)
 
 
 def test_the_key_changes_with_what_decides_the_rows_only():
