@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
 from hydra.types import RunMode
 from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -19,6 +19,9 @@ from omegaconf.errors import OmegaConfBaseException
 from clep.config_check import check_call, check_config, why_not_composed
 from clep.config_folder import config_folder
 from clep.errors import InputError
+from clep.losses import PositivesRule, check_objective
+from clep.training.chunked import check_chunk_size
+from clep.training.ema import check_decay
 
 
 def run_settings(
@@ -28,8 +31,10 @@ def run_settings(
     text_encoder: str,
     video_encoder: str,
     precision: str | int,
-    positives: Literal["text_id", "diagonal"],
+    positives: dict[str, Any],
     form: Literal["global", "local"],
+    chunk_size: int | None,
+    ema: float | None,
     final: Literal["best", "last"],
     ckpt_path: str | None,
     init_from: str | None,
@@ -61,8 +66,12 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     values = {str(key): value for key, value in plain.items()}
     check_call(run_settings, values, "")
     check_config(values | {"model": with_dims(values["model"], 1, 1), "operator": None})  # the model holds it
-    _refuse_a_tower_without_context(values["model"], values["data"])
+    _refuse_a_tower_without_its_data(values["model"], values["data"])
     _refuse_several_devices_in_a_sweep(values["trainer"])
+    check_decay(values["ema"])
+    _check_chunks(values["chunk_size"], values["task"])
+    check_objective(instantiate(values["loss"]), values["form"], values["model"].get("init_bias") is not None)
+    _refuse_positives_without_keys(instantiate(values["positives"]), values["data"])
     return values
 
 
@@ -85,8 +94,17 @@ def needed_jobs(settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def instantiate(config: Any, **arguments: Any) -> Any:
-    """Build what a part of the config describes; lists in it arrive as lists, not as Hydra's own kind."""
-    return hydra_instantiate(config, _convert_="all", **arguments)
+    """Build what a part of the config describes; lists in it arrive as lists, not as Hydra's own kind.
+
+    Raises:
+        InputError: what is built refuses its arguments.
+    """
+    try:
+        return hydra_instantiate(config, _convert_="all", **arguments)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, InputError):
+            raise error.__cause__ from None  # the sentence for the user, without Hydra's account of the call
+        raise
 
 
 def quiet_libraries() -> None:
@@ -111,11 +129,41 @@ def refuse_unknown_settings(words: Sequence[str]) -> None:
             sys.exit(f"error: {why_not_composed(error)}")
 
 
-def _refuse_a_tower_without_context(model: dict[str, Any], data: dict[str, Any]) -> None:
-    if str(model.get("video", {}).get("_target_")).endswith(".LongTermTower") and not data.get("context"):
+def _refuse_a_tower_without_its_data(model: dict[str, Any], data: dict[str, Any]) -> None:
+    video, text = (str(model.get(side, {}).get("_target_")) for side in ("video", "text"))
+    pool = data.get("window", {}).get("pool")
+    if pool != "rows" and (video.endswith(".TemporalTower") or model.get("video", {}).get("attention")):
+        raise InputError(
+            f"model.video is a {video.rpartition('.')[2]} with attention to the rows of a window in their order, but "
+            f"data.window.pool is {pool}; set data.window.pool=rows"
+        )
+    if text.endswith(".SentenceTower") and not data.get("tokens"):
+        raise InputError(
+            "model.text is a SentenceTower, which reads tokens, but data.tokens is null; leave data.tokens to "
+            "model=live_text, or add 'data.tokens={_target_: clep.data.TextTokens, encoder: ${text_encoder}}'"
+        )
+    if video.endswith(".LongTermTower") and not data.get("context"):
         raise InputError(
             "model.video is a LongTermTower, which reads the minute around a moment, but data.context is null; use "
             "experiment=ego4d_long_term, or add 'data.context={_target_: clep.data.LongTerm}'"
+        )
+
+
+def _refuse_positives_without_keys(positives: PositivesRule, data: dict[str, Any]) -> None:
+    of_moments = str(data.get("_target_")).endswith(".MomentDataModule")
+    if of_moments and {"verb", "noun"} & set(positives.keys) and not data.get("tags"):
+        raise InputError(
+            f"positives: {type(positives).__name__} compares {' and '.join(positives.keys)}, but data.tags is null: "
+            f"{positives.source}"
+        )
+
+
+def _check_chunks(chunk_size: int | None, task: dict[str, Any]) -> None:
+    check_chunk_size(chunk_size)
+    if chunk_size is not None and not str(task.get("_target_")).endswith(".contrastive"):
+        raise InputError(
+            f"chunk_size={chunk_size} encodes the batch of a contrastive loss by chunks, and this run has none; "
+            f"lower data.batch_size and raise trainer.accumulate_grad_batches, which other losses allow"
         )
 
 

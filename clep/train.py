@@ -16,7 +16,7 @@ from clep.files import write_json
 from clep.preprocess.plan import ensure
 from clep.resolvers import register_resolvers
 from clep.settings import checked, instantiate, needed_jobs, quiet_libraries, refuse_unknown_settings
-from clep.training import checked_monitors, find_checkpoint, finish_loggers, print_results
+from clep.training import SteppedModule, checked_monitors, find_checkpoint, finish_loggers, print_results
 
 log = logging.getLogger(__name__)
 register_resolvers()
@@ -47,7 +47,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     seconds["seconds/prepare"] = time.perf_counter() - started
 
     data = instantiate(cfg.data)
-    module: pl.LightningModule = instantiate(cfg.task)(settings, data)
+    module: SteppedModule = instantiate(cfg.task)(settings, data)
     evaluators = {name: instantiate(evaluator) for name, evaluator in cfg.evaluator.items()}
     evaluation = EvaluatorCallback(evaluators, run_folder / "prompts.json")
     # The evaluators come first, so that a checkpoint can be chosen by what they logged.

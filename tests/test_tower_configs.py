@@ -53,7 +53,7 @@ def test_live_text_brings_tokens_and_small_steps(tmp_path: Path) -> None:
     assert model.text.encoder.max_tokens == 32
     rates = [group["lr"] for group in instantiate(cfg.optim)["optimizer"](model).param_groups]
     assert rates == pytest.approx([1e-3, 1e-3, 5e-5, 5e-5])
-    assert plain(composed(tmp_path, "experiment=ego4d_clip"))["optim"]["optimizer"]["lr_factors"] == {}
+    assert plain(composed(tmp_path, "experiment=ego4d_clip"))["optim"]["optimizer"]["lr_factors"] is None
 
 
 def test_live_text_without_tokens_is_refused(tmp_path: Path) -> None:
@@ -65,16 +65,25 @@ def test_live_text_without_tokens_is_refused(tmp_path: Path) -> None:
         )
 
 
-def test_learning_rates_of_parts_on_the_command_line(tmp_path: Path) -> None:
-    words = ("model=live_text", OFFLINE, "optim.optimizer.lr_factors={text.encoder: 0.2, video: 0.5}")
-    found = plain(composed(tmp_path, "experiment=ego4d_clip", *words))["optim"]["optimizer"]["lr_factors"]
-    assert found == {"text.encoder": 0.2, "video": 0.5}
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["optim.optimizer.lr_factors={video: 0.5}"], {"video": 0.5}),
+        (["model=live_text", "optim.optimizer.lr_factors={text.encoder: 0.2}"], {"text.encoder": 0.2}),
+        (["model=live_text", "++optim.optimizer.lr_factors={video: 2}"], {"text.encoder": 0.05, "video": 2}),
+        (["model=live_text", "optim=tutorial"], {"text.encoder": 0.05}),
+    ],
+)
+def test_learning_rates_of_parts_on_the_command_line(tmp_path: Path, words: list[str], expected: dict) -> None:
+    settings = checked(composed(tmp_path, "experiment=ego4d_clip", *words))
+    assert settings["optim"]["optimizer"]["lr_factors"] == expected
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
         ("chunk_size=some", r"chunk_size='some' is of type str"),
+        ("optim.optimizer.lr_factors={video: fast}", r"lr_factors"),
         ("ema=much", r"ema='much' is of type str"),
         ("ema=1", r"ema=1 must lie between 0 and 1"),
         ("chunk_size=0", r"chunk_size=0 must be at least 1"),

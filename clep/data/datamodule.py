@@ -140,10 +140,10 @@ class MomentDataModule(ResumableDataModule):
             give_tags([(*named, parts) for named, parts in of_source], self.tags, self.taxonomy)
         if self.tokens is not None:
             tables = token_tables([source.narrations_path for source in self.sources.values()], self.tokens)
-            for table, parts in zip(tables, opened, strict=True):
-                for part in parts:
-                    if part is not None:
-                        part.tokens = table
+            for table, datasets in zip(tables, opened, strict=True):
+                for dataset in datasets:
+                    if dataset is not None:
+                        dataset.tokens = table
         self.train_set = MixedDataset(train) if len(train) > 1 else train[0]
         self.val_set = (MixedDataset(val) if len(val) > 1 else val[0]) if val else None
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Int32, Int64
@@ -62,7 +63,7 @@ class TokenTable:
         return padded_tokens(self._numbers, self._offsets, text_id, self.pad)
 
 
-def token_tables(paths: Sequence[str], tokens: TextTokens) -> list[TokenTable]:
+def token_tables(paths: Sequence[str | Path], tokens: TextTokens) -> list[TokenTable]:
     """Return the tokens of the texts of each narrations file, with one tokenizer."""
     tokenizer = tokens.tokenizer()
     tables = []

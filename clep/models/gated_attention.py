@@ -35,7 +35,7 @@ class GatedAttention(nn.Module):
     def forward(
         self,
         embedding: Float[Tensor, "batch embed"],
-        rows: Float[Tensor, "batch time dim"],
+        rows: Float[Tensor, "batch *time dim"],
         mask: Bool[Tensor, "batch time"] | None,
     ) -> Float[Tensor, "batch embed"]:
         """Return the mixture, in float32; a window without rows attends to nothing.

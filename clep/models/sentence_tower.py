@@ -54,7 +54,9 @@ class SentenceTower(Tower):
                 "this model's SentenceTower reads tokens, and the batch has none; set data.tokens "
                 "(clep.data.TextTokens) as model=live_text does"
             )
-        return self.head(self.encoder(batch["text_tokens"], batch["text_token_mask"]))
+        mask = batch["text_token_mask"]
+        longest = int(mask.sum(1).max()) if len(mask) else 0  # of a chunk, whose texts may all be short
+        return self.head(self.encoder(batch["text_tokens"][:, :longest], mask[:, :longest]))
 
     def tokenize(self, sentences: Sequence[str]) -> dict[str, Tensor]:
         """Return sentences as the keys of a batch that `forward` reads, on the CPU."""

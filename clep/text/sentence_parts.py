@@ -23,7 +23,7 @@ class SentenceParts(NamedTuple):
         tokenizer: JSON text of the tokenizer.
     """
 
-    transformer: nn.Module
+    transformer: Any
     dense: list[nn.Linear]
     architecture: dict[str, Any]
     tokenizer: str
