@@ -97,7 +97,7 @@ def examples_per_second(
         instantiate(cfg.loss),
         instantiate(cfg.optim.optimizer),
         instantiate(cfg.optim.schedule),
-        positives=cfg.positives,
+        positives=instantiate(cfg.positives),
         form=cfg.form,
     )
     watch = Stopwatch(warm)

@@ -18,6 +18,7 @@ from beartype.roar import BeartypeException
 from hydra.utils import get_object
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
+from torch import nn
 
 from clep.errors import InputError
 
@@ -105,8 +106,15 @@ def _constructor(target: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _parameters(target: Callable[..., Any]) -> list[inspect.Parameter]:
+    if inspect.isclass(target) and _takes_none(target):
+        return []
     parameters = list(inspect.signature(_constructor(target)).parameters.values())
     return parameters[1:] if inspect.isclass(target) else parameters
+
+
+def _takes_none(target: type[Any]) -> bool:
+    # Constructors that are inherited from these look as if they took anything, and then refuse it.
+    return target.__new__ is object.__new__ and target.__init__ in (object.__init__, nn.Module.__init__)
 
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import torch
 
 from clep.config_check import check_call, check_config, did_you_mean
 from clep.errors import InputError
@@ -175,3 +176,19 @@ def test_suggestions(word: str, expected: str) -> None:
 
 def test_a_target_without_options_says_so() -> None:
     assert did_you_mean("a", []) == "It takes none."
+
+
+class Plain:
+    pass
+
+
+class Module(torch.nn.Module):
+    pass
+
+
+@pytest.mark.parametrize("kind", [Plain, Module])
+def test_a_class_without_a_constructor_takes_nothing(kind: type) -> None:
+    config = {"_target_": f"{__name__}.{kind.__name__}"}
+    check_config(config)
+    with pytest.raises(InputError, match=rf"loss\.chunk: {kind.__name__} has no option 'chunk'\. It takes none"):
+        check_config({"loss": {**config, "chunk": 3}})

@@ -76,6 +76,18 @@ def test_the_scale_is_clamped_to_0_and_ln_100(form):
     assert model.log_scale.requires_grad
 
 
+def test_a_bias_is_there_only_where_it_is_asked_for_and_is_saved(tmp_path):
+    assert DualEncoder.from_config(CONFIG).logit_bias is None
+    model = DualEncoder.from_config({**CONFIG, "init_bias": -10})
+    assert model.logit_bias.item() == -10
+    assert "init_bias" not in DualEncoder.from_config(CONFIG).config
+    assert model.config["init_bias"] == -10
+    with torch.no_grad():
+        model.logit_bias.fill_(-7.5)
+    model.save_pretrained(tmp_path / "model")
+    assert DualEncoder.from_pretrained(tmp_path / "model").logit_bias.item() == -7.5
+
+
 def test_training_and_evaluation_use_the_same_embeddings():
     model, batch = DualEncoder.from_config(CONFIG), make_batch()
     trained = model.train()(batch)[0]
@@ -112,6 +124,8 @@ def test_missing_keys_and_wrong_shapes_are_named():
     [
         ({"scale_form": "log"}, "exp or raw"),
         ({"init_scale": 9.0}, "max_scale"),
+        ({"init_bias": 1e999}, "JSON"),
+        ({"init_bias": "low"}, "init_bias"),
         ({"normalise": True}, r"model.normalise: unknown argument; did you mean 'normalize'"),
         ({"video": {**CONFIG["video"], "in_dims": 3}}, r"model.video.in_dims: .*did you mean 'in_dim'"),
         ({"video": {"_target_": "os.system", "command": "true"}}, r"model.video._target_: 'os.system' is not allowed"),

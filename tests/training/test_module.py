@@ -7,7 +7,9 @@ from pytorch_lightning.loggers import CSVLogger
 from tiny_run import tiny_data, tiny_model, tiny_module, tiny_trainer
 from torch import nn
 
-from clep.training import ContrastiveModule, NonFiniteLossError, adamw
+from clep.errors import InputError
+from clep.losses import ClipLoss, DiagonalPositives, SigmoidLoss, VerbNounPositives
+from clep.training import ContrastiveModule, NonFiniteLossError, adamw, warmup_cosine
 
 
 def test_every_nth_step_is_logged(tmp_path: Path) -> None:
@@ -22,9 +24,9 @@ def test_the_loss_falls_and_the_scale_stays_bounded(tmp_path: Path) -> None:
     data = tiny_data(tmp_path / "f")
     data.setup()
     batch = data.train_set.__getitems__(list(range(40)))
-    before = float(module.contrast(batch).detach())
+    before = float(module.compute_loss(batch).detach())
     tiny_trainer(tmp_path, max_epochs=30).fit(module, datamodule=data)
-    assert float(module.contrast(batch).detach()) < before - 0.5
+    assert float(module.compute_loss(batch).detach()) < before - 0.5
     assert 0 <= float(module.model.log_scale) <= 4.6052
 
 
@@ -59,14 +61,36 @@ def test_equal_texts_are_positives_only_if_asked_for(tmp_path: Path) -> None:
     data.setup()
     batch = data.train_set.__getitems__(list(range(60)))
     assert len(batch["text_id"].unique()) < 60
-    for choice in ("text_id", "diagonal"):
+    for options in ({}, {"positives": DiagonalPositives()}):
         loss = Asked()
-        ContrastiveModule(tiny_model(), loss, adamw, positives=choice).contrast(batch)
-        if choice == "diagonal":
+        ContrastiveModule(tiny_model(), loss, adamw, **options).compute_loss(batch)
+        if options:
             assert loss.positives is None
         else:
             texts = batch["text_id"].tolist()
             assert loss.positives.tolist() == [[one == other for other in texts] for one in texts]
+
+
+def test_positives_whose_keys_the_batch_lacks_are_refused_with_the_setting(tmp_path: Path) -> None:
+    module = tiny_module(positives=VerbNounPositives())
+    with pytest.raises(InputError, match=r"'verb' and 'noun', which the batch lacks.*data\.tags=given"):
+        tiny_trainer(tmp_path).fit(module, datamodule=tiny_data(tmp_path / "f"))
+
+
+def test_the_bias_is_learned_logged_and_no_softmax_is_given_one(tmp_path: Path) -> None:
+    model = tiny_model(init_bias=-10.0)
+    with pytest.raises(InputError, match=r"model\.init_bias.*ClipLoss"):
+        ContrastiveModule(model, ClipLoss(), adamw)
+    module = ContrastiveModule(model, SigmoidLoss(), lambda model: adamw(model, lr=0.01), warmup_cosine(0.1))
+    trainer = tiny_trainer(tmp_path)
+    trainer.fit(module, datamodule=tiny_data(tmp_path / "f"))
+    assert model.logit_bias.item() > -9.95
+    assert trainer.callback_metrics["train/logit_bias"] == pytest.approx(model.logit_bias.item(), abs=0.02)
+
+
+def test_a_form_that_the_loss_has_not_is_refused() -> None:
+    with pytest.raises(InputError, match=r"form=local.*Asked has no share\(\); use form=global"):
+        ContrastiveModule(tiny_model(), Asked(), adamw, form="local")
 
 
 @pytest.mark.parametrize("algorithm", ["norm", "value"])

@@ -12,7 +12,7 @@ from clep.models import DualEncoder
 from clep.training import ContrastiveModule, adamw, warmup_cosine
 
 
-def tiny_model(dropout: float = 0.2, seed: int = 0) -> DualEncoder:
+def tiny_model(dropout: float = 0.2, seed: int = 0, **options: Any) -> DualEncoder:
     pl.seed_everything(seed, verbose=False)
     towers = {
         side: {
@@ -24,7 +24,7 @@ def tiny_model(dropout: float = 0.2, seed: int = 0) -> DualEncoder:
         }
         for side, dim in (("video", VIDEO_DIM), ("text", TEXT_DIM))
     }
-    return DualEncoder.from_config(towers)
+    return DualEncoder.from_config({**towers, **options})
 
 
 def tiny_module(**options: Any) -> ContrastiveModule:

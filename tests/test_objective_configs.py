@@ -1,0 +1,134 @@
+"""Every choice of loss and positives composes, is checked, and chooses the defaults that its objective wants."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+from clep.config_folder import config_folder
+from clep.errors import InputError
+from clep.losses import (
+    BCELoss,
+    ClipLoss,
+    DiagonalPositives,
+    EgoNCELoss,
+    MultiPositiveNCELoss,
+    SigmoidLoss,
+    TextIdPositives,
+    TextSimilarityPositives,
+    VerbNounPositives,
+)
+from clep.models import DualEncoder
+from clep.resolvers import register_resolvers
+from clep.settings import checked, instantiate, with_dims
+from clep.training import ContrastiveModule
+
+OBJECTIVES = {
+    "clip": (ClipLoss, TextIdPositives),
+    "soft_clip": (ClipLoss, TextSimilarityPositives),
+    "mil_nce": (MultiPositiveNCELoss, TextIdPositives),
+    "egonce": (EgoNCELoss, VerbNounPositives),
+    "siglip": (SigmoidLoss, TextIdPositives),
+    "bce": (BCELoss, TextIdPositives),
+}
+POSITIVES = {
+    "diagonal": DiagonalPositives,
+    "text_id": TextIdPositives,
+    "text_similarity": TextSimilarityPositives,
+    "verb_noun": VerbNounPositives,
+}
+
+
+def composed(tmp_path: Path, *overrides: str) -> DictConfig:
+    register_resolvers()
+    places = [f"paths.data={tmp_path / 'data'}", f"paths.runs={tmp_path / 'runs'}", f"paths.run={tmp_path / 'run'}"]
+    with initialize_config_dir(str(config_folder()), version_base=None):
+        return compose("train", [*places, "data.tags=given", *overrides])
+
+
+def module_of(cfg: DictConfig) -> ContrastiveModule:
+    values = checked(cfg)
+    return ContrastiveModule(
+        DualEncoder.from_config(with_dims(values["model"], 8, 6)),
+        instantiate(values["loss"]),
+        instantiate(values["optim"])["optimizer"],
+        positives=instantiate(values["positives"]),
+        form=values["form"],
+    )
+
+
+def test_each_choice_is_explained_in_a_line() -> None:
+    for group in ("loss", "positives"):
+        for path in (config_folder() / group).glob("*.yaml"):
+            lines = path.read_text(encoding="utf-8").splitlines()
+            comment = lines[1] if lines[0] == "# @package _global_" else lines[0]
+            assert comment.startswith("# "), path
+    assert set(OBJECTIVES) <= {path.stem for path in (config_folder() / "loss").glob("*.yaml")}
+    assert set(POSITIVES) == {path.stem for path in (config_folder() / "positives").glob("*.yaml")}
+
+
+@pytest.mark.parametrize("loss", list(OBJECTIVES))
+@pytest.mark.parametrize("form", ["global", "local"])
+def test_a_loss_brings_its_positives_in_either_form(tmp_path: Path, loss: str, form: str) -> None:
+    kind, positives = OBJECTIVES[loss]
+    module = module_of(composed(tmp_path, "experiment=ego4d_clip", f"loss={loss}", f"form={form}"))
+    assert type(module.loss.loss) is kind
+    assert type(module.positives) is positives
+    assert module.model.logit_scale.item() == pytest.approx(10 if loss == "siglip" else 1 / 0.07)
+    assert module.model.logit_bias is None if loss != "siglip" else module.model.logit_bias.item() == -10
+
+
+@pytest.mark.parametrize("loss", list(OBJECTIVES))
+@pytest.mark.parametrize("positives", list(POSITIVES))
+def test_any_loss_takes_any_positives(tmp_path: Path, loss: str, positives: str) -> None:
+    module = module_of(composed(tmp_path, f"loss={loss}", f"positives={positives}"))
+    assert type(module.positives) is POSITIVES[positives]
+
+
+def test_what_a_loss_chooses_gives_way_to_an_experiment_and_that_to_the_command_line(tmp_path: Path) -> None:
+    tutorial = composed(tmp_path, "experiment=ego4d_tutorial", "loss=egonce")
+    assert isinstance(module_of(tutorial).positives, DiagonalPositives)
+    both = composed(tmp_path, "experiment=ego4d_tutorial", "loss=egonce", "positives=text_id")
+    assert isinstance(module_of(both).positives, TextIdPositives)
+    other = module_of(composed(tmp_path, "loss=siglip", "model.init_bias=-3", "model.init_scale=1.0"))
+    assert (other.model.logit_bias.item(), other.model.log_scale.item()) == (-3, 1)
+
+
+def test_the_bias_and_the_scale_are_not_decayed(tmp_path: Path) -> None:
+    module = module_of(composed(tmp_path, "loss=siglip"))
+    groups = module.make_optimizer(module.model).param_groups
+    decay = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+    assert decay[id(module.model.logit_bias)] == decay[id(module.model.log_scale)] == 0
+    assert max(decay.values()) > 0
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("loss.chunk=0", r"loss\.chunk=0 must be a number of rows"),
+        ("loss.chunk=many", r"loss\.chunk='many' is of type str"),
+        ("model.init_bias=low", r"model\.init_bias='low' is of type str"),
+        ("model.init_scale=9", r"init_scale=9 must lie between 0 and max_scale"),
+        ("+positives.threshold=0.8", r"positives\.threshold: TextIdPositives has no option"),
+    ],
+)
+def test_what_does_not_fit_siglip_is_refused(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        module_of(composed(tmp_path, "loss=siglip", override))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["positives=text_similarity", "positives.threshold=1.5"], r"positives\.threshold=1\.5 must be a cosine"),
+        (["positives=text_similarity", "positives.soft=maybe"], r"positives\.soft='maybe' is of type str"),
+        (["positives=verb_noun", "positives.share=all"], r"positives\.share='all'; choose both, verb, noun"),
+        (["positives=verb_noun", "data.tags=null"], r"compares verb and noun, but data\.tags is null"),
+        (["loss=siglip", "loss._target_=clep.losses.ClipLoss", "~loss.chunk"], r"model\.init_bias .*ClipLoss cannot"),
+        (["loss._target_=torch.nn.Identity", "form=local"], r"form=local .*Identity has no share"),
+    ],
+)
+def test_what_contradicts_is_refused_with_the_reason(tmp_path: Path, words: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        checked(composed(tmp_path, *words))
