@@ -18,7 +18,6 @@ from beartype.roar import BeartypeException
 from hydra.utils import get_object
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
-from torch import nn
 
 from clep.errors import InputError
 
@@ -114,6 +113,8 @@ def _parameters(target: Callable[..., Any]) -> list[inspect.Parameter]:
 
 def _takes_none(target: type[Any]) -> bool:
     # Constructors that are inherited from these look as if they took anything, and then refuse it.
+    from torch import nn  # here, so that a list of jobs is shown without waiting for PyTorch
+
     return target.__new__ is object.__new__ and target.__init__ in (object.__init__, nn.Module.__init__)
 
 

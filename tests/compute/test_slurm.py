@@ -23,11 +23,11 @@ pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("cluster")]
 
 @pytest.fixture(autouse=True)
 def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slurm_run, "_GRACE_S", 1.0)
+    monkeypatch.setattr(slurm_run, "_GRACE_S", 0.5)
 
 
 def compute(**options) -> Slurm:
-    return Slurm(**{"gpus": 0, "cpus": 1, "time_min": 5, "retries": 0, "poll_s": 1} | options)
+    return Slurm(**{"gpus": 0, "cpus": 1, "time_min": 5, "retries": 0, "poll_s": 0.2} | options)
 
 
 def payloads(folder: Path, *names: str) -> dict[str, Path]:

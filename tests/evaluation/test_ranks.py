@@ -56,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_kinetics(folder / "kinetics")
     write_ego_charades(folder / "ego_charades")
     write_tiny_files(folder / "moments")
-    multiprocessing.spawn(run_rank, args=(str(folder),), nprocs=2)
+    multiprocessing.start_processes(run_rank, args=(str(folder),), nprocs=2, start_method="forkserver")
     return folder
 
 

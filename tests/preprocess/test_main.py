@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -38,10 +39,7 @@ def test_paths_and_options_are_overridden(folder):
 
 
 def test_the_command_leaves_nothing_but_its_outputs(folder):
-    words = [sys.executable, "-m", "clep.preprocess", "ego4d_features", "paths.out=out"]
-    done = subprocess.run(words, cwd=folder, env=here(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "up to date" not in done.stderr
+    assert main(["ego4d_features", "paths.out=out"]) == 0
     assert sorted(path.name for path in folder.iterdir()) == ["data", "out"]
     assert sorted(path.name for path in (folder / "out").iterdir()) == [
         ".ego4d_features.h5.lock", "ego4d_features.coverage.json", "ego4d_features.h5",
@@ -81,6 +79,17 @@ def test_ctrl_c_is_status_130_and_says_how_to_continue(folder, capsys, monkeypat
     monkeypatch.setattr(ego4d_features, "pack_features", stop)
     assert main(["ego4d_features"]) == 130
     assert "the same command again continues" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_its_status_and_says_how_to_continue(folder, capsys, monkeypatch, number):
+    monkeypatch.setattr(ego4d_features, "pack_features", lambda *args: os.kill(os.getpid(), number))
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        assert main(["ego4d_features"]) == 128 + number
+    finally:
+        signal.signal(number, before)
+    assert f"stopped by signal {int(number)}; the same command again continues" in capsys.readouterr().err
 
 
 def test_help_lists_the_jobs_without_importing_them(folder):

@@ -84,6 +84,7 @@ def test_texts_and_clips_lie_in_one_space(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_processes")
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     folder = str(clip_folder(tmp_path / "clip"))
     sentences = [f"cuts {'a ' * count}loaf" for count in range(9)]

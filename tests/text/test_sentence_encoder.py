@@ -92,6 +92,7 @@ def test_several_devices_share_one_pool(encoder: SentenceEncoder, monkeypatch) -
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_processes")
 def test_two_processes_equal_one(encoder: SentenceEncoder) -> None:
     several = SentenceEncoder(NAME, device=["cpu", "cpu"], batch_size=2)
     sentences = [f"cuts {i} loaves" for i in range(9)]

@@ -1,6 +1,7 @@
 """What earlier runs left that counts: rows in the bank and in shards, and files known to be bad."""
 
 import shutil
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,9 @@ from clep.errors import InputError
 from clep.files import temporaries
 from clep.preprocess.coverage import coverage_path
 from clep.preprocess.extraction.ledger import Entry, ledger_path, read_ledger
+
+NO_LEDGER_S = 3600.0
+"""A shard whose ledger has not come after so many seconds will never have one: its worker was killed in between."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +106,15 @@ def forget_other_settings(output: Path, key: str) -> None:
 
 
 def forget_leftovers(output: Path) -> None:
-    """Remove temporary files that killed runs left; only for a process that alone makes this output."""
+    """Remove half-made files that killed runs left; only for a process that alone makes this output."""
     for path in (output, ledger_path(output), coverage_path(output)):
         for left in temporaries(path):
             left.unlink(missing_ok=True)
     for left in shards_folder(output).glob(".*.tmp.*"):
         left.unlink(missing_ok=True)
+    for bank in shards_folder(output).glob("*.h5"):
+        if not bank.with_suffix(".jsonl").exists() and time.time() - bank.stat().st_mtime > NO_LEDGER_S:
+            bank.unlink(missing_ok=True)
 
 
 def _shards(output: Path, key: str) -> list[tuple[Path, Path]]:

@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -93,6 +94,8 @@ class _NothingDone(Exception):
 class _Shard:
     def __init__(self, task: ShardTask) -> None:
         self.task, self.settings = task, task.settings
+        # A name that no other attempt has, not even that of a run which was killed while its cluster jobs went on.
+        self.path = task.path.with_name(f"{task.path.stem}-{uuid.uuid4().hex[:8]}.h5")
         self.journal = Journal(task.journal())
         self.device = self.settings.device or _default_device()
         self.entries: list[Entry] = []
@@ -111,10 +114,12 @@ class _Shard:
             if not any(entry.status == "done" for entry in self.entries):
                 raise _NothingDone  # which leaves no bank: one without a video is none
         if cut_short is None:
+            if self.path.exists():
+                self.path.replace(self.task.path)
             write_ledger(self.task.ledger(), self.entries)
             return
         if self.entries:
-            self._keep()
+            write_ledger(self.path.with_suffix(".jsonl"), self.entries)
         raise cut_short
 
     def _encode(self) -> None:
@@ -131,12 +136,6 @@ class _Shard:
                 self.journal.stopped_at(item.id, had_all_the_time=out_of_time and item is videos[0])
                 raise
         self._images([item for item in items if item.image])
-
-    def _keep(self) -> None:
-        ledger = self.task.path.with_name(f"{self.task.path.stem}-{len(self.task.kept())}.jsonl")
-        if self.task.path.exists():
-            self.task.path.replace(ledger.with_suffix(".h5"))
-        write_ledger(ledger, self.entries)
 
     def _video(self, item: VideoItem, left_out: str | None) -> None:
         started = time.perf_counter()
@@ -165,7 +164,7 @@ class _Shard:
         self._done(item, encoded.n_rows, encoded.duration_s, started, encoded.corrupt_packets, encoded.note)
 
     def _is_of_the_output(self, error: InputError) -> bool:
-        return isinstance(error.__cause__, OSError | RuntimeError) and str(self.task.path) in str(error)
+        return isinstance(error.__cause__, OSError | RuntimeError) and str(self.path) in str(error)
 
     def _write(self, item: VideoItem, blocks: Iterator[np.ndarray], encoded) -> None:
         writer = self._opened()
@@ -201,7 +200,7 @@ class _Shard:
         if self.writer is None:
             self.writer = self.files.enter_context(
                 BankWriter(
-                    self.task.path,
+                    self.path,
                     self.encoder.dim,
                     self.settings.clock(),
                     self.task.dtype,

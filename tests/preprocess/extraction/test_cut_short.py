@@ -36,8 +36,9 @@ def test_the_next_attempt_has_only_the_rest_to_do(task, encoder, error):
     encoder.error, encoder.error_after = error, 4  # "a" has three clips, "b" one, and "e" is never through
     with pytest.raises(type(error)):
         extract_shard(task)
-    assert statuses(task.path.with_name("s-0.jsonl")) == {"a": "done", "b": "done"}
-    assert FeatureBank.open(task.path.with_name("s-0.h5")).videos == ["a", "b"]
+    (kept,) = task.kept()
+    assert statuses(kept) == {"a": "done", "b": "done"}
+    assert FeatureBank.open(kept.with_suffix(".h5")).videos == ["a", "b"]
     assert not task.ledger().exists()
     encoder.error, encoder.clips = None, 0
     extract_shard(task)

@@ -1,5 +1,6 @@
 """Several runs that make one bank, and file systems that show files late."""
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -45,10 +46,11 @@ def test_what_killed_runs_left_goes_when_the_next_one_starts(films, tmp_path, en
     run(films, out)
     shards.mkdir()
     left = [".features.0123abcd.tmp.h5", ".features.0123abcd.tmp.rows", ".features.ledger.0123abcd.tmp.jsonl"]
-    left += [".features.coverage.0123abcd.tmp.json", ".features.shards/.k-n.0123abcd.tmp.h5"]
+    left += [".features.coverage.0123abcd.tmp.json", ".features.shards/.k-n.0123abcd.tmp.h5", ".features.shards/k-n.h5"]
     others = [".features.notes.h5", ".features2.0123abcd.tmp.h5"]
     for name in left + others:
         (tmp_path / name).write_text("half")
+    os.utime(shards / "k-n.h5", (0, 0))
     assert run(films, out)["up_to_date"]
     assert [name for name in left + others if (tmp_path / name).exists()] == others
 
