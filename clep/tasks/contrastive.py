@@ -40,5 +40,10 @@ def make_model(settings: dict[str, Any], data: MomentDataModule) -> DualEncoder:
         other = load_encoder(settings["init_from"])
         other.check_bank(metadata["bank_encoder"])
         other.check_sentence_encoder(metadata["sentence_encoder"])
-        load_weights(model, other.state_dict(), settings["init_from"])
+        state = other.state_dict()
+        # The bias belongs to the objective, which may be another one now.
+        bias = state.pop("logit_bias", model.logit_bias)
+        if model.logit_bias is not None:
+            state["logit_bias"] = bias.detach()
+        load_weights(model, state, settings["init_from"])
     return model
