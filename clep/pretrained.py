@@ -74,7 +74,8 @@ class PretrainedModel:
     ) -> Float[Tensor, "moments embed"]:
         """Return the embeddings of moments, float32 on the CPU.
 
-        A model with a long-term context reads the rows around the moments' middles too.
+        A model with a long-term context reads the rows around the moments' middles too: fastest where moments whose
+        minutes overlap follow each other.
 
         Args:
             bank: made by the encoder that the model was trained on.
@@ -98,13 +99,13 @@ class PretrainedModel:
         first, last = bank.window(index, starts.to(index.device), ends.to(index.device), align=self.window.align)
         middle_s = ((starts + ends) / 2).to(index.device)
         if self.context is not None:
-            batch_size = self.context.at_once(batch_size)
+            batch_size = self.context.shared_at_once(batch_size)
         pieces = []
         for begin in range(0, len(first), batch_size):
             some = slice(begin, begin + batch_size)
             batch = self.window.gather(bank, first[some], last[some])
             if self.context is not None:
-                batch |= self.context.gather(bank, index[some], middle_s[some])
+                batch |= self.context.gather_shared(bank, index[some], middle_s[some])
             pieces.append(self.encoder.encode_video({k: v.to(self.device) for k, v in batch.items()}).cpu())
         return torch.cat(pieces) if pieces else torch.zeros(0, 0)
 

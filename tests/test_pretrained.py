@@ -373,3 +373,29 @@ def test_a_folder_without_a_model_is_refused_and_its_checkpoints_told(tmp_path: 
     torch.save(checkpoint(), tmp_path / "checkpoints" / "last.ckpt")
     with pytest.raises(InputError, match=r"did not end, but left .*checkpoints/last\.ckpt"):
         clep.load(tmp_path)
+
+
+@pytest.mark.parametrize("operator", ["FBONonLocal", "FBOAvg", "FBOMax"])
+@pytest.mark.parametrize("pool", ["rows", "mean", "max"])
+def test_contexts_that_moments_share_are_those_of_each(bank: FeatureBank, operator: str, pool: str) -> None:
+    """As the tower applied by hand to `bank.long_term`, one moment at a time, whatever their order."""
+    operator_config = {"_target_": f"clep.models.{operator}", "in_dim": VIDEO_DIM, "latent_dim": 8}
+    tower = {"_target_": "clep.models.LongTermTower", "in_dim": VIDEO_DIM, "out_dim": 4, "operator": operator_config}
+    text = {"_target_": "clep.models.ProjectionHead", "in_dim": TEXT_DIM, "out_dim": 4}
+    context = {"window_s": 20, "per_second": 1, "sample": "random", "pool": pool}
+    model = DualEncoder.from_config({"video": tower, "text": text, "metadata": {**METADATA, "context": context}}).eval()
+    for parameter in model.video.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    starts = torch.cat([torch.arange(0, 55, 0.25), torch.tensor([3.0, 50.0, 90.0])]).double()
+    videos = ["v00"] * 100 + ["v01"] * 120 + ["v02", "v00", "v01"]  # the last one starts after its video's end
+    found = PretrainedModel(model, "cpu").embed_video(bank, videos, starts, starts + 2)
+    number = bank.index(videos)
+    first, last = bank.window(number, starts, starts + 2)
+    for i in range(0, len(videos), 3):
+        one = {"video": bank.mean(first[i], last[i])}
+        rows, mask = bank.long_term(number[i], starts[i] + 1, 20, 1)
+        if pool != "rows":
+            reduced = rows[mask].mean(0) if pool == "mean" else rows[mask].amax(0) if mask.any() else rows[0, 0]
+            rows, mask = torch.where(mask.any(), reduced, 0.0)[None, None], mask.any(1, keepdim=True)
+        expected = model.encode_video(one | {"context": rows, "context_mask": mask})[0]
+        torch.testing.assert_close(found[i], expected.detach(), rtol=1e-4, atol=1e-5)

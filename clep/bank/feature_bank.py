@@ -1,5 +1,6 @@
 """The bank of a set of videos: seconds to rows, and rows to tensors, wherever the rows live."""
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from clep.bank.reduction import masked_maxima, masked_means
 from clep.bank.slots import SlotBuffers
 from clep.bank.timeline import Explicit, Grid
 from clep.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 Integers = int | np.integer | np.ndarray | Tensor | list | tuple
 
@@ -150,7 +153,8 @@ class FeatureBank(OpenedBank):
         Args:
             video: `[batch]`, numbers from `index`.
             second: `[batch]`, of the moments.
-            on_missing: "error" refuses a moment whose video the bank lacks (number -1), "skip" masks all its slots.
+            on_missing: "error" refuses a moment whose video the bank lacks (number -1), "skip" masks all its slots,
+                counts it in `skipped_moments` and warns once.
             out: buffers from `long_term_buffers`, to be filled instead of allocating; the result is views of them.
 
         Raises:
@@ -172,7 +176,7 @@ class FeatureBank(OpenedBank):
         """Room for `long_term` of up to `batch` moments, to be used again for every batch: see `SlotBuffers`."""
         return SlotBuffers(batch, window_s * per_second, self.dim, dtype, self.device, pin_memory)
 
-    def long_term_mean(
+    def long_term_pooled(
         self,
         video: Integers,
         second: Numbers,
@@ -180,12 +184,19 @@ class FeatureBank(OpenedBank):
         per_second: int = 5,
         generator: torch.Generator | None = None,
         on_missing: str = "error",
+        pool: str = "mean",
     ) -> tuple[Float32[Tensor, "batch dim"], Bool[Tensor, " batch"]]:
-        """Mean of the rows that `long_term` would return, without copying them to slots; False and zeros where none."""
-        row, mask = self._long_term_rows(video, second, window_s, per_second, generator, on_missing)
-        return masked_means(self._contents.rows, row, mask), mask.any(1)
+        """Mean or maximum ("max"), number by number, of the rows that `long_term` would return, without copying them.
 
-    def long_term_max(
+        Zeros and False where there is no row. Arguments and errors are those of `long_term`, and `pool` must be known.
+        """
+        if pool not in ("mean", "max"):
+            raise InputError(f"pool={pool!r} is unknown: choose 'mean' or 'max'")
+        row, mask = self._long_term_rows(video, second, window_s, per_second, generator, on_missing)
+        reduce = masked_means if pool == "mean" else masked_maxima
+        return reduce(self._contents.rows, row, mask), mask.any(1)
+
+    def long_term_shared(
         self,
         video: Integers,
         second: Numbers,
@@ -193,10 +204,17 @@ class FeatureBank(OpenedBank):
         per_second: int = 5,
         generator: torch.Generator | None = None,
         on_missing: str = "error",
-    ) -> tuple[Float32[Tensor, "batch dim"], Bool[Tensor, " batch"]]:
-        """Maximum, number by number, of the rows that `long_term` would return; False and zeros where none."""
+    ) -> tuple[Float32[Tensor, "rows dim"], Bool[Tensor, "batch rows"]]:
+        """The rows that `long_term` would return, each once, in the bank's order, and which of them each moment has.
+
+        For moments that lie close together: around every second of a video, 60 moments have a row in common. Arguments
+        and errors are those of `long_term`.
+        """
         row, mask = self._long_term_rows(video, second, window_s, per_second, generator, on_missing)
-        return masked_maxima(self._contents.rows, row, mask), mask.any(1)
+        distinct, place = row[mask].unique(return_inverse=True)
+        shared = torch.zeros(len(row), len(distinct), dtype=torch.bool, device=self.device)
+        shared[mask.nonzero()[:, 0], place] = True
+        return select_rows(self._contents.rows, distinct), shared
 
     def _long_term_rows(
         self,
@@ -214,11 +232,21 @@ class FeatureBank(OpenedBank):
         known = number >= 0 if on_missing == "skip" else torch.ones_like(number, dtype=torch.bool)
         number = torch.where(known, number, 0)
         self._check_videos(number)
+        if on_missing == "skip":
+            self._count_skipped(known)
         if not bool(at.isfinite().all()):
             raise InputError("long_term was asked for a second that is NaN or infinite; drop that moment")
         base, timeline = self._timeline(number)
         row, mask = long_term_rows(timeline, at, window_s, per_second, generator)
         return row + base[:, None], mask & known[:, None]
+
+    def _count_skipped(self, known: Bool[Tensor, " batch"]) -> None:
+        lacking = len(known) - int(known.sum())
+        if lacking and not self.skipped_moments:
+            _log.warning(
+                "%d of %d moments name a video that %s lacks, and get no context", lacking, len(known), self.path
+            )
+        self.skipped_moments += lacking
 
     def _numbers(self, value: Integers) -> Int64[Tensor, " batch"]:
         number = torch.as_tensor(value, device=self.device).reshape(-1)

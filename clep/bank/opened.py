@@ -29,6 +29,8 @@ class OpenedBank:
         self._device, self._dtype, self._clock = device, dtype, clock
         self.storage = parse_device(device)[0]
         parse_dtype(dtype)
+        self.skipped_moments = 0
+        """Moments that `long_term` has given no context because the bank lacks their video, in this process."""
 
     @cached_property
     def _contents(self) -> BankContents:

@@ -12,6 +12,7 @@ from clep.bank import FeatureBank
 from clep.errors import InputError
 
 ROWS_AT_ONCE = 32_768
+SHARED_AT_ONCE = 128
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,37 @@ class LongTerm:
         if self.pool == "rows":
             rows, mask = bank.long_term(*where)
             return {"context": rows, "context_mask": mask}
-        pooled, present = (bank.long_term_mean if self.pool == "mean" else bank.long_term_max)(*where)
+        pooled, present = bank.long_term_pooled(*where, pool=self.pool)
         return {"context": pooled[:, None], "context_mask": present[:, None]}
+
+    def gather_shared(
+        self, bank: FeatureBank, video: Int64[Tensor, " batch"], middle_s: Float64[Tensor, " batch"]
+    ) -> dict[str, Tensor]:
+        """Return the contexts of moments that lie close together: `context` `[rows, dim]`, each row once.
+
+        `context_mask` `[batch, rows]` says which of them each moment has. A `LongTermTower` makes the same of them as
+        of what `gather` returns, and projects a row once instead of once a moment. With another `pool` than "rows" it
+        is what `gather` returns.
+
+        Args:
+            those of `gather`; nothing is random.
+        """
+        if self.pool != "rows":
+            return self.gather(bank, video, middle_s)
+        rows, mask = bank.long_term_shared(video, middle_s, self.window_s, self.per_second)
+        return {"context": rows, "context_mask": mask}
 
     def at_once(self, batch_size: int) -> int:
         """Return how many of `batch_size` moments to encode at once, so that their contexts stay within some 200 MB."""
         slots = self.window_s * self.per_second if self.pool == "rows" else 1
         return max(1, min(batch_size, ROWS_AT_ONCE // slots))
+
+    def shared_at_once(self, batch_size: int) -> int:
+        """Return how many of `batch_size` neighbouring moments to encode at once with `gather_shared`.
+
+        Each moment is compared with the rows of all: many share more rows, and compare more that are another's.
+        """
+        return min(batch_size, SHARED_AT_ONCE) if self.pool == "rows" else batch_size
 
     def plain(self) -> dict[str, Any]:
         """Return the settings as a plain dict, to be stored with a model."""

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from clep.errors import InputError
@@ -18,7 +18,8 @@ class LongTermTower(Tower):
 
     The short-term features and the operator's output are concatenated, as in "Long-Term Feature Banks" (Wu et al.,
     CVPR 2019). A batch has `video` `[b, d]`, or `[b, t, d]` with `video_mask`, whose rows ask the operator one by one
-    and are averaged afterwards, and `context` `[b, slots, d]` with `context_mask` `[b, slots]`.
+    and are averaged afterwards, and `context` `[b, slots, d]` with `context_mask` `[b, slots]`; or rows that all
+    moments share, `context` `[rows, d]`, of which each has those that `context_mask` `[b, rows]` says.
 
     Args:
         in_dim: numbers in a row of the bank.
@@ -66,5 +67,18 @@ class LongTermTower(Tower):
         short, mask = batch["video"], batch.get("video_mask")
         if short.ndim == 3 and mask is not None:
             short = short.masked_fill(~mask[:, :, None], 0)
-        joined = torch.cat([short, self.operator(short, batch["context"], batch["context_mask"])], dim=-1)
+        joined = torch.cat([short, self._found(short, batch["context"], batch["context_mask"])], dim=-1)
         return self.head(masked_mean(joined, mask) if joined.ndim == 3 else joined)
+
+    def _found(
+        self,
+        short: Float[Tensor, "moments *time in_dim"],
+        context: Float[Tensor, "*batch slots context_dim"],
+        mask: Bool[Tensor, "moments slots"],
+    ) -> Float[Tensor, "moments *time found"]:
+        """Return what the operator finds in the contexts, or in the rows that all moments share."""
+        if context.ndim == 3:
+            return self.operator(short, context, mask)
+        every = short.reshape(1, -1, self.in_dim)
+        own = mask.repeat_interleave(every.shape[1] // max(1, len(mask)), dim=0)
+        return self.operator(every, context[None], own[None]).view(*short.shape[:-1], self.operator.out_dim)

@@ -1,6 +1,7 @@
 import math
 import multiprocessing
 import pickle
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -104,7 +105,8 @@ def test_a_missing_video_s_context_may_be_skipped(bank: FeatureBank) -> None:
     assert mask.any(1).tolist() == [True, False, False]  # the last is far outside its video
     assert rows[0].equal(bank.long_term([1], [3.0], 8, 2)[0][0])
     assert not rows[1:].any()
-    for look in (bank.long_term_mean, bank.long_term_max):
+    for pool in ("mean", "max"):
+        look = partial(bank.long_term_pooled, pool=pool)
         found, real = look(video, second, 8, 2, on_missing="skip")
         assert real.tolist() == [True, False, False]
         assert found.dtype == torch.float32
@@ -115,6 +117,30 @@ def test_a_missing_video_s_context_may_be_skipped(bank: FeatureBank) -> None:
         bank.long_term([20], [0.0], on_missing="skip")
     with pytest.raises(InputError, match="on_missing='ignore' is unknown: choose 'error' or 'skip'"):
         bank.long_term([0], [0.0], on_missing="ignore")
+
+
+def test_moments_without_their_video_are_counted_and_said_once(
+    bank: FeatureBank, caplog: pytest.LogCaptureFixture
+) -> None:
+    for look in (bank.long_term, bank.long_term_pooled, bank.long_term_shared):
+        look(bank.index(["v0_1", "nobody", "nowhere"]), [3.0, 3.0, 3.0], on_missing="skip")
+        look(bank.index(["v0_1"]), [3.0], on_missing="skip")
+    assert bank.skipped_moments == 6
+    assert [record.getMessage() for record in caplog.records] == [
+        f"2 of 3 moments name a video that {bank.path} lacks, and get no context"
+    ]
+
+
+def test_shared_rows_are_those_of_each_moment(bank: FeatureBank) -> None:
+    video, second = torch.arange(-1, 20).repeat(6), torch.arange(126) % 25 / 2
+    rows, mask = bank.long_term_shared(video, second, 8, 2, on_missing="skip")
+    each, real = bank.long_term(video, second, 8, 2, on_missing="skip")
+    assert len(rows) == mask.shape[1] < real.sum()
+    assert mask.any(0).all()  # no row that nobody wants
+    for i in range(126):
+        assert rows[mask[i]].equal(each[i][real[i]])
+    with pytest.raises(InputError, match="pool='median' is unknown: choose 'mean' or 'max'"):
+        bank.long_term_pooled([0], [0.0], pool="median")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])

@@ -58,8 +58,15 @@ def test_it_is_the_bank_on_disk(tmp_path: Path, dtype: str) -> None:
         assert drawn[0][0].equal(drawn[1][0])
     row = torch.randint(0, disk.n_rows, (99,))  # in no order
     assert disk.take(row).equal(there.take(row))
-    for look in ("long_term", "long_term_mean", "long_term_max"):
-        drawn = [getattr(b, look)(video, second, 20, 3, torch.Generator().manual_seed(1)) for b in (disk, there)]
+    for look, options in (
+        ("long_term", {}),
+        ("long_term_pooled", {"pool": "mean"}),
+        ("long_term_pooled", {"pool": "max"}),
+        ("long_term_shared", {}),
+    ):
+        drawn = [
+            getattr(b, look)(video, second, 20, 3, torch.Generator().manual_seed(1), **options) for b in (disk, there)
+        ]
         assert drawn[0][0].equal(drawn[1][0])
         assert drawn[0][1].equal(drawn[1][1])
     assert disk.video_rows("v7").equal(there.video_rows("v7"))

@@ -63,6 +63,19 @@ def test_rows_of_a_window_ask_one_by_one_and_are_averaged() -> None:
     torch.testing.assert_close(tower(whole), tower(every))
 
 
+@pytest.mark.parametrize("operator", ["FBONonLocal", "FBOAvg", "FBOMax", "FBONone"])
+@pytest.mark.parametrize("rows", [None, 4])
+def test_rows_that_all_moments_share_are_a_context_for_each(operator: str, rows: int | None) -> None:
+    tower, batch = stirred(DualEncoder.from_config(config(operator))).video, make_batch(rows)
+    shared, own = torch.randn(9, DIM), torch.rand(3, 9) < 0.5
+    own[1] = False
+    each = shared.expand(3, 9, DIM).masked_fill(~own[:, :, None], 0)
+    if rows is not None:
+        batch["video_mask"] = torch.arange(rows) < torch.tensor([[4], [1], [2]])
+    found = tower({**batch, "context": shared, "context_mask": own})
+    torch.testing.assert_close(found, tower({**batch, "context": each, "context_mask": own}), rtol=1e-5, atol=1e-5)
+
+
 def test_half_precision() -> None:
     model, batch = stirred(DualEncoder.from_config(config(latent_dim=8))), make_batch(rows=2)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -50,7 +50,7 @@ class FBONonLocal(FeatureBankOperator):
         self,
         short: Float[Tensor, "batch *queries in_dim"],
         context: Float[Tensor, "batch slots context_dim"],
-        mask: Bool[Tensor, "batch slots"],
+        mask: Bool[Tensor, "batch ... slots"],
     ) -> Float[Tensor, "batch *queries out_dim"]:
         """Return the short-term features after all layers; the reduced ones alone where the context is empty."""
         query, rows, attended, present = self._prepare(short, context, mask)
@@ -63,7 +63,7 @@ class FBONonLocal(FeatureBankOperator):
         self,
         short: Float[Tensor, "batch *queries in_dim"],
         context: Float[Tensor, "batch slots context_dim"],
-        mask: Bool[Tensor, "batch slots"],
+        mask: Bool[Tensor, "batch ... slots"],
     ) -> Float[Tensor, "layers batch *queries slots"]:
         """Return how much each layer attends to each slot: weights that sum to 1, or zeros where there is no row."""
         query, rows, attended, present = self._prepare(short, context, mask)
@@ -78,20 +78,21 @@ class FBONonLocal(FeatureBankOperator):
         self,
         short: Float[Tensor, "batch *queries in_dim"],
         context: Float[Tensor, "batch slots context_dim"],
-        mask: Bool[Tensor, "batch slots"],
+        mask: Bool[Tensor, "batch ... slots"],
     ) -> tuple[
         Float[Tensor, "batch n latent"],
         Float[Tensor, "batch slots latent"],
-        Bool[Tensor, "batch 1 slots"],
-        Bool[Tensor, "batch 1 1"],
+        Bool[Tensor, "batch #n slots"],
+        Bool[Tensor, "batch #n 1"],
     ]:
         """Return reduced S and L, which slots are attended to, and which moments have a context."""
         self.check(short, context)
         query = self.reduce_short(short)
-        rows = project_present(self.reduce_context, context, mask)
-        present = mask.any(1)[:, None, None]
+        own = mask if mask.ndim == 3 else mask[:, None]
+        rows = project_present(self.reduce_context, context, own.any(1))
+        present = own.any(-1, keepdim=True)
         # A softmax over nothing is NaN: moments without a row attend to their empty slots, and drop what they get.
-        return query.view(len(query), -1, self.out_dim), rows, mask[:, None] | ~present, present
+        return query.view(len(query), -1, self.out_dim), rows, own | ~present, present
 
 
 class NonLocalLayer(nn.Module):
@@ -113,8 +114,8 @@ class NonLocalLayer(nn.Module):
         self,
         short: Float[Tensor, "batch n dim"],
         context: Float[Tensor, "batch slots dim"],
-        attended: Bool[Tensor, "batch 1 slots"],
-        present: Bool[Tensor, "batch 1 1"],
+        attended: Bool[Tensor, "batch #n slots"],
+        present: Bool[Tensor, "batch #n 1"],
     ) -> Float[Tensor, "batch n dim"]:
         """Return the short-term features with what they found; unchanged where `present` is False."""
         query = self.theta(short) @ self.phi.weight
@@ -127,7 +128,7 @@ class NonLocalLayer(nn.Module):
         self,
         short: Float[Tensor, "batch n dim"],
         context: Float[Tensor, "batch slots dim"],
-        attended: Bool[Tensor, "batch 1 slots"],
+        attended: Bool[Tensor, "batch #n slots"],
     ) -> Float[Tensor, "batch n slots"]:
         """Return the weights that `forward` averages the context with."""
         logits = self.theta(short) @ self.phi.weight @ context.mT / context.shape[-1] ** 0.5

@@ -12,16 +12,23 @@ class FBONone(FeatureBankOperator):
     Args:
         in_dim: numbers in a short-term feature.
         context_dim: numbers in a row of the bank; None for `in_dim`.
+        latent_dim, dropout: of other operators, taken and not used, so that none can stand wherever they can.
     """
 
-    def __init__(self, in_dim: int, context_dim: int | None = None) -> None:
+    def __init__(
+        self,
+        in_dim: int,
+        context_dim: int | None = None,
+        latent_dim: int | None = None,
+        dropout: float | int = 0.0,
+    ) -> None:
         super().__init__(in_dim, context_dim, out_dim=0)
 
     def forward(
         self,
         short: Float[Tensor, "batch *queries in_dim"],
         context: Float[Tensor, "batch slots context_dim"],
-        mask: Bool[Tensor, "batch slots"],
+        mask: Bool[Tensor, "batch ... slots"],
     ) -> Float[Tensor, "batch *queries 0"]:
         """Return features of no numbers."""
         self.check(short, context)

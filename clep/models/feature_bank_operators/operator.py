@@ -35,14 +35,15 @@ class FeatureBankOperator(nn.Module):
         self,
         short: Float[Tensor, "batch *queries in_dim"],
         context: Float[Tensor, "batch slots context_dim"],
-        mask: Bool[Tensor, "batch slots"],
+        mask: Bool[Tensor, "batch ... slots"],
     ) -> Float[Tensor, "batch *queries out_dim"]:
         """Return `FBO(S, L)` of each moment, or of each of its `[batch, n, dim]` short-term features.
 
         Args:
             short: the short-term features.
             context: the slots of the long-term feature bank around each moment, as `FeatureBank.long_term` gives them.
-            mask: True where a slot holds a row.
+            mask: True where a slot holds a row. `[batch, n, slots]` gives each of n short-term features slots of its
+                own, as moments have that share the rows of `FeatureBank.long_term_shared`.
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward(short, context, mask)")
 

@@ -18,20 +18,22 @@ class _Pooled(FeatureBankOperator):
         self.project = nn.Identity() if latent_dim is None else nn.Linear(context, latent_dim)
 
     def pool(
-        self, context: Float[Tensor, "batch slots context_dim"], mask: Bool[Tensor, "batch slots"]
-    ) -> Float[Tensor, "batch context_dim"]:
+        self, context: Float[Tensor, "batch slots context_dim"], mask: Bool[Tensor, "batch *own slots"]
+    ) -> Float[Tensor, "batch *own context_dim"]:
         raise NotImplementedError
 
     def forward(
         self,
         short: Float[Tensor, "batch *queries in_dim"],
         context: Float[Tensor, "batch slots context_dim"],
-        mask: Bool[Tensor, "batch slots"],
+        mask: Bool[Tensor, "batch ... slots"],
     ) -> Float[Tensor, "batch *queries out_dim"]:
         """Return the pooled context, the same for all short-term features of a moment; zeros where there is none."""
         self.check(short, context)
         found = self.project(self.dropout(self.pool(context, mask)))
-        found = found.masked_fill(~mask.any(1, keepdim=True), 0)
+        found = found.masked_fill(~mask.any(-1, keepdim=True), 0)
+        if mask.ndim == 3:
+            return found
         between = [1] * (short.ndim - 2)
         return found.view(len(found), *between, -1).expand(*short.shape[:-1], -1)
 
@@ -50,8 +52,8 @@ class FBOAvg(_Pooled):
     """
 
     def pool(
-        self, context: Float[Tensor, "batch slots context_dim"], mask: Bool[Tensor, "batch slots"]
-    ) -> Float[Tensor, "batch context_dim"]:
+        self, context: Float[Tensor, "batch slots context_dim"], mask: Bool[Tensor, "batch *own slots"]
+    ) -> Float[Tensor, "batch *own context_dim"]:
         """Return the mean under the mask."""
         return masked_mean(context, mask)
 
@@ -70,7 +72,7 @@ class FBOMax(_Pooled):
     """
 
     def pool(
-        self, context: Float[Tensor, "batch slots context_dim"], mask: Bool[Tensor, "batch slots"]
-    ) -> Float[Tensor, "batch context_dim"]:
+        self, context: Float[Tensor, "batch slots context_dim"], mask: Bool[Tensor, "batch *own slots"]
+    ) -> Float[Tensor, "batch *own context_dim"]:
         """Return the maximum under the mask."""
         return masked_max(context, mask)

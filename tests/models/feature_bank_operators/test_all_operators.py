@@ -54,6 +54,18 @@ def test_more_padding_and_other_places_of_the_rows_change_nothing(kind: type) ->
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_slots_of_its_own_for_each_feature_are_a_context_of_its_own(kind: type) -> None:
+    operator, (short, context, _) = made(kind), inputs(3)
+    own = torch.rand(5, 3, 9) < 0.5
+    own[1, 2], own[4] = False, False
+    context[~own.any(1)] = torch.nan
+    found = operator(short, context, own)
+    for n in range(3):
+        alone = operator(short[:, n], context.masked_fill(~own[:, n, :, None], 0), own[:, n])
+        torch.testing.assert_close(found[:, n], alone, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("queries", [(), (3,)])
 @pytest.mark.parametrize("slots", [0, 9])
 def test_gradients_are_finite_whatever_is_padded(kind: type, queries: tuple[int, ...], slots: int) -> None:
