@@ -5,9 +5,11 @@ from pathlib import Path
 
 import av
 import pytest
+import torch
 
-from benchmarks import demo, extraction, loader, opening, training, zero_shot
+from benchmarks import demo, extraction, loader, long_term, opening, training, zero_shot
 from benchmarks.films import drawn, repeat_film, write_film
+from benchmarks.long_term_data import PublishedSampling
 from benchmarks.report import read_settings
 from benchmarks.timing import paired_ratio, take_turns
 from benchmarks.tutorial_data import Size, tutorial_data
@@ -65,6 +67,32 @@ def test_zero_shot(tmp_path: Path, words: list[str]) -> None:
         assert result[task]["baseline_metrics"].keys() == result[task]["ours_metrics"]["float16 bank"].keys()
     assert result["kinetics"]["baseline_metrics"]["zeroshot/kinetics/top1"] > 100 / 12
     _written(tmp_path, "zero_shot")
+
+
+@pytest.mark.slow
+def test_long_term(tmp_path: Path, words: list[str]) -> None:
+    few = ["repeats=1", "operator_repeats=1", "batches=2", "batch_size=6", "latent_dim=8", "search_minutes=1"]
+    sizes = ["size.videos=3", "size.seconds=100", "size.dim=16", "memory_gb=[0.005]", "workers=2"]
+    result = long_term.main([*words, *few, *sizes])
+    for dtype in ("float32", "float16"):
+        gather = result[f"gather, {dtype}"]
+        assert 6 * 30 < gather["rows_of_a_batch"] < 6 * 60 * 2
+        assert gather["index_select_over_each"]["index_select of the rows"]["ratio"] == 1.0
+        assert {"ours, cpu", "ours, disk", "ours, lmdb", "published loop"} < set(gather["median"])
+    assert result["search"]["FBONonLocal"]["median"]["each row once"] > 0
+    if "memory" not in result:
+        together = result["memory_mb_of_2_processes"]["disk"]
+        assert together["bank_rss"] > 1.5 * together["bank_pss"]
+    _written(tmp_path, "long_term")
+
+
+def test_the_published_sampling_takes_what_ours_does_or_draws_among_it() -> None:
+    second = {10: torch.arange(6.0)[:, None], 12: torch.full((1, 1), 9.0)}
+    loop = PublishedSampling({"v": second}, dim=1, window_s=4, per_second=2)
+    assert loop.example("v", 12, draw=False)[:, 0].tolist() == [0, 1, 0, 0, 9, 0, 0, 0]
+    drawn = torch.stack([loop.example("v", 12)[:2, 0] for _ in range(50)])
+    assert (drawn[:, 0] != drawn[:, 1]).all()
+    assert drawn.unique().tolist() == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.slow
