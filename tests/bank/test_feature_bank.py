@@ -131,6 +131,14 @@ def test_moments_without_their_video_are_counted_and_said_once(
     ]
 
 
+@pytest.mark.parametrize("second", [-31.0, -1e300, 1e18, 1e300])
+def test_seconds_far_outside_a_video_have_no_rows(bank: FeatureBank, second: float) -> None:
+    for look in (bank.long_term, bank.long_term_pooled, bank.long_term_shared):
+        found, real = look([0, 5], [second, second])
+        assert not real.any()
+        assert not found.any()
+
+
 def test_shared_rows_are_those_of_each_moment(bank: FeatureBank) -> None:
     video, second = torch.arange(-1, 20).repeat(6), torch.arange(126) % 25 / 2
     rows, mask = bank.long_term_shared(video, second, 8, 2, on_missing="skip")

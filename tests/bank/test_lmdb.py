@@ -73,6 +73,13 @@ def test_it_is_the_bank_on_disk(tmp_path: Path, dtype: str) -> None:
     assert torch.equal(*(bank.video_seconds("v7") for bank in (disk, there)))
 
 
+def test_half_precision_is_half_the_size(tmp_path: Path) -> None:
+    videos = random_videos(40, dim=1024)
+    half, whole = (write(tmp_path / f"{dtype}.h5", videos, dtype=dtype) for dtype in ("float16", "float32"))
+    for smaller, larger in ((half, whole), (build_lmdb(half), build_lmdb(whole))):
+        assert smaller.stat().st_size / larger.stat().st_size == pytest.approx(0.5, abs=0.02)
+
+
 def test_a_folder_of_shards_and_a_bank_of_texts(tmp_path: Path) -> None:
     (tmp_path / "bank").mkdir()
     for seed in (1, 2):
