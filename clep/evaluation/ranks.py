@@ -32,6 +32,11 @@ def gather_shares(rows: Float[Tensor, "share dim"], count: int) -> Float[Tensor,
     return torch.cat([piece[:size] for piece, size in zip(pieces, sizes, strict=True)])
 
 
+def is_first_rank() -> bool:
+    """Whether this process is the one that writes files."""
+    return _ranks()[0] == 0
+
+
 def _ranks() -> tuple[int, int]:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()

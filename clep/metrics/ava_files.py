@@ -21,6 +21,7 @@ BOX_COLUMNS = ("video", "second", "x1", "y1", "x2", "y2", "action")
 AVA_ACTIONS = range(1, 81)
 # Higher seconds and action ids are mistakes, and would make the numbers of frames and classes overflow.
 _HIGHEST = 10**7
+_WHOLE = re.compile(r"-?\d{1,9}")
 # With thousands of rows in hand Python's garbage collector walks them again and again: 25 s in place of 5 s.
 _ROWS_AT_ONCE = 512
 _PBTXT = re.compile(r"\s*(?:item|label)\s*\{")
@@ -40,6 +41,7 @@ class AvaBoxes:
         box: x1, y1, x2, y2 as fractions of the image, x1 <= x2 and y1 <= y2.
         label: action ids, as AVA numbers them, from 1.
         score: higher is surer; None for annotations.
+        person: number of the annotated person within the video, -1 where none is given; None for detections.
     """
 
     videos: tuple[str, ...]
@@ -48,23 +50,25 @@ class AvaBoxes:
     box: Float64[np.ndarray, "n 4"]
     label: Int64[np.ndarray, " n"]
     score: Float64[np.ndarray, " n"] | None = None
+    person: Int64[np.ndarray, " n"] | None = None
 
     def __len__(self) -> int:
         return len(self.video)
 
 
-def read_annotations(path: str | Path, actions: Collection[int] = AVA_ACTIONS) -> AvaBoxes:
-    """Read `video,second,x1,y1,x2,y2,action,person`, as `ava_val_v2.2.csv`; the last column is not looked at.
+def read_annotations(path: str | Path, actions: Collection[int] = AVA_ACTIONS, needs_area: bool = False) -> AvaBoxes:
+    """Read `video,second,x1,y1,x2,y2,action,person`, as `ava_val_v2.2.csv`; the last column may be empty.
 
     Args:
         path: of the file.
         actions: the ids that exist.
+        needs_area: refuse boxes without area, which nothing can be seen in.
 
     Raises:
         InputError: the file is missing or empty, or a line is wrong: columns, numbers, an action that does not exist,
             a box whose corners are swapped or that leaves the image. The message names the line.
     """
-    return _read_boxes(path, "person", actions, lowest=0.0, highest=1.0)
+    return _read_boxes(path, "person", actions, lowest=0.0, highest=1.0, needs_area=needs_area)
 
 
 def read_detections(path: str | Path, actions: Collection[int] = AVA_ACTIONS) -> AvaBoxes:
@@ -89,8 +93,8 @@ def read_excluded(path: str | Path) -> set[tuple[str, int]]:
     Raises:
         InputError: the file is missing, or a line is wrong.
     """
-    rows = _read_rows(path, ("video", "second"), numbers=1)
-    seconds = _whole(rows, rows.number[:, 0], "second", 0)
+    rows = read_csv_rows(path, ("video", "second"), numbers=1)
+    seconds = whole_numbers(rows, rows.number[:, 0], "second", 0)
     return {(rows.videos[video], second) for video, second in zip(rows.video.tolist(), seconds.tolist(), strict=True)}
 
 
@@ -149,12 +153,15 @@ def _pbtxt_entries(text: str) -> Iterator[tuple[int, str, int | None, str]]:
 
 
 @dataclass(frozen=True)
-class _Rows:
+class CsvRows:
+    """The rows of a file without a header: names of videos, numbers, and where each row stands."""
+
     path: str | Path
     videos: tuple[str, ...]
     video: Int64[np.ndarray, " n"]
     number: Float64[np.ndarray, "n columns"]
     line: Int64[np.ndarray, " n"]
+    last: list[str]
 
     def refuse(self, wrong: Bool[np.ndarray, " n"], why: str) -> None:
         """Raise an InputError with the number of the first line that is `wrong`, if any is."""
@@ -162,8 +169,15 @@ class _Rows:
             raise InputError(f"{self.path}, line {self.line[wrong.argmax()]}: {why}")
 
 
-def _read_boxes(path: str | Path, last: str, actions: Collection[int], lowest: float, highest: float) -> AvaBoxes:
-    rows = _read_rows(path, (*BOX_COLUMNS, last), numbers=7 if last == "score" else 6)
+def _read_boxes(
+    path: str | Path,
+    last: str,
+    actions: Collection[int],
+    lowest: float,
+    highest: float,
+    needs_area: bool = False,
+) -> AvaBoxes:
+    rows = read_csv_rows(path, (*BOX_COLUMNS, last), numbers=7 if last == "score" else 6)
     if not len(rows.video):
         raise InputError(f"{path} has no rows; each line should read {','.join((*BOX_COLUMNS, last))}")
     box = rows.number[:, 1:5]
@@ -172,29 +186,52 @@ def _read_boxes(path: str | Path, last: str, actions: Collection[int], lowest: f
         f"the box leaves [{lowest:g}, {highest:g}]; boxes are fractions of the image's width and height, not pixels",
     )
     rows.refuse(np.any(box[:, :2] > box[:, 2:], axis=1), "the box has x1 > x2 or y1 > y2; the order is x1, y1, x2, y2")
-    label = _whole(rows, rows.number[:, 5], "action", 1)
+    if needs_area:
+        refuse_no_area(rows, box)
+    label = whole_numbers(rows, rows.number[:, 5], "action", 1)
     unknown = ~np.isin(label, np.array(list(actions), np.int64))
     rows.refuse(unknown, f"there is no action with that id; the ids are {min(actions)} to {max(actions)}")
     return AvaBoxes(
         videos=rows.videos,
         video=rows.video,
-        second=_whole(rows, rows.number[:, 0], "second", 0),
+        second=whole_numbers(rows, rows.number[:, 0], "second", 0),
         box=box,
         label=label,
         score=rows.number[:, 6] if last == "score" else None,
+        person=_persons(rows) if last == "person" else None,
     )
 
 
-def _whole(rows: _Rows, values: Float64[np.ndarray, " n"], column: str, lowest: int) -> Int64[np.ndarray, " n"]:
+def refuse_no_area(rows: CsvRows, box: Float64[np.ndarray, "n 4"]) -> None:
+    """Refuse boxes in which nothing can be seen.
+
+    Raises:
+        InputError: names the line of the first.
+    """
+    rows.refuse(np.any(box[:, :2] >= box[:, 2:], axis=1), "the box has no area; leave the line out, or mend it")
+
+
+def _persons(rows: CsvRows) -> Int64[np.ndarray, " n"]:
+    whole = np.array([bool(_WHOLE.fullmatch(cell)) for cell in rows.last], bool)
+    named = np.array([bool(cell) for cell in rows.last], bool)
+    rows.refuse(named & ~whole, "person should be a whole number, or empty")
+    return np.array([int(cell) if cell else -1 for cell in rows.last], np.int64)
+
+
+def whole_numbers(
+    rows: CsvRows, values: Float64[np.ndarray, " n"], column: str, lowest: int
+) -> Int64[np.ndarray, " n"]:
+    """Return a column of whole numbers, refusing the line of the first that is none, or below `lowest`."""
     wrong = (values != np.floor(values)) | (values < lowest) | (values > _HIGHEST)
     rows.refuse(wrong, f"{column} should be a whole number from {lowest}")
     return values.astype(np.int64)
 
 
-def _read_rows(path: str | Path, columns: Sequence[str], numbers: int) -> _Rows:
+def read_csv_rows(path: str | Path, columns: Sequence[str], numbers: int) -> CsvRows:
     """Read all lines but blank ones: the first cell as text, the next `numbers` as finite numbers, the rest unread."""
     place: dict[str, int] = {}
     video, line = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    last: list[str] = []
     number = [np.empty((0, numbers))]
     with _readable(path), Path(path).open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, skipinitialspace=True)
@@ -202,8 +239,9 @@ def _read_rows(path: str | Path, columns: Sequence[str], numbers: int) -> _Rows:
             some = [(at, row) for at, row in some if len(row) > 1 or "".join(row).strip()]
             number.append(_numbers(path, some, columns, numbers))
             line.append(np.array([at for at, _ in some], np.int64))
+            last += [row[-1].strip() for _, row in some] if len(columns) > numbers + 1 else []
             video.append(np.array([place.setdefault(row[0].strip(), len(place)) for _, row in some], np.int64))
-    rows = _Rows(path, tuple(place), np.concatenate(video), np.concatenate(number), np.concatenate(line))
+    rows = CsvRows(path, tuple(place), np.concatenate(video), np.concatenate(number), np.concatenate(line), last)
     rows.refuse(rows.video == place.get("", -1), "the video has no name")
     return rows
 

@@ -42,9 +42,12 @@ def job_help(name: str, run: Callable[..., Any], defaults: Mapping[str, Any]) ->
     parts: list[RenderableType] = [escape(f"{USAGE.replace('JOB', name)}\n\n{summary}\n")]
     parts.append(_options(plain, option_meanings(run)))
     if isinstance(defaults.get("extraction"), Mapping):
-        from clep.preprocess.extraction import Extraction  # loads PyTorch, which the list of jobs can do without
+        # These load PyTorch, which the list of jobs can do without.
+        from clep.preprocess.extraction import Extraction
+        from clep.preprocess.regions import RegionExtraction
 
-        parts += ["\nHow videos are encoded:\n", _options(defaults["extraction"], option_meanings(Extraction))]
+        meanings = option_meanings(Extraction) | option_meanings(RegionExtraction)
+        parts += ["\nHow videos are encoded:\n", _options(defaults["extraction"], meanings)]
         parts.append("\nOptions of an encoder or a compute: encoder.KEY=VALUE, compute.KEY=VALUE, see conf.")
     return Group(*parts)
 

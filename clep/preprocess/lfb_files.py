@@ -37,14 +37,23 @@ def load_lfb(path: str | Path) -> Lfb:
         InputError: the file is missing, damaged, asks to run code, or holds something else; names the video.
     """
     path = Path(path)
+    return _checked(path, load_data(path))
+
+
+def load_data(path: Path) -> object:
+    """Read what `torch.save` or plain `pickle` wrote: tensors, arrays, containers, numbers and text, and no code.
+
+    Raises:
+        InputError: the file is missing, damaged, or asks to run code.
+    """
     try:
         with path.open("rb") as file:
             start = file.read(len(_LEGACY))
         if start.startswith(_ZIP) or start == _LEGACY:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
         else:
             with path.open("rb") as file:
-                content = _DataUnpickler(file).load()
+                return _DataUnpickler(file).load()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:
@@ -52,13 +61,12 @@ def load_lfb(path: str | Path) -> Lfb:
         if asks is None:
             raise InputError(f"{path} is not a file of torch.save or pickle that holds data alone ({error})") from error
         raise InputError(
-            f"{path} asks to run {asks.group(1)} when it is loaded, and is refused: a bank holds only tensors, arrays, "
-            f"dicts and lists"
+            f"{path} asks to run {asks.group(1)} when it is loaded, and is refused: only tensors, arrays, dicts and "
+            f"lists are read"
         ) from error
     except Exception as error:
         # A broken file ends in RuntimeError, EOFError, KeyError, ... depending on where it is broken.
         raise InputError(f"{path} is damaged or truncated ({type(error).__name__}: {error}); copy it again") from error
-    return _checked(path, content)
 
 
 def save_lfb(path: str | Path, lfb: Mapping[str, Mapping[int, Tensor]]) -> None:

@@ -9,12 +9,14 @@ if TYPE_CHECKING:
     from clep.video.images import encode_images, read_image
     from clep.video.probe import expected_seconds
     from clep.video.reader import VideoReader
-    from clep.video.sampling import DenseWindows, SampledClip, Segments
+    from clep.video.sampling import DenseWindows, RandomSegment, SampledClip, Segments
 
 _HOME = {
     "ClipSpec": "encoder",
     "DenseWindows": "sampling",
     "EncodedVideo": "encode",
+    "KeyFrames": "sampling",
+    "RandomSegment": "sampling",
     "SampledClip": "sampling",
     "Segments": "sampling",
     "VideoEncoder": "encoder",
@@ -29,6 +31,8 @@ __all__ = [
     "ClipSpec",
     "DenseWindows",
     "EncodedVideo",
+    "KeyFrames",
+    "RandomSegment",
     "SampledClip",
     "Segments",
     "VideoEncoder",

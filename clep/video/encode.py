@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from clep.video.background import in_background
 from clep.video.batches import encode_in_batches
 from clep.video.encoder import VideoEncoder
 from clep.video.reader import VideoReader
-from clep.video.sampling import DenseWindows, SampledClip, Segments
+from clep.video.sampling import DenseWindows, KeyFrames, SampledClip, Segments
 from clep.video.transforms import CROPS, crops_of, normalize
 
 PRECISIONS = ("float32", "bf16")
@@ -24,7 +25,7 @@ PRECISIONS = ("float32", "bf16")
 def encode_video(
     path: str | Path,
     encoder: VideoEncoder,
-    sampling: DenseWindows | Segments,
+    sampling: DenseWindows | Segments | KeyFrames,
     *,
     crops: str = "centre",
     batch_size: int = 8,
@@ -59,6 +60,7 @@ class EncodedVideo:
     """The rows of a video, computed while iterating; iterating again computes them again.
 
     Attributes:
+        note: what is to be told of the video, though it has rows.
         n_rows: rows given so far.
         seconds: of `Segments`, the second of each row given so far; None for a regular grid.
         duration_s: end of the last frame, in seconds after the first one; 0 until all rows were given.
@@ -70,7 +72,7 @@ class EncodedVideo:
         self,
         path: str | Path,
         encoder: VideoEncoder,
-        sampling: DenseWindows | Segments,
+        sampling: DenseWindows | Segments | KeyFrames,
         crops: str,
         batch_size: int,
         device: str | torch.device,
@@ -91,6 +93,8 @@ class EncodedVideo:
         self._bf16 = precision == "bf16" and self._device.type == "cuda"
         self._reset()
 
+    note = ""
+
     def _reset(self) -> None:
         self._seconds: list[float] = []
         self.n_rows = 0
@@ -100,15 +104,20 @@ class EncodedVideo:
 
     @property
     def seconds(self) -> Float64[np.ndarray, " rows"] | None:
-        """Second of each row given so far, None where rows lie on a regular grid."""
-        return np.asarray(self._seconds[: self.n_rows]) if isinstance(self._sampling, Segments) else None
+        """Second of each row given so far; None where rows lie on a regular grid."""
+        return None if isinstance(self._sampling, DenseWindows) else np.asarray(self._seconds[: self.n_rows])
+
+    @property
+    def ends_s(self) -> float:
+        """The second, as those of the rows are counted, at which the video ends."""
+        return self.duration_s
 
     def __iter__(self) -> Iterator[Float32[np.ndarray, "rows dim"]]:
         """Yield blocks of rows, some at a time."""
         self._reset()
         self._encoder.to(self._device).eval()
         clip = self._encoder.clip
-        reader = VideoReader(self._path, clip.short_side_px, self._left_eye, self._threads)
+        reader = self._reader()
         with closing(in_background(lambda: reader.clips(self._sampling, clip.frames), self._ahead())) as clips:
             blocks = self._by_frame(clips) if self._encoder.frame_wise else self._by_clip(clips)
             for block in blocks:
@@ -118,6 +127,9 @@ class EncodedVideo:
         self.duration_s = reader.duration_s
         self.decoded_frames, self.corrupt_packets = reader.decoded_frames, reader.corrupt_packets
 
+    def _reader(self) -> Any:
+        return VideoReader(self._path, self._encoder.clip.short_side_px, self._left_eye, self._threads)
+
     def _ahead(self) -> int:
         """Clips that the decoder may be ahead: a batch, so that it works on while one is encoded, and some to spare."""
         if not self._encoder.frame_wise:
@@ -125,7 +137,7 @@ class EncodedVideo:
         return 4 * -(-self._batch_size // self._encoder.clip.frames)  # clips share half of their frames, or more
 
     def _note(self, clip: SampledClip) -> None:
-        if isinstance(self._sampling, Segments):  # dense windows are many, and nobody asks for their seconds
+        if not isinstance(self._sampling, DenseWindows):  # which are many, and nobody asks for their seconds
             self._seconds.append(clip.second)
 
     def _by_clip(self, clips: Iterator[SampledClip]) -> Iterator[Float32[np.ndarray, "rows dim"]]:
@@ -177,7 +189,7 @@ class EncodedVideo:
             views = crops_of(pixels, self._crops, spec.crop_px).flatten(0, 1)
             rows = self._encoder(normalize(views, spec.mean, spec.std)).float()
             rows = rows.unflatten(0, (-1, len(units))).mean(0)
-            return _to_host(rows)
+            return to_host(rows)
 
     def _on_device(self, units: list[tuple[Tensor, ...]]) -> UInt8[Tensor, "units frames 3 height width"]:
         """The frames of a batch in one tensor; the centre is cut out first where that is all that is wanted."""
@@ -190,7 +202,7 @@ class EncodedVideo:
         return pixels.to(self._device, non_blocking=True).unflatten(0, (len(units), -1))
 
 
-def _to_host(rows: Float32[Tensor, "units dim"]) -> Callable[[], Float32[np.ndarray, "units dim"]]:
+def to_host(rows: Float32[Tensor, "units dim"]) -> Callable[[], Float32[np.ndarray, "units dim"]]:
     """Start to copy rows to the host; the function that is returned waits for these rows and for nothing later."""
     if rows.device.type != "cuda":
         return lambda: rows.cpu().numpy()

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from clep.errors import InputError
 from clep.video.dense import dense_clips
+from clep.video.key_frames import key_frame_clips
 from clep.video.picture import SmallPictures
-from clep.video.sampling import DenseWindows, SampledClip, Segments
+from clep.video.sampling import DenseWindows, KeyFrames, SampledClip, Segments
 from clep.video.segments import segment_clips
 from clep.video.timestamps import Timeline
 from clep.video.video_file import VideoFile
@@ -44,7 +45,7 @@ class VideoReader:
         self.duration_s = 0.0
         self.resized_frames = 0
 
-    def clips(self, sampling: DenseWindows | Segments, frames: int) -> Iterator[SampledClip]:
+    def clips(self, sampling: DenseWindows | Segments | KeyFrames, frames: int) -> Iterator[SampledClip]:
         """Yield the clip of each row in order of time, `frames` frames each, and close the file at the end.
 
         Memory holds the frames of one window at a time, besides those that the caller keeps.
@@ -81,7 +82,9 @@ class VideoReader:
         """Packets so far that could not be decoded whole, and frames whose timestamp cannot be true."""
         return self._file.corrupt_packets + self._timeline.dropped
 
-    def _clips(self, sampling: DenseWindows | Segments, frames: int) -> Iterator[SampledClip]:
+    def _clips(self, sampling: DenseWindows | Segments | KeyFrames, frames: int) -> Iterator[SampledClip]:
+        if isinstance(sampling, KeyFrames):
+            return key_frame_clips(self._file, self._timeline, sampling, frames, self._small)
         if isinstance(sampling, Segments):
             return segment_clips(self._file, self._timeline, sampling, frames, self._small)
         return dense_clips(self._file.frames(), self._timeline, sampling, frames, self._small)

@@ -1,6 +1,7 @@
 """Which instants of a video make which row."""
 
 import math
+import random
 from dataclasses import dataclass
 
 from jaxtyping import UInt8
@@ -93,6 +94,64 @@ class Segments:
     def instants(self, row: int, frames: int, duration_s: float | int) -> tuple[float, ...]:
         """Seconds of the frames of a row: the middle of each of `frames` equal pieces of the row's segment."""
         return tuple((row + (2 * piece + 1) / (2 * frames)) * duration_s / self.rows for piece in range(frames))
+
+
+@dataclass(frozen=True)
+class RandomSegment(Segments):
+    """One clip a video at random, for training: part of it, wherever, and in each piece of that part any instant.
+
+    Attributes:
+        views: the part is as long as one of so many equal parts of the video; 1 takes all of it.
+        seed: of the choice.
+
+    Raises:
+        InputError: fewer than one view, or several rows.
+    """
+
+    views: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.rows != 1 or self.views < 1:
+            raise InputError(f"a random clip is one row of at least one view, not {self.rows} of {self.views}")
+
+    def instants(self, row: int, frames: int, duration_s: float | int) -> tuple[float, ...]:
+        """Seconds of the frames, ascending: one in each of `frames` equal pieces of the part."""
+        draw = random.Random(self.seed).random
+        length_s = duration_s / self.views
+        start_s = draw() * (duration_s - length_s)
+        return tuple(start_s + (piece + draw()) * length_s / frames for piece in range(frames))
+
+
+@dataclass(frozen=True)
+class KeyFrames:
+    """Clips around given seconds, each of which is a row: AVA's key frames.
+
+    Attributes:
+        seconds: after the first frame, ascending, each once.
+        span_s: seconds that a clip covers, half of them before the key frame. 0 shows the key frame alone.
+
+    Raises:
+        InputError: seconds that do not ascend or lie before the first frame, or a negative span.
+    """
+
+    seconds: tuple[float, ...]
+    span_s: float | int = 2.0
+
+    def __post_init__(self) -> None:
+        before = (-math.inf, *self.seconds[:-1])
+        if not all(0 <= now < math.inf and then < now for then, now in zip(before, self.seconds, strict=True)):
+            raise InputError(f"key frames must be at ascending seconds from 0, not {self.seconds[:10]}")
+        if not 0 <= self.span_s < math.inf:
+            raise InputError(f"a clip around a key frame covers 0 s or more, not {self.span_s}")
+
+    def instants(self, second: float | int, frames: int, duration_s: float | int) -> tuple[float, ...]:
+        """Seconds of the frames of a clip: the middle of each of `frames` equal pieces, within the video."""
+        start_s = second - self.span_s / 2
+        return tuple(
+            min(max(0.0, start_s + (2 * piece + 1) * self.span_s / (2 * frames)), float(duration_s))
+            for piece in range(frames)
+        )
 
 
 @dataclass(frozen=True)

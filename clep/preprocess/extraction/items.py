@@ -133,7 +133,7 @@ def first_of_each(items: Iterable[VideoItem]) -> tuple[list[VideoItem], dict[str
 def fingerprints(items: Sequence[VideoItem]) -> dict[str, str]:
     """Return the fingerprint of each item's file by its id; files are read by several threads."""
     with ThreadPoolExecutor(_PROBES) as threads:
-        return dict(zip([item.id for item in items], threads.map(VideoItem.fingerprint, items), strict=True))
+        return dict(zip([item.id for item in items], threads.map(lambda item: item.fingerprint(), items), strict=True))
 
 
 def file_name(video: str) -> str:

@@ -53,6 +53,17 @@ class FrameEncoder(VideoEncoder):
         rows = self.encode_frames(pixels.flatten(0, 1))
         return rows.unflatten(0, (clips, frames)).mean(1)
 
+    def places(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images dim rows columns"]:
+        """Return the features of each place of normalised frames."""
+        return super().spatial(images[:, None])[:, :, 0]  # refuses
+
+    def spatial(
+        self, pixels: Float[Tensor, "clips frames 3 height width"]
+    ) -> Float[Tensor, "clips dim times rows columns"]:
+        """Return the features of each place of each frame."""
+        found = self.places(pixels.flatten(0, 1))
+        return found.unflatten(0, pixels.shape[:2]).transpose(1, 2)
+
 
 def check_pixels(pixels: Tensor, encoder: VideoEncoder) -> None:
     """Refuse a clip of another number of frames or pixels than the encoder was built for.

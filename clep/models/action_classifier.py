@@ -1,0 +1,108 @@
+"""Which actions a region shows, from its short-term features and the minute around it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from clep.build import TARGET, build_module, call
+from clep.errors import InputError
+from clep.models.feature_bank_operators import FeatureBankOperator
+from clep.models.region_encoder import RegionEncoder
+from clep.models.saved_model import SavedModel, plain_config
+
+_NAME = "clep.models.ActionClassifier"
+
+
+class ActionClassifier(SavedModel):
+    """Classify short-term features S with what an operator takes from the long-term bank L.
+
+    A linear layer over `[S, FBO(S, L)]`, after dropout ("Long-Term Feature Banks", Wu et al., CVPR 2019, section 3).
+
+    A batch has `context` `[b, slots, context_dim]` with `context_mask`, and `video` `[b, in_dim]`, the regions' rows of
+    a bank, unless the model has a `short` side of its own that reads the batch.
+
+    Args:
+        in_dim: numbers in short-term features.
+        operator: of `clep.models`, made for `in_dim` and the bank's rows.
+        classes: ids of the actions, one for each logit.
+        short: gives short-term features that are learned; None reads them from the batch.
+        dropout: probability, before the linear layer.
+        metadata: see `SavedModel`.
+
+    Raises:
+        InputError: no class, one twice, or an operator for features of other sizes.
+    """
+
+    def __init__(
+        self,
+        in_dim: int,
+        operator: FeatureBankOperator,
+        classes: list[int],
+        short: RegionEncoder | None = None,
+        dropout: float | int = 0.5,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(metadata)
+        if not classes or len(set(classes)) != len(classes):
+            raise InputError(f"model.classes={classes}: give each action once, and at least one")
+        if not 0 <= dropout < 1:
+            raise InputError(f"model.dropout={dropout} must be at least 0 and below 1")
+        if operator.in_dim != in_dim:
+            raise InputError(
+                f"the operator takes short-term features of {operator.in_dim} numbers, and the model's have {in_dim}; "
+                f"leave operator.in_dim=null"
+            )
+        self.in_dim, self.classes = in_dim, list(classes)
+        self.short, self.operator = short, operator
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(in_dim + operator.out_dim, len(classes))
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "ActionClassifier":
+        """Build a model from a plain dict and remember it, an encoder in it as its architecture: no original weights.
+
+        Args:
+            config: the constructor's arguments, `operator` and `short` as dicts with `_target_`. With `short`, an
+                `in_dim` that is null is that of its features, and so is the operator's.
+
+        Raises:
+            InputError: an unknown target or argument; the message names the key.
+        """
+        arguments = plain_config(config)
+        if (target := arguments.pop(TARGET, _NAME)) != _NAME:
+            raise InputError(f"model.{TARGET}: expected {_NAME}, got {target!r}")
+        remembered = {TARGET: _NAME, **{key: value for key, value in arguments.items() if key != "metadata"}}
+        if arguments.get("short"):
+            short = build_module(arguments["short"], "model.short")
+            if not isinstance(short, RegionEncoder):
+                raise InputError(f"model.short: {type(short).__name__} is not a RegionEncoder")
+            remembered["short"] = short.config_of(arguments["short"])
+            arguments["short"] = short
+            arguments["in_dim"] = remembered["in_dim"] = short.out_dim
+            operator = {**(arguments.get("operator") or {}), "in_dim": short.out_dim}
+            arguments["operator"] = remembered["operator"] = operator
+        arguments["operator"] = build_module(arguments.get("operator") or {}, "model.operator")
+        model = call(cls, arguments, "model")
+        model.config = remembered
+        return model
+
+    def forward(self, batch: dict[str, Tensor]) -> Float[Tensor, "batch classes"]:
+        """Return a logit for each action of each region.
+
+        Raises:
+            InputError: the features have other sizes than the model was made for.
+        """
+        short = batch["video"] if self.short is None else self.short(batch)
+        if short.shape[-1] != self.in_dim:
+            made_by = self.metadata.get("bank_encoder") or "the encoder that it was trained on"
+            raise InputError(
+                f"the model takes short-term features of {self.in_dim} numbers, and the bank's rows have "
+                f"{short.shape[-1]}: use a bank of {made_by}"
+            )
+        found = self.operator(short, batch["context"], batch["context_mask"])
+        return self.head(self.dropout(torch.cat([short, found], dim=-1)))
