@@ -2,10 +2,16 @@
 
 from clep.models.dual_encoder import DualEncoder
 from clep.models.feature_bank_operators import FBOAvg, FBOMax, FBONone, FBONonLocal, FeatureBankOperator
+from clep.models.gated_attention import GatedAttention
+from clep.models.live_encoder import LiveSentenceEncoder
 from clep.models.long_term import LongTermTower
 from clep.models.pooling import masked_max, masked_mean
 from clep.models.projection import ProjectionHead
+from clep.models.saved_model import SavedModel
+from clep.models.sentence_tower import SentenceTower
 from clep.models.storage import load_weights
+from clep.models.temporal import TemporalTower
+from clep.models.temporal_attention import TemporalAttention
 from clep.models.tower import Tower
 
 __all__ = [
@@ -15,8 +21,14 @@ __all__ = [
     "FBONonLocal",
     "FBONone",
     "FeatureBankOperator",
+    "GatedAttention",
+    "LiveSentenceEncoder",
     "LongTermTower",
     "ProjectionHead",
+    "SavedModel",
+    "SentenceTower",
+    "TemporalAttention",
+    "TemporalTower",
     "Tower",
     "load_weights",
     "masked_max",

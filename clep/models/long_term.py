@@ -8,8 +8,10 @@ from torch import Tensor
 
 from clep.errors import InputError
 from clep.models.feature_bank_operators import FeatureBankOperator
+from clep.models.gated_attention import GatedAttention
 from clep.models.pooling import masked_mean
 from clep.models.projection import ProjectionHead
+from clep.models.temporal_attention import TemporalAttention
 from clep.models.tower import Tower
 
 
@@ -25,6 +27,8 @@ class LongTermTower(Tower):
         in_dim: numbers in a row of the bank.
         out_dim: numbers in an embedding.
         operator: of `clep.models`, made for rows of `in_dim` numbers.
+        attention: over the rows of the window, mixed in as a `GatedAttention` says; None for none.
+        gate: its share at the start.
         hidden_dim, layers, activation, dropout, init: of the projection, see `ProjectionHead`.
 
     Raises:
@@ -42,6 +46,8 @@ class LongTermTower(Tower):
         activation: str = "relu",
         dropout: float | int = 0.0,
         init: str = "default",
+        attention: TemporalAttention | None = None,
+        gate: float | int = 0.05,
     ) -> None:
         super().__init__()
         if (operator.in_dim, operator.context_dim) != (in_dim, in_dim):
@@ -54,6 +60,7 @@ class LongTermTower(Tower):
         self.head = ProjectionHead(
             in_dim + operator.out_dim, out_dim, hidden_dim, layers, activation, dropout=dropout, init=init
         )
+        self.mixture = None if attention is None else GatedAttention(attention, out_dim, gate)
 
     def forward(self, batch: dict[str, Any]) -> Float[Tensor, "batch embed"]:
         """Embed a batch."""
@@ -68,7 +75,8 @@ class LongTermTower(Tower):
         if short.ndim == 3 and mask is not None:
             short = short.masked_fill(~mask[:, :, None], 0)
         joined = torch.cat([short, self._found(short, batch["context"], batch["context_mask"])], dim=-1)
-        return self.head(masked_mean(joined, mask) if joined.ndim == 3 else joined)
+        embedding = self.head(masked_mean(joined, mask) if joined.ndim == 3 else joined)
+        return embedding if self.mixture is None else self.mixture(embedding, short, mask)
 
     def _found(
         self,
