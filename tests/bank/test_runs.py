@@ -1,0 +1,38 @@
+import pytest
+import torch
+
+from clep.bank.runs import MOST_THREADS, place_runs
+
+
+@pytest.fixture(autouse=True)
+def few_threads() -> object:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.uint8])
+@pytest.mark.parametrize("dim", [1, 3, 2048])
+def test_runs_go_to_their_places_and_nothing_else_changes(dtype: torch.dtype, dim: int) -> None:
+    rows = (torch.rand(500, dim) * 200).to(dtype)
+    row = torch.cat([torch.arange(40, 70), torch.arange(70, 71), torch.arange(10, 45), torch.arange(499, 500)])
+    place = torch.randperm(90)[: len(row)]
+    out = torch.full((90, dim), 7).to(dtype)
+    expected = out.clone()
+    for taken, at in zip(row.tolist(), place.tolist(), strict=True):
+        expected[at] = rows[taken]
+    assert place_runs(rows, row, place, out)
+    assert out.equal(expected)
+
+
+def test_what_is_left_to_a_gather_is_left_alone() -> None:
+    rows, out = torch.rand(50, 4), torch.zeros(50, 4)
+    run, scattered = torch.arange(20), torch.arange(0, 40, 2)
+    assert not place_runs(rows, scattered, run, out)
+    assert not place_runs(rows.half(), run, run, out)
+    assert not place_runs(rows, run[:0], run[:0], out)
+    assert not place_runs(rows.T.contiguous().T, run, run, out)
+    torch.set_num_threads(MOST_THREADS + 1)
+    assert not place_runs(rows, run, run, out)
+    assert not out.any()
