@@ -8,7 +8,6 @@ from jaxtyping import Bool, Float, Float32, Int64, Shaped
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from clep.bank.runs import place_runs
 from clep.bank.storage import Rows, RowStore
 
 _CACHED_BYTES = 1 << 23  # stays in a processor's cache between two copies, and takes few parallel steps
@@ -78,7 +77,7 @@ def place_rows(
         ValueError: a row that the bank does not have.
     """
     check_rows(store, row)
-    if isinstance(store, RowStore) and len(store.pieces) == 1 and place_runs(store.pieces[0], row, place, out):
+    if store.place(row, place, out):
         return
     # A row is copied twice, the second time from the processor's cache: faster than any one pass that PyTorch has.
     step = len(row) if store.device.type == "cuda" else max(1, _CACHED_BYTES // (store.dim * store.dtype.itemsize))

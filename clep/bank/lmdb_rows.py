@@ -1,11 +1,14 @@
 """Rows of a bank that lie in an LMDB."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 from clep.bank.lmdb_file import LmdbFile, block_key
+from clep.bank.runs import as_items
 from clep.bank.storage import Rows
 
 
@@ -34,11 +37,28 @@ class LmdbRows(Rows):
         """
         if out is None:
             out = torch.empty(len(row), self.dim, dtype=self.dtype)
-        number = row.numpy()
+        to = out.numpy()
+        for begin, end, rows in self._parts(row.numpy()):
+            to[begin:end] = rows
+        return out
+
+    def place(
+        self, row: Int64[Tensor, " taken"], place: Int64[Tensor, " taken"], out: Shaped[Tensor, "places dim"]
+    ) -> bool:
+        """Write rows from the mapped file to their places in `out`, if it is of their type: says whether it has."""
+        if out.dtype != self.dtype or not out.is_contiguous() or not out.numel():
+            return False
+        target, to = as_items(out), place.numpy()
+        for begin, end, rows in self._parts(row.numpy()):
+            target[to[begin:end]] = rows.view(target.dtype)[:, 0]
+        return True
+
+    def _parts(self, number: Int64[np.ndarray, " taken"]) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Rows of one block that follow each other in `number`: from, to, and they, right until the next."""
         block = number // self.block_rows
         edges = np.flatnonzero(np.diff(block)) + 1
         begins, ends = [0, *edges.tolist()], [*edges.tolist(), len(number)]
-        inside, to = number - block * self.block_rows, out.numpy()
+        inside = number - block * self.block_rows
         with self.file.reading() as transaction:
             for begin, end in zip(begins, ends, strict=True):
                 if begin == end:
@@ -47,7 +67,6 @@ class LmdbRows(Rows):
                 rows = np.frombuffer(value, dtype=self._stored).reshape(-1, self.dim)
                 first, last = int(inside[begin]), int(inside[end - 1])
                 if last - first == end - begin - 1 and (np.diff(inside[begin:end]) == 1).all():
-                    to[begin:end] = rows[first : last + 1]
+                    yield begin, end, rows[first : last + 1]
                 else:
-                    to[begin:end] = rows[inside[begin:end]]
-        return out
+                    yield begin, end, rows[inside[begin:end]]

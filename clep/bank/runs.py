@@ -38,14 +38,14 @@ def place_runs(
     bounds = [0, *edges, len(row)]
     if len(row) < FEWEST_ROWS * (len(bounds) - 1) or not (rows.is_contiguous() and out.is_contiguous()):
         return False
-    source, target = (_as_items(tensor) for tensor in (rows, out))
+    source, target = (as_items(tensor) for tensor in (rows, out))
     first, to = row[torch.tensor(bounds[:-1])].tolist(), place.numpy()
     for (begin, end), at in zip(pairwise(bounds), first, strict=True):
         target[to[begin:end]] = source[at : at + end - begin]
     return True
 
 
-def _as_items(rows: Shaped[Tensor, "n dim"]) -> np.ndarray:
+def as_items(rows: Shaped[Tensor, "n dim"]) -> np.ndarray:
     """The same memory as an array of one item a row, which NumPy copies whole."""
     size = rows.shape[1] * rows.element_size()
     return rows.view(torch.uint8).numpy().view(f"V{size}")[:, 0]

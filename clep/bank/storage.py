@@ -12,6 +12,7 @@ from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 from clep.bank.extent import Extent, map_file
+from clep.bank.runs import place_runs
 from clep.errors import InputError
 
 SUPPORTED_DEVICES = "'disk' (memory map), 'cpu' (RAM), 'cuda' or 'cuda:N' (one GPU), 'lmdb'"
@@ -31,6 +32,12 @@ class Rows(ABC):
         self, row: Int64[Tensor, " batch"], out: Shaped[Tensor, "batch dim"] | None = None
     ) -> Shaped[Tensor, "batch dim"]:
         """Copy single rows, as they are held, into `out` or a new tensor; the numbers must be rows of the bank."""
+
+    def place(
+        self, row: Int64[Tensor, " taken"], place: Int64[Tensor, " taken"], out: Shaped[Tensor, "places dim"]
+    ) -> bool:
+        """Write rows to their places in `out` in one pass where that is fastest, and say whether it was done."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,12 @@ class RowStore(Rows):
     def n_rows(self) -> int:  # type: ignore[override]
         """Rows in all pieces together."""
         return sum(len(piece) for piece in self.pieces)
+
+    def place(
+        self, row: Int64[Tensor, " taken"], place: Int64[Tensor, " taken"], out: Shaped[Tensor, "places dim"]
+    ) -> bool:
+        """Write rows to their places in `out` in one pass where that is fastest, and say whether it was done."""
+        return len(self.pieces) == 1 and place_runs(self.pieces[0], row, place, out)
 
     def select(
         self, row: Int64[Tensor, " batch"], out: Shaped[Tensor, "batch dim"] | None = None
