@@ -128,12 +128,13 @@ class _Shard:
         kept = {one.entry.id: one.entry.file for shard in shards for one in shard if one.bank is not None}
         items = [item for item in self.task.items if kept.get(item.id) != item.file]
         videos = [item for item in items if not item.image]
+        first = next((item for item in videos if item.id not in left_out), None)
         for item in videos:
             try:
                 self._video(item, left_out.get(item.id))
             except (Stopped, KeyboardInterrupt) as error:
                 out_of_time = isinstance(error, Stopped) and error.time_is_over
-                self.journal.stopped_at(item.id, had_all_the_time=out_of_time and item is videos[0])
+                self.journal.stopped_at(item.id, had_all_the_time=out_of_time and item is first)
                 raise
         self._images([item for item in items if item.image])
 

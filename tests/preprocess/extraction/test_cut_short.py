@@ -94,6 +94,12 @@ def test_a_video_that_takes_longer_than_the_time_limit_is_left_out_named_and_tri
     assert not entries["b"].final
 
 
+def test_two_such_videos_in_one_shard_are_both_found(task, encoder):
+    attempts(task, encoder, OUT_OF_TIME, 3)  # after "b" the next, "e", has all the time
+    extract_shard(task)
+    assert statuses(task.ledger()) == {"b": "failed", "e": "failed", "more/c": "done", "more/d": "done"}
+
+
 def test_a_video_that_kills_its_worker_again_and_again_is_left_out(task, encoder):
     with task.journal().open("w") as file:
         for line in ({"begins": "a"}, {"begins": "b"}, {"id": "b", "status": "done"}, {"begins": "a"}):
