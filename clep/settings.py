@@ -32,7 +32,7 @@ def run_settings(
     video_encoder: str,
     precision: str | int,
     positives: dict[str, Any],
-    form: Literal["global", "local"],
+    form: str,
     chunk_size: int | None,
     ema: float | None,
     final: Literal["best", "last"],

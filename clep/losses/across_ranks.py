@@ -30,18 +30,20 @@ class AcrossRanks(nn.Module):
                      matrix, the whole loss            | own texts find their videos
                                                       D  pairs, on the diagonal
 
-    "global" costs total x total logits on each rank, "local" 2 x own x total. Both give the same gradient. It is
-    right by this arithmetic, with R ranks, the loss L of the joined batch, and L_r what rank r returns:
+    "global" costs total x total logits on each rank, "local" 2 x own x total, or own x total for losses of single
+    pairs, to which own rows suffice. Both give the same gradient. It is right by this arithmetic, with R ranks, the
+    loss L of the joined batch, and L_r what rank r returns:
 
     - DDP averages parameters' gradients over ranks, so what is descended is mean_r(L_r), where the part of L_q that
       goes through the embeddings of rank r must reach rank r: the gather's backward *sums* over q.
     - global: L_r = L on each rank, so mean_r(L_r) = L.
-    - local: each direction of L is a sum over items / their number, and each item is one rank's own. With S_r the
-      sum over own items and N the number in the joined batch, L_r = R * S_r / N, so mean_r(L_r) = L. N is what is
-      all-reduced, since items without a positive do not count and may be spread unevenly.
+    - local: each direction of L is a sum over items / their number, and each item is one rank's own. (A loss of pairs
+      is one such sum, over videos.) With S_r the sum over own items and N the number in the joined batch,
+      L_r = R * S_r / N, so mean_r(L_r) = L. N is what is all-reduced, since items without a positive do not count and
+      may be spread unevenly.
 
-    A parameter that enters the loss beside the embeddings, the scale, obeys the same arithmetic. The forms that
-    are wrong (embeddings of other ranks as constants) cannot be asked for.
+    Parameters that enter the loss beside the embeddings, scale and bias, obey the same arithmetic. The forms that are
+    wrong (embeddings of other ranks as constants) cannot be asked for.
     """
 
     def __init__(
