@@ -13,7 +13,7 @@ from jaxtyping import install_import_hook
 install_import_hook("clep", "beartype.beartype")
 
 # Processes of the start method "forkserver" are copies of one that has loaded these: seconds less for each.
-multiprocessing.set_forkserver_preload(["torch", "sentence_transformers", "clep.text", "clep.evaluation", "clep.data"])
+multiprocessing.set_forkserver_preload(["torch", "sentence_transformers", "clep.text", "clep.train"])
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from torch.multiprocessing import start_processes
 
 import clep
 from clep.errors import InputError
@@ -259,15 +261,34 @@ def test_weights_of_another_architecture_are_not_a_warm_start(
     assert "video.0.weight" in caplog.text
 
 
+def started_by_torchrun(rank: int, port: int, argv: list[str]) -> None:
+    """Be one of two processes that torchrun, or srun, starts with the same command."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= {"GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {"TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_RESTART_COUNT": "0", "CLEP_RUN_ID": "two"}
+    torch.set_num_threads(1)
+    sys.argv = argv
+    main()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["global", "local"])
-def test_two_processes_end_with_the_parameters_of_one(finished: Path, root: Path, tmp_path: Path, form: str) -> None:
-    """The same command on two devices, each with half of every batch; the trainer starts the second process itself."""
+@pytest.mark.parametrize(("form", "starter"), [("global", "trainer"), ("local", "torchrun")])
+def test_two_processes_end_with_the_parameters_of_one(
+    finished: Path, root: Path, tmp_path: Path, form: str, starter: str
+) -> None:
+    """The same command on two devices, each with half of a batch; the trainer starts the second, or torchrun both."""
     two = ["trainer.devices=2", "trainer.strategy=ddp", "data.batch_size=16", f"form={form}"]
-    command = [sys.executable, str(ROOT / "train.py"), *words(root, *two, f"paths.runs={tmp_path}")]
-    environment = {**os.environ, "CLEP_RUN_ID": "two", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    argv = ["train.py", *words(root, *two, f"paths.runs={tmp_path}")]
+    if starter == "trainer":
+        environment = {**os.environ, "CLEP_RUN_ID": "two", "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, str(ROOT / "train.py"), *argv[1:]]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    else:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        start_processes(started_by_torchrun, (port, argv), nprocs=2, start_method="forkserver")
     assert [path.name for path in (tmp_path / "demo").iterdir()] == ["two"]
     folder = tmp_path / "demo" / "two"
     ours, theirs = (parameters(path / "checkpoints" / "last.ckpt") for path in (folder, finished))
