@@ -4,7 +4,7 @@ from clep.losses.multi_positive import MultiPositiveNCELoss
 
 
 class EgoNCELoss(MultiPositiveNCELoss):
-    """Contrast with action-aware positives and scene-aware negatives (Lin et al. 2022, EgoVLP, equations 4 to 6).
+    """Contrast with action-aware positives and scene-aware negatives (EgoVLP: Lin et al. 2022, arXiv 2206.01670).
 
     The arithmetic is that of `MultiPositiveNCELoss`; what makes it EgoNCE are its arguments:
 
@@ -13,7 +13,7 @@ class EgoNCELoss(MultiPositiveNCELoss):
       row and column like any other, an anchor too, as in the published code.
 
     It differs from the published code in three ways. That code takes the logarithm of a sum of softmaxes, which is
-    minus infinity where a pair's similarity lies some 5 below another's at its temperature of 0.05 in half precision,
-    or anywhere at larger scales; this one uses `logsumexp`. That code adds the two directions; this one takes their
-    mean, as all objectives here do. Its temperature is fixed; here the scale is the model's.
+    minus infinity once a pair's probability rounds to 0: in float32, at a scale of 100, where its similarity lies 1.1
+    below another's; this one uses `logsumexp`. That code adds the two directions; this one takes their mean, as all
+    objectives here do. Its temperature is fixed at 0.05; here the scale is the model's.
     """

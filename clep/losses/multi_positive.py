@@ -12,7 +12,7 @@ class MultiPositiveNCELoss(TwoWayLoss):
 
     It is the mean of both directions, each a mean over its items. The sum over positives stands *inside* the logarithm,
     as in MIL-NCE (Miech et al. 2020, "End-to-End Learning of Visual Representations from Uncurated Instructional
-    Videos", equation 1). `ClipLoss` with the same positives takes the mean of the logarithms of each: there the best
+    Videos"). `ClipLoss` with the same positives takes the mean of the logarithms of each: there the best
     that can be is that all positives of an item are equally near, and a positive that is wrong pulls for ever; here it
     is that all probability lies on positives, however it is divided, and the gradient goes to those that are near
     already. So this loss suits positives of which some are false, down to 0 where everything is a positive, and

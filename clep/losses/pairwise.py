@@ -40,7 +40,7 @@ def sum_over_pairs(
     scale = torch.as_tensor(scale, dtype=video.dtype, device=video.device)
     bias = torch.zeros_like(scale) if bias is None else bias.to(scale)
     with_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (video, text, scale, bias))
-    chunk = min(chunk or len(video), len(video))
+    chunk = max(1, min(chunk or len(video), len(video)))
     return _SumOverPairs.apply(video, text, scale, bias, positives, first, chunk, with_gradient)
 
 

@@ -15,7 +15,7 @@ class VerbNounPositives(PositivesRule):
 
     Verbs and nouns are numbers of groups of words that mean the same ("put", "place"), several a text where it has
     several. A text without a verb or without a noun is right for its own video only. Lin et al. 2022, "Egocentric
-    Video-Language Pretraining" (EgoVLP), section 4.1.
+    Video-Language Pretraining" (EgoVLP).
 
     Args:
         share: "both", a verb and a noun; or "verb" or "noun" alone, as in EgoVLP's ablation.
