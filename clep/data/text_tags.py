@@ -30,12 +30,18 @@ def give_tags(
         taxonomy: for "taxonomy".
 
     Raises:
-        InputError: narrations without tags, no taxonomy, or a taxonomy that cannot be read.
+        InputError: narrations without tags, several sources with tags of their own, no taxonomy, or one that cannot be
+            read.
     """
     if tags == "taxonomy" and taxonomy is None:
         raise InputError(
             "data.tags=taxonomy needs data.taxonomy, e.g. 'data.taxonomy={_target_: clep.text.Taxonomy, verbs: CSV, "
             "nouns: CSV}'"
+        )
+    if tags == "given" and len(sources) > 1:
+        raise InputError(
+            f"data.tags=given with several data.sources ({', '.join(name for name, *_ in sources)}): the numbers of "
+            f"one csv do not mean the verbs and nouns of another. Use data.tags=taxonomy, which numbers all texts alike"
         )
     found = [_tags_of(name, source, taxonomy if tags == "taxonomy" else None) for name, source, _ in sources]
     for key, side in (("verb", 0), ("noun", 1)):

@@ -1,7 +1,7 @@
 """Job: Ego4D's narration.json → `narrations.h5` and the embeddings of its distinct texts."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -133,15 +133,20 @@ def outputs(options: dict[str, Any]) -> list[Path]:
 
 
 def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
-    """Say why a run with these options, defaults included, would take long; None where it would not.
+    """Say why a run with these options, defaults included, would take long; None where it would not."""
+    files = options["narration_json"], options["output_folder"], options["ego4d_json"]
+    return why_long_texts(options, long_texts, lambda: write_narrations(*files, options["tags"], options["overwrite"]))
 
-    How many texts there are shows only once `narrations.h5` is written, so this writes it, which is short.
+
+def why_long_texts(options: dict[str, Any], long_texts: int, write: Callable[[], object]) -> str | None:
+    """Say why encoding the texts of a folder's narrations would take long; None where it would not.
+
+    How many texts there are shows only once `narrations.h5` is written, so this calls `write`, which is short.
     """
     if _on_a_cluster(options.get("compute")) or (torch.cuda.is_available() and options["device"] != "cpu"):
         return None
-    folder = options["output_folder"]
-    write_narrations(options["narration_json"], folder, options["ego4d_json"], options["tags"], options["overwrite"])
-    left = text_bank(folder, options["text_encoder"]).texts_left()
+    write()
+    left = text_bank(options["output_folder"], options["text_encoder"]).texts_left()
     return f"{left:,} distinct texts are to be encoded without a GPU" if left > long_texts else None
 
 

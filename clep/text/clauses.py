@@ -31,7 +31,7 @@ _DETERMINERS = _set(
     "a an the his her its their some another other one two three more both this that these those each all"
 )
 _PARTICLES = _set("on off up down out in away back aside over apart together")
-_SUBJECT_WORDS = 4
+_SUBJECT_WORDS = 6
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def find_groups(words: list[str], verbs: Phrases, nouns: Phrases) -> tuple[set[i
                 continue
             if word in _DETERMINERS:
                 # A sentence begins with its subject; after "and" it is one more object.
-                expects_verb, subject = place == 0, 1
+                expects_verb, subject = place == 0 or subject > 0, subject + 1
                 place += 1
                 continue
             groups, length = verbs.at(words, place) if subject != 1 else (frozenset[int](), 0)

@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int32
 
 from clep.errors import InputError
+from clep.text.assemble import assemble
 from clep.text.ego4d_metadata import VideoMetadata, read_ego4d_metadata
 from clep.text.json_members import json_members
-from clep.text.table import SPLITS, NarrationTable
-from clep.text.tags import TAG_STYLES, remove_tags, substitute_tags
-from clep.text.texts import Texts
+from clep.text.table import NarrationTable
+from clep.text.tags import TAG_STYLES
 
 _log = logging.getLogger(__name__)
 _PASS = re.compile(r"narration_pass_([1-9]\d?)")
-_MOST_WORDS = int(np.iinfo(np.int16).max)
 _WRONG_FILE = "Check that it is Ego4D's narration.json, and fetch it again if it is"
 
 
@@ -113,75 +111,33 @@ class _Columns:
     def table(self, metadata: dict[str, VideoMetadata] | None, tags: str) -> NarrationTable:
         """Sort by video and second, leave out empty texts, number texts by their first use."""
         uids = list(self.redacted)
-        by_uid = sorted(range(len(uids)), key=uids.__getitem__)
-        videos = tuple(uids[i] for i in by_uid)
-        rank = np.empty(len(uids), dtype=np.int32)
-        rank[by_uid] = np.arange(len(uids), dtype=np.int32)
-
-        cleaned = [" ".join(substitute_tags(text, tags).split()) for text in self.written]
-        has_text = np.array([bool(text) for text in cleaned], dtype=bool)
-        written_id = np.array(self.written_id, dtype=np.int32)
-        kept = np.flatnonzero(has_text[written_id]) if len(written_id) else written_id
-        video, second = rank[np.array(self.video, dtype=np.int32)[kept]], np.array(self.second)[kept]
-        passes = np.array(self.passes, dtype=np.int8)[kept]
-        order = np.lexsort((passes, second, video))
-        video, second, passes = video[order], second[order], passes[order]
-
-        used, written_id = _by_first_use(written_id[kept[order]])
-        written = list(self.written)
-        written = [written[i] for i in used]
-        numbers: dict[str, int] = {}
-        text_of_written = np.array([numbers.setdefault(cleaned[i], len(numbers)) for i in used], dtype=np.int32)
-        words = [min(len(remove_tags(text).split()), _MOST_WORDS) for text in written]
-
-        known = [(metadata or {}).get(uid) for uid in videos]
-        about = [one or VideoMetadata() for one in known]
-        duration_s = np.array([one.duration_s for one in about], dtype=np.float64)
-        splits = {name: np.array([one.splits[i] for one in about], dtype=np.str_) for i, name in enumerate(SPLITS)}
-        report = {
-            "videos": len(videos),
-            "narrations": len(kept),
-            "written_texts": len(written),
-            "texts": len(numbers),
-            "empty": len(self.written_id) - len(kept),
-            "bad_time": self.bad_time,
-            "after_end": int(np.count_nonzero(second > duration_s[video])),
-            "redacted_videos": sum(self.redacted.values()),
-            "without_narrations": len(videos) - len(np.unique(video)),
-            "without_metadata": known.count(None),
-            "only_metadata": len(set(metadata or ()) - self.redacted.keys()),
-        }
-        _warn(self.path, metadata is not None, report)
-        return NarrationTable(
-            videos=videos,
-            duration_s=duration_s,
-            splits=splits,
-            redacted=np.array([self.redacted[uid] for uid in videos], dtype=bool),
-            video=video,
-            second=second,
-            passes=passes,
-            text_id=text_of_written[written_id],
-            written_id=written_id,
-            texts=Texts.of(numbers),
-            written=Texts.of(written),
-            written_words=np.array(words, dtype=np.int16),
+        table = assemble(
+            videos=uids,
+            redacted=np.array([self.redacted[uid] for uid in uids], dtype=bool),
+            about=metadata or {},
+            video=np.array(self.video, dtype=np.int32),
+            second=np.array(self.second, dtype=np.float64),
+            passes=np.array(self.passes, dtype=np.int8),
+            written=list(self.written),
+            written_id=np.array(self.written_id, dtype=np.int32),
             tags=tags,
-            report=report,
         )
-
-
-def _by_first_use(
-    index: Int32[np.ndarray, "narrations"],
-) -> tuple[list[int], Int32[np.ndarray, "narrations"]]:
-    """Renumber indices in the order in which they first occur.
-
-    Returns the old number of each new one, and the renumbered indices.
-    """
-    distinct, first, inverse = np.unique(index, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    renumber = np.empty(len(distinct), dtype=np.int32)
-    renumber[order] = np.arange(len(distinct), dtype=np.int32)
-    return distinct[order].tolist(), renumber[inverse]
+        table.report.update(
+            {
+                "videos": len(uids),
+                "narrations": len(table),
+                "written_texts": len(table.written),
+                "texts": len(table.texts),
+                "bad_time": self.bad_time,
+                "after_end": int(np.count_nonzero(table.second > table.duration_s[table.video])),
+                "redacted_videos": sum(self.redacted.values()),
+                "without_narrations": len(uids) - len(np.unique(table.video)),
+                "without_metadata": sum(uid not in (metadata or {}) for uid in uids),
+                "only_metadata": len(set(metadata or ()) - self.redacted.keys()),
+            }
+        )
+        _warn(self.path, metadata is not None, table.report)
+        return table
 
 
 def _warn(path: Path, has_metadata: bool, report: dict[str, int]) -> None:

@@ -30,7 +30,7 @@ class GroupNumbers:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, text: int) -> list[int]:
+    def __getitem__(self, text: int | np.integer) -> list[int]:
         return self.numbers[self.offsets[text] : self.offsets[text + 1]].tolist()
 
     @property

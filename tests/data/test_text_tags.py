@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_source import tiny_source, write_tiny_files
+
+from clep.data import MomentDataModule
+from clep.data.dataset import NumbersOnly
+from clep.errors import InputError
+from clep.text import GroupNumbers, Narrations, NarrationTable, Taxonomy, read_ego4d
+
+VERBS, NOUNS = ("opens", "closes", "takes", "washes"), ("door", "cup", "fridge", "knife", "pan", "tap")
+
+
+def taxonomy(folder: Path) -> Taxonomy:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, words in (("verbs", ["open", "close", "take", "wash"]), ("nouns", NOUNS)):
+        lines = [f"{word},['{word}']" for word in words]
+        # Every tap is a fixture too, so that a text has one or two nouns.
+        lines += ["fixture,\"['tap', 'door']\""] if name == "nouns" else []
+        (folder / f"{name}.csv").write_text("label,group\n" + "\n".join(lines) + "\n")
+    return Taxonomy(folder / "verbs.csv", folder / "nouns.csv")
+
+
+def expected(text: str) -> tuple[list[int], list[int]]:
+    words = text.split()
+    noun = NOUNS.index(words[4])
+    return [VERBS.index(words[2])], [noun, 6 if words[4] in ("tap", "door") else -1]
+
+
+def test_batches_carry_the_groups_of_their_texts(tmp_path: Path) -> None:
+    data = MomentDataModule(
+        {"tiny": tiny_source(tmp_path, val_fraction=0.28)}, batch_size=20, tags="taxonomy", taxonomy=taxonomy(tmp_path)
+    )
+    data.setup()
+    texts = Narrations.open(tmp_path / "narrations.h5").texts
+    for batch in [*data.train_dataloader(), *data.val_dataloader()]:
+        assert (batch["verb"].dtype, batch["noun"].dtype) == (torch.int64, torch.int64)
+        assert batch["verb"].tolist() == [expected(texts[i])[0] for i in batch["text_id"].tolist()]
+        assert batch["noun"].tolist() == [expected(texts[i])[1] for i in batch["text_id"].tolist()]
+    assert data.report["tiny"]["% of texts with a verb and a noun"] == 100.0
+
+
+def test_mixed_sources_have_one_width_and_one_numbering(tmp_path: Path) -> None:
+    groups = taxonomy(tmp_path)
+    for name, seed in (("a", 1), ("b", 2)):
+        write_tiny_files(tmp_path / name, seed=seed)
+    sources = {name: tiny_source(tmp_path / name, weight=1.0) for name in ("a", "b")}
+    data = MomentDataModule(sources, batch_size=40, tags="taxonomy", taxonomy=groups)
+    data.setup()
+    texts = [Narrations.open(tmp_path / name / "narrations.h5").texts for name in ("a", "b")]
+    draw = next(iter(data.training_sampler()))
+    batch = data.train_set.__getitems__(draw)
+    for moment, verb, noun in zip(
+        batch["moment"].tolist(), batch["verb"].tolist(), batch["noun"].tolist(), strict=True
+    ):
+        part, size = int(moment >= len(data.parts[0])), len(data.parts[0])
+        text_id = data.parts[part].moments.text_id[moment - part * size]
+        assert (verb, noun) == expected(texts[part][text_id])
+    numbers = data.transfer_batch_to_device(NumbersOnly(data.train_set).__getitems__(draw), torch.device("cpu"), 0)
+    late = data.on_after_batch_transfer(numbers, 0)
+    assert torch.equal(late["noun"], batch["noun"])
+
+
+def with_given_tags(folder: Path) -> None:
+    """Write the tiny files again with numbers of verbs and nouns in them."""
+    write_tiny_files(folder)
+    table = read_ego4d(folder / "narration.json")
+    found = [expected(text) for text in table.texts]
+    verbs = GroupNumbers.of(verb for verb, _ in found)
+    nouns = GroupNumbers.of([100 + n for n in noun if n >= 0] for _, noun in found)
+    NarrationTable(**{**vars(table), "verbs": verbs, "nouns": nouns}).write(folder / "narrations.h5")
+
+
+def test_numbers_that_narrations_came_with(tmp_path: Path) -> None:
+    with_given_tags(tmp_path)
+    data = MomentDataModule({"tiny": tiny_source(tmp_path)}, batch_size=20, tags="given")
+    data.setup()
+    texts = Narrations.open(tmp_path / "narrations.h5").texts
+    for batch in data.train_dataloader():
+        nouns = [[100 + n if n >= 0 else -1 for n in expected(texts[i])[1]] for i in batch["text_id"].tolist()]
+        assert batch["noun"].tolist() == nouns
+
+
+def test_no_tags_asked_for_no_keys(tmp_path: Path) -> None:
+    data = MomentDataModule({"tiny": tiny_source(tmp_path)}, batch_size=20)
+    data.setup()
+    assert not {"verb", "noun"} & set(next(iter(data.train_dataloader())))
+
+
+def test_tags_that_are_not_there(tmp_path: Path) -> None:
+    data = MomentDataModule({"tiny": tiny_source(tmp_path)}, batch_size=20, tags="given")
+    with pytest.raises(
+        InputError, match=r"data\.sources\.tiny has no tags; only the jobs egoclip .* data\.tags=taxonomy"
+    ):
+        data.setup()
+    data = MomentDataModule({"tiny": tiny_source(tmp_path)}, batch_size=20, tags="taxonomy")
+    with pytest.raises(InputError, match=r"data\.tags=taxonomy needs data\.taxonomy"):
+        data.setup()
+    sources = {name: tiny_source(tmp_path, weight=1.0) for name in ("a", "b")}
+    data = MomentDataModule(sources, batch_size=20, tags="given")
+    with pytest.raises(InputError, match=r"several data\.sources \(a, b\): the numbers of one csv"):
+        data.setup()

@@ -1,0 +1,34 @@
+"""What `read_ego4d` does not use: spans and groups. The rest is tested there."""
+
+import numpy as np
+
+from clep.text.assemble import assemble
+from clep.text.narrations import Narrations
+
+
+def test_spans_and_groups_follow_their_narrations(tmp_path) -> None:
+    table = assemble(
+        videos=["b", "a"],
+        redacted=np.array([False, True]),
+        about={},
+        video=np.array([0, 1, 0, 1], dtype=np.int32),
+        second=np.array([5.0, 9.0, 2.0, 1.0]),
+        passes=np.ones(4, dtype=np.int8),
+        written=["#C C cuts", "  ", "#c c cuts", "#C C mixes"],
+        written_id=np.array([0, 1, 2, 3], dtype=np.int32),
+        tags="clean",
+        spans=(np.array([4.0, 8.0, 1.5, 0.0]), np.array([6.0, 10.0, 2.5, 2.0])),
+        groups=([[3], [9], [1, 3], []], [[], [], [2], [5]]),
+    )
+    table.write(tmp_path / "narrations.h5")
+    for read in (table, Narrations.open(tmp_path / "narrations.h5")):
+        assert read.videos == ("a", "b")
+        assert read.redacted.tolist() == [True, False]
+        assert read.second.tolist() == [1.0, 2.0, 5.0]
+        assert read.start_s.tolist() == [0.0, 1.5, 4.0]
+        assert read.end_s.tolist() == [2.0, 2.5, 6.0]
+        assert list(read.texts) == ["Camera wearer mixes", "Camera wearer cuts"]
+        assert read.text_id.tolist() == [0, 1, 1]
+        assert [read.verbs[i] for i in range(2)] == [[], [1, 3]]  # of both ways in which "cuts" is written
+        assert [read.nouns[i] for i in range(2)] == [[5], [2]]
+        assert read.report["empty"] == 1
