@@ -1,6 +1,6 @@
 """The evaluation command: `python -m clep.evaluate ckpt=PATH [evaluator=NAME] [key=value …]`.
 
-With `evaluator=ava` it needs no model: it measures a csv of detections on AVA's ground truth.
+With `evaluator=ava predictions=…` it needs no model: it measures a csv of detections on AVA's ground truth.
 """
 
 import logging
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -20,7 +21,7 @@ from clep.errors import InputError
 from clep.evaluation.ava import AVA_USAGE, ava_files, evaluate_ava
 from clep.evaluation.evaluator import refuse_repeated
 from clep.files import write_json
-from clep.pretrained import load
+from clep.models import load_model
 from clep.resolvers import register_resolvers
 from clep.training.results import print_results
 
@@ -53,10 +54,11 @@ def evaluate(
     Raises:
         InputError: the model, a setting or a file cannot be used.
     """
-    model = load(ckpt, device)
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model = load_model(ckpt).to(where).eval()
     folder = run_folder(Path(ckpt))
     out = Path(out) if out else folder / "evaluate"
-    remembered = model.encoder.metadata
+    remembered = model.metadata
     cfg = compose_like_the_run(folder, overrides, remembered.get("sentence_encoder"), remembered.get("tag_style"))
     plain: Any = OmegaConf.to_container(cfg.evaluator, resolve=True)
     check_config(plain, "evaluator")
@@ -64,7 +66,7 @@ def evaluate(
     coverage = {}
     for name, config in plain.items():
         evaluator = build(config)
-        refuse_repeated(metrics, evaluator.run(model.encoder), name)
+        refuse_repeated(metrics, evaluator.run(model), name)
         coverage[name] = evaluator.coverage
         log.info("%s saw %s", name, ", ".join(f"{key} {value}" for key, value in evaluator.coverage.items()))
     if not metrics:
@@ -122,7 +124,8 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.write(USAGE.format(names=", ".join(names), ava=AVA_USAGE) + "\n")
         return
     try:
-        if "evaluator=ava" in arguments:
+        keys = {argument.partition("=")[0] for argument in arguments}
+        if "evaluator=ava" in arguments and ("predictions" in keys or "ckpt" not in keys):
             evaluate_ava(**ava_files([argument for argument in arguments if argument != "evaluator=ava"]))
             return
         own = {"ckpt": "", "out": "", "device": ""}

@@ -65,7 +65,7 @@ class KeyFrameClips:
         asked = {float(second) - start_s: second for second in sorted(seconds)}
         images = path.is_dir()
         reader: Any = KeyFrameImages(path, self.side_px) if images else VideoReader(path, self.side_px, threads=1)
-        sampling = KeyFrames(tuple(asked), self.clip_s)
+        sampling = KeyFrames(tuple(asked), self.clip_s, trusts_length=True)
         found = {}
         for clip in reader.clips(sampling, self.frames):
             shown = dict(zip(clip.frame_numbers, clip.frames, strict=True))

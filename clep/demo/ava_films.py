@@ -36,7 +36,7 @@ class Person:
     to_x: float
     y: float
 
-    def box(self, second: float) -> Float64[np.ndarray, " 4"] | None:
+    def box(self, second: float | int) -> Float64[np.ndarray, " 4"] | None:
         """Return x1, y1, x2, y2 at a second of the film, as fractions; None while the person is not there."""
         if not self.start_s <= second < self.end_s:
             return None
@@ -45,7 +45,7 @@ class Person:
         return np.array([x, self.y, x + SIZE[0], self.y + SIZE[1]])
 
 
-def draw(people: list[Person], second: float) -> UInt8[np.ndarray, "rows columns 3"]:
+def draw(people: list[Person], second: float | int) -> UInt8[np.ndarray, "rows columns 3"]:
     """Draw the picture of a second of the film: a box of the person's colour with a head on it."""
     picture = np.full((HEIGHT, WIDTH, 3), _GREY, np.uint8)
     picture[-HEIGHT // 6 :] = (90, 80, 70)

@@ -101,7 +101,7 @@ def _describe(
     for second in range(2, settings.film_s - 1):
         at = f"{name},{_START_S + second:04d}"
         for number, person in enumerate(people):
-            box = person.box(second)
+            box = person.box(float(second))
             if box is None:
                 continue
             watches = [WATCHES] * talks

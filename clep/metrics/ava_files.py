@@ -41,7 +41,7 @@ class AvaBoxes:
         box: x1, y1, x2, y2 as fractions of the image, x1 <= x2 and y1 <= y2.
         label: action ids, as AVA numbers them, from 1.
         score: higher is surer; None for annotations.
-        person: number of the annotated person within the video, -1 where none is given; None for detections.
+        person: number of the annotated person within the video, -1 where none is given; None where it was not read.
     """
 
     videos: tuple[str, ...]
@@ -56,19 +56,19 @@ class AvaBoxes:
         return len(self.video)
 
 
-def read_annotations(path: str | Path, actions: Collection[int] = AVA_ACTIONS, needs_area: bool = False) -> AvaBoxes:
-    """Read `video,second,x1,y1,x2,y2,action,person`, as `ava_val_v2.2.csv`; the last column may be empty.
+def read_annotations(path: str | Path, actions: Collection[int] = AVA_ACTIONS, as_regions: bool = False) -> AvaBoxes:
+    """Read `video,second,x1,y1,x2,y2,action,person`, as `ava_val_v2.2.csv`; a person may be left empty.
 
     Args:
         path: of the file.
         actions: the ids that exist.
-        needs_area: refuse boxes without area, which nothing can be seen in.
+        as_regions: the boxes are to be looked at: one without area is refused, and persons are read.
 
     Raises:
         InputError: the file is missing or empty, or a line is wrong: columns, numbers, an action that does not exist,
             a box whose corners are swapped or that leaves the image. The message names the line.
     """
-    return _read_boxes(path, "person", actions, lowest=0.0, highest=1.0, needs_area=needs_area)
+    return _read_boxes(path, "person", actions, lowest=0.0, highest=1.0, as_regions=as_regions)
 
 
 def read_detections(path: str | Path, actions: Collection[int] = AVA_ACTIONS) -> AvaBoxes:
@@ -175,7 +175,7 @@ def _read_boxes(
     actions: Collection[int],
     lowest: float,
     highest: float,
-    needs_area: bool = False,
+    as_regions: bool = False,
 ) -> AvaBoxes:
     rows = read_csv_rows(path, (*BOX_COLUMNS, last), numbers=7 if last == "score" else 6)
     if not len(rows.video):
@@ -186,7 +186,7 @@ def _read_boxes(
         f"the box leaves [{lowest:g}, {highest:g}]; boxes are fractions of the image's width and height, not pixels",
     )
     rows.refuse(np.any(box[:, :2] > box[:, 2:], axis=1), "the box has x1 > x2 or y1 > y2; the order is x1, y1, x2, y2")
-    if needs_area:
+    if as_regions:
         refuse_no_area(rows, box)
     label = whole_numbers(rows, rows.number[:, 5], "action", 1)
     unknown = ~np.isin(label, np.array(list(actions), np.int64))
@@ -198,7 +198,7 @@ def _read_boxes(
         box=box,
         label=label,
         score=rows.number[:, 6] if last == "score" else None,
-        person=_persons(rows) if last == "person" else None,
+        person=_persons(rows) if as_regions else None,
     )
 
 

@@ -115,7 +115,7 @@ def _boxes(
     actions = {*AVA_ACTIONS, *known}
     return gather_boxes(
         boxes,
-        read_annotations(annotations, actions, needs_area=True) if annotations and boxes != "detected" else None,
+        read_annotations(annotations, actions, as_regions=True) if annotations and boxes != "detected" else None,
         read_proposals(proposals) if proposals and boxes != "annotated" else None,
         score_threshold,
         read_excluded(excluded) if excluded else (),

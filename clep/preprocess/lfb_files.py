@@ -133,6 +133,11 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
     return codecs.encode(text, "latin1" if encoding == "latin1" else "utf-8")
 
 
+def _empty_bytes() -> bytes:
+    """How old protocols write the bytes of an empty array; with an argument it could fill the memory."""
+    return b""
+
+
 class _DataUnpickler(pickle.Unpickler):
     """Rebuilds tensors, arrays and containers, and refuses every other name."""
 
@@ -154,4 +159,5 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy._core.multiarray", "scalar"): _multiarray.scalar,
     ("numpy._core.numeric", "_frombuffer"): _numeric._frombuffer,
     ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): _empty_bytes,
 }

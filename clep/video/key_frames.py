@@ -8,7 +8,7 @@ from torch import Tensor
 from clep.errors import InputError
 from clep.video.sampling import KeyFrames, SampledClip
 from clep.video.segments import walk_through
-from clep.video.timestamps import DecodedFrame, Timeline
+from clep.video.timestamps import TOLERANCE_S, DecodedFrame, Timeline
 from clep.video.video_file import VideoFile
 
 if TYPE_CHECKING:
@@ -29,11 +29,12 @@ def key_frame_clips(
     Raises:
         InputError: the video is over before the first second.
     """
-    begun = walk_through(file, timeline)
+    enough_s = max(sampling.seconds, default=0.0) + sampling.span_s if sampling.trusts_length else None
+    begun = walk_through(file, timeline, enough_s)
     if begun is None:
         return
     walk, duration_s = begun
-    seconds = [second for second in sampling.seconds if second < duration_s]
+    seconds = [second for second in sampling.seconds if second < duration_s - TOLERANCE_S]
     if not seconds and sampling.seconds:
         raise InputError(
             f"{file.path} lasts {duration_s:.1f} s, and the first key frame is at {sampling.seconds[0]:.1f} s: is it "

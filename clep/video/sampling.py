@@ -130,6 +130,7 @@ class KeyFrames:
     Attributes:
         seconds: after the first frame, ascending, each once.
         span_s: seconds that a clip covers, half of them before the key frame. 0 shows the key frame alone.
+        trusts_length: take a file at its word that it reaches that far, which is fastest for a few clips of a long one.
 
     Raises:
         InputError: seconds that do not ascend or lie before the first frame, or a negative span.
@@ -137,6 +138,7 @@ class KeyFrames:
 
     seconds: tuple[float, ...]
     span_s: float | int = 2.0
+    trusts_length: bool = False
 
     def __post_init__(self) -> None:
         before = (-math.inf, *self.seconds[:-1])

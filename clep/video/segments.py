@@ -82,11 +82,20 @@ def _from_key_frame(frames: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
             yield frame
 
 
-def walk_through(file: VideoFile, timeline: Timeline) -> tuple[Walk, float] | None:
+def walk_through(file: VideoFile, timeline: Timeline, enough_s: float | None = None) -> tuple[Walk, float] | None:
     """Return a walk from the first frame on, and when the video ends; None where nothing decodes.
 
-    The end is learnt from the timestamps of the packets, or by decoding the video where they have none.
+    The end is learnt from the timestamps of the packets, or by decoding the video where they have none. A file that
+    says that it lasts longer than `enough_s` seconds is taken at its word, which spares reading its packets.
     """
+    if (
+        enough_s is not None
+        and file.stated_s is not None
+        and file.stated_s > enough_s
+        and not file.stamps_are_of_packets
+    ):
+        walk = Walk(file, timeline)
+        return None if walk.at(0.0) is None else (walk, file.stated_s)
     span = file.packet_span()
     file.rewind()
     walk = Walk(file, timeline)

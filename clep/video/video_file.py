@@ -41,6 +41,7 @@ class VideoFile:
         usual_interval_s: between two frames, by the file's own word.
         stamps_are_of_packets: the format (AVI) stores no timestamps of frames, only packets in order at a fixed rate.
             What is guessed from that is often wrong, so frames are timed by the packets that completed them.
+        stated_s: how long the file says that it lasts, None where it says nothing; a guess.
         longest_s: a timestamp further than that from the first one cannot be true; None: nothing is known.
         decoded_frames: so far.
         corrupt_packets: that could not be read or decoded, or only in part, so far.
@@ -63,9 +64,11 @@ class VideoFile:
         rate = stream.guessed_rate or stream.average_rate
         self.usual_interval_s = 1 / float(rate) if rate and 0.1 < rate < 1000 else 1 / _USUAL_RATE
         self.stamps_are_of_packets = self._container.format.name == "avi"
+        self.stated_s: float | None = None
         self.longest_s: float | None = None
         if self._container.duration and not self._container.format.flags & _NO_TIMESTAMPS:
-            self.longest_s = 1.25 * self._container.duration / 1e6 + 5.0
+            self.stated_s = self._container.duration / 1e6
+            self.longest_s = 1.25 * self.stated_s + 5.0
 
     def _open(self) -> None:
         av = pyav()

@@ -4,10 +4,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from video.made_videos import number_of, on_screen, regular, write_video
 
 from clep.errors import InputError
 from clep.video import KeyFrames, VideoReader
+from tests.video.made_videos import number_of, on_screen, regular, write_video
 
 
 def by_hand(times: list[Fraction], seconds: tuple[float, ...], span_s: float, frames: int, end_s: float) -> list:
@@ -54,3 +54,15 @@ def test_seconds_that_do_not_ascend_are_refused(seconds: tuple[float, ...]) -> N
         KeyFrames(seconds)
     with pytest.raises(InputError, match="covers 0 s or more"):
         KeyFrames((1.0,), -1.0)
+
+
+def test_a_file_may_be_taken_at_its_word(tmp_path: Path) -> None:
+    times = regular(400, 10)
+    path = write_video(tmp_path / "v.mp4", times, rate=10, group=10)
+    told = [number_of(clip.frames[0]) for clip in VideoReader(path, 48).clips(KeyFrames((5.0, 20.0, 37.0), 0.0), 1)]
+    trusted = KeyFrames((5.0, 20.0, 37.0), 0.0, trusts_length=True)
+    reader = VideoReader(path, 48)
+    assert [number_of(clip.frames[0]) for clip in reader.clips(trusted, 1)] == told == [50, 200, 370]
+    assert reader.decoded_frames < 80
+    late = KeyFrames((5.0, 99.0), 0.0, trusts_length=True)  # further than the file says that it reaches
+    assert [clip.second for clip in VideoReader(path, 48).clips(late, 1)] == [5.0]

@@ -1,0 +1,89 @@
+"""The classifier of regions: `[S, FBO(S, L)]` and one linear layer; saved as data, with its encoder if it has one."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from clep.errors import InputError
+from clep.models import ActionClassifier, load_model
+
+BATCH = {
+    "video": torch.randn(3, 4),
+    "context": torch.randn(3, 5, 6),
+    "context_mask": torch.tensor([[True] * 5, [True, True, False, False, False], [False] * 5]),
+}
+
+
+def made(operator: str = "FBOAvg", **options: Any) -> ActionClassifier:
+    sizes = {} if operator == "FBONone" else {"latent_dim": 8}
+    described = {"_target_": f"clep.models.{operator}", "in_dim": 4, "context_dim": 6, **sizes}
+    return ActionClassifier.from_config({"in_dim": 4, "operator": described, "classes": [12, 80], **options})
+
+
+@pytest.mark.parametrize("operator", ["FBONone", "FBOAvg", "FBOMax", "FBONonLocal"])
+def test_a_linear_layer_over_both_sides(operator: str) -> None:
+    model = made(operator).eval()
+    with torch.no_grad():
+        logits = model(BATCH)
+        found = model.operator(BATCH["video"], BATCH["context"], BATCH["context_mask"])
+        by_hand = torch.cat([BATCH["video"], found], 1) @ model.head.weight.T + model.head.bias
+    torch.testing.assert_close(logits, by_hand)
+    assert logits.shape == (3, 2)
+    assert logits.isfinite().all()  # the last one has no context at all
+
+
+def test_saved_and_loaded(tmp_path: Path) -> None:
+    model = made("FBONonLocal", metadata={"bank_encoder": "tiny", "context": {"window_s": 10}}).eval()
+    model.save_pretrained(tmp_path / "model")
+    again = load_model(tmp_path)
+    assert isinstance(again, ActionClassifier)
+    assert again.classes == [12, 80]
+    assert again.metadata == model.metadata
+    torch.testing.assert_close(again(BATCH), model(BATCH), rtol=0, atol=0)
+    with pytest.raises(InputError, match="trained on features of 'tiny', and this bank holds features of 'other'"):
+        again.check_bank("other")
+
+
+def test_with_an_encoder_of_its_own(tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite_pytorch")
+    encoder = {"_target_": "clep.video.encoders.EfficientNetLite0", "frames": 2, "crop_px": 64}
+    short = {"_target_": "clep.models.RegionEncoder", "encoder": encoder}
+    model = made("FBOAvg", in_dim=None, short=short)
+    assert model.in_dim == model.operator.in_dim == 1280
+    clips = torch.randint(0, 255, (2, 2, 3, 64, 64), dtype=torch.uint8)
+    boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0]])
+    batch = BATCH | {"clips": clips, "boxes": boxes, "clip_of_box": torch.tensor([0, 0, 1])}
+    model(batch).sum().backward()
+    trained = [parameter for parameter in model.short.parameters() if parameter.grad is not None]
+    assert len(trained) == len(list(model.short.parameters()))
+    model.save_pretrained(tmp_path)
+    again = load_model(tmp_path)
+    torch.testing.assert_close(again(batch), model.eval()(batch))
+    with pytest.raises(InputError, match="reads clips, and the data gives none: use short=clips"):
+        model(BATCH)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": []}, "give each action once, and at least one"),
+        ({"classes": [3, 3]}, "give each action once"),
+        ({"dropout": 1.0}, "dropout=1.0 must be at least 0 and below 1"),
+        ({"in_dim": 7}, "takes short-term features of 4 numbers, and the model's have 7"),
+        ({"drop": 0.1}, "model.drop: unknown argument"),
+        ({"short": {"_target_": "os.system"}}, r"model\.short\._target_: 'os\.system' is not allowed"),
+        ({"short": {"_target_": "torch.nn.Identity"}}, r"model\.short: Identity is not a RegionEncoder"),
+    ],
+)
+def test_what_does_not_fit_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        made(**options)
+
+
+def test_a_bank_of_another_size_is_refused() -> None:
+    with pytest.raises(InputError, match="takes short-term features of 4 numbers, and the bank's rows have 5"):
+        made()(BATCH | {"video": torch.zeros(3, 5)})
+    with pytest.raises(InputError, match="a context of 6, and got 4 and 7"):
+        made()(BATCH | {"context": torch.zeros(3, 5, 7)})
