@@ -12,7 +12,7 @@ from torch import Tensor
 from clep.bank import FeatureBank
 from clep.data import LongTerm, Window
 from clep.errors import InputError
-from clep.models import DualEncoder, load_weights
+from clep.models import DualEncoder, load_model
 from clep.text import SentenceEncoder, substitute_tags
 
 Seconds = Sequence[float | int] | np.ndarray | Tensor | float | int
@@ -53,13 +53,16 @@ class PretrainedModel:
         """
         if isinstance(texts, str):
             raise TypeError("give a list of sentences, not one string")
+        style = self.encoder.metadata.get("tag_style", "clean")
+        sentences = [substitute_tags(text, style) for text in texts]
+        if self.encoder.reads_tokens:
+            return self.encoder.encode_sentences(sentences, min(batch_size, 512)).cpu()
         if self._sentences is None:
             name = self.encoder.metadata.get("sentence_encoder")
             if not name:
                 raise InputError("the model does not say which sentence encoder it was trained with")
             self._sentences = SentenceEncoder(name, device=str(self.device))
-        style = self.encoder.metadata.get("tag_style", "clean")
-        rows = torch.from_numpy(self._sentences.encode([substitute_tags(text, style) for text in texts]))
+        rows = torch.from_numpy(self._sentences.encode(sentences))
         pieces = [self.encoder.encode_text({"text": piece.to(self.device)}).cpu() for piece in rows.split(batch_size)]
         return torch.cat(pieces) if pieces else torch.zeros(0, 0)
 
@@ -203,47 +206,15 @@ def load(run_or_folder: str | Path, device: str | torch.device | None = None) ->
 
 
 def load_encoder(path: str | Path) -> DualEncoder:
-    """Load the `DualEncoder` alone, on the CPU; see `load`."""
-    path = Path(path)
-    if path.is_file():
-        checkpoint = read_checkpoint(path)
-        described, state = checkpoint.get("clep"), checkpoint.get("state_dict")
-        config = described.get("model") if isinstance(described, dict) else None
-        if not isinstance(described, dict) or not isinstance(config, dict) or not isinstance(state, dict):
-            raise InputError(f"{path} is not a checkpoint of clep: it does not describe its model")
-        try:
-            model = DualEncoder.from_config({**config, "metadata": described.get("metadata") or {}})
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
-        prefix = "model."
-        weights = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
-        load_weights(model, weights, str(path))
-        return model.eval()
-    for folder in (path, path / "model"):
-        if (folder / "config.json").is_file():
-            return DualEncoder.from_pretrained(folder)
-    left = ", ".join(map(str, sorted(path.glob("checkpoints/*.ckpt"))))
-    raise InputError(
-        f"{path} holds no trained model: neither config.json nor model/config.json is there, and it is no .ckpt"
-        + (f". Its run did not end, but left {left}" if left else "")
-    )
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a Lightning checkpoint without running any code in it.
+    """Load the `DualEncoder` alone, on the CPU; see `load`.
 
     Raises:
-        InputError: it is missing, truncated, or holds more than plain data.
+        InputError: as `load`, or the model is another one.
     """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    model = load_model(path)
+    if not isinstance(model, DualEncoder):
         raise InputError(
-            f"{path} cannot be read as a checkpoint of plain data ({reason}); it may be truncated, or of other code"
-        ) from error
-    if not isinstance(checkpoint, dict):
-        raise InputError(f"{path} is not a checkpoint: it holds a {type(checkpoint).__name__}, not a dict")
-    return checkpoint
+            f"{path} holds a {type(model).__name__}, which embeds no texts; it is measured by `python -m clep.evaluate "
+            f"ckpt={path}` and loaded by clep.models.load_model"
+        )
+    return model

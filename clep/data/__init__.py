@@ -5,11 +5,15 @@ The DataModule is loaded on first use: jobs and evaluators need the rest, and Li
 
 from typing import TYPE_CHECKING, Any
 
+from clep.data.clips import LabelledClips
 from clep.data.composition import Composition, MomentKeys
 from clep.data.dataset import MixedDataset, MomentDataset
 from clep.data.hard_negatives import HardNegatives
+from clep.data.key_frame_clips import KeyFrameClips
 from clep.data.long_term import LongTerm
 from clep.data.moments import Moments
+from clep.data.region_source import RegionSource
+from clep.data.regions import Regions
 from clep.data.sampler import Draw, MomentBatchSampler
 from clep.data.scene_aware import SceneAware
 from clep.data.source import NarrationSource
@@ -19,11 +23,14 @@ from clep.data.window import Window
 
 if TYPE_CHECKING:
     from clep.data.datamodule import MomentDataModule
+    from clep.data.region_datamodule import RegionDataModule
 
 __all__ = [
     "Composition",
     "Draw",
     "HardNegatives",
+    "KeyFrameClips",
+    "LabelledClips",
     "LongTerm",
     "MixedDataset",
     "MomentBatchSampler",
@@ -32,6 +39,9 @@ __all__ = [
     "MomentKeys",
     "Moments",
     "NarrationSource",
+    "RegionDataModule",
+    "RegionSource",
+    "Regions",
     "SceneAware",
     "TextTokens",
     "UniqueTexts",
@@ -44,4 +54,8 @@ def __getattr__(name: str) -> Any:
         from clep.data.datamodule import MomentDataModule
 
         return MomentDataModule
+    if name == "RegionDataModule":
+        from clep.data.region_datamodule import RegionDataModule
+
+        return RegionDataModule
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

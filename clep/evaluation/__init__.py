@@ -5,6 +5,7 @@ The callback is loaded on first use, so that measuring needs no Lightning.
 
 from typing import TYPE_CHECKING, Any
 
+from clep.evaluation.ava_regions import AvaRegions
 from clep.evaluation.ego_charades import EgoCharadesZeroShot
 from clep.evaluation.evaluator import Evaluator
 from clep.evaluation.kinetics import KineticsZeroShot
@@ -13,7 +14,14 @@ from clep.evaluation.retrieval import NarrationRetrieval
 if TYPE_CHECKING:
     from clep.evaluation.callback import EvaluatorCallback
 
-__all__ = ["EgoCharadesZeroShot", "Evaluator", "EvaluatorCallback", "KineticsZeroShot", "NarrationRetrieval"]
+__all__ = [
+    "AvaRegions",
+    "EgoCharadesZeroShot",
+    "Evaluator",
+    "EvaluatorCallback",
+    "KineticsZeroShot",
+    "NarrationRetrieval",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 
 from clep.evaluation.evaluator import Evaluator, refuse_repeated
 from clep.files import write_json
-from clep.models import DualEncoder
+from clep.models import SavedModel
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class EvaluatorCallback(pl.Callback):
         for (name, evaluator), (prefix, model) in product(self.evaluators.items(), measured.items()):
             if prefix and not evaluator.of_the_model:
                 continue
-            metrics = {f"{prefix}{key}": value for key, value in evaluator.run(cast(DualEncoder, model)).items()}
+            metrics = {f"{prefix}{key}": value for key, value in evaluator.run(cast(SavedModel, model)).items()}
             refuse_repeated(seen, metrics, name)
             pl_module.log_dict(metrics, sync_dist=False, rank_zero_only=False, batch_size=1)
             if self.coverage.get(name) != evaluator.coverage and trainer.is_global_zero:

@@ -13,7 +13,7 @@ from torch import Tensor
 from clep.cpu_products import fast_float32_products
 from clep.errors import InputError
 from clep.evaluation.ranks import gather_shares, my_share
-from clep.models import DualEncoder
+from clep.models import SavedModel
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Evaluator(ABC):
         self.coverage: dict[str, Any] = {}
 
     @abstractmethod
-    def measure(self, model: DualEncoder) -> dict[str, float]:
+    def measure(self, model: Any) -> dict[str, float]:
         """Return the metrics of `model` under their full names; gradients are off, the model in evaluation mode."""
 
     @property
@@ -43,7 +43,7 @@ class Evaluator(ABC):
         """Return the sentences that stand for each class, by prompt set; empty where there are no classes."""
         return {}
 
-    def run(self, model: DualEncoder) -> dict[str, float]:
+    def run(self, model: SavedModel) -> dict[str, float]:
         """Return the metrics of `model` under their full names, in percent unless the name says otherwise.
 
         Every rank of a distributed run calls this and gets the same numbers. The model is left in the mode it was in.
@@ -75,7 +75,7 @@ class Evaluator(ABC):
 
 
 @contextmanager
-def evaluating(model: DualEncoder) -> Iterator[None]:
+def evaluating(model: SavedModel) -> Iterator[None]:
     """Switch dropout and gradients off for the block; each part of the model gets back the mode it was in."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
@@ -87,7 +87,7 @@ def evaluating(model: DualEncoder) -> Iterator[None]:
             module.training = training
 
 
-def model_device(model: DualEncoder) -> torch.device:
+def model_device(model: SavedModel) -> torch.device:
     """Return where the parameters of `model` lie."""
     return next(model.parameters()).device
 

@@ -1,12 +1,15 @@
 """Towers, what they are made of, and the model that puts a video tower and a text tower into one space."""
 
+from clep.models.action_classifier import ActionClassifier
 from clep.models.dual_encoder import DualEncoder
 from clep.models.feature_bank_operators import FBOAvg, FBOMax, FBONone, FBONonLocal, FeatureBankOperator
 from clep.models.gated_attention import GatedAttention
 from clep.models.live_encoder import LiveSentenceEncoder
+from clep.models.loading import load_model, read_checkpoint
 from clep.models.long_term import LongTermTower
 from clep.models.pooling import masked_max, masked_mean
 from clep.models.projection import ProjectionHead
+from clep.models.region_encoder import RegionEncoder
 from clep.models.saved_model import SavedModel
 from clep.models.sentence_tower import SentenceTower
 from clep.models.storage import load_weights
@@ -15,6 +18,7 @@ from clep.models.temporal_attention import TemporalAttention
 from clep.models.tower import Tower
 
 __all__ = [
+    "ActionClassifier",
     "DualEncoder",
     "FBOAvg",
     "FBOMax",
@@ -25,12 +29,15 @@ __all__ = [
     "LiveSentenceEncoder",
     "LongTermTower",
     "ProjectionHead",
+    "RegionEncoder",
     "SavedModel",
     "SentenceTower",
     "TemporalAttention",
     "TemporalTower",
     "Tower",
+    "load_model",
     "load_weights",
     "masked_max",
     "masked_mean",
+    "read_checkpoint",
 ]

@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from clep.errors import InputError
-from clep.models.trained_encoder import TrainedEncoder
 from clep.video.encoder import VideoEncoder
 from clep.video.regions import region_rows
 from clep.video.transforms import normalize
@@ -38,9 +37,7 @@ class RegionEncoder(nn.Module):
         region_pool: Literal["max", "avg"] = "max",
     ) -> None:
         super().__init__()
-        if isinstance(encoder, TrainedEncoder):
-            encoder = encoder.unwrapped()
-        self.encoder = encoder.requires_grad_(True).train()
+        self.encoder = encoder.unwrapped().requires_grad_(True).train()
         self.roi_size, self.roi_samples, self.region_pool = roi_size, roi_samples, region_pool
         if checkpointing:
             self.encoder.checkpoint_activations()

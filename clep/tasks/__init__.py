@@ -4,6 +4,7 @@ A task is a function `(settings, data) -> module`, named by `conf/task/<name>.ya
 `metadata` and `save_pretrained`, which the evaluators are given and which the run saves.
 """
 
+from clep.tasks.action_detection import action_detection
 from clep.tasks.contrastive import contrastive
 
-__all__ = ["contrastive"]
+__all__ = ["action_detection", "contrastive"]

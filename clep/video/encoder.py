@@ -73,6 +73,10 @@ class VideoEncoder(nn.Module):
         """
         raise InputError(f"{type(self).__name__} has no features of places, so it has none of regions; choose another")
 
+    def unwrapped(self) -> "VideoEncoder":
+        """Return the encoder itself, to be trained, where this one holds another."""
+        return self
+
     def stages(self) -> list[tuple[str, ...]]:
         """Return the parts from the pixels to the row, each as beginnings of its parameters' names; none if unknown."""
         return []

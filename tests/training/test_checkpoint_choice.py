@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 
 from clep.errors import InputError
-from clep.pretrained import read_checkpoint
+from clep.models import read_checkpoint
 from clep.training.checkpoint import checked_monitors, find_checkpoint
 
 
