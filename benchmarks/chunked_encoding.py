@@ -46,7 +46,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     raw = take_turns(sides, settings.repeats, warm=0)
     peaks = {name: [step["peak_mb"] for step in taken] for name, taken in steps.items()}
     time, memory = paired_ratio(raw, CHUNKED, WHOLE), paired_ratio(peaks, CHUNKED, WHOLE)
-    report.add("seconds", {"raw": raw, "median": medians(raw), "chunks / whole batch": time})
+    report.add("step_seconds", {"raw": raw, "median": medians(raw), "chunks / whole batch": time})
     report.add("peak_mb", {"raw": peaks, "median": medians(peaks), "chunks / whole batch": memory})
     report.add("before_mb", medians({name: [step["before_mb"] for step in taken] for name, taken in steps.items()}))
     report.add("loss", {name: taken[0]["loss"] for name, taken in steps.items()})

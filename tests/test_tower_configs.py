@@ -92,3 +92,8 @@ def test_learning_rates_of_parts_on_the_command_line(tmp_path: Path, words: list
 def test_wrong_values_are_refused_before_anything_starts(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         checked(composed(tmp_path, "experiment=ego4d_clip", override))
+
+
+def test_chunks_are_for_contrastive_losses(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"chunk_size=8 .* this run has none; lower data\.batch_size"):
+        checked(composed(tmp_path, "experiment=finetune_video", "chunk_size=8"))

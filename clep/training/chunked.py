@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from clep.errors import InputError
@@ -42,6 +42,20 @@ def check_chunk_size(chunk_size: int | None) -> None:
     """
     if chunk_size is not None and chunk_size < 1:
         raise InputError(f"chunk_size={chunk_size} must be at least 1, or null to encode the whole batch at once")
+
+
+def refuse_batch_norm(model: nn.Module) -> None:
+    """Refuse a model in which the examples of a batch change each other's embeddings, or encoding twice changes it.
+
+    Raises:
+        InputError: a batch norm that is trained; the message names it.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+            raise InputError(
+                f"chunk_size is not for model.{name}, a batch norm: its means would be a chunk's, and it would count "
+                f"each chunk twice; keep it in evaluation mode (frozen), or lower data.batch_size"
+            )
 
 
 def chunks(batch: dict[str, Any], chunk_size: int) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from clep.losses import PositivesRule, TextIdPositives, across_ranks, check_objective
 from clep.models import DualEncoder
-from clep.training.chunked import check_chunk_size, encode_in_chunks
+from clep.training.chunked import check_chunk_size, encode_in_chunks, refuse_batch_norm
 from clep.training.schedule import Schedule, constant
 from clep.training.stepped import SteppedModule
 
@@ -54,6 +54,12 @@ class ContrastiveModule(SteppedModule):
         self.positives = positives
         # In the local form a rank's value is its share; their mean is the loss of the joined batch.
         self.loss_is_a_share = self.loss.form == "local"
+
+    def on_fit_start(self) -> None:
+        """Refuse chunks of a batch that must be encoded as one."""
+        super().on_fit_start()
+        if self.chunk_size is not None:
+            refuse_batch_norm(self.model)
 
     def compute_loss(self, batch: dict[str, Tensor]) -> Float[Tensor, ""]:
         """Return the loss of one batch (of all ranks' batches together)."""

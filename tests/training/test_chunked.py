@@ -123,6 +123,15 @@ def test_a_run_by_chunks_is_the_run(tmp_path: Path) -> None:
         torch.testing.assert_close(ends[1][name], value, rtol=1e-4, atol=1e-5)
 
 
+def test_a_batch_norm_that_is_trained_is_refused(tmp_path: Path) -> None:
+    module = tiny_module(chunk_size=7)
+    module.model.video.append(nn.BatchNorm1d(6))
+    with pytest.raises(InputError, match=r"chunk_size is not for model\.video\.\d, a batch norm"):
+        tiny_trainer(tmp_path).fit(module, datamodule=tiny_data(tmp_path / "files"))
+    module.model.video[-1].eval()
+    tiny_trainer(tmp_path, max_steps=1).fit(module, datamodule=tiny_data(tmp_path / "files"))
+
+
 def test_a_chunk_holds_a_moment(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="chunk_size=0"):
         tiny_module(chunk_size=0)
