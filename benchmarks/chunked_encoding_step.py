@@ -78,7 +78,7 @@ def _step(module: ContrastiveModule, optimizer: torch.optim.Optimizer, batch: di
     loss.backward()
     optimizer.step()
     optimizer.zero_grad()
-    return float(loss)  # waits for a GPU
+    return float(loss.detach())  # waits for a GPU
 
 
 def _memory_mb(device: str, peak: bool = False) -> float:
