@@ -1,11 +1,14 @@
 """Which moments stand together in a batch: the base of the samplers that look at texts, scenes or embeddings."""
 
+import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
 from jaxtyping import Float64, Int64
 from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,15 @@ class Composition(ABC):
     What a composition does depends on its arguments alone (and on what `state` returns), so all ranks arrange the same
     joined batches and a resumed run the same as an uninterrupted one.
     """
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def tell(self, level: int, message: str) -> None:
+        """Log a message once, however often the composition is opened."""
+        if message not in self._told:
+            self._told.add(message)
+            log.log(level, "%s", message)
 
     @abstractmethod
     def open(self, keys: MomentKeys, rows: int, rank_rows: int) -> None:

@@ -35,6 +35,7 @@ class HardNegatives(Composition):
     """
 
     def __init__(self, videos: int = 32) -> None:
+        super().__init__()
         if videos < 2:
             raise InputError(f"data.sampler.videos={videos}: a batch needs 2 or more videos to tell apart")
         self.videos = videos
@@ -61,10 +62,11 @@ class HardNegatives(Composition):
                 f"{len(self.sizes)} video(s), {largest} a source; use sampler=shuffled"
             )
         if largest < 2 * self.videos:
-            log.warning(
-                "data.sampler.videos=%d: the nearest %d of %d training videos are all of them, so no batch is harder "
-                "than another; choose data.sampler.videos=%d or less",
-                *(self.videos, 2 * self.videos, largest, max(2, largest // 4)),
+            remedy = f"data.sampler.videos={max(2, largest // 4)} or less" if largest > 4 else "sampler=shuffled"
+            self.tell(
+                logging.WARNING,
+                f"data.sampler.videos={self.videos}: the nearest {2 * self.videos} of {largest} training videos are "
+                f"all of them, so no batch is harder than another; choose {remedy}",
             )
 
     def by_video(self, seed: int, epoch: int) -> Int64[np.ndarray, " moments"]:

@@ -12,8 +12,6 @@ from clep.data.composition import Composition, MomentKeys
 from clep.data.sampler import seeded
 from clep.errors import InputError
 
-log = logging.getLogger(__name__)
-
 
 class SceneAware(Composition):
     """Each moment of a batch comes with a neighbour in time, whose video and text are hard negatives (EgoVLP).
@@ -32,6 +30,7 @@ class SceneAware(Composition):
     """
 
     def __init__(self, within_s: float | int = 60.0) -> None:
+        super().__init__()
         if within_s <= 0:
             raise InputError(f"data.sampler.within_s={within_s} must be positive (seconds)")
         self.within_s = float(within_s)
@@ -68,7 +67,10 @@ class SceneAware(Composition):
                 f"{self.within_s:g} s; raise data.sampler.within_s, or use sampler=shuffled"
             )
         if alone:
-            log.info("sampler=scene_aware: %d of %d moments have no neighbour and stand beside any", alone, len(keys))
+            self.tell(
+                logging.INFO,
+                f"sampler=scene_aware: {alone} of {len(keys)} moments have no neighbour and stand beside any",
+            )
 
     def draws(self, moments: int) -> int:
         """Return half of the rows; the others are neighbours."""

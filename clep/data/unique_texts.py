@@ -11,8 +11,6 @@ from clep.data.composition import Composition, MomentKeys
 from clep.data.sampler import seeded
 from clep.errors import InputError
 
-log = logging.getLogger(__name__)
-
 
 class UniqueTexts(Composition):
     """No two moments of a joined batch say the same, so that no negative of the batch is a right answer.
@@ -39,9 +37,10 @@ class UniqueTexts(Composition):
             self._check(self._text[order], 1)
         left_out = len(order) - n * rows
         if left_out:
-            log.info(
-                "sampler=unique_texts: %d batches an epoch; %d of %d moments (%.1f %%) are left out of each, in turn",
-                *(n, left_out, len(order), 100 * left_out / len(order)),
+            self.tell(
+                logging.INFO,
+                f"sampler=unique_texts: {n} batches an epoch; {left_out} of {len(order)} moments "
+                f"({100 * left_out / len(order):.1f} %) are left out of each, in turn",
             )
         return n
 
