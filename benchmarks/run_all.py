@@ -13,8 +13,8 @@ from time import perf_counter
 from benchmarks.report import DATA, RESULTS, read_settings, shown, table
 from clep.files import read_json
 
-NAMES = ("loader", "training", "opening", "zero_shot", "long_term", "extraction", "demo")
-WITH_DATA = ("loader", "training", "demo")
+NAMES = ("loader", "training", "opening", "zero_shot", "long_term", "extraction", "samplers", "demo")
+WITH_DATA = ("loader", "training", "samplers", "demo")
 
 
 @dataclass

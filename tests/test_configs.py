@@ -137,6 +137,28 @@ def test_every_choice_of_evaluators_fits_the_experiment_on_real_data(tmp_path: P
     assert all(isinstance(instantiate(evaluator), Evaluator) for evaluator in cfg.evaluator.values())
 
 
+@pytest.mark.parametrize("choice", sorted(path.stem for path in (config_folder() / "sampler").glob("*.yaml")))
+def test_every_sampler_fits_the_experiment_on_real_data(tmp_path: Path, choice: str) -> None:
+    cfg = composed(tmp_path, "experiment=ego4d_clip", f"sampler={choice}", "data.tags=taxonomy")
+    check(plain(cfg))
+    data = instantiate(cfg.data)
+    chosen = "shuffled" if data.composition is None else data.composition.plain()["sampler"]
+    assert (chosen, data.tags) == (choice, "taxonomy")
+    assert ("hard_negatives" in cfg.callbacks) == (choice == "hard_negatives")
+    for callback in cfg.callbacks.values():
+        instantiate(callback)
+
+
+@pytest.mark.parametrize("source", ["egoclip", "epic_kitchens"])
+def test_narrations_with_spans_are_made_and_read_in_one_place(tmp_path: Path, source: str) -> None:
+    values = plain(composed(tmp_path, "experiment=ego4d_clip", f"data={source}", f"prepare={source}"))
+    check(values)
+    read, job = values["data"]["sources"]["ego4d"], values["prepare"][source]
+    assert read["span"] == values["data"]["tags"] == "given"
+    assert Path(read["narrations"]).parent == Path(read["texts"]).parent == Path(job["output_folder"])
+    assert job["text_encoder"] == values["text_encoder"]
+
+
 @pytest.mark.parametrize("operator", ["nl", "avg", "max", "none"])
 def test_a_long_term_run_takes_any_operator(tmp_path: Path, operator: str) -> None:
     cfg = composed(tmp_path, "experiment=ego4d_long_term", f"operator={operator}")

@@ -7,7 +7,7 @@ import av
 import pytest
 import torch
 
-from benchmarks import demo, extraction, loader, long_term, opening, training, zero_shot
+from benchmarks import demo, extraction, loader, long_term, opening, samplers, training, zero_shot
 from benchmarks.films import drawn, repeat_film, write_film
 from benchmarks.long_term_data import PublishedSampling
 from benchmarks.report import read_settings
@@ -93,6 +93,15 @@ def test_the_published_sampling_takes_what_ours_does_or_draws_among_it() -> None
     drawn = torch.stack([loop.example("v", 12)[:2, 0] for _ in range(50)])
     assert (drawn[:, 0] != drawn[:, 1]).all()
     assert drawn.unique().tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_samplers(tmp_path: Path, words: list[str]) -> None:
+    few = ["repeats=1", "steps=1", "warm_steps=1", "batch_size=32", "narrations=2000", "videos=80", "distinct_texts=99"]
+    small = [f"data={tmp_path / 'data'}", *SHORT, "width=16", "search_videos=70", "search_moments=2"]
+    result = samplers.main([*words, *few, *small])
+    assert set(result["percent_of_the_step"]) == {"shuffled", "unique_texts", "scene_aware", "hard_negatives"}
+    assert "skipped" in result["search"] or result["search"]["seconds"] > 0
+    _written(tmp_path, "samplers")
 
 
 @pytest.mark.slow
