@@ -13,8 +13,20 @@ from time import perf_counter
 from benchmarks.report import DATA, RESULTS, read_settings, shown, table
 from clep.files import read_json
 
-NAMES = ("loader", "training", "opening", "zero_shot", "long_term", "extraction", "samplers", "demo")
-WITH_DATA = ("loader", "training", "samplers", "demo")
+NAMES = (
+    "loader",
+    "training",
+    "opening",
+    "zero_shot",
+    "long_term",
+    "extraction",
+    "chunked_encoding",
+    "objectives",
+    "samplers",
+    "demo",
+    "demo_long_term",
+)
+WITH_DATA = ("loader", "training", "samplers", "demo", "demo_long_term")
 
 
 @dataclass

@@ -14,7 +14,7 @@ FLOORS = [
     {"models", "losses", "metrics"},
     {"data"},
     {"training", "evaluation", "preprocess"},
-    {"demo", "train", "evaluate", "pretrained", "resolvers", "settings", "tasks"},
+    {"demo", "ablate", "ablation", "train", "evaluate", "pretrained", "resolvers", "settings", "tasks"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 COMMAND_LINES = {"preprocess/__main__.py", "demo/__main__.py"}

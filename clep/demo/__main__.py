@@ -13,8 +13,14 @@ from yaml import YAMLError
 
 from clep.config_check import check_call, did_you_mean
 from clep.demo import (
+    AvaWorldSettings,
+    LongTermWorldSettings,
+    ObjectivesWorldSettings,
     VideoWorldSettings,
     WorldSettings,
+    make_ava_world,
+    make_long_term_world,
+    make_objectives_world,
     make_video_world,
     make_world,
     shuffled_narrations,
@@ -28,13 +34,22 @@ from clep.errors import InputError
 COMMANDS: dict[str, Callable[..., Any]] = {
     "world": make_world,
     "video_world": make_video_world,
+    "long_term_world": make_long_term_world,
+    "ava_world": make_ava_world,
+    "objectives_world": make_objectives_world,
     "features": simulate_features,
     "kinetics": simulate_kinetics,
     "ego_charades": simulate_ego_charades,
     "narrations": simulate_narrations,
     "shuffled": shuffled_narrations,
 }
-_SETTINGS = {"world": WorldSettings, "video_world": VideoWorldSettings}
+_SETTINGS = {
+    "world": WorldSettings,
+    "video_world": VideoWorldSettings,
+    "long_term_world": LongTermWorldSettings,
+    "ava_world": AvaWorldSettings,
+    "objectives_world": ObjectivesWorldSettings,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from clep.evaluation.ava_regions import AvaRegions
 from clep.evaluation.ego_charades import EgoCharadesZeroShot
 from clep.evaluation.evaluator import Evaluator
 from clep.evaluation.kinetics import KineticsZeroShot
+from clep.evaluation.multiple_choice import MultipleChoice
 from clep.evaluation.retrieval import NarrationRetrieval
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ __all__ = [
     "Evaluator",
     "EvaluatorCallback",
     "KineticsZeroShot",
+    "MultipleChoice",
     "NarrationRetrieval",
 ]
 

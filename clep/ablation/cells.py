@@ -1,0 +1,166 @@
+"""Run the cells of a grid, each in a process of its own, and continue where an earlier call stopped."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from clep.ablation.grid import Cell, Grid
+from clep.errors import InputError
+from clep.files import read_json, write_json
+
+FORMAT, VERSION = "clep-ablation", 1
+LOG = "log.txt"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a cell: its metrics, or why there are none; `seconds` is the wall time of its process."""
+
+    cell: Cell
+    metrics: dict[str, float] | None
+    seconds: float | None
+    failed: str | None = None
+    reused: bool = False
+
+
+def claim(grid: Grid) -> None:
+    """Mark `grid.out` as the folder of this ablation, or see that it is.
+
+    More values, variants and seeds may be added to an ablation; its common settings and what is swept must stay.
+
+    Raises:
+        InputError: the folder holds another ablation, or other files.
+    """
+    path = grid.out / "grid.json"
+    known = read_json(path) if path.exists() else None
+    if known is None and grid.out.exists() and any(not one.name.startswith(".") for one in grid.out.iterdir()):
+        raise InputError(f"{grid.out} holds files that no ablation wrote; choose another folder with out=DIR")
+    variants: dict[str, Any] = {name: list(overrides) for name, overrides in grid.variants.items()}
+    mine = {"format": FORMAT, "version": VERSION, "fixed": list(grid.fixed), "swept": list(grid.swept)}
+    if known is not None:
+        before = {key: known.get(key) for key in mine}
+        changed = [f"{key}: {before[key]} there, {mine[key]} now" for key in mine if before[key] != mine[key]]
+        others = known.get("variants", {})
+        changed += [
+            f"variant {name!r}: {others[name]} there, {overrides} now"
+            for name, overrides in variants.items()
+            if others.get(name, overrides) != overrides
+        ]
+        if bool(others) != bool(variants):
+            changed.append("one has variants and one has none")
+        if changed:
+            raise InputError(
+                f"{grid.out} holds another ablation ({'; '.join(changed)}); choose another folder with out=DIR, or "
+                f"delete it"
+            )
+        variants = others | variants
+    write_json(path, mine | {"variants": variants})
+
+
+def run_cells(grid: Grid, told: Callable[[Outcome], None] = lambda outcome: None) -> list[Outcome]:
+    """Train every cell that has no metrics.json yet and return what became of each, in the order of `grid.cells()`.
+
+    A cell that fails does not stop the others. Ctrl-C stops the processes; finished cells stay.
+
+    Args:
+        grid: `grid.out` is claimed.
+        told: called with each outcome as soon as it is known.
+    """
+    cells = grid.cells()
+    found: dict[str, Outcome] = {}
+    missing = []
+    for cell in cells:
+        outcome = _finished(cell, grid.out / cell.name)
+        if outcome is None:
+            missing.append(cell)
+        else:
+            found[cell.name] = outcome
+            told(outcome)
+    for outcome in _train(missing, grid):
+        found[outcome.cell.name] = outcome
+        told(outcome)
+    return [found[cell.name] for cell in cells]
+
+
+def _finished(cell: Cell, folder: Path) -> Outcome | None:
+    if not (folder / "metrics.json").is_file():
+        return None
+    described = read_json(folder / "cell.json")
+    if described.get("overrides") != list(cell.overrides):
+        raise InputError(
+            f"{folder} holds a run with other settings ({' '.join(described.get('overrides', []))}); delete it, or "
+            f"choose another folder with out=DIR"
+        )
+    return Outcome(cell, read_json(folder / "metrics.json"), described.get("seconds"), reused=True)
+
+
+def _train(cells: Sequence[Cell], grid: Grid) -> Iterator[Outcome]:
+    running: set[subprocess.Popen[bytes]] = set()
+    guard, stopped = threading.Lock(), threading.Event()
+
+    def run(cell: Cell) -> Outcome:
+        folder = grid.out / cell.name
+        if (folder / "cell.json").exists():
+            shutil.rmtree(folder)  # what a run left that did not end
+        write_json(folder / "cell.json", {"overrides": list(cell.overrides), "seconds": None})
+        started = perf_counter()
+        with (folder / LOG).open("wb") as log:
+            with guard:
+                if stopped.is_set():
+                    raise KeyboardInterrupt
+                process = subprocess.Popen(
+                    command(cell, folder), stdout=log, stderr=subprocess.STDOUT, env=_environment(grid.processes)
+                )
+                running.add(process)
+            status = process.wait()
+        with guard:
+            running.discard(process)
+        seconds = perf_counter() - started
+        if status == 0 and (folder / "metrics.json").is_file():
+            write_json(folder / "cell.json", {"overrides": list(cell.overrides), "seconds": seconds})
+            return Outcome(cell, read_json(folder / "metrics.json"), seconds)
+        return Outcome(cell, None, seconds, why(status, folder / LOG))
+
+    pool = ThreadPoolExecutor(grid.processes)
+    try:
+        for done in as_completed([pool.submit(run, cell) for cell in cells]):
+            yield done.result()
+    finally:
+        with guard:
+            stopped.set()
+            for process in running:
+                process.terminate()
+        pool.shutdown(cancel_futures=True)
+
+
+def command(cell: Cell, folder: Path) -> list[str]:
+    """Return the command that trains a cell in `folder`."""
+    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+    return [sys.executable, "-m", "clep.train", *cell.overrides, f"hydra.run.dir='{quoted}'"]
+
+
+def why(status: int, log: Path) -> str:
+    """Return in one line why a run ended with `status`: the last line of what it told, without the logger's mark."""
+    if status < 0:
+        name = signal.Signals(-status).name
+        return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "") + f", see {log}"
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    last = lines[-1] if lines else f"exit status {status}"
+    return last.split("[ERROR] - ", 1)[-1].removeprefix("error: ")
+
+
+def _environment(processes: int) -> dict[str, str]:
+    """Share the cores among the processes, unless the user has said how many threads each takes."""
+    environment = dict(os.environ)
+    if processes > 1 and "OMP_NUM_THREADS" not in environment:
+        environment["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // processes))
+    return environment

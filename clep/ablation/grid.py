@@ -1,0 +1,214 @@
+"""What an ablation trains: settings that all cells share, settings that are varied, and seeds."""
+
+import hashlib
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, QuotedString, ValueType
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from clep.config_check import check_call, did_you_mean
+from clep.config_folder import config_folder
+from clep.errors import InputError
+
+SEED = "seed"
+_OWN = ("ablation", "metrics", "out", "table", "processes")
+_NAME = re.compile(r"[^A-Za-z0-9=,._-]+")
+_LONGEST_NAME = 100
+_LISTED = (ValueType.CHOICE_SWEEP, ValueType.SIMPLE_CHOICE_SWEEP, ValueType.RANGE_SWEEP)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: `row` says which row of the table it belongs to, `overrides` what `train.py` is told."""
+
+    row: str
+    seed: str | None
+    overrides: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The cell as the name of a folder."""
+        full = self.row if self.seed is None else f"{self.row},{SEED}={self.seed}"
+        name = _NAME.sub("_", full)[:_LONGEST_NAME].strip("._") or "cell"
+        return name if name == full else f"{name}-{hashlib.sha256(full.encode()).hexdigest()[:6]}"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """An ablation: every variant × every combination of swept values × every seed.
+
+    Attributes:
+        fixed: overrides that all cells share.
+        swept: setting → the values that it takes, as one types them.
+        variants: name → overrides; without any there is one, which is called by its swept values.
+        seeds: values of `seed`; empty for the default of the configuration alone.
+        metrics: names or patterns (`zeroshot/*/top1`) of the metrics in the table; empty for all evaluators' metrics.
+        out: folder of the cells.
+        table: where the table goes, a path without suffix: `.md`, `.json` and `.png` are added.
+        processes: cells that run at once.
+    """
+
+    fixed: tuple[str, ...] = ()
+    swept: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    variants: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    seeds: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    out: Path = Path("runs/ablation")
+    table: Path = Path("runs/ablation/table")
+    processes: int = 1
+
+    def cells(self) -> list[Cell]:
+        """Return the cells, seed after seed, so that a table of every row is there as early as can be."""
+        combinations = [
+            tuple(f"{key}={value}" for key, value in zip(self.swept, values, strict=True))
+            for values in itertools.product(*self.swept.values())
+        ]
+        named = self.variants or {"": ()}
+        return [
+            Cell(
+                ", ".join(filter(None, (name, *chosen))) or "as configured",
+                seed,
+                (*self.fixed, *overrides, *chosen, *([] if seed is None else [f"{SEED}={seed}"])),
+            )
+            for seed in self.seeds or (None,)
+            for name, overrides in named.items()
+            for chosen in combinations
+        ]
+
+
+def ablation_file(
+    overrides: list[str] | None = None,
+    seeds: list[int] | None = None,
+    metrics: list[str] | None = None,
+    variants: dict[str, list[str]] | None = None,
+) -> None:
+    """Be the signature that a file of conf/ablation/ is compared with.
+
+    Args:
+        overrides: settings of all cells; one with several values (`operator=none,nl`) is swept.
+        seeds: values of `seed`.
+        metrics: names or patterns of the metrics in the table.
+        variants: name → overrides of one row of the table.
+    """
+
+
+def read_grid(words: Sequence[str]) -> Grid:
+    """Read `key=value` words, and the file that `ablation=NAME` names, as a grid.
+
+    Words are in Hydra's grammar of overrides: `operator=none,nl`, `seed=0,1,2` or `seed=range(3)` are swept, all
+    others are the same in all cells. A word replaces what the file says of the same setting.
+
+    Raises:
+        InputError: a word is not an override, a sweep cannot be listed, or the file is not an ablation.
+    """
+    parsed = _parse(words)
+    own = {override.get_key_element(): _plain(override) for override in parsed if override.get_key_element() in _OWN}
+    given = [override for override in parsed if override.get_key_element() not in _OWN]
+    name = own.get("ablation")
+    content: dict[str, Any] = _read_file(str(name)) if name is not None else {}
+    keys = {_key(override) for override in given}
+    before = [one for one in _parse(content.get("overrides") or []) if _key(one) not in keys]
+    fixed, swept = list[str](), dict[str, tuple[str, ...]]()
+    for override in [*before, *given]:
+        if override.is_sweep_override():
+            swept[override.get_key_element()] = _values(override)
+        elif _key(override) == SEED:
+            swept[SEED] = (str(override.input_line).split("=", 1)[1],)
+        else:
+            fixed.append(str(override.input_line))
+    variants = {key: _variant(key, lines) for key, lines in (content.get("variants") or {}).items()}
+    seeds = swept.pop(SEED, tuple(str(seed) for seed in content.get("seeds") or ()))
+    title = Path(str(name)).stem if name is not None else "ablation"
+    out = Path(str(own.get("out") or f"runs/{title}"))
+    return Grid(
+        tuple(fixed),
+        swept,
+        variants,
+        seeds,
+        tuple(_texts("metrics", own.get("metrics") or content.get("metrics") or [])),
+        out,
+        Path(str(own.get("table") or out / "table")),
+        _processes(own.get("processes", 1)),
+    )
+
+
+def _parse(words: Iterable[str]) -> list[Override]:
+    words = list(words)
+    for word in words:
+        if "=" not in word and not word.startswith("~"):
+            raise InputError(f"{word!r} is not of the form key=value. {did_you_mean(word, _OWN)}")
+    try:
+        return OverridesParser.create().parse_overrides(words)
+    except HydraException as error:
+        raise InputError(f"cannot read the settings: {error}") from error
+
+
+def _values(override: Override) -> tuple[str, ...]:
+    if override.value_type not in _LISTED:
+        raise InputError(f"{override.input_line}: list the values of a sweep (a,b,c), or give a range(start,stop)")
+    values = tuple(dict.fromkeys(override.sweep_string_iterator()))
+    if not values:
+        raise InputError(f"{override.input_line} sweeps over nothing")
+    return values
+
+
+def _variant(name: str, lines: Any) -> tuple[str, ...]:
+    for override in _parse(lines):
+        if override.is_sweep_override():
+            raise InputError(f"variant {name!r}: {override.input_line} has several values; a variant is one row")
+        if _key(override) == SEED:
+            raise InputError(f"variant {name!r} sets the seed; seeds are given once, for all variants")
+    return tuple(lines)
+
+
+def _key(override: Override) -> str:
+    return str(override.get_key_element()).lstrip("+~")
+
+
+def _plain(override: Override) -> Any:
+    if override.is_sweep_override():
+        raise InputError(f"{override.input_line}: {override.get_key_element()} takes one value; write lists as [a,b]")
+    value = override.value()
+    return value.text if isinstance(value, QuotedString) else value
+
+
+def _texts(key: str, value: Any) -> list[str]:
+    values = value if isinstance(value, list | tuple) else [value]
+    texts = [one.text if isinstance(one, QuotedString) else one for one in values]
+    if not all(isinstance(one, str) for one in texts):
+        raise InputError(f"{key}={value} should be a list of names, [a,b]")
+    return texts
+
+
+def _processes(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise InputError(f"processes={value} should be a whole number, 1 or more")
+    return value
+
+
+def _read_file(name: str) -> dict[str, Any]:
+    folder = config_folder() / "ablation"
+    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    if not path.is_file():
+        names = sorted(one.stem for one in folder.glob("*.yaml"))
+        raise InputError(f"there is no ablation {path}. {did_you_mean(name, names)}")
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path} should have the keys overrides, seeds, metrics and variants")
+    named = {str(key): value for key, value in content.items()}
+    check_call(ablation_file, named, f"{path}")
+    if named.get("variants") is not None and not named["variants"]:
+        raise InputError(f"{path}: variants is empty; leave it out, or give it rows")
+    return named

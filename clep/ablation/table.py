@@ -1,0 +1,215 @@
+"""The table of an ablation: mean and spread of each row, as data, Markdown, and in the terminal."""
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from clep.ablation.cells import FORMAT, VERSION, Outcome
+from clep.ablation.grid import SEED, Grid
+from clep.config_check import did_you_mean
+from clep.errors import InputError
+from clep.files import atomic_path, write_json
+
+FIT = "seconds/fit"
+_NOT_SHOWN = ("before/", "train/", "seconds/")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Values of several seeds, their mean and their sample standard deviation (None for a single value)."""
+
+    each: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """The mean."""
+        return mean(self.each)
+
+    @property
+    def standard_deviation(self) -> float | None:
+        """The sample standard deviation."""
+        return stdev(self.each) if len(self.each) > 1 else None
+
+    def __str__(self) -> str:
+        digits = 1 if abs(self.mean) >= 1 else 3
+        spread = "" if self.standard_deviation is None else f" ± {self.standard_deviation:.{digits}f}"
+        return f"{self.mean:.{digits}f}{spread}"
+
+    def plain(self) -> dict[str, Any]:
+        """Return the values as plain JSON."""
+        return {"mean": self.mean, "standard_deviation": self.standard_deviation, "each": list(self.each)}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: a metric is absent where no run of the row has it."""
+
+    name: str
+    runs: int
+    cells: int
+    metrics: dict[str, Spread]
+    fit_s: Spread | None
+
+
+def chosen_metrics(outcomes: Sequence[Outcome], wanted: Sequence[str]) -> list[str]:
+    """Return the names of the metrics to show, in the order of `wanted`; without any, those of the evaluators.
+
+    Raises:
+        InputError: no run has a metric of that name.
+    """
+    names = sorted({name for one in outcomes for name in one.metrics or {}})
+    if not wanted:
+        return [name for name in names if not name.startswith(_NOT_SHOWN)]
+    chosen: dict[str, None] = {}
+    for pattern in wanted:
+        found = [name for name in names if name == pattern or fnmatchcase(name, pattern)]
+        if names and not found:
+            raise InputError(f"no run has a metric {pattern!r}. {did_you_mean(pattern, names)}")
+        chosen |= dict.fromkeys(found)
+    return list(chosen)
+
+
+def rows_of(outcomes: Sequence[Outcome], metrics: Sequence[str]) -> list[Row]:
+    """Put the cells that differ in nothing but the seed into one row each, in the order of their first cells."""
+    by_row: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        by_row.setdefault(outcome.cell.row, []).append(outcome)
+    rows = []
+    for name, cells in by_row.items():
+        measured = [one.metrics for one in cells if one.metrics is not None]
+
+        def spread(metric: str, measured: list[dict[str, float]] = measured) -> Spread | None:
+            values = tuple(float(of[metric]) for of in measured if of.get(metric) is not None)
+            return Spread(values) if values else None
+
+        found = {metric: value for metric in metrics if (value := spread(metric)) is not None}
+        rows.append(Row(name, len(measured), len(cells), found, spread(FIT)))
+    return rows
+
+
+def as_data(grid: Grid, outcomes: Sequence[Outcome], metrics: Sequence[str], words: Sequence[str]) -> dict[str, Any]:
+    """Return all there is to know of an ablation as plain JSON: where and when, every cell, every row."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "command": " ".join(["python -m clep.ablate", *words]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": _machine(),
+        "settings": list(grid.fixed),
+        "metrics": list(metrics),
+        "rows": [
+            {
+                "row": row.name,
+                "runs": row.runs,
+                "metrics": {name: value.plain() for name, value in row.metrics.items()},
+                "fit_seconds": None if row.fit_s is None else row.fit_s.plain(),
+            }
+            for row in rows_of(outcomes, metrics)
+        ],
+        "cells": [
+            {
+                "row": one.cell.row,
+                SEED: one.cell.seed,
+                "overrides": list(one.cell.overrides[len(grid.fixed) :]),
+                "seconds": one.seconds,
+                "failed": one.failed,
+                "metrics": one.metrics,
+            }
+            for one in outcomes
+        ],
+    }
+
+
+def markdown(data: dict[str, Any], rows: Sequence[Row], picture: str | None = None) -> str:
+    """Return the table with what it was made by, and the cells that failed."""
+    metrics, seeds = data["metrics"], {cell[SEED] for cell in data["cells"]}
+    names = [
+        f"`{name}`" if name == short else f"{short.replace('_', ' ')}"
+        for name, short in zip(metrics, short_names(metrics), strict=True)
+    ]
+    what = f"Mean ± sample standard deviation of {len(seeds)} seeds" if len(seeds) > 1 else "One run a row"
+    lines = [
+        f"{what}; accuracies in percent; `fit` is the time of training alone. Made by",
+        "",
+        f"    {data['command']}",
+        "",
+        f"on {data['machine']['cores']} cores ({data['machine']['cpu']}), {data['date'][:10]}; metrics: "
+        f"{', '.join(f'`{name}`' for name in metrics)}; settings of all runs: `{' '.join(data['settings'])}`.",
+        "",
+        f"| | {' | '.join(names)} | fit, s |",
+        f"|---|{'---|' * (len(metrics) + 1)}",
+    ]
+    lines += [f"| {' | '.join(cells)} |" for cells in _cells(rows, metrics)]
+    failed = [cell for cell in data["cells"] if cell["failed"]]
+    if failed:
+        lines += ["", f"{len(failed)} of {len(data['cells'])} runs failed:", ""]
+        lines += [f"- {cell['row']}, seed {cell[SEED]}: {cell['failed']}" for cell in failed]
+    if picture:
+        lines += ["", f"![each row's seeds, their mean and spread]({picture})"]
+    return "\n".join(lines) + "\n"
+
+
+def in_terminal(rows: Sequence[Row], metrics: Sequence[str], title: str) -> Table:
+    """Return the table for the terminal."""
+    table = Table(title=title, title_justify="left")
+    for place, column in enumerate(("", *short_names(metrics), "fit, s")):
+        table.add_column(column, justify="left" if place == 0 else "right", overflow="fold")
+    for cells in _cells(rows, metrics):
+        table.add_row(*cells)
+    return table
+
+
+def short_names(metrics: Sequence[str]) -> list[str]:
+    """Return metrics without the parts of their names that all begin or end with: `choice/*/accuracy` is `*`."""
+    parts = [name.split("/") for name in metrics]
+    if len(parts) < 2:
+        return list(metrics)
+    while all(len(of) > 1 and of[0] == parts[0][0] for of in parts):
+        parts = [of[1:] for of in parts]
+    while all(len(of) > 1 and of[-1] == parts[0][-1] for of in parts):
+        parts = [of[:-1] for of in parts]
+    return ["/".join(of) for of in parts]
+
+
+def write_table(path: Path, data: dict[str, Any], rows: Sequence[Row], picture: Path | None) -> None:
+    """Write `<path>.json` and `<path>.md`, each whole or not at all."""
+    write_json(with_suffix(path, ".json"), data)
+    with atomic_path(with_suffix(path, ".md")) as temporary:
+        temporary.write_text(markdown(data, rows, picture.name if picture else None), encoding="utf-8")
+
+
+def with_suffix(path: Path, suffix: str) -> Path:
+    """Return the path with a suffix more; one that is in it stays."""
+    return path.with_name(path.name + suffix)
+
+
+def _cells(rows: Sequence[Row], metrics: Sequence[str]) -> list[list[str]]:
+    table = []
+    for row in rows:
+        name = row.name if row.runs == row.cells else f"{row.name} ({row.runs} of {row.cells} runs)"
+        shown = [str(row.metrics[metric]) if metric in row.metrics else "–" for metric in metrics]
+        table.append([name, *shown, "–" if row.fit_s is None else str(row.fit_s)])
+    return table
+
+
+def _machine() -> dict[str, Any]:
+    cpu = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0].partition(":")[2].strip() if names else cpu
+    return {
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }

@@ -1,0 +1,184 @@
+"""Ablations from words to table, with a stand-in for training; and one whole with the real one."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from ablation.stand_in import read, started, use
+from clep.ablate import main
+from clep.ablation import ablate
+from clep.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    use(monkeypatch)
+    return [f"log={tmp_path / 'log'}", f"out={tmp_path / 'out'}"]
+
+
+def test_mean_and_sample_standard_deviation_of_each_row(tmp_path: Path, words: list[str]) -> None:
+    console = Console(record=True, width=120)
+    data = ablate([*words, "operator=none,nl", "seed=0,1,2"], console)
+    assert data == read(tmp_path / "out" / "table.json")
+    assert data["metrics"] == ["choice/a/accuracy"]
+    assert data["rows"] == [
+        {
+            "row": f"operator={name}",
+            "runs": 3,
+            "metrics": {
+                "choice/a/accuracy": {"mean": mean, "standard_deviation": 1.0, "each": [mean - 1, mean, mean + 1]}
+            },
+            "fit_seconds": {"mean": 4.0, "standard_deviation": 1.0, "each": [3.0, 4.0, 5.0]},
+        }
+        for name, mean in (("none", 51.0), ("nl", 91.0))
+    ]
+    assert [cell["seed"] for cell in data["cells"]] == ["0", "0", "1", "1", "2", "2"]
+    assert all(cell["seconds"] > 0 and cell["failed"] is None for cell in data["cells"])
+    assert data["machine"]["torch"]
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert "| operator=nl | 91.0 ± 1.0 | 4.0 ± 1.0 |" in text
+    assert "Mean ± sample standard deviation of 3 seeds" in text
+    assert "operator=none,nl seed=0,1,2" in text
+    assert "91.0 ± 1.0" in console.export_text()
+
+
+def test_the_same_command_again_runs_what_is_missing_alone(tmp_path: Path, words: list[str]) -> None:
+    first = ablate([*words, "operator=none,nl", "seed=0"])
+    (tmp_path / "out" / "operator=nl,seed=0" / "metrics.json").unlink()
+    (tmp_path / "out" / "operator=nl,seed=0" / "half.ckpt").write_text("")
+    again = ablate([*words, "operator=none,nl,avg", "seed=0,1"])
+    names = started(tmp_path / "log")
+    assert names[:2] == ["operator=none,seed=0", "operator=nl,seed=0"]
+    assert names[2:] == [
+        "operator=nl,seed=0",
+        "operator=avg,seed=0",
+        *(f"operator={name},seed=1" for name in ("none", "nl", "avg")),
+    ]
+    assert not (tmp_path / "out" / "operator=nl,seed=0" / "half.ckpt").exists()
+    assert again["cells"][0]["seconds"] == first["cells"][0]["seconds"]
+
+
+def test_a_failed_run_is_told_and_the_others_are_written(
+    tmp_path: Path, words: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    data = ablate([*words, "operator=wrong,none,killed,quiet", "seed=0,1", "processes=3"])
+    failed = {cell["row"]: cell["failed"] for cell in data["cells"]}
+    assert failed["operator=wrong"] == "data.batch_size=0 must be at least 1"
+    assert failed["operator=killed"].startswith("killed by SIGKILL (out of memory?), see ")
+    assert failed["operator=quiet"] == "exit status 3"
+    assert failed["operator=none"] is None
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert "| operator=wrong (0 of 2 runs) | – | – |" in text
+    assert "| operator=none | 50.5 ± 0.7 | 3.5 ± 0.7 |" in text
+    assert "6 of 8 runs failed" in text
+    assert "- operator=wrong, seed 1: data.batch_size=0 must be at least 1" in text
+    assert "operator=wrong, seed 0: failed: data.batch_size=0" in caplog.text
+    assert main([*words, "operator=wrong,none,killed,quiet", "seed=0,1"]) == 1
+
+
+def test_nothing_is_written_of_nothing(tmp_path: Path, words: list[str]) -> None:
+    with pytest.raises(InputError, match=r"none of 1 runs ended well; the first: data\.batch_size=0"):
+        ablate([*words, "operator=wrong"])
+    assert not (tmp_path / "out" / "table.md").exists()
+
+
+def test_another_ablation_in_the_same_folder_is_noticed(tmp_path: Path, words: list[str]) -> None:
+    ablate([*words, "operator=nl", "seed=0,1"])
+    with pytest.raises(InputError, match=r"out holds another ablation \(fixed: .*batch=8.*out=DIR"):
+        ablate([*words, "batch=8", "operator=nl", "seed=0,1"])
+    with pytest.raises(InputError, match=r"another ablation .*swept"):
+        ablate([*words, "operator=nl,none", "seed=0,1"])
+    file = tmp_path / "mine.yaml"
+    file.write_text("variants: {a: [operator=nl], b: [operator=avg]}")
+    other = [words[0], f"out={tmp_path / 'other'}", f"ablation='{file}'"]
+    ablate(other)
+    file.write_text("variants: {a: [operator=none], b: [operator=avg], c: [operator=nl]}")
+    with pytest.raises(InputError, match=r"variant 'a': \['operator=nl'\] there, \['operator=none'\] now"):
+        ablate(other)
+    file.write_text("variants: {c: [operator=nl]}")
+    assert [row["row"] for row in ablate(other)["rows"]] == ["c"]
+    assert len(started(tmp_path / "log")) == 5
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("")
+    with pytest.raises(InputError, match=r"mine holds files that no ablation wrote"):
+        ablate([words[0], f"out={tmp_path / 'mine'}", "operator=nl,avg"])
+
+
+def test_a_cell_of_other_settings_is_not_taken_for_one_of_these(tmp_path: Path, words: list[str]) -> None:
+    ablate([*words, "operator=nl,none", "seed=0"])
+    described = tmp_path / "out" / "operator=nl,seed=0" / "cell.json"
+    described.write_text(described.read_text().replace("operator=nl", "operator=avg"))
+    with pytest.raises(InputError, match=r"operator=nl,seed=0 holds a run with other settings"):
+        ablate([*words, "operator=nl,none", "seed=0"])
+
+
+def test_metrics_are_chosen_by_name_or_pattern(words: list[str]) -> None:
+    grid = [*words, "operator=nl,none"]
+    assert ablate([*grid, "metrics=[train/loss,choice/*]"])["metrics"] == ["train/loss", "choice/a/accuracy"]
+    with pytest.raises(InputError, match=r"no run has a metric 'choice/a/acuracy'. Did you mean 'choice/a/accuracy'"):
+        ablate([*grid, "metrics=[choice/a/acuracy]"])
+
+
+def test_the_table_goes_where_it_is_wanted(tmp_path: Path, words: list[str]) -> None:
+    ablate([*words, "operator=nl,none", f"table={tmp_path / 'docs' / 'v1.0'}"])
+    assert {path.name for path in (tmp_path / "docs").iterdir()} == {"v1.0.md", "v1.0.json", "v1.0.png"}
+    assert "![" in (tmp_path / "docs" / "v1.0.md").read_text()
+
+
+def test_without_matplotlib_there_is_a_table_and_a_word_about_the_picture(
+    tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    ablate([*words, "operator=nl,none"])
+    assert "no picture" in caplog.text
+    assert "clep[notebooks]" in caplog.text
+    assert {path.name for path in (tmp_path / "out").glob("table.*")} == {"table.md", "table.json"}
+    assert "![" not in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_ctrl_c_stops_what_runs_and_keeps_what_is_done(tmp_path: Path) -> None:
+    code = (
+        "import pytest; from ablation.stand_in import use; use(pytest.MonkeyPatch()); from clep.ablate import main; "
+        "import sys; sys.exit(main(sys.argv[1:]))"
+    )
+    words = [f"log={tmp_path / 'log'}", f"out={tmp_path / 'out'}", "operator=nl,slow"]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        env=environment,
+        stderr=subprocess.PIPE,
+        # Tests that run in the background have been told to ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 60
+    while len(started(tmp_path / "log")) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    told = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == 130
+    assert "the same command again continues" in told
+    assert (tmp_path / "out" / "operator=nl" / "metrics.json").exists()
+    assert not (tmp_path / "out" / "table.md").exists()
+
+
+def test_a_setting_that_does_not_exist_is_told_before_the_first_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert main(["experiment=demo", "data.batchsize=3", "seed=0,1", f"out={tmp_path / 'out'}"]) == 1
+    assert "there is no setting data.batchsize. Did you mean 'batch_size'" in caplog.text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_lists_the_ablations(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "python -m clep.ablate ablation=NAME" in shown
+    assert "objectives" in shown

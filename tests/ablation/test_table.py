@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import pytest
+
+from clep.ablation.cells import Outcome
+from clep.ablation.figure import draw
+from clep.ablation.grid import Cell
+from clep.ablation.table import Spread, rows_of, short_names
+
+
+def outcomes(values: dict[str, list[float | None]]) -> list[Outcome]:
+    return [
+        Outcome(Cell(row, str(seed), ()), None if value is None else {"a/b": value, "seconds/fit": 2.0}, 9.0)
+        for row, of in values.items()
+        for seed, value in enumerate(of)
+    ]
+
+
+def test_spread_by_hand() -> None:
+    spread = Spread((1.0, 2.0, 6.0))
+    assert spread.mean == 3.0
+    assert spread.standard_deviation == pytest.approx((((-2) ** 2 + (-1) ** 2 + 3**2) / 2) ** 0.5)
+    assert str(spread) == "3.0 ± 2.6"
+    assert str(Spread((0.125, 0.125))) == "0.125 ± 0.000"
+    assert (str(Spread((5.0,))), Spread((5.0,)).standard_deviation) == ("5.0", None)
+
+
+def test_rows_keep_their_order_and_count_what_failed() -> None:
+    rows = rows_of(outcomes({"z": [1.0, None, 3.0], "a": [None, None, None]}), ["a/b", "not/there"])
+    assert [(row.name, row.runs, row.cells) for row in rows] == [("z", 2, 3), ("a", 0, 3)]
+    assert rows[0].metrics == {"a/b": Spread((1.0, 3.0))}
+    assert (rows[1].metrics, rows[1].fit_s) == ({}, None)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "short"),
+    [
+        (["choice/order/accuracy", "choice/now/accuracy"], ["order", "now"]),
+        (["a/b/c", "a/b/c/d"], ["c", "c/d"]),
+        (["a/x", "b/x"], ["a", "b"]),
+        (["a/b"], ["a/b"]),
+        (["val/t2v/r1", "train/loss"], ["val/t2v/r1", "train/loss"]),
+    ],
+)
+def test_names_without_what_all_share(metrics: list[str], short: list[str]) -> None:
+    assert short_names(metrics) == short
+
+
+def test_the_picture_shows_every_row_and_is_the_same_each_time(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from PIL import Image
+
+    few, many = ({f"row {i}": [float(i), i + 1.0, None] for i in range(count)} for count in (2, 12))
+    for name, values in (("few", few), ("many", many), ("again", many)):
+        draw(tmp_path / f"{name}.png", rows_of(outcomes(values), ["a/b"]), ["a/b"])
+    sizes = {name: Image.open(tmp_path / f"{name}.png").size for name in ("few", "many")}
+    assert sizes["many"][1] > 2 * sizes["few"][1]
+    assert (tmp_path / "many.png").read_bytes() == (tmp_path / "again.png").read_bytes()
