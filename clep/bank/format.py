@@ -1,8 +1,8 @@
 """The bank file: its HDF5 names, and reading everything of one file but its rows.
 
-`rows` `[N, dim]` float16 or float32, contiguous so that it can be memory-mapped; `video/id` `[V]` utf-8;
-`video/first_row` `[V + 1]` int64, ascending; `video/duration_s` `[V]` float64, NaN where unknown; `row/second` `[N]`
-float64 for an irregular clock. Attributes: `format`, `version`, `rows_per_second` (NaN: no regular grid),
+`rows` `[N, dim]` float16, float32 or uint8 (pixels), contiguous so that it can be memory-mapped; `video/id` `[V]`
+utf-8; `video/first_row` `[V + 1]` int64, ascending; `video/duration_s` `[V]` float64, NaN where unknown; `row/second`
+`[N]` float64 for an irregular clock. Attributes: `format`, `version`, `rows_per_second` (NaN: no regular grid),
 `row_seconds` (NaN too: no clock at all, a bank of texts), `encoder`, `source`.
 """
 
@@ -23,7 +23,7 @@ from clep.errors import InputError
 FORMAT, VERSION = "clep-bank", 1
 ROWS, ROW_SECOND = "rows", "row/second"
 VIDEO_ID, FIRST_ROW, DURATION = "video/id", "video/first_row", "video/duration_s"
-ROW_DTYPES = ("float16", "float32")
+ROW_DTYPES = ("float16", "float32", "uint8")
 
 
 @dataclass(frozen=True)

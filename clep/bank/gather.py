@@ -28,11 +28,13 @@ def mean_rows(
     total, shortest, lowest, highest = _bounds(first, last, length)
     if shortest < 1 or lowest < 0 or highest > store.n_rows:
         raise ValueError(f"windows must be 0 <= first < last <= {store.n_rows}: take them from bank.window")
-    if isinstance(store, RowStore) and len(store.pieces) == 1:
+    # PyTorch sums no bags of bytes: such rows are copied together and converted.
+    in_place = isinstance(store, RowStore) and store.dtype.is_floating_point
+    if isinstance(store, RowStore) and in_place and len(store.pieces) == 1:
         return bag_means(store.pieces[0], _spans(first, length, total), length)
     out = torch.empty(len(first), store.dim, device=store.device)
     apart = torch.ones_like(first, dtype=torch.bool)  # windows whose rows must be copied together first
-    if isinstance(store, RowStore):
+    if isinstance(store, RowStore) and in_place:
         piece = torch.bucketize(first, store.starts, right=True) - 1
         # Only windows that were not made by bank.window leave their video.
         apart = piece != torch.bucketize(last - 1, store.starts, right=True) - 1
@@ -157,10 +159,11 @@ def groups(length: Int64[Tensor, " batch"], store: Rows) -> Iterator[tuple[int, 
 
 
 def bag_means(
-    rows: Float[Tensor, "_ dim"], index: Int64[Tensor, " taken"], length: Int64[Tensor, " batch"]
+    rows: Shaped[Tensor, "_ dim"], index: Int64[Tensor, " taken"], length: Int64[Tensor, " batch"]
 ) -> Float32[Tensor, "batch dim"]:
     """Mean of the next `length` of the rows that `index` names, for each window; zeros where it is 0."""
     begin = length.cumsum(0) - length
+    rows = rows if rows.is_floating_point() else rows.float()
     if rows.dtype == torch.float32:
         return embedding_bag(index, rows, begin, mode="mean")
     # Half precision is summed in float32, on the CPU too, but there mode="mean" rounds the sum to half before it

@@ -34,7 +34,7 @@ def build_lmdb(path: str | Path, out: str | Path | None = None, clock: Clock | N
         Where it is.
 
     Raises:
-        InputError: the bank cannot be read, holds neither float16 nor float32, or the disk is full.
+        InputError: the bank cannot be read, holds none of float16, float32 and uint8, or the disk is full.
     """
     path = Path(path).absolute()
     target = names.lmdb_path(path) if out is None else Path(out).absolute()

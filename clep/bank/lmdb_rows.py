@@ -18,7 +18,7 @@ class LmdbRows(Rows):
     Args:
         file: the LMDB.
         n_rows, dim: of the bank.
-        dtype: float16 or float32, as stored.
+        dtype: float16, float32 or uint8, as stored.
         block_rows: rows in a block; the last block may have fewer.
     """
 
@@ -26,7 +26,7 @@ class LmdbRows(Rows):
         self.file, self.n_rows, self.dim, self.dtype = file, n_rows, dim, dtype
         self.block_rows = block_rows
         self.device = torch.device("cpu")
-        self._stored = np.dtype({torch.float16: "<f2", torch.float32: "<f4"}[dtype])
+        self._stored = np.dtype({torch.float16: "<f2", torch.float32: "<f4", torch.uint8: "u1"}[dtype])
 
     def select(
         self, row: Int64[Tensor, " batch"], out: Shaped[Tensor, "batch dim"] | None = None

@@ -18,7 +18,7 @@ def masked_means(
     """
     length, real = mask.sum(1), row[mask]
     check_rows(store, real)
-    if isinstance(store, RowStore) and len(store.pieces) == 1:
+    if isinstance(store, RowStore) and store.dtype.is_floating_point and len(store.pieces) == 1:
         return bag_means(store.pieces[0], real, length)
     out = torch.zeros(len(row), store.dim, device=store.device)
     at = 0

@@ -17,6 +17,7 @@ from clep.errors import InputError
 
 SUPPORTED_DEVICES = "'disk' (memory map), 'cpu' (RAM), 'cuda' or 'cuda:N' (one GPU), 'lmdb'"
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+_STORED = _DTYPES | {"uint8": torch.uint8}
 
 
 class Rows(ABC):
@@ -147,9 +148,9 @@ def open_rows(extents: Sequence[Extent], device: str | torch.device, dtype: str 
                 f"{extents[0].path} stores {stored.name} and {extent.path} {extent.dtype.name} ('{extent.name}'): "
                 f"open the bank with device='cpu' or 'cuda' and a dtype"
             )
-    if wanted is None and stored.name not in _DTYPES:
+    if wanted is None and stored.name not in _STORED:
         raise InputError(f"{extents[0].path} stores {stored.name}: open the bank with device='cpu', dtype='float32'")
-    as_stored = _DTYPES.get(stored.name)
+    as_stored = _STORED.get(stored.name)
     if kind == "disk":
         check_as_stored(extents[0].path, stored.name, wanted)
         return RowStore(map_extents(extents))
@@ -164,7 +165,7 @@ def check_as_stored(path: Path, stored: str, wanted: torch.dtype | None) -> None
     Raises:
         InputError: `wanted` is another type.
     """
-    if wanted is not None and wanted != _DTYPES.get(stored):
+    if wanted is not None and wanted != _STORED.get(stored):
         raise InputError(
             f"{path} stores {stored}, and rows on disk are used as they are: leave dtype out, or "
             f"open the bank with device='cpu' or 'cuda' to have {str(wanted).removeprefix('torch.')}"

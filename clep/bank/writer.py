@@ -21,6 +21,9 @@ from clep.files import atomic_path
 
 Rows = np.ndarray | Tensor
 
+# A pixel that was divided by 255 and multiplied again is this near to what it was, and far nearer.
+_WHOLE = 1e-2
+
 
 class _Abandoned(Exception):
     """Tells the files of a writer to go away, whatever the caller's own error was."""
@@ -43,7 +46,7 @@ class BankWriter:
         path: the file to write, `.h5`.
         dim: numbers in a row.
         clock: None for a bank of texts, whose rows have no seconds.
-        dtype: "float16" or "float32".
+        dtype: "float16", "float32", or "uint8" for rows of whole numbers from 0 to 255, as pixels are.
         encoder, source: which frozen model made the rows, and from what; kept as attributes.
         allow_nonfinite: accept rows with NaN or infinity.
         n_rows: rows that will be added at most, where known.
@@ -119,8 +122,9 @@ class BankWriter:
 
         Raises:
             InputError: a duplicate or unusable id; no rows, rows of another shape, NaN or infinite ones (unless
-                allowed), or too large for float16; seconds that are missing, unwanted, too few, unsorted or not
-                finite; a duration that is not positive; more rows than `n_rows`. It names the file and the video.
+                allowed), too large for float16, or no whole numbers for uint8; seconds that are missing, unwanted,
+                too few, unsorted or not finite; a duration that is not positive; more rows than `n_rows`. It names the
+                file and the video.
         """
         if self._file is None:
             raise RuntimeError("BankWriter is a context manager: use it in a with statement")
@@ -160,6 +164,8 @@ class BankWriter:
             raise self._refuse(
                 uid, f"has rows {block.dtype} {list(block.shape)} where numbers [n, {self.dim}] are expected"
             )
+        if self.dtype == np.uint8:
+            return self._as_bytes(uid, block)
         with np.errstate(over="ignore"):
             values = np.ascontiguousarray(block, dtype=self.dtype)
         good = np.isfinite(values)
@@ -176,6 +182,13 @@ class BankWriter:
         if (given & ~good).any():
             largest = np.abs(block[given]).max()
             raise self._refuse(uid, f"has values up to {largest:g}, too large for {self.dtype}: use dtype='float32'")
+        return values
+
+    def _as_bytes(self, uid: str, block: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore"):  # NaN fails the comparison
+            values = np.ascontiguousarray(np.rint(block), dtype=np.uint8)
+        if not (np.abs(values - block.astype(np.float32)) < _WHOLE).all():
+            raise self._refuse(uid, "has rows that are not whole numbers from 0 to 255: use dtype='float32'")
         return values
 
     def _write(self, uid: str, at: int, values: np.ndarray) -> None:

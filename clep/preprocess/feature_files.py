@@ -82,14 +82,16 @@ def open_features(path: str | Path, allow_vector: bool = False) -> Float[Tensor,
 def checked_rows(
     path: str | Path, value: Float[Tensor, "rows dim_of_file"], dim: int, dtype: str, allow_nonfinite: bool = False
 ) -> Float[Tensor, "rows dim"]:
-    """Return what `open_features` opened in the number format `dtype` ("float16" or "float32").
+    """Return what `open_features` opened in the number format `dtype` ("float16", "float32" or "uint8").
 
     Raises:
         FeatureFileError: another `dim`; or, unless allowed, rows with NaN or infinity, which include numbers too large
-            for float16.
+            for float16; numbers that are no bytes for uint8.
     """
     if value.shape[1] != dim:
         raise FeatureFileError(Path(path), "other_dim", f"has dim {value.shape[1]} where the others have {dim}")
+    if dtype == "uint8" and not bool((value == value.round().clamp(0, 255)).all()):
+        raise FeatureFileError(Path(path), "not_finite", "holds other numbers than bytes: pass dtype=float16")
     rows = value.to(getattr(torch, dtype))
     finite = torch.isfinite(rows).all(dim=1)
     if finite.all():

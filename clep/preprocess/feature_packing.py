@@ -20,7 +20,7 @@ from clep.preprocess.coverage import Coverage
 from clep.preprocess.feature_files import FeatureFileError, checked_rows, most_common_dim, open_features
 from clep.preprocess.inputs import folder_digest
 
-Dtype = Literal["float16", "float32"]
+Dtype = Literal["float16", "float32", "uint8"]
 OnError = Literal["skip", "stop"]
 SHARD_BYTES = 2**30
 SHARD_FILES = 4096  # all files of a shard are mapped at once, and Linux allows a process 65,530 maps

@@ -1,18 +1,21 @@
 """EfficientNet-lite0, trained on ImageNet: small, fast on a CPU, and its weights come as a package."""
 
 import pickle
+from itertools import pairwise
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils.checkpoint import checkpoint
 
 from clep.errors import InputError
 from clep.video.encoder import ClipSpec
 from clep.video.encoders.frozen import FrameEncoder, freeze, with_size
 
 _NAME, _FRAMES, _CROP_PX, _DIM = "efficientnet-lite0", 4, 224, 1280
+_STAGES = 8
 
 
 class EfficientNetLite0(FrameEncoder):
@@ -35,14 +38,43 @@ class EfficientNetLite0(FrameEncoder):
         super().__init__()
         # (x - 127) / 128 of bytes is (x - 127/255) / (128/255) of values in [0, 1].
         self.clip = ClipSpec(frames, crop_px, crop_px, (127 / 255,) * 3, (128 / 255,) * 3)
-        self.dim = _DIM
+        self.dim, self.any_size = _DIM, True
         self.name = name or with_size(_NAME, frames, crop_px, usual=(_FRAMES, _CROP_PX))
         self.layers = _folded(_published(crop_px))
+        self._checkpoints = False
         freeze(self)
 
     def encode_frames(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images dim"]:
         """Return the mean over places of the last feature map."""
-        return self.layers(images.contiguous(memory_format=torch.channels_last)).mean((2, 3))
+        return self.places(images).mean((2, 3))
+
+    def places(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images dim rows columns"]:
+        """Return the last feature map, one place for 32 pixels; pictures may be of any size."""
+        images = images.contiguous(memory_format=torch.channels_last)
+        if not (self._checkpoints and self.training):
+            return self.layers(images)
+        for first, last in self._spans():
+            images = checkpoint(self.layers[first:last], images, use_reentrant=False)
+        return images
+
+    def stages(self) -> list[tuple[str, ...]]:
+        """Return eight parts of about as many layers."""
+        return [tuple(f"layers.{layer}" for layer in range(*span)) for span in self._spans()]
+
+    def checkpoint_activations(self) -> None:
+        """Recompute each of eight parts for the gradient."""
+        self._checkpoints = True
+
+    def architecture(self) -> dict[str, Any]:
+        """Return the config that builds this model; it starts with the published weights."""
+        own = {"frames": self.clip.frames, "crop_px": self.clip.crop_px, "name": self.name}
+        return {"_target_": "clep.video.encoders.EfficientNetLite0", **own}
+
+    def _spans(self) -> list[tuple[int, int]]:
+        """Cut the layers into stages, none of which begins with an activation: it would overwrite what was kept."""
+        starts = [index for index, layer in enumerate(self.layers) if not isinstance(layer, nn.ReLU6)]
+        bounds = [starts[stage * len(starts) // _STAGES] for stage in range(_STAGES)]
+        return list(pairwise([*bounds, len(self.layers)]))
 
 
 class _Residual(nn.Module):

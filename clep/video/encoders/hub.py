@@ -1,12 +1,15 @@
 """Models of transformers, from a hub name or a local folder: data only, and every weight there."""
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from clep.errors import InputError
 from clep.files import read_json
@@ -67,6 +70,25 @@ def load_model(model_class: Any, place: str, unused: str = "$^") -> Any:
     return model
 
 
+def plain_config(config: Any) -> dict[str, Any]:
+    """Return what a config of transformers says about the architecture, as plain values to build it from."""
+    said = config.to_dict()
+    return {key: value for key, value in said.items() if key not in _NOT_ARCHITECTURE and not key.startswith("_")}
+
+
+def checkpoint_layers(model: nn.Module) -> None:
+    """Let each layer of a model of transformers recompute its activations for the gradient, in training mode.
+
+    Random numbers are replayed, so that gradients are those of the plain model.
+    """
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+            module.gradient_checkpointing = True
+
+
 def refuse_misfit(source: str, missing: list[str], extra: list[str], reshaped: list[str]) -> None:
     """Say which weights do not fit the model.
 
@@ -104,7 +126,13 @@ def colours(place: str, default: tuple[Colour, Colour]) -> tuple[Colour, Colour]
     for values in (mean, std):
         if not isinstance(values, list) or len(values) != 3 or not all(isinstance(v, int | float) for v in values):
             raise InputError(f"{path}: image_mean and image_std should be three numbers each, not {values}")
-    return (float(mean[0]), float(mean[1]), float(mean[2])), (float(std[0]), float(std[1]), float(std[2]))
+    return colour(mean), colour(std)
+
+
+def colour(values: Sequence[float | int]) -> Colour:
+    """Return red, green and blue as a tuple of floats."""
+    red, green, blue = map(float, values)
+    return red, green, blue
 
 
 def square(size: Any, weights: str) -> int:
@@ -122,6 +150,12 @@ def square(size: Any, weights: str) -> int:
 _REMEDY = (
     "Give the folder of a downloaded model, unset HF_HUB_OFFLINE where there is a network, or take the encoder "
     "efficientnet_lite0, which needs none."
+)
+
+
+_NOT_ARCHITECTURE = (
+    *("transformers_version", "architectures", "model_type", "dtype", "id2label", "label2id", "problem_type"),
+    *("return_dict", "output_hidden_states", "output_attentions", "chunk_size_feed_forward", "is_encoder_decoder"),
 )
 
 

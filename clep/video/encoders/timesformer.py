@@ -11,7 +11,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from clep.errors import InputError
 from clep.video.encoder import ClipSpec, VideoEncoder
 from clep.video.encoders.frozen import check_pixels, encoder_name, freeze, with_size
-from clep.video.encoders.hub import load_model, model_config, refuse_misfit, square
+from clep.video.encoders.hub import checkpoint_layers, load_model, model_config, plain_config, refuse_misfit, square
 from clep.video.encoders.timesformer_checkpoint import Positions, architecture, read_checkpoint, resize_embeddings
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ class TimeSformer(VideoEncoder):
             refused. None accepts any. The shapes in a `.pyth` do not tell its heads: None is one for 64 of its width.
         positions: how position embeddings are resized, see `resize_embeddings`.
         name: for the bank, in place of the derived one.
+        architecture: arguments of `TimesformerConfig`, for a model whose weights are loaded afterwards; `weights` is
+            then not read.
 
     Raises:
         InputError: there are no such weights, they cannot be read, or they are of another architecture.
@@ -48,10 +50,14 @@ class TimeSformer(VideoEncoder):
         heads: int | None = 12,
         positions: Positions = "grid",
         name: str | None = None,
+        architecture: dict[str, Any] | None = None,
     ):
         super().__init__()
-        is_file = Path(weights).expanduser().is_file()
-        config, state = _from_file(weights, heads) if is_file else _from_transformers(weights)
+        is_file = architecture is None and Path(weights).expanduser().is_file()
+        if architecture is not None:
+            config, state = _untrained(architecture)
+        else:
+            config, state = _from_file(weights, heads) if is_file else _from_transformers(weights)
         asked = {"width": width, "depth": depth, "heads": heads}
         has = {"width": config.hidden_size, "depth": config.num_hidden_layers, "heads": config.num_attention_heads}
         for key, value in asked.items():
@@ -88,6 +94,36 @@ class TimeSformer(VideoEncoder):
         tokens = self.model.encoder(self.model.embeddings(pixels))[0]
         return self.model.layernorm(tokens[:, 0])  # a norm acts on each token alone
 
+    def spatial(
+        self, pixels: Float[Tensor, "clips frames 3 height width"]
+    ) -> Float[Tensor, "clips dim times rows columns"]:
+        """Return the token of each patch of each frame after the last norm."""
+        check_pixels(pixels, self)
+        tokens = self.model.layernorm(self.model.encoder(self.model.embeddings(pixels))[0][:, 1:])
+        side = self.clip.crop_px // square(self.model.config.patch_size, self.name)
+        # The model keeps the frames of a patch together.
+        return tokens.unflatten(1, (side, side, self.clip.frames)).permute(0, 4, 3, 1, 2)
+
+    def stages(self) -> list[tuple[str, ...]]:
+        """Return the embeddings and each block, the last one with the norm after it."""
+        blocks = [(f"model.encoder.layer.{block}",) for block in range(len(self.model.encoder.layer))]
+        return [("model.embeddings",), *blocks[:-1], (*blocks[-1], "model.layernorm")]
+
+    def checkpoint_activations(self) -> None:
+        """Recompute each block for the gradient."""
+        checkpoint_layers(self.model)
+
+    def architecture(self) -> dict[str, Any]:
+        """Return the config that builds this model without its weights."""
+        any_size = dict.fromkeys(("width", "depth", "heads"))
+        return {
+            "_target_": "clep.video.encoders.TimeSformer",
+            "weights": self.name,
+            "name": self.name,
+            **any_size,
+            "architecture": plain_config(self.model.config),
+        }
+
 
 class _FusedAttention(nn.Module):
     """Self-attention of TimesformerSelfAttention by one kernel, which keeps no matrix of tokens by tokens."""
@@ -114,6 +150,13 @@ def _from_transformers(weights: str) -> tuple["TimesformerConfig", dict[str, Ten
         )
     model = load_model(TimesformerModel, place, unused=r"classifier\.")
     return model.config, model.state_dict()
+
+
+def _untrained(architecture: dict[str, Any]) -> tuple["TimesformerConfig", dict[str, Tensor]]:
+    from transformers import TimesformerConfig, TimesformerModel
+
+    config = TimesformerConfig(**architecture)
+    return config, TimesformerModel(config).state_dict()
 
 
 def _from_file(weights: str, heads: int | None) -> tuple["TimesformerConfig", dict[str, Tensor]]:

@@ -1,12 +1,24 @@
 """VideoMAE: a plain vision transformer over tubes of two frames."""
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from clep.errors import InputError
 from clep.video.encoder import ClipSpec, VideoEncoder
 from clep.video.encoders.frozen import check_pixels, encoder_name, freeze
-from clep.video.encoders.hub import IMAGENET, colours, load_model, model_config, square
+from clep.video.encoders.hub import (
+    IMAGENET,
+    Colour,
+    checkpoint_layers,
+    colour,
+    colours,
+    load_model,
+    model_config,
+    plain_config,
+    square,
+)
 
 
 class VideoMAE(VideoEncoder):
@@ -19,27 +31,25 @@ class VideoMAE(VideoEncoder):
     Args:
         weights: a hub name ("MCG-NJU/videomae-base-finetuned-kinetics"), or the folder of a downloaded model.
         name: for the bank, in place of the derived one.
+        architecture: of a model whose weights are loaded afterwards, as the method `architecture` tells it; `weights`
+            is then not read.
 
     Raises:
         InputError: there are no such weights, they cannot be read, or they are of another architecture.
     """
 
-    def __init__(self, weights: str, name: str | None = None):
+    def __init__(self, weights: str, name: str | None = None, architecture: dict[str, Any] | None = None):
         super().__init__()
-        from transformers import VideoMAEForVideoClassification, VideoMAEModel
-
-        place, said = model_config(weights, ("videomae",))
+        self.model: Any
         self.norm: nn.Module = nn.Identity()
-        if "VideoMAEForVideoClassification" in (said.get("architectures") or []):
-            classifier = load_model(VideoMAEForVideoClassification, place)
-            self.model, self.norm = classifier.videomae, classifier.fc_norm or nn.Identity()
+        if architecture is None:
+            mean, std = self._load(weights)
         else:
-            self.model = load_model(VideoMAEModel, place, unused="decoder|encoder_to_decoder|mask_token")
+            mean, std = self._build(**architecture)
         config = self.model.config
         if config.num_frames % config.tubelet_size:
             raise InputError(f"weights={weights} has {config.num_frames} frames in tubes of {config.tubelet_size}")
         crop_px = square(config.image_size, weights)
-        mean, std = colours(place, IMAGENET)
         self.clip = ClipSpec(config.num_frames, crop_px, crop_px, mean, std)
         self.dim = config.hidden_size
         self.name = name or encoder_name(weights, ("MCG-NJU",))
@@ -53,3 +63,57 @@ class VideoMAE(VideoEncoder):
         """
         check_pixels(pixels, self)
         return self.norm(self.model(pixels).last_hidden_state.mean(1))
+
+    def spatial(
+        self, pixels: Float[Tensor, "clips frames 3 height width"]
+    ) -> Float[Tensor, "clips dim times rows columns"]:
+        """Return each tube's token, each of them through the norm that a row goes through."""
+        check_pixels(pixels, self)
+        config = self.model.config
+        tokens = self.norm(self.model(pixels).last_hidden_state)
+        side = config.image_size // config.patch_size
+        return tokens.unflatten(1, (config.num_frames // config.tubelet_size, side, side)).permute(0, 4, 1, 2, 3)
+
+    def stages(self) -> list[tuple[str, ...]]:
+        """Return the embeddings and each block, the last one with the norms after it."""
+        blocks = [(f"model.encoder.layer.{block}",) for block in range(len(self.model.encoder.layer))]
+        return [("model.embeddings",), *blocks[:-1], (*blocks[-1], "model.layernorm", "norm")]
+
+    def checkpoint_activations(self) -> None:
+        """Recompute each block for the gradient."""
+        checkpoint_layers(self.model)
+
+    def architecture(self) -> dict[str, Any]:
+        """Return the config that builds this model without its weights."""
+        own = {
+            "model": plain_config(self.model.config),
+            "tuned": isinstance(self.norm, nn.LayerNorm),
+            "mean": list(self.clip.mean),
+            "std": list(self.clip.std),
+        }
+        return {
+            "_target_": "clep.video.encoders.VideoMAE",
+            "weights": self.name,
+            "name": self.name,
+            "architecture": own,
+        }
+
+    def _load(self, weights: str) -> tuple[Colour, Colour]:
+        from transformers import VideoMAEForVideoClassification, VideoMAEModel
+
+        place, said = model_config(weights, ("videomae",))
+        if "VideoMAEForVideoClassification" in (said.get("architectures") or []):
+            classifier = load_model(VideoMAEForVideoClassification, place)
+            self.model, self.norm = classifier.videomae, classifier.fc_norm or nn.Identity()
+        else:
+            self.model = load_model(VideoMAEModel, place, unused="decoder|encoder_to_decoder|mask_token")
+        return colours(place, IMAGENET)
+
+    def _build(self, model: dict[str, Any], tuned: bool, mean: list[float], std: list[float]) -> tuple[Colour, Colour]:
+        from transformers import VideoMAEConfig, VideoMAEModel
+
+        config = VideoMAEConfig(**model)
+        self.model = VideoMAEModel(config)
+        if tuned:
+            self.norm = nn.LayerNorm(config.hidden_size)
+        return colour(mean), colour(std)
