@@ -51,6 +51,7 @@ def run_settings(
     trainer: dict[str, Any],
     logger: dict[str, Any],
     operator: dict[str, Any] | None = None,
+    encoder: dict[str, Any] | None = None,
 ) -> None:
     """Be the signature that a composed config is compared with."""
 

@@ -10,6 +10,8 @@ from clep.data.composition import Composition, MomentKeys
 from clep.data.dataset import MixedDataset, MomentDataset
 from clep.data.hard_negatives import HardNegatives
 from clep.data.key_frame_clips import KeyFrameClips
+from clep.data.labelled_source import LabelledVideoSource
+from clep.data.labelled_videos import LabelledVideos
 from clep.data.long_term import LongTerm
 from clep.data.moments import Moments
 from clep.data.region_source import RegionSource
@@ -19,18 +21,24 @@ from clep.data.scene_aware import SceneAware
 from clep.data.source import NarrationSource
 from clep.data.text_tokens import TextTokens
 from clep.data.unique_texts import UniqueTexts
+from clep.data.video_clips import Augmentation
 from clep.data.window import Window
 
 if TYPE_CHECKING:
     from clep.data.datamodule import MomentDataModule
     from clep.data.region_datamodule import RegionDataModule
+    from clep.data.video_datamodule import LabelledVideoDataModule
 
 __all__ = [
+    "Augmentation",
     "Composition",
     "Draw",
     "HardNegatives",
     "KeyFrameClips",
     "LabelledClips",
+    "LabelledVideoDataModule",
+    "LabelledVideoSource",
+    "LabelledVideos",
     "LongTerm",
     "MixedDataset",
     "MomentBatchSampler",
@@ -54,6 +62,10 @@ def __getattr__(name: str) -> Any:
         from clep.data.datamodule import MomentDataModule
 
         return MomentDataModule
+    if name == "LabelledVideoDataModule":
+        from clep.data.video_datamodule import LabelledVideoDataModule
+
+        return LabelledVideoDataModule
     if name == "RegionDataModule":
         from clep.data.region_datamodule import RegionDataModule
 

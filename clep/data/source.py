@@ -1,6 +1,5 @@
 """Where moments come from: a narrations table with the banks of its videos and texts."""
 
-import hashlib
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from jaxtyping import Bool, Int64
 
 from clep.bank import FeatureBank
 from clep.data.dataset import MomentDataset
+from clep.data.held_out import place_of
 from clep.data.long_term import LongTerm
 from clep.data.moments import Moments, drop_missing
 from clep.data.window import Window
@@ -163,17 +163,12 @@ def held_out_videos(
     candidates = np.unique(used)
     if fraction == 0 or len(candidates) < 2:
         return chosen
-    place = np.array([_place(videos[index]) for index in candidates])
+    place = np.array([place_of(videos[index]) for index in candidates])
     below = place < fraction
     below[place.argmin()] = True
     below[place.argmax()] = False
     chosen[candidates[below]] = True
     return chosen
-
-
-def _place(video: str) -> float:
-    """Return a number in [0, 1) that depends on the id alone."""
-    return int.from_bytes(hashlib.sha256(video.encode()).digest()[:8], "big") / 2**64
 
 
 def share_text_keys(datasets: list[MomentDataset], sources: list[NarrationSource]) -> None:

@@ -11,6 +11,7 @@ from clep.evaluation.evaluator import Evaluator
 from clep.evaluation.kinetics import KineticsZeroShot
 from clep.evaluation.multiple_choice import MultipleChoice
 from clep.evaluation.retrieval import NarrationRetrieval
+from clep.evaluation.video_accuracy import VideoAccuracy
 
 if TYPE_CHECKING:
     from clep.evaluation.callback import EvaluatorCallback
@@ -23,6 +24,7 @@ __all__ = [
     "KineticsZeroShot",
     "MultipleChoice",
     "NarrationRetrieval",
+    "VideoAccuracy",
 ]
 
 

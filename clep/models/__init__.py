@@ -7,6 +7,7 @@ from clep.models.gated_attention import GatedAttention
 from clep.models.live_encoder import LiveSentenceEncoder
 from clep.models.loading import load_model, read_checkpoint
 from clep.models.long_term import LongTermTower
+from clep.models.pixel_tower import PixelTower
 from clep.models.pooling import masked_max, masked_mean
 from clep.models.projection import ProjectionHead
 from clep.models.region_encoder import RegionEncoder
@@ -16,6 +17,8 @@ from clep.models.storage import load_weights
 from clep.models.temporal import TemporalTower
 from clep.models.temporal_attention import TemporalAttention
 from clep.models.tower import Tower
+from clep.models.trained_encoder import TrainedEncoder
+from clep.models.video_classifier import VideoClassifier
 
 __all__ = [
     "ActionClassifier",
@@ -28,6 +31,7 @@ __all__ = [
     "GatedAttention",
     "LiveSentenceEncoder",
     "LongTermTower",
+    "PixelTower",
     "ProjectionHead",
     "RegionEncoder",
     "SavedModel",
@@ -35,6 +39,8 @@ __all__ = [
     "TemporalAttention",
     "TemporalTower",
     "Tower",
+    "TrainedEncoder",
+    "VideoClassifier",
     "load_model",
     "load_weights",
     "masked_max",

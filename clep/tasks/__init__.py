@@ -6,5 +6,6 @@ A task is a function `(settings, data) -> module`, named by `conf/task/<name>.ya
 
 from clep.tasks.action_detection import action_detection
 from clep.tasks.contrastive import contrastive
+from clep.tasks.finetune_video import finetune_video
 
-__all__ = ["action_detection", "contrastive"]
+__all__ = ["action_detection", "contrastive", "finetune_video"]

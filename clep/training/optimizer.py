@@ -8,6 +8,7 @@ from torch import nn
 
 from clep.config_check import did_you_mean
 from clep.errors import InputError
+from clep.training.layer_decay import layer_factors
 
 
 def adamw(
@@ -18,6 +19,7 @@ def adamw(
     weight_decay: float = 0.2,
     decay: Literal["matrices", "all"] = "matrices",
     lr_factors: Mapping[str, float | int] | None = None,
+    layer_decay: float | None = None,
 ) -> torch.optim.AdamW:
     """Return fused AdamW over the trainable parameters of `model`.
 
@@ -34,6 +36,8 @@ def adamw(
             PyTorch's default.
         lr_factors: by the start of parameters' names, as `{"text.encoder": 0.05}`, what their learning rate is
             multiplied by; of several that fit a name the longest counts.
+        layer_decay: what the learning rate falls by from a stage of a video encoder to the one before it, e.g. 0.75;
+            None for one rate. See `layer_factors`.
 
     Raises:
         InputError: `betas` are not two, a factor is not positive, or a name fits no parameter that is trained.
@@ -41,6 +45,8 @@ def adamw(
     if len(betas) != 2:
         raise InputError(f"optim.optimizer.betas={list(betas)}: AdamW has two decay rates")
     first, second = betas
+    if layer_decay is not None:
+        lr_factors = layer_factors(model, layer_decay, lr_factors)
     groups = _groups(model, weight_decay if decay == "all" else 0.0, weight_decay, lr, lr_factors or {})
     return torch.optim.AdamW(groups, lr=lr, betas=(first, second), eps=eps, fused=True)
 

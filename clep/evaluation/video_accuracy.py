@@ -1,0 +1,94 @@
+"""Accuracy of a classifier on held-out videos, several views of each averaged."""
+
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import DataLoader, Subset
+
+from clep.data import LabelledVideoSource
+from clep.data.video_clips import FixedViews, note_unreadable
+from clep.errors import InputError
+from clep.evaluation.evaluator import Evaluator, model_device
+from clep.evaluation.ranks import gather_shares, my_share
+from clep.metrics import topk_accuracy
+from clep.models import SavedModel, VideoClassifier
+
+
+class VideoAccuracy(Evaluator):
+    """`val/top1` and `val/top5` in percent over the held-out videos of a source, with fixed views.
+
+    Args:
+        source: whose held-out part is measured.
+        views: equal parts of a video, of each of which a clip is made (TimeSformer's rule).
+        crops: "centre", "three" or "ten" crops of each clip; the probabilities of all views and crops are averaged.
+        batch_size: videos decoded and encoded at once; views and crops multiply it.
+        num_workers: processes that decode.
+    """
+
+    def __init__(
+        self,
+        source: LabelledVideoSource,
+        views: int = 1,
+        crops: str = "three",
+        batch_size: int = 8,
+        num_workers: int = 2,
+    ) -> None:
+        super().__init__(batch_size)
+        if batch_size < 1:
+            raise InputError(f"VideoAccuracy batch_size={batch_size} must be at least 1")
+        self.source, self.views, self.crops, self.num_workers = source, views, crops, num_workers
+        self.unreadable: dict[str, int] = {}
+
+    def measure(self, model: SavedModel) -> dict[str, float]:
+        """Return the accuracies; videos that cannot be decoded are refused or counted, as the source says.
+
+        Raises:
+            InputError: the model is no classifier of these classes, or not one video could be decoded.
+        """
+        videos, classes = self.source.open().val, self.source.open().classes
+        if not isinstance(model, VideoClassifier):
+            raise InputError(f"VideoAccuracy measures models of experiment=finetune_video, not {type(model).__name__}")
+        if model.classes != classes:
+            raise InputError(
+                f"the model knows {len(model.classes)} classes ({', '.join(model.classes[:3])}, …), and "
+                f"{self.source.train} has {len(classes)} ({', '.join(classes[:3])}, …); measure on the classes it was "
+                f"trained for (data.source.classes=…)"
+            )
+        dataset = FixedViews(videos, model.encoder.clip, self.views, self.crops)
+        share = my_share(len(videos))
+        loader = DataLoader(
+            Subset(dataset, share.tolist()),
+            batch_size=self.batch_size,
+            collate_fn=_as_fetched,
+            num_workers=self.num_workers,
+        )
+        pieces = [self._scores(model, batch) for batch in loader]
+        own = torch.cat(pieces) if pieces else torch.zeros(0, len(classes), device=model_device(model))
+        scores = gather_shares(own, len(videos)).cpu()
+        readable = ~scores.isnan().any(1)
+        self.coverage = {
+            "videos": len(videos),
+            "decoded": int(readable.sum()),
+            "classes": len(classes),
+            "views of a video": len(dataset.blank()),
+        }
+        if not readable.any():
+            raise InputError(
+                f"not one of the {len(videos)} held-out videos could be decoded: {next(iter(self.unreadable))}"
+            )
+        accuracy = topk_accuracy(scores[readable], torch.tensor(videos.labels)[readable], ks=(1, 5))
+        return {f"val/top{k}": value for k, value in accuracy.items()}
+
+    def _scores(self, model: VideoClassifier, batch: dict[str, Any]) -> Float[Tensor, "batch classes"]:
+        """Return the log of mean probabilities, NaN where a video could not be decoded."""
+        for reason in batch["unreadable"]:
+            note_unreadable(reason, self.source.on_error, self.unreadable)
+        logits = model({"pixels": batch["pixels"].to(model_device(model))}).float()
+        bad = (batch["target"] < 0).to(logits.device)
+        return cast(Tensor, logits).masked_fill(bad[:, None], torch.nan)
+
+
+def _as_fetched(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,102 @@
+"""A video encoder with a linear layer over its row: what supervised fine-tuning trains."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from clep.build import TARGET, build_module, call
+from clep.errors import InputError
+from clep.models.frozen_stages import train_stages
+from clep.models.saved_model import SavedModel, plain_config
+from clep.models.trained_encoder import TrainedEncoder
+from clep.video.encoder import VideoEncoder
+from clep.video.transforms import normalize
+
+_NAME = "clep.models.VideoClassifier"
+
+
+class VideoClassifier(SavedModel):
+    """Tell which class a clip shows: the encoder's row (TimeSformer's class token), dropout, a linear layer.
+
+    Args:
+        encoder: is trained, but for what `frozen` keeps.
+        classes: their names.
+        dropout: probability, on the row.
+        checkpointing: keep only what enters each block of the encoder, and compute the rest again for the gradient.
+        frozen: so many of the encoder's first stages stay as they are; "all" trains the linear layer alone.
+        metadata: see `SavedModel`.
+
+    Raises:
+        InputError: fewer than two classes, or options that contradict each other or the encoder.
+    """
+
+    def __init__(
+        self,
+        encoder: VideoEncoder,
+        classes: list[str],
+        dropout: float | int = 0.0,
+        checkpointing: bool = False,
+        frozen: int | Literal["all"] = 0,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(metadata)
+        if len(classes) < 2:
+            raise InputError(f"model.classes={classes}: a classifier needs at least two")
+        if not 0 <= dropout < 1:
+            raise InputError(f"model.dropout={dropout} must be at least 0 and below 1")
+        self.encoder, self.classes = encoder, list(classes)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(encoder.dim, len(classes))
+        nn.init.trunc_normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+        self._is_frozen = train_stages(encoder, frozen, checkpointing, "model")
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "VideoClassifier":
+        """Build a model from a plain dict and remember it, with the encoder as its architecture: no original weights.
+
+        Raises:
+            InputError: an unknown target or argument; the message names the key.
+        """
+        arguments = plain_config(config)
+        if (target := arguments.pop(TARGET, _NAME)) != _NAME:
+            raise InputError(f"model.{TARGET}: expected {_NAME}, got {target!r}")
+        encoder = build_module(arguments.get("encoder") or {}, "model.encoder")
+        if isinstance(encoder, TrainedEncoder):
+            encoder = encoder.unwrapped()
+        if not isinstance(encoder, VideoEncoder):
+            raise InputError(f"model.encoder: {type(encoder).__name__} is not a video encoder")
+        model = call(cls, {**arguments, "encoder": encoder}, "model")
+        kept = {key: value for key, value in arguments.items() if key != "metadata"}
+        model.config = {TARGET: _NAME, **kept, "encoder": encoder.architecture()}
+        return model
+
+    def forward(self, batch: dict[str, Any]) -> Float[Tensor, "batch classes"]:
+        """Return logits.
+
+        Args:
+            batch: `pixels`, uint8 `[b, frames, 3, h, w]`; or `[b, views, frames, 3, h, w]`, whose logits are those of
+                the mean of the views' probabilities.
+        """
+        pixels = batch["pixels"]
+        if pixels.ndim == 5:
+            return self._logits(pixels)
+        views = self._logits(pixels.flatten(0, 1)).float().unflatten(0, pixels.shape[:2])
+        return views.log_softmax(-1).logsumexp(1) - math.log(pixels.shape[1])
+
+    def _logits(self, pixels: UInt8[Tensor, "clips frames 3 height width"]) -> Float[Tensor, "clips classes"]:
+        clip = self.encoder.clip
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self._is_frozen):
+            rows = self.encoder(normalize(pixels, clip.mean, clip.std))
+        return self.head(self.dropout(rows))
+
+    def train(self, mode: bool = True) -> "VideoClassifier":
+        """Switch to training or evaluation; an encoder that is frozen whole stays in evaluation."""
+        super().train(mode)
+        if self._is_frozen:
+            self.encoder.eval()
+        return self

@@ -1,0 +1,124 @@
+"""Clips decoded for training and for measuring."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from colour_films import COLOURS, write_films
+from video.made_videos import number_of, regular, write_video
+
+from clep.data import Augmentation, LabelledVideoDataModule, LabelledVideos, LabelledVideoSource
+from clep.data.sampler import Draw
+from clep.data.video_clips import FixedViews, RandomClips
+from clep.errors import InputError
+from clep.video import ClipSpec, Segments, VideoReader
+
+SPEC = ClipSpec(4, 16, 16, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+NOTHING = Augmentation(short_side=1.0, scales=[1.0], flip=0.0)
+
+
+def test_what_is_random_depends_on_the_seed_and_the_example_alone(tmp_path: Path) -> None:
+    videos = LabelledVideos.read(write_films(tmp_path, 5))
+    clips = RandomClips(videos, SPEC, Augmentation())
+    batch = clips.__getitems__(Draw(torch.tensor([3, 1, 4]), seed=7))
+    assert (batch["pixels"].shape, batch["pixels"].dtype) == ((3, 4, 3, 16, 16), torch.uint8)
+    assert batch["target"].tolist() == [0, 1, 1]
+    assert batch["unreadable"] == []
+    alone = clips.__getitems__(Draw(torch.tensor([1]), seed=7))
+    assert torch.equal(alone["pixels"][0], batch["pixels"][1])
+    assert not torch.equal(clips.__getitems__(Draw(torch.tensor([1]), seed=8))["pixels"], alone["pixels"])
+    mean = batch["pixels"].float().mean((1, 3, 4))
+    torch.testing.assert_close(mean, torch.tensor([COLOURS[0], COLOURS[1], COLOURS[1]]).float(), atol=8, rtol=0)
+
+
+def test_frames_of_a_training_clip_come_from_all_of_the_video_in_order(tmp_path: Path) -> None:
+    write_video(tmp_path / "numbered.mp4", regular(80, 20), rate=20)
+    (tmp_path / "list.csv").write_text("numbered.mp4 0\n")
+    spec = ClipSpec(4, 96, 96, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    seen = set()
+    for seed in range(12):
+        sampled = VideoReader(tmp_path / "numbered.mp4", 96).clips(_random(seed), spec.frames)
+        numbers = [number_of(frame) for frame in next(sampled).frames]
+        assert [number // 20 for number in numbers] == [0, 1, 2, 3]
+        seen |= set(numbers)
+    assert len(seen) > 25
+
+
+def _random(seed: int) -> Segments:
+    from clep.video import RandomSegment
+
+    return RandomSegment(seed=seed)
+
+
+def test_fixed_views_are_segments_and_crops(tmp_path: Path) -> None:
+    videos = LabelledVideos.read(write_films(tmp_path, 2, frames=16))
+    views = FixedViews(videos, SPEC, views=2, crops="three")
+    pixels = views.__getitems__([1])["pixels"]
+    assert pixels.shape == (1, 6, 4, 3, 16, 16)
+    parts = [torch.stack(clip.frames) for clip in VideoReader(tmp_path / "film1.mp4", 16).clips(Segments(2), 4)]
+    wide = parts[0].shape[-1]
+    expected = [part[..., left : left + 16] for part in parts for left in (0, (wide - 16) // 2, wide - 16)]
+    assert torch.equal(pixels[0], torch.stack(expected))
+    assert torch.equal(views.__getitems__(Draw(torch.tensor([1]), 99))["pixels"], pixels)
+
+
+def test_a_video_that_cannot_be_decoded_has_no_target(tmp_path: Path) -> None:
+    videos = LabelledVideos.read(write_films(tmp_path, 3, broken=[1]))
+    for dataset in (RandomClips(videos, SPEC, NOTHING), FixedViews(videos, SPEC)):
+        batch = dataset.__getitems__([0, 1, 2])
+        assert batch["target"].tolist() == [0, -1, 2]
+        assert not batch["pixels"][1].any()
+        (reason,) = batch["unreadable"]
+        assert "film1.mp4" in reason
+
+
+@pytest.mark.parametrize("on_error", ["error", "skip"])
+def test_unreadable_videos_are_refused_or_counted(
+    tmp_path: Path, on_error: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = LabelledVideoSource(write_films(tmp_path, 6, broken=[1]), on_error=on_error, val=tmp_path / "train.csv")
+    data = LabelledVideoDataModule(source, batch_size=6, num_workers=0)
+    data.fit_to(SPEC)
+    data.setup()
+    (batch,) = data.train_dataloader()
+    if on_error == "error":
+        with pytest.raises(InputError, match=r"film1\.mp4.*data\.source\.on_error=skip goes on without"):
+            data.on_before_batch_transfer(batch, 0)
+        return
+    for _ in range(2):
+        given = data.on_before_batch_transfer(dict(batch), 0)
+    assert sorted(given) == ["moment", "pixels", "target"]
+    assert data.report["unreadable videos"] == 1
+    assert caplog.text.count("left out") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"short_side": 0.9}, r"short_side=0\.9"),
+        ({"views": 0}, r"views=0"),
+        ({"flip": 1.5}, r"flip=1\.5"),
+        ({"scales": []}, r"scales=\[\]"),
+        ({"scales": [1.0, 1.2]}, r"scales=\[1\.0, 1\.2\]"),
+    ],
+)
+def test_augmentations_that_make_no_sense(options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Augmentation(**options)
+
+
+def test_batches_that_make_no_sense(tmp_path: Path) -> None:
+    source = LabelledVideoSource(tmp_path / "train.csv")
+    with pytest.raises(InputError, match=r"batch_size=0"):
+        LabelledVideoDataModule(source, batch_size=0)
+    with pytest.raises(InputError, match=r"num_workers=-1"):
+        LabelledVideoDataModule(source, num_workers=-1)
+
+
+def test_fewer_videos_than_ranks_need(tmp_path: Path) -> None:
+    write_films(tmp_path, 3)
+    data = LabelledVideoDataModule(
+        LabelledVideoSource(tmp_path / "train.csv", val=tmp_path / "train.csv"), batch_size=4
+    )
+    with pytest.raises(InputError, match=r"data\.batch_size=4 x 1 rank\(s\), but there are only 3"):
+        data.training_sampler()

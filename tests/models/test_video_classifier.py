@@ -1,0 +1,117 @@
+"""A video encoder with a linear layer over its row."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from colour_films import tiny_timesformer
+
+from clep.errors import InputError
+from clep.models import TrainedEncoder, VideoClassifier, load_model
+from clep.video.encoders import Pixels
+from clep.video.transforms import normalize
+
+NAMES = ["wash", "cut", "move"]
+
+
+def classifier(folder: Path, **options: Any) -> VideoClassifier:
+    return VideoClassifier.from_config({"encoder": tiny_timesformer(folder), "classes": NAMES, **options})
+
+
+def some_pixels(*views: int) -> torch.Tensor:
+    return torch.randint(0, 256, (2, *views, 4, 3, 16, 16), dtype=torch.uint8)
+
+
+def test_logits_are_those_of_the_class_token(tmp_path: Path) -> None:
+    model = classifier(tmp_path / "t").eval()
+    pixels = some_pixels()
+    rows = model.encoder(normalize(pixels, (0.45,) * 3, (0.225,) * 3))
+    torch.testing.assert_close(model({"pixels": pixels}), rows @ model.head.weight.T + model.head.bias)
+
+
+def test_views_are_averaged_as_probabilities(tmp_path: Path) -> None:
+    model = classifier(tmp_path / "t").eval()
+    pixels = some_pixels(3)
+    each = torch.stack([model({"pixels": pixels[:, view]}) for view in range(3)])
+    torch.testing.assert_close(model({"pixels": pixels}).exp(), each.softmax(-1).mean(0))
+
+
+def test_a_saved_model_needs_no_weights_but_its_own(tmp_path: Path) -> None:
+    model = classifier(tmp_path / "t", checkpointing=True, frozen=1, metadata={"trained_on": "x"}).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    model.save_pretrained(tmp_path / "run" / "model")
+    (tmp_path / "t").rename(tmp_path / "gone")
+    again = load_model(tmp_path / "run")
+    pixels = some_pixels()
+    assert torch.equal(again({"pixels": pixels}), model({"pixels": pixels}))
+    assert (again.classes, again.metadata) == (NAMES, {"trained_on": "x"})
+
+    encoder = TrainedEncoder(str(tmp_path / "run"))
+    clip = torch.randn(2, 4, 3, 16, 16)
+    assert torch.equal(encoder(clip), model.encoder(clip))
+    assert (encoder.clip, encoder.dim, encoder.frame_wise) == (model.encoder.clip, 16, False)
+    assert encoder.name.startswith("t-trained-")
+    assert TrainedEncoder(str(tmp_path / "run" / "model")).name == encoder.name
+    assert TrainedEncoder(str(tmp_path / "run"), name="mine").name == "mine"
+    with torch.no_grad():
+        model.encoder.model.encoder.layer[0].output.dense.bias[0] += 1e-3
+    model.save_pretrained(tmp_path / "other")
+    assert TrainedEncoder(str(tmp_path / "other")).name != encoder.name
+
+    further = VideoClassifier.from_config(
+        {"encoder": {"_target_": "clep.models.TrainedEncoder", "weights": str(tmp_path / "run")}, "classes": ["a", "b"]}
+    )
+    assert further.encoder.name == encoder.name
+    assert torch.equal(further.encoder.eval()(clip), encoder(clip))
+    assert all(parameter.requires_grad for parameter in further.encoder.parameters())
+
+
+@pytest.mark.parametrize(("frozen", "still"), [(0, 0), (1, 1), (2, 2), ("all", 3)])
+def test_frozen_stages_keep_their_weights(tmp_path: Path, frozen: Any, still: int) -> None:
+    model = classifier(tmp_path / "t", frozen=frozen)
+    model({"pixels": some_pixels()}).sum().backward()
+    stages = model.encoder.stages()
+    for number, stage in enumerate(stages):
+        parameters = [p for n, p in model.encoder.named_parameters() if any(f"{n}.".startswith(f"{s}.") for s in stage)]
+        assert parameters
+        assert all((parameter.grad is None) == (number < still) for parameter in parameters)
+    assert model.head.weight.grad is not None
+    assert model.encoder.training == (frozen != "all")
+
+
+def test_a_model_of_another_kind_has_no_encoder_to_take(tmp_path: Path) -> None:
+    from clep.models import DualEncoder
+
+    towers = {side: {"_target_": "clep.models.ProjectionHead", "in_dim": 3, "out_dim": 2} for side in ("video", "text")}
+    DualEncoder.from_config(towers).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=r"a model without a video encoder of its own"):
+        TrainedEncoder(str(tmp_path))
+    with pytest.raises(InputError, match=r"nothing/config\.json does not exist"):
+        TrainedEncoder(str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"frozen": "all", "checkpointing": True}, r"model\.checkpointing=true .* model\.frozen=all leaves without"),
+        ({"frozen": 3}, r"model\.frozen=3: .* of 3 at most 2"),
+        ({"frozen": -1}, r"model\.frozen=-1"),
+        ({"classes": ["a"]}, r"needs at least two"),
+        ({"dropout": 1.0}, r"model\.dropout=1\.0"),
+        ({"colour": 1}, r"model\.colour: unknown argument"),
+        ({"encoder": {"_target_": "torch.nn.Linear", "in_features": 1, "out_features": 1}}, r"is not a video encoder"),
+    ],
+)
+def test_options_that_contradict_each_other(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        classifier(tmp_path / "t", **options)
+
+
+def test_an_encoder_without_blocks_is_not_checkpointed_nor_frozen_in_part() -> None:
+    with pytest.raises(InputError, match=r"Pixels has no blocks"):
+        VideoClassifier(Pixels(8), NAMES, checkpointing=True)
+    with pytest.raises(InputError, match=r"does not tell its stages"):
+        VideoClassifier(Pixels(8), NAMES, frozen=1)

@@ -1,0 +1,49 @@
+"""Learning rates that fall towards the pixels."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from colour_films import tiny_timesformer
+from torch import nn
+
+from clep.errors import InputError
+from clep.models import VideoClassifier
+from clep.training import adamw
+
+
+def rates(folder: Path, frozen: int = 0, **options: Any) -> dict[str, float]:
+    model = VideoClassifier.from_config({"encoder": tiny_timesformer(folder), "classes": ["a", "b"], "frozen": frozen})
+    by_id = {id(p): group["lr"] for group in adamw(model, lr=2.0, **options).param_groups for p in group["params"]}
+    return {name: by_id[id(parameter)] for name, parameter in model.named_parameters() if id(parameter) in by_id}
+
+
+def test_each_stage_has_the_rate_of_the_next_times_the_decay(tmp_path: Path) -> None:
+    found = rates(tmp_path, layer_decay=0.5)
+    for name, rate in found.items():
+        blocks = {"encoder.model.embeddings": 3, "encoder.model.encoder.layer.0": 2, "encoder.model": 1, "head": 0}
+        power = next(blocks[start] for start in blocks if name.startswith(start))
+        assert rate == pytest.approx(2.0 * 0.5**power), name
+    assert len(set(found.values())) == 4
+
+
+def test_a_part_s_factor_multiplies_those_of_its_stages_and_frozen_ones_have_none(tmp_path: Path) -> None:
+    found = rates(tmp_path, frozen=1, layer_decay=0.5, lr_factors={"encoder": 0.1})
+    assert {round(rate, 6) for rate in found.values()} == {2.0, 0.1, 0.05}
+    assert not any("embeddings" in name for name in found)
+
+
+@pytest.mark.parametrize("decay", [0.0, -1.0, 1.5])
+def test_a_decay_out_of_range(tmp_path: Path, decay: float) -> None:
+    with pytest.raises(InputError, match=r"layer_decay=.* must lie above 0 and at most at 1"):
+        rates(tmp_path, layer_decay=decay)
+
+
+def test_a_model_without_stages_has_no_layers_to_decay(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"this Linear has none"):
+        adamw(nn.Linear(2, 2), layer_decay=0.5)
+    with pytest.raises(InputError, match=r"lr_factors\.encoder: no trained parameter"):
+        model = VideoClassifier.from_config(
+            {"encoder": tiny_timesformer(tmp_path), "classes": ["a", "b"], "frozen": "all"}
+        )
+        adamw(model, lr_factors={"encoder": 0.1})
