@@ -64,7 +64,7 @@ def make_ava_world(out: str | Path, settings: AvaWorldSettings | None = None, se
 
 
 def _make(out: Path, settings: AvaWorldSettings, seed: int) -> dict[str, Any]:
-    folder, figures = out / "ava", {}
+    folder, figures = out / "ava", dict[str, int]()
     for number, (split, films) in enumerate((("train", settings.train_films), ("val", settings.val_films))):
         lines: dict[str, list[str]] = {"boxes": [], "proposals": [], "excluded": []}
         for film in range(films):
@@ -109,8 +109,8 @@ def _describe(
                 lines["boxes"].append(f"{at},{','.join(f'{value:.3f}' for value in box)},{action},{number}")
             off = (box + rng.normal(0, 0.008, 4)).clip(0, 1)
             lines["proposals"].append(f"{at},{','.join(f'{v:.3f}' for v in off)},{rng.uniform(0.93, 1):.3f}")
-        wrong = rng.uniform(0, 0.4, 2)
-        wrong = [*wrong, *(wrong + SIZE)]
+        corner = rng.uniform(0, 0.4, 2)
+        wrong = [*corner, *(corner + SIZE)]
         lines["proposals"].append(f"{at},{','.join(f'{v:.3f}' for v in wrong)},{rng.uniform(0.1, 0.85):.3f}")
     lines["excluded"].append(f"{name},{_START_S + int(rng.integers(2, settings.film_s - 1)):04d}")
 

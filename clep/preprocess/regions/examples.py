@@ -79,8 +79,17 @@ def _earlier(path: Path) -> dict[str, tuple[VideoBoxes, str]]:
     found = {}
     for video, digest, start, end in zip(regions.videos, regions.boxes_digest, bounds, bounds[1:], strict=False):
         own = slice(start, end)
-        columns = (regions.second, regions.box, regions.score, regions.person, regions.annotated)
-        found[video] = (VideoBoxes(*(column[own] for column in columns), tuple(actions[own])), digest)
+        found[video] = (
+            VideoBoxes(
+                regions.second[own],
+                regions.box[own],
+                regions.score[own],
+                regions.person[own],
+                regions.annotated[own],
+                tuple(actions[own]),
+            ),
+            digest,
+        )
     return found
 
 
