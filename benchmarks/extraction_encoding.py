@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter, process_time
 from typing import Any
 
@@ -19,6 +20,7 @@ from benchmarks.machine import machine_cpu_seconds
 from benchmarks.report import read_settings
 from clep.video import DenseWindows, VideoEncoder, VideoReader, encode_video
 from clep.video.batches import remainder_sizes
+from clep.video.cpu_threads import one_core_a_batch
 from clep.video.encoders import EfficientNetLite0, TimeSformer
 from clep.video.transforms import centre_crop, normalize
 
@@ -103,11 +105,19 @@ def _cut(units: list[Tensor], sizes: list[int]) -> list[list[Tensor]]:
 
 def _encode(batches: list[Tensor], encoder: VideoEncoder, settings: Settings) -> None:
     bf16 = settings.precision == "bf16"
-    with torch.inference_mode(), torch.autocast(settings.device, torch.bfloat16, enabled=bf16):
-        for pixels in batches:
+
+    def encode(pixels: Tensor) -> None:
+        with torch.inference_mode(), torch.autocast(settings.device, torch.bfloat16, enabled=bf16):
             encoder(normalize(pixels, encoder.clip.mean, encoder.clip.std))
+
     if settings.device.startswith("cuda"):
+        for pixels in batches:
+            encode(pixels)
         torch.cuda.synchronize()
+        return
+    with one_core_a_batch() as cores:  # as the pipeline does
+        for wait in [cores.start(partial(encode, pixels)) for pixels in batches]:
+            wait()
 
 
 def _pipeline(settings: Settings, encoder: VideoEncoder) -> int:

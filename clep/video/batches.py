@@ -1,5 +1,6 @@
 """Units through an encoder in batches of a few fixed shapes, whatever their number."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
@@ -26,22 +27,22 @@ def remainder_sizes(left: int, batch_size: int) -> list[tuple[int, int]]:
 
 
 def encode_in_batches(
-    units: Iterable[Unit], batch_size: int, encode: Callable[[list[Unit]], Callable[[], Rows]]
+    units: Iterable[Unit], batch_size: int, encode: Callable[[list[Unit]], Callable[[], Rows]], at_once: int = 1
 ) -> Iterator[Rows]:
     """Encode units in order: batches of exactly `batch_size`, and the last few in `remainder_sizes`.
 
     `encode` starts the work on a list of such a length and returns what waits for its rows. Padding repeats the last
-    unit, its rows are cut off. A batch is waited for once the next one has been started, so that a GPU is not idle
-    while its rows are used.
+    unit, its rows are cut off. A batch is waited for once the next `at_once` have been started, so that a GPU, or the
+    cores that have a batch each, are not idle while its rows are used.
     """
-    started: tuple[Callable[[], Rows], int] | None = None
+    started: deque[tuple[Callable[[], Rows], int]] = deque()
     for batch, used in _batches(units, batch_size):
-        wait = encode(batch)
-        if started is not None:
-            yield started[0]()[: started[1]]
-        started = wait, used
-    if started is not None:
-        yield started[0]()[: started[1]]
+        started.append((encode(batch), used))
+        if len(started) > at_once:
+            wait, used = started.popleft()
+            yield wait()[:used]
+    for wait, used in started:
+        yield wait()[:used]
 
 
 def _batches(units: Iterable[Unit], batch_size: int) -> Iterator[tuple[list[Unit], int]]:

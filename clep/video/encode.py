@@ -1,8 +1,8 @@
-"""From a video file to rows: one thread decodes, the caller's thread encodes, memory holds a few batches."""
+"""From a video file to rows: one thread decodes, others encode, memory holds a few batches."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from clep.errors import InputError
 from clep.video.background import in_background
 from clep.video.batches import encode_in_batches
+from clep.video.cpu_threads import OneCoreABatch, one_core_a_batch
 from clep.video.encoder import VideoEncoder
 from clep.video.reader import VideoReader
 from clep.video.sampling import DenseWindows, KeyFrames, SampledClip, Segments
@@ -118,8 +119,13 @@ class EncodedVideo:
         self._encoder.to(self._device).eval()
         clip = self._encoder.clip
         reader = self._reader()
-        with closing(in_background(lambda: reader.clips(self._sampling, clip.frames), self._ahead())) as clips:
-            blocks = self._by_frame(clips) if self._encoder.frame_wise else self._by_clip(clips)
+        with ExitStack() as during:
+            cores = during.enter_context(one_core_a_batch()) if self._device.type == "cpu" else None
+            ahead = self._ahead() * (cores.count if cores else 1)
+            clips = during.enter_context(
+                closing(in_background(lambda: reader.clips(self._sampling, clip.frames), ahead))
+            )
+            blocks = self._by_frame(clips, cores) if self._encoder.frame_wise else self._by_clip(clips, cores)
             for block in blocks:
                 self.n_rows += len(block)
                 self.decoded_frames, self.corrupt_packets = reader.decoded_frames, reader.corrupt_packets
@@ -140,15 +146,19 @@ class EncodedVideo:
         if not isinstance(self._sampling, DenseWindows):  # which are many, and nobody asks for their seconds
             self._seconds.append(clip.second)
 
-    def _by_clip(self, clips: Iterator[SampledClip]) -> Iterator[Float32[np.ndarray, "rows dim"]]:
+    def _by_clip(
+        self, clips: Iterator[SampledClip], cores: OneCoreABatch | None
+    ) -> Iterator[Float32[np.ndarray, "rows dim"]]:
         def units() -> Iterator[tuple[Tensor, ...]]:
             for clip in clips:
                 self._note(clip)
                 yield clip.frames
 
-        yield from encode_in_batches(units(), self._batch_size, self._encode)
+        yield from self._in_batches(units(), cores)
 
-    def _by_frame(self, clips: Iterator[SampledClip]) -> Iterator[Float32[np.ndarray, "rows dim"]]:
+    def _by_frame(
+        self, clips: Iterator[SampledClip], cores: OneCoreABatch | None
+    ) -> Iterator[Float32[np.ndarray, "rows dim"]]:
         """Encode each frame once; the row of a clip is the mean over its frames.
 
         Clips begin one after the other, so frames before the beginning of one are not asked for again. Within that, a
@@ -170,7 +180,7 @@ class EncodedVideo:
 
         numbers: deque[int] = deque()
         rows: dict[int, np.ndarray] = {}
-        for block in encode_in_batches(units(), self._batch_size, self._encode):
+        for block in self._in_batches(units(), cores):
             rows.update((numbers.popleft(), row) for row in block)
             done = []
             while waiting and rows.keys() >= set(waiting[0]):
@@ -180,6 +190,15 @@ class EncodedVideo:
                     del rows[number]
             if done:
                 yield np.stack(done)
+
+    def _in_batches(
+        self, units: Iterator[tuple[Tensor, ...]], cores: OneCoreABatch | None
+    ) -> Iterator[Float32[np.ndarray, "units dim"]]:
+        if cores is None:
+            return encode_in_batches(units, self._batch_size, self._encode)
+        return encode_in_batches(
+            units, self._batch_size, lambda batch: cores.start(lambda: self._encode(batch)()), cores.count
+        )
 
     def _encode(self, units: list[tuple[Tensor, ...]]) -> Callable[[], Float32[np.ndarray, "units dim"]]:
         """Start to encode clips of uint8 frames."""

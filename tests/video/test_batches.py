@@ -56,3 +56,22 @@ def test_next_batch_starts_before_the_last_one_is_waited_for() -> None:
 
     list(encode_in_batches(range(4), 2, encode))
     assert events == ["start 0", "start 2", "wait 0", "wait 2"]
+
+
+def test_several_batches_are_under_way_at_once() -> None:
+    under_way, most = set[int](), 0
+
+    def encode(batch: list[int]) -> Callable[[], np.ndarray]:
+        nonlocal most
+        under_way.add(batch[0])
+        most = max(most, len(under_way))
+
+        def wait() -> np.ndarray:
+            under_way.remove(batch[0])
+            return np.array(batch, np.float32)[:, None]
+
+        return wait
+
+    rows = np.concatenate(list(encode_in_batches(range(19), 2, encode, at_once=3)))
+    assert rows[:, 0].tolist() == list(range(19))
+    assert most == 4

@@ -160,3 +160,46 @@ def test_gpu_gives_the_rows_of_the_cpu(path: Path, frame_wise: bool, crops: str)
     np.testing.assert_allclose(on_gpu, on_cpu, atol=2e-3)
     half = encode_video(path, encoder, DenseWindows(), crops=crops, device="cuda", precision="bf16")
     np.testing.assert_allclose(np.concatenate(list(half)), on_cpu, atol=3e-2)
+
+
+def test_rows_are_the_same_bits_on_any_number_of_cores(path: Path) -> None:
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for cores in (1, 2, 3):
+            torch.set_num_threads(cores)
+            found.append(np.concatenate(list(encode_video(path, Small(False), DenseWindows(), batch_size=2))))
+            assert torch.get_num_threads() == cores
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+
+
+def test_batches_are_encoded_at_the_same_time_a_core_each(path: Path) -> None:
+    both = threading.Barrier(2, timeout=30)
+    cores = []
+
+    class Meeting(Small):
+        def forward(self, pixels: Tensor) -> Tensor:
+            cores.append(torch.get_num_threads())
+            both.wait()  # goes on only where another batch is encoded meanwhile
+            return super().forward(pixels)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        list(encode_video(path, Meeting(False), DenseWindows(), batch_size=8))
+    finally:
+        torch.set_num_threads(before)
+    assert cores == [1, 1]
+
+
+def test_what_an_encoder_raises_is_raised_where_rows_are_read(path: Path) -> None:
+    class Broken(Small):
+        def forward(self, pixels: Tensor) -> Tensor:
+            raise ArithmeticError("no rows")
+
+    with pytest.raises(ArithmeticError, match="no rows"):
+        list(encode_video(path, Broken(False), DenseWindows(), batch_size=2))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("clep-")]
