@@ -156,7 +156,7 @@ def run_rank(rank, folder):
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    multiprocessing.spawn(run_rank, args=(str(folder),), nprocs=3)
+    multiprocessing.start_processes(run_rank, args=(str(folder),), nprocs=3, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(3)]
 
 
