@@ -1,5 +1,6 @@
 """What a training run can be told, and what is refused before anything starts."""
 
+import inspect
 import logging
 import os
 import sys
@@ -15,6 +16,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch import nn
 
 from clep.config_check import check_call, check_config, why_not_composed
 from clep.config_folder import config_folder
@@ -71,7 +73,9 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     _refuse_several_devices_in_a_sweep(values["trainer"])
     check_decay(values["ema"])
     _check_chunks(values["chunk_size"], values["task"])
-    check_objective(instantiate(values["loss"]), values["form"], values["model"].get("init_bias") is not None)
+    loss = instantiate(values["loss"])
+    check_objective(loss, values["form"], values["model"].get("init_bias") is not None)
+    _refuse_a_loss_of_another_task(loss, values["task"])
     _refuse_positives_without_keys(instantiate(values["positives"]), values["data"])
     return values
 
@@ -161,11 +165,30 @@ def _refuse_positives_without_keys(positives: PositivesRule, data: dict[str, Any
 
 def _check_chunks(chunk_size: int | None, task: dict[str, Any]) -> None:
     check_chunk_size(chunk_size)
-    if chunk_size is not None and not str(task.get("_target_")).endswith(".contrastive"):
+    if chunk_size is not None and not _contrasts(task):
         raise InputError(
             f"chunk_size={chunk_size} encodes the batch of a contrastive loss by chunks, and this run has none; "
             f"lower data.batch_size and raise trainer.accumulate_grad_batches, which other losses allow"
         )
+
+
+def _refuse_a_loss_of_another_task(loss: nn.Module, task: dict[str, Any]) -> None:
+    contrasts = _contrasts(task)
+    given = ("video", "text", "scale", "positives", "bias") if contrasts else ("logits", "target")
+    try:
+        inspect.signature(loss.forward).bind(*given)
+    except TypeError:
+        name, call = str(task.get("_target_")).rpartition(".")[2], f"loss({', '.join(given)})"
+        example = (
+            "an objective of clep.losses, e.g. loss=clip" if contrasts else "loss=cross_entropy or loss=multi_label"
+        )
+        raise InputError(
+            f"loss: {type(loss).__name__} cannot be called as {call}, which task={name} does; choose {example}"
+        ) from None
+
+
+def _contrasts(task: dict[str, Any]) -> bool:
+    return str(task.get("_target_")).endswith(".contrastive")
 
 
 def _refuse_several_devices_in_a_sweep(trainer: dict[str, Any]) -> None:

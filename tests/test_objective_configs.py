@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
+from test_configs import composed as without_tags
 
 from clep.config_folder import config_folder
 from clep.errors import InputError
@@ -20,7 +20,6 @@ from clep.losses import (
     VerbNounPositives,
 )
 from clep.models import DualEncoder
-from clep.resolvers import register_resolvers
 from clep.settings import checked, instantiate, with_dims
 from clep.training import ContrastiveModule
 
@@ -41,10 +40,7 @@ POSITIVES = {
 
 
 def composed(tmp_path: Path, *overrides: str) -> DictConfig:
-    register_resolvers()
-    places = [f"paths.data={tmp_path / 'data'}", f"paths.runs={tmp_path / 'runs'}", f"paths.run={tmp_path / 'run'}"]
-    with initialize_config_dir(str(config_folder()), version_base=None):
-        return compose("train", [*places, "data.tags=given", *overrides])
+    return without_tags(tmp_path, "data.tags=given", *overrides)
 
 
 def module_of(cfg: DictConfig) -> ContrastiveModule:
@@ -127,8 +123,19 @@ def test_what_does_not_fit_siglip_is_refused(tmp_path: Path, override: str, mess
         (["positives=verb_noun", "data.tags=null"], r"compares verb and noun, but data\.tags is null"),
         (["loss=siglip", "loss._target_=clep.losses.ClipLoss", "~loss.chunk"], r"model\.init_bias .*ClipLoss cannot"),
         (["loss._target_=torch.nn.Identity", "form=local"], r"form=local .*Identity has no share"),
+        (["loss=cross_entropy"], r"CrossEntropyLoss cannot be called as loss\(video, text, scale, .* e\.g\. loss=clip"),
     ],
 )
 def test_what_contradicts_is_refused_with_the_reason(tmp_path: Path, words: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         checked(composed(tmp_path, *words))
+
+
+def test_an_objective_is_not_for_classes(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"ClipLoss cannot be called as loss\(logits, target\), which task=finetune"):
+        checked(without_tags(tmp_path, "experiment=finetune_video", "loss=clip"))
+
+
+@pytest.mark.parametrize("model", ["mlp", "tutorial", "temporal", "long_term", "live_text", "end_to_end"])
+def test_every_pair_of_towers_can_have_a_bias(tmp_path: Path, model: str) -> None:
+    assert composed(tmp_path, f"model={model}", "loss=bce", "model.init_bias=-3").model.init_bias == -3

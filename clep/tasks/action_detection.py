@@ -23,7 +23,8 @@ def action_detection(settings: dict[str, Any], data: RegionDataModule) -> Classi
     model = make_classifier(settings["model"], data)
     if settings["init_from"]:
         load_weights(model, load_model(settings["init_from"]).state_dict(), settings["init_from"])
-    return ClassifierModule(model, instantiate(settings["loss"]), optim["optimizer"], optim["schedule"])
+    optimizer, schedule = optim["optimizer"], optim["schedule"]
+    return ClassifierModule(model, instantiate(settings["loss"]), optimizer, schedule, ema=settings["ema"])
 
 
 def make_classifier(config: dict[str, Any], data: RegionDataModule) -> ActionClassifier:
