@@ -49,7 +49,8 @@ class LabelledVideos:
         """
         path = Path(path)
         start = Path(folder) if folder else path.parent
-        paths, labels = [], []
+        paths: list[Path] = []
+        labels: list[int] = []
         for number, line in enumerate(_lines(path), start=1):
             if not line.strip() or (not paths and _is_header(line)):
                 continue

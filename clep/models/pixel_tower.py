@@ -38,6 +38,9 @@ class PixelTower(Tower):
             encoder without blocks.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         in_dim: int,

@@ -85,8 +85,9 @@ def checkpoint_layers(model: nn.Module) -> None:
 
     for module in model.modules():
         if isinstance(module, GradientCheckpointingLayer):
-            module._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
-            module.gradient_checkpointing = True
+            layer: Any = module
+            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+            layer.gradient_checkpointing = True
 
 
 def refuse_misfit(source: str, missing: list[str], extra: list[str], reshaped: list[str]) -> None:
