@@ -37,7 +37,8 @@ class EvaluatorCallback(pl.Callback):
             return
         seen: dict[str, float] = {}
         average = getattr(pl_module, "ema", None)
-        measured = {"": pl_module.model} | ({} if average is None else {"ema/": average})
+        # The trained weights come last: what an evaluator writes down, its files and its coverage, is theirs.
+        measured = ({} if average is None else {"ema/": average}) | {"": pl_module.model}
         for (name, evaluator), (prefix, model) in product(self.evaluators.items(), measured.items()):
             if prefix and not evaluator.of_the_model:
                 continue

@@ -61,7 +61,7 @@ def run_rank(process: int, folder: str, rank: int = 1) -> list[dict[str, Tensor]
 
 def test_two_ranks_have_the_parameters_of_one(tmp_path: Path) -> None:
     alone = [train(form) for form in FORMS]
-    other = multiprocessing.spawn(run_rank, (str(tmp_path),), join=False)
+    other = multiprocessing.start_processes(run_rank, (str(tmp_path),), join=False, start_method="forkserver")
     mine = run_rank(0, str(tmp_path), rank=0)
     other.join()
     for found in (mine, torch.load(tmp_path / "1.pt", weights_only=True)):

@@ -36,6 +36,18 @@ class Scale(Evaluator):
         return {"val/weight": float(model.text[0].weight.sum())}
 
 
+class Written(Evaluator):
+    """Leave a file of the model that was measured."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def measure(self, model: DualEncoder) -> dict[str, float]:
+        self.path.write_text(str(float(model.text[0].weight.detach().sum())))
+        return {}
+
+
 class Constant(Evaluator):
     """Measure what no model changes."""
 
@@ -76,7 +88,8 @@ def test_it_is_not_trained_and_changes_no_training(tmp_path: Path) -> None:
 
 
 def test_it_is_measured_beside_the_weights(tmp_path: Path) -> None:
-    module, evaluation = tiny_module(ema=0.9), EvaluatorCallback({"scale": Scale(), "constant": Constant()})
+    module, file = tiny_module(ema=0.9), tmp_path / "weight.txt"
+    evaluation = EvaluatorCallback({"scale": Scale(), "constant": Constant(), "written": Written(file)})
     trainer = tiny_trainer(tmp_path, callbacks=[evaluation])
     data = tiny_data(tmp_path / "files")
     trainer.validate(module, datamodule=data, verbose=False)
@@ -88,6 +101,7 @@ def test_it_is_measured_beside_the_weights(tmp_path: Path) -> None:
     after = {name: float(value) for name, value in trainer.callback_metrics.items()}
     for prefix, model in (("", module.model), ("ema/", module.ema)):
         assert after[f"{prefix}val/weight"] == pytest.approx(float(model.text[0].weight.detach().sum()), rel=1e-5)
+    assert float(file.read_text()) == pytest.approx(after["val/weight"], rel=1e-5)  # of the weights that were trained
     assert after["ema/val/weight"] != after["val/weight"]
     assert after["ema/val/loss"] != after["val/loss"]
     assert module.model.training
