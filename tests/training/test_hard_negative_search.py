@@ -124,7 +124,7 @@ def test_two_ranks_find_what_one_finds(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(run_rank, (port, str(tmp_path)), nprocs=2)
+    multiprocessing.start_processes(run_rank, (port, str(tmp_path)), nprocs=2, start_method="forkserver")
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     found, seen = Found(), Seen()
     trainer = tiny_trainer(tmp_path, callbacks=[search(), found, seen], max_epochs=2)
