@@ -71,6 +71,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     check_config(values | {"model": with_dims(values["model"], 1, 1), "operator": None})  # the model holds it
     _refuse_a_tower_without_its_data(values["model"], values["data"])
     _refuse_several_devices_in_a_sweep(values["trainer"])
+    _refuse_half_precision_weights(values["trainer"])
     check_decay(values["ema"])
     _check_chunks(values["chunk_size"], values["task"])
     loss = instantiate(values["loss"])
@@ -189,6 +190,14 @@ def _refuse_a_loss_of_another_task(loss: nn.Module, task: dict[str, Any]) -> Non
 
 def _contrasts(task: dict[str, Any]) -> bool:
     return str(task.get("_target_")).endswith(".contrastive")
+
+
+def _refuse_half_precision_weights(trainer: dict[str, Any]) -> None:
+    if str(trainer["precision"]) in ("bf16-true", "16-true", "transformer-engine", "transformer-engine-float16"):
+        raise InputError(
+            f"precision={trainer['precision']} keeps the weights in half precision, while banks give float32 rows and "
+            "embeddings and losses are float32; use precision=bf16-mixed, 16-mixed or 32-true"
+        )
 
 
 def _refuse_several_devices_in_a_sweep(trainer: dict[str, Any]) -> None:

@@ -211,7 +211,8 @@ def test_action_detection_takes_any_operator_and_either_short_side(
     assert values["model"]["operator"]["_target_"] == f"clep.models.{kinds[operator]}"
     data = instantiate(cfg.data)
     assert isinstance(data, RegionDataModule)
-    assert data.context == LongTerm(window_s=60, per_second=5)
+    window_s, per_second = {"ava_lfb": (60, 5), "demo_ava": (40, 3)}[experiment]
+    assert data.context == LongTerm(window_s=window_s, per_second=per_second)
     assert (data.clips is not None, values["model"]["short"] is not None) == (short == "clips", short == "clips")
     assert isinstance(instantiate(cfg.loss), nn.BCEWithLogitsLoss)
     assert isinstance(instantiate(cfg.evaluator.ava), AvaRegions)
@@ -221,6 +222,9 @@ def test_action_detection_takes_any_operator_and_either_short_side(
     assert values["evaluator"]["ava"]["source"]["bank"] == jobs["ava_val"]["output"]
     assert jobs["ava_train"]["extraction"]["encoder"] == jobs["ava_val"]["extraction"]["encoder"]
     assert [job["boxes"] for job in jobs.values()] == ["annotated", "detected"]
+    whole = ("short=clips", "prepare.ava_train.extraction.clip_start_s=0")
+    films = plain(composed(tmp_path, f"experiment={experiment}", *whole))
+    assert films["data"]["clips"]["clip_start_s"] == films["prepare"]["ava_val"]["extraction"]["clip_start_s"] == 0
 
 
 def test_a_long_term_tower_without_context_is_refused_before_anything_starts(tmp_path: Path) -> None:
@@ -329,6 +333,7 @@ def test_clip_proper(tmp_path: Path) -> None:
         ("loss=egonce", r"VerbNounPositives compares verb and noun, but data\.tags is null: .*data\.tags=given"),
         ("+loss.chunk=64", r"loss\.chunk: ClipLoss has no option 'chunk'"),
         ("form=everywhere", r"form='everywhere'; choose global or local\. Both have the gradient across ranks"),
+        ("precision=bf16-true", r"precision=bf16-true keeps the weights in half precision.*precision=bf16-mixed"),
         ("final=bset", r"final='bset'.*'best', 'last'"),
         ("seed=abc", r"seed='abc' is of type str"),
         ("tags=cleen", r"tags='cleen'.*'clean', 'tutorial'"),
