@@ -34,7 +34,7 @@ USAGE = """Measure a trained model without training, or detections that a file h
 
 ckpt       a run's folder, a .ckpt in it, or a folder with a saved model
 evaluator  {names}; the run's own where it is left out
-out        where metrics.json is written; default: evaluate/ in the run's folder
+out        where metrics.json is written, and ava/results.csv; default: evaluate/ in the run's folder
 key=value  any setting of train.py, for instance paths.data=DIR where the data has moved
 
 {ava}"""
@@ -48,7 +48,8 @@ def evaluate(
     Args:
         ckpt: a run's folder, a checkpoint, or a folder with a saved model.
         overrides: settings as on the command line of `train.py`.
-        out: folder of `metrics.json` and `coverage.json`; None for `evaluate` in the folder of the run.
+        out: folder of `metrics.json`, `coverage.json` and what evaluators write, such as `ava/results.csv`; None for
+            `evaluate` in the folder of the run.
         device: where the model computes; None for a GPU if there is one.
 
     Raises:
@@ -60,6 +61,7 @@ def evaluate(
     out = Path(out) if out else folder / "evaluate"
     remembered = model.metadata
     cfg = compose_like_the_run(folder, overrides, remembered.get("sentence_encoder"), remembered.get("tag_style"))
+    cfg.paths.run = str(out)  # files that an evaluator writes do not replace those of the run
     plain: Any = OmegaConf.to_container(cfg.evaluator, resolve=True)
     check_config(plain, "evaluator")
     metrics: dict[str, float] = {}

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,8 @@ from clep.errors import InputError
 from clep.video import KeyFrames, VideoReader
 from clep.video.encoder import VideoEncoder
 from clep.video.key_frame_images import KeyFrameImages
+from clep.video.suffixes import VIDEO_SUFFIXES
 from clep.video.transforms import crop, flip, resize
-
-_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v")
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class KeyFrameClips:
     """Where the pixels around a key frame come from, as `RegionEncoder` reads them.
 
     Attributes:
-        videos: folder of <video>.mp4 (or .mkv, …), or of a folder <video> with the key frames <second>.jpg.
+        videos: folder of <video>.mp4 (or .mkv, …; there or in folders in it), or of a folder <video> with the key
+            frames <second>.jpg.
         frames: of a clip.
         side_px: of the square pictures.
         clip_s: seconds that a clip covers.
@@ -60,7 +62,7 @@ class KeyFrameClips:
         Raises:
             InputError: there is no such video, it cannot be decoded, or it is over before one of the seconds.
         """
-        path = self._find(video)
+        path = _find(self.videos, video)
         start_s = 0.0 if path.is_dir() else float(self.clip_start_s)
         asked = {float(second) - start_s: second for second in sorted(seconds)}
         images = path.is_dir()
@@ -93,11 +95,20 @@ class KeyFrameClips:
             clip, boxes = flip(clip), mirrored(boxes)
         return clip, boxes
 
-    def _find(self, video: str) -> Path:
-        for path in (*(Path(self.videos) / f"{video}{suffix}" for suffix in _SUFFIXES), Path(self.videos) / video):
-            if path.exists():
-                return path
-        raise InputError(f"{self.videos} has no {video}.mp4 and no folder {video} of key frames; see data.clips.videos")
+
+@cache
+def _find(videos: str, video: str) -> Path:
+    """Return the file of a video, or else the folder of its key frames; remembered, since each batch asks again."""
+    folder = Path(videos)
+    direct = (folder / f"{video}{suffix}" for suffix in VIDEO_SUFFIXES)
+    if (path := next((path for path in direct if path.is_file()), None)) is not None:
+        return path
+    below = (path for path in sorted(folder.rglob(f"{escape(video)}.*")) if path.suffix.lower() in VIDEO_SUFFIXES)
+    if (path := next((path for path in below if path.stem == video), None)) is not None:
+        return path
+    if (folder / video).is_dir():
+        return folder / video
+    raise InputError(f"{videos} has no {video}.mp4 and no folder {video} of key frames; see data.clips.videos")
 
 
 def mirrored(boxes: Float32[Tensor, "boxes 4"]) -> Float32[Tensor, "boxes 4"]:

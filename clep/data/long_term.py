@@ -64,6 +64,7 @@ class LongTerm:
         video: Int64[Tensor, " batch"],
         middle_s: Float64[Tensor, " batch"],
         seed: int | None = None,
+        on_missing: str = "error",
     ) -> dict[str, Tensor]:
         """Return `context` `[batch, slots, dim]` and `context_mask` `[batch, slots]`, float32, on the bank's device.
 
@@ -72,12 +73,13 @@ class LongTerm:
             video: number of each moment's video.
             middle_s: second of each moment's middle.
             seed: of a "random" sample (the same seed, the same rows); None takes the first rows.
+            on_missing: what becomes of a video that the bank lacks (number -1), see `FeatureBank.long_term`.
         """
         generator = None
         if self.sample == "random" and seed is not None:
             # Another stream than the seed's own, from which the window's rows are drawn.
             generator = torch.Generator(device=bank.device).manual_seed((seed * 31 + 17) % 2**63)
-        where = (video, middle_s, self.window_s, self.per_second, generator)
+        where = (video, middle_s, self.window_s, self.per_second, generator, on_missing)
         if self.pool == "rows":
             rows, mask = bank.long_term(*where)
             return {"context": rows, "context_mask": mask}

@@ -53,7 +53,7 @@ class RegionDataset(Dataset[Batch]):
         self._box = torch.from_numpy(regions.box[rows])
         numbers = self.context_bank.index(regions.videos).cpu()
         self._video = torch.from_numpy(regions.video[rows]).long()
-        self._context_video = numbers[self._video] if len(numbers) else self._video
+        self._context_video = numbers[self._video]
         self.without_context = sorted(regions.videos[number] for number in np.flatnonzero(numbers.numpy() < 0))
         self.target = regions.targets(rows, classes)
 
@@ -91,21 +91,10 @@ class RegionDataset(Dataset[Batch]):
         """Add the rows of the banks, on their device; with a seed the context is sampled at random."""
         batch = dict(numbers)
         row, video, second = (batch.pop(name) for name in ("row", "context_video", "second"))
-        batch |= self._context(video, second, seed)
+        batch |= self.context.gather(self.context_bank, video, second, seed, on_missing="skip")
         if self.clips is None:
             batch["video"] = self.bank.take(row)
         return batch
-
-    def _context(self, video: Int64[Tensor, " batch"], second: Tensor, seed: int | None) -> Batch:
-        known = video >= 0
-        found = self.context.gather(self.context_bank, video.clamp(min=0), second, seed)
-        if bool(known.all()):
-            return found
-        known = known.to(found["context_mask"].device)
-        return {
-            "context": found["context"] * known[:, None, None],
-            "context_mask": found["context_mask"] & known[:, None],
-        }
 
     def _pixels(self, index: Int64[Tensor, " batch"], seed: int | None) -> Batch:
         """Decode the clip of each key frame of a batch once, a video at a time, and augment it with its boxes."""

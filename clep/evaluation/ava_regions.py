@@ -72,8 +72,8 @@ class AvaRegions(Evaluator):
         found = self._detections(dataset, scores, model.classes)
         names = dict.fromkeys(AVA_60, "") if self.label_map is None else read_label_map(self.label_map)
         excluded = read_excluded(self.excluded) if self.excluded else set()
+        truth = read_annotations(self.groundtruth, {*AVA_ACTIONS, *names})
         try:
-            truth = read_annotations(self.groundtruth, {*AVA_ACTIONS, *names})
             result = measure_ava(truth, found, names, excluded)
         except InputError as error:
             raise InputError(f"{self.groundtruth}: {error}") from error

@@ -203,12 +203,13 @@ def _read_boxes(
 
 
 def refuse_no_area(rows: CsvRows, box: Float64[np.ndarray, "n 4"]) -> None:
-    """Refuse boxes in which nothing can be seen.
+    """Refuse boxes in which nothing can be seen, in float32 as regions are stored.
 
     Raises:
         InputError: names the line of the first.
     """
-    rows.refuse(np.any(box[:, :2] >= box[:, 2:], axis=1), "the box has no area; leave the line out, or mend it")
+    stored = box.astype(np.float32)
+    rows.refuse(np.any(stored[:, :2] >= stored[:, 2:], axis=1), "the box has no area; leave the line out, or mend it")
 
 
 def _persons(rows: CsvRows) -> Int64[np.ndarray, " n"]:
@@ -261,16 +262,18 @@ def _numbers(
             wanted = f"{len(columns)} are needed: {','.join(columns)}"
             raise InputError(f"{path}, line {line} has {len(row)} column{'s' * (len(row) > 1)}; {wanted}")
         for name, cell in zip(columns[1 : numbers + 1], row[1 : numbers + 1], strict=True):
-            if not _is_finite(cell):
+            if math.isnan(as_finite(cell)):
                 raise InputError(f"{path}, line {line}: {name} is {cell!r}, not a number; the file has no header line")
     raise AssertionError("every row is right, yet they could not be converted")
 
 
-def _is_finite(cell: str) -> bool:
+def as_finite(cell: str) -> float:
+    """Return the number that a cell holds, NaN where it holds none that is finite."""
     try:
-        return math.isfinite(float(cell))
+        value = float(cell)
     except ValueError:
-        return False
+        return math.nan
+    return value if math.isfinite(value) else math.nan
 
 
 @contextmanager

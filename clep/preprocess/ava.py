@@ -49,7 +49,7 @@ def run(
         output: the bank to write, e.g. train.h5; train.regions.h5, ledger and coverage go beside it.
         extraction: how regions are encoded, see its options below.
         annotations: csv of lines video,second,x1,y1,x2,y2,action,person, e.g. ava_train_v2.2.csv.
-        proposals: detected boxes: mmaction2's .pkl, or a csv of lines video,second,x1,y1,x2,y2[,score].
+        proposals: detected boxes: mmaction2's .pkl, or a csv of lines video,second,x1,y1,x2,y2[[,action],score].
         boxes: which become rows: "annotated" (for training), "detected" (for evaluation), or "both".
         score_threshold: detected boxes of a lower score are left out.
         excluded: csv of lines video,second: frames to leave out.

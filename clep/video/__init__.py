@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from clep.video.images import encode_images, read_image
     from clep.video.probe import expected_seconds
     from clep.video.reader import VideoReader
-    from clep.video.sampling import DenseWindows, RandomSegment, SampledClip, Segments
+    from clep.video.sampling import DenseWindows, KeyFrames, RandomSegment, SampledClip, Segments
 
 _HOME = {
     "ClipSpec": "encoder",

@@ -7,8 +7,7 @@ from pathlib import Path
 from clep.errors import InputError
 from clep.video.images import read_image
 from clep.video.sampling import KeyFrames, SampledClip
-
-_IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+from clep.video.suffixes import IMAGE_SUFFIXES
 
 
 class KeyFrameImages:
@@ -63,6 +62,6 @@ def key_frame_files(folder: str | Path) -> dict[float, Path]:
     found = {
         float(path.stem): path
         for path in sorted(Path(folder).iterdir())
-        if path.suffix.lower() in _IMAGES and re.fullmatch(r"\d{1,7}", path.stem)
+        if path.suffix.lower() in IMAGE_SUFFIXES and re.fullmatch(r"\d{1,7}", path.stem)
     }
     return dict(sorted(found.items()))

@@ -63,6 +63,12 @@ def test_boxes_move_with_the_pixels(tmp_path: Path) -> None:
     torch.testing.assert_close(boxes, BOX)
 
 
+def test_a_video_in_a_folder_of_its_own_is_found_as_the_job_finds_it(tmp_path: Path) -> None:
+    (tmp_path / "part").mkdir()
+    film(tmp_path / "part" / "v.mp4").rename(tmp_path / "part" / "v.MP4")
+    assert set(KeyFrameClips(str(tmp_path), frames=1, side_px=32).read("v", [901.0])) == {901.0}
+
+
 def test_a_mirrored_box() -> None:
     torch.testing.assert_close(mirrored(torch.tensor([[0.1, 0.2, 0.4, 0.8]])), torch.tensor([[0.6, 0.2, 0.9, 0.8]]))
 

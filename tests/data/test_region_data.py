@@ -111,7 +111,7 @@ def test_what_the_data_tells(tmp_path: Path) -> None:
     assert data.metadata["bank_encoder"] == data.metadata["context_encoder"] == "tiny"
     report = data.report["train"]
     assert report["regions"] == len(data.train_set)
-    assert report["of_each_action"]["79"] == 2
+    assert report["of_each_action"]["79"] == 6
     assert np.isclose(sum(report["of_each_action"].values()), data.train_set.target.sum())
     assert len(RegionDataModule(RegionSource(path)).classes) == 60
     assert len(RegionDataModule(RegionSource(path), label_map="all").classes) == 80

@@ -18,7 +18,7 @@ def write_regions(
 ) -> Path:
     """Write a bank of videos of 12 seconds with 2 people each, and the ground truth of those that are detected.
 
-    In every second video somebody talks in one of the seconds, and all others watch.
+    In every second video somebody talks for three seconds, and all others watch.
     """
     rng = np.random.default_rng(seed)
     prototypes = np.random.default_rng(99).normal(size=(4, DIM)).astype(np.float32)
@@ -27,10 +27,10 @@ def write_regions(
     lines = []
     with BankWriter(folder / f"{name}.h5", DIM, Clock.irregular(1.0), encoder=encoder) as writer:
         for video in range(videos):
-            talk = int(rng.integers(12)) if video % 2 == 0 else -1
+            talk = int(rng.integers(10)) if video % 2 == 0 else -9
             rows, seconds = [], []
             for second in range(12):
-                people = [*rng.integers(3, size=2).tolist(), *([3] if second == talk else [])]
+                people = [*rng.integers(3, size=2).tolist(), *([3] if talk <= second < talk + 3 else [])]
                 for place, kind in enumerate(people):
                     box = [0.1 + 0.25 * place, 0.1, 0.3 + 0.25 * place, 0.9]
                     actions = [TALKS] if kind == 3 else [POSES[kind], *([WATCHES] if talk >= 0 else [])]

@@ -12,8 +12,6 @@ from clep.compute import cut_into_shards
 from clep.errors import InputError
 from clep.video import expected_seconds
 
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".3gp")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 _LONGEST_NAME = 200
 _PROBES = 16
 _ENDS_BYTES = 4096

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from clep.errors import InputError
 from clep.preprocess.csv_table import read_csv
-from clep.preprocess.extraction.items import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoItem
+from clep.preprocess.extraction.items import VideoItem
 from clep.preprocess.inputs import open_input
+from clep.video.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 CSV_COLUMNS = ("id", "path")
 

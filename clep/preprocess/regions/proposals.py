@@ -1,5 +1,7 @@
 """Detected boxes without actions: mmaction2's proposals, or a csv."""
 
+import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,10 +9,11 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from clep.errors import InputError
-from clep.metrics.ava_files import read_csv_rows, refuse_no_area, whole_numbers
+from clep.metrics.ava_files import as_finite, read_csv_rows, refuse_no_area, whole_numbers
 from clep.preprocess.lfb_files import load_data
 
-_COLUMNS = ("video", "second", "x1", "y1", "x2", "y2", "score")
+_BOX = ("video", "second", "x1", "y1", "x2", "y2")
+_LAYOUTS = {6: _BOX, 7: (*_BOX, "score"), 8: (*_BOX, "action", "score")}
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,10 @@ def read_proposals(path: str | Path) -> Proposals:
     """Read detected boxes, and cut off what reaches over the border of the frame, as detectors' boxes do.
 
     Args:
-        path: a csv of lines `video,second,x1,y1,x2,y2[,score]` without a header, or a `.pkl` of mmaction2: a dict from
-            "video,second" to an array of boxes with scores, `[boxes, 5]`, loaded as data alone.
+        path: a csv of lines `video,second,x1,y1,x2,y2[,score]` without a header; one with an action before the score,
+            which is not read and may be empty, as the paper's authors publish (`ava_val_predicted_boxes.csv`; a box
+            that stands there once for each action is one box); or a `.pkl` of mmaction2: a dict from "video,second" to
+            an array of boxes with scores, `[boxes, 5]`, loaded as data alone.
 
     Raises:
         InputError: the file is missing or damaged, asks to run code, or holds a box that is swapped, lies in pixels or
@@ -47,8 +52,9 @@ def read_proposals(path: str | Path) -> Proposals:
 
 
 def _from_csv(path: str | Path) -> Proposals:
-    columns = _COLUMNS if _has_scores(path) else _COLUMNS[:-1]
-    rows = read_csv_rows(path, columns, numbers=len(columns) - 1)
+    columns = _columns(path)
+    with_action = "action" in columns
+    rows = read_csv_rows(path, columns, numbers=5 if with_action else len(columns) - 1)
     if not len(rows.video):
         raise InputError(f"{path} has no rows; each line should read {','.join(columns)}")
     box = rows.number[:, 1:5]
@@ -56,18 +62,27 @@ def _from_csv(path: str | Path) -> Proposals:
     rows.refuse(far, "the box leaves [-1, 2]; boxes are fractions of the frame, not pixels")
     rows.refuse(np.any(box[:, :2] > box[:, 2:], 1), "the box has x1 > x2 or y1 > y2; the order is x1, y1, x2, y2")
     box = box.clip(0, 1)
-    refuse_no_area(rows, box.astype(np.float32).astype(np.float64))
-    score = rows.number[:, 5] if len(columns) == len(_COLUMNS) else np.ones(len(box))
-    return Proposals(rows.videos, rows.video, whole_numbers(rows, rows.number[:, 0], "second", 0), box, score)
+    refuse_no_area(rows, box)
+    if with_action:
+        score = np.array([as_finite(cell) for cell in rows.last])
+        rows.refuse(np.isnan(score), "score is not a number")
+    else:
+        score = rows.number[:, 5] if len(columns) == 7 else np.ones(len(box))
+    second = whole_numbers(rows, rows.number[:, 0], "second", 0)
+    once = np.arange(len(box))
+    if with_action:
+        known = np.column_stack([rows.video, second, box, score])
+        once = np.sort(np.unique(known, axis=0, return_index=True)[1])
+    return Proposals(rows.videos, rows.video[once], second[once], box[once], score[once])
 
 
-def _has_scores(path: str | Path) -> bool:
+def _columns(path: str | Path) -> Sequence[str]:
     try:
-        with Path(path).open(encoding="utf-8-sig") as file:
-            first = next((line for line in file if line.strip()), "")
-    except (OSError, UnicodeDecodeError):
-        return True  # which the reader will say
-    return first.count(",") != len(_COLUMNS) - 2
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            first = next((row for row in csv.reader(file) if row), [])
+    except (OSError, UnicodeDecodeError, csv.Error):
+        first = []  # which the reader will say
+    return _LAYOUTS.get(len(first), _LAYOUTS[7])
 
 
 def _from_pkl(path: Path) -> Proposals:

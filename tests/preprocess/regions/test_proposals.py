@@ -30,6 +30,16 @@ def test_a_csv_with_and_without_scores(tmp_path: Path) -> None:
     assert read_proposals(write(tmp_path / "q.csv", "a,902,0.1,0.1,0.5,0.5")).score.tolist() == [1.0]
 
 
+def test_a_csv_with_actions_that_are_not_read(tmp_path: Path) -> None:
+    lines = ["a,0902,0.1,0.1,0.5,0.5,,0.95", "a,0902,0.2,0.2,0.4,0.4,-1,0.8", "a,0902,0.2,0.2,0.4,0.4,12,0.8"]
+    found = read_proposals(write(tmp_path / "ava_val_predicted_boxes.csv", *lines))
+    assert found.second.tolist() == [902, 902]
+    assert found.box.tolist() == [[0.1, 0.1, 0.5, 0.5], [0.2, 0.2, 0.4, 0.4]]  # the second one stands there twice
+    assert found.score.tolist() == [0.95, 0.8]
+    with pytest.raises(InputError, match="line 2: score is not a number"):
+        read_proposals(write(tmp_path / "p.csv", lines[0], "a,0902,0.1,0.1,0.5,0.5,12,"))
+
+
 @pytest.mark.parametrize("saved", ["pickle", "torch"])
 def test_mmaction2_s_pkl(tmp_path: Path, saved: str) -> None:
     content = {
