@@ -93,9 +93,10 @@ class LabelledVideoDataModule(ResumableDataModule):
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Batches of training clips."""
         assert self.train_set is not None
+        batches: Any = self.resumed_sampler()
         return DataLoader(
             self.train_set,
-            batch_sampler=self.resumed_sampler(),  # type: ignore[arg-type]
+            batch_sampler=batches,
             collate_fn=_as_fetched,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
