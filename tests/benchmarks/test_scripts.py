@@ -7,7 +7,18 @@ import av
 import pytest
 import torch
 
-from benchmarks import demo, extraction, loader, long_term, opening, samplers, training, zero_shot
+from benchmarks import (
+    chunked_encoding,
+    demo,
+    extraction,
+    loader,
+    long_term,
+    objectives,
+    opening,
+    samplers,
+    training,
+    zero_shot,
+)
 from benchmarks.films import drawn, repeat_film, write_film
 from benchmarks.long_term_data import PublishedSampling
 from benchmarks.report import read_settings
@@ -179,3 +190,24 @@ def test_a_wrong_setting_is_one_sentence() -> None:
         read_settings(loader.Settings, ["repeats=many"])
     with pytest.raises(SystemExit, match="nothing"):
         read_settings(loader.Settings, ["nothing=1"])
+
+
+def test_chunked_encoding(tmp_path: Path, words: list[str]) -> None:
+    few = ["repeats=1", "batch_size=64", "chunk_size=16", "rows=3", "dim=16", "width=64", "depth=1"]
+    result = chunked_encoding.main([*words, *few])
+    assert result["loss"]["chunks"] == pytest.approx(result["loss"]["whole batch"], rel=0.1)  # other dropout
+    assert result["step_seconds"]["chunks / whole batch"]["ratio"] > 0
+    assert result["peak_mb"]["median"]["chunks"] > 0
+    _written(tmp_path, "chunked_encoding")
+
+
+def test_objectives(tmp_path: Path, words: list[str]) -> None:
+    few = ["repeats=1", "batch_size=40", "dim=8", "large_batch=1024", "chunk=128"]
+    result = objectives.main([*words, *few])
+    assert set(result["seconds_of_a_pass"]["median"]) == set(objectives.objectives())
+    chunked = result["large_batch"]["chunked"]
+    for way, figures in result["large_batch"].items():
+        assert figures["loss"] == pytest.approx(chunked["loss"], rel=1e-5), way
+        assert figures["gradient"] == pytest.approx(chunked["gradient"], rel=1e-4), way
+        assert figures["peak_mb"] >= figures["before_mb"] > 0
+    _written(tmp_path, "objectives")
