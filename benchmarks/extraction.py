@@ -43,16 +43,16 @@ class Settings:
     results: str = str(RESULTS)
     videos: str = ""
     repeats: int = 3
-    film_s: float = 120.0
+    film_s: float = 60.0
     width: int = 640
     height: int = 360
     short_side_px: int = 224
     decode_threads: list[int] = field(default_factory=lambda: [0])
-    encoder_film_s: float = 60.0
-    timesformer_film_s: float = 4.8
+    encoder_film_s: float = 40.0
+    timesformer_film_s: float = 3.2
     ways: list[str] = field(default_factory=lambda: ["0x2x1 brief", "0x2x1 spin", "1x1x2 spin"])
     timesformer_ways: list[str] = field(default_factory=lambda: ["0x2x1 brief", "1x1x2 spin"])
-    memory_film_s: float = 120.0
+    memory_film_s: float = 60.0
     memory_times: list[int] = field(default_factory=lambda: [1, 4, 16])
     job_videos: int = 6
     kills: int = 3
