@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint format benchmarks clean
+.PHONY: demo test test-benchmarks lint format benchmarks clean
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "clep needs Python 3.11 to 3.13; choose one with PYTHON=python3.11")'
@@ -18,6 +18,9 @@ demo: $(READY)          ## train and evaluate on the demo world
 
 test: $(READY)          ## all tests that need no GPU, cluster or network
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+test-benchmarks: $(READY)  ## the benchmarks' scripts at toy size, the long ones too
+	CLEP_WHOLE_BENCHMARKS=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/benchmarks
 
 lint: $(READY)          ## style and types
 	$(BIN)/ruff check .

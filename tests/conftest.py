@@ -16,6 +16,15 @@ install_import_hook("clep", "beartype.beartype")
 multiprocessing.set_forkserver_preload(["torch", "sentence_transformers", "clep.text", "clep.train"])
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what takes a minute and tests a script alone, unless it is asked for."""
+    if os.environ.get("CLEP_WHOLE_BENCHMARKS"):
+        return
+    for item in items:
+        if item.get_closest_marker("whole_benchmark"):
+            item.add_marker(pytest.mark.skip(reason="a whole benchmark: `make test-benchmarks` runs it"))
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)

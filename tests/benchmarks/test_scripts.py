@@ -80,7 +80,7 @@ def test_zero_shot(tmp_path: Path, words: list[str]) -> None:
     _written(tmp_path, "zero_shot")
 
 
-@pytest.mark.slow
+@pytest.mark.whole_benchmark
 def test_long_term(tmp_path: Path, words: list[str]) -> None:
     few = ["repeats=1", "operator_repeats=1", "batches=2", "batch_size=6", "latent_dim=8", "search_minutes=1"]
     sizes = ["size.videos=3", "size.seconds=100", "size.dim=16", "memory_gb=[0.005]", "workers=2"]
@@ -115,7 +115,7 @@ def test_samplers(tmp_path: Path, words: list[str]) -> None:
     _written(tmp_path, "samplers")
 
 
-@pytest.mark.slow
+@pytest.mark.whole_benchmark
 def test_extraction(tmp_path: Path, words: list[str]) -> None:
     (tmp_path / "clips").mkdir()
     clip = write_film(tmp_path / "clips" / "a.mp4", drawn(45, 160, 96), 160, 96)
