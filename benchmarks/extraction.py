@@ -49,7 +49,7 @@ class Settings:
     short_side_px: int = 224
     decode_threads: list[int] = field(default_factory=lambda: [0])
     encoder_film_s: float = 40.0
-    timesformer_film_s: float = 3.2
+    timesformer_film_s: float = 4.8
     ways: list[str] = field(default_factory=lambda: ["0x2x1 brief", "0x2x1 spin", "1x1x2 spin"])
     timesformer_ways: list[str] = field(default_factory=lambda: ["0x2x1 brief", "1x1x2 spin"])
     memory_film_s: float = 60.0
