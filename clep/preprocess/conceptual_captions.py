@@ -1,22 +1,20 @@
 """Job: Conceptual Captions' TSV and images → a bank of one-row videos, their captions as narrations, embeddings."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from clep.errors import InputError
+from clep.preprocess import narrations_file
 from clep.preprocess.coverage import Coverage
-from clep.preprocess.ego4d_narrations import text_bank
 from clep.preprocess.extraction import Extraction, VideoItem, extract
 from clep.preprocess.extraction.why_long import videos_left
 from clep.preprocess.feature_packing import Dtype, OnError
 from clep.preprocess.inputs import file_digest
-from clep.preprocess.text_embeddings import Device, text_bank_path
-from clep.text import Narrations, caption_table
-
-logger = logging.getLogger(__name__)
+from clep.preprocess.narrations_file import text_bank, write_if_outdated
+from clep.preprocess.text_embeddings import Device
+from clep.text import NarrationTable, caption_table
 
 COLUMNS = ("filepath", "title")
 
@@ -108,19 +106,19 @@ def _items(table: pd.DataFrame, images: str | Path) -> list[VideoItem]:
 
 def _write_captions(tsv: str | Path, table: pd.DataFrame, folder: Path, overwrite: bool) -> dict[str, Any]:
     coverage = Coverage("captions", folder / "narrations.h5", file_digest(tsv), {})
-    done = None if overwrite else coverage.last_run(Narrations.open)
-    if done is not None:
-        logger.info("%s is up to date", coverage.output)
-        return done | {"up_to_date": True}
-    captions = caption_table(list(table["filepath"]), list(table["title"]))
-    if not len(captions):
-        raise InputError(f"{tsv} holds no caption: the column title is empty everywhere")
-    coverage.forget_last_run()
-    captions.write(coverage.output)
-    coverage.count(
-        images=len(captions.videos), captions=len(captions), distinct_texts=len(captions.texts), **captions.report
-    )
-    return coverage.write() | {"up_to_date": False}
+
+    def read() -> NarrationTable:
+        captions = caption_table(list(table["filepath"]), list(table["title"]))
+        if not len(captions):
+            raise InputError(f"{tsv} holds no caption: the column title is empty everywhere")
+        return captions
+
+    def describe(captions: NarrationTable) -> None:
+        coverage.count(
+            images=len(captions.videos), captions=len(captions), distinct_texts=len(captions.texts), **captions.report
+        )
+
+    return write_if_outdated(coverage, overwrite, read, describe)
 
 
 def inputs(options: dict[str, Any]) -> list[Path]:
@@ -130,8 +128,7 @@ def inputs(options: dict[str, Any]) -> list[Path]:
 
 def outputs(options: dict[str, Any]) -> list[Path]:
     """Return the files that a run with these options leaves, all of them there once it is done."""
-    folder = Path(options["output_folder"])
-    return [folder / "features.h5", folder / "narrations.h5", text_bank_path(folder, "texts", options["text_encoder"])]
+    return [Path(options["output_folder"]) / "features.h5", *narrations_file.outputs(options)]
 
 
 def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:

@@ -1,24 +1,18 @@
 """Job: Ego4D's narration.json → `narrations.h5` and the embeddings of its distinct texts."""
 
-import logging
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 
-from clep.build import TARGET
-from clep.compute import Slurm
 from clep.errors import InputError
 from clep.preprocess.coverage import Coverage
 from clep.preprocess.inputs import file_digest
-from clep.preprocess.text_embeddings import CHUNK, Device, TextBank, text_bank_path
-from clep.text import Narrations, read_ego4d, training_moments
+from clep.preprocess.narrations_file import TagStyle, outputs, text_bank, why_long_texts, write_if_outdated
+from clep.preprocess.text_embeddings import CHUNK, Device
+from clep.text import Narrations, NarrationTable, read_ego4d, training_moments
 
-logger = logging.getLogger(__name__)
-
-TagStyle = Literal["clean", "tutorial"]
+__all__ = ["inputs", "outputs", "run", "why_long"]
 
 
 def run(
@@ -71,23 +65,16 @@ def write_narrations(
     """Write `narrations.h5` unless it is up to date; return its coverage."""
     digest = file_digest(narration_json, ego4d_json)
     coverage = Coverage("ego4d_narrations", Path(output_folder) / "narrations.h5", digest, {"tags": tags})
-    done = None if overwrite else coverage.last_run(Narrations.open)
-    if done is not None:
-        logger.info("%s is up to date", coverage.output)
-        return done | {"up_to_date": True}
-    table = read_ego4d(narration_json, ego4d_json, tags)
-    if not len(table):
-        raise InputError(f"{narration_json} holds no narration with a text and a time, so there is nothing to train on")
-    coverage.forget_last_run()
-    table.write(coverage.output)
-    _describe(coverage, Narrations.open(coverage.output))
-    return coverage.write() | {"up_to_date": False}
 
+    def read() -> NarrationTable:
+        table = read_ego4d(narration_json, ego4d_json, tags)
+        if not len(table):
+            raise InputError(
+                f"{narration_json} holds no narration with a text and a time, so there is nothing to train on"
+            )
+        return table
 
-def text_bank(output_folder: str | Path, encoder: str) -> TextBank:
-    """Return the bank, written or to be written, of the texts of `narrations.h5` in a folder."""
-    narrations = Narrations.open(Path(output_folder) / "narrations.h5")
-    return TextBank(Path(output_folder), "texts", {"texts": narrations.texts}, encoder, narrations.digest)
+    return write_if_outdated(coverage, overwrite, read, lambda _: _describe(coverage, Narrations.open(coverage.output)))
 
 
 def _describe(coverage: Coverage, table: Narrations) -> None:
@@ -126,29 +113,7 @@ def inputs(options: dict[str, Any]) -> list[Path]:
     return [Path(path) for path in (options["narration_json"], options["ego4d_json"]) if path is not None]
 
 
-def outputs(options: dict[str, Any]) -> list[Path]:
-    """Return the files that a run with these options leaves, all of them there once it is done."""
-    folder = Path(options["output_folder"])
-    return [folder / "narrations.h5", text_bank_path(folder, "texts", options["text_encoder"])]
-
-
 def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
     """Say why a run with these options, defaults included, would take long; None where it would not."""
     files = options["narration_json"], options["output_folder"], options["ego4d_json"]
     return why_long_texts(options, long_texts, lambda: write_narrations(*files, options["tags"], options["overwrite"]))
-
-
-def why_long_texts(options: dict[str, Any], long_texts: int, write: Callable[[], object]) -> str | None:
-    """Say why encoding the texts of a folder's narrations would take long; None where it would not.
-
-    How many texts there are shows only once `narrations.h5` is written, so this calls `write`, which is short.
-    """
-    if _on_a_cluster(options.get("compute")) or (torch.cuda.is_available() and options["device"] != "cpu"):
-        return None
-    write()
-    left = text_bank(options["output_folder"], options["text_encoder"]).texts_left()
-    return f"{left:,} distinct texts are to be encoded without a GPU" if left > long_texts else None
-
-
-def _on_a_cluster(compute: Any) -> bool:
-    return isinstance(compute, Slurm) or (isinstance(compute, Mapping) and compute.get(TARGET) == "clep.compute.Slurm")

@@ -7,12 +7,14 @@ import numpy as np
 
 from clep.errors import InputError
 from clep.preprocess.csv_rows import numbers, read_rows
-from clep.preprocess.ego4d_narrations import TagStyle, text_bank, why_long_texts
 from clep.preprocess.inputs import file_digest
 from clep.preprocess.narrated_clips import NarratedClips, clip_table, write_clip_narrations
-from clep.preprocess.text_embeddings import CHUNK, Device, text_bank_path
+from clep.preprocess.narrations_file import TagStyle, outputs, text_bank, why_long_texts
+from clep.preprocess.text_embeddings import CHUNK, Device
 from clep.text import NarrationTable
 from clep.text.ego4d_metadata import read_ego4d_metadata
+
+__all__ = ["inputs", "outputs", "run", "why_long"]
 
 COLUMNS = ("video_uid", "narration_source", "narration_time", "clip_start", "clip_end", "clip_text")
 TAG_COLUMNS = ("tag_verb", "tag_noun")
@@ -117,12 +119,6 @@ def read_egoclip(
 def inputs(options: dict[str, Any]) -> list[Path]:
     """Return the files that a run with these options reads."""
     return [Path(path) for path in (options["csv"], options["ego4d_json"]) if path is not None]
-
-
-def outputs(options: dict[str, Any]) -> list[Path]:
-    """Return the files that a run with these options leaves, all of them there once it is done."""
-    folder = Path(options["output_folder"])
-    return [folder / "narrations.h5", text_bank_path(folder, "texts", options["text_encoder"])]
 
 
 def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:

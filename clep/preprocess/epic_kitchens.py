@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 
 from clep.preprocess.csv_rows import clock_times, numbers, read_rows
-from clep.preprocess.ego4d_narrations import text_bank, why_long_texts
 from clep.preprocess.inputs import file_digest
 from clep.preprocess.narrated_clips import NarratedClips, clip_table, write_clip_narrations
-from clep.preprocess.text_embeddings import CHUNK, Device, text_bank_path
+from clep.preprocess.narrations_file import outputs, text_bank, why_long_texts
+from clep.preprocess.text_embeddings import CHUNK, Device
 from clep.text import NarrationTable
 from clep.text.ego4d_metadata import VideoMetadata
+
+__all__ = ["inputs", "outputs", "run", "why_long"]
 
 COLUMNS = ("video_id", "start_timestamp", "stop_timestamp", "narration")
 TAG_COLUMNS = ("verb_class", "all_noun_classes")
@@ -115,12 +117,6 @@ def read_durations(path: str | Path) -> dict[str, VideoMetadata]:
 def inputs(options: dict[str, Any]) -> list[Path]:
     """Return the files that a run with these options reads."""
     return [Path(path) for path in (options["csv"], options["video_info"]) if path is not None]
-
-
-def outputs(options: dict[str, Any]) -> list[Path]:
-    """Return the files that a run with these options leaves, all of them there once it is done."""
-    folder = Path(options["output_folder"])
-    return [folder / "narrations.h5", text_bank_path(folder, "texts", options["text_encoder"])]
 
 
 def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:

@@ -1,6 +1,5 @@
 """What the jobs share that read narrations with spans of their own from a csv."""
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,10 @@ from jaxtyping import Float64, Int8
 from clep.errors import InputError
 from clep.preprocess.coverage import Coverage
 from clep.preprocess.csv_rows import number_sets
-from clep.preprocess.ego4d_narrations import TagStyle
-from clep.text import Narrations, NarrationTable
+from clep.preprocess.narrations_file import TagStyle, write_if_outdated
+from clep.text import NarrationTable
 from clep.text.assemble import assemble
 from clep.text.ego4d_metadata import VideoMetadata
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -96,13 +93,10 @@ def write_clip_narrations(
 ) -> dict[str, Any]:
     """Write `narrations.h5` with what `read` returns unless it is up to date; return its coverage."""
     coverage = Coverage(job, output, digest, settings)
-    done = None if overwrite else coverage.last_run(Narrations.open)
-    if done is not None:
-        logger.info("%s is up to date", output)
-        return done | {"up_to_date": True}
-    table = read()
-    coverage.forget_last_run()
-    table.write(output)
+    return write_if_outdated(coverage, overwrite, read, lambda table: _describe(coverage, table))
+
+
+def _describe(coverage: Coverage, table: NarrationTable) -> None:
     coverage.count(
         videos=len(table.videos),
         narrations=len(table),
@@ -118,7 +112,6 @@ def write_clip_narrations(
         coverage.count(texts_with_a_verb=int(has[0].sum()), texts_with_a_verb_and_a_noun=int((has[0] & has[1]).sum()))
     unknown = [video for video, length in zip(table.videos, table.duration_s, strict=True) if np.isnan(length)]
     coverage.add_list("videos_without_duration", unknown)
-    return coverage.write() | {"up_to_date": False}
 
 
 def _of_texts(cells: pd.Series, path: str | Path, written_id: np.ndarray, texts: int) -> list[list[int]]:

@@ -1,0 +1,68 @@
+"""What the jobs share that write `narrations.h5` and the embeddings of its distinct texts beside it."""
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from clep.build import TARGET
+from clep.compute import Slurm
+from clep.preprocess.coverage import Coverage
+from clep.preprocess.text_embeddings import TextBank, text_bank_path
+from clep.text import Narrations, NarrationTable
+
+logger = logging.getLogger(__name__)
+
+TagStyle = Literal["clean", "tutorial"]
+
+
+def write_if_outdated(
+    coverage: Coverage, overwrite: bool, read: Callable[[], NarrationTable], describe: Callable[[NarrationTable], None]
+) -> dict[str, Any]:
+    """Write what `read` returns to `coverage.output` unless it is up to date; return its coverage.
+
+    Args:
+        coverage: of the job, for the inputs and settings of this run.
+        overwrite: write it even where it is up to date.
+        read: makes the table, or raises where there is nothing to train on.
+        describe: counts what is in the table; called once the file is written.
+    """
+    done = None if overwrite else coverage.last_run(Narrations.open)
+    if done is not None:
+        logger.info("%s is up to date", coverage.output)
+        return done | {"up_to_date": True}
+    table = read()
+    coverage.forget_last_run()
+    table.write(coverage.output)
+    describe(table)
+    return coverage.write() | {"up_to_date": False}
+
+
+def text_bank(output_folder: str | Path, encoder: str) -> TextBank:
+    """Return the bank, written or to be written, of the texts of `narrations.h5` in a folder."""
+    narrations = Narrations.open(Path(output_folder) / "narrations.h5")
+    return TextBank(Path(output_folder), "texts", {"texts": narrations.texts}, encoder, narrations.digest)
+
+
+def outputs(options: dict[str, Any]) -> list[Path]:
+    """Return the files that a job with these options leaves, all of them there once it is done."""
+    folder = Path(options["output_folder"])
+    return [folder / "narrations.h5", text_bank_path(folder, "texts", options["text_encoder"])]
+
+
+def why_long_texts(options: dict[str, Any], long_texts: int, write: Callable[[], object]) -> str | None:
+    """Say why encoding the texts of a folder's narrations would take long; None where it would not.
+
+    How many texts there are shows only once `narrations.h5` is written, so this calls `write`, which is short.
+    """
+    if _on_a_cluster(options.get("compute")) or (torch.cuda.is_available() and options["device"] != "cpu"):
+        return None
+    write()
+    left = text_bank(options["output_folder"], options["text_encoder"]).texts_left()
+    return f"{left:,} distinct texts are to be encoded without a GPU" if left > long_texts else None
+
+
+def _on_a_cluster(compute: Any) -> bool:
+    return isinstance(compute, Slurm) or (isinstance(compute, Mapping) and compute.get(TARGET) == "clep.compute.Slurm")
