@@ -20,7 +20,7 @@ from benchmarks.machine import machine_cpu_seconds
 from benchmarks.report import read_settings
 from clep.video import DenseWindows, VideoEncoder, VideoReader, encode_video
 from clep.video.batches import remainder_sizes
-from clep.video.cpu_threads import one_core_a_batch
+from clep.video.cpu_threads import one_core_each
 from clep.video.encoders import EfficientNetLite0, TimeSformer
 from clep.video.transforms import centre_crop, normalize
 
@@ -115,7 +115,7 @@ def _encode(batches: list[Tensor], encoder: VideoEncoder, settings: Settings) ->
             encode(pixels)
         torch.cuda.synchronize()
         return
-    with one_core_a_batch() as cores:  # as the pipeline does
+    with one_core_each() as cores:  # as the pipeline does
         for wait in [cores.start(partial(encode, pixels)) for pixels in batches]:
             wait()
 

@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+
+from clep.video.cpu_threads import one_core_each
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,13 +30,9 @@ def one_thread() -> Iterator[None]:
 def map_videos(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Yield `function(item)` for each item, in order, computed by as many threads as there are processors.
 
-    Meanwhile torch works with one thread in each, which for matrices as small as a clip's is several times faster than
-    sharing each product among all, and gives the same bits on a machine of any size. An exception, Ctrl-C included,
-    ends the work: items not begun are dropped.
+    For matrices as small as a clip's, a thread a video is several times faster than sharing each product among all, and
+    gives the same bits on a machine of any size. An exception, Ctrl-C included, ends the work: items not begun are
+    dropped.
     """
-    with one_thread():
-        pool = ThreadPoolExecutor(os.cpu_count())
-        try:
-            yield from pool.map(function, items)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with one_core_each(os.cpu_count()) as threads:
+        yield from threads.map(function, items)

@@ -14,7 +14,7 @@ from torch import Tensor
 from clep.errors import InputError
 from clep.video.background import in_background
 from clep.video.batches import encode_in_batches
-from clep.video.cpu_threads import OneCoreABatch, one_core_a_batch
+from clep.video.cpu_threads import OneCoreThreads, one_core_each
 from clep.video.encoder import VideoEncoder
 from clep.video.reader import VideoReader
 from clep.video.sampling import DenseWindows, KeyFrames, SampledClip, Segments
@@ -120,7 +120,7 @@ class EncodedVideo:
         clip = self._encoder.clip
         reader = self._reader()
         with ExitStack() as during:
-            cores = during.enter_context(one_core_a_batch()) if self._device.type == "cpu" else None
+            cores = during.enter_context(one_core_each()) if self._device.type == "cpu" else None
             ahead = self._ahead() * (cores.count if cores else 1)
             clips = during.enter_context(
                 closing(in_background(lambda: reader.clips(self._sampling, clip.frames), ahead))
@@ -147,7 +147,7 @@ class EncodedVideo:
             self._seconds.append(clip.second)
 
     def _by_clip(
-        self, clips: Iterator[SampledClip], cores: OneCoreABatch | None
+        self, clips: Iterator[SampledClip], cores: OneCoreThreads | None
     ) -> Iterator[Float32[np.ndarray, "rows dim"]]:
         def units() -> Iterator[tuple[Tensor, ...]]:
             for clip in clips:
@@ -157,7 +157,7 @@ class EncodedVideo:
         yield from self._in_batches(units(), cores)
 
     def _by_frame(
-        self, clips: Iterator[SampledClip], cores: OneCoreABatch | None
+        self, clips: Iterator[SampledClip], cores: OneCoreThreads | None
     ) -> Iterator[Float32[np.ndarray, "rows dim"]]:
         """Encode each frame once; the row of a clip is the mean over its frames.
 
@@ -192,7 +192,7 @@ class EncodedVideo:
                 yield np.stack(done)
 
     def _in_batches(
-        self, units: Iterator[tuple[Tensor, ...]], cores: OneCoreABatch | None
+        self, units: Iterator[tuple[Tensor, ...]], cores: OneCoreThreads | None
     ) -> Iterator[Float32[np.ndarray, "units dim"]]:
         if cores is None:
             return encode_in_batches(units, self._batch_size, self._encode)
