@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 
 from clep.bank import FeatureBank
 from clep.data.composition import Composition, MomentKeys
-from clep.data.dataset import Batch, MixedDataset, MomentDataset, NumbersOnly
+from clep.data.dataset import Batch, MixedDataset, MomentDataset, NumbersOnly, as_fetched
 from clep.data.long_term import LongTerm
 from clep.data.place import NothingHeldOut, ResumableDataModule
 from clep.data.sampler import MomentBatchSampler
@@ -229,12 +229,8 @@ class MomentDataModule(ResumableDataModule):
         return DataLoader(
             NumbersOnly(dataset) if on_gpu else dataset,
             batch_sampler=sampler,
-            collate_fn=_as_fetched,
+            collate_fn=as_fetched,
             num_workers=0 if on_gpu else workers,
             persistent_workers=workers > 0 and not on_gpu,
             pin_memory=torch.cuda.is_available(),
         )
-
-
-def _as_fetched(batch: Any) -> Any:
-    return batch

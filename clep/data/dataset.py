@@ -1,6 +1,7 @@
 """Datasets that fetch a whole batch of moments at once."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -199,3 +200,8 @@ class NumbersOnly(Dataset[Batch]):
 def as_draw(draw: Draw | Sequence[int]) -> Draw:
     """Read a list of indices, as a plain sampler gives it, as a draw with seed 0."""
     return draw if isinstance(draw, Draw) else Draw(torch.as_tensor(draw, dtype=torch.int64), 0)
+
+
+def as_fetched(batch: Any) -> Any:
+    """Be the `collate_fn` of a loader whose dataset fetches whole batches."""
+    return batch

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from clep.data.dataset import Batch, as_draw
+from clep.data.dataset import Batch, as_draw, as_fetched
 from clep.data.key_frame_clips import KeyFrameClips
 from clep.data.long_term import LongTerm
 from clep.data.place import NothingHeldOut, ResumableDataModule
@@ -149,11 +149,10 @@ class RegionDataModule(ResumableDataModule):
         return DataLoader(
             _NumbersOnly(dataset) if on_gpu else dataset,
             batch_sampler=sampler,
-            collate_fn=_as_fetched,
+            collate_fn=as_fetched,
             num_workers=workers,
             # A forked worker would hang in the threads that a decoder or PyTorch had started before.
             multiprocessing_context="forkserver" if workers else None,
-            worker_init_fn=_one_thread if workers else None,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
@@ -182,11 +181,3 @@ def _counts(dataset: RegionDataset, classes: Sequence[int]) -> dict[str, Any]:
         "without_an_action": int((dataset.target.sum(1) == 0).sum()),
         "videos_without_context": dataset.without_context,
     }
-
-
-def _one_thread(worker: int) -> None:
-    torch.set_num_threads(1)
-
-
-def _as_fetched(batch: Any) -> Any:
-    return batch

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from clep.data.dataset import as_fetched
 from clep.data.labelled_source import LabelledVideoSource
 from clep.data.place import NothingHeldOut, ResumableDataModule
 from clep.data.sampler import Draw, MomentBatchSampler
@@ -97,7 +98,7 @@ class LabelledVideoDataModule(ResumableDataModule):
         return DataLoader(
             self.train_set,
             batch_sampler=batches,
-            collate_fn=_as_fetched,
+            collate_fn=as_fetched,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -112,7 +113,3 @@ class LabelledVideoDataModule(ResumableDataModule):
         for reason in batch.pop("unreadable", []):
             note_unreadable(reason, self.source.on_error, self.unreadable)
         return batch
-
-
-def _as_fetched(batch: Any) -> Any:
-    return batch

@@ -1,6 +1,6 @@
 """The long-term demo world: narrated videos in which what is right to say depends on what happened before."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from clep.demo.frozen_encoder import EncoderSettings, random_of
 from clep.demo.grammar import PLACES
 from clep.demo.long_term_script import happenings
 from clep.demo.settings import FEATURE_DTYPES
-from clep.demo.told_world import ToldVideo, plain, told_video, write_told_world
+from clep.demo.told_world import ToldVideo, told_video, write_told_world
 from clep.demo.whole import WorldKind
 from clep.errors import InputError
 from clep.evaluation.multiple_choice import Question
@@ -79,7 +79,7 @@ def make_long_term_world(
             touched.
     """
     made_of, folder = settings or LongTermWorldSettings(), Path(out)
-    return _KIND.make_or_reuse(folder, plain(made_of), seed, partial(_make, folder, made_of, seed, progress))
+    return _KIND.make_or_reuse(folder, asdict(made_of), seed, partial(_make, folder, made_of, seed, progress))
 
 
 def long_term_videos(settings: LongTermWorldSettings, seed: int) -> tuple[list[ToldVideo], list[Question]]:

@@ -1,7 +1,7 @@
 """The objectives demo world: narrated videos on which objectives, positives, towers and batches make a difference."""
 
 import csv
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from clep.demo.frozen_encoder import EncoderSettings, random_of
 from clep.demo.grammar import PLACES
 from clep.demo.objectives_script import THINGS, deeds, happenings, questions, taxonomy
 from clep.demo.settings import FEATURE_DTYPES
-from clep.demo.told_world import ToldVideo, plain, told_video, write_told_world
+from clep.demo.told_world import ToldVideo, told_video, write_told_world
 from clep.demo.whole import WorldKind
 from clep.errors import InputError
 from clep.evaluation.multiple_choice import Question
@@ -79,7 +79,7 @@ def make_objectives_world(
             touched.
     """
     made_of, folder = settings or ObjectivesWorldSettings(), Path(out)
-    return _KIND.make_or_reuse(folder, plain(made_of), seed, partial(_make, folder, made_of, seed, progress))
+    return _KIND.make_or_reuse(folder, asdict(made_of), seed, partial(_make, folder, made_of, seed, progress))
 
 
 def objectives_videos(settings: ObjectivesWorldSettings, seed: int) -> tuple[list[ToldVideo], list[Question]]:

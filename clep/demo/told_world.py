@@ -1,7 +1,7 @@
 """Worlds of narrated videos with questions about them: Ego4D's files, features, and questions.json."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,8 +95,3 @@ def write_told_world(
         "distinct_texts": len(set(texts)),
         "questions": {group: sum(question.group == group for question in questions) for group in groups},
     }
-
-
-def plain(settings: Any) -> dict[str, Any]:
-    """Give the settings of a world, a dataclass, as plain JSON values."""
-    return asdict(settings)

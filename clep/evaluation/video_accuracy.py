@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from clep.data import LabelledVideoSource
+from clep.data.dataset import as_fetched
 from clep.data.video_clips import FixedViews, note_unreadable
 from clep.errors import InputError
 from clep.evaluation.evaluator import Evaluator, model_device
@@ -61,7 +62,7 @@ class VideoAccuracy(Evaluator):
         loader = DataLoader(
             Subset(dataset, share.tolist()),
             batch_size=self.batch_size,
-            collate_fn=_as_fetched,
+            collate_fn=as_fetched,
             num_workers=self.num_workers,
         )
         pieces = [self._scores(model, batch) for batch in loader]
@@ -88,7 +89,3 @@ class VideoAccuracy(Evaluator):
         logits = model({"pixels": batch["pixels"].to(model_device(model))}).float()
         bad = (batch["target"] < 0).to(logits.device)
         return cast(Tensor, logits).masked_fill(bad[:, None], torch.nan)
-
-
-def _as_fetched(batch: Any) -> Any:
-    return batch
