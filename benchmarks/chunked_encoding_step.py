@@ -7,12 +7,12 @@ Prints one line of JSON: `seconds` of the step, `peak_mb`, the most memory there
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from time import perf_counter
 
 import torch
 from torch import Tensor
 
+from benchmarks.machine import memory_mb
 from benchmarks.report import read_settings
 from clep.cpu_products import fast_float32_products
 from clep.losses import ClipLoss
@@ -43,11 +43,11 @@ def main(words: Sequence[str] | None = None) -> None:
     with fast_float32_products():
         _step(module, optimizer, _batch(settings, 64))
         batch = _batch(settings, settings.batch_size)
-        before = _memory_mb(settings.device)
+        before = memory_mb(settings.device)
         started = perf_counter()
         loss = _step(module, optimizer, batch)
         seconds = perf_counter() - started
-    peak = _memory_mb(settings.device, peak=True)
+    peak = memory_mb(settings.device, peak=True)
     print(json.dumps({"seconds": seconds, "peak_mb": peak, "before_mb": before, "loss": loss}))
 
 
@@ -79,17 +79,6 @@ def _step(module: ContrastiveModule, optimizer: torch.optim.Optimizer, batch: di
     optimizer.step()
     optimizer.zero_grad()
     return float(loss.detach())  # waits for a GPU
-
-
-def _memory_mb(device: str, peak: bool = False) -> float:
-    if device != "cpu":
-        bytes_held = torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()
-        return round(bytes_held / 1e6, 1)
-    kind = "VmHWM" if peak else "VmRSS"
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{kind}:"):
-            return round(int(line.split()[1]) * 1024 / 1e6, 1)
-    raise KeyError(kind)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import av
 import torch
 from torch import Tensor
 
+from benchmarks.machine import process_memory_mb
 from benchmarks.report import read_settings
 from clep.video import ClipSpec, DenseWindows, VideoEncoder, encode_video
 
@@ -46,18 +46,11 @@ def main(words: Sequence[str] | None = None) -> None:
         with av.open(settings.film) as container:
             for number, _ in enumerate(container.decode(video=0)):
                 if number % 100 == 0:
-                    peak = max(peak, _memory_mb("RssAnon"))
+                    peak = max(peak, process_memory_mb("RssAnon"))
     else:
         for _ in encode_video(settings.film, MeanColour(), DenseWindows()):
-            peak = max(peak, _memory_mb("RssAnon"))
-    print(json.dumps({"peak_mb": peak, "high_water_mb": _memory_mb("VmHWM")}))
-
-
-def _memory_mb(kind: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{kind}:"):
-            return round(int(line.split()[1]) * 1024 / 1e6, 2)
-    raise KeyError(kind)
+            peak = max(peak, process_memory_mb("RssAnon"))
+    print(json.dumps({"peak_mb": round(peak, 2), "high_water_mb": round(process_memory_mb("VmHWM"), 2)}))
 
 
 if __name__ == "__main__":

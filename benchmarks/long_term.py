@@ -6,7 +6,6 @@ each example; pooled without the copy; through each operator, the non-local one 
 with `scaled_dot_product_attention`. Then a search with context, and the memory of processes that read a bank.
 """
 
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from benchmarks import long_term_memory, long_term_operators, long_term_search
 from benchmarks.long_term_data import PublishedSampling, Size, moments, write_bank
+from benchmarks.machine import process_memory_mb
 from benchmarks.report import RESULTS, Report, quiet, read_settings, table
 from benchmarks.timing import medians, paired_ratio, seconds_of, take_turns
 from clep.bank import FeatureBank, build_lmdb
@@ -224,14 +224,9 @@ def peak_mb(work: Callable[[], Any]) -> float | None:
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     except OSError:
         return None
-    before = _status_mb("VmRSS")
+    before = process_memory_mb("VmRSS")
     work()
-    return round(_status_mb("VmHWM") - before, 1)
-
-
-def _status_mb(name: str) -> float:
-    lines = Path(f"/proc/{os.getpid()}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) * 1024 / 1e6
+    return round(process_memory_mb("VmHWM") - before, 1)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,21 @@ def machine_cpu_seconds() -> float:
     return (user + nice + system + irq + softirq + stolen) / os.sysconf("SC_CLK_TCK")
 
 
+def process_memory_mb(kind: str) -> float:
+    """Return how much memory this process has, by its name in /proc/self/status (VmRSS, VmHWM, RssAnon); Linux only."""
+    value = _first("/proc/self/status", kind)
+    if value is None:
+        raise KeyError(kind)
+    return int(value.split()[0]) * 1024 / 1e6
+
+
+def memory_mb(device: str, peak: bool = False) -> float:
+    """Return the memory in use, or the most there was of it: of this process, or on a GPU of its allocator."""
+    if device != "cpu":
+        return round((torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()) / 1e6, 1)
+    return round(process_memory_mb("VmHWM" if peak else "VmRSS"), 1)
+
+
 def _words(path: str) -> list[str]:
     with Path(path).open() as file:
         return file.readline().split()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.machine import memory_mb
 from benchmarks.report import read_settings
 from benchmarks.sigmoid_ways import PlainSigmoidLoss, RecomputedSigmoidLoss
 from clep.cpu_products import fast_float32_products
@@ -49,12 +50,12 @@ def main(words: Sequence[str] | None = None) -> None:
     with fast_float32_products():
         _pass(loss, *made_batch(64, settings.dim, settings.device))
         given = made_batch(settings.batch_size, settings.dim, settings.device)
-        before = _memory_mb(settings.device)
+        before = memory_mb(settings.device)
         _forget_peak(settings.device)
         started = perf_counter()
         value, norm = _pass(loss, *given)
         seconds = perf_counter() - started
-    peak = _memory_mb(settings.device, peak=True)
+    peak = memory_mb(settings.device, peak=True)
     print(json.dumps({"seconds": seconds, "peak_mb": peak, "before_mb": before, "loss": value, "gradient": norm}))
 
 
@@ -88,16 +89,6 @@ def _forget_peak(device: str) -> None:
         Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
     else:
         torch.cuda.reset_peak_memory_stats()
-
-
-def _memory_mb(device: str, peak: bool = False) -> float:
-    if device != "cpu":
-        return round((torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()) / 1e6, 1)
-    kind = "VmHWM" if peak else "VmRSS"
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{kind}:"):
-            return round(int(line.split()[1]) * 1024 / 1e6, 1)
-    raise KeyError(kind)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from benchmarks.machine import process_memory_mb
 from benchmarks.our_training import examples_per_second, experiment
 from benchmarks.report import DATA, RESULTS, Report, quiet, read_settings, table
 from benchmarks.timing import medians, take_turns
@@ -183,16 +184,15 @@ class _OwnMemory:
     @property
     def grown_mb(self) -> float:
         """The largest growth since the start."""
-        return (self._largest - self._before) / MEGABYTE
+        return self._largest - self._before
 
     def _watch(self) -> None:
         while not self._done.wait(0.005):
             self._largest = max(self._largest, self._now())
 
     @staticmethod
-    def _now() -> int:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+    def _now() -> float:
+        return process_memory_mb("RssAnon")
 
 
 def _search(settings: Settings, report: Report, scratch: Path) -> None:
