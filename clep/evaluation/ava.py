@@ -11,8 +11,7 @@ from rich.table import Table
 from clep.config_check import did_you_mean
 from clep.errors import InputError
 from clep.files import write_json
-from clep.metrics.ava import AVA_60, measure_ava_files
-from clep.metrics.ava_files import read_label_map
+from clep.metrics.ava import counted_actions, measure_ava_files
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +74,7 @@ def evaluate_ava(
     Raises:
         InputError: as `clep.metrics.ava_frame_map`.
     """
-    names = dict.fromkeys(AVA_60, "") if label_map is None else read_label_map(label_map)
+    names = counted_actions(label_map)
     result = measure_ava_files(groundtruth, predictions, names, excluded)
     metrics = {"ava/mAP": result.mean} | {f"ava/AP/{action}": value for action, value in result.per_class.items()}
     if out:

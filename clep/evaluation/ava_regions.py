@@ -17,8 +17,8 @@ from clep.errors import InputError
 from clep.evaluation.evaluator import Evaluator, model_device
 from clep.evaluation.ranks import is_first_rank
 from clep.files import atomic_path, write_json
-from clep.metrics.ava import AVA_60, measure_ava
-from clep.metrics.ava_files import AVA_ACTIONS, AvaBoxes, read_annotations, read_excluded, read_label_map
+from clep.metrics.ava import counted_actions, measure_ava
+from clep.metrics.ava_files import AVA_ACTIONS, AvaBoxes, read_annotations, read_excluded
 from clep.models import ActionClassifier
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class AvaRegions(Evaluator):
         dataset = self._dataset(model)
         scores = self.encode(len(dataset), lambda index: self._scores(model, dataset, index)).cpu().numpy()
         found = self._detections(dataset, scores, model.classes)
-        names = dict.fromkeys(AVA_60, "") if self.label_map is None else read_label_map(self.label_map)
+        names = counted_actions(self.label_map)
         excluded = read_excluded(self.excluded) if self.excluded else set()
         truth = read_annotations(self.groundtruth, {*AVA_ACTIONS, *names})
         try:

@@ -24,6 +24,11 @@ _TOO_RARE = (2, 16, 18, 19, 21, 23, 25, 31, 32, 33, 35, 39, 40, 42, 44, 50, 53, 
 AVA_60 = tuple(action for action in AVA_ACTIONS if action not in _TOO_RARE)
 
 
+def counted_actions(label_map: str | Path | None) -> dict[int, str]:
+    """Return the ids and names of the actions that count: a label map's, or for None the challenge's 60, unnamed."""
+    return dict.fromkeys(AVA_60, "") if label_map is None else read_label_map(label_map)
+
+
 @dataclass(frozen=True)
 class AvaResult:
     """What `measure_ava` found.
@@ -59,8 +64,7 @@ def ava_frame_map(
     Raises:
         InputError: as `measure_ava_files`.
     """
-    actions = AVA_60 if label_map is None else read_label_map(label_map)
-    result = measure_ava_files(groundtruth, detections, actions, excluded)
+    result = measure_ava_files(groundtruth, detections, counted_actions(label_map), excluded)
     return result.mean, result.per_class
 
 
