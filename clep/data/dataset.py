@@ -7,13 +7,14 @@ import numpy as np
 import torch
 from jaxtyping import Int32, Int64
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from clep.bank import FeatureBank
 from clep.data.long_term import LongTerm
 from clep.data.moments import Moments
 from clep.data.sampler import Draw
-from clep.data.text_tokens import TokenTable, joined
+from clep.data.text_tokens import TokenTable
 from clep.data.window import Window
 from clep.errors import InputError
 
@@ -24,7 +25,8 @@ class MomentDataset(Dataset[Batch]):
     """Moments of one source with the banks that their rows and text embeddings lie in.
 
     The window of each moment is found once, here, for all moments in one vectorised call; a batch is then one gather
-    from each bank. Its keys: `video` (and `video_mask`), `text` `[b, d]`, `text_id` and `moment` `[b]`; with a context
+    from each bank. Its keys: `video` `[b, d]`, or `[b, t, d]` with `video_mask` `[b, t]`, where t is the rows of the
+    longest window of all, at most `window.max_rows`; `text` `[b, d]`, `text_id` and `moment` `[b]`; with a context
     `context` and `context_mask`, gathered from the same bank; with `tags` `verb` and `noun` `[b, k]`, the numbers of
     the groups that the text belongs to, padded with -1; with `tokens` `text_tokens` and `text_token_mask`
     `[b, longest]`.
@@ -64,6 +66,7 @@ class MomentDataset(Dataset[Batch]):
             )
         first, last = bank.window(moments.video, moments.start_s, moments.end_s, align=self.window.align)
         self._first, self._last = first.cpu(), last.cpu()
+        self._places = self.window.places(self._first, self._last)
         self._text_id = torch.from_numpy(moments.text_id)
         if context is not None:
             self._video = torch.from_numpy(moments.video)
@@ -101,7 +104,7 @@ class MomentDataset(Dataset[Batch]):
     def gather(self, numbers: Batch, seed: int | None = None) -> Batch:
         """Turn the numbers of a batch into features, on the device of the bank."""
         text_id = numbers["text_id"]
-        batch = self.window.gather(self.bank, numbers["first"], numbers["last"], seed)
+        batch = self.window.gather(self.bank, numbers["first"], numbers["last"], seed, self._places)
         if self.context is not None:
             batch |= self.context.gather(self.bank, numbers["video_number"], numbers["middle_s"], seed)
         batch["text"] = self.texts.take(text_id).to(self.bank.device)
@@ -179,7 +182,7 @@ class MixedDataset(Dataset[Batch]):
                 own = {key: value[offset : offset + count] for key, value in numbers.items()}
                 pieces.append(part.gather(own, seed))
             offset += count
-        return {key: joined([piece[key] for piece in pieces]) for key in pieces[0]}
+        return {key: _joined([piece[key] for piece in pieces]) for key in pieces[0]}
 
 
 class NumbersOnly(Dataset[Batch]):
@@ -205,3 +208,14 @@ def as_draw(draw: Draw | Sequence[int]) -> Draw:
 def as_fetched(batch: Any) -> Any:
     """Be the `collate_fn` of a loader whose dataset fetches whole batches."""
     return batch
+
+
+def _joined(pieces: Sequence[Tensor]) -> Tensor:
+    """Join a key of several sources' batches; tokens and rows, as many as each source's longest, get zeros after them.
+
+    What stands there does not matter, since the mask, padded too, says that nothing is there.
+    """
+    if pieces[0].ndim > 1 and len({piece.shape[1] for piece in pieces}) > 1:
+        widest = max(piece.shape[1] for piece in pieces)
+        pieces = [pad(piece, (0, 0) * (piece.ndim - 2) + (0, widest - piece.shape[1])) for piece in pieces]
+    return torch.cat(list(pieces))

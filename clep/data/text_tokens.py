@@ -71,14 +71,3 @@ def token_tables(paths: Sequence[str | Path], tokens: TextTokens) -> list[TokenT
         tables.append(TokenTable(tokenizer, Narrations.open(path).texts))
         log.info("%s: tokenized %d texts", path, len(tables[-1]))
     return tables
-
-
-def joined(pieces: Sequence[Tensor]) -> Tensor:
-    """Join a key of several sources' batches; tokens, as wide as each source's longest text, get zeros after them.
-
-    What stands there does not matter, since the mask, padded too, says that nothing is there.
-    """
-    if pieces[0].ndim == 2 and len({piece.shape[1] for piece in pieces}) > 1:
-        widest = max(piece.shape[1] for piece in pieces)
-        pieces = [torch.nn.functional.pad(piece, (0, widest - piece.shape[1])) for piece in pieces]
-    return torch.cat(list(pieces))

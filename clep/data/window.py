@@ -18,9 +18,9 @@ class Window:
 
     Attributes:
         align: "centre" takes the rows whose centre lies in the span, "start" the published tutorial's.
-        pool: "mean" gives `video [batch, dim]`; "rows" gives `video [batch, max_rows, dim]` with `video_mask`: all
+        pool: "mean" gives `video [batch, dim]`; "rows" gives `video [batch, places, dim]` with `video_mask`: all
             rows where they fit, else `max_rows` of them.
-        max_rows: length of the time axis for "rows".
+        max_rows: the most places that the time axis has for "rows"; it is no longer than the longest window.
         sample: how rows are chosen where more than `max_rows` are there: "uniform" (fixed) or "random" (in training;
             evaluation is always uniform).
     """
@@ -49,18 +49,30 @@ class Window:
         first: Int64[Tensor, " batch"],
         last: Int64[Tensor, " batch"],
         seed: int | None = None,
+        places: int | None = None,
     ) -> dict[str, Tensor]:
         """Return the video side of a batch from rows `[first, last)` of `bank`, float32, on the bank's device.
 
-        `seed` makes a "random" sample (the same seed, the same rows); None takes the uniform one.
+        Args:
+            bank: where the rows lie.
+            first, last: the window of each moment.
+            seed: of a "random" sample (the same seed, the same rows); None takes the uniform one.
+            places: length of the time axis, from `places` of all windows that should be alike in it; None for what
+                these windows need, which waits for the device that they are on.
         """
         if self.pool == "mean":
             return {"video": bank.mean(first, last)}
+        places = self.places(first, last) if places is None else places
         generator = None
         if self.sample == "random" and seed is not None:
             generator = torch.Generator(device=bank.device).manual_seed(seed)
-        rows, mask = bank.rows(first, last, self.max_rows, "uniform" if generator is None else "random", generator)
+        rows, mask = bank.rows(first, last, places, "uniform" if generator is None else "random", generator)
         return {"video": rows, "video_mask": mask}
+
+    def places(self, first: Int64[Tensor, " batch"], last: Int64[Tensor, " batch"]) -> int:
+        """Return how long a time axis the windows `[first, last)` need: the longest's rows, in 1 … `max_rows`."""
+        longest = int((last - first).max()) if len(first) else 0
+        return max(1, min(longest, self.max_rows))
 
     def plain(self) -> dict[str, Any]:
         """Return the settings as a plain dict, to be stored with a model."""

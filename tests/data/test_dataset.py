@@ -48,6 +48,27 @@ def test_rows_come_with_a_mask_and_random_rows_follow_the_seed(tmp_path: Path) -
     assert not torch.equal(one["video"], other["video"])
 
 
+def test_no_place_is_empty_in_all_windows(tmp_path: Path) -> None:
+    """The time axis ends with the longest window of the source, not at `max_rows`."""
+    source = tiny_source(tmp_path)
+    dataset, whole = (source.open(Window(pool="rows", max_rows=most))[0] for most in (40, 3))
+    longest = int(
+        (
+            dataset.numbers(torch.arange(len(dataset)))["last"] - dataset.numbers(torch.arange(len(dataset)))["first"]
+        ).max()
+    )
+    assert 3 < longest < 40
+    batch = dataset.__getitems__([5, 0, 77])
+    assert batch["video"].shape[1] == batch["video_mask"].shape[1] == longest
+    assert whole.__getitems__([5, 0, 77])["video"].shape[1] == 3
+
+
+def test_places_without_windows_or_rows_are_one() -> None:
+    nothing = torch.zeros(0, dtype=torch.int64)
+    assert Window(pool="rows").places(nothing, nothing) == 1
+    assert Window(pool="rows").places(torch.tensor([4, 9]), torch.tensor([4, 9])) == 1
+
+
 def test_loader_workers_give_the_same_batches(dataset: MomentDataset) -> None:
     batches = [torch.arange(0, 30), torch.arange(30, 60)]
     draws = [Draw(batch, 0) for batch in batches]
@@ -67,6 +88,20 @@ def test_mixed_sources_are_each_gathered_from_their_own_banks(tmp_path: Path) ->
     assert torch.equal(batch["video"][:2], parts[0].__getitems__([2, 9])["video"])
     assert torch.equal(batch["text"][2:], parts[1].__getitems__([3, 0])["text"])
     assert torch.equal(mixed.__getitems__([1, 2])["text_id"], parts[0].__getitems__([1, 2])["text_id"])
+
+
+def test_mixed_sources_with_windows_of_different_lengths_are_padded(tmp_path: Path) -> None:
+    window = Window(pool="rows", max_rows=40)
+    parts = [
+        tiny_source(tmp_path / name, span="fixed", offset_s=offset_s).open(window)[0]
+        for name, offset_s in (("a", 0.6), ("b", 2.0))
+    ]
+    mixed = MixedDataset(parts)
+    batch = mixed.__getitems__([2, len(parts[0]) + 3])
+    short, long = (part.__getitems__([number]) for part, number in zip(parts, (2, 3), strict=True))
+    assert short["video"].shape[1] < long["video"].shape[1] == batch["video"].shape[1]
+    for place, own in enumerate((short, long)):
+        assert torch.equal(batch["video"][place][batch["video_mask"][place]], own["video"][0][own["video_mask"][0]])
 
 
 def test_mixed_sources_must_fit_together(tmp_path: Path) -> None:

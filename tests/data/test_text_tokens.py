@@ -9,7 +9,7 @@ from tiny_sentence_model import tiny_sentence_model
 from tiny_source import tiny_source, write_tiny_files
 
 from clep.data import MomentDataModule, TextTokens
-from clep.data.text_tokens import TokenTable, joined
+from clep.data.text_tokens import TokenTable
 from clep.errors import InputError
 from clep.text import Narrations
 from clep.text.sentence_model import load_sentence_model
@@ -61,12 +61,6 @@ def test_batches_of_mixed_sources_carry_the_tokens_of_their_texts(tmp_path: Path
             for row, mask, text in zip(batch["text_tokens"], batch["text_token_mask"], texts, strict=True):
                 assert row[mask].tolist() == tokenizer.tokens([text]).numbers.tolist()
     assert "text" in batch
-
-
-def test_pieces_of_one_width_are_joined_as_they_are() -> None:
-    assert joined([torch.ones(2, 3), torch.zeros(1, 3)]).shape == (3, 3)
-    wide = joined([torch.ones(2, 3, dtype=torch.bool), torch.ones(1, 5, dtype=torch.bool)])
-    assert wide.sum(1).tolist() == [3, 3, 5]
 
 
 def test_many_texts_take_four_bytes_a_token(tmp_path: Path) -> None:
