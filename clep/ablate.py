@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from clep.ablation import ablate
+from clep.compute import Stopped, ends_in_order
 from clep.config_folder import config_folder
 from clep.errors import InputError
 
@@ -27,7 +28,7 @@ processes  runs at once; the default is 1, and each then has all cores"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run an ablation; return 0, 1 for input that cannot be used or a run that failed, or 130 after Ctrl-C."""
+    """Run an ablation; return 0, 1 for bad input or a run that failed, or 128 + signal after Ctrl-C or SIGTERM."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not words or {"-h", "--help", "help"} & set(words):
@@ -35,13 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(USAGE.format(names=", ".join(names)) + "\n")
         return 0
     try:
-        data = ablate(words, Console())
+        with ends_in_order():
+            data = ablate(words, Console())
     except InputError as error:
         log.error("error: %s", error)
         return 1
     except KeyboardInterrupt:
         log.error("interrupted; the same command again continues")
         return 130
+    except Stopped as stopped:
+        log.error("stopped by signal %d; the same command again continues", stopped.signal)
+        return 128 + stopped.signal
     return int(any(cell["failed"] for cell in data["cells"]))
 
 

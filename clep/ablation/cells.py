@@ -1,12 +1,9 @@
 """Run the cells of a grid, each in a process of its own, and continue where an earlier call stopped."""
 
-import os
+import contextlib
 import shutil
-import signal
-import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +11,7 @@ from time import perf_counter
 from typing import Any
 
 from clep.ablation.grid import Cell, Grid
+from clep.ablation.process import Processes, held_by_runs, why
 from clep.errors import InputError
 from clep.files import read_json, write_json
 
@@ -69,25 +67,28 @@ def claim(grid: Grid) -> None:
 def run_cells(grid: Grid, told: Callable[[Outcome], None] = lambda outcome: None) -> list[Outcome]:
     """Train every cell that has no metrics.json yet and return what became of each, in the order of `grid.cells()`.
 
-    A cell that fails does not stop the others. Ctrl-C stops the processes; finished cells stay.
+    A cell that fails does not stop the others. Any exception, Ctrl-C and `Stopped` included, ends the processes;
+    finished cells stay. A run that a killed command left in the folder is waited for, and counted if it ends well.
 
     Args:
         grid: `grid.out` is claimed.
         told: called with each outcome as soon as it is known.
     """
-    cells = grid.cells()
-    found: dict[str, Outcome] = {}
-    missing = []
-    for cell in cells:
-        outcome = _finished(cell, grid.out / cell.name)
-        if outcome is None:
-            missing.append(cell)
-        else:
-            found[cell.name] = outcome
-            told(outcome)
-    for outcome in _train(missing, grid):
-        found[outcome.cell.name] = outcome
-        told(outcome)
+    with held_by_runs(grid.out) as held:
+        cells = grid.cells()
+        found: dict[str, Outcome] = {}
+        missing = []
+        for cell in cells:
+            outcome = _finished(cell, grid.out / cell.name)
+            if outcome is None:
+                missing.append(cell)
+            else:
+                found[cell.name] = outcome
+                told(outcome)
+        with contextlib.closing(_train(missing, grid, held)) as trained:
+            for outcome in trained:
+                found[outcome.cell.name] = outcome
+                told(outcome)
     return [found[cell.name] for cell in cells]
 
 
@@ -103,64 +104,34 @@ def _finished(cell: Cell, folder: Path) -> Outcome | None:
     return Outcome(cell, read_json(folder / "metrics.json"), described.get("seconds"), reused=True)
 
 
-def _train(cells: Sequence[Cell], grid: Grid) -> Iterator[Outcome]:
-    running: set[subprocess.Popen[bytes]] = set()
-    guard, stopped = threading.Lock(), threading.Event()
+def _train(cells: Sequence[Cell], grid: Grid, held: int) -> Generator[Outcome, None, None]:
+    with (
+        ThreadPoolExecutor(grid.processes) as pool,
+        contextlib.closing(Processes(held, grid.processes)) as processes,
+    ):
+        waiting = [pool.submit(_run, cell, grid.out / cell.name, processes) for cell in cells]
+        try:
+            for done in as_completed(waiting):
+                yield done.result()
+        finally:
+            for one in waiting:
+                one.cancel()
 
-    def run(cell: Cell) -> Outcome:
-        folder = grid.out / cell.name
-        if (folder / "cell.json").exists():
-            shutil.rmtree(folder)  # what a run left that did not end
-        write_json(folder / "cell.json", {"overrides": list(cell.overrides), "seconds": None})
-        started = perf_counter()
-        with (folder / LOG).open("wb") as log:
-            with guard:
-                if stopped.is_set():
-                    raise KeyboardInterrupt
-                process = subprocess.Popen(
-                    command(cell, folder), stdout=log, stderr=subprocess.STDOUT, env=_environment(grid.processes)
-                )
-                running.add(process)
-            status = process.wait()
-        with guard:
-            running.discard(process)
-        seconds = perf_counter() - started
-        if status == 0 and (folder / "metrics.json").is_file():
-            write_json(folder / "cell.json", {"overrides": list(cell.overrides), "seconds": seconds})
-            return Outcome(cell, read_json(folder / "metrics.json"), seconds)
-        return Outcome(cell, None, seconds, why(status, folder / LOG))
 
-    pool = ThreadPoolExecutor(grid.processes)
-    try:
-        for done in as_completed([pool.submit(run, cell) for cell in cells]):
-            yield done.result()
-    finally:
-        with guard:
-            stopped.set()
-            for process in running:
-                process.terminate()
-        pool.shutdown(cancel_futures=True)
+def _run(cell: Cell, folder: Path, processes: Processes) -> Outcome:
+    if (folder / "cell.json").exists():
+        shutil.rmtree(folder)  # what a run left that did not end
+    write_json(folder / "cell.json", {"overrides": list(cell.overrides), "seconds": None})
+    started = perf_counter()
+    status = processes.run(command(cell, folder), folder / LOG)
+    seconds = perf_counter() - started
+    if status == 0 and (folder / "metrics.json").is_file():
+        write_json(folder / "cell.json", {"overrides": list(cell.overrides), "seconds": seconds})
+        return Outcome(cell, read_json(folder / "metrics.json"), seconds)
+    return Outcome(cell, None, seconds, why(status, folder / LOG))
 
 
 def command(cell: Cell, folder: Path) -> list[str]:
     """Return the command that trains a cell in `folder`."""
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     return [sys.executable, "-m", "clep.train", *cell.overrides, f"hydra.run.dir='{quoted}'"]
-
-
-def why(status: int, log: Path) -> str:
-    """Return in one line why a run ended with `status`: the last line of what it told, without the logger's mark."""
-    if status < 0:
-        name = signal.Signals(-status).name
-        return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "") + f", see {log}"
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    last = lines[-1] if lines else f"exit status {status}"
-    return last.split("[ERROR] - ", 1)[-1].removeprefix("error: ")
-
-
-def _environment(processes: int) -> dict[str, str]:
-    """Share the cores among the processes, unless the user has said how many threads each takes."""
-    environment = dict(os.environ)
-    if processes > 1 and "OMP_NUM_THREADS" not in environment:
-        environment["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // processes))
-    return environment

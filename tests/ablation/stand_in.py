@@ -1,7 +1,12 @@
 """What stands in for `train.py` in the tests: a process that writes metrics which follow from its settings."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +14,7 @@ import pytest
 
 from clep.ablation.grid import Cell
 
-VALUES = {"none": 50.0, "avg": 60.0, "nl": 90.0}
+VALUES = {"none": 50.0, "avg": 60.0, "waits": 70.0, "nl": 90.0}
 _SCRIPT = f"""
 import json, os, pathlib, signal, sys, time
 *words, folder = sys.argv[1:]
@@ -27,6 +32,8 @@ if what == "quiet":
     sys.exit(3)
 if what == "slow":
     time.sleep(60)
+while what == "waits" and not os.path.exists(told["log"] + ".go"):
+    time.sleep(0.02)
 value = {VALUES!r}[what] + seed
 metrics = {{"choice/a/accuracy": value, "before/choice/a/accuracy": 1.0, "train/loss": 2.0, "seconds/fit": 3.0 + seed}}
 (folder / "metrics.json").write_text(json.dumps(metrics))
@@ -41,6 +48,34 @@ def use(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("clep.ablation.cells.command", command)
     monkeypatch.setattr("clep.ablation.study._refuse_what_cannot_be_composed", lambda grid: None)
+
+
+def begin(words: Sequence[str], ignored: Collection[signal.Signals] = ()) -> subprocess.Popen[bytes]:
+    """Start the ablation command, with the stand-in, as one that ignores some signals and knows the usual others."""
+    code = (
+        "import pytest, sys; from ablation.stand_in import use; use(pytest.MonkeyPatch()); "
+        "from clep.ablate import main; sys.exit(main(sys.argv[1:]))"
+    )
+    root = Path(__file__).parents[2]
+
+    def dispositions() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        env={**os.environ, "PYTHONPATH": f"{root}:{root / 'tests'}"},
+        stderr=subprocess.PIPE,
+        preexec_fn=dispositions,
+    )
+
+
+def wait_for(cells: int, log: Path) -> None:
+    """Wait until that many cells have been started."""
+    deadline = time.monotonic() + 60
+    while len(started(log)) < cells:
+        assert time.monotonic() < deadline, started(log)
+        time.sleep(0.02)
 
 
 def started(log: Path) -> list[str]:

@@ -1,21 +1,19 @@
 """Ablations from words to table, with a stand-in for training; and one whole with the real one."""
 
-import os
+import logging
 import signal
-import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from ablation.stand_in import read, started, use
+from ablation.stand_in import begin, read, started, use, wait_for
 from clep.ablate import main
 from clep.ablation import ablate
+from clep.ablation.process import held_by_runs
 from clep.errors import InputError
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -144,29 +142,49 @@ def test_without_matplotlib_there_is_a_table_and_a_word_about_the_picture(
     assert "![" not in (tmp_path / "out" / "table.md").read_text()
 
 
-def test_ctrl_c_stops_what_runs_and_keeps_what_is_done(tmp_path: Path) -> None:
-    code = (
-        "import pytest; from ablation.stand_in import use; use(pytest.MonkeyPatch()); from clep.ablate import main; "
-        "import sys; sys.exit(main(sys.argv[1:]))"
-    )
-    words = [f"log={tmp_path / 'log'}", f"out={tmp_path / 'out'}", "operator=nl,slow"]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *words],
-        env=environment,
-        stderr=subprocess.PIPE,
-        # Tests that run in the background have been told to ignore it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    deadline = time.monotonic() + 60
-    while len(started(tmp_path / "log")) < 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+@pytest.mark.parametrize(
+    ("number", "message"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "stopped by signal 15")]
+)
+def test_a_signal_ends_what_runs_and_keeps_what_is_done(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, number: signal.Signals, message: str
+) -> None:
+    process = begin([f"log={tmp_path / 'log'}", f"out={tmp_path / 'out'}", "operator=nl,slow"])
+    wait_for(2, tmp_path / "log")
+    process.send_signal(number)
     told = process.communicate(timeout=30)[1].decode()
-    assert process.returncode == 130
-    assert "the same command again continues" in told
+    assert process.returncode == 128 + number
+    assert f"{message}; the same command again continues" in told
     assert (tmp_path / "out" / "operator=nl" / "metrics.json").exists()
     assert not (tmp_path / "out" / "table.md").exists()
+    with held_by_runs(tmp_path / "out"):
+        assert "still trains" not in caplog.text
+
+
+def test_a_run_that_a_killed_command_left_is_waited_for_and_counted(
+    tmp_path: Path, words: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    process = begin([*words, "operator=waits,nl"])
+    wait_for(1, tmp_path / "log")
+    process.kill()
+    process.communicate(timeout=30)
+    threading.Timer(0.3, (tmp_path / "log.go").touch).start()
+    data = ablate([*words, "operator=waits,nl"])
+    assert f"still trains in {tmp_path / 'out'}; waiting for it" in caplog.text
+    assert started(tmp_path / "log") == ["operator=waits", "operator=nl"]
+    assert [row["metrics"]["choice/a/accuracy"]["mean"] for row in data["rows"]] == [70.0, 90.0]
+
+
+def test_signals_that_are_ignored_in_the_background_stay_ignored(tmp_path: Path) -> None:
+    ignored = (signal.SIGINT, signal.SIGHUP)  # nohup python -m clep.ablate … &
+    process = begin([f"log={tmp_path / 'log'}", f"out={tmp_path / 'out'}", "operator=waits"], ignored)
+    wait_for(1, tmp_path / "log")
+    for number in ignored:
+        process.send_signal(number)
+    (tmp_path / "log.go").touch()
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert (tmp_path / "out" / "table.md").exists()
 
 
 def test_a_setting_that_does_not_exist_is_told_before_the_first_run(

@@ -1,0 +1,49 @@
+"""Processes that train: ended with all that they started, and noticed when a command left them behind."""
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from clep.ablation.process import Processes, held_by_runs
+
+FORKS = """
+import os, pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = os.fork()
+if child == 0 or sys.argv[1] == "stubborn":
+    pathlib.Path(sys.argv[2], f"started-{bool(child)}").touch()
+    time.sleep(60)
+"""
+
+
+def run(processes: Processes, folder: Path, manner: str) -> int:
+    return processes.run([sys.executable, "-S", "-c", FORKS, manner, str(folder)], folder / "log.txt")
+
+
+def test_what_a_run_started_and_left_is_ended(tmp_path: Path) -> None:
+    with held_by_runs(tmp_path) as held:
+        assert run(Processes(held, 1), tmp_path, "leaves a child") == 0
+    began = time.monotonic()
+    with held_by_runs(tmp_path):  # waits while a process is left
+        assert time.monotonic() - began < 10
+
+
+def test_runs_that_do_not_end_when_told_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clep.ablation.process.GRACE_S", 0.2)
+    began, status = time.monotonic(), list[int]()
+    with held_by_runs(tmp_path) as held:
+        processes = Processes(held, 1)
+        thread = threading.Thread(target=lambda: status.append(run(processes, tmp_path, "stubborn")))
+        thread.start()
+        while len(list(tmp_path.glob("started-*"))) < 2:
+            time.sleep(0.01)
+        processes.close()
+        thread.join()
+        with pytest.raises(KeyboardInterrupt):
+            run(processes, tmp_path, "stubborn")
+    with held_by_runs(tmp_path):
+        assert status == [-9]
+        assert time.monotonic() - began < 10
