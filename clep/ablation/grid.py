@@ -105,10 +105,11 @@ def read_grid(words: Sequence[str]) -> Grid:
     """Read `key=value` words, and the file that `ablation=NAME` names, as a grid.
 
     Words are in Hydra's grammar of overrides: `operator=none,nl`, `seed=0,1,2` or `seed=range(3)` are swept, all
-    others are the same in all cells. A word replaces what the file says of the same setting.
+    others are the same in all cells. A word replaces what the file's overrides say of the same setting.
 
     Raises:
-        InputError: a word is not an override, a sweep cannot be listed, or the file is not an ablation.
+        InputError: a word is not an override, a sweep cannot be listed, the file is not an ablation, or one of its
+            variants sets what a word sets, or what is swept: the row would not train what its name says.
     """
     parsed = _parse(words)
     own = {override.get_key_element(): _plain(override) for override in parsed if override.get_key_element() in _OWN}
@@ -126,6 +127,7 @@ def read_grid(words: Sequence[str]) -> Grid:
         else:
             fixed.append(str(override.input_line))
     variants = {key: _variant(key, lines) for key, lines in (content.get("variants") or {}).items()}
+    _refuse_what_variants_set([*(one for one in before if one.is_sweep_override()), *given], variants)
     seeds = swept.pop(SEED, tuple(str(seed) for seed in content.get("seeds") or ()))
     title = Path(str(name)).stem if name is not None else "ablation"
     out = Path(str(own.get("out") or f"runs/{title}"))
@@ -168,6 +170,16 @@ def _variant(name: str, lines: Any) -> tuple[str, ...]:
         if _key(override) == SEED:
             raise InputError(f"variant {name!r} sets the seed; seeds are given once, for all variants")
     return tuple(lines)
+
+
+def _refuse_what_variants_set(overrides: Iterable[Override], variants: dict[str, tuple[str, ...]]) -> None:
+    set_by = {_key(one): name for name, lines in variants.items() for one in _parse(lines)}
+    for override in overrides:
+        if (name := set_by.get(_key(override))) is not None:
+            raise InputError(
+                f"{override.input_line}: variant {name!r} sets {_key(override)} itself, and the rows are named after "
+                f"what their variants set; copy the ablation's file, change its variants, and use ablation=COPY.yaml"
+            )
 
 
 def _key(override: Override) -> str:

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -58,14 +59,14 @@ def test_a_file_of_named_variants_and_what_the_words_replace(tmp_path: Path) -> 
         "0",
         *(("experiment=demo", "data.batch_size=64", "paths.data=d/${seed}", "loss=clip", "model=live_text", "seed=0"),),
     )
-    other = read_grid([file, "data.batch_size=32", "loss=a,b", "seed=7", "metrics=[x/y,'z w']", "processes=2"])
+    other = read_grid([file, "data.batch_size=32", "optim=a,b", "seed=7", "metrics=[x/y,'z w']", "processes=2"])
     assert other.fixed == ("experiment=demo", "paths.data=d/${seed}", "data.batch_size=32")
     assert (other.seeds, other.metrics, other.processes) == (("7",), ("x/y", "z w"), 2)
     assert [cell.row for cell in other.cells()] == [
-        "clip, loss=a",
-        "clip, loss=b",
-        "clip, live, loss=a",
-        "clip, live, loss=b",
+        "clip, optim=a",
+        "clip, optim=b",
+        "clip, live, optim=a",
+        "clip, live, optim=b",
     ]
 
 
@@ -114,6 +115,20 @@ def test_words_that_cannot_be_used(words: list[str], message: str) -> None:
 def test_files_that_are_no_ablation(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_grid([written(tmp_path, text)])
+
+
+@pytest.mark.parametrize("word", ["loss=bce", "loss=bce,clip", "++loss=bce"])
+def test_what_a_variant_sets_cannot_be_set_for_all(tmp_path: Path, word: str) -> None:
+    file = written(tmp_path, "{overrides: [loss=clip], variants: {CLIP: [], 'CLIP, live': [loss=clip, model=live]}}")
+    message = rf"{re.escape(word)}: variant 'CLIP, live' sets loss itself.* ablation=COPY\.yaml"
+    with pytest.raises(InputError, match=message):
+        read_grid([file, word])
+    assert read_grid([file, "loss.smoothing=0.1"]).fixed == ("loss=clip", "loss.smoothing=0.1")
+
+
+def test_a_file_cannot_sweep_what_its_variants_set(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"loss=clip,bce: variant 'CLIP' sets loss itself"):
+        read_grid([written(tmp_path, "{overrides: ['loss=clip,bce'], variants: {CLIP: [loss=clip]}}")])
 
 
 def test_defaults() -> None:
