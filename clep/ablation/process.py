@@ -15,6 +15,9 @@ from clep.compute.attempts import GRACE_S
 
 logger = logging.getLogger(__name__)
 
+_TRACEBACK = "Traceback (most recent call last):"
+_LOGGED, _TOLD = "[ERROR] - ", "error: "
+
 
 @contextlib.contextmanager
 def held_by_runs(folder: Path) -> Iterator[int]:
@@ -92,13 +95,27 @@ class Processes:
 
 
 def why(status: int, log: Path) -> str:
-    """Return in one line why a run ended with `status`: the last line of what it told, without the logger's mark."""
+    """Return in one line why a run ended with `status`, by the last error that it told, and where to read more."""
     if status < 0:
         name = signal.Signals(-status).name
-        return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "") + f", see {log}"
-    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    last = lines[-1] if lines else f"exit status {status}"
-    return last.split("[ERROR] - ", 1)[-1].removeprefix("error: ")
+        return f"killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}; see {log}"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return f"{_last_error(lines) or f'exit status {status}'}; see {log}"
+
+
+def _last_error(lines: Sequence[str]) -> str:
+    """Return the first line of the last logged error or traceback's exception; without any, the last line."""
+    reason, in_traceback = "", False
+    for line in lines:
+        if line.startswith(_TRACEBACK):
+            in_traceback = True
+        elif in_traceback and line and not line[0].isspace():
+            reason, in_traceback = line, False
+        elif _LOGGED in line:
+            reason = line.split(_LOGGED, 1)[1]
+        elif line.startswith(_TOLD):
+            reason = line.removeprefix(_TOLD)
+    return reason.strip() or next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -108,8 +125,8 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def _environment(at_once: int) -> dict[str, str]:
-    """Share the cores among the processes, unless the user has said how many threads each takes."""
-    environment = dict(os.environ)
+    """Share the cores, unless the user has said how many threads each takes, and let Hydra print whole tracebacks."""
+    environment = os.environ | {"HYDRA_FULL_ERROR": "1"}
     if at_once > 1 and "OMP_NUM_THREADS" not in environment:
         environment["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // at_once))
     return environment

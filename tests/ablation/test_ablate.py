@@ -69,9 +69,10 @@ def test_a_failed_run_is_told_and_the_others_are_written(
 ) -> None:
     data = ablate([*words, "operator=wrong,none,killed,quiet", "seed=0,1", "processes=3"])
     failed = {cell["row"]: cell["failed"] for cell in data["cells"]}
-    assert failed["operator=wrong"] == "data.batch_size=0 must be at least 1"
-    assert failed["operator=killed"].startswith("killed by SIGKILL (out of memory?), see ")
-    assert failed["operator=quiet"] == "exit status 3"
+    logs = {what: tmp_path / "out" / f"operator={what},seed=1" / "log.txt" for what in ("wrong", "killed", "quiet")}
+    assert failed["operator=wrong"] == f"data.batch_size=0 must be at least 1; see {logs['wrong']}"
+    assert failed["operator=killed"] == f"killed by SIGKILL (out of memory?); see {logs['killed']}"
+    assert failed["operator=quiet"] == f"exit status 3; see {logs['quiet']}"
     assert failed["operator=none"] is None
     text = (tmp_path / "out" / "table.md").read_text()
     assert "| operator=wrong (0 of 2 runs) | – | – |" in text
@@ -80,6 +81,12 @@ def test_a_failed_run_is_told_and_the_others_are_written(
     assert "- operator=wrong, seed 1: data.batch_size=0 must be at least 1" in text
     assert "operator=wrong, seed 0: failed: data.batch_size=0" in caplog.text
     assert main([*words, "operator=wrong,none,killed,quiet", "seed=0,1"]) == 1
+
+
+def test_why_a_real_run_crashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    with pytest.raises(InputError, match=r"the first: .*CLEP_TEST_IS_NOT_SET.*; see .*seed=0-\w+/log\.txt"):
+        ablate(["experiment=demo", "name=${oc.env:CLEP_TEST_IS_NOT_SET}", "seed=0", f"out={tmp_path / 'out'}"])
 
 
 def test_nothing_is_written_of_nothing(tmp_path: Path, words: list[str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clep.ablation.process import Processes, held_by_runs
+from clep.ablation.process import Processes, held_by_runs, why
 
 FORKS = """
 import os, pathlib, signal, sys, time
@@ -47,3 +47,24 @@ def test_runs_that_do_not_end_when_told_are_killed(tmp_path: Path, monkeypatch: 
     with held_by_runs(tmp_path):
         assert status == [-9]
         assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        ("", "exit status 1"),
+        ("loading\n\nno space left\n", "no space left"),
+        ("error: there is no setting x. Did you mean 'y'?\n", "there is no setting x. Did you mean 'y'?"),
+        ("[2026-01-01 00:00:00,000][clep.train][ERROR] - a.h5 has no rows\nfor 12 videos\n", "a.h5 has no rows"),
+        (
+            "Traceback (most recent call last):\n  File x\nValueError: old\n\nDuring handling of it:\n\n"
+            "Traceback (most recent call last):\n  File x\n    f()\n    ^^^\nhydra.errors.Wrong: new\nfull_key: a\n",
+            "hydra.errors.Wrong: new",
+        ),
+        ("Traceback (most recent call last):\n  File x\nValueError: told\n[a][b][ERROR] - the end\n", "the end"),
+    ],
+)
+def test_why_is_the_last_error_that_was_told(tmp_path: Path, log: str, reason: str) -> None:
+    path = tmp_path / "log.txt"
+    path.write_text(log)
+    assert why(1, path) == f"{reason}; see {path}"
