@@ -67,10 +67,18 @@ def _tell(outcome: Outcome) -> None:
 
 
 def _refuse_what_cannot_be_composed(grid: Grid) -> None:
-    """See before the first run whether the settings that all cells share exist."""
+    """See before the first run whether the settings of every row exist; cells of other seeds differ in nothing else.
+
+    Raises:
+        InputError: they do not; the message names the row and the setting.
+    """
     register_resolvers()
-    try:
-        with initialize_config_dir(str(config_folder()), version_base=None):
-            compose("train", [*grid.fixed, "paths.run=run"])
-    except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(why_not_composed(error)) from error
+    cells = grid.cells()
+    with initialize_config_dir(str(config_folder()), version_base=None):
+        for cell in cells:
+            if cell.seed != cells[0].seed:
+                break
+            try:
+                compose("train", [*cell.overrides, "paths.run=run"])
+            except (HydraException, OmegaConfBaseException) as error:
+                raise InputError(f"{cell.row}: {why_not_composed(error)}") from error
