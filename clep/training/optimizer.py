@@ -35,12 +35,13 @@ def adamw(
         decay: "matrices" spares biases, norms and the logit scale, as CLIP does (Radford et al., 2021); "all" is
             PyTorch's default.
         lr_factors: by the start of parameters' names, as `{"text.encoder": 0.05}`, what their learning rate is
-            multiplied by; of several that fit a name the longest counts.
+            multiplied by; of several that fit a name the longest counts. Parts that are frozen have no rate.
         layer_decay: what the learning rate falls by from a stage of a video encoder to the one before it, e.g. 0.75;
             None for one rate. See `layer_factors`.
 
     Raises:
-        InputError: `betas` are not two, a factor is not positive, or a name fits no parameter that is trained.
+        InputError: `betas` are not two, a factor is not positive, a name fits no parameter, or longer ones fit all
+            of its trained ones.
     """
     if len(betas) != 2:
         raise InputError(f"optim.optimizer.betas={list(betas)}: AdamW has two decay rates")
@@ -66,17 +67,28 @@ def _groups(
             fitting = [prefix for prefix in lr_factors if f"{name}.".startswith(f"{prefix}.")]
             wanted = decay if parameter.ndim >= 2 else decay_of_vectors
             found.setdefault((max(fitting, key=len, default=""), wanted), []).append(parameter)
-    for prefix in lr_factors:
-        if not any(prefix == used for used, _ in found):
-            parts = {name.rpartition(".")[0] for name, value in model.named_parameters() if value.requires_grad}
-            raise InputError(
-                f"optim.optimizer.lr_factors.{prefix}: no trained parameter's name starts so, or longer prefixes take "
-                f"all of them. {did_you_mean(prefix, _prefixes(parts))}"
-            )
+    _refuse_unused(model, lr_factors, {prefix for prefix, _ in found})
     return [
         {"params": found[prefix, wanted], "weight_decay": wanted, "lr": lr * lr_factors.get(prefix, 1.0)}
         for prefix, wanted in sorted(found, key=lambda key: (key[0] != "", key[0], -key[1]))
     ]
+
+
+def _refuse_unused(model: nn.Module, lr_factors: Mapping[str, float | int], used: set[str]) -> None:
+    """Refuse a prefix that is a typing error; one of parts that are all frozen waits for a run that trains them."""
+    parameters = dict(model.named_parameters())
+    for prefix in (prefix for prefix in lr_factors if prefix not in used):
+        trained = [value.requires_grad for name, value in parameters.items() if f"{name}.".startswith(f"{prefix}.")]
+        if any(trained):
+            raise InputError(
+                f"optim.optimizer.lr_factors.{prefix}: longer prefixes take all of its trained parameters; leave it out"
+            )
+        if not trained:
+            known = _prefixes({name.rpartition(".")[0] for name in parameters})
+            raise InputError(
+                f"optim.optimizer.lr_factors.{prefix}: no parameter's name starts so. {did_you_mean(prefix, known)} "
+                f"optim.optimizer.lr_factors=null gives all parts one rate"
+            )
 
 
 def _prefixes(names: set[str]) -> list[str]:

@@ -105,19 +105,34 @@ def test_accuracy_is_counted_by_hand(tmp_path: Path) -> None:
         accuracy.run(model)
 
 
-def test_from_a_list_of_films_to_an_encoder_that_makes_banks(tmp_path: Path) -> None:
-    videos, encoder = write_films(tmp_path / "films"), tiny_timesformer(tmp_path / "t")
+def composed_run(folder: Path, *options: str) -> list[str]:
+    """Train as the command line does on twelve films; return the overrides, those of folders last."""
+    videos, encoder = write_films(folder / "films"), tiny_timesformer(folder / "t")
     given = [f"encoder.{key}={'null' if value is None else value}" for key, value in encoder.items() if key[0] != "_"]
     overrides = [
         *("experiment=finetune_video", f"paths.csv={videos}", f"data.source.val={videos}", *given),
         *("encoder.frames=4", "encoder.crop_px=16", "data.batch_size=6", "data.num_workers=0", "logger=none"),
-        *("optim.optimizer.lr=0.01", "optim.optimizer.lr_factors.encoder=0.3", "trainer.max_epochs=8"),
-        *("model.checkpointing=true", "loss.label_smoothing=0.1", "trainer.accelerator=cpu", "callbacks.progress=null"),
-        *(f"paths.runs={tmp_path / 'runs'}", f"paths.run={tmp_path / 'run'}", f"paths.data={tmp_path}"),
+        *("optim.optimizer.lr=0.01", "trainer.accelerator=cpu", "callbacks.progress=null", *options),
+        *(f"paths.runs={folder / 'runs'}", f"paths.run={folder / 'run'}", f"paths.data={folder}"),
     ]
     register_resolvers()
     with initialize_config_dir(str(config_folder()), version_base=None):
         train(compose("train", overrides))
+    return overrides
+
+
+def test_a_run_that_trains_the_linear_layer_alone(tmp_path: Path) -> None:
+    composed_run(tmp_path, "model.frozen=all", "optim.optimizer.layer_decay=0.75", "trainer.max_epochs=1")
+    learned = VideoClassifier.from_pretrained(tmp_path / "run" / "model")
+    given = {"_target_": "clep.video.encoders.TimeSformer", "weights": str(tmp_path / "t"), "frames": 4, "crop_px": 16}
+    encoder = module({**given, "width": None, "depth": None, "heads": None}).model.encoder
+    assert learned.head.bias.any()
+    assert all(torch.equal(value, learned.encoder.state_dict()[name]) for name, value in encoder.state_dict().items())
+
+
+def test_from_a_list_of_films_to_an_encoder_that_makes_banks(tmp_path: Path) -> None:
+    options = ("optim.optimizer.lr_factors.encoder=0.3", "model.checkpointing=true", "loss.label_smoothing=0.1")
+    overrides = composed_run(tmp_path, *options, "trainer.max_epochs=8")
     metrics = read_json(tmp_path / "run" / "metrics.json")
     assert metrics["val/top1"] == metrics["val/top5"] == 100.0
     assert metrics["before/val/top1"] < 100

@@ -12,7 +12,7 @@ from clep.models import VideoClassifier
 from clep.training import adamw
 
 
-def rates(folder: Path, frozen: int = 0, **options: Any) -> dict[str, float]:
+def rates(folder: Path, frozen: int | str = 0, **options: Any) -> dict[str, float]:
     model = VideoClassifier.from_config({"encoder": tiny_timesformer(folder), "classes": ["a", "b"], "frozen": frozen})
     by_id = {id(p): group["lr"] for group in adamw(model, lr=2.0, **options).param_groups for p in group["params"]}
     return {name: by_id[id(parameter)] for name, parameter in model.named_parameters() if id(parameter) in by_id}
@@ -33,17 +33,20 @@ def test_a_part_s_factor_multiplies_those_of_its_stages_and_frozen_ones_have_non
     assert not any("embeddings" in name for name in found)
 
 
+@pytest.mark.parametrize("options", [{}, {"layer_decay": 0.5}])
+def test_an_encoder_that_is_frozen_whole_leaves_the_rate_of_the_linear_layer(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    found = rates(tmp_path, frozen="all", lr_factors={"encoder": 0.1, "encoder.model.encoder": 0.2}, **options)
+    assert found == {"head.weight": 2.0, "head.bias": 2.0}
+
+
 @pytest.mark.parametrize("decay", [0.0, -1.0, 1.5])
 def test_a_decay_out_of_range(tmp_path: Path, decay: float) -> None:
     with pytest.raises(InputError, match=r"layer_decay=.* must lie above 0 and at most at 1"):
         rates(tmp_path, layer_decay=decay)
 
 
-def test_a_model_without_stages_has_no_layers_to_decay(tmp_path: Path) -> None:
+def test_a_model_without_stages_has_no_layers_to_decay() -> None:
     with pytest.raises(InputError, match=r"this Linear has none"):
         adamw(nn.Linear(2, 2), layer_decay=0.5)
-    with pytest.raises(InputError, match=r"lr_factors\.encoder: no trained parameter"):
-        model = VideoClassifier.from_config(
-            {"encoder": tiny_timesformer(tmp_path), "classes": ["a", "b"], "frozen": "all"}
-        )
-        adamw(model, lr_factors={"encoder": 0.1})

@@ -78,13 +78,19 @@ def test_a_schedule_scales_every_rate() -> None:
 
 
 def test_a_prefix_of_nothing_is_refused() -> None:
-    with pytest.raises(InputError, match=r"lr_factors\.txet: no trained parameter's name starts so.*'text'"):
+    with pytest.raises(InputError, match=r"lr_factors\.txet: no parameter's name starts so.*'text'.*lr_factors=null"):
         adamw(model(), lr_factors={"txet": 0.1})
-    with pytest.raises(InputError, match=r"lr_factors\.vid: no trained"):  # half a name
+    with pytest.raises(InputError, match=r"lr_factors\.vid: no parameter"):  # half a name
         adamw(model(), lr_factors={"vid": 0.1})
-    frozen = model()
-    frozen.text.requires_grad_(False)
-    with pytest.raises(InputError, match=r"lr_factors\.text: no trained"):
-        adamw(frozen, lr_factors={"text": 0.1})
+    with pytest.raises(InputError, match=r"lr_factors\.text: longer prefixes take all"):
+        adamw(model(), lr_factors={"text": 0.5, "text.weight": 0.1, "text.bias": 0.1})
     with pytest.raises(InputError, match=r"lr_factors\.text=0.* must be positive"):
         adamw(model(), lr_factors={"text": 0.0})
+
+
+def test_a_prefix_of_frozen_parts_is_passed_over() -> None:
+    frozen = model()
+    frozen.text.requires_grad_(False)
+    found = rates(frozen, lr_factors={"text": 0.1, "text.weight": 0.2, "video": 0.5})
+    assert set(found.values()) == {0.5, 1.0}
+    assert not any(name.startswith("text") for name in found)
