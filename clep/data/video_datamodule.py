@@ -109,7 +109,15 @@ class LabelledVideoDataModule(ResumableDataModule):
         return DataLoader(NothingHeldOut(), batch_size=None)
 
     def on_before_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Count the videos of a batch that could not be decoded, or refuse the first of them."""
+        """Count the videos of a batch that could not be decoded, or refuse the first of them.
+
+        Raises:
+            InputError: one could not be decoded and the source refuses that, or none of all there are could.
+        """
         for reason in batch.pop("unreadable", []):
             note_unreadable(reason, self.source.on_error, self.unreadable)
+        if self.unreadable and len(self.unreadable) == len(self.source.open().train):
+            raise InputError(
+                f"not one of the {len(self.unreadable)} training videos could be decoded: {next(iter(self.unreadable))}"
+            )
         return batch

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from jaxtyping import Float, Int64
+from torch import Tensor, distributed, nn
 
+from clep.data.video_clips import UNREADABLE
 from clep.models import SavedModel
 from clep.training.schedule import Schedule, constant
 from clep.training.stepped import SteppedModule
@@ -16,9 +17,10 @@ class ClassifierModule(SteppedModule):
 
     Args:
         model: called with a batch, returns logits `[batch, classes]`.
-        loss: called as `loss(logits, target)` with the batch's `target`, e.g. `torch.nn.BCEWithLogitsLoss` for any
-            number of labels each (float `[batch, classes]`), `torch.nn.CrossEntropyLoss` for one each (int64
-            `[batch]`). Across ranks gradients are averaged, which is exact where it is a mean over the batch.
+        loss: called as `loss(logits, target)` with the batch's `target`, a mean over its examples. E.g.
+            `torch.nn.BCEWithLogitsLoss` for any number of labels each (float `[batch, classes]`), or
+            `torch.nn.CrossEntropyLoss(ignore_index=-1)` for one each (int64 `[batch]`), a mean over those that could be
+            read: their target is not `UNREADABLE`.
         optimizer: from the model to its optimizer.
         schedule: factor of the learning rate as a function of the step and the number of steps.
         patience: so many non-finite losses in a row stop the run.
@@ -40,7 +42,23 @@ class ClassifierModule(SteppedModule):
         self.loss = loss
 
     def compute_loss(self, batch: dict[str, Tensor]) -> Float[Tensor, ""]:
-        """Return the loss of one batch, in float32 under autocast too."""
+        """Return the loss of one batch, in float32 under autocast too; its mean over ranks is the joined batch's."""
         logits, target = self.model(batch), batch["target"]
         with torch.autocast(device_type=logits.device.type, enabled=False):
-            return self.loss(logits.float(), target)
+            if target.is_floating_point():
+                return self.loss(logits.float(), target)
+            return self._share(logits.float(), target)
+
+    def _share(self, logits: Float[Tensor, "batch classes"], target: Int64[Tensor, " batch"]) -> Float[Tensor, ""]:
+        """Return ranks * (sum over this rank's readable examples) / (their number on all ranks), 0 without any.
+
+        DDP averages gradients over ranks, so each readable example weighs the same wherever it lies.
+        """
+        own = (target != UNREADABLE).sum()
+        # The mean over no example would be NaN; that of any others is finite, and counts 0 times.
+        mean = self.loss(logits, torch.where(own > 0, target, 0))
+        total, ranks = own.clone(), 1
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(total)
+            ranks = distributed.get_world_size()
+        return mean * (ranks * own / total.clamp(min=1))

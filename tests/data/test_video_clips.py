@@ -92,6 +92,19 @@ def test_unreadable_videos_are_refused_or_counted(
     assert caplog.text.count("left out") == 1
 
 
+def test_not_one_training_video_can_be_decoded(tmp_path: Path) -> None:
+    videos = write_films(tmp_path, 4, broken=range(4))
+    data = LabelledVideoDataModule(
+        LabelledVideoSource(videos, on_error="skip", val=videos), batch_size=2, num_workers=0, shuffle=False
+    )
+    data.fit_to(SPEC)
+    data.setup()
+    first, second = data.train_dataloader()
+    assert data.on_before_batch_transfer(first, 0)["target"].tolist() == [-1, -1]
+    with pytest.raises(InputError, match=r"not one of the 4 training videos could be decoded: .*film0\.mp4"):
+        data.on_before_batch_transfer(second, 0)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
