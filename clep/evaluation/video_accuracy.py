@@ -1,6 +1,6 @@
 """Accuracy of a classifier on held-out videos, several views of each averaged."""
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Subset
 
 from clep.data import LabelledVideoSource
 from clep.data.dataset import as_fetched
-from clep.data.video_clips import FixedViews, note_unreadable
+from clep.data.video_clips import UNREADABLE, FixedViews, note_unreadable
 from clep.errors import InputError
 from clep.evaluation.evaluator import Evaluator, model_device
 from clep.evaluation.ranks import gather_shares, my_share
@@ -47,6 +47,7 @@ class VideoAccuracy(Evaluator):
 
         Raises:
             InputError: the model is no classifier of these classes, or not one video could be decoded.
+            ValueError: logits of videos that could be decoded are NaN.
         """
         videos, classes = self.source.open().val, self.source.open().classes
         if not isinstance(model, VideoClassifier):
@@ -66,9 +67,9 @@ class VideoAccuracy(Evaluator):
             num_workers=self.num_workers,
         )
         pieces = [self._scores(model, batch) for batch in loader]
-        own = torch.cat(pieces) if pieces else torch.zeros(0, len(classes), device=model_device(model))
-        scores = gather_shares(own, len(videos)).cpu()
-        readable = ~scores.isnan().any(1)
+        own = torch.cat(pieces) if pieces else torch.zeros(0, len(classes) + 1, device=model_device(model))
+        gathered = gather_shares(own, len(videos)).cpu()
+        scores, readable = gathered[:, :-1], gathered[:, -1] > 0
         self.coverage = {
             "videos": len(videos),
             "decoded": int(readable.sum()),
@@ -76,16 +77,15 @@ class VideoAccuracy(Evaluator):
             "views of a video": len(dataset.blank()),
         }
         if not readable.any():
-            raise InputError(
-                f"not one of the {len(videos)} held-out videos could be decoded: {next(iter(self.unreadable))}"
-            )
+            reason = next(iter(self.unreadable), f"{videos.paths[0]} and the others (another rank tells why)")
+            raise InputError(f"not one of the {len(videos)} held-out videos could be decoded: {reason}")
         accuracy = topk_accuracy(scores[readable], torch.tensor(videos.labels)[readable], ks=(1, 5))
         return {f"val/top{k}": value for k, value in accuracy.items()}
 
-    def _scores(self, model: VideoClassifier, batch: dict[str, Any]) -> Float[Tensor, "batch classes"]:
-        """Return the log of mean probabilities, NaN where a video could not be decoded."""
+    def _scores(self, model: VideoClassifier, batch: dict[str, Any]) -> Float[Tensor, "batch classes_and_one"]:
+        """Return the log of mean probabilities, and last whether a video could be decoded: 1 or 0."""
         for reason in batch["unreadable"]:
             note_unreadable(reason, self.source.on_error, self.unreadable)
-        logits = model({"pixels": batch["pixels"].to(model_device(model))}).float()
-        bad = (batch["target"] < 0).to(logits.device)
-        return cast(Tensor, logits).masked_fill(bad[:, None], torch.nan)
+        logits: Tensor = model({"pixels": batch["pixels"].to(model_device(model))}).float()
+        readable = (batch["target"] != UNREADABLE).to(logits)
+        return torch.cat([logits, readable[:, None]], dim=1)
