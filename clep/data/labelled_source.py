@@ -62,14 +62,16 @@ class LabelledVideoSource:
             else:
                 val, also_missing = LabelledVideos.read(self.val, self.folder).existing(self.on_error)
                 missing = missing + also_missing
-            classes = class_names(train, val, self.classes)
+            classes = class_names(listed, train, val, self.classes)
+            untrained = sorted(set(range(len(classes))) - set(train.labels))
             self.report = {
                 "training videos": len(train),
                 "held-out videos": len(val),
                 "classes": len(classes),
-                "classes without a training video": len(set(range(len(classes))) - set(train.labels)),
+                "classes without a training video": len(untrained),
                 "files that do not exist": len(missing),
                 "missing": [str(path) for path in missing],
+                "not trained on": [classes[label] for label in untrained],
             }
             self._opened = LabelledSplit(train, val, classes)
         return self._opened

@@ -2,7 +2,6 @@
 
 import csv
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from clep.data.held_out import place_of
 from clep.errors import InputError
 
+_NUMBER = re.compile(r"\d+")
 _HEADERS = {"path", "file", "filename", "filepath", "video", "video_path", "clip"}
 _SHOWN = 3
 
@@ -37,7 +37,8 @@ class LabelledVideos:
         """Read lines `path label`, `path<TAB>label` or `path,label`, with or without a header.
 
         The label is what stands after the last separator, so that a path may have blanks; one that has commas too is
-        quoted, or separated by a blank or a tab.
+        quoted, or separated by a blank or a tab. A header is a first line whose label is a word and whose path has no
+        ending, before a line whose label is a number.
 
         Args:
             path: of the list.
@@ -51,13 +52,12 @@ class LabelledVideos:
         start = Path(folder) if folder else path.parent
         paths: list[Path] = []
         labels: list[int] = []
-        for number, line in enumerate(_lines(path), start=1):
-            if not line.strip() or (not paths and _is_header(line)):
-                continue
+        lines = [(number, line) for number, line in enumerate(_lines(path), start=1) if line.strip()]
+        for number, line in lines[1:] if _has_header([line for _, line in lines[:2]]) else lines:
             name, label = _cut(line)
             if not name or not label:
                 raise InputError(f"{path}, line {number}: expected `path label` or `path,label`, got {line.strip()!r}")
-            if not re.fullmatch(r"\d+", label):
+            if not _NUMBER.fullmatch(label):
                 raise InputError(
                     f"{path}, line {number}: the label {label!r} is not a number from 0; number the classes, and put "
                     f"their names into a file of their own (data.source.classes=FILE, one a line)"
@@ -108,18 +108,22 @@ class LabelledVideos:
         return self.select(rest), self.select(held)
 
 
-def class_names(train: LabelledVideos, val: LabelledVideos, classes: str | Path | int | None) -> list[str]:
+def class_names(
+    listed: LabelledVideos, train: LabelledVideos, val: LabelledVideos, classes: str | Path | int | None
+) -> list[str]:
     """Return the names of the classes, "0", "1", … where there are none, with the labels checked against them.
 
     Args:
-        train, val: whose labels they are.
+        listed: all videos of the list to train on, those that are held out or missing too.
+        train, val: what is left of them to train on, and what is measured.
         classes: a text file of names, one a line, in the order of the labels; their number; or None for as many as the
-            training labels say, which must then all occur.
+            listed labels say, which must then all occur.
 
     Raises:
-        InputError: a label outside the classes, fewer than two classes, or, without `classes`, labels with gaps.
+        InputError: a label outside the classes, fewer than two classes that are trained on, or, without
+            `classes`, labels with gaps.
     """
-    present = Counter(train.labels)
+    present = set(listed.labels)
     if classes is None or isinstance(classes, int):
         count = max(present) + 1 if classes is None else classes
         names = [str(label) for label in range(count)]
@@ -128,22 +132,22 @@ def class_names(train: LabelledVideos, val: LabelledVideos, classes: str | Path 
         count = len(names)
     where = "" if classes is None else f" (data.source.classes={classes})"
     if count < 2:
-        raise InputError(f"{train.source} has videos of one class only{where}; there is nothing to tell apart")
-    for videos in (train, val):
+        raise InputError(f"{listed.source} has videos of one class only{where}; there is nothing to tell apart")
+    for videos in (listed, val):
         outside = sorted({label for label in videos.labels if label >= count})
         if outside:
             raise InputError(
                 f"{videos.source} has the label {outside[0]}, but there are {count} classes, 0 to {count - 1}"
-                f"{where or f', by {train.source}; say how many there are with data.source.classes=NUMBER'}"
+                f"{where or f', by {listed.source}; say how many there are with data.source.classes=NUMBER'}"
             )
-    if len(present) < 2:
+    if len(set(train.labels)) < 2:
         raise InputError(
-            f"{train.source} has videos of class {next(iter(present))} only; there is nothing to tell apart"
+            f"{train.source} has videos of class {train.labels[0]} only to train on; there is nothing to tell apart"
         )
     absent = [str(label) for label in range(count) if label not in present]
     if absent and classes is None:
         raise InputError(
-            f"the labels of {train.source} have gaps: of 0 to {count - 1} no video has {', '.join(absent[:10])}"
+            f"the labels of {listed.source} have gaps: of 0 to {count - 1} no video has {', '.join(absent[:10])}"
             f"{', …' if len(absent) > 10 else ''}. Number the classes without gaps, or say data.source.classes={count} "
             f"where such classes are meant"
         )
@@ -170,10 +174,14 @@ def _cut(line: str) -> tuple[str, str]:
     if len(words := line.strip().rsplit(None, 1)) == 2:
         ways.append((words[0], words[1]))
     stripped = [(name.strip().strip('"'), label.strip()) for name, label in ways]
-    whole = [way for way in stripped if re.fullmatch(r"\d+", way[1])]
+    whole = [way for way in stripped if _NUMBER.fullmatch(way[1])]
     return (whole or stripped or [(line.strip(), "")])[0]
 
 
-def _is_header(line: str) -> bool:
-    name, label = _cut(line)
-    return name.lower() in _HEADERS and not re.fullmatch(r"\d+", label)
+def _has_header(lines: list[str]) -> bool:
+    """Tell whether the first of two lines names the columns; a file `a.mp4` with a wrong label is a mistake instead."""
+    (name, label), *others = [_cut(line) for line in lines] or [("", "")]
+    if name.lower() in _HEADERS:
+        return not _NUMBER.fullmatch(label)
+    is_word = re.fullmatch(r"[^\W\d].*", label) is not None
+    return is_word and not Path(name).suffix and any(_NUMBER.fullmatch(after) for _, after in others)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from clep.data import LabelledVideos, LabelledVideoSource
+from clep.data.held_out import place_of
 from clep.errors import InputError
 
 
@@ -27,6 +28,9 @@ def listed(folder: Path, text: str, name: str = "train.csv") -> Path:
         ("my film.mp4 3\nd, e.mp4 4\n", ["my film.mp4", "d, e.mp4"], [3, 4]),
         ('"f, g.mp4",5\n"h i.mp4" 6\n', ["f, g.mp4", "h i.mp4"], [5, 6]),
         ("path.mp4 1\n", ["path.mp4"], [1]),
+        ("video_name,label\na.mp4,3\n", ["a.mp4"], [3]),
+        ("\nthe film\tclass id\n\na.mp4\t3\n", ["a.mp4"], [3]),
+        ("name label\na 3\n", ["a"], [3]),
     ],
 )
 def test_lines_are_read_as_they_are_written(tmp_path: Path, text: str, names: list[str], labels: list[int]) -> None:
@@ -51,6 +55,10 @@ def test_where_paths_start(tmp_path: Path) -> None:
         (",3\n", r"line 1: expected `path label`"),
         ("", r"lists no video"),
         ("path label\n", r"lists no video"),
+        ("a.mp4 wash\nb.mp4 0\n", r"line 1: the label 'wash' is not a number"),
+        ("a -1\nb 0\n", r"line 1: the label '-1' is not a number"),
+        ("name label\na wash\n", r"line 1: the label 'label' is not a number"),
+        ("path label\nfile label\na.mp4 0\n", r"line 2: the label 'label' is not a number"),
     ],
 )
 def test_what_is_wrong_with_a_line_is_told_with_its_number(tmp_path: Path, text: str, message: str) -> None:
@@ -108,7 +116,7 @@ def test_missing_files_are_refused_or_counted(tmp_path: Path) -> None:
     ("labels", "classes", "message"),
     [
         ([0, 0, 0], None, r"videos of one class only"),
-        ([2, 2, 2], 3, r"videos of class 2 only"),
+        ([2, 2, 2], 3, r"videos of class 2 only to train on"),
         ([0, 2, 0], None, r"have gaps: of 0 to 2 no video has 1\..*data\.source\.classes=3"),
         ([0, 1, 7], 2, r"has the label 7, but there are 2 classes, 0 to 1"),
         ([0, 1, 2], "names", r"has the label 2, but there are 2 classes"),
@@ -134,6 +142,18 @@ def test_gaps_are_fine_where_the_classes_are_known(tmp_path: Path) -> None:
     named = source(tmp_path, LINES, classes=tmp_path / "names.txt", val_fraction=0.3)
     assert named.open().classes == ["wash", "cut", "cover", "move"]
     assert named.report["classes without a training video"] == 1
+
+
+@pytest.mark.parametrize("missing", [0, 1])
+def test_a_class_whose_only_video_is_held_out_or_missing_is_a_class(tmp_path: Path, missing: int) -> None:
+    held = next(number for number in range(99) if (place_of(f"v{number}.mp4") < 0.3) == (not missing))
+    lines = [f"v{held}.mp4 1", *(f"w{number}.mp4 {number % 2 * 2}" for number in range(30))]
+    made = source(tmp_path, lines, missing=missing, on_error="skip", val_fraction=0.3)
+    split = made.open()
+    assert split.classes == ["0", "1", "2"]
+    assert 1 not in split.train.labels
+    assert (1 in split.val.labels) == (not missing)
+    assert (made.report["classes without a training video"], made.report["not trained on"]) == (1, ["1"])
 
 
 def test_a_fraction_that_leaves_nothing(tmp_path: Path) -> None:
