@@ -8,6 +8,7 @@ import pandas as pd
 from clep.errors import InputError
 from clep.preprocess import narrations_file
 from clep.preprocess.coverage import Coverage
+from clep.preprocess.csv_rows import read_rows
 from clep.preprocess.extraction import Extraction, VideoItem, extract
 from clep.preprocess.extraction.why_long import videos_left
 from clep.preprocess.feature_packing import Dtype, OnError
@@ -17,6 +18,7 @@ from clep.preprocess.text_embeddings import Device
 from clep.text import NarrationTable, caption_table
 
 COLUMNS = ("filepath", "title")
+HINT = "Its header must name them, with a tab between them."
 
 
 def run(
@@ -77,26 +79,16 @@ def run(
 
 
 def read_captions(tsv: str | Path) -> pd.DataFrame:
-    """Read the table; every cell is a string. Quotation marks have no meaning in it.
+    """Read the columns filepath and title; every cell is a string. Quotation marks have no meaning in it.
 
     Raises:
-        InputError: the file is missing, not a table, lacks a column, has no rows, or a row without a file path.
+        InputError: the file is missing, not a table, lacks a column, has no rows, or a row has too few or too many
+            cells or no file path.
     """
-    try:
-        table = pd.read_csv(tsv, sep="\t", dtype=str, keep_default_na=False, quoting=3, encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise InputError(f"{tsv} does not exist; check the path, or pass another (tsv=PATH)") from error
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{tsv} is not a readable tab-separated table ({error}); fetch it again") from error
-    lacking = [name for name in COLUMNS if name not in table.columns]
-    if lacking:
-        there = ", ".join(map(str, table.columns))
-        raise InputError(f"{tsv} lacks the column {lacking[0]!r}; its columns are: {there}")
-    if table.empty:
-        raise InputError(f"{tsv} has a header but no rows")
-    empty = table.index[table["filepath"].str.strip() == ""]
+    table = read_rows(tsv, COLUMNS, HINT, separator="\t", quoted=False, option="tsv")
+    empty = table.index[table["filepath"] == ""]
     if len(empty):
-        raise InputError(f"{tsv}, row {empty[0] + 1} after the header: filepath is empty ({len(empty)} such rows)")
+        raise InputError(f"{tsv}, line {empty[0]}: filepath is empty ({len(empty)} such lines)")
     return table
 
 

@@ -16,7 +16,12 @@ _CLOCK = re.compile(r"(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+(?:\.\
 
 
 def read_rows(
-    path: str | Path, columns: Sequence[str], hint: str, separator: str = ",", quoted: bool = True
+    path: str | Path,
+    columns: Sequence[str],
+    hint: str,
+    separator: str = ",",
+    quoted: bool = True,
+    option: str = "csv",
 ) -> pd.DataFrame:
     """Read a table with a header: strings without blanks around them, indexed by their line in the file.
 
@@ -28,6 +33,7 @@ def read_rows(
         hint: what to do where one is not.
         separator: between cells.
         quoted: whether quotation marks enclose cells; else they are letters like others.
+        option: of the job that names the file, for messages.
 
     Raises:
         InputError: the file is missing, is no such table, lacks a column, has no rows, or has a row with too few or too
@@ -46,7 +52,7 @@ def read_rows(
             skip_blank_lines=False,
         )
     except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist; check the path, or pass another (csv=PATH)") from error
+        raise InputError(f"{path} does not exist; check the path, or pass another ({option}=PATH)") from error
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, csv.Error, OSError) as error:
         raise InputError(f"{path} is not a readable table ({error}); fetch it again") from error
     table.columns = [str(name).strip() for name in table.columns]

@@ -38,6 +38,8 @@ def test_tables_that_cannot_be_read(tmp_path, content, message):
 def test_a_missing_file(tmp_path):
     with pytest.raises(InputError, match=r"absent\.csv does not exist; check the path"):
         read_rows(tmp_path / "absent.csv", ["a"], "")
+    with pytest.raises(InputError, match=r"pass another \(tsv=PATH\)"):
+        read_rows(tmp_path / "absent.csv", ["a"], "", option="tsv")
 
 
 def test_columns(tmp_path):

@@ -146,7 +146,7 @@ def test_captions_become_a_source_that_can_be_mixed(films, tmp_path, encoder, se
     [
         ("filepath\tcaption\na\tb\n", r"'title'.*filepath, caption"),
         ("filepath\ttitle\n", "no rows"),
-        ("filepath\ttitle\n\tx\n", "row 1"),
+        ("filepath\ttitle\n\tx\n", "line 2"),
         ("", "not a readable"),
     ],
 )
