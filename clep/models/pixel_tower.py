@@ -25,7 +25,7 @@ class PixelTower(Tower):
 
     Args:
         in_dim: numbers in a row, `3 * side * side`.
-        encoder: looks at each frame alone, or at clips of as many frames as the window has rows.
+        encoder: looks at each frame alone, or at clips of so many frames; shorter windows end with a still.
         out_dim: numbers in an embedding.
         depth, heads, dropout: of the attention, see `TemporalAttention`; clips of an encoder of clips are projected by
             one linear layer.
@@ -93,9 +93,10 @@ class PixelTower(Tower):
             mask = torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device)
         clips = self._seen(rows.unflatten(2, (3, self.side, self.side)))
         clips = (clips - self.mean) / self.std
-        if not self.encoder.frame_wise:
-            return self.attention(self.encoder(clips))
-        return self.attention(self._frames(clips, mask), mask)
+        if self.encoder.frame_wise:
+            return self.attention(self._frames(clips, mask), mask)
+        embedded = self.attention(self.encoder(_held(clips, mask, self.encoder.clip.frames)))
+        return embedded.masked_fill(~mask.any(1, keepdim=True), 0)
 
     def train(self, mode: bool = True) -> "PixelTower":
         """Switch to training or evaluation; an encoder that is frozen whole stays in evaluation."""
@@ -117,4 +118,20 @@ class PixelTower(Tower):
     ) -> Float[Tensor, "batch time dim"]:
         """Encode each frame that is there."""
         shape = clips.shape[2:]
-        return project_present(lambda pixels: self.encoder(pixels.unflatten(1, (1, *shape))), clips.flatten(2), mask)
+        return project_present(
+            lambda pixels: self.encoder(pixels.unflatten(1, (1, *shape))), clips.flatten(2), mask, every=False
+        )
+
+
+def _held(
+    clips: Float[Tensor, "batch time 3 side side"], mask: Bool[Tensor, "batch time"], frames: int
+) -> Float[Tensor, "batch frames 3 side side"]:
+    """Make clips of `frames` frames: the last one that is there stays until the end."""
+    if clips.shape[1] > frames:
+        raise InputError(
+            f"windows of {clips.shape[1]} rows do not fit the {frames} frames of model.video.encoder; set "
+            f"data.window.max_rows={frames}"
+        )
+    last = mask.sum(1, keepdim=True).clamp(min=1) - 1
+    place = torch.arange(frames, device=clips.device).minimum(last)
+    return clips[torch.arange(len(clips), device=clips.device)[:, None], place]

@@ -50,7 +50,10 @@ def masked_max(
 
 
 def project_present(
-    project: Callable[[Tensor], Tensor], rows: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch time"]
+    project: Callable[[Tensor], Tensor],
+    rows: Float[Tensor, "batch time dim"],
+    mask: Bool[Tensor, "batch time"],
+    every: bool | None = None,
 ) -> Float[Tensor, "batch time out"]:
     """Return `project(rows)` where `mask` says that a row is there, and zeros elsewhere.
 
@@ -58,9 +61,13 @@ def project_present(
         project: from rows `[n, dim]` to rows `[n, out]`, each by itself.
         rows: what stands in padded places does not matter, not even NaN, neither for values nor for gradients.
         mask: True where a row is real.
+        every: project empty places too, as zeros, whose number the host would have to wait for on a GPU. None does so
+            on a GPU; False is for what costs more than waiting, or looks at the statistics of its rows.
     """
-    if rows.is_cuda:
-        return project(rows.masked_fill(~mask[:, :, None], 0)).masked_fill(~mask[:, :, None], 0)
+    if rows.is_cuda if every is None else every:
+        empty = ~mask[:, :, None]
+        filled = rows.masked_fill(empty, 0).flatten(0, 1)
+        return project(filled).unflatten(0, mask.shape).masked_fill(empty, 0)
     place = _present(mask)
     real = project(rows.flatten(0, 1).index_select(0, place))
     return real.new_zeros(mask.numel(), real.shape[-1]).index_copy(0, place, real).unflatten(0, mask.shape)

@@ -72,6 +72,26 @@ def test_an_encoder_of_clips_sees_the_window_as_a_clip(tmp_path: Path) -> None:
     torch.testing.assert_close(built({"video": pixels.float()}), built.attention(rows), rtol=1e-4, atol=1e-5)
 
 
+def test_a_short_window_ends_with_a_still(tmp_path: Path) -> None:
+    """What stands in padding is no frame, and a window need not be as long as a clip."""
+    built = tower(in_dim=3 * 16**2, encoder=tiny_timesformer(tmp_path / "t")).eval()
+    frames = built.encoder.clip.frames
+    assert frames > 2
+    pixels = torch.randint(0, 256, (2, frames, 3 * 16**2)).float()
+    mask = torch.ones(2, frames, dtype=torch.bool)
+    mask[0, 2:] = False
+    still = pixels.clone()
+    still[0, 2:] = pixels[0, 1]
+    expected = built({"video": still})
+    pixels[0, 2:] = torch.nan
+    torch.testing.assert_close(built({"video": pixels, "video_mask": mask}), expected)
+    torch.testing.assert_close(built({"video": pixels[:1, :2], "video_mask": mask[:1, :2]}), expected[:1])
+    nothing = {"video": torch.zeros(1, 2, 3 * 16**2), "video_mask": torch.zeros(1, 2, dtype=torch.bool)}
+    assert torch.equal(built(nothing), torch.zeros(1, 16))
+    with pytest.raises(InputError, match=rf"do not fit the {frames} frames .* set data\.window\.max_rows={frames}"):
+        built({"video": torch.zeros(1, frames + 1, 3 * 16**2)})
+
+
 def test_everything_has_a_gradient_with_and_without_recomputing() -> None:
     grads: list[dict[str, torch.Tensor | None]] = []
     given = batch()

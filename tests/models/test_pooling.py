@@ -60,3 +60,20 @@ def test_only_rows_that_are_there_are_projected():
     assert not found[~mask].any()
     found.sum().backward()
     assert linear.weight.grad.isfinite().all()
+
+
+def test_projecting_empty_places_too_changes_nothing():
+    """The layout that a GPU takes, where nobody waits to learn how many rows there are."""
+    rows, mask = torch.randn(3, 4, 5), torch.tensor([[True] * 4, [True, False, False, False], [False] * 4])
+    rows[1, 2] = torch.nan
+    layer = torch.nn.Linear(5, 2)
+
+    def project(some):
+        assert some.ndim == 2
+        return layer(some)
+
+    for leaf in (some := [rows.clone().requires_grad_() for _ in range(2)]):
+        project_present(project, leaf, mask, every=leaf is some[0]).square().sum().backward()
+    found = [project_present(project, rows, mask, every=every) for every in (True, False)]
+    torch.testing.assert_close(*found)
+    torch.testing.assert_close(*[leaf.grad for leaf in some])
