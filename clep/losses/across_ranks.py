@@ -10,6 +10,7 @@ from clep.losses.gather import check_same_size, gather, gather_with_gradient
 from clep.losses.objective import check_objective
 from clep.losses.pairwise import RowsOfPositives
 from clep.losses.positives import Positives, PositivesRule
+from clep.losses.two_way import check_some
 
 
 class AcrossRanks(nn.Module):
@@ -104,6 +105,7 @@ class AcrossRanks(nn.Module):
             counts = counts * ranks
         else:
             distributed.all_reduce(counts, group=self.group)
+            check_some(counts)
         return (ranks * sums / counts).mean()
 
     def _ranks(self) -> int:

@@ -54,7 +54,7 @@ class TwoWayLoss(nn.Module):
                 return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
             forth, rows = self._sum(logits, positives)
             back, columns = self._sum(logits.T, positives.T)
-            _check_some(rows, columns)
+            check_some(torch.stack([rows, columns]))
             return (forth / rows + back / columns) / 2
 
     def share(
@@ -119,6 +119,11 @@ def check_pairs(video: Float[Tensor, "n dim"], text: Float[Tensor, "m dim"]) -> 
         raise ValueError(f"{len(video)} videos and {len(text)} texts: without positives, pair i is (video i, text i)")
 
 
-def _check_some(rows: Float[Tensor, ""], columns: Float[Tensor, ""]) -> None:
-    if rows.device.type == "cpu" and not (rows > 0 and columns > 0):
+def check_some(counts: Float[Tensor, " directions"]) -> None:
+    """Refuse a batch in which nothing has a positive, where asking costs nothing: on a CPU.
+
+    Raises:
+        ValueError: a direction has no query with a positive.
+    """
+    if counts.device.type == "cpu" and not (counts > 0).all():
         raise ValueError("no video has a positive text, or no text a positive video: nothing to learn from")

@@ -64,6 +64,15 @@ class Model(nn.Module):
         return F.normalize(video, dim=-1), F.normalize(text, dim=-1), self.log_scale.exp(), self.bias
 
 
+class NothingIsRight(PositivesRule):
+    """A rule as a user might get it wrong."""
+
+    keys = ("text_id",)
+
+    def __call__(self, video_keys, text_keys):
+        return torch.zeros(len(video_keys["text_id"]), len(text_keys["text_id"]), dtype=torch.bool)
+
+
 def batches(total):
     generator = torch.Generator().manual_seed(11)
     for _ in range(STEPS):
@@ -149,6 +158,12 @@ def run_rank(rank, folder):
         across_ranks(ClipLoss())(uneven, uneven, 1.0)
     except ValueError as error:
         results["uneven"] = str(error)
+    keys, side = {"text_id": torch.arange(2)}, torch.ones(2, 5)
+    for form in FORMS:
+        try:
+            across_ranks(ClipLoss(), form, NothingIsRight())(side, side, 1.0, keys)
+        except ValueError as error:
+            results[f"nothing {form}"] = str(error)
     torch.save(results, f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
@@ -195,6 +210,12 @@ def test_the_wrong_ways_are_wrong(results, ranks, way):
 def test_uneven_batches_are_refused_on_every_rank(results):
     for result in results:
         assert "[2, 3, 4]" in result["uneven"]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_batch_without_any_positive_is_refused_on_every_rank(results, form):
+    for result in results:
+        assert "nothing to learn from" in result[f"nothing {form}"]
 
 
 def test_one_process_is_the_loss_itself():

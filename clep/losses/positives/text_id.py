@@ -22,10 +22,15 @@ class TextIdPositives(PositivesRule):
             ValueError: a key is missing.
         """
         check_keys(self, video_keys, text_keys)
-        return equal(
-            _by_position(video_keys["text_id"], video_keys["position"]),
-            _by_position(text_keys["text_id"], text_keys["position"]),
-        )
+        return same_text(video_keys, text_keys)
+
+
+def same_text(video_keys: Keys, text_keys: Keys) -> Bool[Tensor, "videos texts"]:
+    """Mark equal `text_id`s, and each pair's own text by `position`, which is all that an unknown id has."""
+    return equal(
+        _by_position(video_keys["text_id"], video_keys["position"]),
+        _by_position(text_keys["text_id"], text_keys["position"]),
+    )
 
 
 def text_id_positives(

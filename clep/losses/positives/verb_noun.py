@@ -5,7 +5,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from clep.errors import InputError
-from clep.losses.positives.rule import Keys, Positives, PositivesRule, check_keys, same_pair
+from clep.losses.positives.rule import Keys, Positives, PositivesRule, check_keys
+from clep.losses.positives.text_id import same_text
 
 KEYS = {"both": ("verb", "noun"), "verb": ("verb",), "noun": ("noun",)}
 
@@ -14,8 +15,9 @@ class VerbNounPositives(PositivesRule):
     """Count texts as right that share a verb *and* a noun with a video's own: EgoVLP's action-aware positives.
 
     Verbs and nouns are numbers of groups of words that mean the same ("put", "place"), several a text where it has
-    several. A text without a verb or without a noun is right for its own video only. Lin et al. 2022, "Egocentric
-    Video-Language Pretraining" (EgoVLP).
+    several. Equal texts are right too, whatever groups they have: a text without a verb or a noun would otherwise be
+    wrong for a video that is told in the same words. Lin et al. 2022, "Egocentric Video-Language Pretraining"
+    (EgoVLP), which leaves the latter out.
 
     Args:
         share: "both", a verb and a noun; or "verb" or "noun" alone, as in EgoVLP's ablation.
@@ -28,8 +30,8 @@ class VerbNounPositives(PositivesRule):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """`verb` `[b, kv]` and `noun` `[b, kn]`, group numbers padded with -1, of one width in all batches."""
-        return KEYS[self.share]
+        """`verb` `[b, kv]` and `noun` `[b, kn]`, groups padded with -1, as wide in all batches; `text_id` `[b]`."""
+        return (*KEYS[self.share], "text_id")
 
     @property
     def source(self) -> str:
@@ -40,20 +42,20 @@ class VerbNounPositives(PositivesRule):
         )
 
     def __call__(self, video_keys: Keys, text_keys: Keys) -> Positives:
-        """Mark the texts that tell the same action.
+        """Mark the texts that tell the same action, or tell it in the same words.
 
         Raises:
             ValueError: a key is missing, or not `[b, k]`.
         """
         check_keys(self, video_keys, text_keys)
         same = None
-        for key in self.keys:
+        for key in KEYS[self.share]:
             for side in (video_keys[key], text_keys[key]):
                 if side.ndim != 2:
                     raise ValueError(f"{key!r} must be [b, k], numbers of a text's groups, not {tuple(side.shape)}")
             share = _share(video_keys[key], text_keys[key])
             same = share if same is None else same & share
-        own = same_pair(video_keys, text_keys)
+        own = same_text(video_keys, text_keys)
         return own if same is None else same | own
 
 

@@ -17,23 +17,42 @@ sets = st.lists(st.integers(0, 3), max_size=3, unique=True)
 @given(st.lists(st.tuples(sets, sets), min_size=1, max_size=8), st.sampled_from(["both", "verb", "noun"]))
 def test_it_is_that_sets_meet(texts, share):
     verbs, nouns = [verb for verb, _ in texts], [noun for _, noun in texts]
-    keys = {"verb": padded(verbs, 4), "noun": padded(nouns, 3), "position": torch.arange(len(texts))}
+    # Texts of the first three ids are of two moments each; an id below 0 is unknown, and equal to none.
+    text_id = [min(i // 2, 3) if i < 6 else -1 for i in range(len(texts))]
+    keys = {
+        "verb": padded(verbs, 4),
+        "noun": padded(nouns, 3),
+        "text_id": torch.tensor(text_id),
+        "position": torch.arange(len(texts)),
+    }
     rule = VerbNounPositives(share)
     found = rule({key: keys[key] for key in (*rule.keys, "position")}, keys)
     for i in range(len(texts)):
         for j in range(len(texts)):
             verb, noun = bool({*verbs[i]} & {*verbs[j]}), bool({*nouns[i]} & {*nouns[j]})
-            assert bool(found[i, j]) == (i == j or {"both": verb and noun, "verb": verb, "noun": noun}[share])
+            own = i == j or text_id[i] == text_id[j] >= 0
+            assert bool(found[i, j]) == (own or {"both": verb and noun, "verb": verb, "noun": noun}[share])
 
 
-def test_a_text_without_a_verb_is_right_for_its_own_video_only():
-    keys = {"verb": torch.tensor([[-1], [-1]]), "noun": torch.tensor([[2], [2]]), "position": torch.arange(2)}
-    assert torch.equal(VerbNounPositives()(keys, keys), torch.eye(2, dtype=torch.bool))
+def keys_of(verb, noun, text_id):
+    return {
+        "verb": torch.tensor(verb),
+        "noun": torch.tensor(noun),
+        "text_id": torch.tensor(text_id),
+        "position": torch.arange(len(text_id)),
+    }
+
+
+def test_a_text_without_a_verb_is_right_for_equal_texts_only():
+    """ "C looks around" twice is the same thing twice, whatever the taxonomy knows."""
+    keys = keys_of([[-1], [-1], [-1]], [[2], [2], [2]], [7, 8, 7])
+    expected = torch.tensor([[True, False, True], [False, True, False], [True, False, True]])
+    assert torch.equal(VerbNounPositives()(keys, keys), expected)
 
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(InputError, match=r"positives\.share='all'; choose both, verb, noun"):
         VerbNounPositives("all")
-    keys = {"verb": torch.tensor([1, 1]), "noun": torch.tensor([[2], [2]]), "position": torch.arange(2)}
+    keys = keys_of([1, 1], [[2], [2]], [0, 1])
     with pytest.raises(ValueError, match=r"'verb' must be \[b, k\]"):
         VerbNounPositives()(keys, keys)
