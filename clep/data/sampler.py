@@ -69,14 +69,15 @@ class MomentBatchSampler:
             raise InputError(
                 "data.drop_last=false gives ranks batches of different sizes; use drop_last=true on several devices"
             )
+        if total == 0:
+            raise InputError("there are no training moments")
         if total < batch_size * world_size and drop_last:
+            most = total // world_size
             raise InputError(
                 f"one batch takes data.batch_size={batch_size} x {world_size} rank(s), but there are only {total} "
                 f"training moments; "
-                f"choose data.batch_size={max(1, total // world_size)} or less"
+                + (f"choose data.batch_size={most} or less" if most > 1 else "use fewer devices, or more data")
             )
-        if total == 0:
-            raise InputError("there are no training moments")
         if composition is not None and not (shuffle and drop_last):
             raise InputError(
                 f"sampler={composition.plain()['sampler']} chooses whole batches itself; it needs data.shuffle=true "

@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from clep.data.composition import Composition, MomentKeys
 from clep.data.sampler import seeded
 from clep.errors import InputError
+
+_DRAWS = 8
 
 
 class SceneAware(Composition):
@@ -18,9 +20,10 @@ class SceneAware(Composition):
 
     A batch of `b` rows holds `b/2` moments drawn as usual and, after each of them, one drawn uniformly from the other
     moments of its video whose middle is at most `within_s` seconds away (Lin et al. 2022, section 3.2). Neighbours are
-    rows like any others: contrasted with the whole batch and themselves learned from. An epoch keeps its number of
-    rows, so two epochs draw each moment once, and it is somebody's neighbour about as often. A moment without a
-    neighbour, as an image is, stands beside any other moment of its source.
+    rows like any others: contrasted with the whole batch and themselves learned from. One that is in the batch already
+    is drawn again, since a moment beside itself would be its own negative; where a scene has no others left, it stays.
+    An epoch keeps its number of rows, so two epochs draw each moment once, and it is somebody's neighbour about as
+    often. A moment without a neighbour, as an image is, stands beside any other moment of its source.
 
     Args:
         within_s: the paper's minute.
@@ -80,19 +83,32 @@ class SceneAware(Composition):
         self, order: Int64[Tensor, " draws"], n_batches: int, epoch: int, seed: int
     ) -> Int64[Tensor, "batches rows"]:
         """Return batches of pairs: a moment, its neighbour, a moment, its neighbour, …"""
-        moment = order[: n_batches * self._rows // 2]
-        chance = torch.rand(len(moment), generator=seeded(seed, epoch, 3), dtype=torch.float64)
+        generator = seeded(seed, epoch, 3)
+        moment = order[: n_batches * self._rows // 2].view(n_batches, self._rows // 2)
+        neighbour = self._neighbours(moment.flatten(), generator).view_as(moment)
+        again = torch.arange(n_batches)
+        for _ in range(_DRAWS):
+            repeated = _repeated(moment[again], neighbour[again])
+            batch = repeated.any(1)
+            again, repeated = again[batch], repeated[batch]
+            if not len(again):
+                break
+            batch, place = again[repeated.nonzero()[:, 0]], repeated.nonzero()[:, 1]
+            neighbour[batch, place] = self._neighbours(moment[batch, place], generator)
+        return torch.stack([moment, neighbour], dim=2).view(n_batches, self._rows)
+
+    def plain(self) -> dict[str, Any]:
+        """Return the settings."""
+        return {"sampler": "scene_aware", "within_s": self.within_s}
+
+    def _neighbours(self, moment: Int64[Tensor, " draws"], generator: torch.Generator) -> Int64[Tensor, " draws"]:
+        chance = torch.rand(len(moment), generator=generator, dtype=torch.float64)
         others = self._others[moment]
         step = (chance * others).long().clamp(max=(others - 1).clamp(min=0))
         place = self._first[moment] + step
         place += place >= self._place[moment]  # past the moment itself
         neighbour = self._by_time[place.clamp(max=len(self._by_time) - 1)]
-        neighbour = torch.where(others > 0, neighbour, self._any_other(moment, chance))
-        return torch.stack([moment, neighbour], dim=1).view(n_batches, self._rows)
-
-    def plain(self) -> dict[str, Any]:
-        """Return the settings."""
-        return {"sampler": "scene_aware", "within_s": self.within_s}
+        return torch.where(others > 0, neighbour, self._any_other(moment, chance))
 
     def _any_other(self, moment: Int64[Tensor, " draws"], chance: Tensor) -> Int64[Tensor, " draws"]:
         source = torch.bucketize(moment, self._source_end, right=True)
@@ -100,3 +116,12 @@ class SceneAware(Composition):
         start = self._source_end[source] - size
         step = (chance * (size - 1)).long().clamp(max=(size - 2).clamp(min=0)) + 1
         return start + (moment - start + step) % size
+
+
+def _repeated(
+    moment: Int64[Tensor, "batches half"], neighbour: Int64[Tensor, "batches half"]
+) -> Bool[Tensor, "batches half"]:
+    """Mark the neighbours that are in their batch already: as a moment, or as the neighbour of an earlier one."""
+    found, place = torch.cat([moment, neighbour], dim=1).sort(dim=1, stable=True)
+    same_as_before = torch.nn.functional.pad(found[:, 1:] == found[:, :-1], (1, 0))
+    return torch.zeros_like(same_as_before).scatter_(1, place, same_as_before)[:, moment.shape[1] :]

@@ -15,6 +15,7 @@ from clep.text import GroupNumbers, Narrations, Taxonomy
 log = logging.getLogger(__name__)
 
 Parts = Sequence[MomentDataset | None]
+_FEW = 50.0  # percent
 
 
 def give_tags(
@@ -30,8 +31,8 @@ def give_tags(
         taxonomy: for "taxonomy".
 
     Raises:
-        InputError: narrations without tags, several sources with tags of their own, no taxonomy, or one that cannot be
-            read.
+        InputError: narrations without tags, several sources with tags of their own, no taxonomy, one that cannot be
+            read, or one that fits no text.
     """
     if tags == "taxonomy" and taxonomy is None:
         raise InputError(
@@ -67,5 +68,20 @@ def _tags_of(name: str, source: NarrationSource, taxonomy: Taxonomy | None) -> t
     both = np.diff(verbs.offsets).astype(bool) & np.diff(nouns.offsets).astype(bool)
     share = 100 * float(both.mean()) if len(both) else 0.0
     source.report["% of texts with a verb and a noun"] = round(share, 1)
-    log.info("%s: %.1f %% of %d texts have a verb and a noun", narrations.path, share, len(both))
+    log.log(
+        logging.INFO if share >= _FEW else logging.WARNING,
+        "%s: %.1f %% of %d texts have a verb and a noun%s",
+        *(narrations.path, share, len(both)),
+        "" if share >= _FEW else "; each of the others is told apart from all but equal texts",
+    )
+    if len(both) and not both.any():
+        raise InputError(
+            f"data.tags={'taxonomy' if taxonomy is not None else 'given'}: none of the {len(both)} texts of "
+            f"{narrations.path} has a verb and a noun; "
+            + (
+                f"are {taxonomy.verbs_path} and {taxonomy.nouns_path} in the language of the narrations?"
+                if taxonomy is not None
+                else "the columns of verbs and nouns in the csv that they were made of are empty"
+            )
+        )
     return verbs, nouns

@@ -27,14 +27,14 @@ class UniqueTexts(Composition):
         Raises:
             InputError: a batch needs more different texts than there are.
         """
-        self._text, self._rows = keys.text, rows
-        self._check(keys.text, rows // rank_rows)
+        self._text, self._rows, self._ranks = keys.text, rows, rows // rank_rows
+        self._check(keys.text)
 
     def n_batches(self, order: Int64[Tensor, " draws"], moments: int, rows: int) -> int:
         """Return the largest number of batches, all texts of each different, that `order` allows."""
         n = most_batches(torch.unique(self._text[order], return_counts=True)[1], rows)
         if n == 0:
-            self._check(self._text[order], 1)
+            self._check(self._text[order])
         left_out = len(order) - n * rows
         if left_out:
             self.tell(
@@ -64,7 +64,7 @@ class UniqueTexts(Composition):
         _, number, counts = torch.unique_consecutive(text, return_inverse=True, return_counts=True)
         n = most_batches(counts, self._rows)
         if n == 0:
-            self._check(text, 1)
+            self._check(text)
         nth = torch.arange(len(text)) - (counts.cumsum(0) - counts)[number]  # occurrence of its text, from 0
         kept = by_text[nth < n].sort().values[: n * self._rows]  # the first ones of a random order
         # Moments of one text, n at most, lie side by side, so dealing them out like cards gives each batch one.
@@ -74,13 +74,14 @@ class UniqueTexts(Composition):
         table = order[dealt].view(self._rows, n).T
         return table[torch.randperm(n, generator=generator)]
 
-    def _check(self, text: Int64[Tensor, " moments"], world_size: int) -> None:
+    def _check(self, text: Int64[Tensor, " moments"]) -> None:
         different = len(torch.unique(text))
         if different < self._rows:
+            most = different // self._ranks
+            smaller = f"data.batch_size={most} or less, or " if most > 1 else ""
             raise InputError(
                 f"sampler=unique_texts: a batch of {self._rows} moments (data.batch_size x ranks) needs as many "
-                f"different texts, but the training moments have only {different}; choose "
-                f"data.batch_size={max(2, different // world_size)} or less, or sampler=shuffled"
+                f"different texts, but the training moments have only {different}; choose {smaller}sampler=shuffled"
             )
 
 

@@ -69,7 +69,8 @@ def test_unshuffled_keeps_the_stored_order() -> None:
     ("options", "message"),
     [
         ({"sizes": [7], "batch_size": 8}, "batch_size=7 or less"),
-        ({"sizes": [7], "batch_size": 4, "world_size": 2}, "2 rank"),
+        ({"sizes": [7], "batch_size": 4, "world_size": 2}, "2 rank.*batch_size=3 or less"),
+        ({"sizes": [3], "batch_size": 2, "world_size": 2}, "use fewer devices, or more data"),
         ({"sizes": [50], "batch_size": 4, "world_size": 2, "drop_last": False}, "drop_last"),
         ({"sizes": [50, 50], "batch_size": 4, "weights": [1, 0]}, "positive"),
         ({"sizes": [50, 50], "batch_size": 4, "weights": [1, 2], "shuffle": False}, "shuffle"),

@@ -33,13 +33,33 @@ def test_two_epochs_draw_each_moment_once() -> None:
     assert sorted(drawn.tolist()) == list(range(400))
 
 
+def test_no_moment_is_its_own_negative() -> None:
+    """A neighbour that is in the batch already is drawn again, as long as its scene has others."""
+    keys = moment_keys([4000], videos=20)
+    made = sampler(SceneAware(60), keys, 400)
+    repeated = [len(batch) - len(batch.unique()) for epoch in range(3) for batch in batches(made, epoch)]
+    assert sum(repeated) == 0
+
+
+def test_a_scene_without_others_left_repeats_a_neighbour() -> None:
+    """Two moments of one second that are drawn together have only each other."""
+    seconds = torch.tensor([0.0, 0.0, 300.0, 300.0], dtype=torch.float64)
+    keys = MomentKeys(torch.arange(4), torch.zeros(4, dtype=torch.int64), seconds, [4])
+    near = neighbours(keys, 1)
+    both = [
+        batch.view(-1, 2).tolist() for epoch in range(20) for batch in batches(sampler(SceneAware(1), keys, 4), epoch)
+    ]
+    assert all(neighbour in near[moment] for pairs in both for moment, neighbour in pairs)
+    assert any(len({moment for pair in pairs for moment in pair}) < 4 for pairs in both)
+
+
 def test_neighbours_are_drawn_uniformly() -> None:
     n = 6
     seconds = torch.tensor([0.0, 30.0, 59.0, 70.0, 200.0, 230.0], dtype=torch.float64)
     keys = MomentKeys(torch.arange(n), torch.zeros(n, dtype=torch.int64), seconds, [n])
-    made = sampler(SceneAware(60), keys, 6)
+    made = sampler(SceneAware(60), keys, 2)
     seen = Counter(
-        tuple(pair) for epoch in range(3000) for batch in batches(made, epoch) for pair in batch.view(-1, 2).tolist()
+        tuple(pair) for epoch in range(1000) for batch in batches(made, epoch) for pair in batch.view(-1, 2).tolist()
     )
     near = neighbours(keys, 60)
     assert set(seen) == {(i, j) for i in range(n) for j in near[i]}

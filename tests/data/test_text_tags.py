@@ -82,6 +82,18 @@ def test_numbers_that_narrations_came_with(tmp_path: Path) -> None:
         assert batch["noun"].tolist() == nouns
 
 
+def test_tags_that_fit_no_text_are_refused_and_few_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def opened(nouns: list[str]) -> None:
+        groups = taxonomy(tmp_path)
+        (tmp_path / "nouns.csv").write_text("label,group\n" + "\n".join(f"{word},['{word}']" for word in nouns) + "\n")
+        MomentDataModule({"tiny": tiny_source(tmp_path)}, batch_size=20, tags="taxonomy", taxonomy=groups).setup()
+
+    with pytest.raises(InputError, match=r"data\.tags=taxonomy: none of the \d+ texts .* in the language of the"):
+        opened(["Tür", "Tasse"])
+    opened(["pan", "Tasse"])
+    assert [record.levelname for record in caplog.records if "each of the others is told apart" in record.message]
+
+
 def test_no_tags_asked_for_no_keys(tmp_path: Path) -> None:
     data = MomentDataModule({"tiny": tiny_source(tmp_path)}, batch_size=20)
     data.setup()
