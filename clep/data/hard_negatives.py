@@ -123,8 +123,8 @@ class HardNegatives(Composition):
         return {"neighbours": self.neighbours, "found_for": self.found_for}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Use the neighbours of a checkpoint."""
-        self.neighbours, self.found_for = state["neighbours"], state["found_for"]
+        """Use the neighbours of a checkpoint; one of another sampler has none."""
+        self.neighbours, self.found_for = state.get("neighbours"), state.get("found_for")
 
     def _of_near_videos(
         self, near: Int32[np.ndarray, " near"], rows: int, random: np.random.Generator

@@ -55,6 +55,12 @@ class HardNegativeSearch(pl.Callback):
         """Search with the weights that the last epoch ended with."""
         self._search_if_due(trainer, pl_module, trainer.current_epoch)
 
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget whose neighbours they are: the next fit on these data may train another model."""
+        composition = getattr(trainer.datamodule, "composition", None)  # type: ignore[attr-defined]
+        if isinstance(composition, HardNegatives):
+            composition.found_for = None
+
     def _search_if_due(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         composition = getattr(data, "composition", None)
@@ -84,7 +90,7 @@ class HardNegativeSearch(pl.Callback):
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         chosen = composition.some_of_each(self.moments, data.seed, epoch)
         video_of = torch.from_numpy(composition.video_of_moment)
-        batches = list(chosen.split(data.batch_size))
+        batches = list(chosen.split(min(data.batch_size, pl_module.chunk_size or data.batch_size)))
         own = batches[trainer.global_rank :: trainer.world_size]
         counts = bool(own)
         own = own or batches[:1]  # a rank without work learns the size of an embedding
@@ -96,6 +102,7 @@ class HardNegativeSearch(pl.Callback):
                 )
                 with trainer.precision_plugin.forward_context():
                     both = pl_module.model.encode_video(batch).float() + pl_module.model.encode_text(batch).float()
+                both = both.where(both.isfinite().all(1, keepdim=True), 0)  # NaN would be near everything
                 if not total.numel():
                     total = both.new_zeros(len(composition.sizes), both.shape[1])
                 if counts:

@@ -17,7 +17,7 @@ from tiny_run import tiny_data, tiny_module, tiny_trainer
 from tiny_source import write_tiny_files
 from torch import multiprocessing
 
-from clep.data import HardNegatives, MomentDataModule
+from clep.data import HardNegatives, MomentDataModule, SceneAware
 from clep.errors import InputError
 from clep.training import ContrastiveModule, HardNegativeSearch
 
@@ -99,6 +99,55 @@ def test_the_search_tells_what_it_did(tmp_path: Path, caplog: pytest.LogCaptureF
         trainer.fit(tiny_module(), datamodule=given)
     videos = len(np.unique(given.parts[0].moments.video))
     assert f"hard negatives for epoch 0: the 4 nearest of each of {videos} videos" in caplog.text
+
+
+def test_another_fit_on_the_same_data_searches_with_its_own_weights(tmp_path: Path) -> None:
+    given, found = data(tmp_path), [Found(), Found()]
+    for number, one in enumerate(found):
+        module = tiny_module()
+        for parameter in module.parameters():
+            if parameter.ndim > 1:
+                torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(number))
+        tiny_trainer(tmp_path / str(number), callbacks=[search(), one], max_epochs=1).fit(module, datamodule=given)
+        module.load_state_dict(one.weights[0])
+        chosen = given.composition.some_of_each(5, given.seed, 0)
+        assert one.neighbours[0].tolist() == slow_neighbours(module, given, chosen, 4)
+    assert not torch.equal(found[0].neighbours[0], found[1].neighbours[0])
+
+
+def test_the_search_encodes_no_more_at_once_than_a_step(tmp_path: Path) -> None:
+    module, sizes = tiny_module(chunk_size=3), []
+    encode = module.model.encode_text
+    module.model.encode_text = lambda batch: (sizes.append(len(batch["text"])), encode(batch))[1]
+    tiny_trainer(tmp_path, callbacks=[search()], max_epochs=1).fit(module, datamodule=data(tmp_path))
+    assert max(sizes) == 3
+
+
+def test_a_moment_that_is_not_finite_is_near_nothing(tmp_path: Path) -> None:
+    given, module, found = data(tmp_path), tiny_module(), Found()
+    encode, bad = module.model.encode_video, []
+
+    def with_nan(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        embedded = encode(batch).clone()
+        bad.append(module.training)
+        if not module.training:
+            embedded[torch.from_numpy(given.composition.video_of_moment)[batch["moment"]] == 0] = torch.nan
+        return embedded
+
+    module.model.encode_video = with_nan
+    tiny_trainer(tmp_path, callbacks=[search(), found], max_epochs=1).fit(module, datamodule=given)
+    assert False in bad
+    nearest = found.neighbours[0][:, 1]
+    assert (nearest[1:] != 0).sum() >= len(nearest) // 2
+
+
+def test_a_run_that_begins_to_want_neighbours_is_told_what_changed(tmp_path: Path) -> None:
+    every = checkpoint_every(tmp_path, every_n_train_steps=4)
+    scene = tiny_data(tmp_path / "files", sampler=SceneAware())
+    tiny_trainer(tmp_path, callbacks=[every], max_epochs=1).fit(tiny_module(), datamodule=scene)
+    trainer = tiny_trainer(tmp_path, callbacks=[search()])
+    with pytest.raises(InputError, match="scene_aware"):
+        trainer.fit(tiny_module(), datamodule=data(tmp_path), ckpt_path=tmp_path / "step=4.ckpt", weights_only=True)
 
 
 def test_a_search_that_nobody_wants_is_refused(tmp_path: Path) -> None:
