@@ -21,7 +21,7 @@ from torch import nn
 from clep.config_check import check_call, check_config, why_not_composed
 from clep.config_folder import config_folder
 from clep.errors import InputError
-from clep.losses import PositivesRule, check_objective
+from clep.losses import PositivesRule, SigmoidLoss, check_objective
 from clep.training.chunked import check_chunk_size
 from clep.training.ema import check_decay
 
@@ -77,6 +77,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     loss = instantiate(values["loss"])
     check_objective(loss, values["form"], values["model"].get("init_bias") is not None)
     _refuse_a_loss_of_another_task(loss, values["task"])
+    _refuse_a_raw_scale(loss, values["model"])
     _refuse_positives_without_keys(instantiate(values["positives"]), values["data"])
     return values
 
@@ -138,7 +139,8 @@ def refuse_unknown_settings(words: Sequence[str]) -> None:
 def _refuse_a_tower_without_its_data(model: dict[str, Any], data: dict[str, Any]) -> None:
     video, text = (str(model.get(side, {}).get("_target_")) for side in ("video", "text"))
     pool = data.get("window", {}).get("pool")
-    if pool != "rows" and (video.endswith(".TemporalTower") or model.get("video", {}).get("attention")):
+    ordered = video.endswith((".TemporalTower", ".PixelTower")) or model.get("video", {}).get("attention")
+    if pool != "rows" and ordered:
         raise InputError(
             f"model.video is a {video.rpartition('.')[2]} with attention to the rows of a window in their order, but "
             f"data.window.pool is {pool}; set data.window.pool=rows"
@@ -148,6 +150,12 @@ def _refuse_a_tower_without_its_data(model: dict[str, Any], data: dict[str, Any]
             "model.text is a SentenceTower, which reads tokens, but data.tokens is null; leave data.tokens to "
             "model=live_text, or add 'data.tokens={_target_: clep.data.TextTokens, encoder: ${text_encoder}}'"
         )
+    for option, common in (("encoder", "text_encoder"), ("max_tokens", "data.tokens.max_tokens")):
+        if text.endswith(".SentenceTower") and (own := model["text"].get(option)) != data["tokens"].get(option):
+            raise InputError(
+                f"model.text.{option}={own} is trained on tokens made for data.tokens.{option}="
+                f"{data['tokens'].get(option)}; set {common} alone, which both follow"
+            )
     if video.endswith(".LongTermTower") and not data.get("context"):
         raise InputError(
             "model.video is a LongTermTower, which reads the minute around a moment, but data.context is null; use "
@@ -157,9 +165,10 @@ def _refuse_a_tower_without_its_data(model: dict[str, Any], data: dict[str, Any]
 
 def _refuse_positives_without_keys(positives: PositivesRule, data: dict[str, Any]) -> None:
     of_moments = str(data.get("_target_")).endswith(".MomentDataModule")
-    if of_moments and {"verb", "noun"} & set(positives.keys) and not data.get("tags"):
+    tags = [key for key in positives.keys if key in ("verb", "noun")]
+    if of_moments and tags and not data.get("tags"):
         raise InputError(
-            f"positives: {type(positives).__name__} compares {' and '.join(positives.keys)}, but data.tags is null: "
+            f"positives: {type(positives).__name__} compares {' and '.join(tags)}, but data.tags is null: "
             f"{positives.source}"
         )
 
@@ -186,6 +195,14 @@ def _refuse_a_loss_of_another_task(loss: nn.Module, task: dict[str, Any]) -> Non
         raise InputError(
             f"loss: {type(loss).__name__} cannot be called as {call}, which task={name} does; choose {example}"
         ) from None
+
+
+def _refuse_a_raw_scale(loss: nn.Module, model: dict[str, Any]) -> None:
+    if isinstance(loss, SigmoidLoss) and model.get("scale_form") == "raw":
+        raise InputError(
+            "loss=siglip starts from a multiplier of 10 (model.init_scale, its logarithm) and a bias of -10, but with "
+            "model.scale_form=raw (model=tutorial) the multiplier stays below ln 100; set model.scale_form=exp"
+        )
 
 
 def _contrasts(task: dict[str, Any]) -> bool:

