@@ -33,7 +33,8 @@ USAGE = """Measure a trained model without training, or detections that a file h
   python -m clep.evaluate evaluator=ava predictions=CSV groundtruth=CSV [label_map=FILE] [excluded=CSV] [out=PATH]
 
 ckpt       a run's folder, a .ckpt in it, or a folder with a saved model
-evaluator  {names}; the run's own where it is left out
+evaluator  {names},
+           or several: 'evaluator=[kinetics,retrieval]'; the run's own where it is left out
 out        where metrics.json is written, and ava/results.csv; default: evaluate/ in the run's folder
 key=value  any setting of train.py, for instance paths.data=DIR where the data has moved
 
@@ -113,6 +114,11 @@ def compose_like_the_run(
         raise InputError(why_not_composed(error)) from error
 
 
+def _listed(value: str) -> list[str]:
+    """Return the names in `kinetics` or `[kinetics,retrieval]`."""
+    return [name.strip() for name in value.removeprefix("[").removesuffix("]").split(",")]
+
+
 def _is_given(key: str, given: set[str]) -> bool:
     return any(key == one or key.startswith(f"{one}.") for one in given)
 
@@ -138,8 +144,8 @@ def main(arguments: list[str] | None = None) -> None:
                 raise InputError(f"{argument!r} is not of the form key=value. {did_you_mean(argument, list(own))}")
             if key in own:
                 own[key] = value
-            elif key == "evaluator" and value not in names:
-                raise InputError(f"evaluator={value} is unknown. {did_you_mean(value, names)}")
+            elif key == "evaluator" and (unknown := [one for one in _listed(value) if one not in names]):
+                raise InputError(f"evaluator={unknown[0]} is unknown. {did_you_mean(unknown[0], names)}")
             else:
                 overrides.append(argument)
         if not own["ckpt"]:

@@ -28,8 +28,11 @@ def test_a_saved_model_is_measured_on_the_folder_that_is_named(saved: Path, tmp_
     assert read_json(saved / "model" / "evaluate" / "coverage.json")["kinetics"]["clips with features"] == 34
 
 
-def test_the_command_line_prints_a_table(saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main([f"ckpt={saved}", "evaluator=kinetics", f"paths.data={tmp_path / 'data'}", f"out={tmp_path / 'out'}"])
+@pytest.mark.parametrize("evaluator", ["kinetics", "[kinetics]"])
+def test_the_command_line_prints_a_table(
+    saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], evaluator: str
+) -> None:
+    main([f"ckpt={saved}", f"evaluator={evaluator}", f"paths.data={tmp_path / 'data'}", f"out={tmp_path / 'out'}"])
     assert "zeroshot/kinetics/top1" in capsys.readouterr().out
     assert set(read_json(tmp_path / "out" / "metrics.json")) == {"zeroshot/kinetics/top1", "zeroshot/kinetics/top5"}
 
@@ -40,6 +43,7 @@ def test_the_command_line_prints_a_table(saved: Path, tmp_path: Path, capsys: py
         (["evaluator=kinetics"], "ckpt=PATH is needed"),
         (["ckpt"], "'ckpt' is not of the form key=value. Did you mean 'ckpt'"),
         (["ckpt={run}", "evaluator=kinetic"], "evaluator=kinetic is unknown. Did you mean 'kinetics'"),
+        (["ckpt={run}", "evaluator=[kinetics,charades]"], "evaluator=charades is unknown"),
         (["ckpt={run}/none"], "holds no trained model"),
         (["ckpt={run}", "evaluator=kinetics", "data.batchsize=3"], "there is no setting data.batchsize"),
         (
