@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any
 
 from clep.ablation.grid import Cell, Grid
+from clep.ablation.machine import this_machine
 from clep.ablation.process import Processes, held_by_runs, why
 from clep.errors import InputError
 from clep.files import read_json, write_json
@@ -21,13 +22,22 @@ LOG = "log.txt"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a cell: its metrics, or why there are none; `seconds` is the wall time of its process."""
+    """What became of a cell: its metrics, or why there are none.
+
+    Attributes:
+        metrics: None stands for a number that is not finite.
+        seconds: wall time of its process; None where another command ended before the process did.
+        failed: why there are no metrics.
+        reused: the metrics were there already.
+        machine: where it ran, see `this_machine`; None if that was not written down.
+    """
 
     cell: Cell
-    metrics: dict[str, float] | None
+    metrics: dict[str, float | None] | None
     seconds: float | None
     failed: str | None = None
     reused: bool = False
+    machine: dict[str, Any] | None = None
 
 
 def claim(grid: Grid) -> None:
@@ -101,7 +111,8 @@ def _finished(cell: Cell, folder: Path) -> Outcome | None:
             f"{folder} holds a run with other settings ({' '.join(described.get('overrides', []))}); delete it, or "
             f"choose another folder with out=DIR"
         )
-    return Outcome(cell, read_json(folder / "metrics.json"), described.get("seconds"), reused=True)
+    metrics, seconds = read_json(folder / "metrics.json"), described.get("seconds")
+    return Outcome(cell, metrics, seconds, reused=True, machine=described.get("machine"))
 
 
 def _train(cells: Sequence[Cell], grid: Grid, held: int) -> Generator[Outcome, None, None]:
@@ -121,14 +132,16 @@ def _train(cells: Sequence[Cell], grid: Grid, held: int) -> Generator[Outcome, N
 def _run(cell: Cell, folder: Path, processes: Processes) -> Outcome:
     if (folder / "cell.json").exists():
         shutil.rmtree(folder)  # what a run left that did not end
-    write_json(folder / "cell.json", {"overrides": list(cell.overrides), "seconds": None})
+    machine = this_machine()
+    described = {"overrides": list(cell.overrides), "seconds": None, "machine": machine}
+    write_json(folder / "cell.json", described)
     started = perf_counter()
     status = processes.run(command(cell, folder), folder / LOG)
     seconds = perf_counter() - started
     if status == 0 and (folder / "metrics.json").is_file():
-        write_json(folder / "cell.json", {"overrides": list(cell.overrides), "seconds": seconds})
-        return Outcome(cell, read_json(folder / "metrics.json"), seconds)
-    return Outcome(cell, None, seconds, why(status, folder / LOG))
+        write_json(folder / "cell.json", described | {"seconds": seconds})
+        return Outcome(cell, read_json(folder / "metrics.json"), seconds, machine=machine)
+    return Outcome(cell, None, seconds, why(status, folder / LOG), machine=machine)
 
 
 def command(cell: Cell, folder: Path) -> list[str]:

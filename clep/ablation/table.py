@@ -1,7 +1,7 @@
 """The table of an ablation: mean and spread of each row, as data, Markdown, and in the terminal."""
 
-import os
-import platform
+import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,17 +10,18 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import torch
 from rich.table import Table
 
 from clep.ablation.cells import FORMAT, VERSION, Outcome
 from clep.ablation.grid import SEED, Grid
+from clep.ablation.machine import in_words, this_machine
 from clep.config_check import did_you_mean
 from clep.errors import InputError
 from clep.files import atomic_path, write_json
 
 FIT = "seconds/fit"
 _NOT_SHOWN = ("before/", "train/", "seconds/")
+_FEWER = "(n of m): of n runs; the other runs of the row ended without a finite number there."
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,12 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: a metric is absent where no run of the row has it."""
+    """A row of the table: a metric is absent where no run of the row has it as a finite number.
+
+    Attributes:
+        runs: how many ended well.
+        cells: how many there are.
+    """
 
     name: str
     runs: int
@@ -87,8 +93,8 @@ def rows_of(outcomes: Sequence[Outcome], metrics: Sequence[str]) -> list[Row]:
     for name, cells in by_row.items():
         measured = [one.metrics for one in cells if one.metrics is not None]
 
-        def spread(metric: str, measured: list[dict[str, float]] = measured) -> Spread | None:
-            values = tuple(float(of[metric]) for of in measured if of.get(metric) is not None)
+        def spread(metric: str, measured: list[dict[str, float | None]] = measured) -> Spread | None:
+            values = tuple(float(value) for of in measured if (value := of.get(metric)) is not None)
             return Spread(values) if values else None
 
         found = {metric: value for metric in metrics if (value := spread(metric)) is not None}
@@ -97,13 +103,18 @@ def rows_of(outcomes: Sequence[Outcome], metrics: Sequence[str]) -> list[Row]:
 
 
 def as_data(grid: Grid, outcomes: Sequence[Outcome], metrics: Sequence[str], words: Sequence[str]) -> dict[str, Any]:
-    """Return all there is to know of an ablation as plain JSON: where and when, every cell, every row."""
+    """Return all there is to know of an ablation as plain JSON: where and when, every cell, every row.
+
+    A cell's `machine` is its place in `machines`; one of which nothing was written down counts as of this machine.
+    """
+    of_cells = [one.machine or this_machine() for one in outcomes]
+    machines = [machine for place, machine in enumerate(of_cells) if machine not in of_cells[:place]]
     return {
         "format": FORMAT,
         "version": VERSION,
-        "command": " ".join(["python -m clep.ablate", *words]),
+        "command": shlex.join(["python", "-m", "clep.ablate", *words]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": _machine(),
+        "machines": machines,
         "settings": list(grid.fixed),
         "metrics": list(metrics),
         "rows": [
@@ -120,11 +131,12 @@ def as_data(grid: Grid, outcomes: Sequence[Outcome], metrics: Sequence[str], wor
                 "row": one.cell.row,
                 SEED: one.cell.seed,
                 "overrides": list(one.cell.overrides[len(grid.fixed) :]),
+                "machine": machines.index(machine),
                 "seconds": one.seconds,
                 "failed": one.failed,
                 "metrics": one.metrics,
             }
-            for one in outcomes
+            for one, machine in zip(outcomes, of_cells, strict=True)
         ],
     }
 
@@ -142,13 +154,15 @@ def markdown(data: dict[str, Any], rows: Sequence[Row], picture: str | None = No
         "",
         f"    {data['command']}",
         "",
-        f"on {data['machine']['cores']} cores ({data['machine']['cpu']}), {data['date'][:10]}; metrics: "
+        f"on {_where(data)}, {data['date'][:10]}; metrics: "
         f"{', '.join(f'`{name}`' for name in metrics)}; settings of all runs: `{' '.join(data['settings'])}`.",
         "",
         f"| | {' | '.join(names)} | fit, s |",
         f"|---|{'---|' * (len(metrics) + 1)}",
     ]
     lines += [f"| {' | '.join(cells)} |" for cells in _cells(rows, metrics)]
+    if _some_are_of_fewer(rows, metrics):
+        lines += ["", _FEWER]
     failed = [cell for cell in data["cells"] if cell["failed"]]
     if failed:
         lines += ["", f"{len(failed)} of {len(data['cells'])} runs failed:", ""]
@@ -160,7 +174,8 @@ def markdown(data: dict[str, Any], rows: Sequence[Row], picture: str | None = No
 
 def in_terminal(rows: Sequence[Row], metrics: Sequence[str], title: str) -> Table:
     """Return the table for the terminal."""
-    table = Table(title=title, title_justify="left")
+    caption = _FEWER if _some_are_of_fewer(rows, metrics) else None
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     for place, column in enumerate(("", *short_names(metrics), "fit, s")):
         table.add_column(column, justify="left" if place == 0 else "right", overflow="fold")
     for cells in _cells(rows, metrics):
@@ -196,20 +211,26 @@ def _cells(rows: Sequence[Row], metrics: Sequence[str]) -> list[list[str]]:
     table = []
     for row in rows:
         name = row.name if row.runs == row.cells else f"{row.name} ({row.runs} of {row.cells} runs)"
-        shown = [str(row.metrics[metric]) if metric in row.metrics else "–" for metric in metrics]
-        table.append([name, *shown, "–" if row.fit_s is None else str(row.fit_s)])
+        shown = [_entry(row.metrics.get(metric), row.runs) for metric in metrics]
+        table.append([name, *shown, _entry(row.fit_s, row.runs)])
     return table
 
 
-def _machine() -> dict[str, Any]:
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-        cpu = names[0].partition(":")[2].strip() if names else cpu
-    return {
-        "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
+def _entry(value: Spread | None, runs: int) -> str:
+    count = len(value.each) if value else 0
+    return ("–" if value is None else str(value)) + ("" if count == runs else f" ({count} of {runs})")
+
+
+def _some_are_of_fewer(rows: Sequence[Row], metrics: Sequence[str]) -> bool:
+    values = [(row.runs, value) for row in rows for value in (*(row.metrics.get(one) for one in metrics), row.fit_s)]
+    return any(runs != (len(value.each) if value else 0) for runs, value in values)
+
+
+def _where(data: dict[str, Any]) -> str:
+    """Return the machine that the runs of the table were timed on; several with the number of runs of each."""
+    machines = [in_words(machine) for machine in data["machines"]]
+    runs = Counter(machines[cell["machine"]] for cell in data["cells"] if not cell["failed"])
+    if len(runs) < 2:
+        return next(iter(runs), machines[0])
+    each = ", ".join(f"{count} runs on {machine}" for machine, count in runs.items())
+    return f"machines that differ, so that times of different runs may not compare ({each})"

@@ -1,5 +1,6 @@
 """Ablations from words to table, with a stand-in for training; and one whole with the real one."""
 
+import json
 import logging
 import signal
 import sys
@@ -12,6 +13,7 @@ from rich.console import Console
 from ablation.stand_in import begin, read, started, use, wait_for
 from clep.ablate import main
 from clep.ablation import ablate
+from clep.ablation.machine import this_machine
 from clep.ablation.process import held_by_runs
 from clep.errors import InputError
 
@@ -40,7 +42,10 @@ def test_mean_and_sample_standard_deviation_of_each_row(tmp_path: Path, words: l
     ]
     assert [cell["seed"] for cell in data["cells"]] == ["0", "0", "1", "1", "2", "2"]
     assert all(cell["seconds"] > 0 and cell["failed"] is None for cell in data["cells"])
-    assert data["machine"]["torch"]
+    assert {cell["machine"] for cell in data["cells"]} == {0}
+    assert data["machines"] == [this_machine()]
+    assert read(tmp_path / "out" / "operator=nl,seed=2" / "cell.json")["machine"] == this_machine()
+    assert data["command"] == f"python -m clep.ablate {' '.join(words)} operator=none,nl seed=0,1,2"
     text = (tmp_path / "out" / "table.md").read_text()
     assert "| operator=nl | 91.0 ± 1.0 | 4.0 ± 1.0 |" in text
     assert "Mean ± sample standard deviation of 3 seeds" in text
@@ -62,6 +67,25 @@ def test_the_same_command_again_runs_what_is_missing_alone(tmp_path: Path, words
     ]
     assert not (tmp_path / "out" / "operator=nl,seed=0" / "half.ckpt").exists()
     assert again["cells"][0]["seconds"] == first["cells"][0]["seconds"]
+
+
+def test_cells_that_were_timed_elsewhere_or_before_machines_were_written_down(
+    tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = ablate([*words, "operator=none,nl", "seed=0"])["machines"][0]
+    described = tmp_path / "out" / "operator=nl,seed=0" / "cell.json"
+    old = read(described)
+    del old["machine"]
+    described.write_text(json.dumps(old))
+    there = {"cpu": "Cray-1", "cores": 1, "gpu": "NVIDIA H100", "python": "3.11", "torch": "2.9"}
+    monkeypatch.setattr("clep.ablation.cells.this_machine", lambda: there)
+    data = ablate([*words, "operator=none,nl", "seed=0,1", "metrics=['choice/*']"])
+    assert data["machines"] == [here, there]
+    assert [cell["machine"] for cell in data["cells"]] == [0, 0, 1, 1]
+    text = (tmp_path / "out" / "table.md").read_text()
+    assert f"(2 runs on {here['cores']} cores" in text
+    assert "2 runs on 1 core (Cray-1) and NVIDIA H100)" in text
+    assert "seed=0,1 'metrics=['\"'\"'choice/*'\"'\"']'" in text  # as a shell takes it
 
 
 def test_a_failed_run_is_told_and_the_others_are_written(

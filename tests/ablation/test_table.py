@@ -1,11 +1,12 @@
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from clep.ablation.cells import Outcome
 from clep.ablation.figure import draw
-from clep.ablation.grid import Cell
-from clep.ablation.table import Spread, rows_of, short_names
+from clep.ablation.grid import Cell, Grid
+from clep.ablation.table import Spread, as_data, in_terminal, markdown, rows_of, short_names
 
 
 def outcomes(values: dict[str, list[float | None]]) -> list[Outcome]:
@@ -30,6 +31,27 @@ def test_rows_keep_their_order_and_count_what_failed() -> None:
     assert [(row.name, row.runs, row.cells) for row in rows] == [("z", 2, 3), ("a", 0, 3)]
     assert rows[0].metrics == {"a/b": Spread((1.0, 3.0))}
     assert (rows[1].metrics, rows[1].fit_s) == ({}, None)
+
+
+def test_a_mean_over_fewer_seeds_than_the_row_has_is_marked() -> None:
+    found = outcomes({"whole": [1.0, 3.0], "diverged": [1.0, 3.0, 5.0], "all diverged": [1.0], "failed": [None]})
+    for place in (3, 5):
+        found[place].metrics["a/b"] = None  # what not-a-number is in metrics.json
+    rows = rows_of(found, ["a/b"])
+    text = markdown(as_data(Grid(), found, ["a/b"], []), rows)
+    for line in (
+        "| whole | 2.0 ± 1.4 | 2.0 ± 0.0 |",
+        "| diverged | 3.0 ± 2.8 (2 of 3) | 2.0 ± 0.0 |",
+        "| all diverged | – (0 of 1) | 2.0 |",
+        "| failed (0 of 1 runs) | – | – |",
+        "(n of m): of n runs; the other runs of the row ended without a finite number there.",
+    ):
+        assert line in text.splitlines()
+    console = Console(record=True, width=120)
+    console.print(in_terminal(rows, ["a/b"], "title"))
+    assert "3.0 ± 2.8 (2 of 3)" in (shown := console.export_text())
+    assert "(n of m)" in shown
+    assert "(n of m)" not in markdown(as_data(Grid(), found[:2], ["a/b"], []), rows[:1])
 
 
 @pytest.mark.parametrize(
