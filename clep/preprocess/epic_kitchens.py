@@ -107,7 +107,7 @@ def read_durations(path: str | Path) -> dict[str, VideoMetadata]:
     Raises:
         InputError: the file is missing, lacks a column, or a duration is not a number.
     """
-    rows = read_rows(path, ("video_id", "duration"), "video_info=null goes without")
+    rows = read_rows(path, ("video_id", "duration"), "video_info=null goes without", option="video_info")
     return {
         name: VideoMetadata(duration_s=float(seconds))
         for name, seconds in zip(rows["video_id"], numbers(rows["duration"], path), strict=True)
