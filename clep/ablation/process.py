@@ -104,7 +104,10 @@ def why(status: int, log: Path) -> str:
 
 
 def _last_error(lines: Sequence[str]) -> str:
-    """Return the first line of the last logged error or traceback's exception; without any, the last line."""
+    """Return the first line of the last logged error or traceback's exception; without any, the last line.
+
+    A line that ends with a colon, as in Hydra's "Error in call to target 'Trainer':", is followed by the next one.
+    """
     reason, in_traceback = "", False
     for line in lines:
         if line.startswith(_TRACEBACK):
@@ -115,6 +118,8 @@ def _last_error(lines: Sequence[str]) -> str:
             reason = line.split(_LOGGED, 1)[1]
         elif line.startswith(_TOLD):
             reason = line.removeprefix(_TOLD)
+        elif reason.endswith(":") and line.strip() and not in_traceback:
+            reason = f"{reason} {line.strip()}"
     return reason.strip() or next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 

@@ -108,9 +108,11 @@ def test_a_failed_run_is_told_and_the_others_are_written(
 
 
 def test_why_a_real_run_crashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-    with pytest.raises(InputError, match=r"the first: .*CLEP_TEST_IS_NOT_SET.*; see .*seed=0-\w+/log\.txt"):
-        ablate(["experiment=demo", "name=${oc.env:CLEP_TEST_IS_NOT_SET}", "seed=0", f"out={tmp_path / 'out'}"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # as without it, Hydra's last line is then advice
+    crashes = ["loss._target_=torch.nn.TripletMarginLoss", "+loss.margin=-1.0"]
+    reason = r"Error in call to target .*TripletMarginLoss.*: ValueError\(.*margin.*; see .*seed=0-\w+/log\.txt"
+    with pytest.raises(InputError, match=rf"the first: hydra.errors.InstantiationException: {reason}"):
+        ablate(["experiment=demo", *crashes, "seed=0", f"out={tmp_path / 'out'}"])
 
 
 def test_nothing_is_written_of_nothing(tmp_path: Path, words: list[str]) -> None:

@@ -61,7 +61,12 @@ def test_runs_that_do_not_end_when_told_are_killed(tmp_path: Path, monkeypatch: 
             "Traceback (most recent call last):\n  File x\n    f()\n    ^^^\nhydra.errors.Wrong: new\nfull_key: a\n",
             "hydra.errors.Wrong: new",
         ),
+        (
+            "Traceback (most recent call last):\n  File x\nE: in call to X:\nV('x')\nfull_key: a\n",
+            "E: in call to X: V('x')",
+        ),
         ("Traceback (most recent call last):\n  File x\nValueError: told\n[a][b][ERROR] - the end\n", "the end"),
+        ("[a][b][ERROR] - failed:\nTraceback (most recent call last):\n  File x\nValueError: new\n", "ValueError: new"),
     ],
 )
 def test_why_is_the_last_error_that_was_told(tmp_path: Path, log: str, reason: str) -> None:
