@@ -12,7 +12,12 @@ _NOTEBOOKS = sorted((_ROOT / "notebooks").glob("*.ipynb"))
 # Two folders below the root, not within a word or a URL: "/home/someone", but not "zeroshot/kinetics/top1".
 _ABSOLUTE_PATH = re.compile(r"(?<![\w.:/<-])/[\w.-]+/[\w.-]+|\b[A-Z]:\\\w")
 _MOST_BYTES = 1_000_000
-_PICTURES = {"01_features_tutorial": 6, "02_extract_video_features": 7, "03_long_term_feature_banks": 3}
+_PICTURES = {
+    "01_features_tutorial": 6,
+    "02_extract_video_features": 7,
+    "03_long_term_feature_banks": 3,
+    "04_objectives": 5,
+}
 
 each_notebook = pytest.mark.parametrize("path", _NOTEBOOKS, ids=[path.stem for path in _NOTEBOOKS])
 
