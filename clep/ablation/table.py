@@ -150,6 +150,8 @@ def markdown(data: dict[str, Any], rows: Sequence[Row], picture: str | None = No
     ]
     what = f"Mean ± sample standard deviation of {len(seeds)} seeds" if len(seeds) > 1 else "One run a row"
     lines = [
+        "# What each setting buys and costs",
+        "",
         f"{what}; accuracies in percent; `fit` is the time of training alone. Made by",
         "",
         f"    {data['command']}",
