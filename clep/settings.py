@@ -121,6 +121,7 @@ def quiet_libraries() -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*srun.*")  # a hint for clusters, given wherever Slurm is installed
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # the trainer's own use of a deprecated name
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # evaluators give every rank the same figures
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # none is the fastest here
 
 
