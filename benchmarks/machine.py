@@ -8,18 +8,16 @@ from typing import Any
 import h5py
 import torch
 
+from clep.machine import this_machine
+
 
 def machine() -> dict[str, Any]:
     """Describe this machine and the versions in use."""
     return {
-        "cpu": _first("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        **this_machine(),
         "ram_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "bf16_instructions": "avx512_bf16" in (_first("/proc/cpuinfo", "flags") or ""),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "system": platform.system(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
         "torch_threads": torch.get_num_threads(),
         "h5py": h5py.__version__,
     }

@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "clep"
 FLOORS = [
-    {"errors", "files", "build", "config_check", "config_folder", "cpu_products"},
+    {"errors", "files", "build", "config_check", "config_folder", "cpu_products", "machine"},
     {"bank", "text", "video", "compute"},
     {"models", "losses", "metrics"},
     {"data"},

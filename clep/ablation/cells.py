@@ -11,10 +11,10 @@ from time import perf_counter
 from typing import Any
 
 from clep.ablation.grid import Cell, Grid
-from clep.ablation.machine import this_machine
 from clep.ablation.process import Processes, held_by_runs, why
 from clep.errors import InputError
 from clep.files import read_json, write_json
+from clep.machine import this_machine
 
 FORMAT, VERSION = "clep-ablation", 1
 LOG = "log.txt"

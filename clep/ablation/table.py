@@ -14,10 +14,10 @@ from rich.table import Table
 
 from clep.ablation.cells import FORMAT, VERSION, Outcome
 from clep.ablation.grid import SEED, Grid
-from clep.ablation.machine import in_words, this_machine
 from clep.config_check import did_you_mean
 from clep.errors import InputError
 from clep.files import atomic_path, write_json
+from clep.machine import in_words, this_machine
 
 FIT = "seconds/fit"
 _NOT_SHOWN = ("before/", "train/", "seconds/")

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from clep.ablation import machine
+from clep import machine
 
 
 def test_this_machine_in_words() -> None:
