@@ -75,9 +75,7 @@ def _refuse_what_cannot_be_composed(grid: Grid) -> None:
     register_resolvers()
     cells = grid.cells()
     with initialize_config_dir(str(config_folder()), version_base=None):
-        for cell in cells:
-            if cell.seed != cells[0].seed:
-                break
+        for cell in (one for one in cells if one.seed == cells[0].seed):
             try:
                 compose("train", [*cell.overrides, "paths.run=run"])
             except (HydraException, OmegaConfBaseException) as error:

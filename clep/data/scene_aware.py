@@ -88,13 +88,10 @@ class SceneAware(Composition):
         neighbour = self._neighbours(moment.flatten(), generator).view_as(moment)
         again = torch.arange(n_batches)
         for _ in range(_DRAWS):
-            repeated = _repeated(moment[again], neighbour[again])
-            batch = repeated.any(1)
-            again, repeated = again[batch], repeated[batch]
-            if not len(again):
-                break
-            batch, place = again[repeated.nonzero()[:, 0]], repeated.nonzero()[:, 1]
+            row, place = _repeated(moment[again], neighbour[again]).nonzero(as_tuple=True)
+            batch = again[row]
             neighbour[batch, place] = self._neighbours(moment[batch, place], generator)
+            again = batch.unique()
         return torch.stack([moment, neighbour], dim=2).view(n_batches, self._rows)
 
     def plain(self) -> dict[str, Any]:
