@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.machine import memory_mb
 from benchmarks.report import read_settings
-from clep.cpu_products import fast_float32_products
+from clep.compute.float32_matmul import fast_float32_products
 from clep.losses import ClipLoss
 from clep.models import DualEncoder
 from clep.training import ContrastiveModule, adamw

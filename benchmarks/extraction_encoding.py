@@ -18,9 +18,9 @@ from torch import Tensor
 
 from benchmarks.machine import machine_cpu_seconds
 from benchmarks.report import read_settings
+from clep.compute.threads import one_core_each
 from clep.video import DenseWindows, VideoEncoder, VideoReader, encode_video
-from clep.video.batches import remainder_sizes
-from clep.video.cpu_threads import one_core_each
+from clep.video.encode import remainder_sizes
 from clep.video.encoders import EfficientNetLite0, TimeSformer
 from clep.video.transforms import centre_crop, normalize
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
 
+from clep.extraction import ledger_path, read_ledger
+from clep.extraction.finished import shards_folder
 from clep.preprocess import videos
-from clep.preprocess.extraction import ledger_path, read_ledger
-from clep.preprocess.extraction.finished import shards_folder
 
 ENCODER = {"_target_": "clep.video.encoders.EfficientNetLite0"}
 WAYS = {

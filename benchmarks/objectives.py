@@ -17,7 +17,7 @@ import torch
 from benchmarks.objectives_memory import made_batch, ways
 from benchmarks.report import RESULTS, Report, quiet, read_settings, table
 from benchmarks.timing import medians, paired_ratio, seconds_of, take_turns
-from clep.cpu_products import fast_float32_products
+from clep.compute.float32_matmul import fast_float32_products
 from clep.losses import (
     AcrossRanks,
     BCELoss,

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from benchmarks.machine import memory_mb
 from benchmarks.report import read_settings
 from benchmarks.sigmoid_ways import PlainSigmoidLoss, RecomputedSigmoidLoss
-from clep.cpu_products import fast_float32_products
+from clep.compute.float32_matmul import fast_float32_products
 from clep.losses import SigmoidLoss, TextIdPositives, across_ranks
 
 

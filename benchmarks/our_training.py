@@ -14,11 +14,11 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from clep.config_folder import config_folder
+from clep.config.folder import config_folder
+from clep.config.resolvers import register_resolvers
 from clep.data import MomentDataModule
-from clep.resolvers import register_resolvers
-from clep.tasks.contrastive import make_model
 from clep.training import ContrastiveModule
+from clep.training.tasks import make_model
 
 
 def experiment(overrides: Sequence[str]) -> DictConfig:

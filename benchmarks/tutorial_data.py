@@ -12,9 +12,10 @@ import torch
 
 from clep.bank import BankWriter, Clock
 from clep.data import MomentDataModule, MomentDataset, NarrationSource, Window
+from clep.datasets.ego4d import read_ego4d
 from clep.errors import InputError
 from clep.files import read_json, write_json
-from clep.text import Narrations, read_ego4d
+from clep.text import Narrations
 
 OFFSET_S = 2.0
 _MARKER = "made.json"

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from clep.ablation import ablate
 from clep.compute import Stopped, ends_in_order
-from clep.config_folder import config_folder
+from clep.config.folder import config_folder
 from clep.errors import InputError
 
 log = logging.getLogger(__name__)

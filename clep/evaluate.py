@@ -14,16 +14,16 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from clep.build import build
-from clep.config_check import check_config, did_you_mean, why_not_composed
-from clep.config_folder import config_folder
+from clep.config.build import build
+from clep.config.check import check_config, did_you_mean, why_not_composed
+from clep.config.folder import config_folder
+from clep.config.resolvers import register_resolvers
 from clep.errors import InputError
 from clep.evaluation.ava import AVA_USAGE, ava_files, evaluate_ava
 from clep.evaluation.evaluator import refuse_repeated
 from clep.files import write_json
 from clep.models import load_model
-from clep.resolvers import register_resolvers
-from clep.training.results import print_results
+from clep.training.display import print_results
 
 log = logging.getLogger(__name__)
 

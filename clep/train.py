@@ -9,13 +9,13 @@ import hydra
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
-from clep.config_folder import config_folder
+from clep.config.folder import config_folder
+from clep.config.resolvers import register_resolvers
+from clep.config.settings import checked, instantiate, needed_jobs, quiet_libraries, refuse_unknown_settings
 from clep.errors import InputError
 from clep.evaluation import EvaluatorCallback
 from clep.files import write_json
 from clep.preprocess.plan import ensure
-from clep.resolvers import register_resolvers
-from clep.settings import checked, instantiate, needed_jobs, quiet_libraries, refuse_unknown_settings
 from clep.training import SteppedModule, checked_monitors, find_checkpoint, finish_loggers, print_results
 
 log = logging.getLogger(__name__)

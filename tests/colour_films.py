@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from video.encoders import tiny_models
-from video.made_videos import regular, write_video
+
+from tests.video.encoders import tiny_models
+from tests.video.made_videos import regular, write_video
 
 COLOURS = ((220, 40, 40), (40, 200, 60), (50, 60, 220))
 

@@ -13,16 +13,16 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from clep.bank import Clock
-from clep.config_check import check_call, check_config
-from clep.config_folder import config_folder
+from clep.config.check import check_call, check_config
+from clep.config.folder import config_folder
+from clep.config.resolvers import register_resolvers
+from clep.config.settings import instantiate, run_settings, with_dims
 from clep.data import LabelledVideoDataModule, LongTerm, MomentDataModule, RegionDataModule
 from clep.data.video_clips import UNREADABLE
 from clep.errors import InputError
 from clep.evaluation import AvaRegions, Evaluator, VideoAccuracy
 from clep.losses import DiagonalPositives, TextIdPositives
 from clep.models import DualEncoder, FBOAvg, FBOMax, FBONone, FBONonLocal, LongTermTower
-from clep.resolvers import register_resolvers
-from clep.settings import instantiate, run_settings, with_dims
 from clep.train import main, train
 from clep.training import ContrastiveModule
 

@@ -4,12 +4,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from evaluation.tiny_clips import WORDS, model_for, write_kinetics
 
 from clep.errors import InputError
 from clep.evaluate import compose_like_the_run, evaluate, main, run_folder
 from clep.evaluation import KineticsZeroShot
 from clep.files import read_json
+from tests.evaluation.tiny_clips import WORDS, model_for, write_kinetics
 
 
 @pytest.fixture

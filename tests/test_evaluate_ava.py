@@ -4,11 +4,11 @@ import logging
 from pathlib import Path
 
 import pytest
-from metrics.ava_reference import random_world, slow_ava, write_rows
 
 from clep.evaluate import main
 from clep.files import read_json
 from clep.metrics.ava import AVA_60
+from tests.metrics.ava_reference import random_world, slow_ava, write_rows
 
 
 @pytest.fixture

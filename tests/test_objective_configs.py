@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig
-from test_configs import composed as without_tags
 
-from clep.config_folder import config_folder
+from clep.config.folder import config_folder
+from clep.config.settings import checked, instantiate, with_dims
 from clep.errors import InputError
 from clep.losses import (
     BCELoss,
@@ -20,8 +20,8 @@ from clep.losses import (
     VerbNounPositives,
 )
 from clep.models import DualEncoder
-from clep.settings import checked, instantiate, with_dims
 from clep.training import ContrastiveModule
+from tests.test_configs import composed as without_tags
 
 OBJECTIVES = {
     "clip": (ClipLoss, TextIdPositives),

@@ -8,8 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from tiny_run import tiny_data, tiny_model, tiny_module, tiny_trainer
-from tiny_source import TEXT_DIM, VIDEO_DIM, write_tiny_files
 from torch.nn.functional import cosine_similarity
 
 import clep
@@ -18,6 +16,8 @@ from clep.errors import InputError
 from clep.files import read_json, write_json
 from clep.models import DualEncoder
 from clep.pretrained import Hit, PretrainedModel
+from tests.tiny_source import TEXT_DIM, VIDEO_DIM, write_tiny_files
+from tests.training.tiny_run import tiny_data, tiny_model, tiny_module, tiny_trainer
 
 METADATA = {
     "sentence_encoder": "fake",
@@ -330,7 +330,8 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path, share: float) -> None
 
 
 @pytest.mark.parametrize(
-    "target", ["os.system", "builtins.eval", "subprocess.Popen", "clep.build.importlib.import_module", "torch.load"]
+    "target",
+    ["os.system", "builtins.eval", "subprocess.Popen", "clep.config.build.importlib", "torch.load"],
 )
 def test_a_config_that_names_other_code_is_refused(tmp_path: Path, target: str) -> None:
     saved(tmp_path / "model")

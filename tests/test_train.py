@@ -16,10 +16,10 @@ import torch
 from torch.multiprocessing import start_processes
 
 import clep
+from clep.compute.locks import alone
 from clep.errors import InputError
 from clep.evaluate import evaluate
 from clep.files import read_json
-from clep.preprocess.alone import alone
 from clep.train import main
 
 ROOT = Path(__file__).parents[1]

@@ -6,14 +6,14 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from clep.config_folder import config_folder
+from clep.config.folder import config_folder
+from clep.config.resolvers import register_resolvers
 from clep.data import Regions
 from clep.demo import AvaWorldSettings, make_ava_world
 from clep.errors import InputError
 from clep.evaluate import evaluate, main
 from clep.files import read_json
 from clep.models import ActionClassifier, load_model
-from clep.resolvers import register_resolvers
 from clep.train import train
 
 pytest.importorskip("efficientnet_lite_pytorch")

@@ -8,8 +8,8 @@ import pytest
 
 import clep
 from clep.bank import FeatureBank
+from clep.extraction import ledger_path, read_ledger
 from clep.files import read_json
-from clep.preprocess.extraction import ledger_path, read_ledger
 from clep.train import main
 
 WORLD = (

@@ -14,8 +14,8 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 import clep
-from clep.config_folder import config_folder
-from clep.resolvers import register_resolvers
+from clep.config.folder import config_folder
+from clep.config.resolvers import register_resolvers
 register_resolvers()
 assert Path(clep.__file__).parent == config_folder().parent, config_folder()
 with initialize_config_dir(str(config_folder()), version_base=None):

@@ -7,7 +7,8 @@ import numpy as np
 
 from clep.bank import BankWriter, Clock
 from clep.data import NarrationSource
-from clep.text import Narrations, read_ego4d
+from clep.datasets.ego4d import read_ego4d
+from clep.text import Narrations
 
 VIDEO_DIM, TEXT_DIM = 12, 8
 

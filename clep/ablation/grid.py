@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from clep.config_check import check_call, did_you_mean
-from clep.config_folder import config_folder
+from clep.config.check import check_call, did_you_mean
+from clep.config.folder import config_folder
 from clep.errors import InputError
 
 SEED = "seed"

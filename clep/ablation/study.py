@@ -11,14 +11,13 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from clep.ablation.cells import Outcome, claim, run_cells
-from clep.ablation.figure import draw
 from clep.ablation.grid import Grid, read_grid
-from clep.ablation.table import as_data, chosen_metrics, in_terminal, rows_of, with_suffix, write_table
-from clep.config_check import why_not_composed
-from clep.config_folder import config_folder
+from clep.ablation.table import as_data, chosen_metrics, draw, in_terminal, rows_of, with_suffix, write_table
+from clep.compute.locks import alone
+from clep.config.check import why_not_composed
+from clep.config.folder import config_folder
+from clep.config.resolvers import register_resolvers
 from clep.errors import InputError
-from clep.preprocess.alone import alone
-from clep.resolvers import register_resolvers
 
 log = logging.getLogger(__name__)
 

@@ -2,21 +2,188 @@
 
 import logging
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor
 
-from clep.bank.clock import Clock, Numbers, as_seconds, check_spans, valid_spans
-from clep.bank.gather import mean_rows, padded_rows, sample_rows, select_rows
-from clep.bank.long_term import long_term_rows
-from clep.bank.opened import OpenedBank
-from clep.bank.reduction import masked_maxima, masked_means
-from clep.bank.slots import SlotBuffers
-from clep.bank.timeline import Explicit, Grid
+from clep.bank.clock import Clock, Explicit, Grid, Numbers, as_seconds, check_spans, valid_spans
+from clep.bank.files import read_shards
+from clep.bank.format import Shard
+from clep.bank.gather import masked_maxima, masked_means, mean_rows, padded_rows, sample_rows, select_rows
+from clep.bank.lmdb_contents import read_lmdb
+from clep.bank.lmdb_file import LMDB_SUFFIX
+from clep.bank.long_term import SlotBuffers, long_term_rows
+from clep.bank.storage import Rows, open_rows, parse_device, parse_dtype, read_seconds
 from clep.errors import InputError
+
+
+@dataclass
+class BankContents:
+    """Tables and rows of an opened bank, on the device of the rows; everything that a pickle of the bank leaves out."""
+
+    clock: Clock | None
+    encoder: str
+    source: str
+    videos: list[str]
+    rows: Rows
+    first_row: Int64[Tensor, " videos_and_end"]
+    n_rows: Int64[Tensor, " videos"]
+    duration_s: Float64[Tensor, " videos"]
+    last_start: Float64[Tensor, " videos"] | None
+    seconds: Float64[Tensor, " rows"] | None
+
+    @cached_property
+    def position(self) -> dict[str, int]:
+        """The number of each video id."""
+        return {uid: index for index, uid in enumerate(self.videos)}
+
+
+def read_contents(
+    path: Path, device: str | torch.device, dtype: str | torch.dtype | None, clock: Clock | None
+) -> BankContents:
+    """Open the files of a bank, and join their tables; see `FeatureBank.open`."""
+    if parse_device(device)[0] == "lmdb":
+        blocks, table, second = read_lmdb(path, dtype, clock)
+        return _joined([table], blocks, second)
+    if path.suffix == LMDB_SUFFIX:
+        raise InputError(f"{path} is a bank in an LMDB: open it with device='lmdb', or open the bank it was made from")
+    shards = read_shards(path, clock)
+    rows = open_rows([extent for shard in shards for extent in shard.rows], device, dtype)
+    extents = [shard.seconds for shard in shards if shard.seconds is not None]
+    return _joined(shards, rows, read_seconds(extents) if extents else None)
+
+
+def _joined(shards: list[Shard], rows: Rows, seconds: Float64[Tensor, " rows"] | None) -> BankContents:
+    clock, device = shards[0].clock, rows.device
+    n_rows = torch.from_numpy(np.concatenate([np.diff(shard.first_row) for shard in shards])).to(device)
+    first_row = torch.nn.functional.pad(n_rows.cumsum(0), (1, 0))
+    duration_s = torch.from_numpy(np.concatenate([shard.duration_s for shard in shards])).to(device)
+    regular = clock is not None and clock.rows_per_second is not None
+    return BankContents(
+        clock,
+        shards[0].encoder,
+        "; ".join(dict.fromkeys(shard.source for shard in shards if shard.source)),
+        [uid for shard in shards for uid in shard.ids],
+        rows,
+        first_row,
+        n_rows,
+        duration_s,
+        clock.last_start(n_rows, duration_s) if clock is not None and regular else None,
+        None if seconds is None else seconds.to(device),
+    )
+
+
+class OpenedBank:
+    """Path and options of a bank, and its contents, read when first asked for and again in every process."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        device: str | torch.device = "disk",
+        dtype: str | torch.dtype | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.path = Path(path).absolute()
+        self._device, self._dtype, self._clock = device, dtype, clock
+        self.storage = parse_device(device)[0]
+        parse_dtype(dtype)
+        self.skipped_moments = 0
+        """Moments that `long_term` has given no context because the bank lacks their video, in this process."""
+
+    @cached_property
+    def _contents(self) -> BankContents:
+        return read_contents(self.path, self._device, self._dtype, self._clock)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_contents"}
+
+    def __len__(self) -> int:
+        return len(self._contents.videos)
+
+    def __repr__(self) -> str:
+        return f"FeatureBank({str(self.path)!r}, {len(self)} videos, {self.n_rows} rows of {self.dim}, {self.storage})"
+
+    @property
+    def videos(self) -> list[str]:
+        """Ids of the videos, in the order of their rows."""
+        return self._contents.videos
+
+    @property
+    def dim(self) -> int:
+        """Numbers in a row."""
+        return self._contents.rows.dim
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of all videos together."""
+        return self._contents.rows.n_rows
+
+    @property
+    def clock(self) -> Clock | None:
+        """The clock of all videos; None for a bank of texts."""
+        return self._contents.clock
+
+    @property
+    def encoder(self) -> str:
+        """Name of the frozen model that made the rows."""
+        return self._contents.encoder
+
+    @property
+    def source(self) -> str:
+        """What the rows were made from."""
+        return self._contents.source
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type in which rows are held; results are float32 all the same."""
+        return self._contents.rows.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where results are: the CPU for a bank on disk. `bank.storage` is "disk", "cpu", "cuda" or "lmdb"."""
+        return self._contents.rows.device
+
+    @property
+    def first_row(self) -> Int64[Tensor, " videos_and_end"]:
+        """Video `v` has the rows `[first_row[v], first_row[v + 1])`."""
+        return self._contents.first_row
+
+    @property
+    def duration_s(self) -> Float64[Tensor, " videos"]:
+        """Length of each video in seconds, NaN where unknown."""
+        return self._contents.duration_s
+
+    def video_rows(self, uid: str) -> Float32[Tensor, "time dim"]:
+        """All rows of one video, copied.
+
+        Raises:
+            InputError: the bank lacks it.
+        """
+        first, last = self._span(uid)
+        return select_rows(self._contents.rows, torch.arange(first, last, device=self.device))
+
+    def video_seconds(self, uid: str) -> Float64[Tensor, " time"] | None:
+        """Second at which each row of one video starts, where the clock is irregular; None on a regular grid.
+
+        Raises:
+            InputError: the bank lacks it.
+        """
+        first, last = self._span(uid)
+        return None if self._contents.seconds is None else self._contents.seconds[first:last]
+
+    def _span(self, uid: str) -> tuple[int, int]:
+        contents = self._contents
+        if uid not in contents.position:
+            raise InputError(f"{self.path} has no rows for video {uid!r}; it holds {len(self)} others: see bank.videos")
+        number = contents.position[uid]
+        return int(contents.first_row[number]), int(contents.first_row[number + 1])
+
 
 _log = logging.getLogger(__name__)
 

@@ -11,10 +11,9 @@ import torch
 
 from clep.bank import lmdb_file as names
 from clep.bank.clock import Clock
-from clep.bank.digest import RowsDigest, bank_files
-from clep.bank.format import ROW_DTYPES, Shard
-from clep.bank.seconds import read_seconds
-from clep.bank.shards import read_shards
+from clep.bank.files import read_shards
+from clep.bank.format import ROW_DTYPES, RowsDigest, Shard, bank_files
+from clep.bank.storage import read_seconds
 from clep.errors import InputError
 from clep.files import atomic_path
 

@@ -13,10 +13,9 @@ from torch import Tensor
 
 from clep.bank import lmdb_file as names
 from clep.bank.clock import Clock
-from clep.bank.digest import bank_files, rows_digest
-from clep.bank.format import Shard
+from clep.bank.files import read_shards
+from clep.bank.format import Shard, bank_files, rows_digest
 from clep.bank.lmdb_rows import LmdbRows
-from clep.bank.shards import read_shards
 from clep.bank.storage import check_as_stored, parse_dtype
 from clep.errors import InputError
 

@@ -8,8 +8,7 @@ from jaxtyping import Int64, Shaped
 from torch import Tensor
 
 from clep.bank.lmdb_file import LmdbFile, block_key
-from clep.bank.runs import as_items
-from clep.bank.storage import Rows
+from clep.bank.storage import Rows, as_items
 
 
 class LmdbRows(Rows):

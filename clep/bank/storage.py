@@ -4,16 +4,56 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int64, Shaped
+from jaxtyping import Float64, Int64, Shaped
 from torch import Tensor
 
-from clep.bank.extent import Extent, map_file
-from clep.bank.runs import place_runs
+from clep.bank.format import Extent, map_file
 from clep.errors import InputError
+
+FEWEST_ROWS = 8
+"""Of a run on average, below which its own cost in Python is more than what one pass saves."""
+
+MOST_THREADS = 2
+"""A run is copied by one thread: with more than so many, gathering and scattering in parallel is left to PyTorch."""
+
+
+def place_runs(
+    rows: Shaped[Tensor, "_ dim"],
+    row: Int64[Tensor, " taken"],
+    place: Int64[Tensor, " taken"],
+    out: Shaped[Tensor, "places dim"],
+) -> bool:
+    """Write rows to their places in `out`, if the way is open and worth while: says whether it has.
+
+    Args:
+        rows: all rows, as they lie in memory.
+        row, place: which go where; they exist on both sides.
+        out: of the same type.
+    """
+    alike = rows.dtype == out.dtype and not rows.is_cuda and not out.is_cuda
+    if not alike or len(row) == 0 or rows.shape[1] == 0 or torch.get_num_threads() > MOST_THREADS:
+        return False
+    edges = ((row.diff() != 1).nonzero().squeeze(1) + 1).tolist()
+    bounds = [0, *edges, len(row)]
+    if len(row) < FEWEST_ROWS * (len(bounds) - 1) or not (rows.is_contiguous() and out.is_contiguous()):
+        return False
+    source, target = (as_items(tensor) for tensor in (rows, out))
+    first, to = row[torch.tensor(bounds[:-1])].tolist(), place.numpy()
+    for (begin, end), at in zip(pairwise(bounds), first, strict=True):
+        target[to[begin:end]] = source[at : at + end - begin]
+    return True
+
+
+def as_items(rows: Shaped[Tensor, "n dim"]) -> np.ndarray:
+    """The same memory as an array of one item a row, which NumPy copies whole."""
+    size = rows.shape[1] * rows.element_size()
+    return rows.view(torch.uint8).numpy().view(f"V{size}")[:, 0]
+
 
 SUPPORTED_DEVICES = "'disk' (memory map), 'cpu' (RAM), 'cuda' or 'cuda:N' (one GPU), 'lmdb'"
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -206,3 +246,14 @@ def _load(extents: Sequence[Extent], device: torch.device, dtype: torch.dtype) -
                 raise InputError(f"{extent.path} has values too large for float16: open the bank with dtype='float32'")
         first += extent.shape[0]
     return rows
+
+
+def read_seconds(extents: Sequence[Extent]) -> Float64[Tensor, " rows"]:
+    """Mapped like rows; those of several files are joined, at a small part of the size of their rows."""
+    parts = [
+        map_extents([extent])[0]
+        if extent.offset is not None
+        else torch.cat([torch.from_numpy(block) for _, block in extent.blocks()])
+        for extent in extents
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

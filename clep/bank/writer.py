@@ -16,6 +16,9 @@ from torch import Tensor
 
 from clep.bank import format as names
 from clep.bank.clock import Clock
+from clep.bank.feature_bank import FeatureBank
+from clep.bank.files import read_per_video
+from clep.bank.format import open_hdf5
 from clep.errors import InputError
 from clep.files import atomic_path
 
@@ -284,3 +287,35 @@ class BankWriter:
                 f"cannot write {self.path}: {reason}. Nothing was left there; free some space or choose another "
                 f"folder, then run the same command again."
             ) from error
+
+
+def copy_video(bank: FeatureBank, uid: str, writer: BankWriter) -> None:
+    """Add a video of one bank to another: its rows, their seconds where the clock is irregular, its duration.
+
+    Raises:
+        InputError: the bank lacks the video, or the other one refuses it (see `BankWriter.add`).
+    """
+    seconds = bank.video_seconds(uid)
+    duration_s = float(bank.duration_s[bank.index([uid])])
+    writer.add(uid, bank.video_rows(uid), None if seconds is None else seconds.cpu(), duration_s)
+
+
+def convert_per_video(
+    path: str | Path,
+    out: str | Path,
+    clock: Clock,
+    dtype: str = "float16",
+    encoder: str = "",
+) -> None:
+    """Write a tutorial file as a bank file, one video at a time; the bank opens and gathers many times faster.
+
+    Raises:
+        InputError: as `read_per_video` and `BankWriter.add`.
+    """
+    path = Path(path)
+    with open_hdf5(path) as file:
+        shard = read_per_video(file, path, clock)
+    total = int(shard.first_row[-1])
+    with BankWriter(out, shard.dim, clock, dtype, encoder, source=path.name, n_rows=total) as writer:
+        for uid, extent in zip(shard.ids, shard.rows, strict=True):
+            writer.add(uid, (rows for _, rows in extent.blocks()))

@@ -3,7 +3,7 @@
 from clep.compute.balance import cut_into_shards
 from clep.compute.late_files import wait_for_files
 from clep.compute.local import Local
+from clep.compute.shutdown import Stopped, ends_in_order
 from clep.compute.slurm import Slurm
-from clep.compute.stopped import Stopped, ends_in_order
 
 __all__ = ["Local", "Slurm", "Stopped", "cut_into_shards", "ends_in_order", "wait_for_files"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from clep.compute.stopped import Stopped
+from clep.compute.shutdown import Stopped
 from clep.errors import InputError
 
 logger = logging.getLogger(__name__)

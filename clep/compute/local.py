@@ -4,16 +4,156 @@ import contextlib
 import logging
 import os
 import pickle
+import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from multiprocessing.connection import wait
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any
 
-from clep.compute.attempts import LOG_FORMAT, Attempts, Regularly, attempt, log_path
-from clep.compute.places import Place, end
-from clep.compute.stopped import ends_in_order
+from clep.compute.attempts import GRACE_S, LOG_FORMAT, Attempts, Outcome, Regularly, attempt, log_path, told
+from clep.compute.shutdown import TIME_IS_OVER, ends_in_order
 from clep.errors import InputError
+
+
+class Place:
+    """One of the tasks that run at once: a worker process, replaced when it has died, and what it is doing.
+
+    Arguments:
+        threads: for PyTorch and OpenMP in the process.
+        gpu: the only GPU that it sees; None: as the parent.
+        limit_s: seconds that a task may take.
+    """
+
+    def __init__(self, threads: int, gpu: str | None, limit_s: float | None) -> None:
+        self.task = ""
+        self._log = Path()
+        self._threads = threads
+        self._gpu = gpu
+        self._limit_s = limit_s
+        self._started = 0.0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe: Connection | None = None
+
+    @property
+    def pipe(self) -> Connection:
+        """The pipe to the worker: readable when it has an answer or is dead."""
+        assert self._pipe is not None
+        return self._pipe
+
+    def start(self, task: str, pickled: bytes, log: Path) -> None:
+        """Give a task to the worker; start one where there is none."""
+        self.task, self._log = task, log
+        if self._process is not None and self._process.poll() is not None:
+            self.stop()  # it died between two tasks
+        if self._process is None:
+            self._start_process()
+        self._started = time.monotonic()
+        with contextlib.suppress(OSError):  # a worker that is dead already is noticed by outcome()
+            self.pipe.send((str(log), pickled))
+
+    def left(self) -> float:
+        """Return the seconds until the task's time is over."""
+        return float("inf") if self._limit_s is None else max(0.0, self._started + self._limit_s - time.monotonic())
+
+    def outcome(self) -> Outcome | None:
+        """Return how the task ended; None while it runs."""
+        assert self._process is not None
+        dead = self._process.poll() is not None  # looked at first: what it wrote before it died is then in the pipe
+        try:
+            if self.pipe.poll():
+                return self.pipe.recv()
+        except (EOFError, OSError):
+            dead = True
+        if dead:
+            return self._failed(told(self._stopped_by()))
+        if self.left() == 0.0:
+            self._process.send_signal(TIME_IS_OVER)
+            self._wait(GRACE_S)
+            self.kill()
+            return self._failed(f"took longer than the {self._limit_s:g} s of timeout_min")
+        return None
+
+    def farewell(self) -> None:
+        """Tell the worker that there is no more work, and wait a little while it leaves."""
+        if self._process is not None:
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                self.pipe.send(None)
+                self._process.wait(GRACE_S)
+
+    def ask_to_stop(self) -> None:
+        """Let the worker remove its half-written files and end."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+
+    def stop(self, grace_s: float = GRACE_S) -> None:
+        """End the worker and everything that it started."""
+        self.ask_to_stop()
+        try:
+            self._wait(grace_s)
+        finally:
+            self.kill()
+
+    def _wait(self, grace_s: float) -> None:
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(grace_s)
+
+    def _stopped_by(self) -> int:
+        """Return the exit status of a worker whose pipe has ended."""
+        assert self._process is not None
+        process = self._process
+        self.stop()
+        return process.returncode
+
+    def _failed(self, reason: str) -> Outcome:
+        return Outcome(f"{reason}; see {self._log}")
+
+    def kill(self) -> None:
+        """End the worker and everything that it started, at once."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        if self._pipe is not None:
+            self._pipe.close()
+        self._process = self._pipe = None
+
+    def _start_process(self) -> None:
+        self._pipe, theirs = Pipe()
+        threads = str(self._threads)
+        paths = os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
+        environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        if self._gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = self._gpu
+        with theirs, self._log.open("ab") as log:
+            # A session of its own: Ctrl-C reaches the parent alone, which then ends the worker and its children.
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "clep.compute.worker", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+
+
+def end(places: Sequence[Place]) -> None:
+    """End all workers together, and everything that they started; at once where this is interrupted."""
+    try:
+        for place in places:
+            place.ask_to_stop()
+        deadline = time.monotonic() + GRACE_S
+        for place in places:
+            place.stop(max(0.0, deadline - time.monotonic()))
+    finally:
+        for place in places:
+            place.kill()
+
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from clep.compute.attempts import GRACE_S, LOG_FORMAT, Outcome, attempt, call_pickled, write_output_to
-from clep.compute.stopped import TIME_IS_OVER, Stopped, raise_stopped
+from clep.compute.shutdown import TIME_IS_OVER, Stopped, raise_stopped
 
 
 def main(descriptor: int) -> None:

@@ -6,23 +6,18 @@ The DataModule is loaded on first use: jobs and evaluators need the rest, and Li
 from typing import TYPE_CHECKING, Any
 
 from clep.data.clips import LabelledClips
-from clep.data.composition import Composition, MomentKeys
-from clep.data.dataset import MixedDataset, MomentDataset
+from clep.data.dataset import MixedDataset, MomentDataset, Moments, Window
 from clep.data.hard_negatives import HardNegatives
 from clep.data.key_frame_clips import KeyFrameClips
-from clep.data.labelled_source import LabelledVideoSource
-from clep.data.labelled_videos import LabelledVideos
 from clep.data.long_term import LongTerm
-from clep.data.moments import Moments
-from clep.data.region_source import RegionSource
-from clep.data.regions import Regions
-from clep.data.sampler import Draw, MomentBatchSampler
+from clep.data.regions import Regions, RegionSource
+from clep.data.sampler import Composition, Draw, MomentBatchSampler, MomentKeys
 from clep.data.scene_aware import SceneAware
 from clep.data.source import NarrationSource
 from clep.data.text_tokens import TextTokens
 from clep.data.unique_texts import UniqueTexts
-from clep.data.video_clips import Augmentation
-from clep.data.window import Window
+from clep.data.video_clips import Augmentation, LabelledVideoSource
+from clep.datasets.labelled_videos import LabelledVideos
 
 if TYPE_CHECKING:
     from clep.data.datamodule import MomentDataModule

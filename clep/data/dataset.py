@@ -1,22 +1,149 @@
 """Datasets that fetch a whole batch of moments at once."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int32, Int64
+from jaxtyping import Bool, Float64, Int32, Int64
 from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from clep.bank import FeatureBank
 from clep.data.long_term import LongTerm
-from clep.data.moments import Moments
 from clep.data.sampler import Draw
 from clep.data.text_tokens import TokenTable
-from clep.data.window import Window
 from clep.errors import InputError
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Training or evaluation examples as parallel arrays.
+
+    Attributes:
+        video: index into the videos of a feature bank, -1 for a video it lacks.
+        start_s, end_s: the span in seconds from the start of the video.
+        text_id: index into the distinct texts.
+    """
+
+    video: Int64[np.ndarray, " moments"]
+    start_s: Float64[np.ndarray, " moments"]
+    end_s: Float64[np.ndarray, " moments"]
+    text_id: Int64[np.ndarray, " moments"]
+
+    def __len__(self) -> int:
+        return len(self.video)
+
+    def select(self, which: Int64[np.ndarray, " chosen"] | Bool[np.ndarray, " moments"]) -> "Moments":
+        """Return the moments at these indices, or where this mask is true."""
+        return Moments(self.video[which], self.start_s[which], self.end_s[which], self.text_id[which])
+
+
+def drop_missing(moments: Moments, bank: FeatureBank, on_missing: str, what: str) -> tuple[Moments, dict[str, int]]:
+    """Return the moments that `bank` has rows for, and how many lacked their video or began after its end.
+
+    A moment that starts more than a row after the end of its video has no rows of its own; clamping would silently
+    pair its text with the video's last second.
+
+    Args:
+        moments: of any order.
+        bank: with a clock.
+        on_missing: "error" refuses such moments, "skip" leaves them out.
+        what: where the moments come from, for the message.
+
+    Raises:
+        InputError: some are missing and `on_missing` is "error", or none is left.
+    """
+    if bank.clock is None:
+        raise InputError(f"{bank.path} has no clock, so seconds cannot be found in it; is it a bank of texts?")
+    absent = moments.video < 0
+    end_s = bank.end_s.cpu().numpy()[np.where(absent, 0, moments.video)]
+    late = ~absent & (moments.start_s > end_s + bank.clock.row_seconds)
+    report = {"video not in the bank": int(absent.sum()), "starts after the end of its video": int(late.sum())}
+    if on_missing == "error" and (absent | late).any():
+        raise InputError(
+            f"{bank.path} lacks the video of {int(absent.sum())} of the {len(moments)} moments of {what}, and "
+            f"{int(late.sum())} start after the end of their video. Add the features with `python -m clep.preprocess "
+            f"ego4d_features`, or "
+            f"leave such moments out with on_missing=skip"
+        )
+    kept = moments.select(~(absent | late))
+    if not len(kept):
+        raise InputError(
+            f"no moment of {what} has rows in {bank.path}; do its video ids match? The bank starts with "
+            f"{list(bank.videos[:3])}"
+        )
+    return kept, report
+
+
+@dataclass(frozen=True)
+class Window:
+    """How rows are cut around a moment and handed to the model; a saved model remembers it.
+
+    Attributes:
+        align: "centre" takes the rows whose centre lies in the span, "start" the published tutorial's.
+        pool: "mean" gives `video [batch, dim]`; "rows" gives `video [batch, places, dim]` with `video_mask`: all
+            rows where they fit, else `max_rows` of them.
+        max_rows: the most places that the time axis has for "rows"; it is no longer than the longest window.
+        sample: how rows are chosen where more than `max_rows` are there: "uniform" (fixed) or "random" (in training;
+            evaluation is always uniform).
+    """
+
+    align: Literal["centre", "start"] = "centre"
+    pool: Literal["mean", "rows"] = "mean"
+    max_rows: int = 16
+    sample: Literal["uniform", "random"] = "uniform"
+
+    def __post_init__(self) -> None:
+        if self.max_rows < 1:
+            raise InputError(f"window.max_rows={self.max_rows} must be at least 1")
+
+    @classmethod
+    def of_model(cls, metadata: Mapping[str, Any]) -> "Window":
+        """Return the window that a model was trained with, for evaluation: rows are chosen uniformly.
+
+        Args:
+            metadata: of a saved model; the default window where it does not say.
+        """
+        return cls(**{**metadata.get("window", {}), "sample": "uniform"})
+
+    def gather(
+        self,
+        bank: FeatureBank,
+        first: Int64[Tensor, " batch"],
+        last: Int64[Tensor, " batch"],
+        seed: int | None = None,
+        places: int | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the video side of a batch from rows `[first, last)` of `bank`, float32, on the bank's device.
+
+        Args:
+            bank: where the rows lie.
+            first, last: the window of each moment.
+            seed: of a "random" sample (the same seed, the same rows); None takes the uniform one.
+            places: length of the time axis, from `places` of all windows that should be alike in it; None for what
+                these windows need, which waits for the device that they are on.
+        """
+        if self.pool == "mean":
+            return {"video": bank.mean(first, last)}
+        places = self.places(first, last) if places is None else places
+        generator = None
+        if self.sample == "random" and seed is not None:
+            generator = torch.Generator(device=bank.device).manual_seed(seed)
+        rows, mask = bank.rows(first, last, places, "uniform" if generator is None else "random", generator)
+        return {"video": rows, "video_mask": mask}
+
+    def places(self, first: Int64[Tensor, " batch"], last: Int64[Tensor, " batch"]) -> int:
+        """Return how long a time axis the windows `[first, last)` need: the longest's rows, in 1 … `max_rows`."""
+        longest = int((last - first).max()) if len(first) else 0
+        return max(1, min(longest, self.max_rows))
+
+    def plain(self) -> dict[str, Any]:
+        """Return the settings as a plain dict, to be stored with a model."""
+        return asdict(self)
+
 
 Batch = dict[str, Tensor]
 

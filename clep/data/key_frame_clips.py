@@ -14,7 +14,7 @@ from torch import Tensor
 from clep.errors import InputError
 from clep.video import KeyFrames, VideoReader
 from clep.video.encoder import VideoEncoder
-from clep.video.key_frame_images import KeyFrameImages
+from clep.video.images import KeyFrameImages
 from clep.video.suffixes import VIDEO_SUFFIXES
 from clep.video.transforms import crop, flip, resize
 

@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from clep.data.datamodule import NothingHeldOut, ResumableDataModule
 from clep.data.dataset import Batch, as_draw, as_fetched
 from clep.data.key_frame_clips import KeyFrameClips
 from clep.data.long_term import LongTerm
-from clep.data.place import NothingHeldOut, ResumableDataModule
-from clep.data.region_dataset import RegionDataset
-from clep.data.region_source import RegionSource, action_classes
+from clep.data.regions import RegionDataset, RegionSource, action_classes
 from clep.data.sampler import Draw, MomentBatchSampler
 from clep.errors import InputError
 from clep.video.encoder import VideoEncoder

@@ -3,16 +3,24 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import h5py
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64, Int32, Int64
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from clep.bank import FeatureBank
+from clep.data.dataset import Batch, as_draw
+from clep.data.key_frame_clips import KeyFrameClips
+from clep.data.long_term import LongTerm
+from clep.data.sampler import Draw
+from clep.datasets.ava import AVA_ACTIONS, read_label_map
 from clep.errors import InputError
 from clep.files import atomic_path
+from clep.metrics.ava import AVA_60
 
 FORMAT = "clep-regions"
 VERSION = 1
@@ -136,3 +144,187 @@ class Regions:
 def _seconds(bank: FeatureBank, video: str) -> Float64[np.ndarray, " rows"]:
     seconds = bank.video_seconds(video)
     return np.empty(0) if seconds is None else seconds.cpu().numpy()
+
+
+class RegionDataset(Dataset[Batch]):
+    """Some regions of a bank as examples.
+
+    Keys of a batch: `video` `[b, d]`, the regions' rows, or with clips `clips`, `boxes` and `clip_of_box`, see
+    `clep.models.RegionEncoder`; `context` with `context_mask`, gathered from the long-term bank; `target`
+    `[b, classes]`, and `moment`, the numbers of the examples.
+
+    Args:
+        regions: of the bank.
+        bank: a row for each region.
+        rows: which regions are examples.
+        classes: ids of the actions, one for each column of the target.
+        context: what the minute around a region is.
+        context_bank: that it is gathered from; None for `bank`. A region whose video it lacks has an empty context.
+        clips: where pixels come from, for a short-term side that is learned; None for the rows of the bank.
+        augment: crop and mirror clips at random.
+    """
+
+    def __init__(
+        self,
+        regions: Regions,
+        bank: FeatureBank,
+        rows: Int64[np.ndarray, " rows"],
+        classes: Sequence[int],
+        context: LongTerm,
+        context_bank: FeatureBank | None = None,
+        clips: KeyFrameClips | None = None,
+        augment: bool = False,
+    ) -> None:
+        self.regions, self.bank, self.context, self.clips = regions, bank, context, clips
+        self.augment = augment
+        self.context_bank = context_bank or bank
+        self._row = torch.from_numpy(rows)
+        self._second = torch.from_numpy(regions.second[rows])
+        self._box = torch.from_numpy(regions.box[rows])
+        numbers = self.context_bank.index(regions.videos).cpu()
+        self._video = torch.from_numpy(regions.video[rows]).long()
+        self._context_video = numbers[self._video]
+        self.without_context = sorted(regions.videos[number] for number in np.flatnonzero(numbers.numpy() < 0))
+        self.target = regions.targets(rows, classes)
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    @property
+    def rows(self) -> Int64[np.ndarray, " rows"]:
+        """The number of each example's region."""
+        return self._row.numpy()
+
+    def __getitem__(self, index: int) -> Batch:
+        """Return one region as a batch of one."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"region {index} of {len(self)}")
+        return self.__getitems__([index % len(self)])
+
+    def __getitems__(self, draw: Draw | Sequence[int]) -> Batch:
+        """Return a whole batch; a `Draw` also seeds what is random in it."""
+        draw = as_draw(draw)
+        return self.gather(self.numbers(draw.moments, draw.seed), draw.seed)
+
+    def numbers(self, index: Int64[Tensor, " batch"], seed: int | None = None) -> Batch:
+        """Return a batch without what lies in the banks: numbers, targets, and where there are clips their pixels."""
+        batch = {
+            "moment": index,
+            "row": self._row[index],
+            "context_video": self._context_video[index],
+            "second": self._second[index],
+            "target": self.target[index],
+        }
+        return batch if self.clips is None else batch | self._pixels(index, seed)
+
+    def gather(self, numbers: Batch, seed: int | None = None) -> Batch:
+        """Add the rows of the banks, on their device; with a seed the context is sampled at random."""
+        batch = dict(numbers)
+        row, video, second = (batch.pop(name) for name in ("row", "context_video", "second"))
+        batch |= self.context.gather(self.context_bank, video, second, seed, on_missing="skip")
+        if self.clips is None:
+            batch["video"] = self.bank.take(row)
+        return batch
+
+    def _pixels(self, index: Int64[Tensor, " batch"], seed: int | None) -> Batch:
+        """Decode the clip of each key frame of a batch once, a video at a time, and augment it with its boxes."""
+        assert self.clips is not None
+        frames = list(zip(self._video[index].tolist(), self._second[index].tolist(), strict=True))
+        place = {frame: number for number, frame in enumerate(dict.fromkeys(frames))}
+        clip_of_box = torch.tensor([place[frame] for frame in frames], dtype=torch.int64)
+        boxes = self._box[index].clone()
+        clips: list[Tensor] = [torch.empty(0)] * len(place)
+        for video in dict.fromkeys(video for video, _ in place):
+            seconds = [second for number, second in place if number == video]
+            for second, clip in self.clips.read(self.regions.videos[video], seconds).items():
+                clips[place[video, second]] = clip
+        if self.augment and seed is not None:
+            generator = torch.Generator().manual_seed(seed)
+            for number in range(len(clips)):
+                own = clip_of_box == number
+                clips[number], boxes[own] = self.clips.augment(clips[number], boxes[own], generator)
+        return {"clips": torch.stack(clips), "boxes": boxes, "clip_of_box": clip_of_box}
+
+
+Which = Literal["annotated", "detected"]
+
+
+class RegionSource:
+    """Regions of one split.
+
+    Args:
+        bank: of the job `ava`, e.g. train.h5.
+        regions: that describe its rows; None for `X.regions.h5` beside `X.h5`.
+        context_bank: from which the minute around a region is gathered; None for `bank`. A bank of detected boxes
+            gives training the same kind of context as evaluation.
+        boxes: which of them are examples.
+    """
+
+    def __init__(
+        self,
+        bank: str | Path,
+        regions: str | Path | None = None,
+        context_bank: str | Path | None = None,
+        boxes: Which = "annotated",
+    ) -> None:
+        self.bank_path = Path(bank)
+        self.regions_path = Path(regions) if regions else self.bank_path.with_suffix(".regions.h5")
+        self.context_path = Path(context_bank) if context_bank else self.bank_path
+        self.boxes = boxes
+
+    @property
+    def encoders(self) -> tuple[str, str]:
+        """Names of the encoders of the bank and of the bank that context comes from."""
+        return FeatureBank.open(self.bank_path).encoder, FeatureBank.open(self.context_path).encoder
+
+    @property
+    def dims(self) -> tuple[int, int]:
+        """Numbers in a row of the bank, and of the bank that context comes from."""
+        return FeatureBank.open(self.bank_path).dim, FeatureBank.open(self.context_path).dim
+
+    def open(
+        self,
+        classes: Sequence[int],
+        context: LongTerm,
+        device: str = "disk",
+        clips: KeyFrameClips | None = None,
+        augment: bool = False,
+    ) -> RegionDataset:
+        """Open the banks and return the regions as examples.
+
+        Raises:
+            InputError: a file is missing or of another run, there is no such box, or no video has a context.
+        """
+        bank = FeatureBank.open(self.bank_path, device)
+        regions = Regions.open(self.regions_path)
+        regions.check_bank(bank, self.regions_path)
+        same = self.context_path == self.bank_path
+        other = None if same else FeatureBank.open(self.context_path, device)
+        found = RegionDataset(regions, bank, self.rows(regions), classes, context, other, clips, augment)
+        if len(found.without_context) == len(regions.videos):
+            raise InputError(
+                f"{self.context_path} has no rows of any of the {len(regions.videos)} videos of {self.bank_path}, such "
+                f"as {regions.videos[0]!r}; is it the bank of this split?"
+            )
+        return found
+
+    def rows(self, regions: Regions) -> Int64[np.ndarray, " rows"]:
+        """Return the regions that are examples.
+
+        Raises:
+            InputError: there are none; the message says which job makes them.
+        """
+        rows = np.flatnonzero(regions.annotated if self.boxes == "annotated" else ~regions.annotated)
+        if not len(rows):
+            raise InputError(
+                f"{self.regions_path} has no {self.boxes} boxes; `python -m clep.preprocess ava boxes={self.boxes}` "
+                f"makes a bank of them"
+            )
+        return rows
+
+
+def action_classes(label_map: str | Path | None) -> list[int]:
+    """Return the ids that a classifier learns: "all" is AVA's 80, None the 60 of the challenge, else a label map's."""
+    if label_map is None:
+        return list(AVA_60)
+    return list(AVA_ACTIONS) if str(label_map) == "all" else list(read_label_map(label_map))

@@ -7,8 +7,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from clep.data.composition import Composition, MomentKeys
-from clep.data.sampler import seeded
+from clep.data.sampler import Composition, MomentKeys, seeded
 from clep.errors import InputError
 
 

@@ -5,11 +5,10 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from clep.data.datamodule import NothingHeldOut, ResumableDataModule
 from clep.data.dataset import as_fetched
-from clep.data.labelled_source import LabelledVideoSource
-from clep.data.place import NothingHeldOut, ResumableDataModule
 from clep.data.sampler import Draw, MomentBatchSampler
-from clep.data.video_clips import Augmentation, RandomClips, note_unreadable
+from clep.data.video_clips import Augmentation, LabelledVideoSource, RandomClips, note_unreadable
 from clep.errors import InputError
 from clep.video import ClipSpec
 

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from yaml import YAMLError
 
-from clep.config_check import check_call, did_you_mean
+from clep.config.check import check_call, did_you_mean
 from clep.demo import (
     AvaWorldSettings,
     LongTermWorldSettings,

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch
 
-from clep.video.cpu_threads import one_core_each
+from clep.compute.threads import one_core_each
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

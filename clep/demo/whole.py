@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clep.compute.locks import alone
 from clep.errors import InputError
 from clep.files import read_json, write_json
-from clep.preprocess.alone import alone
 
 
 @dataclass(frozen=True)

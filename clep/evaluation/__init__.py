@@ -5,13 +5,12 @@ The callback is loaded on first use, so that measuring needs no Lightning.
 
 from typing import TYPE_CHECKING, Any
 
-from clep.evaluation.ava_regions import AvaRegions
-from clep.evaluation.ego_charades import EgoCharadesZeroShot
+from clep.evaluation.ava import AvaRegions
 from clep.evaluation.evaluator import Evaluator
-from clep.evaluation.kinetics import KineticsZeroShot
 from clep.evaluation.multiple_choice import MultipleChoice
 from clep.evaluation.retrieval import NarrationRetrieval
 from clep.evaluation.video_accuracy import VideoAccuracy
+from clep.evaluation.zero_shot import EgoCharadesZeroShot, KineticsZeroShot
 
 if TYPE_CHECKING:
     from clep.evaluation.callback import EvaluatorCallback

@@ -11,8 +11,7 @@ from clep.data import LabelledVideoSource
 from clep.data.dataset import as_fetched
 from clep.data.video_clips import UNREADABLE, FixedViews, note_unreadable
 from clep.errors import InputError
-from clep.evaluation.evaluator import Evaluator, model_device
-from clep.evaluation.ranks import gather_shares, my_share
+from clep.evaluation.evaluator import Evaluator, gather_shares, model_device, my_share
 from clep.metrics import topk_accuracy
 from clep.models import SavedModel, VideoClassifier
 

@@ -1,9 +1,11 @@
 """Zero-shot classification: clips whose texts are the prompts of classes."""
 
+import logging
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -13,8 +15,11 @@ from clep.data import LabelledClips, LongTerm, Window
 from clep.errors import InputError
 from clep.evaluation.evaluator import Evaluator, evaluating, model_device
 from clep.files import read_json
+from clep.metrics import charades_map, topk_accuracy
 from clep.models import DualEncoder
 from clep.text import average_templates
+
+log = logging.getLogger(__name__)
 
 
 class ZeroShot(Evaluator):
@@ -139,3 +144,53 @@ class ZeroShot(Evaluator):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": None}
+
+
+class KineticsZeroShot(ZeroShot):
+    """`zeroshot/kinetics/top1` and `top5` in percent, over the clips that have features."""
+
+    def score(
+        self, clips: LabelledClips, scores: dict[str, Float[Tensor, "clips classes"]], kept: list[int]
+    ) -> dict[str, float]:
+        """Return the accuracies of the one prompt set."""
+        if clips.label is None:
+            raise InputError(f"{self.folder / 'clips.h5'} has several labels a clip; use EgoCharadesZeroShot for it")
+        if "prompt" not in scores:
+            raise InputError(
+                f"{self.folder / f'prompts.{self.text_encoder}.h5'} lacks the prompt set 'prompt' and has "
+                f"{', '.join(scores)}; make it again with `python -m clep.preprocess kinetics overwrite=true`"
+            )
+        target = torch.as_tensor(clips.label)[kept]
+        accuracy = topk_accuracy(scores["prompt"], target, ks=(1, 5))
+        return {f"zeroshot/kinetics/top{k}": value for k, value in accuracy.items()}
+
+
+class EgoCharadesZeroShot(ZeroShot):
+    """`zeroshot/ego_charades/<ego|exo|all>/<label|ego_prompt|exo_prompt>/mAP` in percent.
+
+    Scores are ranked across videos with no softmax over a video's classes. A class without a positive video in a
+    subset is left out of that subset's mean; `coverage` counts them.
+    """
+
+    def score(
+        self, clips: LabelledClips, scores: dict[str, Float[Tensor, "clips classes"]], kept: list[int]
+    ) -> dict[str, float]:
+        """Return the mean average precision of each subset and prompt set."""
+        if clips.labels is None or clips.first_person is None:
+            raise InputError(
+                f"{self.folder / 'clips.h5'} lacks label matrix or first-person flags; "
+                f"make it with `python -m clep.preprocess ego_charades`"
+            )
+        targets, first_person = np.asarray(clips.labels)[kept], np.asarray(clips.first_person)[kept]
+        subsets = {"ego": first_person, "exo": ~first_person, "all": np.ones_like(first_person)}
+        metrics: dict[str, float] = {}
+        for subset, chosen in subsets.items():
+            self.coverage[f"{subset} videos"] = int(chosen.sum())
+            if not targets[chosen].any():
+                log.warning("%s has no labelled %s videos; their mAP is left out", self.folder, subset)
+                continue
+            self.coverage[f"{subset} classes without positives"] = int((~targets[chosen].any(0)).sum())
+            for name, matrix in scores.items():
+                mean, _ = charades_map(matrix.numpy()[chosen], targets[chosen])
+                metrics[f"zeroshot/ego_charades/{subset}/{name}/mAP"] = mean
+        return metrics

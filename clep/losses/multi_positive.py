@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from clep.losses.two_way import TwoWayLoss, Weights
+from clep.losses.clip import TwoWayLoss, Weights
 
 
 class MultiPositiveNCELoss(TwoWayLoss):

@@ -7,12 +7,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from clep.errors import InputError
+from clep.models.dual_encoder import Tower
 from clep.models.feature_bank_operators import FeatureBankOperator
-from clep.models.gated_attention import GatedAttention
 from clep.models.pooling import masked_mean
 from clep.models.projection import ProjectionHead
-from clep.models.temporal_attention import TemporalAttention
-from clep.models.tower import Tower
+from clep.models.temporal import GatedAttention, TemporalAttention
 
 
 class LongTermTower(Tower):

@@ -7,11 +7,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from clep.errors import InputError
-from clep.models.frozen_stages import train_stages
+from clep.models.dual_encoder import Tower
 from clep.models.pooling import project_present
-from clep.models.temporal_attention import TemporalAttention
-from clep.models.tower import Tower
-from clep.models.trained_encoder import TrainedEncoder
+from clep.models.temporal import TemporalAttention
+from clep.models.trained_encoder import TrainedEncoder, train_stages
 from clep.video.encoder import VideoEncoder
 from clep.video.transforms import multi_scale_crop, random_flip, resize
 

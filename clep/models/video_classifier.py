@@ -8,11 +8,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from clep.build import TARGET, build_module, call
+from clep.config.build import TARGET, build_module, call
 from clep.errors import InputError
-from clep.models.frozen_stages import train_stages
-from clep.models.saved_model import SavedModel, plain_config
-from clep.models.trained_encoder import TrainedEncoder
+from clep.models.saving import SavedModel, plain_config
+from clep.models.trained_encoder import TrainedEncoder, train_stages
 from clep.video.encoder import VideoEncoder
 from clep.video.transforms import normalize
 

@@ -14,10 +14,10 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from clep.compute import Stopped, ends_in_order
-from clep.config_check import check_call, check_config, did_you_mean
-from clep.config_folder import config_folder
+from clep.compute.locks import alone
+from clep.config.check import check_call, check_config, did_you_mean
+from clep.config.folder import config_folder
 from clep.errors import InputError
-from clep.preprocess.alone import alone
 from clep.preprocess.choices import PARTS, choices
 from clep.preprocess.job_help import USAGE, job_files, job_help, jobs_help
 

@@ -4,21 +4,16 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from clep.datasets.ava import AVA_ACTIONS, read_annotations, read_excluded, read_label_map
+from clep.datasets.ava_proposals import read_proposals
 from clep.errors import InputError
-from clep.metrics.ava_files import AVA_ACTIONS, read_annotations, read_excluded, read_label_map
-from clep.preprocess.extraction import extract
-from clep.preprocess.extraction.listing import find_files
-from clep.preprocess.extraction.why_long import why_long_videos
-from clep.preprocess.feature_packing import Dtype, OnError
-from clep.preprocess.regions import (
-    Boxes,
-    RegionExtraction,
-    RegionItem,
-    VideoBoxes,
-    describe_rows,
-    gather_boxes,
-    read_proposals,
-)
+from clep.extraction import extract
+from clep.extraction.feature_packing import Dtype, OnError
+from clep.extraction.listing import find_files
+from clep.extraction.region_boxes import Boxes, VideoBoxes, gather_boxes
+from clep.extraction.region_examples import describe_rows
+from clep.extraction.regions import RegionExtraction, RegionItem
+from clep.extraction.why_long import why_long_videos
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from clep.config_folder import config_folder
+from clep.config.folder import config_folder
 
 PARTS = ("encoder", "compute")
 

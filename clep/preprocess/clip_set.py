@@ -9,14 +9,14 @@ from typing import Any
 from clep.bank import FeatureBank
 from clep.data.clips import LabelledClips
 from clep.errors import InputError
+from clep.extraction.clips import ClipSource, clip_items, encode_clips
+from clep.extraction.coverage import Coverage
+from clep.extraction.feature_files import SUFFIXES, feature_files
+from clep.extraction.feature_packing import PackReport, PackSettings, copy_videos, note_packed, pack_features
+from clep.extraction.inputs import file_digest, folder_digest
+from clep.extraction.text_embeddings import Device, TextBank, text_bank_path
+from clep.extraction.why_long import why_long_videos
 from clep.files import read_json, write_json
-from clep.preprocess.coverage import Coverage
-from clep.preprocess.extraction.clips import ClipSource, clip_items, encode_clips
-from clep.preprocess.extraction.why_long import why_long_videos
-from clep.preprocess.feature_files import SUFFIXES, feature_files
-from clep.preprocess.feature_packing import PackReport, PackSettings, copy_videos, note_packed, pack_features
-from clep.preprocess.inputs import file_digest, folder_digest
-from clep.preprocess.text_embeddings import Device, TextBank, text_bank_path
 from clep.text import Texts
 
 logger = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
+from clep.extraction import Extraction
 from clep.preprocess.choices import PARTS, nearest_choice
-from clep.preprocess.extraction import Extraction
 
 
 def command_line(job: str, options: Mapping[str, Any]) -> str:

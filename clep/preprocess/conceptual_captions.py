@@ -5,17 +5,18 @@ from typing import Any
 
 import pandas as pd
 
+from clep.datasets.captions import caption_table
+from clep.datasets.tables import read_rows
 from clep.errors import InputError
+from clep.extraction import Extraction, VideoItem, extract
+from clep.extraction.coverage import Coverage
+from clep.extraction.feature_packing import Dtype, OnError
+from clep.extraction.inputs import file_digest
+from clep.extraction.text_embeddings import Device
+from clep.extraction.why_long import videos_left
 from clep.preprocess import narrations_file
-from clep.preprocess.coverage import Coverage
-from clep.preprocess.csv_rows import read_rows
-from clep.preprocess.extraction import Extraction, VideoItem, extract
-from clep.preprocess.extraction.why_long import videos_left
-from clep.preprocess.feature_packing import Dtype, OnError
-from clep.preprocess.inputs import file_digest
 from clep.preprocess.narrations_file import text_bank, write_if_outdated
-from clep.preprocess.text_embeddings import Device
-from clep.text import NarrationTable, caption_table
+from clep.text import NarrationTable
 
 COLUMNS = ("filepath", "title")
 HINT = "Its header must name them, with a tab between them."

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from clep.bank import Clock, FeatureBank
-from clep.preprocess.coverage import Coverage
-from clep.preprocess.ego4d_metadata import read_videos
-from clep.preprocess.feature_files import feature_files
-from clep.preprocess.feature_packing import (
+from clep.datasets.ego4d import read_videos
+from clep.extraction.coverage import Coverage
+from clep.extraction.feature_files import feature_files
+from clep.extraction.feature_packing import (
     FAULTS,
     SHARD_BYTES,
     Dtype,
@@ -19,7 +19,7 @@ from clep.preprocess.feature_packing import (
     note_packed,
     pack_features,
 )
-from clep.preprocess.inputs import file_digest, folder_digest
+from clep.extraction.inputs import file_digest, folder_digest
 from clep.text import Narrations
 
 logger = logging.getLogger(__name__)

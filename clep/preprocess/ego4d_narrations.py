@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from clep.datasets.ego4d import read_ego4d
 from clep.errors import InputError
-from clep.preprocess.coverage import Coverage
-from clep.preprocess.inputs import file_digest
+from clep.extraction.coverage import Coverage
+from clep.extraction.inputs import file_digest
+from clep.extraction.text_embeddings import CHUNK, Device
 from clep.preprocess.narrations_file import TagStyle, outputs, text_bank, why_long_texts, write_if_outdated
-from clep.preprocess.text_embeddings import CHUNK, Device
-from clep.text import Narrations, NarrationTable, read_ego4d, training_moments
+from clep.text import Narrations, NarrationTable, training_moments
 
 __all__ = ["inputs", "outputs", "run", "why_long"]
 

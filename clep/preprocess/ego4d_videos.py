@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clep.preprocess.ego4d_metadata import Ego4DVideo, read_videos
-from clep.preprocess.extraction import Extraction, VideoItem, extract
-from clep.preprocess.extraction.listing import find_files
-from clep.preprocess.extraction.why_long import why_long_videos
-from clep.preprocess.feature_packing import Dtype, OnError
+from clep.datasets.ego4d import Ego4DVideo, read_videos
+from clep.extraction import Extraction, VideoItem, extract
+from clep.extraction.feature_packing import Dtype, OnError
+from clep.extraction.listing import find_files
+from clep.extraction.why_long import why_long_videos
 
 
 def run(

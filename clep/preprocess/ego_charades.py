@@ -8,7 +8,13 @@ import numpy as np
 
 from clep.bank import Clock
 from clep.data.clips import LabelledClips
+from clep.datasets.tables import read_csv
 from clep.errors import InputError
+from clep.extraction import Extraction
+from clep.extraction.clips import ClipSource
+from clep.extraction.feature_packing import Dtype, OnError, PackSettings
+from clep.extraction.inputs import open_input
+from clep.extraction.text_embeddings import Device
 from clep.preprocess.clip_set import (
     clip_features,
     clip_outputs,
@@ -17,12 +23,6 @@ from clep.preprocess.clip_set import (
     why_long_clips,
     write_prompts,
 )
-from clep.preprocess.csv_table import read_csv
-from clep.preprocess.extraction import Extraction
-from clep.preprocess.extraction.clips import ClipSource
-from clep.preprocess.feature_packing import Dtype, OnError, PackSettings
-from clep.preprocess.inputs import open_input
-from clep.preprocess.text_embeddings import Device
 from clep.text import ego_charades_prompts
 
 COLUMNS = ("id", "actions", "egocentric")

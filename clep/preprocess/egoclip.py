@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from clep.datasets.ego4d import read_ego4d_metadata
+from clep.datasets.tables import numbers, read_rows
 from clep.errors import InputError
-from clep.preprocess.csv_rows import numbers, read_rows
-from clep.preprocess.inputs import file_digest
+from clep.extraction.inputs import file_digest
+from clep.extraction.text_embeddings import CHUNK, Device
 from clep.preprocess.narrated_clips import NarratedClips, clip_table, write_clip_narrations
 from clep.preprocess.narrations_file import TagStyle, outputs, text_bank, why_long_texts
-from clep.preprocess.text_embeddings import CHUNK, Device
 from clep.text import NarrationTable
-from clep.text.ego4d_metadata import read_ego4d_metadata
 
 __all__ = ["inputs", "outputs", "run", "why_long"]
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from clep.preprocess.csv_rows import clock_times, numbers, read_rows
-from clep.preprocess.inputs import file_digest
+from clep.datasets.tables import clock_times, numbers, read_rows
+from clep.extraction.inputs import file_digest
+from clep.extraction.text_embeddings import CHUNK, Device
 from clep.preprocess.narrated_clips import NarratedClips, clip_table, write_clip_narrations
 from clep.preprocess.narrations_file import outputs, text_bank, why_long_texts
-from clep.preprocess.text_embeddings import CHUNK, Device
 from clep.text import NarrationTable
-from clep.text.ego4d_metadata import VideoMetadata
+from clep.text.narrations import VideoMetadata
 
 __all__ = ["inputs", "outputs", "run", "why_long"]
 

@@ -43,8 +43,8 @@ def job_help(name: str, run: Callable[..., Any], defaults: Mapping[str, Any]) ->
     parts.append(_options(plain, option_meanings(run)))
     if isinstance(defaults.get("extraction"), Mapping):
         # These load PyTorch, which the list of jobs can do without.
-        from clep.preprocess.extraction import Extraction
-        from clep.preprocess.regions import RegionExtraction
+        from clep.extraction import Extraction
+        from clep.extraction.regions import RegionExtraction
 
         meanings = option_meanings(Extraction) | option_meanings(RegionExtraction)
         parts += ["\nHow videos are encoded:\n", _options(defaults["extraction"], meanings)]

@@ -7,7 +7,12 @@ import numpy as np
 
 from clep.bank import Clock
 from clep.data.clips import LabelledClips
+from clep.datasets.tables import read_csv, whole_seconds
 from clep.errors import InputError
+from clep.extraction import Extraction
+from clep.extraction.clips import ClipSource
+from clep.extraction.feature_packing import Dtype, OnError, PackSettings
+from clep.extraction.text_embeddings import Device
 from clep.preprocess.clip_set import (
     clip_features,
     clip_outputs,
@@ -16,11 +21,6 @@ from clep.preprocess.clip_set import (
     why_long_clips,
     write_prompts,
 )
-from clep.preprocess.csv_table import read_csv, whole_seconds
-from clep.preprocess.extraction import Extraction
-from clep.preprocess.extraction.clips import ClipSource
-from clep.preprocess.feature_packing import Dtype, OnError, PackSettings
-from clep.preprocess.text_embeddings import Device
 from clep.text import kinetics_prompts
 
 COLUMNS = ("label", "youtube_id", "time_start", "time_end")

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from clep.bank import FeatureBank
+from clep.datasets.lfb_files import Lfb, save_lfb
 from clep.errors import InputError
-from clep.preprocess.lfb_files import Lfb, save_lfb
 
 logger = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 
 from clep.bank import BankWriter, Clock, FeatureBank
+from clep.datasets.lfb_files import Lfb, load_lfb
 from clep.errors import InputError
-from clep.preprocess.coverage import Coverage, Value
-from clep.preprocess.feature_packing import Dtype
-from clep.preprocess.inputs import file_digest
-from clep.preprocess.lfb_files import Lfb, load_lfb
+from clep.extraction.coverage import Coverage, Value
+from clep.extraction.feature_packing import Dtype
+from clep.extraction.inputs import file_digest
 
 logger = logging.getLogger(__name__)
 

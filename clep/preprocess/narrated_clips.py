@@ -9,13 +9,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int8
 
+from clep.datasets.tables import number_sets
 from clep.errors import InputError
-from clep.preprocess.coverage import Coverage
-from clep.preprocess.csv_rows import number_sets
+from clep.extraction.coverage import Coverage
 from clep.preprocess.narrations_file import TagStyle, write_if_outdated
 from clep.text import NarrationTable
-from clep.text.assemble import assemble
-from clep.text.ego4d_metadata import VideoMetadata
+from clep.text.narrations import VideoMetadata, assemble
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 import torch
 
-from clep.build import TARGET
 from clep.compute import Slurm
-from clep.preprocess.coverage import Coverage
-from clep.preprocess.text_embeddings import TextBank, text_bank_path
+from clep.config.build import TARGET
+from clep.extraction.coverage import Coverage
+from clep.extraction.text_embeddings import TextBank, text_bank_path
 from clep.text import Narrations, NarrationTable
 
 logger = logging.getLogger(__name__)

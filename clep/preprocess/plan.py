@@ -9,9 +9,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from clep.config_check import check_call
+from clep.compute.locks import alone
+from clep.config.check import check_call
 from clep.errors import InputError
-from clep.preprocess.alone import alone
 from clep.preprocess.command_line import command_line
 
 logger = logging.getLogger(__name__)

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from clep.preprocess.extraction import Extraction, extract
-from clep.preprocess.extraction.join import own_files
-from clep.preprocess.extraction.listing import list_videos, other_files
-from clep.preprocess.extraction.why_long import why_long_videos
-from clep.preprocess.feature_packing import Dtype, OnError
+from clep.extraction import Extraction, extract
+from clep.extraction.feature_packing import Dtype, OnError
+from clep.extraction.join import own_files
+from clep.extraction.listing import list_videos, other_files
+from clep.extraction.why_long import why_long_videos
 
 
 def run(

@@ -1,18 +1,13 @@
 """Narrations and prompts: parsed, cleaned, filtered, stored as columns, and embedded."""
 
-from clep.text.captions import caption_table
-from clep.text.ego4d import read_ego4d
 from clep.text.filters import training_moments
-from clep.text.group_numbers import GroupNumbers
-from clep.text.narrations import Narrations
+from clep.text.narrations import Narrations, NarrationTable
 from clep.text.prompts import average_templates, ego_charades_prompts, kinetics_prompts
-from clep.text.sentence_encoder import SentenceEncoder
-from clep.text.sentence_model import sentence_model_name
+from clep.text.sentence_encoder import SentenceEncoder, sentence_model_name
 from clep.text.spans import egovlp_spans, fixed_spans
-from clep.text.table import NarrationTable
 from clep.text.tags import TAG_STYLES, remove_tags, substitute_tags
 from clep.text.taxonomy import Taxonomy
-from clep.text.texts import Texts
+from clep.text.texts import GroupNumbers, Texts
 
 __all__ = [
     "TAG_STYLES",
@@ -23,12 +18,10 @@ __all__ = [
     "Taxonomy",
     "Texts",
     "average_templates",
-    "caption_table",
     "ego_charades_prompts",
     "egovlp_spans",
     "fixed_spans",
     "kinetics_prompts",
-    "read_ego4d",
     "remove_tags",
     "sentence_model_name",
     "substitute_tags",

@@ -6,8 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from clep.errors import InputError
-from clep.text.narrations import Narrations
-from clep.text.table import NarrationTable
+from clep.text.narrations import Narrations, NarrationTable
 
 
 def training_moments(

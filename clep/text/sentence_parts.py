@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from clep.errors import InputError
-from clep.text.sentence_model import load_sentence_model
+from clep.text.sentence_encoder import load_sentence_model
 
 POOLINGS = ("mean", "cls", "max")
 ACTIVATIONS = {"Identity": nn.Identity, "Tanh": nn.Tanh, "GELU": nn.GELU, "ReLU": nn.ReLU}

@@ -9,7 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from clep.config_check import did_you_mean
+from clep.config.check import did_you_mean
 from clep.errors import InputError
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,7 @@ from jaxtyping import Float, Int32
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, distributed
 
-from clep.data.hard_negatives import HardNegatives
-from clep.data.nearest import BYTES_AT_ONCE, nearest_videos
+from clep.data.hard_negatives import BYTES_AT_ONCE, HardNegatives, nearest_videos
 from clep.data.sampler import Draw
 from clep.errors import InputError
 

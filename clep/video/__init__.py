@@ -4,10 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from clep.video.decoding import expected_seconds
     from clep.video.encode import EncodedVideo, encode_video
     from clep.video.encoder import ClipSpec, VideoEncoder
     from clep.video.images import encode_images, read_image
-    from clep.video.probe import expected_seconds
     from clep.video.reader import VideoReader
     from clep.video.sampling import DenseWindows, KeyFrames, RandomSegment, SampledClip, Segments
 
@@ -23,7 +23,7 @@ _HOME = {
     "VideoReader": "reader",
     "encode_images": "images",
     "encode_video": "encode",
-    "expected_seconds": "probe",
+    "expected_seconds": "decoding",
     "read_image": "images",
 }
 

@@ -1,24 +1,72 @@
 """From a video file to rows: one thread decodes, others encode, memory holds a few batches."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64, UInt8
 from torch import Tensor
 
+from clep.compute.threads import OneCoreThreads, in_background, one_core_each
 from clep.errors import InputError
-from clep.video.background import in_background
-from clep.video.batches import encode_in_batches
-from clep.video.cpu_threads import OneCoreThreads, one_core_each
 from clep.video.encoder import VideoEncoder
 from clep.video.reader import VideoReader
 from clep.video.sampling import DenseWindows, KeyFrames, SampledClip, Segments
 from clep.video.transforms import CROPS, crops_of, normalize
+
+Unit = TypeVar("Unit")
+Rows = Float32[np.ndarray, "units dim"]
+
+
+def remainder_sizes(left: int, batch_size: int) -> list[tuple[int, int]]:
+    """How the units that fill no whole batch are batched: (size of the batch, units in it).
+
+    Powers of two, largest first (18 = 16 + 2); where one more than fits wastes at most an eighth, that one, padded
+    (15 of 16). Shapes depend on the number alone, so that the rows of a video do not depend on other videos.
+    """
+    sizes = []
+    while left > 0:
+        above = min(1 << (left - 1).bit_length(), batch_size)
+        size = above if 8 * (above - left) <= above else 1 << (left.bit_length() - 1)
+        sizes.append((size, min(size, left)))
+        left -= sizes[-1][1]
+    return sizes
+
+
+def encode_in_batches(
+    units: Iterable[Unit], batch_size: int, encode: Callable[[list[Unit]], Callable[[], Rows]], at_once: int = 1
+) -> Iterator[Rows]:
+    """Encode units in order: batches of exactly `batch_size`, and the last few in `remainder_sizes`.
+
+    `encode` starts the work on a list of such a length and returns what waits for its rows. Padding repeats the last
+    unit, its rows are cut off. A batch is waited for once the next `at_once` have been started, so that a GPU, or the
+    cores that have a batch each, are not idle while its rows are used.
+    """
+    started: deque[tuple[Callable[[], Rows], int]] = deque()
+    for batch, used in _batches(units, batch_size):
+        started.append((encode(batch), used))
+        if len(started) > at_once:
+            wait, used = started.popleft()
+            yield wait()[:used]
+    for wait, used in started:
+        yield wait()[:used]
+
+
+def _batches(units: Iterable[Unit], batch_size: int) -> Iterator[tuple[list[Unit], int]]:
+    waiting: list[Unit] = []
+    for unit in units:
+        waiting.append(unit)
+        if len(waiting) == batch_size:
+            yield waiting, batch_size
+            waiting = []
+    for size, used in remainder_sizes(len(waiting), batch_size):
+        batch, waiting = waiting[:used], waiting[used:]
+        yield batch + batch[-1:] * (size - used), used
+
 
 PRECISIONS = ("float32", "bf16")
 

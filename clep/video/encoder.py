@@ -90,7 +90,7 @@ class VideoEncoder(nn.Module):
         raise InputError(f"{type(self).__name__} has no blocks to recompute; leave activation checkpointing off")
 
     def architecture(self) -> dict[str, Any]:
-        """Return the plain config that `clep.build.build_module` makes this encoder of, its weights apart.
+        """Return the plain config that `clep.config.build.build_module` makes this encoder of, its weights apart.
 
         Raises:
             InputError: an encoder of this kind cannot be saved.

@@ -1,5 +1,6 @@
 """Images as videos of one frame: read upright and in RGB, then rows of a frozen encoder."""
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,6 +13,8 @@ from torch import Tensor
 
 from clep.errors import InputError
 from clep.video.encoder import VideoEncoder
+from clep.video.sampling import KeyFrames, SampledClip
+from clep.video.suffixes import IMAGE_SUFFIXES
 from clep.video.transforms import crops_of, normalize, resize_short_side
 
 Image = Tensor | InputError
@@ -126,3 +129,60 @@ def _in_order(
     row = iter(rows)
     for image in images:
         yield image if isinstance(image, InputError) else next(row)
+
+
+class KeyFrameImages:
+    """Images `<second>.jpg` of one video ("0902.jpg" and "902.jpg" alike), read as clips that do not move.
+
+    Args:
+        folder: of the images.
+        short_side_px: what their short side is resized to.
+
+    Attributes:
+        duration_s: the number of images, taken for a second each.
+
+    Raises:
+        InputError: the folder has no such image.
+    """
+
+    decoded_frames = 0
+    corrupt_packets = 0
+
+    def __init__(self, folder: str | Path, short_side_px: int) -> None:
+        self._short_side_px = short_side_px
+        self._files = key_frame_files(folder)
+        if not self._files:
+            raise InputError(f"{folder} has no image that is called by its second, such as 0902.jpg")
+        self.duration_s = float(len(self._files))
+
+    def clips(self, sampling: KeyFrames, frames: int) -> Iterator[SampledClip]:
+        """Yield a clip for each second that has an image which can be read: the image, `frames` times.
+
+        Raises:
+            InputError: not one second has such an image.
+        """
+        reason = "none is there"
+        for number, second in enumerate(sampling.seconds):
+            path = self._files.get(second)
+            if path is None:
+                continue
+            try:
+                pixels = read_image(path, self._short_side_px)
+            except InputError as error:
+                self.corrupt_packets += 1
+                reason = str(error)
+                continue
+            self.decoded_frames += 1
+            yield SampledClip(second, second, (number,) * frames, (pixels,) * frames)
+        if not self.decoded_frames:
+            raise InputError(f"no image of the {len(sampling.seconds)} key frames can be read: {reason}")
+
+
+def key_frame_files(folder: str | Path) -> dict[float, Path]:
+    """Return the images of a folder that are called by a second, sorted by it."""
+    found = {
+        float(path.stem): path
+        for path in sorted(Path(folder).iterdir())
+        if path.suffix.lower() in IMAGE_SUFFIXES and re.fullmatch(r"\d{1,7}", path.stem)
+    }
+    return dict(sorted(found.items()))

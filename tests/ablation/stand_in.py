@@ -53,7 +53,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> None:
 def begin(words: Sequence[str], ignored: Collection[signal.Signals] = ()) -> subprocess.Popen[bytes]:
     """Start the ablation command, with the stand-in, as one that ignores some signals and knows the usual others."""
     code = (
-        "import pytest, sys; from ablation.stand_in import use; use(pytest.MonkeyPatch()); "
+        "import pytest, sys; from tests.ablation.stand_in import use; use(pytest.MonkeyPatch()); "
         "from clep.ablate import main; sys.exit(main(sys.argv[1:]))"
     )
     root = Path(__file__).parents[2]
@@ -64,7 +64,7 @@ def begin(words: Sequence[str], ignored: Collection[signal.Signals] = ()) -> sub
 
     return subprocess.Popen(
         [sys.executable, "-c", code, *words],
-        env={**os.environ, "PYTHONPATH": f"{root}:{root / 'tests'}"},
+        env={**os.environ, "PYTHONPATH": str(root)},
         stderr=subprocess.PIPE,
         preexec_fn=dispositions,
     )

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from ablation.stand_in import begin, read, started, use, wait_for
 from clep.ablate import main
 from clep.ablation import ablate
-from clep.ablation.process import held_by_runs
+from clep.ablation.cells import held_by_runs
 from clep.errors import InputError
 from clep.machine import this_machine
+from tests.ablation.stand_in import begin, read, started, use, wait_for
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from clep.ablation import Cell, read_grid
-from clep.config_check import check_config
-from clep.config_folder import config_folder
-from clep.resolvers import register_resolvers
-from clep.settings import with_dims
+from clep.config.check import check_config
+from clep.config.folder import config_folder
+from clep.config.resolvers import register_resolvers
+from clep.config.settings import with_dims
 
 FILES = sorted((config_folder() / "ablation").glob("*.yaml"))
 FIRST_SEEDS = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clep.ablation.process import Processes, held_by_runs, why
+from clep.ablation.cells import Processes, held_by_runs, why
 
 FORKS = """
 import os, pathlib, signal, sys, time
@@ -32,7 +32,7 @@ def test_what_a_run_started_and_left_is_ended(tmp_path: Path) -> None:
 
 
 def test_runs_that_do_not_end_when_told_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clep.ablation.process.GRACE_S", 0.2)
+    monkeypatch.setattr("clep.ablation.cells.GRACE_S", 0.2)
     began, status = time.monotonic(), list[int]()
     with held_by_runs(tmp_path) as held:
         processes = Processes(held, 1)

@@ -4,9 +4,8 @@ import pytest
 from rich.console import Console
 
 from clep.ablation.cells import Outcome
-from clep.ablation.figure import draw
 from clep.ablation.grid import Cell, Grid
-from clep.ablation.table import Spread, as_data, in_terminal, markdown, rows_of, short_names
+from clep.ablation.table import Spread, as_data, draw, in_terminal, markdown, rows_of, short_names
 
 
 def outcomes(values: dict[str, list[float | None]]) -> list[Outcome]:

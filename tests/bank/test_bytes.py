@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from bank.banks import opened
 from clep.bank import BankWriter, Clock, FeatureBank, copy_video
 from clep.errors import InputError
+from tests.bank.banks import opened
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 12)).astype(np.uint8)
 

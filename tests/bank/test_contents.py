@@ -4,9 +4,9 @@ import h5py
 import numpy as np
 import torch
 
-from bank.banks import random_videos, write
 from clep.bank import BankWriter, Clock, FeatureBank
-from clep.bank.contents import read_contents
+from clep.bank.feature_bank import read_contents
+from tests.bank.banks import random_videos, write
 
 
 def test_tables_are_joined_over_files(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ import h5py
 import numpy as np
 import torch
 
-from clep.bank import extent as extent_module
-from clep.bank.extent import Extent, map_file
+from clep.bank import format as extent_module
+from clep.bank.format import Extent, map_file
 
 ROWS = np.arange(60, dtype=np.float32).reshape(10, 1, 6)
 

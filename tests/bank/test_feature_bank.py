@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from bank.banks import opened, random_videos, write
 from clep.bank import BankWriter, Clock, FeatureBank
 from clep.errors import InputError
+from tests.bank.banks import opened, random_videos, write
 
 
 @pytest.fixture(params=["disk", "cpu", "lmdb"])

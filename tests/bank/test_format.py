@@ -4,10 +4,10 @@ import h5py
 import numpy as np
 import pytest
 
-from bank.banks import random_videos, write
 from clep.bank import Clock, FeatureBank
 from clep.bank.format import open_hdf5, read_shard
 from clep.errors import InputError
+from tests.bank.banks import random_videos, write
 
 
 def test_everything_but_the_rows(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from bank.banks import random_videos, write
 from clep.bank import BankWriter, Clock, FeatureBank, build_lmdb
 from clep.bank.lmdb_file import LmdbFile, lmdb_path
 from clep.errors import InputError
 from clep.preprocess import bank_lmdb
 from clep.preprocess.__main__ import main
+from tests.bank.banks import random_videos, write
 
 lmdb = pytest.importorskip("lmdb")
 

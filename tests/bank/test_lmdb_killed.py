@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from bank.banks import random_videos, write
 from clep.bank import FeatureBank, build_lmdb, lmdb_build
 from clep.errors import InputError
 from clep.preprocess import bank_lmdb
+from tests.bank.banks import random_videos, write
 
 pytest.importorskip("lmdb")
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from clep.bank.clock import Explicit, Grid
 from clep.bank.long_term import long_term_rows
-from clep.bank.timeline import Explicit, Grid
 
 
 def by_hand(starts: np.ndarray, second: float, window_s: int, per_second: int) -> list[list[int]]:

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from bank.banks import opened, random_videos, write, write_per_video
 from clep.bank import Clock, FeatureBank, convert_per_video
 from clep.errors import InputError
+from tests.bank.banks import opened, random_videos, write, write_per_video
 
 
 @pytest.mark.parametrize("device", ["disk", "cpu", "lmdb"])

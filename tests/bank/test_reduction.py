@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from clep.bank import gather
-from clep.bank.reduction import masked_maxima, masked_means
+from clep.bank.gather import masked_maxima, masked_means
 from clep.bank.storage import RowStore
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from clep.bank.runs import MOST_THREADS, place_runs
+from clep.bank.storage import MOST_THREADS, place_runs
 
 
 @pytest.fixture(autouse=True)

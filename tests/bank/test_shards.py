@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from bank.banks import random_videos, write
 from clep.bank import BankWriter, Clock, FeatureBank
 from clep.errors import InputError
+from tests.bank.banks import random_videos, write
 
 
 @pytest.mark.parametrize("device", ["disk", "cpu"])

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from bank.banks import random_videos, write
 from clep.bank import FeatureBank
 from clep.bank.storage import parse_device, parse_dtype
 from clep.errors import InputError
+from tests.bank.banks import random_videos, write
 
 
 def rechunked(path: Path, **options: object) -> Path:

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from clep.bank.timeline import Explicit, Grid
+from clep.bank.clock import Explicit, Grid
 
 
 def test_grid_counts_many_videos_at_once_and_exactly() -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from bank.banks import random_videos
 from clep.bank import BankWriter, Clock, FeatureBank
 from clep.errors import InputError
+from tests.bank.banks import random_videos
 
 ROWS = np.arange(12, dtype=np.float32).reshape(4, 3)
 

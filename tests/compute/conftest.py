@@ -22,5 +22,5 @@ def _cluster(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterat
 def cluster(_cluster: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A running Slurm, which the test's commands reach, and whose nodes can import the tests."""
     monkeypatch.setenv("SLURM_CONF", str(_cluster))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     return _cluster

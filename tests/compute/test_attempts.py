@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clep.build import build
 from clep.compute import Local, Slurm
 from clep.compute.attempts import Attempts, Outcome, log_path, told
-from clep.config_check import check_config
-from clep.config_folder import config_folder
+from clep.config.build import build
+from clep.config.check import check_config
+from clep.config.folder import config_folder
 
 
 def test_a_task_is_tried_as_often_as_retries_allow() -> None:

@@ -18,7 +18,7 @@ from clep.errors import InputError
 
 from . import tasks
 
-TESTS = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def payloads(folder: Path, *names: str) -> dict[str, Path]:
@@ -168,7 +168,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from clep.compute import Local
-from compute import tasks
+from tests.compute import tasks
 folder = Path(sys.argv[1])
 try:
     Local(processes=2, retries=1).run(tasks.hang, {n: folder / f"{n}.json" for n in "abc"}, folder / "logs")
@@ -180,7 +180,7 @@ except KeyboardInterrupt:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
 def test_no_worker_outlives_its_parent(tmp_path: Path, number: signal.Signals) -> None:
-    environment = os.environ | {"PYTHONPATH": str(TESTS)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
     parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     tasks.wait_for(lambda: len(list(tmp_path.glob("*.attempts"))) == 2)

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from preprocess.conftest import FakeEncoder, embed
 
-from clep.compute import Slurm, slurm_run
+from clep.compute import Slurm
+from clep.compute import slurm as slurm_run
 from clep.errors import InputError
-from clep.preprocess.text_parts import TextParts, encode_as_tasks
+from clep.extraction.text_parts import TextParts, encode_as_tasks
+from tests.preprocess.conftest import FakeEncoder, embed
 
 from . import tasks
 
@@ -97,7 +98,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from clep.compute import Slurm
-from compute import tasks
+from tests.compute import tasks
 folder = Path(sys.argv[1])
 given = {n: folder / f"{n}.json" for n in "abc"}
 Slurm(gpus=0, cpus=1, poll_s=1, max_parallel=2).run(tasks.hang, given, folder / "logs")

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from clep.compute import Slurm, Stopped, slurm_queue, slurm_run
+from clep.compute import Slurm, Stopped, slurm_queue
+from clep.compute import slurm as slurm_run
 from clep.compute.attempts import Attempts
+from clep.compute.slurm import SlurmRun
 from clep.compute.slurm_queue import JobState, described, parse_queue
-from clep.compute.slurm_run import SlurmRun
 from clep.errors import InputError
 
 from . import tasks

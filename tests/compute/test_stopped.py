@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from clep.compute.stopped import TIME_IS_OVER, Stopped, ends_in_order
+from clep.compute.shutdown import TIME_IS_OVER, Stopped, ends_in_order
 
 
 @pytest.fixture(autouse=True)

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from moment_keys import batches, moment_keys, sampler
 
 from clep.data import Composition, HardNegatives, MomentBatchSampler, SceneAware, UniqueTexts
 from clep.errors import InputError
+from tests.data.moment_keys import batches, moment_keys, sampler
 
 KEYS = moment_keys([300])
 TWO_SOURCES = moment_keys([240, 80])

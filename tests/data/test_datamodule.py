@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_source import tiny_source, write_tiny_files
 
 from clep.bank import FeatureBank
 from clep.data import MomentDataModule, Window
 from clep.data.dataset import NumbersOnly
 from clep.errors import InputError
+from tests.tiny_source import tiny_source, write_tiny_files
 
 
 def module(folder: Path, **options: object) -> MomentDataModule:

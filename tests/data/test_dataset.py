@@ -3,12 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_source import tiny_source
 from torch.utils.data import DataLoader
 
 from clep.data import Draw, MixedDataset, MomentDataset, Window
 from clep.data.dataset import NumbersOnly
 from clep.errors import InputError
+from tests.tiny_source import tiny_source
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from moment_keys import batches, moment_keys, sampler
 
 from clep.data import HardNegatives, MomentKeys
 from clep.data.hard_negatives import _shares
 from clep.errors import InputError
+from tests.data.moment_keys import batches, moment_keys, sampler
 
 
 def ring(videos: int, near: int) -> torch.Tensor:

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_source import TEXT_DIM, VIDEO_DIM, tiny_source, write_tiny_files
 from torch.utils.data import DataLoader
 
 from clep.bank import BankWriter, Clock, FeatureBank
@@ -13,6 +12,7 @@ from clep.data import Draw, LongTerm, MixedDataset, MomentDataModule, MomentData
 from clep.data.dataset import NumbersOnly
 from clep.errors import InputError
 from clep.models import FBOAvg, FBOMax
+from tests.tiny_source import TEXT_DIM, VIDEO_DIM, tiny_source, write_tiny_files
 
 
 def opened(folder: Path, context: LongTerm | None, window: Window | None = None) -> MomentDataset:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from clep.data.nearest import nearest_videos, queries_at_once
+from clep.data.hard_negatives import nearest_videos, queries_at_once
 
 
 @pytest.mark.parametrize("at_once", [1, 4 * 50 * 7, 2**26])

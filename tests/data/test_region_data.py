@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from data.tiny_regions import CLASSES, DIM, write_regions
 
 from clep.bank import FeatureBank
 from clep.data import Draw, LongTerm, RegionDataModule, Regions, RegionSource
 from clep.errors import InputError
+from tests.data.tiny_regions import CLASSES, DIM, write_regions
 
 CONTEXT = LongTerm(window_s=6, per_second=2)
 

@@ -4,10 +4,10 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from moment_keys import batches, moment_keys, sampler
 
 from clep.data import MomentKeys, SceneAware
 from clep.errors import InputError
+from tests.data.moment_keys import batches, moment_keys, sampler
 
 
 def neighbours(keys: MomentKeys, within_s: float) -> list[set[int]]:

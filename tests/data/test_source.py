@@ -2,13 +2,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_source import tiny_source, write_tiny_files
 
 from clep.bank import BankWriter, Clock
 from clep.data import Window
-from clep.data.source import held_out_videos, share_text_keys
+from clep.data.source import share_text_keys
+from clep.datasets.splits import held_out_videos
 from clep.errors import InputError
 from clep.text import Narrations
+from tests.tiny_source import tiny_source, write_tiny_files
 
 
 def test_held_out_videos_are_not_trained_on(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_source import tiny_source, write_tiny_files
 
 from clep.data import MomentDataModule
 from clep.data.dataset import NumbersOnly
+from clep.datasets.ego4d import read_ego4d
 from clep.errors import InputError
-from clep.text import GroupNumbers, Narrations, NarrationTable, Taxonomy, read_ego4d
+from clep.text import GroupNumbers, Narrations, NarrationTable, Taxonomy
+from tests.tiny_source import tiny_source, write_tiny_files
 
 VERBS, NOUNS = ("opens", "closes", "takes", "washes"), ("door", "cup", "fridge", "knife", "pan", "tap")
 

@@ -5,14 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_sentence_model import tiny_sentence_model
-from tiny_source import tiny_source, write_tiny_files
 
 from clep.data import MomentDataModule, TextTokens
 from clep.data.text_tokens import TokenTable
 from clep.errors import InputError
 from clep.text import Narrations
-from clep.text.sentence_model import load_sentence_model
+from clep.text.sentence_encoder import load_sentence_model
+from tests.tiny_sentence_model import tiny_sentence_model
+from tests.tiny_source import tiny_source, write_tiny_files
 
 TEXTS = ["Camera wearer opens the door", "", "a cup", "the knife " * 30]
 

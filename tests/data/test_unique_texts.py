@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from moment_keys import batches, moment_keys, sampler
 
 from clep.data import MomentKeys, UniqueTexts
 from clep.data.unique_texts import most_batches
 from clep.errors import InputError
+from tests.data.moment_keys import batches, moment_keys, sampler
 
 
 def of_texts(texts: list[int]) -> MomentKeys:

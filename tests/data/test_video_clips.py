@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from colour_films import COLOURS, write_films
-from video.made_videos import number_of, regular, write_video
 
 from clep.data import Augmentation, LabelledVideoDataModule, LabelledVideos, LabelledVideoSource
 from clep.data.sampler import Draw
 from clep.data.video_clips import FixedViews, RandomClips
 from clep.errors import InputError
 from clep.video import ClipSpec, Segments, VideoReader
+from tests.colour_films import COLOURS, write_films
+from tests.video.made_videos import number_of, regular, write_video
 
 SPEC = ClipSpec(4, 16, 16, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 NOTHING = Augmentation(short_side=1.0, scales=[1.0], flip=0.0)

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clep.datasets.ava import read_annotations, read_excluded
+from clep.datasets.ava_proposals import read_proposals
 from clep.demo import AvaWorldSettings, make_ava_world
 from clep.demo.ava_films import COLOURS
 from clep.demo.ava_world import POSES, TALKS, WATCHES
 from clep.errors import InputError
-from clep.metrics.ava_files import read_annotations, read_excluded
-from clep.preprocess.regions import read_proposals
 from clep.video import KeyFrames, VideoReader
 
 SETTINGS = AvaWorldSettings(train_films=4, val_films=2, film_s=9, talk_s=2)

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import pytorch_lightning as pl
-from tiny_run import tiny_data, tiny_module, tiny_trainer
-from tiny_source import tiny_source
 
 from clep.data import MomentDataModule
 from clep.evaluation import Evaluator, EvaluatorCallback, KineticsZeroShot
 from clep.models import DualEncoder
-from evaluation.tiny_clips import WORDS, write_kinetics
+from tests.evaluation.tiny_clips import WORDS, write_kinetics
+from tests.tiny_source import tiny_source
+from tests.training.tiny_run import tiny_data, tiny_module, tiny_trainer
 
 
 class Scripted(Evaluator):

@@ -8,7 +8,7 @@ from clep.data import LabelledClips
 from clep.errors import InputError
 from clep.evaluation import EgoCharadesZeroShot
 from clep.models import DualEncoder
-from evaluation.tiny_clips import WORDS, TinySet, model_for, score_by_hand, write_ego_charades
+from tests.evaluation.tiny_clips import WORDS, TinySet, model_for, score_by_hand, write_ego_charades
 
 SETS = ("label", "ego_prompt", "exo_prompt")
 

@@ -9,7 +9,7 @@ from clep.data import LabelledClips
 from clep.errors import InputError
 from clep.evaluation import KineticsZeroShot
 from clep.models import DualEncoder
-from evaluation.tiny_clips import WORDS, TinySet, model_for, score_by_hand, write_kinetics, write_prompts
+from tests.evaluation.tiny_clips import WORDS, TinySet, model_for, score_by_hand, write_kinetics, write_prompts
 
 
 def accuracy_by_hand(model: DualEncoder, tiny: TinySet, k: int) -> float:

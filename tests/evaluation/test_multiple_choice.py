@@ -6,14 +6,14 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from tiny_source import TEXT_DIM, tiny_source
 
 from clep.bank import Clock, FeatureBank
 from clep.data import LongTerm
 from clep.errors import InputError
 from clep.evaluation import MultipleChoice
 from clep.evaluation.multiple_choice import Question, read_questions, write_questions
-from evaluation.tiny_clips import ENCODER, by_hand, model_for, unit
+from tests.evaluation.tiny_clips import ENCODER, by_hand, model_for, unit
+from tests.tiny_source import TEXT_DIM, tiny_source
 
 SENTENCES = [f"#C C does {i}" for i in range(9)]
 

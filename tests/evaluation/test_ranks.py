@@ -8,11 +8,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_source import tiny_source, write_tiny_files
 from torch import distributed, multiprocessing
 
-from clep.evaluation import EgoCharadesZeroShot, Evaluator, KineticsZeroShot, NarrationRetrieval, ranks
-from evaluation.tiny_clips import WORDS, model_for, write_ego_charades, write_kinetics
+from clep.evaluation import EgoCharadesZeroShot, Evaluator, KineticsZeroShot, NarrationRetrieval
+from clep.evaluation import evaluator as ranks
+from tests.evaluation.tiny_clips import WORDS, model_for, write_ego_charades, write_kinetics
+from tests.tiny_source import tiny_source, write_tiny_files
 
 COUNTS = (1, 2, 7, 8)
 

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_source import tiny_source
 from torch.nn.functional import normalize
 
 from clep.bank import FeatureBank
@@ -14,7 +13,8 @@ from clep.errors import InputError
 from clep.evaluation import NarrationRetrieval
 from clep.metrics import retrieval_metrics
 from clep.models import DualEncoder
-from evaluation.tiny_clips import by_hand, model_for, unit
+from tests.evaluation.tiny_clips import by_hand, model_for, unit
+from tests.tiny_source import tiny_source
 
 
 def retrieval(folder: Path, size: int = 2000, seed: int = 0, **options: Any) -> NarrationRetrieval:

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from colour_films import tiny_timesformer, write_films
 from torch import Tensor
 
 from clep.data import LabelledVideoSource
 from clep.errors import InputError
 from clep.evaluation import VideoAccuracy, video_accuracy
 from clep.models import VideoClassifier
+from tests.colour_films import tiny_timesformer, write_films
 
 
 def measured(folder: Path, broken: tuple[int, ...]) -> tuple[VideoAccuracy, VideoClassifier]:

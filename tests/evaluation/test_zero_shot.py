@@ -9,7 +9,7 @@ import torch
 
 from clep.errors import InputError
 from clep.evaluation import EgoCharadesZeroShot, KineticsZeroShot
-from evaluation.tiny_clips import (
+from tests.evaluation.tiny_clips import (
     WORDS,
     by_hand,
     model_for,

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tiny_run import tiny_model
-from tiny_source import TEXT_DIM, VIDEO_DIM
 from torch import nn
 
 from clep.bank import BankWriter, Clock
 from clep.data import LabelledClips
 from clep.files import write_json
 from clep.models import DualEncoder
+from tests.tiny_source import TEXT_DIM, VIDEO_DIM
+from tests.training.tiny_run import tiny_model
 
 ENCODER, WORDS = "tiny", "all-tiny-v1"
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from slow_losses import compare, embeddings
 from torch.nn import functional as F
 
 from clep.losses import ClipLoss
+from tests.losses.slow_losses import compare, embeddings
 
 
 def test_identity_positives_are_the_fast_path():

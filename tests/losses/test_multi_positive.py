@@ -1,9 +1,9 @@
 import pytest
 import torch
-from slow_losses import embeddings
 from torch.nn import functional as F
 
 from clep.losses import ClipLoss, EgoNCELoss, MultiPositiveNCELoss
+from tests.losses.slow_losses import embeddings
 
 
 def test_with_one_positive_an_item_it_is_clip():

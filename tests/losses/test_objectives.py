@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from slow_losses import SLOW, cases, compare, embeddings
 from torch.nn import functional as F
 
 from clep.losses import BCELoss, ClipLoss, EgoNCELoss, MultiPositiveNCELoss, SigmoidLoss
+from tests.losses.slow_losses import SLOW, cases, compare, embeddings
 
 OBJECTIVES = {
     "clip": (ClipLoss(), "clip"),

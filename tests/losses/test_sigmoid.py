@@ -2,12 +2,12 @@ import math
 
 import pytest
 import torch
-from slow_losses import embeddings
 from torch.nn import functional as F
 
 from clep.errors import InputError
 from clep.losses import BCELoss, SigmoidLoss, TextIdPositives
 from clep.losses.across_ranks import across_ranks
+from tests.losses.slow_losses import embeddings
 
 
 def value_and_gradient(loss, positives, n=37, m=37, dim=8):

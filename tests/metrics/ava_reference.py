@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clep.metrics.ava_files import AvaBoxes
+from clep.datasets.ava import AvaBoxes
 
 Row = tuple[str, int, float, float, float, float, int, float]  # video, second, x1, y1, x2, y2, action, person or score
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from metrics.ava_reference import as_boxes, random_world, slow_ava, write_rows
 
+from clep.datasets.ava import read_annotations, read_label_map
 from clep.errors import InputError
 from clep.metrics import ava_frame_map
 from clep.metrics.ava import AVA_60, measure_ava
-from clep.metrics.ava_files import read_annotations, read_label_map
+from tests.metrics.ava_reference import as_boxes, random_world, slow_ava, write_rows
 
 SAMPLES = Path(__file__).parents[2].parent / "shared/data/ava"
 needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the sample annotations of AVA are not there")

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from metrics.ava_reference import area, as_boxes, best_of_frame, overlap, random_world
 
-from clep.metrics.frame_matching import average_precision, best_per_frame, intersection_over_union, true_positives
+from clep.metrics.ava import average_precision, best_per_frame, intersection_over_union, true_positives
+from tests.metrics.ava_reference import area, as_boxes, best_of_frame, overlap, random_world
 
 WHOLE = [0.0, 0.0, 1.0, 1.0]
 LEFT = [0.0, 0.0, 0.5, 1.0]

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from colour_films import tiny_timesformer
 
-from clep.build import build_module
+from clep.config.build import build_module
 from clep.errors import InputError
 from clep.models import DualEncoder, PixelTower, TrainedEncoder
 from clep.video.encoders import Pixels
 from clep.video.transforms import normalize
+from tests.colour_films import tiny_timesformer
 
 SIDE = 32
 FRAMES = {"_target_": "clep.video.encoders.EfficientNetLite0", "frames": 2, "crop_px": SIDE}

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_sentence_model import tiny_sentence_model
 
 from clep.errors import InputError
 from clep.models import DualEncoder, LiveSentenceEncoder, SentenceTower
 from clep.text import SentenceEncoder
+from tests.tiny_sentence_model import tiny_sentence_model
 
 SENTENCES = ["Camera wearer opens the door", "a cup", "", "the man takes a knife " * 9, "words that are unknown"]
 KINDS = [("mean", False, True), ("cls", False, False), ("max", True, True), ("mean", True, False)]
@@ -47,7 +47,7 @@ def test_a_saved_model_needs_nothing_of_the_encoder(tmp_path: Path, monkeypatch:
         made.text.encoder.transformer.embeddings.word_embeddings.weight.add_(0.5)  # as training would
     made.save_pretrained(tmp_path / "saved")
     Path(path).rename(tmp_path / "gone")
-    monkeypatch.setattr("clep.models.live_encoder.load_parts", lambda name: pytest.fail("the base was asked for"))
+    monkeypatch.setattr("clep.models.trainable_text.load_parts", lambda name: pytest.fail("the base was asked for"))
     loaded = DualEncoder.from_pretrained(tmp_path / "saved")
     assert loaded.config == made.config
     torch.testing.assert_close(loaded.encode_sentences(SENTENCES), made.encode_sentences(SENTENCES))

@@ -6,7 +6,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from clep.errors import InputError
-from clep.models import DualEncoder, storage
+from clep.models import DualEncoder
+from clep.models import saving as storage
 
 CONFIG = {
     "video": {"_target_": "clep.models.ProjectionHead", "in_dim": 6, "out_dim": 4, "dropout": 0.5},

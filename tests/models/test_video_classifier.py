@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from colour_films import tiny_timesformer
 
 from clep.errors import InputError
 from clep.models import TrainedEncoder, VideoClassifier, load_model
 from clep.video.encoders import Pixels
 from clep.video.transforms import normalize
+from tests.colour_films import tiny_timesformer
 
 NAMES = ["wash", "cut", "move"]
 

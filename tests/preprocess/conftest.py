@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from clep.preprocess import text_embeddings
+from clep.extraction import text_embeddings
 from clep.text import SentenceEncoder
 
 DIM = 8

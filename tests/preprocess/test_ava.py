@@ -11,11 +11,11 @@ from torch import Tensor
 
 from clep.bank import FeatureBank
 from clep.data import Regions
+from clep.datasets.lfb_files import load_lfb
 from clep.errors import InputError
+from clep.extraction import ledger_path, read_ledger, shard
 from clep.preprocess import ava, lfb_export
 from clep.preprocess.__main__ import main
-from clep.preprocess.extraction import ledger_path, read_ledger, shard
-from clep.preprocess.lfb_files import load_lfb
 from clep.video import ClipSpec, VideoEncoder
 from tests.video.made_videos import regular, write_video
 

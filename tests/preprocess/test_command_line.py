@@ -2,7 +2,7 @@ import shlex
 
 from omegaconf import OmegaConf
 
-from clep.config_folder import config_folder
+from clep.config.folder import config_folder
 from clep.preprocess.__main__ import job_options
 from clep.preprocess.command_line import command_line, nearest_choice
 

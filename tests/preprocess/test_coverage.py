@@ -4,8 +4,8 @@ from pathlib import Path
 from rich.console import Console
 
 from clep.errors import InputError
+from clep.extraction.coverage import SHOWN, Coverage, coverage_table, read_coverage
 from clep.files import read_json
-from clep.preprocess.coverage import SHOWN, Coverage, coverage_table, read_coverage
 
 
 def coverage(folder, inputs="digest", **settings) -> Coverage:

@@ -3,9 +3,9 @@ import torch
 
 from clep.bank import Clock, FeatureBank
 from clep.errors import InputError
+from clep.extraction.feature_packing import expected_rows
 from clep.files import read_json
 from clep.preprocess import ego4d_features, ego4d_narrations
-from clep.preprocess.feature_packing import expected_rows
 
 from .conftest import DIM, RunsCode, write_ego4d, write_features
 

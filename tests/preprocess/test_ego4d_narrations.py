@@ -3,8 +3,8 @@ import torch
 
 from clep.bank import FeatureBank
 from clep.errors import InputError
+from clep.extraction.coverage import read_coverage
 from clep.preprocess import ego4d_narrations
-from clep.preprocess.coverage import read_coverage
 from clep.text import Narrations
 
 from .conftest import embed, write_ego4d

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from clep.errors import InputError
-from clep.preprocess.feature_files import FeatureFileError, checked_rows, feature_files, most_common_dim, open_features
+from clep.extraction.feature_files import FeatureFileError, checked_rows, feature_files, most_common_dim, open_features
 
 from .conftest import RunsCode
 

@@ -7,9 +7,9 @@ import torch
 
 from clep.bank import BankWriter, Clock, FeatureBank
 from clep.errors import InputError
-from clep.preprocess import feature_packing
-from clep.preprocess.feature_files import feature_files
-from clep.preprocess.feature_packing import PackSettings, copy_videos, expected_rows, pack_features
+from clep.extraction import feature_packing
+from clep.extraction.feature_files import feature_files
+from clep.extraction.feature_packing import PackSettings, copy_videos, expected_rows, pack_features
 
 from .conftest import DIM, write_features
 

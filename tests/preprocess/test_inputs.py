@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from clep.errors import InputError
-from clep.preprocess.inputs import file_digest, folder_digest
+from clep.extraction.inputs import file_digest, folder_digest
 
 
 def test_files_are_told_apart_by_content_and_order(tmp_path):

@@ -3,7 +3,7 @@ import inspect
 import pytest
 from hydra.utils import get_method
 
-from clep.config_folder import config_folder
+from clep.config.folder import config_folder
 from clep.preprocess.__main__ import job_options
 from clep.preprocess.job_help import job_files, option_meanings
 

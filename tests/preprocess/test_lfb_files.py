@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
+from clep.datasets.lfb_files import load_lfb, save_lfb
 from clep.errors import InputError
-from clep.preprocess.lfb_files import load_lfb, save_lfb
 
 from .conftest import DIM, RunsCode
 

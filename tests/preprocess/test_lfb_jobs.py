@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from clep.bank import BankWriter, Clock, FeatureBank
+from clep.datasets.lfb_files import load_lfb
 from clep.errors import InputError
 from clep.preprocess import lfb_export, lfb_import
 from clep.preprocess.__main__ import main
-from clep.preprocess.lfb_files import load_lfb
 
 from .conftest import DIM, RunsCode
 from .test_lfb_files import content, same

@@ -8,9 +8,9 @@ import torch
 from clep.bank import FeatureBank
 from clep.compute import Local, late_files
 from clep.errors import InputError
-from clep.preprocess.coverage import read_coverage
-from clep.preprocess.text_embeddings import TextBank, text_bank_path
-from clep.preprocess.text_parts import TextParts, encode_as_tasks, save_part
+from clep.extraction.coverage import read_coverage
+from clep.extraction.text_embeddings import TextBank, text_bank_path
+from clep.extraction.text_parts import TextParts, encode_as_tasks, save_part
 from clep.text import Texts
 
 from .conftest import FakeEncoder, embed

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from clep.text import NarrationTable, read_ego4d
+from clep.datasets.ego4d import read_ego4d
+from clep.text import NarrationTable
 
 
 def narration(second: Any, text: Any) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from clep.text.assemble import assemble
-from clep.text.narrations import Narrations
+from clep.text.narrations import Narrations, assemble
 
 
 def test_spans_and_groups_follow_their_narrations(tmp_path) -> None:

@@ -8,12 +8,12 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import CLIPTokenizer, PreTrainedTokenizerFast
-from video.encoders import tiny_models
 
 from clep.errors import InputError
 from clep.text import SentenceEncoder
 from clep.text.image_text_sentences import image_text_type
 from clep.video.encoders import ImageText
+from tests.video.encoders import tiny_models
 
 WORDS = ["cuts", "a", "loaf", "of", "bread", "washes", "the", "dishes"]
 SENTENCES = ["cuts a loaf", "washes the dishes", "a", "cuts a loaf", "washes the loaf of bread", "the " * 40]

@@ -1,6 +1,6 @@
 import pytest
 
-from clep.text.inflection import noun_forms, verb_forms
+from clep.text.taxonomy import noun_forms, verb_forms
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,6 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from data.tiny_regions import CLASSES, write_regions
-from tiny_run import tiny_trainer
 
 from clep.data import LongTerm, RegionDataModule, RegionSource
 from clep.errors import InputError
@@ -15,8 +13,10 @@ from clep.evaluation import AvaRegions, EvaluatorCallback
 from clep.evaluation.ava import evaluate_ava
 from clep.files import read_json
 from clep.models import ActionClassifier
-from clep.tasks.action_detection import make_classifier
 from clep.training import ClassifierModule, adamw, warmup_cosine
+from clep.training.tasks import make_classifier
+from tests.data.tiny_regions import CLASSES, write_regions
+from tests.training.tiny_run import tiny_trainer
 
 CONTEXT = LongTerm(window_s=30, per_second=3)
 OPERATORS = {"none": "FBONone", "avg": "FBOAvg", "max": "FBOMax", "nl": "FBONonLocal"}

@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_run import tiny_data, tiny_module, tiny_trainer
 
 from clep.training import Checkpoint
+from tests.training.tiny_run import tiny_data, tiny_module, tiny_trainer
 
 
 def best_in(folder: Path) -> Checkpoint:

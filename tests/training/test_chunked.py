@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_run import tiny_data, tiny_module, tiny_trainer
 from torch import Tensor, nn
 
 from clep.errors import InputError
 from clep.losses import ClipLoss
 from clep.models import DualEncoder
-from clep.training.chunked import chunks, encode_in_chunks
+from clep.training.contrastive import chunks, encode_in_chunks
+from tests.training.tiny_run import tiny_data, tiny_module, tiny_trainer
 
 
 def model(dropout: float = 0.0) -> DualEncoder:

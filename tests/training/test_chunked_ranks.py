@@ -8,7 +8,7 @@ from torch import Tensor, distributed, multiprocessing, nn
 
 from clep.losses import ClipLoss, across_ranks
 from clep.models import DualEncoder
-from clep.training.chunked import encode_in_chunks
+from clep.training.contrastive import encode_in_chunks
 
 FORMS = ("global", "local")
 

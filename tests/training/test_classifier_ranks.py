@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from colour_films import write_films
 from torch import Tensor, distributed, multiprocessing, nn
 
 from clep.data import Augmentation, LabelledVideos
@@ -14,6 +13,7 @@ from clep.data.video_datamodule import ClipSampler
 from clep.models import SavedModel
 from clep.training import ClassifierModule
 from clep.video import ClipSpec
+from tests.colour_films import write_films
 
 BROKEN = (0, 1, 2, 9)
 """Of twelve films in joined batches of six: the whole first share of the first rank, one of the second rank's last."""

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from tiny_run import tiny_data, tiny_module, tiny_trainer
 from torch import nn
 
 from clep import load
@@ -14,6 +13,7 @@ from clep.errors import InputError
 from clep.evaluation import Evaluator, EvaluatorCallback
 from clep.models import DualEncoder
 from clep.training.ema import averaged_copy, update_average
+from tests.training.tiny_run import tiny_data, tiny_module, tiny_trainer
 
 
 class Weights(pl.Callback):

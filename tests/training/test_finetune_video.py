@@ -6,12 +6,11 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from colour_films import tiny_timesformer, write_films
 from hydra import compose, initialize_config_dir
-from tiny_run import tiny_trainer
 
 from clep.bank import FeatureBank
-from clep.config_folder import config_folder
+from clep.config.folder import config_folder
+from clep.config.resolvers import register_resolvers
 from clep.data import Augmentation, LabelledVideoDataModule, LabelledVideoSource
 from clep.errors import InputError
 from clep.evaluate import evaluate
@@ -19,9 +18,10 @@ from clep.evaluation import VideoAccuracy
 from clep.files import read_json
 from clep.models import DualEncoder, VideoClassifier
 from clep.preprocess.__main__ import main as preprocess
-from clep.resolvers import register_resolvers
 from clep.train import train
 from clep.training import ClassifierModule, adamw, warmup_cosine
+from tests.colour_films import tiny_timesformer, write_films
+from tests.training.tiny_run import tiny_trainer
 
 
 def module(encoder: dict[str, Any], **options: Any) -> ClassifierModule:

@@ -12,14 +12,14 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
-from test_resume import Seen, checkpoint_every
-from tiny_run import tiny_data, tiny_module, tiny_trainer
-from tiny_source import write_tiny_files
 from torch import multiprocessing
 
 from clep.data import HardNegatives, MomentDataModule, SceneAware
 from clep.errors import InputError
 from clep.training import ContrastiveModule, HardNegativeSearch
+from tests.tiny_source import write_tiny_files
+from tests.training.test_resume import Seen, checkpoint_every
+from tests.training.tiny_run import tiny_data, tiny_module, tiny_trainer
 
 
 def search(**options: Any) -> HardNegativeSearch:

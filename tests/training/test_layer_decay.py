@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from colour_films import tiny_timesformer
 from torch import nn
 
 from clep.errors import InputError
 from clep.models import VideoClassifier
 from clep.training import adamw
+from tests.colour_films import tiny_timesformer
 
 
 def rates(folder: Path, frozen: int | str = 0, **options: Any) -> dict[str, float]:

@@ -7,10 +7,6 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from evaluation.tiny_clips import WORDS, model_for, write_kinetics
-from tiny_run import tiny_trainer
-from tiny_sentence_model import tiny_sentence_model
-from tiny_source import VIDEO_DIM, tiny_source
 
 import clep
 from clep.data import MomentDataModule, TextTokens
@@ -21,6 +17,10 @@ from clep.metrics import retrieval_metrics, topk_accuracy
 from clep.models import DualEncoder
 from clep.text import Narrations
 from clep.training import ContrastiveModule, adamw, warmup_cosine
+from tests.evaluation.tiny_clips import WORDS, model_for, write_kinetics
+from tests.tiny_sentence_model import tiny_sentence_model
+from tests.tiny_source import VIDEO_DIM, tiny_source
+from tests.training.tiny_run import tiny_trainer
 
 TOKENS = 20
 

@@ -8,9 +8,6 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from evaluation.tiny_clips import WORDS, write_ego_charades, write_kinetics
-from tiny_run import tiny_trainer
-from tiny_source import TEXT_DIM, VIDEO_DIM, tiny_source, write_tiny_files
 
 import clep
 from clep.bank import BankWriter, Clock, FeatureBank
@@ -20,6 +17,9 @@ from clep.losses import ClipLoss
 from clep.models import DualEncoder
 from clep.text import Narrations
 from clep.training import ContrastiveModule, adamw, warmup_cosine
+from tests.evaluation.tiny_clips import WORDS, write_ego_charades, write_kinetics
+from tests.tiny_source import TEXT_DIM, VIDEO_DIM, tiny_source, write_tiny_files
+from tests.training.tiny_run import tiny_trainer
 
 CONTEXT = LongTerm(window_s=20, per_second=1)
 OPERATORS = ["FBONonLocal", "FBOAvg", "FBOMax", "FBONone"]

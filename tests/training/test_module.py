@@ -4,12 +4,12 @@ import pandas as pd
 import pytest
 import torch
 from pytorch_lightning.loggers import CSVLogger
-from tiny_run import tiny_data, tiny_model, tiny_module, tiny_trainer
 from torch import nn
 
 from clep.errors import InputError
 from clep.losses import ClipLoss, DiagonalPositives, SigmoidLoss, VerbNounPositives
 from clep.training import ContrastiveModule, NonFiniteLossError, adamw, warmup_cosine
+from tests.training.tiny_run import tiny_data, tiny_model, tiny_module, tiny_trainer
 
 
 def test_every_nth_step_is_logged(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from tiny_run import tiny_data, tiny_module, tiny_trainer
 
 from clep.errors import InputError
+from tests.training.tiny_run import tiny_data, tiny_module, tiny_trainer
 
 
 class Seen(pl.Callback):

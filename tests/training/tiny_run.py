@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from tiny_source import TEXT_DIM, VIDEO_DIM, tiny_source
 
 from clep.data import MomentDataModule
 from clep.losses import ClipLoss
 from clep.models import DualEncoder
 from clep.training import ContrastiveModule, adamw, warmup_cosine
+from tests.tiny_source import TEXT_DIM, VIDEO_DIM, tiny_source
 
 
 def tiny_model(dropout: float = 0.2, seed: int = 0, **options: Any) -> DualEncoder:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clep.video.batches import encode_in_batches, remainder_sizes
+from clep.video.encode import encode_in_batches, remainder_sizes
 
 
 @pytest.mark.parametrize(

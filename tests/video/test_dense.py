@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from clep.video import DenseWindows, VideoReader
-from clep.video import dense as dense_module
+from clep.video import clips as dense_module
 from tests.video.made_videos import dense_by_hand, number_of, numbered, regular, write_video
 
 NTSC = Fraction(30000, 1001)

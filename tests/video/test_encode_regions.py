@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clep.errors import InputError
 from clep.video import ClipSpec, VideoEncoder
-from clep.video.encode_regions import EncodedRegions
+from clep.video.regions import EncodedRegions
 from tests.video.made_videos import regular, write_video
 
 CELL = 8

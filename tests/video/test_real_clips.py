@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clep.video import DenseWindows, Segments, VideoReader
-from clep.video.picture import SmallPictures
+from clep.video.reader import SmallPictures
 from tests.video.made_videos import dense_by_hand, on_screen
 
 DATA = Path(__file__).parents[2].parent / "shared/data"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from clep.errors import InputError
-from clep.video.roi_align import roi_align
+from clep.video.regions import roi_align
 
 
 def slow_roi_align(features: Tensor, boxes: Tensor, map_of_box: Tensor, size: int, samples: int) -> Tensor:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from clep.video import Segments, VideoReader
-from clep.video.video_file import VideoFile
+from clep.video.decoding import VideoFile
 from tests.video.made_videos import number_of, numbered, on_screen, regular, write_video
 
 NTSC = Fraction(30000, 1001)
@@ -94,7 +94,7 @@ def test_end_of_a_large_file_is_read_alone(tmp_path: Path, monkeypatch: pytest.M
     path = write_video(tmp_path / "v.mkv", regular(300, 10), rate=10, audio_s=31.0)
     file = VideoFile(path)
     whole = file.packet_span()
-    monkeypatch.setattr("clep.video.video_file._LARGE_BYTES", 0)
+    monkeypatch.setattr("clep.video.decoding._LARGE_BYTES", 0)
     end = file.packet_span()
     file.close()
     assert whole is not None

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from clep.video.timestamps import DecodedFrame, Timeline
+from clep.video.decoding import DecodedFrame, Timeline
 
 
 def picture(number: int) -> Any:

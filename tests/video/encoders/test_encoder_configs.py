@@ -7,9 +7,9 @@ import pytest
 import torch
 import yaml
 
-from clep.build import build
-from clep.config_check import check_config
-from clep.config_folder import config_folder
+from clep.config.build import build
+from clep.config.check import check_config
+from clep.config.folder import config_folder
 from clep.errors import InputError
 from clep.video.encoder import VideoEncoder
 from clep.video.encoders.frozen import encoder_name

@@ -6,7 +6,7 @@ import torch
 
 from clep.errors import InputError
 from clep.video.encoders import ImageText
-from video.encoders import tiny_models
+from tests.video.encoders import tiny_models
 
 
 @pytest.mark.parametrize("family", ["clip", "siglip"])

@@ -11,7 +11,7 @@ from clep.errors import InputError
 from clep.preprocess.videos import run
 from clep.video import DenseWindows, VideoReader
 from clep.video.encoders import Pixels
-from video.made_videos import regular, write_video
+from tests.video.made_videos import regular, write_video
 
 
 def test_a_bank_of_pixels_is_a_cache_of_frames(tmp_path: Path) -> None:

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from clep.build import build
+from clep.config.build import build
 from clep.errors import InputError
 from clep.video.encoders import TimeSformer
-from video.encoders import tiny_models
-from video.encoders.divided_attention import class_token, random_weights
+from tests.video.encoders import tiny_models
+from tests.video.encoders.divided_attention import class_token, random_weights
 
 SMALL = {"width": 24, "depth": 2, "heads": 3}
 LAYOUTS = {

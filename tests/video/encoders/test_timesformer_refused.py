@@ -8,8 +8,8 @@ import torch
 
 from clep.errors import InputError
 from clep.video.encoders import TimeSformer
-from video.encoders import tiny_models
-from video.encoders.divided_attention import random_weights
+from tests.video.encoders import tiny_models
+from tests.video.encoders.divided_attention import random_weights
 
 SMALL = {"width": 24, "depth": 2, "heads": 3}
 

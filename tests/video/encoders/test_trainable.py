@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from clep.build import build_module
+from clep.config.build import build_module
 from clep.errors import InputError
 from clep.video import VideoEncoder
 from clep.video.encoders import EfficientNetLite0, ImageText, Pixels, TimeSformer, VideoMAE
-from video.encoders import tiny_models
+from tests.video.encoders import tiny_models
 
 FAMILIES = ["timesformer", "videomae", "videomae pre-trained", "clip", "siglip", "efficientnet"]
 

@@ -6,7 +6,7 @@ import torch
 
 from clep.errors import InputError
 from clep.video.encoders import VideoMAE
-from video.encoders import tiny_models
+from tests.video.encoders import tiny_models
 
 
 def test_a_tuned_model_gives_what_its_classifier_sees(tmp_path: Path) -> None:

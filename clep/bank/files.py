@@ -1,0 +1,129 @@
+"""The published tutorial's layout, one HDF5 dataset per video: read where it is, or converted to a bank file."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from clep.bank.clock import Clock
+from clep.bank.format import FORMAT, Extent, Shard, file_format, open_hdf5, read_shard
+from clep.errors import InputError
+
+
+def looks_per_video(file: h5py.File) -> bool:
+    """Whether an open file could be in the tutorial's layout: no `format`, and only datasets at its root."""
+    return "format" not in file.attrs and len(file) > 0 and isinstance(file[next(iter(file))], h5py.Dataset)
+
+
+def read_per_video(file: h5py.File, path: Path, clock: Clock | None) -> Shard:
+    """Find the rows of every video of a tutorial file; its keys are listed once, in alphabetical order.
+
+    Shape of a dataset: `[T, dim]` or `[T, 1, dim]`, floating point.
+
+    Raises:
+        InputError: no clock was given; a dataset of another shape, type or dim; names the file and the key.
+    """
+    if clock is None:
+        raise InputError(
+            f"{path} has one dataset per video and does not say which seconds its rows cover: pass "
+            f"clock=Clock(rows_per_second=..., row_seconds=...); Clock() is that of Ego4D's features"
+        )
+    if clock.rows_per_second is None:
+        raise InputError(f"{path} has no second per row, so its clock must be regular: Clock(rows_per_second=...)")
+    ids = sorted(file)
+    extents = [_extent(file[uid], path, uid) for uid in ids]
+    for uid, extent in zip(ids, extents, strict=True):
+        if extent.shape[1] != extents[0].shape[1]:
+            raise InputError(
+                f"{path}: video {uid!r} has rows of {extent.shape[1]} numbers, video {ids[0]!r} of "
+                f"{extents[0].shape[1]}; remove the wrong one"
+            )
+    first_row = np.concatenate([[0], np.cumsum([extent.shape[0] for extent in extents])]).astype(np.int64)
+    unknown = np.full(len(ids), np.nan)
+    return Shard(path, tuple(extents), ids, first_row, unknown, clock, "", path.name)
+
+
+def _extent(found: object, path: Path, uid: str) -> Extent:
+    fault = None
+    if not isinstance(found, h5py.Dataset):
+        fault = "is a group"
+    elif found.dtype.kind != "f":
+        fault = f"holds {found.dtype}"
+    elif found.ndim not in (2, 3) or (found.ndim == 3 and found.shape[1] != 1) or 0 in found.shape:
+        fault = f"has the shape {list(found.shape)}"
+    if fault is not None:
+        raise InputError(
+            f"{path}: {uid!r} {fault}, where floating-point rows [T, dim] of a video are expected; remove that key"
+        )
+    assert isinstance(found, h5py.Dataset)
+    return Extent.of(found, path, (found.shape[0], found.shape[-1]))
+
+
+_log = logging.getLogger(__name__)
+
+
+def read_shards(path: Path, clock: Clock | None = None) -> list[Shard]:
+    """Read what the files of a bank say about themselves, in the order of their names.
+
+    Args:
+        path: a bank file; a folder of them, in which other HDF5 files and hidden ones are left alone; or a file in the
+            tutorial's layout, for which `clock` is required.
+        clock: for a bank that has its own, it must be the same.
+
+    Raises:
+        InputError: no bank there, a file that cannot be read, or files that disagree in clock, dim or encoder or share
+            a video; names both files and what they say.
+    """
+    shards = _read_folder(path) if path.is_dir() else [_read_file(path, clock)]
+    first = shards[0]
+    if clock is not None and first.clock != clock:
+        raise InputError(f"{first.path} has the clock ({first.clock}), not ({clock}): leave clock out to use its own")
+    facts: dict[str, Callable[[Shard], object]] = {
+        "dim": lambda s: s.dim,
+        "clock": lambda s: s.clock,
+        "encoder": lambda s: s.encoder,
+    }
+    for other in shards[1:]:
+        for name, fact in facts.items():
+            if fact(first) != fact(other):
+                raise InputError(
+                    f"{first.path} and {other.path} disagree in {name}: {fact(first)} and {fact(other)}. "
+                    f"Shards of one bank must agree; move one of them out of the folder or write it again"
+                )
+    if len(shards) > 1:
+        _check_distinct(shards)
+    return shards
+
+
+def _read_file(path: Path, clock: Clock | None) -> Shard:
+    with open_hdf5(path) as file:
+        return read_per_video(file, path, clock) if looks_per_video(file) else read_shard(file, path)
+
+
+def _read_folder(folder: Path) -> list[Shard]:
+    shards = []
+    for path in sorted(folder.glob("*.h5"), key=lambda p: p.name):
+        if path.name.startswith("."):
+            continue
+        with open_hdf5(path) as file:
+            if file_format(file) == FORMAT:
+                shards.append(read_shard(file, path))
+            else:
+                _log.info("%s is not a bank (format %r) and is left out", path, file_format(file))
+    if not shards:
+        raise InputError(f"the folder {folder} holds no bank: no *.h5 file there has the format {FORMAT!r}")
+    return shards
+
+
+def _check_distinct(shards: list[Shard]) -> None:
+    owner: dict[str, Path] = {}
+    for shard in shards:
+        for uid in shard.ids:
+            if uid in owner:
+                raise InputError(
+                    f"video {uid!r} is in both {owner[uid]} and {shard.path}; a bank holds a video once: "
+                    f"remove one of the files"
+                )
+            owner[uid] = shard.path

@@ -1,0 +1,1 @@
+"""Configs: composed, checked against signatures, and built into objects."""

@@ -1,0 +1,1 @@
+"""File formats of published datasets, one dataset a file."""

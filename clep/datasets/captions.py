@@ -1,0 +1,43 @@
+"""Captions of images as narrations: an image is a video of one frame, its captions are spoken at second 0."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from clep.text.narrations import SPLITS, NarrationTable
+from clep.text.texts import Texts
+
+
+def caption_table(images: Sequence[str], captions: Sequence[str]) -> NarrationTable:
+    """Make the narration table of images and their captions, caption i belonging to image i.
+
+    An image may come several times. Blanks are folded; a caption of blanks only is left out and counted in the table's
+    report. Captions carry no tags, so none are replaced.
+
+    Args:
+        images: ids.
+        captions: sentences, as many.
+    """
+    folded = [" ".join(caption.split()) for caption in captions]
+    kept = [(image, caption) for image, caption in zip(images, folded, strict=True) if caption]
+    videos = tuple(sorted({image for image, _ in kept}))
+    number = {video: index for index, video in enumerate(videos)}
+    kept.sort(key=lambda pair: number[pair[0]])
+    texts: dict[str, int] = {}
+    text_id = np.array([texts.setdefault(caption, len(texts)) for _, caption in kept], dtype=np.int32)
+    distinct = Texts.of(texts)
+    return NarrationTable(
+        videos=videos,
+        duration_s=np.full(len(videos), np.nan),
+        splits={name: np.full(len(videos), "", dtype=np.str_) for name in SPLITS},
+        redacted=np.zeros(len(videos), dtype=bool),
+        video=np.array([number[image] for image, _ in kept], dtype=np.int32),
+        second=np.zeros(len(kept)),
+        passes=np.ones(len(kept), dtype=np.int8),
+        text_id=text_id,
+        written_id=text_id,
+        texts=distinct,
+        written=distinct,
+        written_words=np.array([min(len(text.split()), 32767) for text in texts], dtype=np.int16),
+        report={"empty": len(captions) - len(kept)},
+    )

@@ -1,0 +1,329 @@
+"""Ego4D's narration.json and ego4d.json, read into columns."""
+
+import json
+import logging
+import math
+import re
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import nan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clep.errors import InputError
+from clep.files import read_json
+from clep.text.narrations import SPLITS, NarrationTable, VideoMetadata, assemble
+from clep.text.tags import TAG_STYLES
+
+_REMEDY = "Check that it is Ego4D's ego4d.json, and fetch it again if it is"
+
+
+def read_ego4d_metadata(path: str | Path) -> dict[str, VideoMetadata]:
+    """Read duration and splits of every video of an ego4d.json, by video id.
+
+    Raises:
+        InputError: the file is missing, cut off, or a video lacks a key. A split that is absent is refused rather
+            than read as null, since videos of the test sets would then be trained on.
+    """
+    content = read_json(path)
+    videos = content.get("videos") if isinstance(content, dict) else None
+    if not isinstance(videos, list):
+        raise InputError(f"{path} has no list under the key 'videos'. {_REMEDY}")
+    found: dict[str, VideoMetadata] = {}
+    for position, video in enumerate(videos):
+        uid = video.get("video_uid") if isinstance(video, dict) else None
+        if not isinstance(uid, str):
+            raise InputError(f"{path}: videos[{position}] has no string under 'video_uid'. {_REMEDY}")
+        if uid in found:
+            raise InputError(f"{path} has the video {uid!r} twice. {_REMEDY}")
+        splits = tuple(_split(path, uid, video, key) for key in SPLITS)
+        found[uid] = VideoMetadata(_duration(path, uid, video), splits)
+    return found
+
+
+def _duration(path: str | Path, uid: str, video: dict[str, Any]) -> float:
+    value = video.get("duration_sec")
+    if value is None:
+        return math.nan
+    if type(value) not in (int, float) or not 0 <= value < math.inf:
+        raise InputError(f"{path}: 'duration_sec' of {uid!r} is {value!r}, not seconds or null. {_REMEDY}")
+    return float(value)
+
+
+def _split(path: str | Path, uid: str, video: dict[str, Any], key: str) -> str:
+    value = video.get(key, 0)
+    if value is not None and not isinstance(value, str):
+        was = "absent" if key not in video else repr(value)
+        raise InputError(f"{path}: {key!r} of {uid!r} is {was}; it should be a split's name or null. {_REMEDY}")
+    return value or ""
+
+
+_CHUNK = 1 << 22
+# A decoder that stops this far before the end of what was read has met an error, not the end.
+_MARGIN = 1 << 16
+_BLANK = " \t\n\r"
+
+
+def json_members(path: str | Path) -> Iterator[tuple[str, Any]]:
+    """Yield (key, value) of the object in a JSON file, in its order.
+
+    Raises:
+        InputError: the file is missing, not utf-8, holds something else than an object, or breaks off; the message
+            names the member after which it does.
+    """
+    path = Path(path)
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            yield from _Reader(path, file).members()
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not utf-8 text ({error}); fetch it again") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+class _Reader:
+    def __init__(self, path: Path, file: Any):
+        self.path, self.file = path, file
+        self.text, self.position, self.dropped = "", 0, 0
+        self.last = ""
+        self.decoder = json.JSONDecoder()
+
+    def members(self) -> Iterator[tuple[str, Any]]:
+        if self.peek() != "{":
+            raise InputError(f"{self.path} holds no JSON object at its top; is it the right file?")
+        self.position += 1
+        if self.peek() == "}":
+            self.position += 1
+        else:
+            while True:
+                key = self.value()
+                if not isinstance(key, str):
+                    raise self.broken(f"the key {key!r} is not a string")
+                self.expect(":")
+                value = self.value()
+                self.last = key
+                yield key, value
+                if self.peek() == "}":
+                    self.position += 1
+                    break
+                self.expect(",")
+        if self.peek():
+            raise self.broken("there is more after the end of the object")
+
+    def value(self) -> Any:
+        self.peek()
+        while True:
+            try:
+                value, self.position = self.decoder.raw_decode(self.text, self.position)
+                return value
+            except json.JSONDecodeError as error:
+                if error.pos < len(self.text) - _MARGIN or not self.more():
+                    raise self.broken(error.msg) from error
+
+    def peek(self) -> str:
+        """Skip blanks and return the next character, "" at the end of the file."""
+        while True:
+            while self.position < len(self.text) and self.text[self.position] in _BLANK:
+                self.position += 1
+            if self.position < len(self.text) or not self.more():
+                return self.text[self.position : self.position + 1]
+
+    def expect(self, character: str) -> None:
+        if self.peek() != character:
+            raise self.broken(f"expected {character!r}")
+        self.position += 1
+
+    def more(self) -> bool:
+        # At least as much again as is kept, or a long member would be scanned once for every chunk.
+        chunk = self.file.read(max(_CHUNK, len(self.text) - self.position))
+        self.text = self.text[self.position :] + chunk
+        self.dropped += self.position
+        self.position = 0
+        return bool(chunk)
+
+    def broken(self, reason: str) -> InputError:
+        where = f"after the member {self.last!r}" if self.last else "in the first member"
+        return InputError(
+            f"{self.path} is not valid JSON {where}, near character {self.dropped + self.position:,} ({reason}); "
+            f"it may be cut off: fetch it again"
+        )
+
+
+_log = logging.getLogger(__name__)
+_PASS = re.compile(r"narration_pass_([1-9]\d?)")
+_WRONG_FILE = "Check that it is Ego4D's narration.json, and fetch it again if it is"
+
+
+def read_ego4d(narration_json: str | Path, ego4d_json: str | Path | None = None, tags: str = "clean") -> NarrationTable:
+    """Read Ego4D's narrations, videos and splits.
+
+    A missing or empty pass, narrations out of order and redacted videos are in order. Left out and counted in the
+    table's `report`: narrations without text (`empty`) and those whose time is negative, null or not a number
+    (`bad_time`). Counted only: narrations after their video's end (`after_end`), videos without narrations
+    (`without_narrations`), videos that `ego4d_json` lacks (`without_metadata`: no split, unknown duration) and
+    those that only it has (`only_metadata`: not in the table).
+
+    Args:
+        narration_json: `{uid: {narration_pass_1: {narrations: [{timestamp_sec, narration_text}]}, status}}`. Read
+            video by video, so that memory is that of the columns and the distinct texts.
+        ego4d_json: `{videos: [{video_uid, duration_sec, split_em, split_fho, split_av}]}`. None: all durations are
+            unknown and no video has a split, so that training cannot leave out the test videos.
+        tags: style of the cleaned texts, one of `TAG_STYLES`.
+
+    Raises:
+        InputError: a file is missing, cut off or of another schema, named with the video and the key.
+    """
+    if tags not in TAG_STYLES:
+        raise InputError(f"tags={tags!r} is not one of {', '.join(TAG_STYLES)}")
+    metadata = None if ego4d_json is None else read_ego4d_metadata(ego4d_json)
+    columns = _Columns(Path(narration_json))
+    for uid, video in json_members(narration_json):
+        columns.add_video(uid, video)
+    return columns.table(metadata, tags)
+
+
+class _Columns:
+    """The narrations met so far: 21 bytes each, and their distinct texts."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.redacted: dict[str, bool] = {}
+        self.written: dict[str, int] = {}
+        self.video, self.second = array("i"), array("d")
+        self.passes, self.written_id = array("b"), array("i")
+        self.bad_time = 0
+
+    def add_video(self, uid: str, video: Any) -> None:
+        if not isinstance(video, dict):
+            raise self._wrong(uid, "", "a JSON object", video)
+        if uid in self.redacted:
+            raise InputError(f"{self.path} has the video {uid!r} twice. {_WRONG_FILE}")
+        if video and "status" not in video and not any(_PASS.fullmatch(key) for key in video):
+            raise InputError(
+                f"{self.path}: video {uid!r} has neither 'status' nor 'narration_pass_1', but "
+                f"{', '.join(map(repr, list(video)[:5]))}. {_WRONG_FILE}"
+            )
+        index = len(self.redacted)
+        self.redacted[uid] = video.get("status") == "redacted"
+        for key, value in video.items():
+            number = _PASS.fullmatch(key)
+            if number and value is not None:
+                if not isinstance(value, dict):
+                    raise self._wrong(uid, key, "a JSON object", value)
+                narrations = value.get("narrations")
+                if not isinstance(narrations, list | None):
+                    raise self._wrong(uid, f"{key}.narrations", "a list", narrations)
+                self._add_pass(uid, index, int(number[1]), key, narrations or [])
+
+    def _add_pass(self, uid: str, video: int, number: int, key: str, narrations: list[Any]) -> None:
+        written = self.written
+        for position, narration in enumerate(narrations):
+            try:
+                second, text = narration["timestamp_sec"], narration["narration_text"]
+                second = math.nan if second is None else second
+                text = "" if text is None else text
+                if type(second) not in (int, float) or type(text) is not str:
+                    raise TypeError
+            except (KeyError, TypeError) as error:
+                raise InputError(
+                    f"{self.path}: {uid}.{key}.narrations[{position}] needs 'timestamp_sec' (a number) and "
+                    f"'narration_text' (a string), but is {str(narration)[:200]}. {_WRONG_FILE}"
+                ) from error
+            if not 0 <= second < math.inf:
+                self.bad_time += 1
+                continue
+            self.video.append(video)
+            self.second.append(second)
+            self.passes.append(number)
+            self.written_id.append(written.setdefault(text, len(written)))
+
+    def _wrong(self, uid: str, key: str, expected: str, value: object) -> InputError:
+        place = f"{uid}.{key}" if key else uid
+        return InputError(f"{self.path}: {place} should be {expected}, but is {str(value)[:100]}. {_WRONG_FILE}")
+
+    def table(self, metadata: dict[str, VideoMetadata] | None, tags: str) -> NarrationTable:
+        """Sort by video and second, leave out empty texts, number texts by their first use."""
+        uids = list(self.redacted)
+        table = assemble(
+            videos=uids,
+            redacted=np.array([self.redacted[uid] for uid in uids], dtype=bool),
+            about=metadata or {},
+            video=np.array(self.video, dtype=np.int32),
+            second=np.array(self.second, dtype=np.float64),
+            passes=np.array(self.passes, dtype=np.int8),
+            written=list(self.written),
+            written_id=np.array(self.written_id, dtype=np.int32),
+            tags=tags,
+        )
+        table.report.update(
+            {
+                "videos": len(uids),
+                "narrations": len(table),
+                "written_texts": len(table.written),
+                "texts": len(table.texts),
+                "bad_time": self.bad_time,
+                "after_end": int(np.count_nonzero(table.second > table.duration_s[table.video])),
+                "redacted_videos": sum(self.redacted.values()),
+                "without_narrations": len(uids) - len(np.unique(table.video)),
+                "without_metadata": sum(uid not in (metadata or {}) for uid in uids),
+                "only_metadata": len(set(metadata or ()) - self.redacted.keys()),
+            }
+        )
+        _warn(self.path, metadata is not None, table.report)
+        return table
+
+
+def _warn(path: Path, has_metadata: bool, report: dict[str, int]) -> None:
+    if not has_metadata:
+        _log.warning("%s was read without ego4d.json: no video has a split, so none can be held out by it", path)
+    elif report["without_metadata"]:
+        _log.warning(
+            "%d of %d videos of %s are not in ego4d.json: their splits and durations are unknown",
+            report["without_metadata"],
+            report["videos"],
+            path,
+        )
+    if report["empty"] or report["bad_time"]:
+        _log.warning(
+            "%s: left out %d narrations without text and %d whose time is negative, null or not a number",
+            path,
+            report["empty"],
+            report["bad_time"],
+        )
+
+
+@dataclass(frozen=True)
+class Ego4DVideo:
+    """One video: its seconds, NaN where unknown, and whether it is a stereo film, side by side."""
+
+    duration_s: float = nan
+    stereo: bool = False
+
+
+def read_videos(ego4d_json: str | Path) -> dict[str, Ego4DVideo]:
+    """Read the videos of `ego4d.json` by id. Splits are not looked at, unlike by `clep.text`, which trains by them.
+
+    Raises:
+        InputError: the file is missing or has another layout.
+    """
+    content = read_json(ego4d_json)
+    try:
+        return {
+            str(entry["video_uid"]): Ego4DVideo(_seconds(entry.get("duration_sec")), bool(entry.get("is_stereo")))
+            for entry in content["videos"]
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{ego4d_json} is not Ego4D's metadata ({type(error).__name__}: {error}): expected "
+            '{"videos": [{"video_uid": ..., "duration_sec": ..., "is_stereo": ...}]}'
+        ) from error
+
+
+def _seconds(value: str | float | int | None) -> float:
+    seconds = nan if value is None else float(value)
+    return seconds if 0 <= seconds < float("inf") else nan

@@ -1,0 +1,133 @@
+"""What a job found, kept, skipped and missed: shown as a table, written as JSON beside the job's output."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from clep.errors import InputError
+from clep.files import read_json, write_json
+
+Value = int | float | str | bool | None
+SHOWN = 3
+
+
+def coverage_path(output: str | Path) -> Path:
+    """Return where the coverage of an output lies: `X.coverage.json` beside `X.h5`."""
+    return Path(output).with_suffix(".coverage.json")
+
+
+class Coverage:
+    """Counts and lists of one run of a job.
+
+    Arguments:
+        job: name of the job.
+        output: the file that this run makes.
+        inputs: digest of the input files (`clep.extraction.inputs`).
+        settings: the options that decide what the output holds, plain JSON values.
+    """
+
+    def __init__(self, job: str, output: str | Path, inputs: str, settings: Mapping[str, Value]) -> None:
+        self.job = job
+        self.output = Path(output)
+        self.inputs = inputs
+        self.settings = dict(settings)
+        self.counts: dict[str, Value] = {}
+        self.lists: dict[str, list[str] | dict[str, str]] = {}
+        self._started = time.perf_counter()
+
+    def count(self, **values: Value) -> None:
+        """Record numbers or words, shown in the order given."""
+        self.counts.update(values)
+
+    def add_list(self, name: str, items: Iterable[str] | Mapping[str, str]) -> None:
+        """Record a complete list of ids, or of ids with the reason for each. An empty list is recorded as such."""
+        self.lists[name] = dict(items) if isinstance(items, Mapping) else [str(item) for item in items]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is written: job, output, inputs, settings, counts, complete lists, seconds the job took."""
+        return {
+            "job": self.job,
+            "output": self.output.name,
+            "inputs": self.inputs,
+            "settings": self.settings,
+            "counts": self.counts,
+            "lists": self.lists,
+            "seconds": round(time.perf_counter() - self._started, 3),
+        }
+
+    def write(self) -> dict[str, Any]:
+        """Write the JSON beside the output, show the table, and return what was written."""
+        result = self.as_dict()
+        write_json(coverage_path(self.output), result)
+        console = Console()
+        console.print(coverage_table(result))
+        written = "complete lists" if any(self.lists.values()) else "written to"
+        console.print(f"{written}: {coverage_path(self.output)}", soft_wrap=True, markup=False, highlight=False)
+        return result
+
+    def forget_last_run(self) -> None:
+        """Remove the JSON of an earlier run, so that an output is never taken for that of the inputs it describes."""
+        coverage_path(self.output).unlink(missing_ok=True)
+
+    def last_run(self, opens: Callable[[Path], object]) -> dict[str, Any] | None:
+        """Return what an earlier run wrote if it was from the same inputs and settings and `opens` can read its output.
+
+        Args:
+            opens: raises InputError for an output that is missing, damaged or of an older format.
+        """
+        found = read_coverage(self.output)
+        if found is None or found.get("inputs") != self.inputs or found.get("settings") != self.settings:
+            return None
+        try:
+            opens(self.output)
+        except InputError:
+            return None
+        return found
+
+
+def read_coverage(output: str | Path) -> dict[str, Any] | None:
+    """Return the coverage written beside an output that exists, None where either is absent or not readable."""
+    if not Path(output).exists() or not coverage_path(output).exists():
+        return None
+    try:
+        found = read_json(coverage_path(output))
+    except InputError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def coverage_table(result: Mapping[str, Any]) -> Table:
+    """Make the table of one coverage dict: a line a count, a line a list with its length and first few items."""
+    table = Table(title=f"{result['job']} ({result['seconds']:.1f} s)", title_justify="left")
+    table.add_column("what")
+    table.add_column("count", justify="right")
+    table.add_column("first of them", overflow="fold")
+    for name, value in result["counts"].items():
+        table.add_row(escape(_words(name)), escape(_number(value)), "")
+    for name, items in result["lists"].items():
+        table.add_row(
+            escape(_words(name)), _number(len(items)), escape(_first_few(items)), style="yellow" if items else None
+        )
+    return table
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _number(value: Value) -> str:
+    if isinstance(value, float):
+        return f"{value:,.2f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _first_few(items: list[str] | dict[str, str]) -> str:
+    lines = [f"{key}: {why}" for key, why in items.items()] if isinstance(items, dict) else list(items)
+    more = [f"… {len(lines) - SHOWN:,} more"] if len(lines) > SHOWN else []
+    joint = "\n" if isinstance(items, dict) else ", "
+    return joint.join(lines[:SHOWN] + more)

@@ -1,0 +1,150 @@
+"""How videos are encoded: the options that all video jobs share, `conf/extraction`."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from math import isfinite
+from pathlib import Path
+from typing import Any, Literal
+
+from clep.bank import Clock
+from clep.config.build import build
+from clep.config.check import check_call, check_config
+from clep.errors import InputError
+from clep.extraction.items import VideoItem, parse_part
+from clep.video import DenseWindows, Segments, VideoEncoder, encode_video
+
+Crops = Literal["centre", "three", "ten"]
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """How videos become rows.
+
+    Args:
+        encoder: the frozen model, one of conf/encoder, e.g. encoder=efficientnet_lite0.
+        compute: where it runs, one of conf/compute: local or slurm.
+        sampling: "dense" sliding windows (Ego4D's rule), or "segments": the video in equal parts, the middle frames of
+            each (TimeSformer's rule).
+        window: frames of a dense window.
+        stride: frames from one dense window to the next.
+        rate: frames per second that window and stride count in, whatever the video's own rate.
+        segments: rows a video gives with sampling=segments.
+        crops: "centre"; "three" or "ten" crops, whose rows are averaged.
+        clip_batch: clips (or frames, of an encoder that looks at each alone) that go through the encoder at once.
+        precision: "float32", or on a GPU "bf16", which is faster and gives slightly other rows.
+        device: e.g. cpu or cuda. null: a GPU if there is one.
+        decode_threads: threads that decode one video. 0: as many as PyTorch has in that process.
+        format: "bank", or "npy" to write one <id>.npy a video beside the bank too.
+        limit: encode the first so many videos only.
+        ids: encode these only: a list, or a text file with one id a line.
+        shard: i/n, encode only part i of n (from 0), for machines that share nothing but the folder.
+        n_shards: files that the work is cut into. null: one for each half hour of video, at least 8.
+        retry_failed: try again also files that could not be decoded before and have not changed.
+
+    Raises:
+        InputError: a value is out of range.
+    """
+
+    encoder: dict[str, Any]
+    compute: dict[str, Any] | None = None
+    sampling: Literal["dense", "segments"] = "dense"
+    window: int = 32
+    stride: int = 16
+    rate: float | int = 30.0
+    segments: int = 1
+    crops: Crops = "centre"
+    clip_batch: int = 8
+    precision: Literal["float32", "bf16"] = "float32"
+    device: str | None = None
+    decode_threads: int = 0
+    format: Literal["bank", "npy"] = "bank"
+    limit: int | None = None
+    ids: list[str] | str | None = None
+    shard: str | None = None
+    n_shards: int | None = None
+    retry_failed: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("clip_batch", "segments", "window", "stride"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name}={getattr(self, name)} must be at least 1")
+        if not (isfinite(self.rate) and self.rate > 0):
+            raise InputError(f"rate={self.rate} must be a positive number of frames per second")
+        if self.n_shards is not None and self.n_shards < 1:
+            raise InputError(f"n_shards={self.n_shards} must be at least 1")
+        parse_part(self.shard)
+
+    @classmethod
+    def of(cls, options: "Mapping[str, Any] | Extraction | None") -> "Extraction":
+        """Read the options of a job's `extraction`.
+
+        Raises:
+            InputError: an option is unknown, has the wrong type or is out of range; or no encoder is named.
+        """
+        if isinstance(options, Extraction):
+            return options
+        values = dict(options or {})
+        if not values.get("encoder"):
+            raise InputError("which encoder? Name one of conf/encoder, e.g. encoder=efficientnet_lite0 (offline)")
+        check_call(cls, values, "extraction")
+        check_config(values, "extraction")
+        return cls(**values)
+
+    def windows(self) -> DenseWindows | Segments:
+        """Return the sampling rule."""
+        if self.sampling == "dense":
+            return DenseWindows(self.window, self.stride, self.rate)
+        return Segments(self.segments)
+
+    def clock(self) -> Clock:
+        """Return the clock of the bank that follows from the sampling rule."""
+        windows = self.windows()
+        if windows.rows_per_second is None:
+            return Clock.irregular(float(windows.row_seconds))
+        return Clock(float(windows.rows_per_second), float(windows.row_seconds))
+
+    def encode(self, item: VideoItem, encoder: VideoEncoder, device: str, threads: int) -> Any:
+        """Return the rows of a video, to be computed while iterating: an `EncodedVideo`, or what is like one."""
+        return encode_video(
+            item.path,
+            encoder,
+            self.windows(),
+            crops=self.crops,
+            batch_size=self.clip_batch,
+            device=device,
+            precision=self.precision,
+            left_eye=item.left_eye,
+            threads=threads,
+        )
+
+    def make_compute(self) -> Any:
+        """Build what runs the shards; this process where nothing was said."""
+        return build(self.compute or {"_target_": "clep.compute.Local"})
+
+    def what_decides(self) -> dict[str, Any]:
+        """Return the options that decide what the rows are, as plain JSON values."""
+        rule = {"window": self.window, "stride": self.stride, "rate": float(self.rate)}
+        return {
+            "encoder": self.encoder,
+            "sampling": self.sampling,
+            **(rule if self.sampling == "dense" else {"segments": self.segments}),
+            "crops": self.crops,
+            "clip_batch": self.clip_batch,
+            "precision": self.precision,
+        }
+
+    def key(self, dtype: str) -> str:
+        """Digest what decides the rows and their number format; rows of equal keys may stand in one bank."""
+        said = json.dumps([self.what_decides(), _weights_on_disk(self.encoder), dtype], sort_keys=True, default=str)
+        return blake2b(said.encode(), digest_size=6).hexdigest()
+
+
+def _weights_on_disk(encoder: Mapping[str, Any]) -> list[tuple[str, int, int]]:
+    """Return name, size and date of local weights, so that others under the same path are noticed."""
+    path = Path(str(encoder.get("weights", "")))
+    if not encoder.get("weights") or not path.exists():
+        return []
+    files = sorted(path.glob("*")) if path.is_dir() else [path]
+    return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]

@@ -1,0 +1,251 @@
+"""A model on disk: `config.json`, which says how to build it, and `model.safetensors`. Data, never code."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from clep.config.build import TARGET
+from clep.errors import InputError
+from clep.files import atomic_path, read_json, write_json
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+FORMAT, VERSION = "clep-model", 1
+
+
+def save_folder(folder: str | Path, content: dict[str, Any], state: dict[str, Tensor]) -> None:
+    """Write weights, then config. Both carry a digest of the config, which shows a save that was cut in between.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    folder = Path(folder)
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    with atomic_path(folder / WEIGHTS) as temporary:
+        temporary.write_bytes(save(tensors, {"format": "pt", "clep": FORMAT, "config_digest": digest}))
+    write_json(folder / CONFIG, {"format": FORMAT, "version": VERSION, "config_digest": digest, **content})
+
+
+def load_folder(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read what `save_folder` wrote.
+
+    Raises:
+        InputError: a file is missing, truncated, of another format or version, or of another save than its neighbour.
+    """
+    folder = Path(folder)
+    content = read_json(folder / CONFIG)
+    if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("model"), dict):
+        raise InputError(f"{folder / CONFIG} does not describe a clep model (format={FORMAT!r} and a dict 'model')")
+    if content.get("version") != VERSION:
+        raise InputError(
+            f"{folder / CONFIG} has version {content.get('version')}, and this clep reads version {VERSION}; "
+            f"use the release of clep that wrote it"
+        )
+    path = folder / WEIGHTS
+    if not path.exists():
+        raise InputError(f"{path} does not exist; the folder needs {WEIGHTS} and {CONFIG}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            digest = (file.metadata() or {}).get("config_digest")
+            state = {name: file.get_tensor(name) for name in tuple(file.keys())}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is truncated or not a safetensors file ({error}); fetch or save it again") from error
+    if digest and content.get("config_digest") and digest != content["config_digest"]:
+        raise InputError(
+            f"{path} and {CONFIG} beside it come from two different saves, the second was interrupted; save again"
+        )
+    return content, state
+
+
+def load_weights(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    """Load all weights, exactly.
+
+    Raises:
+        InputError: any tensor is missing, unexpected or of another shape. One message lists all of them.
+    """
+    expected = model.state_dict()
+    problems = [
+        ("the model needs, the file lacks", sorted(expected.keys() - state.keys())),
+        ("the file has, the model lacks", sorted(state.keys() - expected.keys())),
+        (
+            "of another shape",
+            [
+                f"{name} (file {list(state[name].shape)}, model {list(expected[name].shape)})"
+                for name in sorted(expected.keys() & state.keys())
+                if state[name].shape != expected[name].shape
+            ],
+        ),
+    ]
+    lines = [f"  {title}: {', '.join(names)}" for title, names in problems if names]
+    if lines:
+        raise InputError(
+            "\n".join([f"the weights of {source} belong to another architecture than its config says:", *lines])
+            + "\nGive the model config that these weights were trained with (the run's config, or the config.json "
+            "saved beside them)."
+        )
+    with torch.no_grad():
+        model.load_state_dict(state)
+
+
+Model = TypeVar("Model", bound="SavedModel")
+
+
+class SavedModel(nn.Module):
+    """A model that is built from a plain dict, and saved as that dict and its weights.
+
+    A subclass defines `from_config`, which sets `config`. Where that dict has no `_target_` the model is a
+    `DualEncoder`; every other class keeps its own name there.
+
+    Args:
+        metadata: what the weights depend on and cannot tell, `bank_encoder` above all. Plain JSON.
+    """
+
+    def __init__(self, metadata: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.metadata: dict[str, Any] = copy.deepcopy(dict(metadata or {}))
+        self.config: dict[str, Any] | None = None
+
+    @classmethod
+    def from_config(cls: type[Model], config: Mapping[str, Any]) -> Model:
+        """Build a model from a plain dict, its `metadata` among it, and remember the dict.
+
+        Raises:
+            InputError: an unknown target or argument, or values that JSON cannot hold; the message names the key.
+        """
+        raise NotImplementedError(f"{cls.__name__} must define from_config(config)")
+
+    def check_bank(self, encoder_name: str) -> None:
+        """Refuse a bank that another encoder made than the one of the bank the model was trained on.
+
+        Nothing is refused where either name is unknown (empty).
+
+        Raises:
+            InputError: the encoders differ; both are named.
+        """
+        trained_on = self.metadata.get("bank_encoder")
+        if trained_on and encoder_name and trained_on != encoder_name:
+            raise InputError(
+                f"the model was trained on features of {trained_on!r}, and this bank holds features of "
+                f"{encoder_name!r}; extract features with {trained_on!r}, or train a model on this bank"
+            )
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `model.safetensors` and `config.json`, each whole or not at all, and told apart if of two saves.
+
+        Raises:
+            InputError: the model was not made by `from_config`, metadata is not plain JSON, or the disk is full.
+        """
+        if self.config is None:
+            raise InputError(
+                "this model was built from modules, so a folder could not say how to build it again; make it with "
+                "from_config, whose parts are dicts with _target_, and load_state_dict"
+            )
+        save_folder(folder, {"model": self.config, "metadata": plain_config(self.metadata)}, self.state_dict())
+
+    @classmethod
+    def from_pretrained(cls: type[Model], folder: str | Path) -> Model:
+        """Load a model that `save_pretrained` wrote, on the CPU and in evaluation mode.
+
+        Raises:
+            InputError: a file is missing, truncated or of another save; the config names a class outside the
+                allow-list; or the weights belong to another architecture, with every tensor that differs.
+        """
+        content, state = load_folder(folder)
+        try:
+            model = cls.from_config({**content["model"], "metadata": content.get("metadata") or {}})
+        except InputError as error:
+            raise InputError(f"{Path(folder) / 'config.json'}: {error}") from error
+        load_weights(model, state, f"{folder}")
+        return model.eval()
+
+
+def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a config that holds nothing but what JSON can.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    try:
+        return json.loads(json.dumps(config, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the model's config and metadata must be plain values that JSON can hold ({error}); "
+            f"turn an OmegaConf config into a dict with OmegaConf.to_container(config, resolve=True)"
+        ) from error
+
+
+def load_model(path: str | Path) -> SavedModel:
+    """Load the model of a run, whatever was trained, on the CPU and in evaluation mode.
+
+    Args:
+        path: a run's folder, a folder that `save_pretrained` wrote, or a checkpoint.
+
+    Raises:
+        InputError: none of these, or its files are damaged or ask for classes outside the allow-list.
+    """
+    path = Path(path)
+    if path.is_file():
+        checkpoint = read_checkpoint(path)
+        described, state = checkpoint.get("clep"), checkpoint.get("state_dict")
+        config = described.get("model") if isinstance(described, dict) else None
+        if not isinstance(described, dict) or not isinstance(config, dict) or not isinstance(state, dict):
+            raise InputError(f"{path} is not a checkpoint of clep: it does not describe its model")
+        try:
+            model = model_class(config).from_config({**config, "metadata": described.get("metadata") or {}})
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        prefix = "model."
+        weights = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
+        load_weights(model, weights, str(path))
+        return model.eval()
+    for folder in (path, path / "model"):
+        if (folder / "config.json").is_file():
+            content, _ = load_folder(folder)
+            return model_class(content["model"]).from_pretrained(folder)
+    left = ", ".join(map(str, sorted(path.glob("checkpoints/*.ckpt"))))
+    raise InputError(
+        f"{path} holds no trained model: neither config.json nor model/config.json is there, and it is no .ckpt"
+        + (f". Its run did not end, but left {left}" if left else "")
+    )
+
+
+def model_class(config: Mapping[str, Any]) -> type[SavedModel]:
+    """Return the class of a saved model by the name in its config, among those of `clep.models`; DualEncoder if none.
+
+    Raises:
+        InputError: there is no such model.
+    """
+    name = str(config.get(TARGET, "clep.models.DualEncoder"))
+    found = getattr(import_module("clep.models"), name.rpartition(".")[2], None)
+    if not name.startswith("clep.models.") or not (isinstance(found, type) and issubclass(found, SavedModel)):
+        raise InputError(f"model.{TARGET}={name!r} is not a model of clep.models")
+    return found
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Load a Lightning checkpoint without running any code in it.
+
+    Raises:
+        InputError: it is missing, truncated, or holds more than plain data.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{path} cannot be read as a checkpoint of plain data ({reason}); it may be truncated, or of other code"
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise InputError(f"{path} is not a checkpoint: it holds a {type(checkpoint).__name__}, not a dict")
+    return checkpoint

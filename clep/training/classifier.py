@@ -1,0 +1,64 @@
+"""The LightningModule of supervised classification: one step of a classifier, whatever its loss."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, distributed, nn
+
+from clep.data.video_clips import UNREADABLE
+from clep.models import SavedModel
+from clep.training.base import SteppedModule
+from clep.training.optimizer import Schedule, constant
+
+
+class ClassifierModule(SteppedModule):
+    """Train a model to tell which classes an example shows.
+
+    Args:
+        model: called with a batch, returns logits `[batch, classes]`.
+        loss: called as `loss(logits, target)` with the batch's `target`, a mean over its examples. E.g.
+            `torch.nn.BCEWithLogitsLoss` for any number of labels each (float `[batch, classes]`), or
+            `torch.nn.CrossEntropyLoss(ignore_index=-1)` for one each (int64 `[batch]`), a mean over those that could be
+            read: their target is not `UNREADABLE`.
+        optimizer: from the model to its optimizer.
+        schedule: factor of the learning rate as a function of the step and the number of steps.
+        patience: so many non-finite losses in a row stop the run.
+        ema: decay of an average of the weights, see `SteppedModule`.
+    """
+
+    loss_is_a_share = True
+
+    def __init__(
+        self,
+        model: SavedModel,
+        loss: nn.Module,
+        optimizer: Callable[[nn.Module], torch.optim.Optimizer],
+        schedule: Schedule = constant,
+        patience: int = 10,
+        ema: float | int | None = None,
+    ) -> None:
+        super().__init__(model, optimizer, schedule, patience, ema)
+        self.loss = loss
+
+    def compute_loss(self, batch: dict[str, Tensor]) -> Float[Tensor, ""]:
+        """Return the loss of one batch, in float32 under autocast too; its mean over ranks is the joined batch's."""
+        logits, target = self.model(batch), batch["target"]
+        with torch.autocast(device_type=logits.device.type, enabled=False):
+            if target.is_floating_point():
+                return self.loss(logits.float(), target)
+            return self._share(logits.float(), target)
+
+    def _share(self, logits: Float[Tensor, "batch classes"], target: Int64[Tensor, " batch"]) -> Float[Tensor, ""]:
+        """Return ranks * (sum over this rank's readable examples) / (their number on all ranks), 0 without any.
+
+        DDP averages gradients over ranks, so each readable example weighs the same wherever it lies.
+        """
+        own = (target != UNREADABLE).sum()
+        # The mean over no example would be NaN; that of any others is finite, and counts 0 times.
+        mean = self.loss(logits, torch.where(own > 0, target, 0))
+        total, ranks = own.clone(), 1
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(total)
+            ranks = distributed.get_world_size()
+        return mean * (ranks * own / total.clamp(min=1))

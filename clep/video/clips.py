@@ -1,0 +1,264 @@
+"""Dense windows in one pass over the decoded frames, with no more of them in memory than a window shows."""
+
+import math
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from jaxtyping import UInt8
+from torch import Tensor
+
+from clep.errors import InputError
+from clep.video.decoding import TOLERANCE_S, DecodedFrame, Timeline, VideoFile
+from clep.video.sampling import DenseWindows, KeyFrames, SampledClip, Segments
+
+if TYPE_CHECKING:
+    import av
+
+# Decoded frames wait for being resized, which most of them never are where clips have few frames. Windows of frames so
+# large that more than these bytes would wait are resized as they come.
+_WAITING_BYTES = 256 << 20
+
+
+class _Shown:
+    """A frame that is on screen from canonical frame `first` on, resized when a clip first asks for it."""
+
+    def __init__(self, first: int, number: int, picture: "av.VideoFrame") -> None:
+        self.first = first
+        self.number = number
+        self._picture: av.VideoFrame | None = picture
+        self._pixels: Tensor | None = None
+
+    def pixels(self, resize: "Callable[[av.VideoFrame], Tensor]") -> UInt8[Tensor, "3 height width"]:
+        if self._pixels is None:
+            assert self._picture is not None
+            self._pixels, self._picture = resize(self._picture), None
+        return self._pixels
+
+
+def dense_clips(
+    decoded: Iterator[DecodedFrame],
+    timeline: Timeline,
+    sampling: DenseWindows,
+    frames: int,
+    resize: "Callable[[av.VideoFrame], Tensor]",
+) -> Iterator[SampledClip]:
+    """Yield the clip of each window, of `frames` frames each; nothing where nothing was decoded."""
+    positions = sampling.positions(frames)
+    shown: deque[_Shown] = deque()
+    rows = 0
+
+    def clip(start: int, last: int) -> SampledClip:
+        firsts = [frame.first for frame in shown]
+        asked = [shown[bisect_right(firsts, min(start + at, last)) - 1] for at in positions]
+        second = start / sampling.rate
+        return SampledClip(
+            second, second, tuple(frame.number for frame in asked), tuple(frame.pixels(resize) for frame in asked)
+        )
+
+    for number, (second, frame) in enumerate(timeline.in_order(decoded)):
+        first = max(0, math.ceil((second - TOLERANCE_S) * sampling.rate))
+        if shown and shown[-1].first == first:
+            shown.pop()  # no instant fell on it
+        elif shown and _bytes(frame) * sampling.window > _WAITING_BYTES:
+            shown[-1].pixels(resize)
+        shown.append(_Shown(first, number, frame.picture))
+        # Canonical frames before `known` are on screen before this frame, and the video surely has them.
+        known = min(first, round(second * sampling.rate))
+        while rows * sampling.stride + sampling.window <= known:
+            yield clip(rows * sampling.stride, known - 1)
+            rows += 1
+        # Neither the next window nor one that ends with the video begins earlier.
+        while len(shown) > 1 and shown[1].first <= known - sampling.window:
+            shown.popleft()
+    if shown:
+        total = sampling.canonical_frames(timeline.end_s)
+        for start in sampling.starts(total)[rows:]:
+            yield clip(start, total - 1)
+
+
+def _bytes(frame: DecodedFrame) -> int:
+    return sum(plane.buffer_size for plane in frame.picture.planes)
+
+
+# A seek throws the decoder's frames away and starts at a key frame: it must skip more than this.
+_SEEK_SAVES_S = 1.0
+# Where a file does not list its key frames, one may be this far before the instant that is sought.
+_KEY_FRAMES_WITHIN_S = 10.0
+
+
+class Walk:
+    """Moves forward through a file and tells which frame is on screen; made by `walk_through`."""
+
+    def __init__(self, file: VideoFile, timeline: Timeline) -> None:
+        self._file = file
+        self._timeline = timeline
+        self._frames = timeline.in_order(file.frames())
+        self._now = self._next = next(self._frames, None)
+        self._seekable = self._now is not None and self._now[1].second is not None
+        self._seekable = self._seekable and not file.stamps_are_of_packets
+
+    def at(self, second: float) -> DecodedFrame | None:
+        """The frame on screen at a second, which must not be earlier than the last one asked for."""
+        if self._next is not None and self._seek_pays(second):
+            self._seek(second)
+        self._forward(second)
+        return None if self._now is None else self._now[1]
+
+    def rest(self) -> Iterator[object]:
+        """All frames that follow."""
+        return self._frames
+
+    def _forward(self, second: float) -> None:
+        while self._next is not None and self._next[0] <= second + TOLERANCE_S:
+            self._now, self._next = self._next, next(self._frames, None)
+
+    def _seek_pays(self, second: float) -> bool:
+        assert self._next is not None
+        here = self._next[0]
+        if not self._seekable or second < here + _SEEK_SAVES_S or self._timeline.first_s is None:
+            return False
+        key = self._file.key_frame_before(second + self._timeline.first_s)
+        if key is None:
+            return second > here + 2 * _KEY_FRAMES_WITHIN_S
+        return key - self._timeline.first_s > here + _SEEK_SAVES_S
+
+    def _seek(self, second: float) -> None:
+        """Go to a key frame before a second; from a file that cannot, decode on from its beginning."""
+        first_s = self._timeline.first_s
+        assert first_s is not None
+        for back in (0.0, _KEY_FRAMES_WITHIN_S):
+            if not self._file.seek(max(0.0, second - back) + first_s):
+                break
+            self._frames = self._timeline.in_order(_from_key_frame(self._file.frames()))
+            self._next = next(self._frames, None)
+            if self._next is not None and self._next[0] <= second + TOLERANCE_S:
+                return
+        self._seekable = False
+        self._file.rewind()
+        self._timeline.restart()
+        self._frames = self._timeline.in_order(self._file.frames())
+        self._next = next(self._frames, None)
+
+
+def _from_key_frame(frames: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
+    """Leave out what a decoder gives before the first key frame's own second: it lacks what it was predicted from."""
+    key: DecodedFrame | None = None
+    for frame in frames:
+        if key is None and frame.picture.key_frame and frame.second is not None:
+            key = frame
+        if key is not None and (frame.second is None or frame.second >= (key.second or 0.0)):
+            yield frame
+
+
+def walk_through(file: VideoFile, timeline: Timeline, enough_s: float | None = None) -> tuple[Walk, float] | None:
+    """Return a walk from the first frame on, and when the video ends; None where nothing decodes.
+
+    The end is learnt from the timestamps of the packets, or by decoding the video where they have none. A file that
+    says that it lasts longer than `enough_s` seconds is taken at its word, which spares reading its packets.
+    """
+    if (
+        enough_s is not None
+        and file.stated_s is not None
+        and file.stated_s > enough_s
+        and not file.stamps_are_of_packets
+    ):
+        walk = Walk(file, timeline)
+        return None if walk.at(0.0) is None else (walk, file.stated_s)
+    span = file.packet_span()
+    file.rewind()
+    walk = Walk(file, timeline)
+    first = walk.at(0.0)
+    if first is None:
+        return None
+    if span is None or first.second is None or timeline.first_s is None:
+        for _ in walk.rest():
+            pass
+        duration_s = timeline.end_s
+        file.rewind()
+        timeline.restart()
+        walk = Walk(file, timeline)
+    else:
+        start_s = span[0] if file.stamps_are_of_packets else timeline.first_s
+        duration_s = max(span[1] - start_s, timeline.interval_s)
+    return walk, duration_s
+
+
+def segment_clips(
+    file: VideoFile,
+    timeline: Timeline,
+    sampling: Segments,
+    frames: int,
+    resize: "Callable[[av.VideoFrame], Tensor]",
+) -> Iterator[SampledClip]:
+    """Yield the clip of each segment, of `frames` frames each; nothing where nothing decodes."""
+    begun = walk_through(file, timeline)
+    if begun is None:
+        return
+    walk, duration_s = begun
+    number, last, pixels = -1, None, None
+    for row in range(sampling.rows):
+        clip = []
+        for second in sampling.instants(row, frames, duration_s):
+            frame = walk.at(second)
+            assert frame is not None
+            if pixels is None or frame is not last:
+                number, last, pixels = number + 1, frame, resize(frame.picture)
+            clip.append((number, pixels))
+        yield SampledClip(
+            row * duration_s / sampling.rows,
+            (row + 0.5) * duration_s / sampling.rows,
+            tuple(shown for shown, _ in clip),
+            tuple(tensor for _, tensor in clip),
+        )
+    timeline.end_s = duration_s
+
+
+def key_frame_clips(
+    file: VideoFile,
+    timeline: Timeline,
+    sampling: KeyFrames,
+    frames: int,
+    resize: "Callable[[av.VideoFrame], Tensor]",
+) -> Iterator[SampledClip]:
+    """Yield the clip around each second, of `frames` frames each; seconds at which the video is over have none.
+
+    Clips that overlap share frames, so the instants of all are visited in one order, and each frame is resized once.
+
+    Raises:
+        InputError: the video is over before the first second.
+    """
+    enough_s = max(sampling.seconds, default=0.0) + sampling.span_s if sampling.trusts_length else None
+    begun = walk_through(file, timeline, enough_s)
+    if begun is None:
+        return
+    walk, duration_s = begun
+    seconds = [second for second in sampling.seconds if second < duration_s - TOLERANCE_S]
+    if not seconds and sampling.seconds:
+        raise InputError(
+            f"{file.path} lasts {duration_s:.1f} s, and the first key frame is at {sampling.seconds[0]:.1f} s: is it "
+            f"this video, and where does its clock start?"
+        )
+    clips = [sampling.instants(second, frames, duration_s) for second in seconds]
+    visits = iter(sorted({instant for clip in clips for instant in clip}))
+    shown: dict[float, tuple[int, Tensor]] = {}
+    number, last = -1, None
+    pixels: Tensor | None = None
+    for second, clip in zip(seconds, clips, strict=True):
+        while clip[-1] not in shown:
+            visit = next(visits)
+            frame: DecodedFrame | None = walk.at(visit)
+            assert frame is not None
+            if pixels is None or frame is not last:
+                number, last, pixels = number + 1, frame, resize(frame.picture)
+            shown[visit] = (number, pixels)
+        # Clips begin one after the other: what was shown before the beginning of this one is not asked for again.
+        shown = {instant: one for instant, one in shown.items() if instant >= clip[0]}
+        yield SampledClip(
+            max(0.0, second - sampling.span_s / 2),
+            second,
+            tuple(shown[instant][0] for instant in clip),
+            tuple(shown[instant][1] for instant in clip),
+        )
+    timeline.end_s = duration_s

@@ -1,0 +1,86 @@
+import errno
+import fcntl
+import multiprocessing
+import threading
+import time
+
+import pytest
+
+from clep.compute import locks as alone_module
+from clep.compute.locks import alone
+from clep.errors import InputError
+
+
+def work(folder, name: str) -> None:
+    with alone(folder / "out.h5"), (folder / "log").open("a") as log:
+        log.write(f"{name} starts\n")
+        log.flush()
+        time.sleep(0.2)
+        log.write(f"{name} ends\n")
+
+
+def test_processes_take_turns(tmp_path):
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=work, args=(tmp_path, name)) for name in "ab"]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    lines = (tmp_path / "log").read_text().split("\n")[:-1]
+    assert [line.split()[1] for line in lines] == ["starts", "ends", "starts", "ends"]
+    assert lines[0][0] == lines[1][0]
+
+
+@pytest.mark.parametrize(("held", "asked", "waits"), [(True, True, False), (True, False, True), (False, True, True)])
+def test_some_may_share_what_others_want_alone(tmp_path, held, asked, waits):
+    inside = threading.Event()
+
+    def enter() -> None:
+        with alone(tmp_path / "out.h5", shared=asked):
+            inside.set()
+
+    thread = threading.Thread(target=enter)
+    with alone(tmp_path / "out.h5", shared=held):
+        thread.start()
+        assert inside.wait(0.1 if waits else 5) is not waits
+    thread.join()
+    assert inside.is_set()
+
+
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_on_a_file_system_without_locks_processes_of_one_machine_take_turns(tmp_path, monkeypatch, caplog, error):
+    flock = fcntl.flock
+
+    def refuses(file, kind):
+        if file.name.startswith(str(tmp_path / "disk")):
+            raise OSError(error, "no locks")
+        flock(file, kind)
+
+    monkeypatch.setattr(alone_module.fcntl, "flock", refuses)
+    monkeypatch.setattr(alone_module.tempfile, "gettempdir", lambda: str(tmp_path))
+    order = []
+
+    def second() -> None:
+        with alone(tmp_path / "disk" / "out.h5"):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with alone(tmp_path / "disk" / "out.h5"):
+        thread.start()
+        time.sleep(0.1)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+    assert "out.h5 lies on a file system without locks" in caplog.text
+
+
+def test_an_exception_frees_the_lock(tmp_path):
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt), alone(tmp_path / "out.h5"):
+            raise KeyboardInterrupt
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write to the folder"), alone(tmp_path / "file" / "out.h5"):
+        pass

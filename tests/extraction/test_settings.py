@@ -1,0 +1,70 @@
+from dataclasses import fields, replace
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from clep.bank import Clock
+from clep.config.folder import config_folder
+from clep.config.resolvers import register_resolvers
+from clep.errors import InputError
+from clep.extraction import Extraction
+from tests.extraction.conftest import FAKE
+
+
+def test_the_config_and_the_class_have_the_same_defaults():
+    config = OmegaConf.to_container(OmegaConf.load(config_folder() / "extraction" / "default.yaml"))
+    del config["defaults"]
+    assert config == {
+        field.name: field.default for field in fields(Extraction) if field.name not in ("encoder", "compute")
+    }
+
+
+def test_the_sets_of_a_run_are_encoded_as_its_ego4d_videos_but_all_of_them():
+    chosen = ["limit=3", "ids=[a]", "shard=0/2"]
+    asked = [*chosen, "clip_batch=3", "encoder.crop_px=64", "compute.processes=5", "stride=8"]
+    with initialize_config_dir(str(config_folder()), version_base=None):
+        words = [f"prepare.ego4d_videos.extraction.{word}" for word in asked]
+        prepare = compose("train", ["experiment=demo_video", "paths.run=x", *words]).prepare
+    register_resolvers()
+    names = ("ego4d_videos", "kinetics", "ego_charades")
+    jobs = {name: OmegaConf.to_container(prepare[name].extraction, resolve=True) for name in names}
+    everything = jobs["ego4d_videos"] | {"limit": None, "ids": None, "shard": None}
+    assert jobs["ego4d_videos"]["limit"] == 3
+    assert jobs["kinetics"] == jobs["ego_charades"] == everything
+    assert list(jobs["kinetics"]) == list(everything)
+
+
+def test_the_key_changes_with_what_decides_the_rows_only():
+    usual = Extraction(encoder=FAKE)
+    key = usual.key("float16")
+    for same in ({"limit": 3}, {"n_shards": 2}, {"decode_threads": 1}, {"segments": 9}, {"compute": FAKE}):
+        assert replace(usual, **same).key("float16") == key, same
+    others = [{"stride": 8}, {"rate": 15.0}, {"crops": "ten"}, {"clip_batch": 4}, {"precision": "bf16"}]
+    others += [{"encoder": {**FAKE, "frames": 2}}, {"sampling": "segments"}]
+    keys = {replace(usual, **other).key("float16") for other in others} | {usual.key("float32"), key}
+    assert len(keys) == len(others) + 2
+
+
+def test_clocks():
+    assert Extraction(encoder=FAKE).clock() == Clock()
+    assert Extraction(encoder=FAKE, window=8, stride=4, rate=8).clock() == Clock(2.0, 1.0)
+    assert Extraction(encoder=FAKE, sampling="segments").clock() == Clock.irregular(0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"clip_batch": 0}, "clip_batch=0"),
+        ({"n_shards": 0}, "n_shards=0"),
+        ({"sampling": "denser"}, "sampling"),
+        ({"stride": 1.5}, "stride"),
+        ({"shard": "4/4"}, "shard"),
+        ({"encoder": {"_target_": "clep.video.encoders.Nothing"}}, "Nothing"),
+        ({"encoder": {**FAKE, "weight": 3}}, "weight"),
+        ({"compute": {"_target_": "clep.compute.Local", "procesess": 3}}, r"procesess.*processes"),
+    ],
+)
+def test_what_does_not_fit_is_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        Extraction.of({"encoder": FAKE} | options)

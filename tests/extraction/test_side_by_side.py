@@ -1,0 +1,99 @@
+"""Several runs that make one bank, and file systems that show files late."""
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from clep.bank import FeatureBank
+from clep.compute import Local, late_files
+from clep.compute.locks import alone
+from clep.extraction.finished import shards_folder
+from tests.extraction.conftest import run
+
+
+@pytest.mark.parametrize("shard", [None, "0/1"])
+def test_a_run_of_everything_and_a_part_exclude_each_other(films, tmp_path, encoder, shard):
+    out = tmp_path / "features.h5"
+    made = threading.Thread(target=run, args=(films, out), kwargs={"shard": shard})
+    with alone(tmp_path / "features.shards", shared=shard is None):  # as a part holds it, or a run of everything
+        made.start()
+        time.sleep(0.3)
+        assert encoder.clips == 0
+    made.join()
+    assert len(FeatureBank.open(out)) == 5
+
+
+def test_parts_work_side_by_side_and_the_last_joins_alone(films, tmp_path, encoder):
+    out = tmp_path / "features.h5"
+    made = threading.Thread(target=run, args=(films, out), kwargs={"shard": "0/1", "n_shards": 1})
+    with alone(tmp_path / "features.shards", shared=True):
+        made.start()
+        until = time.monotonic() + 20
+        while not list(shards_folder(out).glob("*.jsonl")) and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.1)
+        assert list(shards_folder(out).glob("*.jsonl"))
+        assert not out.exists()
+    made.join()
+    assert len(FeatureBank.open(out)) == 5
+
+
+def test_what_killed_runs_left_goes_when_the_next_one_starts(films, tmp_path, encoder):
+    out, shards = tmp_path / "features.h5", tmp_path / ".features.shards"
+    run(films, out)
+    shards.mkdir()
+    left = [".features.0123abcd.tmp.h5", ".features.0123abcd.tmp.rows", ".features.ledger.0123abcd.tmp.jsonl"]
+    left += [".features.coverage.0123abcd.tmp.json", ".features.shards/.k-n.0123abcd.tmp.h5", ".features.shards/k-n.h5"]
+    others = [".features.notes.h5", ".features2.0123abcd.tmp.h5"]
+    for name in left + others:
+        (tmp_path / name).write_text("half")
+    os.utime(shards / "k-n.h5", (0, 0))
+    assert run(films, out)["up_to_date"]
+    assert [name for name in left + others if (tmp_path / name).exists()] == others
+
+
+@pytest.mark.parametrize("hidden", ["ledger", "bank"])
+def test_a_shard_that_does_not_show_is_a_failure_that_loses_nothing(films, tmp_path, encoder, monkeypatch, hidden):
+    monkeypatch.setattr(late_files, "LATE_S", 0.1)
+    out, run_tasks = tmp_path / "features.h5", Local.run
+    places: list[Path] = []
+
+    def late(self, function, tasks, log_folder, watch=None):
+        lost = run_tasks(self, function, tasks, log_folder, watch)
+        task = next(iter(tasks.values()))
+        places.append(task.path if hidden == "bank" else task.ledger())
+        places[0].rename(tmp_path / "hidden")
+        return lost
+
+    monkeypatch.setattr(Local, "run", late)
+    failed = run(films, out, n_shards=5)["lists"]["failed"]
+    assert ["do not show here" in reason for reason in failed.values()] == [True]
+    monkeypatch.setattr(Local, "run", run_tasks)
+    (tmp_path / "hidden").rename(places[0])
+    encoder.clips = 0
+    assert run(films, out)["counts"]["done"] == 5
+    assert encoder.clips == 0
+
+
+def test_files_that_show_within_the_minute_are_waited_for(films, tmp_path, encoder, monkeypatch):
+    out, run_tasks = tmp_path / "features.h5", Local.run
+
+    def late(self, function, tasks, log_folder, watch=None):
+        lost = run_tasks(self, function, tasks, log_folder, watch)
+        place = next(iter(tasks.values())).path
+        place.rename(tmp_path / "hidden")
+        threading.Timer(0.2, (tmp_path / "hidden").rename, [place]).start()
+        return lost
+
+    monkeypatch.setattr(Local, "run", late)
+    assert run(films, out, n_shards=5)["counts"]["done"] == 5
+
+
+def test_a_run_with_on_error_stop_ends_its_own_shards_only(films, tmp_path, encoder):
+    out = tmp_path / "features.h5"
+    shards_folder(out).mkdir()
+    (shards_folder(out) / "key-of-another-run.stopped").touch()
+    assert run(films, out, on_error="stop")["counts"]["done"] == 5

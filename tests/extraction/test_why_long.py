@@ -1,0 +1,36 @@
+import shutil
+
+from clep.extraction import why_long
+from clep.extraction.listing import list_videos
+from clep.extraction.why_long import videos_left
+from clep.preprocess import videos
+from tests.extraction.conftest import FAKE, run
+
+
+def test_what_is_left_is_what_a_run_would_encode(films, tmp_path, encoder):
+    out = tmp_path / "features.h5"
+
+    def left(**options) -> list[str]:
+        outer = {"overwrite": options.pop("overwrite", False)}
+        items = videos_left(list_videos(films), out, {"encoder": FAKE, **options}, "float16", **outer)
+        return [item.id for item in items]
+
+    assert left(limit=2) == ["a", "b"]
+    (films / "bad.mp4").write_bytes(b"")
+    run(films, out, ids=["a", "b", "e", "bad"])
+    assert left() == ["more/c", "more/d"]
+    assert left(retry_failed=True) == ["bad", "more/c", "more/d"]
+    assert left(stride=8) == ["a", "b", "bad", "e", "more/c", "more/d"]
+    assert left(overwrite=True, ids=["a"]) == ["a"]
+    shutil.copy(films / "a.mp4", films / "b.mp4")
+    assert left() == ["b", "more/c", "more/d"]
+
+
+def test_a_bank_that_lacks_much_still_takes_long(films, tmp_path, encoder, monkeypatch):
+    monkeypatch.setattr(why_long, "LONG_VIDEO_BYTES", 1.0)
+    out = tmp_path / "features.h5"
+    options = {"videos": films, "output": out, "extraction": {"encoder": FAKE}, "dtype": "float16", "overwrite": False}
+    run(films, out, limit=4)
+    assert "GB of video are to be encoded" in videos.why_long(options, 0, 0)
+    run(films, out)
+    assert videos.why_long(options, 0, 0) is None
