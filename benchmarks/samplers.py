@@ -25,12 +25,12 @@ from benchmarks.timing import medians, take_turns
 from benchmarks.tutorial_data import Size, tutorial_data
 from clep.bank import BankWriter, Clock
 from clep.data import (
-    Composition,
     HardNegatives,
     MomentBatchSampler,
     MomentDataModule,
     MomentKeys,
     NarrationSource,
+    SamplingStrategy,
     SceneAware,
     UniqueTexts,
 )
@@ -102,7 +102,7 @@ def _overhead(settings: Settings, report: Report, scratch: Path) -> None:
     others = torch.randint(0, n_videos, (n_videos, near), dtype=torch.int32)
     others[:, 0] = torch.arange(n_videos)
     hard.neighbours = others
-    compositions: dict[str, Composition | None] = {
+    strategies: dict[str, SamplingStrategy | None] = {
         "shuffled": None,
         "unique_texts": UniqueTexts(),
         "scene_aware": SceneAware(),
@@ -115,11 +115,11 @@ def _overhead(settings: Settings, report: Report, scratch: Path) -> None:
         "step": lambda: size / examples_per_second(cfg, data, scratch, settings.steps, settings.warm_steps)
     }
     opened: dict[str, float] = {}
-    for name, composition in compositions.items():
+    for name, strategy in strategies.items():
         started = perf_counter()
-        if composition is not None:
-            composition.open(keys, size, size)
-        sampler = MomentBatchSampler(keys.sizes, size, composition=composition)
+        if strategy is not None:
+            strategy.open(keys, size, size)
+        sampler = MomentBatchSampler(keys.sizes, size, strategy=strategy)
         opened[name] = perf_counter() - started
         sides[name] = _epoch(sampler)
     raw = take_turns(sides, settings.repeats)
@@ -127,12 +127,12 @@ def _overhead(settings: Settings, report: Report, scratch: Path) -> None:
     report.add("seconds_a_batch", raw)
     report.add("median_seconds_a_batch", middle)
     report.add("opening_seconds", opened)
-    shares = {name: 100 * middle[name] / middle["step"] for name in compositions}
+    shares = {name: 100 * middle[name] / middle["step"] for name in strategies}
     report.add("percent_of_the_step", shares)
-    rows = [(name, 1000 * middle[name], shares[name], opened[name]) for name in compositions]
+    rows = [(name, 1000 * middle[name], shares[name], opened[name]) for name in strategies]
     title = f"samplers, {len(keys):,} narrations, batch {size}, step {1000 * middle['step']:.0f} ms"
     table(title, ("sampler", "ms a batch", "% of the step", "s to open"), rows)
-    for name in compositions:
+    for name in strategies:
         report.target(f"{name}, % of the step", shares[name], at_most=5)
 
 
@@ -237,7 +237,7 @@ def _narrated_videos(settings: Settings, folder: Path) -> NarrationSource:
         passes=np.ones(n, dtype=np.int8),
         written=texts,
         written_id=random.integers(0, len(texts), n).astype(np.int32),
-        tags="clean",
+        tag_style="clean",
     )
     made.write(folder / "narrations.h5")
     narrations = Narrations.open(folder / "narrations.h5")

@@ -27,7 +27,7 @@ from benchmarks.our_training import experiment
 from benchmarks.report import RESULTS, Report, quiet, read_settings, table
 from benchmarks.timing import seconds_of
 from clep.bank import BankWriter, Clock, FeatureBank
-from clep.config.settings import with_dims
+from clep.config.settings import fill_in_dims
 from clep.data import LabelledClips
 from clep.evaluation import EgoCharadesZeroShot, KineticsZeroShot
 from clep.evaluation.zero_shot import ZeroShot
@@ -247,7 +247,7 @@ def _model(centres: Tensor, prompts: Tensor, settings: Settings) -> DualEncoder:
     cfg = experiment(["experiment=ego4d_clip", "paths.run='.'"])
     plain = OmegaConf.to_container(cfg.model, resolve=True)
     assert isinstance(plain, dict)
-    model = DualEncoder.from_config(with_dims(plain, settings.dim, settings.text_dim))
+    model = DualEncoder.from_config(fill_in_dims(plain, settings.dim, settings.text_dim))
     optimizer, loss = torch.optim.AdamW(model.parameters(), lr=1e-3), ClipLoss()
     for _ in range(settings.training_steps):
         noisy = centres + settings.spread / 4 * torch.randn_like(centres)

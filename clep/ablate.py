@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from clep.ablation import ablate
-from clep.compute import Stopped, ends_in_order
+from clep.compute import Stopped, graceful_shutdown
 from clep.config.folder import config_folder
 from clep.errors import InputError
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(USAGE.format(names=", ".join(names)) + "\n")
         return 0
     try:
-        with ends_in_order():
+        with graceful_shutdown():
             data = ablate(words, Console())
     except InputError as error:
         log.error("error: %s", error)

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from clep.config.build import build
-from clep.config.check import check_config, did_you_mean, why_not_composed
+from clep.config.check import check_config, describe_compose_error, did_you_mean
 from clep.config.folder import config_folder
 from clep.config.resolvers import register_resolvers
 from clep.errors import InputError
@@ -100,7 +100,7 @@ def compose_like_the_run(
     saved = folder / ".hydra" / "overrides.yaml"
     before = list(OmegaConf.load(saved)) if saved.is_file() else ["experiment=ego4d_clip"]
     if tag_style and not saved.is_file():
-        before.append(f"tags={tag_style}")
+        before.append(f"tag_style={tag_style}")
     given = {override.split("=")[0].lstrip("+~") for override in overrides}
     # A group that is chosen anew starts from its own file: what the run changed in the old one may not exist there.
     kept = [override for override in before if not _is_given(override.split("=")[0].lstrip("+~"), given)]
@@ -111,7 +111,7 @@ def compose_like_the_run(
         with initialize_config_dir(str(config_folder()), version_base=None):
             return compose("train", [*kept, *encoder, f"paths.run='{folder}'", *overrides])
     except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(why_not_composed(error)) from error
+        raise InputError(describe_compose_error(error)) from error
 
 
 def _listed(value: str) -> list[str]:

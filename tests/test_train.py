@@ -16,7 +16,7 @@ import torch
 from torch.multiprocessing import start_processes
 
 import clep
-from clep.compute.locks import alone
+from clep.compute.locks import file_lock
 from clep.errors import InputError
 from clep.evaluate import evaluate
 from clep.files import read_json
@@ -85,7 +85,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def finished(root: Path) -> Path:
     """A run from the start to the end."""
     folder = root / "runs" / "demo" / "whole"
-    with alone(root / "whole"):
+    with file_lock(root / "whole"):
         if not (folder / "metrics.json").exists():
             run(root, "whole")
     return folder
@@ -245,7 +245,7 @@ def test_nothing_to_continue_is_said(
 
 
 def test_a_warm_start_begins_where_the_other_run_ended(finished: Path, root: Path, tmp_path: Path) -> None:
-    run(root, "warm", f"paths.runs={tmp_path}", f"init_from={finished}", "trainer.max_epochs=1", "final=last")
+    run(root, "warm", f"paths.runs={tmp_path}", f"init_from={finished}", "trainer.max_epochs=1", "final_weights=last")
     metrics, before = read_json(tmp_path / "demo" / "warm" / "metrics.json"), read_json(finished / "metrics.json")
     for name in NAMES:
         assert metrics[f"before/{name}"] == pytest.approx(before[name], abs=1e-4)

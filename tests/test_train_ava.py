@@ -67,21 +67,28 @@ def test_from_films_to_frame_map(world: Path, tmp_path: Path, capsys: pytest.Cap
 
 
 def test_an_encoder_that_is_trained_on_the_clips(world: Path, tmp_path: Path) -> None:
-    encoder = ["model.short.encoder.frames=1", "model.short.encoder.crop_px=64", "data.clips.clip_s=0"]
-    more = ["short=clips", "operator=avg", *encoder, "data.batch_size=8", "data.num_workers=0", "trainer.max_steps=3"]
-    overrides = words(world, tmp_path / "run", *more, "model.short.checkpointing=true")
+    encoder = ["model.short_term.encoder.frames=1", "model.short_term.encoder.crop_px=64", "data.clips.clip_s=0"]
+    more = [
+        "short_term=clips",
+        "operator=avg",
+        *encoder,
+        "data.batch_size=8",
+        "data.num_workers=0",
+        "trainer.max_steps=3",
+    ]
+    overrides = words(world, tmp_path / "run", *more, "model.short_term.checkpointing=true")
     metrics = train(composed(overrides))
     assert 0 < metrics["ava/mAP"] <= 100
     model = load_model(tmp_path / "run")
     assert isinstance(model, ActionClassifier)
-    assert model.short is not None
+    assert model.short_term is not None
     assert model.metadata["clips"]["frames"] == 1
     fresh = ActionClassifier.from_config({**(model.config or {}), "metadata": {}})
-    assert fresh.short is not None
-    (trained, *_), (published, *_) = model.short.encoder.parameters(), fresh.short.encoder.parameters()
+    assert fresh.short_term is not None
+    (trained, *_), (published, *_) = model.short_term.encoder.parameters(), fresh.short_term.encoder.parameters()
     moved = (trained - published).abs().max()
     assert moved > 0  # the encoder itself was trained
-    assert composed(overrides).optim.optimizer.lr_factors == {"short": 0.01}
+    assert composed(overrides).optim.optimizer.lr_factors == {"short_term": 0.01}
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from rich.console import Console
 from clep.ablation.cells import Outcome, claim, run_cells
 from clep.ablation.grid import Grid, read_grid
 from clep.ablation.table import as_data, chosen_metrics, draw, in_terminal, rows_of, with_suffix, write_table
-from clep.compute.locks import alone
-from clep.config.check import why_not_composed
+from clep.compute.locks import file_lock
+from clep.config.check import describe_compose_error
 from clep.config.folder import config_folder
 from clep.config.resolvers import register_resolvers
 from clep.errors import InputError
@@ -36,7 +36,7 @@ def ablate(words: Sequence[str], console: Console | None = None) -> dict[str, An
     _refuse_what_cannot_be_composed(grid)
     names = [cell.name for cell in grid.cells()]
     log.info("%d runs in %s", len(names), grid.out)
-    with alone(grid.out / "grid.json"):
+    with file_lock(grid.out / "grid.json"):
         claim(grid)
         outcomes = run_cells(grid, _tell)
         if all(one.metrics is None for one in outcomes):
@@ -78,4 +78,4 @@ def _refuse_what_cannot_be_composed(grid: Grid) -> None:
             try:
                 compose("train", [*cell.overrides, "paths.run=run"])
             except (HydraException, OmegaConfBaseException) as error:
-                raise InputError(f"{cell.row}: {why_not_composed(error)}") from error
+                raise InputError(f"{cell.row}: {describe_compose_error(error)}") from error

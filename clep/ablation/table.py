@@ -45,7 +45,7 @@ class Spread:
         spread = "" if self.standard_deviation is None else f" ± {self.standard_deviation:.{digits}f}"
         return f"{self.mean:.{digits}f}{spread}"
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the values as plain JSON."""
         return {"mean": self.mean, "standard_deviation": self.standard_deviation, "each": list(self.each)}
 
@@ -121,8 +121,8 @@ def as_data(grid: Grid, outcomes: Sequence[Outcome], metrics: Sequence[str], wor
             {
                 "row": row.name,
                 "runs": row.runs,
-                "metrics": {name: value.plain() for name, value in row.metrics.items()},
-                "fit_seconds": None if row.fit_s is None else row.fit_s.plain(),
+                "metrics": {name: value.to_dict() for name, value in row.metrics.items()},
+                "fit_seconds": None if row.fit_s is None else row.fit_s.to_dict(),
             }
             for row in rows_of(outcomes, metrics)
         ],

@@ -20,7 +20,7 @@ from clep.errors import InputError
 logger = logging.getLogger(__name__)
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-GRACE_S = 5.0  # what a worker that is told to end has for keeping what is done and removing half-written files
+GRACE_S = 5.0  # what a worker that is describe_exit to end has for keeping what is done and removing half-written files
 _LONGEST_NAME = 150
 
 
@@ -100,7 +100,7 @@ def attempt(function: Callable[[Any], Any], payload: Any) -> Outcome:
     return Outcome()
 
 
-def told(exit_status: int) -> str:
+def describe_exit(exit_status: int) -> str:
     """Say how a process ended, by its exit status as Python gives it: minus the signal where one killed it."""
     if exit_status >= 0:
         return f"ended with exit status {exit_status}"

@@ -14,12 +14,12 @@ from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import Any
 
-from clep.compute.attempts import GRACE_S, LOG_FORMAT, Attempts, Outcome, Regularly, attempt, log_path, told
-from clep.compute.shutdown import TIME_IS_OVER, ends_in_order
+from clep.compute.attempts import GRACE_S, LOG_FORMAT, Attempts, Outcome, Regularly, attempt, describe_exit, log_path
+from clep.compute.shutdown import TIME_IS_OVER, graceful_shutdown
 from clep.errors import InputError
 
 
-class Place:
+class Worker:
     """One of the tasks that run at once: a worker process, replaced when it has died, and what it is doing.
 
     Arguments:
@@ -69,7 +69,7 @@ class Place:
         except (EOFError, OSError):
             dead = True
         if dead:
-            return self._failed(told(self._stopped_by()))
+            return self._failed(describe_exit(self._stopped_by()))
         if self.left() == 0.0:
             self._process.send_signal(TIME_IS_OVER)
             self._wait(GRACE_S)
@@ -142,17 +142,17 @@ class Place:
             )
 
 
-def end(places: Sequence[Place]) -> None:
+def stop_workers(workers: Sequence[Worker]) -> None:
     """End all workers together, and everything that they started; at once where this is interrupted."""
     try:
-        for place in places:
-            place.ask_to_stop()
+        for worker in workers:
+            worker.ask_to_stop()
         deadline = time.monotonic() + GRACE_S
-        for place in places:
-            place.stop(max(0.0, deadline - time.monotonic()))
+        for worker in workers:
+            worker.stop(max(0.0, deadline - time.monotonic()))
     finally:
-        for place in places:
-            place.kill()
+        for worker in workers:
+            worker.kill()
 
 
 logger = logging.getLogger(__name__)
@@ -229,7 +229,7 @@ class Local:
                 f"{function.__qualname__} is defined in the script; worker processes can import it only "
                 f"from a module of its own: move it there, or use processes=1"
             )
-        with ends_in_order():
+        with graceful_shutdown():
             if here:
                 self._run_here(function, tasks, log_folder, attempts, watch)
             else:
@@ -264,27 +264,27 @@ class Local:
         processes = min(processes, len(tasks))
         threads = self.threads or max(1, _cores() // max(1, processes))
         limit_s = None if self.timeout_min is None else 60.0 * self.timeout_min
-        free = [Place(threads, gpus[place % len(gpus)] if gpus else None, limit_s) for place in range(processes)]
-        busy: list[Place] = []
+        free = [Worker(threads, gpus[worker % len(gpus)] if gpus else None, limit_s) for worker in range(processes)]
+        busy: list[Worker] = []
         try:
             while attempts.waiting or busy:
                 while attempts.waiting and free:
                     task = attempts.take()
-                    place = free.pop(0)
-                    busy.append(place)
-                    place.start(task, pickle.dumps((function, tasks[task])), log_path(log_folder, task))
-                due = min([watch.left(), *(place.left() for place in busy)])
-                wait([place.pipe for place in busy], timeout=due)
-                for place in list(busy):
-                    if (outcome := place.outcome()) is not None:
-                        attempts.settle(place.task, outcome)
-                        busy.remove(place)
-                        free.append(place)
+                    worker = free.pop(0)
+                    busy.append(worker)
+                    worker.start(task, pickle.dumps((function, tasks[task])), log_path(log_folder, task))
+                due = min([watch.left(), *(worker.left() for worker in busy)])
+                wait([worker.pipe for worker in busy], timeout=due)
+                for worker in list(busy):
+                    if (outcome := worker.outcome()) is not None:
+                        attempts.settle(worker.task, outcome)
+                        busy.remove(worker)
+                        free.append(worker)
                 watch.call_if_due()
-            for place in free:
-                place.farewell()
+            for worker in free:
+                worker.farewell()
         finally:
-            end([*free, *busy])
+            stop_workers([*free, *busy])
         watch.call()
 
 

@@ -19,7 +19,7 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 @contextmanager
-def alone(output: str | Path, shared: bool = False) -> Iterator[None]:
+def file_lock(output: str | Path, shared: bool = False) -> Iterator[None]:
     """Hold the lock of `output` for the block; wait while another process holds it.
 
     The lock is the empty file `.<output>.lock` beside it. The system frees it when the process ends, however it ends.

@@ -32,7 +32,7 @@ def raise_stopped(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def ends_in_order() -> Iterator[None]:
+def graceful_shutdown() -> Iterator[None]:
     """Let SIGTERM and SIGHUP raise `Stopped` in the block, so that jobs are cancelled and temporary files removed.
 
     A signal that is ignored (nohup) or handled by somebody else stays as it is, and so do all in a thread.

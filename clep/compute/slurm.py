@@ -23,7 +23,7 @@ from clep.compute.attempts import (
     log_path,
     write_output_to,
 )
-from clep.compute.shutdown import TIME_IS_OVER, Stopped, ends_in_order, raise_stopped
+from clep.compute.shutdown import TIME_IS_OVER, Stopped, graceful_shutdown, raise_stopped
 from clep.compute.slurm_queue import JobState
 from clep.errors import InputError
 from clep.files import read_json, write_json
@@ -342,7 +342,7 @@ class Slurm:
         attempts = Attempts(tasks, self.retries)
         run = SlurmRun(self._executor(submission, name), name, self.time_min, function, tasks, folder, attempts)
         regularly = Regularly(watch)
-        with ends_in_order():
+        with graceful_shutdown():
             try:
                 run.submit()
                 poll = Regularly(run.poll, self.poll_s)

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clep.compute.attempts import told
+from clep.compute.attempts import describe_exit
 
 logger = logging.getLogger(__name__)
 
@@ -91,9 +91,9 @@ def described(state: str, reason: str, exit_code: str, node: str) -> str:
         words.append(reason)
     status, _, number = exit_code.partition(":")
     if number.isdecimal() and 0 < int(number) < signal.NSIG:  # 125 is Slurm's own mark of a lack of memory
-        words.append(told(-int(number)))
+        words.append(describe_exit(-int(number)))
     elif status.isdecimal() and int(status):
-        words.append(told(128 - int(status) if int(status) > 128 else int(status)))
+        words.append(describe_exit(128 - int(status) if int(status) > 128 else int(status)))
     if node not in ("", "(null)", "None assigned"):
         words.append(f"on {node}")
     return ", ".join(words)

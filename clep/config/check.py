@@ -81,7 +81,7 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     return f"It knows: {', '.join(choices)}." if choices else "It takes none."
 
 
-def why_not_composed(error: Exception) -> str:
+def describe_compose_error(error: Exception) -> str:
     """Return what is wrong with overrides that Hydra refused, with the nearest setting where one does not exist."""
     cause = error.__cause__
     if not isinstance(cause, ConfigAttributeError | ConfigKeyError):

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from clep.config.check import check_call, check_config, why_not_composed
+from clep.config.check import check_call, check_config, describe_compose_error
 from clep.config.folder import config_folder
 from clep.errors import InputError
 from clep.losses import PositivesRule, SigmoidLoss, check_objective
@@ -29,7 +29,7 @@ from clep.training.ema import check_decay
 def run_settings(
     name: str,
     seed: int,
-    tags: Literal["clean", "tutorial"],
+    tag_style: Literal["clean", "tutorial"],
     text_encoder: str,
     video_encoder: str,
     precision: str | int,
@@ -37,7 +37,7 @@ def run_settings(
     form: str,
     chunk_size: int | None,
     ema: float | None,
-    final: Literal["best", "last"],
+    final_weights: Literal["best", "last"],
     ckpt_path: str | None,
     init_from: str | None,
     world: dict[str, Any] | None,
@@ -68,7 +68,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     assert isinstance(plain, dict)
     values = {str(key): value for key, value in plain.items()}
     check_call(run_settings, values, "")
-    check_config(values | {"model": with_dims(values["model"], 1, 1), "operator": None})  # the model holds it
+    check_config(values | {"model": fill_in_dims(values["model"], 1, 1), "operator": None})  # the model holds it
     _refuse_a_tower_without_its_data(values["model"], values["data"])
     _refuse_several_devices_in_a_sweep(values["trainer"])
     _refuse_half_precision_weights(values["trainer"])
@@ -82,7 +82,7 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     return values
 
 
-def with_dims(model: dict[str, Any], video_dim: int, text_dim: int) -> dict[str, Any]:
+def fill_in_dims(model: dict[str, Any], video_dim: int, text_dim: int) -> dict[str, Any]:
     """Return a model's config whose parts take rows of these sizes wherever they leave an `in_dim` open (null).
 
     The part that is called `text` takes text embeddings, every other one takes rows of the video bank.
@@ -134,7 +134,7 @@ def refuse_unknown_settings(words: Sequence[str]) -> None:
             compose("train", [word for word in words if "=" in word and not word.startswith("-")])
     except (HydraException, OmegaConfBaseException) as error:
         if isinstance(error.__cause__, OmegaConfBaseException):
-            sys.exit(f"error: {why_not_composed(error)}")
+            sys.exit(f"error: {describe_compose_error(error)}")
 
 
 def _refuse_a_tower_without_its_data(model: dict[str, Any], data: dict[str, Any]) -> None:
@@ -149,7 +149,7 @@ def _refuse_a_tower_without_its_data(model: dict[str, Any], data: dict[str, Any]
     if text.endswith(".SentenceTower") and not data.get("tokens"):
         raise InputError(
             "model.text is a SentenceTower, which reads tokens, but data.tokens is null; leave data.tokens to "
-            "model=live_text, or add 'data.tokens={_target_: clep.data.TextTokens, encoder: ${text_encoder}}'"
+            "model=trainable_text, or add 'data.tokens={_target_: clep.data.TextTokens, encoder: ${text_encoder}}'"
         )
     for option, common in (("encoder", "text_encoder"), ("max_tokens", "data.tokens.max_tokens")):
         if text.endswith(".SentenceTower") and (own := model["text"].get(option)) != data["tokens"].get(option):
@@ -167,9 +167,9 @@ def _refuse_a_tower_without_its_data(model: dict[str, Any], data: dict[str, Any]
 def _refuse_positives_without_keys(positives: PositivesRule, data: dict[str, Any]) -> None:
     of_moments = str(data.get("_target_")).endswith(".MomentDataModule")
     tags = [key for key in positives.keys if key in ("verb", "noun")]
-    if of_moments and tags and not data.get("tags"):
+    if of_moments and tags and not data.get("verb_noun"):
         raise InputError(
-            f"positives: {type(positives).__name__} compares {' and '.join(tags)}, but data.tags is null: "
+            f"positives: {type(positives).__name__} compares {' and '.join(tags)}, but data.verb_noun is null: "
             f"{positives.source}"
         )
 

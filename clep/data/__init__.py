@@ -11,7 +11,7 @@ from clep.data.hard_negatives import HardNegatives
 from clep.data.key_frame_clips import KeyFrameClips
 from clep.data.long_term import LongTerm
 from clep.data.regions import Regions, RegionSource
-from clep.data.sampler import Composition, Draw, MomentBatchSampler, MomentKeys
+from clep.data.sampler import Draw, MomentBatchSampler, MomentKeys, SamplingStrategy
 from clep.data.scene_aware import SceneAware
 from clep.data.source import NarrationSource
 from clep.data.text_tokens import TextTokens
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Augmentation",
-    "Composition",
     "Draw",
     "HardNegatives",
     "KeyFrameClips",
@@ -45,6 +44,7 @@ __all__ = [
     "RegionDataModule",
     "RegionSource",
     "Regions",
+    "SamplingStrategy",
     "SceneAware",
     "TextTokens",
     "UniqueTexts",

@@ -8,10 +8,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from clep.bank import FeatureBank
-from clep.data.dataset import Batch, MixedDataset, MomentDataset, NumbersOnly, Window, as_fetched
+from clep.data.dataset import Batch, IndexOnlyDataset, MixedDataset, MomentDataset, Window, identity_collate
 from clep.data.long_term import LongTerm
-from clep.data.sampler import Composition, MomentBatchSampler, MomentKeys
-from clep.data.source import NarrationSource, give_tags, share_text_keys
+from clep.data.sampler import MomentBatchSampler, MomentKeys, SamplingStrategy
+from clep.data.source import NarrationSource, attach_verb_noun_ids, share_text_keys
 from clep.data.text_tokens import TextTokens, token_tables
 from clep.errors import InputError
 from clep.text import Narrations, Taxonomy
@@ -99,7 +99,7 @@ class ResumableDataModule(pl.LightningDataModule):
         return device
 
 
-class NothingHeldOut(Dataset[Batch]):
+class EmptyValidationSet(Dataset[Batch]):
     """A single empty batch, so that the trainer runs its validation, and with it the evaluators."""
 
     def __len__(self) -> int:
@@ -126,9 +126,9 @@ class MomentDataModule(ResumableDataModule):
         context: which rows around each moment are its long-term context, for a model with a `LongTermTower`; None for
             no context. A batch is then `batch_size * window_s * per_second` rows larger.
         sampler: which moments stand together in a batch: `UniqueTexts`, `SceneAware`, `HardNegatives`; None for any.
-        tags: which verbs and nouns a text is about, as the keys `verb` and `noun` of a batch: "given" takes the numbers
-            that the narrations came with, "taxonomy" finds the groups of `taxonomy` in the texts; None for neither.
-        taxonomy: for `tags="taxonomy"`.
+        verb_noun: where the keys `verb` and `noun` of a batch come from: "given" takes the ids in the narrations file,
+            "taxonomy" finds the groups of `taxonomy` in the texts; None for neither.
+        taxonomy: for `verb_noun="taxonomy"`.
         tokens: how texts are tokenized for a `SentenceTower`, which trains the sentence encoder; None for none.
     """
 
@@ -145,8 +145,8 @@ class MomentDataModule(ResumableDataModule):
         num_workers: int = 0,
         val_batch_size: int | None = None,
         context: LongTerm | None = None,
-        sampler: Composition | None = None,
-        tags: Literal["given", "taxonomy"] | None = None,
+        sampler: SamplingStrategy | None = None,
+        verb_noun: Literal["given", "taxonomy"] | None = None,
         taxonomy: Taxonomy | None = None,
         tokens: TextTokens | None = None,
     ) -> None:
@@ -159,7 +159,7 @@ class MomentDataModule(ResumableDataModule):
         self.batch_size, self.val_batch_size = batch_size, val_batch_size
         self.device, self.text_device = device, text_device
         self.shuffle, self.drop_last, self.seed, self.num_workers = shuffle, drop_last, seed, num_workers
-        self.composition, self.tags, self.taxonomy, self.tokens = sampler, tags, taxonomy, tokens
+        self.strategy, self.verb_noun, self.taxonomy, self.tokens = sampler, verb_noun, taxonomy, tokens
         self.train_set: MomentDataset | MixedDataset | None = None
         self.val_set: MomentDataset | MixedDataset | None = None
 
@@ -197,12 +197,12 @@ class MomentDataModule(ResumableDataModule):
             "sentence_encoder": text_encoder,
             "tag_style": self._tag_style(),
             "bank_encoder": self.bank_encoder,
-            "window": self.window.plain(),
+            "window": self.window.to_dict(),
         }
-        return remembered if self.context is None else remembered | {"context": self.context.plain()}
+        return remembered if self.context is None else remembered | {"context": self.context.to_dict()}
 
     def _tag_style(self) -> str:
-        styles = {str(s.narrations_path): Narrations.open(s.narrations_path).tags for s in self.sources.values()}
+        styles = {str(s.narrations_path): Narrations.open(s.narrations_path).tag_style for s in self.sources.values()}
         if len(set(styles.values())) > 1:
             raise InputError(f"data.sources have narrations with tags of different styles: {styles}")
         return next(iter(styles.values()))
@@ -225,9 +225,9 @@ class MomentDataModule(ResumableDataModule):
             keyed = [part for part, (_, held_out) in zip(train, opened, strict=True) if held_out is not None]
             for part, held_out in zip(keyed, val, strict=True):
                 held_out.text_key = part.text_key
-        if self.tags is not None:
+        if self.verb_noun is not None:
             of_source = list(zip(self.sources.items(), opened, strict=True))
-            give_tags([(*named, parts) for named, parts in of_source], self.tags, self.taxonomy)
+            attach_verb_noun_ids([(*named, parts) for named, parts in of_source], self.verb_noun, self.taxonomy)
         if self.tokens is not None:
             tables = token_tables([source.narrations_path for source in self.sources.values()], self.tokens)
             for table, datasets in zip(tables, opened, strict=True):
@@ -246,15 +246,15 @@ class MomentDataModule(ResumableDataModule):
         sizes = [len(part) for part in self.parts]
         shares = given if len(given) > 1 else None
         rank, world_size = self.ranks()
-        if self.composition is not None and sum(sizes) >= self.batch_size * world_size:
-            self.composition.open(self.moment_keys(), self.batch_size * world_size, self.batch_size)
+        if self.strategy is not None and sum(sizes) >= self.batch_size * world_size:
+            self.strategy.open(self.moment_keys(), self.batch_size * world_size, self.batch_size)
         return MomentBatchSampler(
             *(sizes, self.batch_size, shares, self.shuffle, self.drop_last, self.seed, rank, world_size),
-            composition=self.composition,
+            strategy=self.strategy,
         )
 
     def moment_keys(self) -> MomentKeys:
-        """Return what a `Composition` looks at."""
+        """Return what a `SamplingStrategy` looks at."""
         text, video, second, n_videos = [], [], [], 0
         for part in self.parts:
             moments = part.moments
@@ -278,7 +278,7 @@ class MomentDataModule(ResumableDataModule):
         The empty batch lets the trainer run its validation, and with it the evaluators.
         """
         if self.val_set is None:
-            return DataLoader(NothingHeldOut(), batch_size=None)
+            return DataLoader(EmptyValidationSet(), batch_size=None)
         rank, world_size = self.ranks()
         size = min(self.val_batch_size or self.batch_size, len(self.val_set) // world_size)
         if size < 1:
@@ -302,13 +302,13 @@ class MomentDataModule(ResumableDataModule):
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the data, and what the sampler learned about the data."""
         place = super().state_dict()
-        return place if self.composition is None or not place else {**place, "sampler": self.composition.state_dict()}
+        return place if self.strategy is None or not place else {**place, "sampler": self.strategy.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from the place that `state_dict` tells; called before the loader is made."""
         super().load_state_dict(state_dict)
-        if self.composition is not None and "sampler" in state_dict:
-            self.composition.load_state_dict(state_dict["sampler"])
+        if self.strategy is not None and "sampler" in state_dict:
+            self.strategy.load_state_dict(state_dict["sampler"])
 
     def _loader(
         self, dataset: MomentDataset | MixedDataset, sampler: Any, workers: int | None = None
@@ -317,9 +317,9 @@ class MomentDataModule(ResumableDataModule):
         on_gpu = any(bank.device.type == "cuda" for part in parts for bank in (part.bank, part.texts))
         workers = self.num_workers if workers is None else workers
         return DataLoader(
-            NumbersOnly(dataset) if on_gpu else dataset,
+            IndexOnlyDataset(dataset) if on_gpu else dataset,
             batch_sampler=sampler,
-            collate_fn=as_fetched,
+            collate_fn=identity_collate,
             num_workers=0 if on_gpu else workers,
             persistent_workers=workers > 0 and not on_gpu,
             pin_memory=torch.cuda.is_available(),

@@ -140,7 +140,7 @@ class Window:
         longest = int((last - first).max()) if len(first) else 0
         return max(1, min(longest, self.max_rows))
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the settings as a plain dict, to be stored with a model."""
         return asdict(self)
 
@@ -154,9 +154,9 @@ class MomentDataset(Dataset[Batch]):
     The window of each moment is found once, here, for all moments in one vectorised call; a batch is then one gather
     from each bank. Its keys: `video` `[b, d]`, or `[b, t, d]` with `video_mask` `[b, t]`, where t is the rows of the
     longest window of all, at most `window.max_rows`; `text` `[b, d]`, `text_id` and `moment` `[b]`; with a context
-    `context` and `context_mask`, gathered from the same bank; with `tags` `verb` and `noun` `[b, k]`, the numbers of
-    the groups that the text belongs to, padded with -1; with `tokens` `text_tokens` and `text_token_mask`
-    `[b, longest]`.
+    `context` and `context_mask`, gathered from the same bank; `verb` and `noun` `[b, k]` with
+    `verb_noun`, the ids of the groups that the text belongs to, padded with -1; with `tokens` `text_tokens` and
+    `text_token_mask` `[b, longest]`.
 
     Args:
         moments: every one of them has its video in `bank`.
@@ -183,7 +183,7 @@ class MomentDataset(Dataset[Batch]):
         self.moments, self.bank, self.texts = moments, bank, texts
         self.window, self.context = window or Window(), context
         self.text_key = text_key
-        self.tags: dict[str, Int32[Tensor, "texts k"]] = {}
+        self.verb_noun_ids: dict[str, Int32[Tensor, "texts k"]] = {}
         self.tokens: TokenTable | None = None
         if len(moments) and int(moments.text_id.max()) >= texts.n_rows:
             raise InputError(
@@ -238,9 +238,9 @@ class MomentDataset(Dataset[Batch]):
         if self.text_key is not None and self.text_key.device != text_id.device:
             self.text_key = self.text_key.to(text_id.device)
         batch["text_id"] = text_id if self.text_key is None else self.text_key[text_id]
-        for key, table in self.tags.items():
+        for key, table in self.verb_noun_ids.items():
             if table.device != text_id.device:
-                self.tags[key] = table = table.to(text_id.device)
+                self.verb_noun_ids[key] = table = table.to(text_id.device)
             batch[key] = table[text_id].long()
         if self.tokens is not None:
             batch |= self.tokens.take(text_id)
@@ -312,7 +312,7 @@ class MixedDataset(Dataset[Batch]):
         return {key: _joined([piece[key] for piece in pieces]) for key in pieces[0]}
 
 
-class NumbersOnly(Dataset[Batch]):
+class IndexOnlyDataset(Dataset[Batch]):
     """The numbers of a dataset's batches without its banks: what loader workers hold when the bank lies on a GPU."""
 
     def __init__(self, dataset: MomentDataset | MixedDataset) -> None:
@@ -332,7 +332,7 @@ def as_draw(draw: Draw | Sequence[int]) -> Draw:
     return draw if isinstance(draw, Draw) else Draw(torch.as_tensor(draw, dtype=torch.int64), 0)
 
 
-def as_fetched(batch: Any) -> Any:
+def identity_collate(batch: Any) -> Any:
     """Be the `collate_fn` of a loader whose dataset fetches whole batches."""
     return batch
 

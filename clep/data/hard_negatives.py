@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
-from clep.data.sampler import Composition, MomentKeys, seeded
+from clep.data.sampler import MomentKeys, SamplingStrategy, seeded
 from clep.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def nearest_videos(
         yield chunk, torch.nn.functional.pad(found, (0, near - found.shape[1]), value=-1)
 
 
-class HardNegatives(Composition):
+class HardNegatives(SamplingStrategy):
     """Each batch is made of moments of a few videos that are near neighbours now (VideoCLIP, Xu et al. 2021).
 
     A batch starts from a moment drawn as usual. Of the `2 * videos` videos nearest to that moment's (itself the first
@@ -153,7 +153,7 @@ class HardNegatives(Composition):
             )
         return torch.from_numpy(table)
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the settings."""
         return {"sampler": "hard_negatives", "videos": self.videos}
 

@@ -48,7 +48,7 @@ class KeyFrameClips:
         if not (0 < self.scale <= 1 and 0 <= self.flip <= 1):
             raise InputError(f"data.clips: scale={self.scale} must lie in (0, 1] and flip={self.flip} in [0, 1]")
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return what decides the pixels of an evaluation, for a model to remember."""
         return {key: value for key, value in asdict(self).items() if key not in ("videos", "scale", "flip")}
 

@@ -115,6 +115,6 @@ class LongTerm:
         """
         return min(batch_size, SHARED_AT_ONCE) if self.pool == "rows" else batch_size
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the settings as a plain dict, to be stored with a model."""
         return asdict(self)

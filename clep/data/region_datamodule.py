@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from clep.data.datamodule import NothingHeldOut, ResumableDataModule
-from clep.data.dataset import Batch, as_draw, as_fetched
+from clep.data.datamodule import EmptyValidationSet, ResumableDataModule
+from clep.data.dataset import Batch, as_draw, identity_collate
 from clep.data.key_frame_clips import KeyFrameClips
 from clep.data.long_term import LongTerm
 from clep.data.regions import RegionDataset, RegionSource, action_classes
@@ -84,9 +84,9 @@ class RegionDataModule(ResumableDataModule):
         known: dict[str, Any] = {
             "bank_encoder": bank,
             "context_encoder": context,
-            "context": self.context.plain(),
+            "context": self.context.to_dict(),
         }
-        return known if self.clips is None else known | {"clips": self.clips.plain()}
+        return known if self.clips is None else known | {"clips": self.clips.to_dict()}
 
     @property
     def report(self) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class RegionDataModule(ResumableDataModule):
     def val_dataloader(self) -> DataLoader[Batch]:
         """Batches of held-out regions in one fixed random order; a single empty batch where nothing is held out."""
         if self.val_set is None:
-            return DataLoader(NothingHeldOut(), batch_size=None)
+            return DataLoader(EmptyValidationSet(), batch_size=None)
         rank, world_size = self.ranks()
         size = max(1, min(self.val_batch_size or self.batch_size, len(self.val_set) // world_size))
         return self._loader(
@@ -146,9 +146,9 @@ class RegionDataModule(ResumableDataModule):
         on_gpu = dataset.bank.device.type == "cuda"
         workers = 0 if on_gpu and self.clips is None else self.num_workers
         return DataLoader(
-            _NumbersOnly(dataset) if on_gpu else dataset,
+            IndexOnlyRegions(dataset) if on_gpu else dataset,
             batch_sampler=sampler,
-            collate_fn=as_fetched,
+            collate_fn=identity_collate,
             num_workers=workers,
             # A forked worker would hang in the threads that a decoder or PyTorch had started before.
             multiprocessing_context="forkserver" if workers else None,
@@ -157,7 +157,7 @@ class RegionDataModule(ResumableDataModule):
         )
 
 
-class _NumbersOnly(Dataset[Batch]):
+class IndexOnlyRegions(Dataset[Batch]):
     """Batches without what lies in banks on a GPU, which loader workers must not touch."""
 
     def __init__(self, dataset: RegionDataset) -> None:

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MomentKeys:
-    """What compositions look at: the training moments of all sources, one source after the other.
+    """What strategies look at: the training moments of all sources, one source after the other.
 
     Attributes:
         text: equal for equal sentences, of whichever source.
@@ -35,10 +35,10 @@ class MomentKeys:
         return len(self.text)
 
 
-class Composition(ABC):
+class SamplingStrategy(ABC):
     """Makes the batches of an epoch from moments in random order; `data.sampler` chooses one.
 
-    What a composition does depends on its arguments alone (and on what `state` returns), so all ranks arrange the same
+    What a strategy does depends on its arguments alone (and on what `state` returns), so all ranks arrange the same
     joined batches and a resumed run the same as an uninterrupted one.
     """
 
@@ -46,7 +46,7 @@ class Composition(ABC):
         self._told: set[str] = set()
 
     def tell(self, level: int, message: str) -> None:
-        """Log a message once, however often the composition is opened."""
+        """Log a message once, however often the strategy is opened."""
         if message not in self._told:
             self._told.add(message)
             log.log(level, "%s", message)
@@ -85,7 +85,7 @@ class Composition(ABC):
         """
 
     @abstractmethod
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the settings, which a checkpoint and the run that continues it must agree on."""
 
     def state_dict(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class MomentBatchSampler:
         drop_last: leave out the incomplete last batch; required on several ranks.
         seed: of the order and of the draws.
         rank, world_size: this process among those that share each batch.
-        composition: which moments stand together in a batch, opened on the same moments; None for any. It needs
+        strategy: which moments stand together in a batch, opened on the same moments; None for any. It needs
             `shuffle` and `drop_last`.
 
     Raises:
@@ -137,7 +137,7 @@ class MomentBatchSampler:
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
-        composition: Composition | None = None,
+        strategy: SamplingStrategy | None = None,
     ) -> None:
         self.sizes, self.batch_size, self.shuffle, self.seed = sizes, batch_size, shuffle, seed
         self.rank, self.world_size, self.drop_last = rank, world_size, drop_last
@@ -163,14 +163,14 @@ class MomentBatchSampler:
                 f"training moments; "
                 + (f"choose data.batch_size={most} or less" if most > 1 else "use fewer devices, or more data")
             )
-        if composition is not None and not (shuffle and drop_last):
+        if strategy is not None and not (shuffle and drop_last):
             raise InputError(
-                f"sampler={composition.plain()['sampler']} chooses whole batches itself; it needs data.shuffle=true "
+                f"sampler={strategy.to_dict()['sampler']} chooses whole batches itself; it needs data.shuffle=true "
                 f"and data.drop_last=true (or use sampler=shuffled)"
             )
         shares = [float(size) for size in sizes] if weights is None else weights
-        self.composition = composition
-        self._counts = _apportion(total if composition is None else composition.draws(total), shares)
+        self.strategy = composition
+        self._counts = _apportion(total if strategy is None else strategy.draws(total), shares)
         self._length = self._batches(total)
 
     @property
@@ -195,7 +195,7 @@ class MomentBatchSampler:
             "global_batch": self.batch_size * self.world_size,
             "seed": self.seed,
             "shuffle": self.shuffle,
-            "composition": None if self.composition is None else self.composition.plain(),
+            "composition": None if self.strategy is None else self.strategy.to_dict(),
         }
 
     def __len__(self) -> int:
@@ -203,15 +203,15 @@ class MomentBatchSampler:
 
     def _batches(self, moments: int) -> int:
         rows = self.batch_size * self.world_size
-        if self.composition is not None:
-            return self.composition.n_batches(self._order(0), moments, rows)
+        if self.strategy is not None:
+            return self.strategy.n_batches(self._order(0), moments, rows)
         whole, rest = divmod(moments, rows)
         return whole + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[Draw]:
         order = self._order(self.epoch)
-        if self.composition is not None:
-            order = self.composition.arrange(order, len(self), self.epoch, self.seed).flatten()
+        if self.strategy is not None:
+            order = self.strategy.arrange(order, len(self), self.epoch, self.seed).flatten()
         epoch, batch = self._resume_at
         stride = self.batch_size * self.world_size
         for index in range(batch if epoch == self.epoch else 0, len(self)):

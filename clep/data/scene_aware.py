@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Bool, Int64
 from torch import Tensor
 
-from clep.data.sampler import Composition, MomentKeys, seeded
+from clep.data.sampler import MomentKeys, SamplingStrategy, seeded
 from clep.errors import InputError
 
 _DRAWS = 8
 
 
-class SceneAware(Composition):
+class SceneAware(SamplingStrategy):
     """Each moment of a batch comes with a neighbour in time, whose video and text are hard negatives (EgoVLP).
 
     A batch of `b` rows holds `b/2` moments drawn as usual and, after each of them, one drawn uniformly from the other
@@ -93,7 +93,7 @@ class SceneAware(Composition):
             again = batch.unique()
         return torch.stack([moment, neighbour], dim=2).view(n_batches, self._rows)
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the settings."""
         return {"sampler": "scene_aware", "within_s": self.within_s}
 

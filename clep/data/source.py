@@ -15,7 +15,7 @@ from clep.data.dataset import MomentDataset, Moments, Window, drop_missing
 from clep.data.long_term import LongTerm
 from clep.datasets.splits import held_out_videos
 from clep.errors import InputError
-from clep.text import GroupNumbers, Narrations, Taxonomy, egovlp_spans, fixed_spans, training_moments
+from clep.text import GroupIds, Narrations, Taxonomy, egovlp_spans, fixed_spans, training_moments
 
 log = logging.getLogger(__name__)
 
@@ -163,43 +163,43 @@ Parts = Sequence[MomentDataset | None]
 _FEW = 50.0  # percent
 
 
-def give_tags(
+def attach_verb_noun_ids(
     sources: Sequence[tuple[str, NarrationSource, Parts]],
-    tags: Literal["given", "taxonomy"],
+    verb_noun: Literal["given", "taxonomy"],
     taxonomy: Taxonomy | None,
 ) -> None:
     """Let the batches of all datasets carry `verb` and `noun`, as wide in one source as in another.
 
     Args:
         sources: name, source, and the datasets that were opened from it.
-        tags: "given" takes the numbers of the narrations file, "taxonomy" finds groups in its texts.
+        verb_noun: "given" takes the numbers of the narrations file, "taxonomy" finds groups in its texts.
         taxonomy: for "taxonomy".
 
     Raises:
         InputError: narrations without tags, several sources with tags of their own, no taxonomy, one that cannot be
             read, or one that fits no text.
     """
-    if tags == "taxonomy" and taxonomy is None:
+    if verb_noun == "taxonomy" and taxonomy is None:
         raise InputError(
-            "data.tags=taxonomy needs data.taxonomy, e.g. 'data.taxonomy={_target_: clep.text.Taxonomy, verbs: CSV, "
-            "nouns: CSV}'"
+            "data.verb_noun=taxonomy needs data.taxonomy, e.g. "
+            "'data.taxonomy={_target_: clep.text.Taxonomy, verbs: CSV, nouns: CSV}'"
         )
-    if tags == "given" and len(sources) > 1:
+    if verb_noun == "given" and len(sources) > 1:
         raise InputError(
-            f"data.tags=given with several data.sources ({', '.join(name for name, *_ in sources)}): the numbers of "
-            f"one csv do not mean the verbs and nouns of another. Use data.tags=taxonomy, which numbers all texts alike"
+            f"data.verb_noun=given with several data.sources ({', '.join(name for name, *_ in sources)}): the verb and "
+            "noun ids of one csv mean other words than those of another. Use data.verb_noun=taxonomy for all of them"
         )
-    found = [_tags_of(name, source, taxonomy if tags == "taxonomy" else None) for name, source, _ in sources]
+    found = [_tags_of(name, source, taxonomy if verb_noun == "taxonomy" else None) for name, source, _ in sources]
     for key, side in (("verb", 0), ("noun", 1)):
         width = max(1, *(groups[side].widest for groups in found))
         for groups, (_, _, parts) in zip(found, sources, strict=True):
             table = torch.from_numpy(groups[side].padded(width))
             for part in parts:
                 if part is not None:
-                    part.tags[key] = table
+                    part.verb_noun_ids[key] = table
 
 
-def _tags_of(name: str, source: NarrationSource, taxonomy: Taxonomy | None) -> tuple[GroupNumbers, GroupNumbers]:
+def _tags_of(name: str, source: NarrationSource, taxonomy: Taxonomy | None) -> tuple[GroupIds, GroupIds]:
     narrations = Narrations.open(source.narrations_path)
     if taxonomy is not None:
         verbs, nouns = taxonomy.match(narrations.texts)
@@ -207,8 +207,8 @@ def _tags_of(name: str, source: NarrationSource, taxonomy: Taxonomy | None) -> t
         verbs, nouns = narrations.verbs, narrations.nouns
     else:
         raise InputError(
-            f"data.tags=given, but {narrations.path} of data.sources.{name} has no tags; only the jobs egoclip and "
-            f"epic_kitchens find them in their csv. Use data.tags=taxonomy, which finds groups in the texts"
+            f"data.verb_noun=given, but {narrations.path} of data.sources.{name} has no verb and noun ids; only the "
+            "jobs egoclip and epic_kitchens read them. Use data.verb_noun=taxonomy, which finds groups in the texts"
         )
     both = np.diff(verbs.offsets).astype(bool) & np.diff(nouns.offsets).astype(bool)
     share = 100 * float(both.mean()) if len(both) else 0.0
@@ -221,7 +221,7 @@ def _tags_of(name: str, source: NarrationSource, taxonomy: Taxonomy | None) -> t
     )
     if len(both) and not both.any():
         raise InputError(
-            f"data.tags={'taxonomy' if taxonomy is not None else 'given'}: none of the {len(both)} texts of "
+            f"data.verb_noun={'taxonomy' if taxonomy is not None else 'given'}: none of the {len(both)} texts of "
             f"{narrations.path} has a verb and a noun; "
             + (
                 f"are {taxonomy.verbs_path} and {taxonomy.nouns_path} in the language of the narrations?"

@@ -7,11 +7,11 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from clep.data.sampler import Composition, MomentKeys, seeded
+from clep.data.sampler import MomentKeys, SamplingStrategy, seeded
 from clep.errors import InputError
 
 
-class UniqueTexts(Composition):
+class UniqueTexts(SamplingStrategy):
     """No two moments of a joined batch say the same, so that no negative of the batch is a right answer.
 
     An epoch has as many whole batches as its moments allow: the largest `n` with `sum(min(count, n)) >= n * rows`,
@@ -54,7 +54,7 @@ class UniqueTexts(Composition):
             order = order[torch.randperm(len(order), generator=generator)]
         return torch.cat(tables)
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the name; there are no settings."""
         return {"sampler": "unique_texts"}
 

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from clep.data.datamodule import NothingHeldOut, ResumableDataModule
-from clep.data.dataset import as_fetched
+from clep.data.datamodule import EmptyValidationSet, ResumableDataModule
+from clep.data.dataset import identity_collate
 from clep.data.sampler import Draw, MomentBatchSampler
 from clep.data.video_clips import Augmentation, LabelledVideoSource, RandomClips, note_unreadable
 from clep.errors import InputError
@@ -97,7 +97,7 @@ class LabelledVideoDataModule(ResumableDataModule):
         return DataLoader(
             self.train_set,
             batch_sampler=batches,
-            collate_fn=as_fetched,
+            collate_fn=identity_collate,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
@@ -105,7 +105,7 @@ class LabelledVideoDataModule(ResumableDataModule):
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return one empty batch, with which the trainer runs its validation and the evaluators."""
-        return DataLoader(NothingHeldOut(), batch_size=None)
+        return DataLoader(EmptyValidationSet(), batch_size=None)
 
     def on_before_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Count the videos of a batch that could not be decoded, or refuse the first of them.

@@ -12,7 +12,7 @@ def caption_table(images: Sequence[str], captions: Sequence[str]) -> NarrationTa
     """Make the narration table of images and their captions, caption i belonging to image i.
 
     An image may come several times. Blanks are folded; a caption of blanks only is left out and counted in the table's
-    report. Captions carry no tags, so none are replaced.
+    report. Captions carry no tag_style, so none are replaced.
 
     Args:
         images: ids.

@@ -159,7 +159,9 @@ _PASS = re.compile(r"narration_pass_([1-9]\d?)")
 _WRONG_FILE = "Check that it is Ego4D's narration.json, and fetch it again if it is"
 
 
-def read_ego4d(narration_json: str | Path, ego4d_json: str | Path | None = None, tags: str = "clean") -> NarrationTable:
+def read_ego4d(
+    narration_json: str | Path, ego4d_json: str | Path | None = None, tag_style: str = "clean"
+) -> NarrationTable:
     """Read Ego4D's narrations, videos and splits.
 
     A missing or empty pass, narrations out of order and redacted videos are in order. Left out and counted in the
@@ -173,18 +175,18 @@ def read_ego4d(narration_json: str | Path, ego4d_json: str | Path | None = None,
             video by video, so that memory is that of the columns and the distinct texts.
         ego4d_json: `{videos: [{video_uid, duration_sec, split_em, split_fho, split_av}]}`. None: all durations are
             unknown and no video has a split, so that training cannot leave out the test videos.
-        tags: style of the cleaned texts, one of `TAG_STYLES`.
+        tag_style: style of the cleaned texts, one of `TAG_STYLES`.
 
     Raises:
         InputError: a file is missing, cut off or of another schema, named with the video and the key.
     """
-    if tags not in TAG_STYLES:
-        raise InputError(f"tags={tags!r} is not one of {', '.join(TAG_STYLES)}")
+    if tag_style not in TAG_STYLES:
+        raise InputError(f"tag_style={tag_style!r} is not one of {', '.join(TAG_STYLES)}")
     metadata = None if ego4d_json is None else read_ego4d_metadata(ego4d_json)
     columns = _Columns(Path(narration_json))
     for uid, video in json_members(narration_json):
         columns.add_video(uid, video)
-    return columns.table(metadata, tags)
+    return columns.table(metadata, tag_style)
 
 
 class _Columns:
@@ -246,7 +248,7 @@ class _Columns:
         place = f"{uid}.{key}" if key else uid
         return InputError(f"{self.path}: {place} should be {expected}, but is {str(value)[:100]}. {_WRONG_FILE}")
 
-    def table(self, metadata: dict[str, VideoMetadata] | None, tags: str) -> NarrationTable:
+    def table(self, metadata: dict[str, VideoMetadata] | None, tag_style: str) -> NarrationTable:
         """Sort by video and second, leave out empty texts, number texts by their first use."""
         uids = list(self.redacted)
         table = assemble(
@@ -258,7 +260,7 @@ class _Columns:
             passes=np.array(self.passes, dtype=np.int8),
             written=list(self.written),
             written_id=np.array(self.written_id, dtype=np.int32),
-            tags=tags,
+            tag_style=tag_style,
         )
         table.report.update(
             {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clep.datasets.splits import place_of
+from clep.datasets.splits import hash_fraction
 from clep.errors import InputError
 
 _NUMBER = re.compile(r"\d+")
@@ -97,7 +97,7 @@ class LabelledVideos:
         Raises:
             InputError: a side would be empty.
         """
-        held = [index for index, path in enumerate(self.paths) if place_of(path.name) < fraction]
+        held = [index for index, path in enumerate(self.paths) if hash_fraction(path.name) < fraction]
         if not 0 < len(held) < len(self):
             raise InputError(
                 f"data.source.val_fraction={fraction} of the {len(self)} videos of {self.source} leaves "

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 
-def place_of(name: str) -> float:
+def hash_fraction(name: str) -> float:
     """Return a number in [0, 1) that depends on the name alone; an example is held out where it is small."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
 
@@ -23,7 +23,7 @@ def held_out_videos(
     candidates = np.unique(used)
     if fraction == 0 or len(candidates) < 2:
         return chosen
-    place = np.array([place_of(videos[index]) for index in candidates])
+    place = np.array([hash_fraction(videos[index]) for index in candidates])
     below = place < fraction
     below[place.argmin()] = True
     below[place.argmax()] = False

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clep.compute.locks import alone
+from clep.compute.locks import file_lock
 from clep.errors import InputError
 from clep.files import read_json, write_json
 
@@ -48,7 +48,7 @@ class WorldKind:
             InputError: the folder holds a whole world of other settings, or data that no demo world made; nothing is
                 touched.
         """
-        with alone(out / "world.json"):
+        with file_lock(out / "world.json"):
             digest = self._digest(settings, seed)
             if (out / "world.json").exists():
                 world = self.read(out)

@@ -93,7 +93,7 @@ class AvaRegions(Evaluator):
 
     def _dataset(self, model: ActionClassifier) -> RegionDataset:
         bank_encoder, context_encoder = self.source.encoders
-        if model.short is None:
+        if model.short_term is None:
             model.check_bank(bank_encoder)
         trained_with = model.metadata.get("context_encoder")
         if trained_with and context_encoder and trained_with != context_encoder:
@@ -102,10 +102,10 @@ class AvaRegions(Evaluator):
                 f"features of {context_encoder!r}; make the bank with {trained_with!r}"
             )
         clips = None
-        if model.short is not None:
+        if model.short_term is not None:
             if self.clips is None:
-                raise InputError("the model reads clips: give evaluator.ava.clips (short=clips)")
-            clips = self.clips.fitting(model.short.encoder)
+                raise InputError("the model reads clips: give evaluator.ava.clips (short_term=clips)")
+            clips = self.clips.fitting(model.short_term.encoder)
         context = LongTerm.of_model(model.metadata) or LongTerm(per_second=5).fixed()
         return self.source.open(model.classes, context, self.device, clips)
 

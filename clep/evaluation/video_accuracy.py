@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
 from clep.data import LabelledVideoSource
-from clep.data.dataset import as_fetched
+from clep.data.dataset import identity_collate
 from clep.data.video_clips import UNREADABLE, FixedViews, note_unreadable
 from clep.errors import InputError
 from clep.evaluation.evaluator import Evaluator, gather_shares, model_device, my_share
@@ -62,7 +62,7 @@ class VideoAccuracy(Evaluator):
         loader = DataLoader(
             Subset(dataset, share.tolist()),
             batch_size=self.batch_size,
-            collate_fn=as_fetched,
+            collate_fn=identity_collate,
             num_workers=self.num_workers,
         )
         pieces = [self._scores(model, batch) for batch in loader]

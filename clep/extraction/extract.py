@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clep.bank import FeatureBank
-from clep.compute.locks import alone
+from clep.compute.locks import file_lock
 from clep.errors import InputError
 from clep.extraction.coverage import Coverage
 from clep.extraction.feature_packing import Dtype, OnError
@@ -128,7 +128,7 @@ class _Run:
         """Parts work side by side; whoever joins, and a run of everything, works alone."""
         asked = chosen(self.items, self.settings.ids, self.settings.limit)
         work = self.output.with_name(f"{self.output.stem}.shards")
-        with alone(work, shared=self.part is not None):
+        with file_lock(work, shared=self.part is not None):
             if self.part is None:
                 forget_leftovers(self.output)
             done = self._encode(asked, overwrite)
@@ -136,7 +136,7 @@ class _Run:
                 return done
             if self.part is None:
                 return self._finish(self._known(not overwrite, done.lost), asked, done.seconds)
-        with alone(work):
+        with file_lock(work):
             forget_leftovers(self.output)
             return self._finish(self._known(lost=done.lost), asked, done.seconds)
 

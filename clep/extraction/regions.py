@@ -106,7 +106,7 @@ class RegionExtraction(Extraction):
             threads=threads,
         )
 
-    def what_decides(self) -> dict[str, Any]:
+    def cache_key_fields(self) -> dict[str, Any]:
         """Return the options that decide what the rows are, as plain JSON values."""
         names = ("clip_s", "clip_start_s", "fit", "roi_size", "roi_samples", "region_pool", "clip_batch", "precision")
         return {"encoder": self.encoder, "regions": True, **{name: getattr(self, name) for name in names}}

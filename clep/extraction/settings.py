@@ -123,7 +123,7 @@ class Extraction:
         """Build what runs the shards; this process where nothing was said."""
         return build(self.compute or {"_target_": "clep.compute.Local"})
 
-    def what_decides(self) -> dict[str, Any]:
+    def cache_key_fields(self) -> dict[str, Any]:
         """Return the options that decide what the rows are, as plain JSON values."""
         rule = {"window": self.window, "stride": self.stride, "rate": float(self.rate)}
         return {
@@ -137,7 +137,7 @@ class Extraction:
 
     def key(self, dtype: str) -> str:
         """Digest what decides the rows and their number format; rows of equal keys may stand in one bank."""
-        said = json.dumps([self.what_decides(), _weights_on_disk(self.encoder), dtype], sort_keys=True, default=str)
+        said = json.dumps([self.cache_key_fields(), _weights_on_disk(self.encoder), dtype], sort_keys=True, default=str)
         return blake2b(said.encode(), digest_size=6).hexdigest()
 
 

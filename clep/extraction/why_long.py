@@ -13,7 +13,7 @@ from clep.extraction.settings import Extraction
 LONG_VIDEO_BYTES = 5e9
 
 
-def why_long_videos(
+def videos_cost_warning(
     items: Sequence[VideoItem],
     output: str | Path,
     extraction: Mapping[str, Any] | Extraction | None,

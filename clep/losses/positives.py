@@ -220,8 +220,8 @@ class VerbNounPositives(PositivesRule):
     def source(self) -> str:
         """Where verbs and nouns come from."""
         return (
-            "batches carry verbs and nouns with data.tags=given, where the narrations came with them (EgoClip, "
-            "EPIC-KITCHENS), or data.tags=taxonomy; or choose positives=text_id"
+            "batches carry verbs and nouns with data.verb_noun=given, where the narrations came with them (EgoClip, "
+            "EPIC-KITCHENS), or data.verb_noun=taxonomy; or choose positives=text_id"
         )
 
     def __call__(self, video_keys: Keys, text_keys: Keys) -> Positives:

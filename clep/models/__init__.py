@@ -9,7 +9,7 @@ from clep.models.pooling import masked_max, masked_mean
 from clep.models.projection import ProjectionHead
 from clep.models.saving import SavedModel, load_model, load_weights, read_checkpoint
 from clep.models.temporal import GatedAttention, TemporalAttention, TemporalTower
-from clep.models.trainable_text import LiveSentenceEncoder, SentenceTower
+from clep.models.trainable_text import SentenceTower, TrainableSentenceEncoder
 from clep.models.trained_encoder import TrainedEncoder
 from clep.models.video_classifier import VideoClassifier
 
@@ -22,7 +22,6 @@ __all__ = [
     "FBONone",
     "FeatureBankOperator",
     "GatedAttention",
-    "LiveSentenceEncoder",
     "LongTermTower",
     "PixelTower",
     "ProjectionHead",
@@ -32,6 +31,7 @@ __all__ = [
     "TemporalAttention",
     "TemporalTower",
     "Tower",
+    "TrainableSentenceEncoder",
     "TrainedEncoder",
     "VideoClassifier",
     "load_model",

@@ -61,7 +61,7 @@ class RegionEncoder(nn.Module):
             InputError: the batch has no clips.
         """
         if "clips" not in batch:
-            raise InputError("the model's short-term side reads clips, and the data gives none: use short=clips")
+            raise InputError("the model's short-term side reads clips, and the data gives none: use short_term=clips")
         spec = self.encoder.clip
         pixels = normalize(batch["clips"], spec.mean, spec.std)
         features = self.encoder.spatial(pixels).mean(2)
@@ -85,13 +85,13 @@ class ActionClassifier(SavedModel):
     A linear layer over `[S, FBO(S, L)]`, after dropout ("Long-Term Feature Banks", Wu et al., CVPR 2019, section 3).
 
     A batch has `context` `[b, slots, context_dim]` with `context_mask`, and `video` `[b, in_dim]`, the regions' rows of
-    a bank, unless the model has a `short` side of its own that reads the batch.
+    a bank, unless the model has a `short_term` side of its own that reads the batch.
 
     Args:
         in_dim: numbers in short-term features.
         operator: of `clep.models`, made for `in_dim` and the bank's rows.
         classes: ids of the actions, one for each logit.
-        short: gives short-term features that are learned; None reads them from the batch.
+        short_term: gives short-term features that are learned; None reads them from the batch.
         dropout: probability, before the linear layer.
         metadata: see `SavedModel`.
 
@@ -104,7 +104,7 @@ class ActionClassifier(SavedModel):
         in_dim: int,
         operator: FeatureBankOperator,
         classes: list[int],
-        short: RegionEncoder | None = None,
+        short_term: RegionEncoder | None = None,
         dropout: float | int = 0.5,
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
@@ -119,7 +119,7 @@ class ActionClassifier(SavedModel):
                 f"leave operator.in_dim=null"
             )
         self.in_dim, self.classes = in_dim, list(classes)
-        self.short, self.operator = short, operator
+        self.short_term, self.operator = short_term, operator
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(in_dim + operator.out_dim, len(classes))
         nn.init.normal_(self.head.weight, std=0.01)
@@ -130,8 +130,8 @@ class ActionClassifier(SavedModel):
         """Build a model from a plain dict and remember it, an encoder in it as its architecture: no original weights.
 
         Args:
-            config: the constructor's arguments, `operator` and `short` as dicts with `_target_`. With `short`, an
-                `in_dim` that is null is that of its features, and so is the operator's.
+            config: the constructor's arguments, `operator` and `short_term` as dicts with `_target_`. With
+                `short_term`, an `in_dim` that is null is that of its features, and so is the operator's.
 
         Raises:
             InputError: an unknown target or argument; the message names the key.
@@ -140,14 +140,14 @@ class ActionClassifier(SavedModel):
         if (target := arguments.pop(TARGET, _NAME)) != _NAME:
             raise InputError(f"model.{TARGET}: expected {_NAME}, got {target!r}")
         remembered = {TARGET: _NAME, **{key: value for key, value in arguments.items() if key != "metadata"}}
-        if arguments.get("short"):
-            short = build_module(arguments["short"], "model.short")
-            if not isinstance(short, RegionEncoder):
-                raise InputError(f"model.short: {type(short).__name__} is not a RegionEncoder")
-            remembered["short"] = short.config_of(arguments["short"])
-            arguments["short"] = short
-            arguments["in_dim"] = remembered["in_dim"] = short.out_dim
-            operator = {**(arguments.get("operator") or {}), "in_dim": short.out_dim}
+        if arguments.get("short_term"):
+            short_term = build_module(arguments["short_term"], "model.short_term")
+            if not isinstance(short_term, RegionEncoder):
+                raise InputError(f"model.short_term: {type(short_term).__name__} is not a RegionEncoder")
+            remembered["short_term"] = short_term.config_of(arguments["short_term"])
+            arguments["short_term"] = short_term
+            arguments["in_dim"] = remembered["in_dim"] = short_term.out_dim
+            operator = {**(arguments.get("operator") or {}), "in_dim": short_term.out_dim}
             arguments["operator"] = remembered["operator"] = operator
         arguments["operator"] = build_module(arguments.get("operator") or {}, "model.operator")
         model = call(cls, arguments, "model")
@@ -160,12 +160,12 @@ class ActionClassifier(SavedModel):
         Raises:
             InputError: the features have other sizes than the model was made for.
         """
-        short = batch["video"] if self.short is None else self.short(batch)
-        if short.shape[-1] != self.in_dim:
+        short_term = batch["video"] if self.short_term is None else self.short_term(batch)
+        if short_term.shape[-1] != self.in_dim:
             made_by = self.metadata.get("bank_encoder") or "the encoder that it was trained on"
             raise InputError(
                 f"the model takes short-term features of {self.in_dim} numbers, and the bank's rows have "
-                f"{short.shape[-1]}: use a bank of {made_by}"
+                f"{short_term.shape[-1]}: use a bank of {made_by}"
             )
-        found = self.operator(short, batch["context"], batch["context_mask"])
-        return self.head(self.dropout(torch.cat([short, found], dim=-1)))
+        found = self.operator(short_term, batch["context"], batch["context_mask"])
+        return self.head(self.dropout(torch.cat([short_term, found], dim=-1)))

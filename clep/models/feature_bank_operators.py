@@ -36,31 +36,30 @@ class FeatureBankOperator(nn.Module):
 
     def forward(
         self,
-        short: Float[Tensor, "batch *queries in_dim"],
+        short_term: Float[Tensor, "batch *queries in_dim"],
         context: Float[Tensor, "batch slots context_dim"],
         mask: Bool[Tensor, "batch ... slots"],
     ) -> Float[Tensor, "batch *queries out_dim"]:
         """Return `FBO(S, L)` of each moment, or of each of its `[batch, n, dim]` short-term features.
 
         Args:
-            short: the short-term features.
+            short_term: the short-term features.
             context: the slots of the long-term feature bank around each moment, as `FeatureBank.long_term` gives them.
             mask: True where a slot holds a row. `[batch, n, slots]` gives each of n short-term features slots of its
                 own, as moments have that share the rows of `FeatureBank.long_term_shared`.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define forward(short, context, mask)")
+        raise NotImplementedError(f"{type(self).__name__} must define forward(short_term, context, mask)")
 
-    def check(self, short: Tensor, context: Tensor) -> None:
+    def check(self, short_term: Tensor, context: Tensor) -> None:
         """Refuse features of other sizes than the operator was made for.
 
         Raises:
             InputError: names the sizes and the remedy.
         """
-        if (short.shape[-1], context.shape[-1]) != (self.in_dim, self.context_dim):
+        if (short_term.shape[-1], context.shape[-1]) != (self.in_dim, self.context_dim):
             raise InputError(
-                f"this {type(self).__name__} takes features of {self.in_dim} numbers with a context of "
-                f"{self.context_dim}, and got {short.shape[-1]} and {context.shape[-1]}: in_dim and context_dim must "
-                f"be the dims of the banks"
+                f"{type(self).__name__}: in_dim={self.in_dim} and context_dim={self.context_dim}, but the features "
+                f"have {short_term.shape[-1]} and {context.shape[-1]} dimensions; set both to the dims of the banks"
             )
 
 
@@ -94,13 +93,13 @@ class FBONone(FeatureBankOperator):
 
     def forward(
         self,
-        short: Float[Tensor, "batch *queries in_dim"],
+        short_term: Float[Tensor, "batch *queries in_dim"],
         context: Float[Tensor, "batch slots context_dim"],
         mask: Bool[Tensor, "batch ... slots"],
     ) -> Float[Tensor, "batch *queries 0"]:
         """Return features of no numbers."""
-        self.check(short, context)
-        return short[..., :0]
+        self.check(short_term, context)
+        return short_term[..., :0]
 
 
 class _Pooled(FeatureBankOperator):
@@ -120,18 +119,18 @@ class _Pooled(FeatureBankOperator):
 
     def forward(
         self,
-        short: Float[Tensor, "batch *queries in_dim"],
+        short_term: Float[Tensor, "batch *queries in_dim"],
         context: Float[Tensor, "batch slots context_dim"],
         mask: Bool[Tensor, "batch ... slots"],
     ) -> Float[Tensor, "batch *queries out_dim"]:
         """Return the pooled context, the same for all short-term features of a moment; zeros where there is none."""
-        self.check(short, context)
+        self.check(short_term, context)
         found = self.project(self.dropout(self.pool(context, mask)))
         found = found.masked_fill(~mask.any(-1, keepdim=True), 0)
         if mask.ndim == 3:
             return found
-        between = [1] * (short.ndim - 2)
-        return found.view(len(found), *between, -1).expand(*short.shape[:-1], -1)
+        between = [1] * (short_term.ndim - 2)
+        return found.view(len(found), *between, -1).expand(*short_term.shape[:-1], -1)
 
 
 class FBOAvg(_Pooled):
@@ -206,41 +205,41 @@ class FBONonLocal(FeatureBankOperator):
             raise InputError(f"latent_dim={latent_dim} and num_layers={num_layers} must be at least 1")
         check_dropout(dropout)
         super().__init__(in_dim, context_dim, out_dim=latent_dim)
-        self.reduce_short = nn.Sequential(nn.Linear(self.in_dim, latent_dim), nn.Dropout(dropout))
+        self.reduce_short_term = nn.Sequential(nn.Linear(self.in_dim, latent_dim), nn.Dropout(dropout))
         self.reduce_context = nn.Sequential(nn.Linear(self.context_dim, latent_dim), nn.Dropout(dropout))
         self.layers = nn.ModuleList(NonLocalLayer(latent_dim, dropout) for _ in range(num_layers))
 
     def forward(
         self,
-        short: Float[Tensor, "batch *queries in_dim"],
+        short_term: Float[Tensor, "batch *queries in_dim"],
         context: Float[Tensor, "batch slots context_dim"],
         mask: Bool[Tensor, "batch ... slots"],
     ) -> Float[Tensor, "batch *queries out_dim"]:
         """Return the short-term features after all layers; the reduced ones alone where the context is empty."""
-        query, rows, attended, present = self._prepare(short, context, mask)
+        query, rows, attended, present = self._prepare(short_term, context, mask)
         for layer in self.layers:
             query = layer(query, rows, attended, present)
-        return query.view(*short.shape[:-1], self.out_dim)
+        return query.view(*short_term.shape[:-1], self.out_dim)
 
     @torch.no_grad()
     def attention(
         self,
-        short: Float[Tensor, "batch *queries in_dim"],
+        short_term: Float[Tensor, "batch *queries in_dim"],
         context: Float[Tensor, "batch slots context_dim"],
         mask: Bool[Tensor, "batch ... slots"],
     ) -> Float[Tensor, "layers batch *queries slots"]:
         """Return how much each layer attends to each slot: weights that sum to 1, or zeros where there is no row."""
-        query, rows, attended, present = self._prepare(short, context, mask)
+        query, rows, attended, present = self._prepare(short_term, context, mask)
         weights = []
         for layer in self.layers:
             assert isinstance(layer, NonLocalLayer)
             weights.append(layer.attention(query, rows, attended).masked_fill(~present, 0))
             query = layer(query, rows, attended, present)
-        return torch.stack(weights).view(len(self.layers), *short.shape[:-1], -1)
+        return torch.stack(weights).view(len(self.layers), *short_term.shape[:-1], -1)
 
     def _prepare(
         self,
-        short: Float[Tensor, "batch *queries in_dim"],
+        short_term: Float[Tensor, "batch *queries in_dim"],
         context: Float[Tensor, "batch slots context_dim"],
         mask: Bool[Tensor, "batch ... slots"],
     ) -> tuple[
@@ -250,8 +249,8 @@ class FBONonLocal(FeatureBankOperator):
         Bool[Tensor, "batch #n 1"],
     ]:
         """Return reduced S and L, which slots are attended to, and which moments have a context."""
-        self.check(short, context)
-        query = self.reduce_short(short)
+        self.check(short_term, context)
+        query = self.reduce_short_term(short_term)
         own = mask if mask.ndim == 3 else mask[:, None]
         rows = project_present(self.reduce_context, context, own.any(1))
         present = own.any(-1, keepdim=True)
@@ -276,24 +275,24 @@ class NonLocalLayer(nn.Module):
 
     def forward(
         self,
-        short: Float[Tensor, "batch n dim"],
+        short_term: Float[Tensor, "batch n dim"],
         context: Float[Tensor, "batch slots dim"],
         attended: Bool[Tensor, "batch #n slots"],
         present: Bool[Tensor, "batch #n 1"],
     ) -> Float[Tensor, "batch n dim"]:
         """Return the short-term features with what they found; unchanged where `present` is False."""
-        query = self.theta(short) @ self.phi.weight
+        query = self.theta(short_term) @ self.phi.weight
         heads = context[:, None]
         seen = F.scaled_dot_product_attention(query[:, None], heads, heads, attn_mask=attended[:, None])[:, 0]
         found = self.dropout(self.out(F.relu(self.norm(self.g(seen)))))
-        return short + found.masked_fill(~present, 0)
+        return short_term + found.masked_fill(~present, 0)
 
     def attention(
         self,
-        short: Float[Tensor, "batch n dim"],
+        short_term: Float[Tensor, "batch n dim"],
         context: Float[Tensor, "batch slots dim"],
         attended: Bool[Tensor, "batch #n slots"],
     ) -> Float[Tensor, "batch n slots"]:
         """Return the weights that `forward` averages the context with."""
-        logits = self.theta(short) @ self.phi.weight @ context.mT / context.shape[-1] ** 0.5
+        logits = self.theta(short_term) @ self.phi.weight @ context.mT / context.shape[-1] ** 0.5
         return logits.masked_fill(~attended, -torch.inf).softmax(-1)

@@ -70,22 +70,22 @@ class LongTermTower(Tower):
                 "this model's LongTermTower needs the minute around a moment, and the batch has no context; set "
                 "data.context (clep.data.LongTerm) as experiment=ego4d_long_term does"
             )
-        short, mask = batch["video"], batch.get("video_mask")
-        if short.ndim == 3 and mask is not None:
-            short = short.masked_fill(~mask[:, :, None], 0)
-        joined = torch.cat([short, self._found(short, batch["context"], batch["context_mask"])], dim=-1)
+        short_term, mask = batch["video"], batch.get("video_mask")
+        if short_term.ndim == 3 and mask is not None:
+            short_term = short_term.masked_fill(~mask[:, :, None], 0)
+        joined = torch.cat([short_term, self._found(short_term, batch["context"], batch["context_mask"])], dim=-1)
         embedding = self.head(masked_mean(joined, mask) if joined.ndim == 3 else joined)
-        return embedding if self.mixture is None else self.mixture(embedding, short, mask)
+        return embedding if self.mixture is None else self.mixture(embedding, short_term, mask)
 
     def _found(
         self,
-        short: Float[Tensor, "moments *time in_dim"],
+        short_term: Float[Tensor, "moments *time in_dim"],
         context: Float[Tensor, "*batch slots context_dim"],
         mask: Bool[Tensor, "moments slots"],
     ) -> Float[Tensor, "moments *time found"]:
         """Return what the operator finds in the contexts, or in the rows that all moments share."""
         if context.ndim == 3:
-            return self.operator(short, context, mask)
-        every = short.reshape(1, -1, self.in_dim)
+            return self.operator(short_term, context, mask)
+        every = short_term.reshape(1, -1, self.in_dim)
         own = mask.repeat_interleave(every.shape[1] // max(1, len(mask)), dim=0)
-        return self.operator(every, context[None], own[None]).view(*short.shape[:-1], self.operator.out_dim)
+        return self.operator(every, context[None], own[None]).view(*short_term.shape[:-1], self.operator.out_dim)

@@ -16,7 +16,7 @@ from clep.text.sentence_parts import ACTIVATIONS, SentenceParts, build_parts, lo
 from clep.text.tokenizer import SentenceTokenizer
 
 
-class LiveSentenceEncoder(nn.Module):
+class TrainableSentenceEncoder(nn.Module):
     """Tokens to the sentence embedding that the encoder of that name gives, with gradients.
 
     Its tokenizer is part of its state, as the bytes of a `tokenizer.json`, so that a saved model needs nothing else.
@@ -92,7 +92,7 @@ class LiveSentenceEncoder(nn.Module):
             pooled = layer(pooled)
         return F.normalize(pooled, dim=-1) if self.architecture["normalize"] else pooled
 
-    def train(self, mode: bool = True) -> "LiveSentenceEncoder":
+    def train(self, mode: bool = True) -> "TrainableSentenceEncoder":
         """Switch dropout on or off; what is frozen computes as in evaluation."""
         super().train(mode)
         for module in self._frozen:
@@ -136,7 +136,7 @@ class SentenceTower(Tower):
     called `encoder.…`, the projection's `head.…`, for learning rates of their own (`optim.optimizer.lr_factors`).
 
     Args:
-        encoder, max_tokens, frozen_layers, checkpointing: see `LiveSentenceEncoder`.
+        encoder, max_tokens, frozen_layers, checkpointing: see `TrainableSentenceEncoder`.
         out_dim: numbers in an embedding.
         hidden_dim, layers, activation, dropout, init: of the projection, see `ProjectionHead`.
 
@@ -158,7 +158,7 @@ class SentenceTower(Tower):
         checkpointing: bool = False,
     ) -> None:
         super().__init__()
-        self.encoder = LiveSentenceEncoder(encoder, max_tokens, frozen_layers, checkpointing)
+        self.encoder = TrainableSentenceEncoder(encoder, max_tokens, frozen_layers, checkpointing)
         self.head = ProjectionHead(
             self.encoder.out_dim, out_dim, hidden_dim, layers, activation, dropout=dropout, init=init
         )
@@ -169,7 +169,7 @@ class SentenceTower(Tower):
         if "text_tokens" not in batch or "text_token_mask" not in batch:
             raise InputError(
                 "this model's SentenceTower reads tokens, and the batch has none; set data.tokens "
-                "(clep.data.TextTokens) as model=live_text does"
+                "(clep.data.TextTokens) as model=trainable_text does"
             )
         mask = batch["text_token_mask"]
         longest = int(mask.sum(1).max()) if len(mask) else 0  # of a chunk, whose texts may all be short

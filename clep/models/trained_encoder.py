@@ -50,7 +50,7 @@ def train_stages(encoder: VideoEncoder, frozen: int | str, checkpointing: bool, 
     return False
 
 
-_PLACES = ("encoder", "video.encoder", "short.encoder")
+_PLACES = ("encoder", "video.encoder", "short_term.encoder")
 
 
 class TrainedEncoder(VideoEncoder):

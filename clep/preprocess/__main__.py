@@ -13,8 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from clep.compute import Stopped, ends_in_order
-from clep.compute.locks import alone
+from clep.compute import Stopped, graceful_shutdown
 from clep.config.check import check_call, check_config, did_you_mean
 from clep.config.folder import config_folder
 from clep.errors import InputError
@@ -35,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("clep").setLevel(logging.INFO)
     try:
-        with ends_in_order():
+        with graceful_shutdown():
             _run(words)
     except InputError as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False)

@@ -8,12 +8,12 @@ from clep.datasets.ava import AVA_ACTIONS, read_annotations, read_excluded, read
 from clep.datasets.ava_proposals import read_proposals
 from clep.errors import InputError
 from clep.extraction import extract
+from clep.extraction.cost_warning import videos_cost_warning
 from clep.extraction.feature_packing import Dtype, OnError
 from clep.extraction.listing import find_files
 from clep.extraction.region_boxes import Boxes, VideoBoxes, gather_boxes
 from clep.extraction.region_examples import describe_rows
 from clep.extraction.regions import RegionExtraction, RegionItem
-from clep.extraction.why_long import why_long_videos
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ def outputs(options: dict[str, Any]) -> list[Path]:
     return [Path(options["output"]), regions_path(options["output"])]
 
 
-def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
+def cost_warning(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
     """Say why a run with these options, defaults included, would take long; None where it would not."""
     if all(path.exists() for path in outputs(options)):
         return None
@@ -157,4 +157,4 @@ def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) 
     found, _ = _boxes(*(options[name] for name in named))
     settings = RegionExtraction.of(options["extraction"])
     items = _items(options["videos"], found)
-    return why_long_videos(items, options["output"], settings, options["dtype"], options["overwrite"])
+    return videos_cost_warning(items, options["output"], settings, options["dtype"], options["overwrite"])

@@ -61,7 +61,7 @@ def outputs(options: dict[str, Any]) -> list[Path]:
     return [lmdb_path(options["bank"])]
 
 
-def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
+def cost_warning(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
     """Say why a run with these options, defaults included, would take long; None where it would not."""
     bank = Path(options["bank"])
     files = list(bank.glob("*.h5")) if bank.is_dir() else [bank]

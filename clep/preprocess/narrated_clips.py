@@ -40,7 +40,7 @@ class NarratedClips:
 
 
 def clip_table(
-    clips: NarratedClips, path: str | Path, about: dict[str, VideoMetadata], tags: TagStyle
+    clips: NarratedClips, path: str | Path, about: dict[str, VideoMetadata], tag_style: TagStyle
 ) -> NarrationTable:
     """Make the narration table of a csv's rows.
 
@@ -72,7 +72,7 @@ def clip_table(
         passes=clips.passes[good],
         written=[str(text) for text in written],
         written_id=written_id.astype(np.int32),
-        tags=tags,
+        tag_style=tag_style,
         spans=(start_s[good], clips.end_s[good]),
         groups=groups,
     )

@@ -52,7 +52,7 @@ def outputs(options: dict[str, Any]) -> list[Path]:
     return [folder / "narrations.h5", text_bank_path(folder, "texts", options["text_encoder"])]
 
 
-def why_long_texts(options: dict[str, Any], long_texts: int, write: Callable[[], object]) -> str | None:
+def texts_cost_warning(options: dict[str, Any], long_texts: int, write: Callable[[], object]) -> str | None:
     """Say why encoding the texts of a folder's narrations would take long; None where it would not.
 
     How many texts there are shows only once `narrations.h5` is written, so this calls `write`, which is short.

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from clep.compute.locks import alone
+from clep.compute.locks import file_lock
 from clep.config.check import check_call
 from clep.errors import InputError
 from clep.preprocess.command_line import command_line
@@ -72,8 +72,8 @@ def _ensure_one(job: dict[str, Any], long_texts: int, long_bytes: float | int) -
     if not lacking and not os.access(module.outputs(options)[0].parent, os.W_OK):
         logger.info("%s cannot be written to; what is in it is taken as it is", module.outputs(options)[0].parent)
         return None
-    with alone(module.outputs(options)[0]):
-        reason = module.why_long(options, long_texts, long_bytes)
+    with file_lock(module.outputs(options)[0]):
+        reason = module.cost_warning(options, long_texts, long_bytes)
         if reason is not None:
             raise InputError(f"{reason}, which takes long. Run once, where it suits, then come back: {command(job)}")
         return module.run(**options)

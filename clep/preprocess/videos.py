@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from clep.extraction import Extraction, extract
+from clep.extraction.cost_warning import videos_cost_warning
 from clep.extraction.feature_packing import Dtype, OnError
 from clep.extraction.join import own_files
 from clep.extraction.listing import list_videos, other_files
-from clep.extraction.why_long import why_long_videos
 
 
 def run(
@@ -62,7 +62,7 @@ def outputs(options: dict[str, Any]) -> list[Path]:
     return [Path(options["output"])]
 
 
-def why_long(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
+def cost_warning(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
     """Say why a run with these options, defaults included, would take long; None where it would not."""
     items = list_videos(options["videos"])
-    return why_long_videos(items, options["output"], options["extraction"], options["dtype"], options["overwrite"])
+    return videos_cost_warning(items, options["output"], options["extraction"], options["dtype"], options["overwrite"])

@@ -7,11 +7,11 @@ from clep.text.sentence_encoder import SentenceEncoder, sentence_model_name
 from clep.text.spans import egovlp_spans, fixed_spans
 from clep.text.tags import TAG_STYLES, remove_tags, substitute_tags
 from clep.text.taxonomy import Taxonomy
-from clep.text.texts import GroupNumbers, Texts
+from clep.text.texts import GroupIds, Texts
 
 __all__ = [
     "TAG_STYLES",
-    "GroupNumbers",
+    "GroupIds",
     "NarrationTable",
     "Narrations",
     "SentenceEncoder",

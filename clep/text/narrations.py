@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float64, Int8, Int16, Int32
 from clep.errors import InputError
 from clep.files import atomic_path
 from clep.text.tags import TAG_STYLES, remove_tags, substitute_tags
-from clep.text.texts import GroupNumbers, Texts
+from clep.text.texts import GroupIds, Texts
 
 FORMAT, VERSION = "clep-narrations", 1
 SPLITS = ("split_em", "split_fho", "split_av")
@@ -46,10 +46,10 @@ class NarrationTable:
         passes: `[N]` the number of the annotation pass, 1 or 2.
         text_id: `[N]` index into `texts`.
         written_id: `[N]` index into `written`.
-        texts: distinct texts after tag substitution in the style `tags`, blanks folded.
+        texts: distinct texts after tag substitution in the style `tag_style`, blanks folded.
         written: distinct texts as annotators wrote them.
         written_words: `[W]` words of each written text without its tags.
-        tags: one of `TAG_STYLES`.
+        tag_style: one of `TAG_STYLES`.
         report: what was read and what was left out, as counts.
         start_s, end_s: `[N]` seconds of each narration's own span; None where narrations came with a time only.
         verbs, nouns: numbers of the verbs and nouns of each of `texts`, where they came with them; else None.
@@ -71,12 +71,12 @@ class NarrationTable:
     texts: Texts
     written: Texts
     written_words: Int16[np.ndarray, "written"]
-    tags: str = "clean"
+    tag_style: str = "clean"
     report: dict[str, int] = field(default_factory=dict)
     start_s: Float64[np.ndarray, "narrations"] | None = None
     end_s: Float64[np.ndarray, "narrations"] | None = None
-    verbs: GroupNumbers | None = None
-    nouns: GroupNumbers | None = None
+    verbs: GroupIds | None = None
+    nouns: GroupIds | None = None
 
     def __post_init__(self) -> None:
         n_videos = len(self.videos)
@@ -97,7 +97,7 @@ class NarrationTable:
             "text_id has an index out of range": not _within(self.text_id, len(self.texts)),
             "written_id has an index out of range": not _within(self.written_id, len(self.written)),
             "rows are not sorted by video and second": not _sorted(self.video, self.second),
-            f"tags is {self.tags!r}, not one of {', '.join(TAG_STYLES)}": self.tags not in TAG_STYLES,
+            f"tag_style is {self.tag_style!r}, not one of {', '.join(TAG_STYLES)}": self.tag_style not in TAG_STYLES,
         }
         if self.start_s is not None or self.end_s is not None:
             problems["start_s and end_s are not spans, one a row"] = not _spans(self.start_s, self.end_s, len(self))
@@ -124,7 +124,9 @@ class NarrationTable:
             atomic_path(path) as temporary,
             h5py.File(temporary, "w", alignment_threshold=1, alignment_interval=64) as file,
         ):
-            file.attrs.update({"format": FORMAT, "version": VERSION, "tags": self.tags, "digest": self.digest})
+            file.attrs.update(
+                {"format": FORMAT, "version": VERSION, "tag_style": self.tag_style, "digest": self.digest}
+            )
             file.attrs["report"] = json.dumps(self.report)
             columns: dict[str, np.ndarray] = {
                 "video/duration_s": self.duration_s,
@@ -190,7 +192,7 @@ def assemble(
     passes: Int8[np.ndarray, " narrations"],
     written: Sequence[str],
     written_id: Int32[np.ndarray, " narrations"],
-    tags: str,
+    tag_style: str,
     spans: tuple[Float64[np.ndarray, " narrations"], Float64[np.ndarray, " narrations"]] | None = None,
     groups: tuple[Sequence[Sequence[int]], Sequence[Sequence[int]]] | None = None,
 ) -> NarrationTable:
@@ -202,7 +204,7 @@ def assemble(
         about: durations and splits, of those that are known.
         video, second, passes: of each narration.
         written: distinct texts as they were written; `written_id` counts in them.
-        tags: style of the cleaned texts.
+        tag_style: style of the cleaned texts.
         spans: start and end of each narration in seconds, if they have spans.
         groups: verb numbers and noun numbers of each of `written`, if they have any. A cleaned text has those of all
             that it was written as.
@@ -212,7 +214,7 @@ def assemble(
     rank = np.empty(len(ids), dtype=np.int32)
     rank[by_id] = np.arange(len(ids), dtype=np.int32)
 
-    cleaned = [" ".join(substitute_tags(text, tags).split()) for text in written]
+    cleaned = [" ".join(substitute_tags(text, tag_style).split()) for text in written]
     has_text = np.array([bool(text) for text in cleaned], dtype=bool)
     kept = np.flatnonzero(has_text[written_id]) if len(written_id) else np.zeros(0, dtype=np.int64)
     order = kept[np.lexsort((passes[kept], second[kept], rank[video[kept]]))]
@@ -230,7 +232,7 @@ def assemble(
             sets: list[set[int]] = [set() for _ in texts]
             for text, i in zip(text_of_written.tolist(), used, strict=True):
                 sets[text].update(of_written[i])
-            optional[name] = GroupNumbers.of(sets)
+            optional[name] = GroupIds.of(sets)
     return NarrationTable(
         videos=ids,
         duration_s=np.array([one.duration_s for one in known], dtype=np.float64),
@@ -244,7 +246,7 @@ def assemble(
         texts=Texts.of(texts),
         written=Texts.of(of_used),
         written_words=np.array([min(len(remove_tags(t).split()), _MOST_WORDS) for t in of_used], dtype=np.int16),
-        tags=tags,
+        tag_style=tag_style,
         report={"empty": len(written_id) - len(kept)},
         **optional,
     )
@@ -301,7 +303,7 @@ class Narrations:
     """
 
     path: Path
-    tags: str
+    tag_style: str
     digest: str
     report: dict[str, int]
 
@@ -340,7 +342,7 @@ class Narrations:
                 f"but {FORMAT!r} version {VERSION} is needed. {_REMEDY}"
             )
         try:
-            self.tags, self.digest = str(attributes["tags"]), str(attributes["digest"])
+            self.tag_style, self.digest = str(attributes["tag_style"]), str(attributes["digest"])
             self.report = json.loads(attributes["report"])
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise InputError(f"{self.path} has no readable attribute {error}. {_REMEDY}") from error
@@ -434,23 +436,23 @@ class Narrations:
 
     @cached_property
     def texts(self) -> Texts:
-        """Distinct texts after tag substitution in the style `tags`, blanks folded."""
+        """Distinct texts after tag substitution in the style `tag_style`, blanks folded."""
         return Texts(self._column("text/utf8"), self._column("text/offset"))
 
     @cached_property
-    def verbs(self) -> GroupNumbers | None:
+    def verbs(self) -> GroupIds | None:
         """Numbers of the verbs of each of `texts`, as the csv had them; None where it had none."""
         return self._groups("verb")
 
     @cached_property
-    def nouns(self) -> GroupNumbers | None:
+    def nouns(self) -> GroupIds | None:
         """The same of the nouns."""
         return self._groups("noun")
 
-    def _groups(self, kind: str) -> GroupNumbers | None:
+    def _groups(self, kind: str) -> GroupIds | None:
         if f"text/{kind}_offset" not in self._places:
             return None
-        return GroupNumbers(self._column(f"text/{kind}"), self._column(f"text/{kind}_offset"))
+        return GroupIds(self._column(f"text/{kind}"), self._column(f"text/{kind}_offset"))
 
     @cached_property
     def written(self) -> Texts:

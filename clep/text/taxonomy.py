@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from clep.errors import InputError
-from clep.text.texts import GroupNumbers
+from clep.text.texts import GroupIds
 
 log = logging.getLogger(__name__)
 
@@ -269,7 +269,7 @@ class Taxonomy:
     def __init__(self, verbs: str | Path, nouns: str | Path) -> None:
         self.verbs_path, self.nouns_path = Path(verbs), Path(nouns)
 
-    def match(self, texts: Iterable[str]) -> tuple[GroupNumbers, GroupNumbers]:
+    def match(self, texts: Iterable[str]) -> tuple[GroupIds, GroupIds]:
         """Return the groups of the verbs and of the nouns of each text.
 
         Raises:
@@ -277,7 +277,7 @@ class Taxonomy:
         """
         verbs, nouns = self.phrases()
         found = [find_groups(words_of(text), verbs, nouns) for text in texts]
-        return GroupNumbers.of(one for one, _ in found), GroupNumbers.of(other for _, other in found)
+        return GroupIds.of(one for one, _ in found), GroupIds.of(other for _, other in found)
 
     def phrases(self) -> tuple[Phrases, Phrases]:
         """Read both files."""

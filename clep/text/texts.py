@@ -62,7 +62,7 @@ class Texts(Sequence[str]):
 
 
 @dataclass(frozen=True, eq=False)
-class GroupNumbers:
+class GroupIds:
     """Sets of group numbers, one a text, stored one after the other.
 
     Attributes:
@@ -74,7 +74,7 @@ class GroupNumbers:
     offsets: Int64[np.ndarray, " bounds"]
 
     @classmethod
-    def of(cls, sets: Iterable[Iterable[int]]) -> "GroupNumbers":
+    def of(cls, sets: Iterable[Iterable[int]]) -> "GroupIds":
         """Store a set a text."""
         ordered = [sorted(set(numbers)) for numbers in sets]
         offsets = np.zeros(len(ordered) + 1, dtype=np.int64)

@@ -1,6 +1,6 @@
 """Training: the LightningModule, its optimizer and schedules, and what watches over a run."""
 
-from clep.training.base import NonFiniteGuard, NonFiniteLossError, SteppedModule
+from clep.training.base import BaseModule, NonFiniteGuard, NonFiniteLossError
 from clep.training.checkpoint import Checkpoint, checked_monitors, find_checkpoint
 from clep.training.classifier import ClassifierModule
 from clep.training.contrastive import ContrastiveModule
@@ -9,6 +9,7 @@ from clep.training.hard_negative_search import HardNegativeSearch
 from clep.training.optimizer import adamw, steady, warmup_cosine
 
 __all__ = [
+    "BaseModule",
     "Checkpoint",
     "ClassifierModule",
     "ContrastiveModule",
@@ -16,7 +17,6 @@ __all__ = [
     "NonFiniteGuard",
     "NonFiniteLossError",
     "ProgressBar",
-    "SteppedModule",
     "adamw",
     "checked_monitors",
     "find_checkpoint",

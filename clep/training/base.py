@@ -98,7 +98,7 @@ def total_steps(trainer: Any) -> int:
     return int(min(trainer.max_steps if trainer.max_steps > 0 else math.inf, by_epochs, 2**62))
 
 
-class SteppedModule(pl.LightningModule):
+class BaseModule(pl.LightningModule):
     """Train a model by steps that are skipped where the loss is not finite; a subclass defines `compute_loss`.
 
     Args:

@@ -69,7 +69,7 @@ def checked_monitors(callbacks: Sequence[pl.Callback], metrics: Mapping[str, flo
             raise InputError(
                 f"{type(callback).__name__} waits for {monitor!r}, which no evaluator of this run measures. "
                 f"{did_you_mean(monitor, metrics)} Set callbacks.checkpoint.monitor, choose an evaluator that measures "
-                f"it, or keep the last weights: callbacks=last final=last"
+                f"it, or keep the last weights: callbacks=last final_weights=last"
             )
 
 

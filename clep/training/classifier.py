@@ -8,11 +8,11 @@ from torch import Tensor, distributed, nn
 
 from clep.data.video_clips import UNREADABLE
 from clep.models import SavedModel
-from clep.training.base import SteppedModule
+from clep.training.base import BaseModule
 from clep.training.optimizer import Schedule, constant
 
 
-class ClassifierModule(SteppedModule):
+class ClassifierModule(BaseModule):
     """Train a model to tell which classes an example shows.
 
     Args:
@@ -24,7 +24,7 @@ class ClassifierModule(SteppedModule):
         optimizer: from the model to its optimizer.
         schedule: factor of the learning rate as a function of the step and the number of steps.
         patience: so many non-finite losses in a row stop the run.
-        ema: decay of an average of the weights, see `SteppedModule`.
+        ema: decay of an average of the weights, see `BaseModule`.
     """
 
     loss_is_a_share = True

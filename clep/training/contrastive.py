@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from clep.errors import InputError
 from clep.losses import PositivesRule, TextIdPositives, across_ranks, check_objective
 from clep.models import DualEncoder
-from clep.training.base import SteppedModule
+from clep.training.base import BaseModule
 from clep.training.optimizer import Schedule, constant
 
 Encode = Callable[[dict[str, Any]], Tensor]
@@ -76,7 +76,7 @@ def chunks(batch: dict[str, Any], chunk_size: int) -> Iterator[dict[str, Any]]:
 SAME_TEXT = TextIdPositives()
 
 
-class ContrastiveModule(SteppedModule):
+class ContrastiveModule(BaseModule):
     """Train a `DualEncoder` to tell which texts belong to which moments.
 
     Args:
@@ -88,7 +88,7 @@ class ContrastiveModule(SteppedModule):
         form: of the loss across ranks, "global" or "local"; both have the gradient of one process with the joined
             batch.
         patience: so many non-finite losses in a row stop the run.
-        ema: decay of an average of the weights, see `SteppedModule`.
+        ema: decay of an average of the weights, see `BaseModule`.
         chunk_size: moments that a tower encodes at once, see `encode_in_chunks`; None for the whole batch.
     """
 

@@ -56,39 +56,39 @@ class HardNegativeSearch(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget whose neighbours they are: the next fit on these data may train another model."""
-        composition = getattr(trainer.datamodule, "composition", None)  # type: ignore[attr-defined]
-        if isinstance(composition, HardNegatives):
-            composition.found_for = None
+        strategy = getattr(trainer.datamodule, "composition", None)  # type: ignore[attr-defined]
+        if isinstance(strategy, HardNegatives):
+            strategy.found_for = None
 
     def _search_if_due(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        composition = getattr(data, "composition", None)
-        if not isinstance(composition, HardNegatives):
+        strategy = getattr(data, "composition", None)
+        if not isinstance(strategy, HardNegatives):
             raise InputError(
                 "callbacks.hard_negatives searches for data.sampler=HardNegatives, which the data does not have; "
                 "choose sampler=hard_negatives, or remove the callback with ~callbacks.hard_negatives"
             )
-        found_for = composition.found_for
+        found_for = strategy.found_for
         if found_for is not None and found_for // self.every_epochs == epoch // self.every_epochs:
             return
-        data.training_sampler()  # opens the composition on the training moments
+        data.training_sampler()  # opens the strategy on the training moments
         started = perf_counter()
         with _as_for_evaluation(pl_module):
-            embeddings = self._embed(trainer, pl_module, composition, epoch)
-            composition.neighbours = self._nearest(trainer, embeddings, composition)
-        composition.found_for = epoch
+            embeddings = self._embed(trainer, pl_module, strategy, epoch)
+            strategy.neighbours = self._nearest(trainer, embeddings, strategy)
+        strategy.found_for = epoch
         log.info(
             "hard negatives for epoch %d: the %d nearest of each of %d videos, %.1f s",
-            *(epoch, composition.neighbours.shape[1], len(embeddings), perf_counter() - started),
+            *(epoch, strategy.neighbours.shape[1], len(embeddings), perf_counter() - started),
         )
 
     def _embed(
-        self, trainer: pl.Trainer, pl_module: Any, composition: HardNegatives, epoch: int
+        self, trainer: pl.Trainer, pl_module: Any, strategy: HardNegatives, epoch: int
     ) -> Float[Tensor, "videos dim"]:
         """Return the unit-length mean of the embeddings of each video's chosen moments."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        chosen = composition.some_of_each(self.moments, data.seed, epoch)
-        video_of = torch.from_numpy(composition.video_of_moment)
+        chosen = strategy.some_of_each(self.moments, data.seed, epoch)
+        video_of = torch.from_numpy(strategy.video_of_moment)
         batches = list(chosen.split(min(data.batch_size, pl_module.chunk_size or data.batch_size)))
         own = batches[trainer.global_rank :: trainer.world_size]
         counts = bool(own)
@@ -103,7 +103,7 @@ class HardNegativeSearch(pl.Callback):
                     both = pl_module.model.encode_video(batch).float() + pl_module.model.encode_text(batch).float()
                 both = both.where(both.isfinite().all(1, keepdim=True), 0)  # NaN would be near everything
                 if not total.numel():
-                    total = both.new_zeros(len(composition.sizes), both.shape[1])
+                    total = both.new_zeros(len(strategy.sizes), both.shape[1])
                 if counts:
                     total.index_add_(0, video_of[batch["moment"].cpu()].to(both.device), both)
                 step()
@@ -112,13 +112,13 @@ class HardNegativeSearch(pl.Callback):
         return torch.nn.functional.normalize(total, dim=1)
 
     def _nearest(
-        self, trainer: pl.Trainer, embeddings: Float[Tensor, "videos dim"], composition: HardNegatives
+        self, trainer: pl.Trainer, embeddings: Float[Tensor, "videos dim"], strategy: HardNegatives
     ) -> Int32[Tensor, "videos near"]:
         """Return the nearest videos of each; every rank looks for those of its own share of them."""
-        n, near = len(embeddings), 2 * composition.videos
+        n, near = len(embeddings), 2 * strategy.videos
         share = -(-n // trainer.world_size)
         own = range(min(n, trainer.global_rank * share), min(n, (trainer.global_rank + 1) * share))
-        group = torch.from_numpy(composition.video_source).to(embeddings.device)
+        group = torch.from_numpy(strategy.video_source).to(embeddings.device)
         found = torch.zeros(n, near, dtype=torch.int32, device=embeddings.device)
         with _progress(trainer, "hard negatives: nearest videos", len(own)) as step:
             for chunk, nearest in nearest_videos(embeddings, group, near, own, self.at_once_mb * 2**20):

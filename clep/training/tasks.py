@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from clep.config.settings import instantiate, with_dims
+from clep.config.settings import fill_in_dims, instantiate
 from clep.data import MomentDataModule
 from clep.data.region_datamodule import RegionDataModule
 from clep.data.video_datamodule import LabelledVideoDataModule
@@ -40,8 +40,8 @@ def make_classifier(config: dict[str, Any], data: RegionDataModule) -> ActionCla
     operator = {**(config.get("operator") or {})}
     for key, dim in (("in_dim", short_dim), ("context_dim", context_dim)):
         operator[key] = dim if operator.get(key) is None else operator[key]
-    if bool(config.get("short")) != (data.clips is not None):
-        raise InputError("model.short and data.clips go together: choose short=bank, or short=clips")
+    if bool(config.get("short_term")) != (data.clips is not None):
+        raise InputError("model.short_term and data.clips go together: choose short_term=bank, or short_term=clips")
     model = ActionClassifier.from_config(
         {
             **config,
@@ -50,8 +50,8 @@ def make_classifier(config: dict[str, Any], data: RegionDataModule) -> ActionCla
             "classes": data.classes,
         }
     )
-    if model.short is not None:
-        data.fit_to(model.short.encoder)
+    if model.short_term is not None:
+        data.fit_to(model.short_term.encoder)
     model.metadata = data.metadata
     return model
 
@@ -82,7 +82,7 @@ def contrastive(settings: dict[str, Any], data: MomentDataModule) -> Contrastive
 def make_model(settings: dict[str, Any], data: MomentDataModule) -> DualEncoder:
     """Build the model for the banks of `data`, from the weights of `init_from` if given, with what it must remember."""
     metadata = data.metadata(settings["text_encoder"])
-    model = DualEncoder.from_config({**with_dims(settings["model"], *data.dims), "metadata": metadata})
+    model = DualEncoder.from_config({**fill_in_dims(settings["model"], *data.dims), "metadata": metadata})
     if settings["init_from"]:
         other = load_encoder(settings["init_from"])
         other.check_bank(metadata["bank_encoder"])

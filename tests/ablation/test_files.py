@@ -10,7 +10,7 @@ from clep.ablation import Cell, read_grid
 from clep.config.check import check_config
 from clep.config.folder import config_folder
 from clep.config.resolvers import register_resolvers
-from clep.config.settings import with_dims
+from clep.config.settings import fill_in_dims
 
 FILES = sorted((config_folder() / "ablation").glob("*.yaml"))
 FIRST_SEEDS = {
@@ -30,7 +30,7 @@ def test_each_cell_composes_and_fits(tmp_path: Path, cell: Cell) -> None:
     with initialize_config_dir(str(config_folder()), version_base=None):
         cfg = compose("train", [*cell.overrides, f"paths.run={tmp_path}"])
     values = OmegaConf.to_container(cfg, resolve=True)
-    check_config(values | {"model": with_dims(values["model"], 1, 1), "operator": None})
+    check_config(values | {"model": fill_in_dims(values["model"], 1, 1), "operator": None})
     assert values["seed"] == values["world"]["seed"] == 0
     assert "world-0" in values["paths"]["data"]
 

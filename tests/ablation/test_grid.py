@@ -48,7 +48,7 @@ def test_a_file_of_named_variants_and_what_the_words_replace(tmp_path: Path) -> 
         metrics: [choice/*]
         variants:
           clip: []
-          "clip, live": [loss=clip, model=live_text]
+          "clip, live": [loss=clip, model=trainable_text]
         """,
     )
     grid = read_grid([file])
@@ -57,7 +57,16 @@ def test_a_file_of_named_variants_and_what_the_words_replace(tmp_path: Path) -> 
     assert grid.cells()[1] == Cell(
         "clip, live",
         "0",
-        *(("experiment=demo", "data.batch_size=64", "paths.data=d/${seed}", "loss=clip", "model=live_text", "seed=0"),),
+        *(
+            (
+                "experiment=demo",
+                "data.batch_size=64",
+                "paths.data=d/${seed}",
+                "loss=clip",
+                "model=trainable_text",
+                "seed=0",
+            ),
+        ),
     )
     other = read_grid([file, "data.batch_size=32", "optim=a,b", "seed=7", "metrics=[x/y,'z w']", "processes=2"])
     assert other.fixed == ("experiment=demo", "paths.data=d/${seed}", "data.batch_size=32")

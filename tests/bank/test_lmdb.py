@@ -250,8 +250,8 @@ def test_the_job(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(path, random_videos(3))
     assert bank_lmdb.run(bank=path)["up_to_date"] is False
     assert bank_lmdb.run(bank=path, overwrite=True)["videos"] == 3
-    assert bank_lmdb.why_long({"bank": path, "overwrite": False}, 0, 0) is None
-    assert "GB of features" in str(bank_lmdb.why_long({"bank": path, "overwrite": True}, 0, 0))
+    assert bank_lmdb.cost_warning({"bank": path, "overwrite": False}, 0, 0) is None
+    assert "GB of features" in str(bank_lmdb.cost_warning({"bank": path, "overwrite": True}, 0, 0))
     assert bank_lmdb.outputs({"bank": path}) == [lmdb_path(path)]
     with pytest.raises(InputError, match="both rows_per_second and row_seconds"):
         bank_lmdb.run(bank=path, rows_per_second=1.0)

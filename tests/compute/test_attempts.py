@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from clep.compute import Local, Slurm
-from clep.compute.attempts import Attempts, Outcome, log_path, told
+from clep.compute.attempts import Attempts, Outcome, describe_exit, log_path
 from clep.config.build import build
 from clep.config.check import check_config
 from clep.config.folder import config_folder
@@ -41,7 +41,7 @@ def test_a_final_failure_is_not_tried_again() -> None:
     ],
 )
 def test_how_a_process_ended(status: int, said: str) -> None:
-    assert told(status) == said
+    assert describe_exit(status) == said
 
 
 @pytest.mark.parametrize("task", ["..", "../up", "/etc/passwd", "a/b", "", "é" * 300, "x" * 300, "a\0b", "a\nb"])

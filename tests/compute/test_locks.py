@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-from clep.compute import locks as alone_module
-from clep.compute.locks import alone
+from clep.compute import locks as locks
+from clep.compute.locks import file_lock
 from clep.errors import InputError
 
 
 def work(folder, name: str) -> None:
-    with alone(folder / "out.h5"), (folder / "log").open("a") as log:
+    with file_lock(folder / "out.h5"), (folder / "log").open("a") as log:
         log.write(f"{name} starts\n")
         log.flush()
         time.sleep(0.2)
@@ -36,11 +36,11 @@ def test_some_may_share_what_others_want_alone(tmp_path, held, asked, waits):
     inside = threading.Event()
 
     def enter() -> None:
-        with alone(tmp_path / "out.h5", shared=asked):
+        with file_lock(tmp_path / "out.h5", shared=asked):
             inside.set()
 
     thread = threading.Thread(target=enter)
-    with alone(tmp_path / "out.h5", shared=held):
+    with file_lock(tmp_path / "out.h5", shared=held):
         thread.start()
         assert inside.wait(0.1 if waits else 5) is not waits
     thread.join()
@@ -56,16 +56,16 @@ def test_on_a_file_system_without_locks_processes_of_one_machine_take_turns(tmp_
             raise OSError(error, "no locks")
         flock(file, kind)
 
-    monkeypatch.setattr(alone_module.fcntl, "flock", refuses)
-    monkeypatch.setattr(alone_module.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(locks.fcntl, "flock", refuses)
+    monkeypatch.setattr(locks.tempfile, "gettempdir", lambda: str(tmp_path))
     order = []
 
     def second() -> None:
-        with alone(tmp_path / "disk" / "out.h5"):
+        with file_lock(tmp_path / "disk" / "out.h5"):
             order.append("second")
 
     thread = threading.Thread(target=second)
-    with alone(tmp_path / "disk" / "out.h5"):
+    with file_lock(tmp_path / "disk" / "out.h5"):
         thread.start()
         time.sleep(0.1)
         order.append("first")
@@ -76,11 +76,11 @@ def test_on_a_file_system_without_locks_processes_of_one_machine_take_turns(tmp_
 
 def test_an_exception_frees_the_lock(tmp_path):
     for _ in range(2):
-        with pytest.raises(KeyboardInterrupt), alone(tmp_path / "out.h5"):
+        with pytest.raises(KeyboardInterrupt), file_lock(tmp_path / "out.h5"):
             raise KeyboardInterrupt
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write to the folder"), alone(tmp_path / "file" / "out.h5"):
+    with pytest.raises(InputError, match="cannot write to the folder"), file_lock(tmp_path / "file" / "out.h5"):
         pass

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from clep.compute.shutdown import TIME_IS_OVER, Stopped, ends_in_order
+from clep.compute.shutdown import TIME_IS_OVER, Stopped, graceful_shutdown
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def _usual_handlers() -> Iterator[None]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_block_once_and_lets_it_tidy_up(number: signal.Signals) -> None:
     tidied = False
-    with pytest.raises(Stopped) as ended, ends_in_order():
+    with pytest.raises(Stopped) as ended, graceful_shutdown():
         try:
             os.kill(os.getpid(), number)
         finally:
@@ -36,7 +36,7 @@ def test_what_others_decided_about_a_signal_stays() -> None:
     heard: list[int] = []
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
     signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
-    with ends_in_order():
+    with graceful_shutdown():
         os.kill(os.getpid(), signal.SIGHUP)
         os.kill(os.getpid(), signal.SIGTERM)
     assert heard == [signal.SIGTERM]
@@ -44,7 +44,7 @@ def test_what_others_decided_about_a_signal_stays() -> None:
 
 def test_a_thread_changes_nothing() -> None:
     def block() -> None:
-        with ends_in_order():
+        with graceful_shutdown():
             seen.append(signal.getsignal(signal.SIGTERM))
 
     seen: list[object] = []

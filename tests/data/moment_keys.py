@@ -1,9 +1,9 @@
-"""Moments of a few videos, as compositions see them, and the batches they make of them."""
+"""Moments of a few videos, as strategies see them, and the batches they make of them."""
 
 import torch
 from torch import Tensor
 
-from clep.data import Composition, MomentBatchSampler, MomentKeys
+from clep.data import MomentBatchSampler, MomentKeys, SamplingStrategy
 
 
 def moment_keys(sizes: list[int], videos: int = 6, texts: int = 40, seed: int = 0) -> MomentKeys:
@@ -17,13 +17,11 @@ def moment_keys(sizes: list[int], videos: int = 6, texts: int = 40, seed: int = 
 
 
 def sampler(
-    composition: Composition, keys: MomentKeys, batch_size: int, rank: int = 0, world_size: int = 1, **options: object
+    strategy: SamplingStrategy, keys: MomentKeys, batch_size: int, rank: int = 0, world_size: int = 1, **options: object
 ) -> MomentBatchSampler:
-    """Open a composition and hand it to a sampler, as the DataModule does."""
-    composition.open(keys, batch_size * world_size, batch_size)
-    return MomentBatchSampler(
-        keys.sizes, batch_size, rank=rank, world_size=world_size, composition=composition, **options
-    )
+    """Open a strategy and hand it to a sampler, as the DataModule does."""
+    strategy.open(keys, batch_size * world_size, batch_size)
+    return MomentBatchSampler(keys.sizes, batch_size, rank=rank, world_size=world_size, strategy=strategy, **options)
 
 
 def batches(made: MomentBatchSampler, epoch: int = 0) -> list[Tensor]:

@@ -1,11 +1,11 @@
-"""What every composition must do: one order under a seed, the same for any number of ranks, continued in mid-epoch."""
+"""What every strategy must do: one order under a seed, the same for any number of ranks, continued in mid-epoch."""
 
 from collections.abc import Callable
 
 import pytest
 import torch
 
-from clep.data import Composition, HardNegatives, MomentBatchSampler, SceneAware, UniqueTexts
+from clep.data import HardNegatives, MomentBatchSampler, SamplingStrategy, SceneAware, UniqueTexts
 from clep.errors import InputError
 from tests.data.moment_keys import batches, moment_keys, sampler
 
@@ -21,11 +21,11 @@ def hard_negatives() -> HardNegatives:
     return made
 
 
-MAKERS: list[Callable[[], Composition]] = [UniqueTexts, SceneAware, hard_negatives]
+MAKERS: list[Callable[[], SamplingStrategy]] = [UniqueTexts, SceneAware, hard_negatives]
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_epochs_differ_and_repeat_under_a_seed(make: Callable[[], Composition]) -> None:
+def test_epochs_differ_and_repeat_under_a_seed(make: Callable[[], SamplingStrategy]) -> None:
     one, again = sampler(make(), KEYS, 12, seed=3), sampler(make(), KEYS, 12, seed=3)
     first, second = batches(one, 0), batches(one, 1)
     assert len(first) == len(second) == len(one)
@@ -37,7 +37,7 @@ def test_epochs_differ_and_repeat_under_a_seed(make: Callable[[], Composition]) 
 
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_ranks_together_see_the_batches_of_one_process(make: Callable[[], Composition], world_size: int) -> None:
+def test_ranks_together_see_the_batches_of_one_process(make: Callable[[], SamplingStrategy], world_size: int) -> None:
     whole = batches(sampler(make(), KEYS, 12), 1)
     ranks = [batches(sampler(make(), KEYS, 12 // world_size, rank, world_size), 1) for rank in range(world_size)]
     for batch, *pieces in zip(whole, *ranks, strict=True):
@@ -45,7 +45,7 @@ def test_ranks_together_see_the_batches_of_one_process(make: Callable[[], Compos
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_resume_continues_one_epoch_and_leaves_the_next_whole(make: Callable[[], Composition]) -> None:
+def test_resume_continues_one_epoch_and_leaves_the_next_whole(make: Callable[[], SamplingStrategy]) -> None:
     whole = sampler(make(), KEYS, 12)
     resumed = sampler(make(), KEYS, 12)
     resumed.resume(1, 4)
@@ -54,7 +54,7 @@ def test_resume_continues_one_epoch_and_leaves_the_next_whole(make: Callable[[],
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_mixed_sources_keep_their_shares(make: Callable[[], Composition]) -> None:
+def test_mixed_sources_keep_their_shares(make: Callable[[], SamplingStrategy]) -> None:
     made = sampler(make(), TWO_SOURCES, 16, weights=[1.0, 1.0])
     seen = torch.cat([moment for epoch in (0, 1) for moment in batches(made, epoch)])
     assert (seen < 240).float().mean() == pytest.approx(0.5, abs=0.05)
@@ -63,15 +63,15 @@ def test_mixed_sources_keep_their_shares(make: Callable[[], Composition]) -> Non
 
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("options", [{"shuffle": False}, {"drop_last": False}])
-def test_options_that_a_composition_contradicts(make: Callable[[], Composition], options: dict) -> None:
+def test_options_that_a_composition_contradicts(make: Callable[[], SamplingStrategy], options: dict) -> None:
     with pytest.raises(InputError, match=r"needs data\.shuffle=true and data\.drop_last=true"):
         sampler(make(), KEYS, 12, **options)
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_fewer_moments_than_one_batch_of_all_ranks(make: Callable[[], Composition]) -> None:
+def test_fewer_moments_than_one_batch_of_all_ranks(make: Callable[[], SamplingStrategy]) -> None:
     with pytest.raises(InputError, match=r"200 x 2 rank\(s\), but there are only 300"):
-        MomentBatchSampler([300], 200, world_size=2, composition=make())
+        MomentBatchSampler([300], 200, world_size=2, strategy=make())
 
 
 def test_a_checkpoint_remembers_the_composition() -> None:

@@ -7,7 +7,7 @@ import torch
 
 from clep.bank import FeatureBank
 from clep.data import MomentDataModule, Window
-from clep.data.dataset import NumbersOnly
+from clep.data.dataset import IndexOnlyDataset
 from clep.errors import InputError
 from tests.tiny_source import tiny_source, write_tiny_files
 
@@ -20,7 +20,7 @@ def test_a_batch_of_numbers_becomes_features_after_the_transfer(tmp_path: Path) 
     data = module(tmp_path, window=Window(pool="rows", max_rows=3, sample="random"))
     data.setup()
     draw = next(iter(data.training_sampler()))
-    numbers = data.transfer_batch_to_device(NumbersOnly(data.train_set).__getitems__(draw), torch.device("cpu"), 0)
+    numbers = data.transfer_batch_to_device(IndexOnlyDataset(data.train_set).__getitems__(draw), torch.device("cpu"), 0)
     late, at_once = data.on_after_batch_transfer(numbers, 0), data.train_set.__getitems__(draw)
     assert late.keys() == at_once.keys()
     assert all(torch.equal(late[key], at_once[key]) for key in late)
@@ -36,7 +36,7 @@ def test_mixed_sources_survive_the_transfer_and_share_sentences(tmp_path: Path) 
     sampler = data.training_sampler()
     assert sampler.state()["counts"][0] == pytest.approx(3 * sampler.state()["counts"][1], abs=3)
     draw = next(iter(sampler))
-    numbers = data.transfer_batch_to_device(NumbersOnly(data.train_set).__getitems__(draw), torch.device("cpu"), 0)
+    numbers = data.transfer_batch_to_device(IndexOnlyDataset(data.train_set).__getitems__(draw), torch.device("cpu"), 0)
     late, at_once = data.on_after_batch_transfer(numbers, 0), data.train_set.__getitems__(draw)
     assert all(torch.equal(late[key], at_once[key]) for key in at_once)
     assert len(late["moment"]) == 40
@@ -47,7 +47,7 @@ def test_what_a_model_must_remember_comes_from_the_files(tmp_path: Path) -> None
     assert data.dims == (12, 8)
     remembered = data.metadata("some-encoder")
     assert (remembered["bank_encoder"], remembered["tag_style"]) == ("tiny", "clean")
-    assert remembered["window"] == Window().plain()
+    assert remembered["window"] == Window().to_dict()
 
 
 def test_nothing_held_out_still_validates_once(tmp_path: Path) -> None:

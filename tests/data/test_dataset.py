@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from clep.data import Draw, MixedDataset, MomentDataset, Window
-from clep.data.dataset import NumbersOnly
+from clep.data.dataset import IndexOnlyDataset
 from clep.errors import InputError
 from tests.tiny_source import tiny_source
 
@@ -112,7 +112,7 @@ def test_mixed_sources_must_fit_together(tmp_path: Path) -> None:
 
 def test_numbers_only_can_be_gathered_later(dataset: MomentDataset) -> None:
     draw = Draw(torch.tensor([4, 8, 1]), 11)
-    numbers = NumbersOnly(dataset).__getitems__(draw)
+    numbers = IndexOnlyDataset(dataset).__getitems__(draw)
     seed = numbers.pop("seed")
     late, at_once = dataset.gather(numbers, int(seed)), dataset.__getitems__(draw)
     assert late.keys() == at_once.keys()

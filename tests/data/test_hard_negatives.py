@@ -25,9 +25,9 @@ def of_sizes(sizes: list[int]) -> MomentKeys:
 
 
 def test_a_batch_is_of_some_of_the_nearest_videos_in_equal_parts() -> None:
-    keys, composition = of_sizes([20] * 12), HardNegatives(videos=3)
-    composition.neighbours = ring(12, 6)
-    made = sampler(composition, keys, 24)
+    keys, strategy = of_sizes([20] * 12), HardNegatives(videos=3)
+    strategy.neighbours = ring(12, 6)
+    made = sampler(strategy, keys, 24)
     for epoch in range(3):
         for batch in batches(made, epoch):
             counts = Counter(keys.video[batch].tolist())
@@ -37,18 +37,18 @@ def test_a_batch_is_of_some_of_the_nearest_videos_in_equal_parts() -> None:
 
 
 def test_all_of_the_nearest_are_chosen_in_time() -> None:
-    keys, composition = of_sizes([20] * 12), HardNegatives(videos=3)
-    composition.neighbours = ring(12, 6)
-    made = sampler(composition, keys, 24)
+    keys, strategy = of_sizes([20] * 12), HardNegatives(videos=3)
+    strategy.neighbours = ring(12, 6)
+    made = sampler(strategy, keys, 24)
     seen = torch.cat([batch for epoch in range(12) for batch in batches(made, epoch)])
     assert set(seen.tolist()) == set(range(240))
 
 
 def test_few_moments_are_made_up_for(caplog: pytest.LogCaptureFixture) -> None:
-    keys, composition = of_sizes([2, 2, 2, 2, 30, 30]), HardNegatives(videos=2)
+    keys, strategy = of_sizes([2, 2, 2, 2, 30, 30]), HardNegatives(videos=2)
     small, large = [[v, (v + 1) % 4, (v + 2) % 4, -1] for v in range(4)], [[4, 5, -1, -1], [5, 4, -1, -1]]
-    composition.neighbours = torch.tensor(small + large, dtype=torch.int32)
-    made = sampler(composition, keys, 10)
+    strategy.neighbours = torch.tensor(small + large, dtype=torch.int32)
+    made = sampler(strategy, keys, 10)
     with caplog.at_level(logging.INFO):
         several = [batch for epoch in range(5) for batch in batches(made, epoch)]
     assert "are of no near video" in caplog.text
@@ -70,9 +70,9 @@ def test_shares_are_even_up_to_the_sizes(sizes: list[int], rows: int) -> None:
 
 
 def test_sources_have_neighbours_of_their_own() -> None:
-    keys, composition = moment_keys([240, 80]), HardNegatives(videos=2)
-    composition.neighbours = torch.cat([ring(6, 4), 6 + ring(6, 4)])
-    made = sampler(composition, keys, 16, weights=[3.0, 1.0])
+    keys, strategy = moment_keys([240, 80]), HardNegatives(videos=2)
+    strategy.neighbours = torch.cat([ring(6, 4), 6 + ring(6, 4)])
+    made = sampler(strategy, keys, 16, weights=[3.0, 1.0])
     for batch in batches(made):
         for source in (0, 1):
             videos = {video for video in keys.video[batch].tolist() if (video >= 6) == source}
@@ -80,12 +80,12 @@ def test_sources_have_neighbours_of_their_own() -> None:
 
 
 def test_moments_of_each_video_for_its_embedding() -> None:
-    keys, composition = of_sizes([2, 9, 5]), HardNegatives()
-    composition.open(keys, 4, 4)
-    chosen = composition.some_of_each(4, seed=1, epoch=0)
+    keys, strategy = of_sizes([2, 9, 5]), HardNegatives()
+    strategy.open(keys, 4, 4)
+    chosen = strategy.some_of_each(4, seed=1, epoch=0)
     assert keys.video[chosen].tolist() == [0] * 2 + [1] * 4 + [2] * 4
     assert len(set(chosen.tolist())) == 10
-    assert not torch.equal(chosen, composition.some_of_each(4, seed=1, epoch=1))
+    assert not torch.equal(chosen, strategy.some_of_each(4, seed=1, epoch=1))
 
 
 def test_what_cannot_be_sampled_is_refused(caplog: pytest.LogCaptureFixture) -> None:

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from clep.bank import BankWriter, Clock, FeatureBank
 from clep.data import Draw, LongTerm, MixedDataset, MomentDataModule, MomentDataset, Moments, Window
-from clep.data.dataset import NumbersOnly
+from clep.data.dataset import IndexOnlyDataset
 from clep.errors import InputError
 from clep.models import FBOAvg, FBOMax
 from tests.tiny_source import TEXT_DIM, VIDEO_DIM, tiny_source, write_tiny_files
@@ -124,7 +124,7 @@ def test_numbers_become_features_after_the_transfer(tmp_path: Path, device: str)
     data = MomentDataModule(sources, window, batch_size=20, device=device, context=LongTerm(20, 1))
     data.setup()
     draw = next(iter(data.training_sampler()))
-    numbers = data.transfer_batch_to_device(NumbersOnly(data.train_set).__getitems__(draw), torch.device("cpu"), 0)
+    numbers = data.transfer_batch_to_device(IndexOnlyDataset(data.train_set).__getitems__(draw), torch.device("cpu"), 0)
     late, at_once = data.on_after_batch_transfer(numbers, 0), data.train_set.__getitems__(draw)
     assert late.keys() == at_once.keys()
     assert {"context", "context_mask"} < late.keys()

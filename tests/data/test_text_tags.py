@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from clep.data import MomentDataModule
-from clep.data.dataset import NumbersOnly
+from clep.data.dataset import IndexOnlyDataset
 from clep.datasets.ego4d import read_ego4d
 from clep.errors import InputError
-from clep.text import GroupNumbers, Narrations, NarrationTable, Taxonomy
+from clep.text import GroupIds, Narrations, NarrationTable, Taxonomy
 from tests.tiny_source import tiny_source, write_tiny_files
 
 VERBS, NOUNS = ("opens", "closes", "takes", "washes"), ("door", "cup", "fridge", "knife", "pan", "tap")
@@ -31,7 +31,10 @@ def expected(text: str) -> tuple[list[int], list[int]]:
 
 def test_batches_carry_the_groups_of_their_texts(tmp_path: Path) -> None:
     data = MomentDataModule(
-        {"tiny": tiny_source(tmp_path, val_fraction=0.28)}, batch_size=20, tags="taxonomy", taxonomy=taxonomy(tmp_path)
+        {"tiny": tiny_source(tmp_path, val_fraction=0.28)},
+        batch_size=20,
+        verb_noun="taxonomy",
+        taxonomy=taxonomy(tmp_path),
     )
     data.setup()
     texts = Narrations.open(tmp_path / "narrations.h5").texts
@@ -47,7 +50,7 @@ def test_mixed_sources_have_one_width_and_one_numbering(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 2)):
         write_tiny_files(tmp_path / name, seed=seed)
     sources = {name: tiny_source(tmp_path / name, weight=1.0) for name in ("a", "b")}
-    data = MomentDataModule(sources, batch_size=40, tags="taxonomy", taxonomy=groups)
+    data = MomentDataModule(sources, batch_size=40, verb_noun="taxonomy", taxonomy=groups)
     data.setup()
     texts = [Narrations.open(tmp_path / name / "narrations.h5").texts for name in ("a", "b")]
     draw = next(iter(data.training_sampler()))
@@ -58,7 +61,7 @@ def test_mixed_sources_have_one_width_and_one_numbering(tmp_path: Path) -> None:
         part, size = int(moment >= len(data.parts[0])), len(data.parts[0])
         text_id = data.parts[part].moments.text_id[moment - part * size]
         assert (verb, noun) == expected(texts[part][text_id])
-    numbers = data.transfer_batch_to_device(NumbersOnly(data.train_set).__getitems__(draw), torch.device("cpu"), 0)
+    numbers = data.transfer_batch_to_device(IndexOnlyDataset(data.train_set).__getitems__(draw), torch.device("cpu"), 0)
     late = data.on_after_batch_transfer(numbers, 0)
     assert torch.equal(late["noun"], batch["noun"])
 
@@ -68,14 +71,14 @@ def with_given_tags(folder: Path) -> None:
     write_tiny_files(folder)
     table = read_ego4d(folder / "narration.json")
     found = [expected(text) for text in table.texts]
-    verbs = GroupNumbers.of(verb for verb, _ in found)
-    nouns = GroupNumbers.of([100 + n for n in noun if n >= 0] for _, noun in found)
+    verbs = GroupIds.of(verb for verb, _ in found)
+    nouns = GroupIds.of([100 + n for n in noun if n >= 0] for _, noun in found)
     NarrationTable(**{**vars(table), "verbs": verbs, "nouns": nouns}).write(folder / "narrations.h5")
 
 
 def test_numbers_that_narrations_came_with(tmp_path: Path) -> None:
     with_given_tags(tmp_path)
-    data = MomentDataModule({"tiny": tiny_source(tmp_path)}, batch_size=20, tags="given")
+    data = MomentDataModule({"tiny": tiny_source(tmp_path)}, batch_size=20, verb_noun="given")
     data.setup()
     texts = Narrations.open(tmp_path / "narrations.h5").texts
     for batch in data.train_dataloader():
@@ -87,9 +90,9 @@ def test_tags_that_fit_no_text_are_refused_and_few_are_told(tmp_path: Path, capl
     def opened(nouns: list[str]) -> None:
         groups = taxonomy(tmp_path)
         (tmp_path / "nouns.csv").write_text("label,group\n" + "\n".join(f"{word},['{word}']" for word in nouns) + "\n")
-        MomentDataModule({"tiny": tiny_source(tmp_path)}, batch_size=20, tags="taxonomy", taxonomy=groups).setup()
+        MomentDataModule({"tiny": tiny_source(tmp_path)}, batch_size=20, verb_noun="taxonomy", taxonomy=groups).setup()
 
-    with pytest.raises(InputError, match=r"data\.tags=taxonomy: none of the \d+ texts .* in the language of the"):
+    with pytest.raises(InputError, match=r"data\.verb_noun=taxonomy: none of the \d+ texts .* in the language of the"):
         opened(["Tür", "Tasse"])
     opened(["pan", "Tasse"])
     assert [record.levelname for record in caplog.records if "each of the others is told apart" in record.message]
@@ -102,15 +105,15 @@ def test_no_tags_asked_for_no_keys(tmp_path: Path) -> None:
 
 
 def test_tags_that_are_not_there(tmp_path: Path) -> None:
-    data = MomentDataModule({"tiny": tiny_source(tmp_path)}, batch_size=20, tags="given")
+    data = MomentDataModule({"tiny": tiny_source(tmp_path)}, batch_size=20, verb_noun="given")
     with pytest.raises(
-        InputError, match=r"data\.sources\.tiny has no tags; only the jobs egoclip .* data\.tags=taxonomy"
+        InputError, match=r"data\.sources\.tiny has no verb and noun ids.*egoclip.* data\.verb_noun=taxonomy"
     ):
         data.setup()
-    data = MomentDataModule({"tiny": tiny_source(tmp_path)}, batch_size=20, tags="taxonomy")
-    with pytest.raises(InputError, match=r"data\.tags=taxonomy needs data\.taxonomy"):
+    data = MomentDataModule({"tiny": tiny_source(tmp_path)}, batch_size=20, verb_noun="taxonomy")
+    with pytest.raises(InputError, match=r"data\.verb_noun=taxonomy needs data\.taxonomy"):
         data.setup()
     sources = {name: tiny_source(tmp_path, weight=1.0) for name in ("a", "b")}
-    data = MomentDataModule(sources, batch_size=20, tags="given")
+    data = MomentDataModule(sources, batch_size=20, verb_noun="given")
     with pytest.raises(InputError, match=r"several data\.sources \(a, b\): the numbers of one csv"):
         data.setup()

@@ -48,7 +48,7 @@ def test_the_order_of_the_file_does_not_matter(tmp_path: Path) -> None:
 
 def test_the_style_is_applied_to_texts_only(tmp_path: Path) -> None:
     narrations = {"a": passes([(1.0, "#C C cuts  bread"), (2.0, "#C cuts bread")])}
-    clean, tutorial = table(tmp_path, narrations), table(tmp_path, narrations, tags="tutorial")
+    clean, tutorial = table(tmp_path, narrations), table(tmp_path, narrations, tag_style="tutorial")
     assert list(clean.texts) == ["Camera wearer cuts bread"]
     assert list(tutorial.texts) == ["Camera wearer C cuts bread", "Camera wearer cuts bread"]
     assert clean.written == tutorial.written
@@ -153,8 +153,8 @@ def test_a_video_twice_and_a_truncated_file(tmp_path: Path) -> None:
     path.write_text(f'{{"u1": {one}, "u2": {one[:-30]}')
     with pytest.raises(InputError, match=r"narration\.json is not valid JSON after the member 'u1'.*fetch it again"):
         read_ego4d(path)
-    with pytest.raises(InputError, match="tags='other'"):
-        read_ego4d(path, tags="other")
+    with pytest.raises(InputError, match="tag_style='other'"):
+        read_ego4d(path, tag_style="other")
     with pytest.raises(InputError, match=r"absent\.json does not exist"):
         read_ego4d(tmp_path / "absent.json")
 

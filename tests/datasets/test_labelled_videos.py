@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from clep.data import LabelledVideos, LabelledVideoSource
-from clep.datasets.splits import place_of
+from clep.datasets.splits import hash_fraction
 from clep.errors import InputError
 
 
@@ -146,7 +146,7 @@ def test_gaps_are_fine_where_the_classes_are_known(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", [0, 1])
 def test_a_class_whose_only_video_is_held_out_or_missing_is_a_class(tmp_path: Path, missing: int) -> None:
-    held = next(number for number in range(99) if (place_of(f"v{number}.mp4") < 0.3) == (not missing))
+    held = next(number for number in range(99) if (hash_fraction(f"v{number}.mp4") < 0.3) == (not missing))
     lines = [f"v{held}.mp4 1", *(f"w{number}.mp4 {number % 2 * 2}" for number in range(30))]
     made = source(tmp_path, lines, missing=missing, on_error="skip", val_fraction=0.3)
     split = made.open()

@@ -110,7 +110,7 @@ def test_a_model_with_a_long_term_context_gets_the_minute_around_the_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     questions, model = asked(tmp_path), model_for()
-    model.metadata["context"] = LongTerm(20, 1).plain()
+    model.metadata["context"] = LongTerm(20, 1).to_dict()
     seen = []
     monkeypatch.setattr(
         type(model), "encode_video", lambda self, batch: seen.append(batch) or torch.zeros(len(batch["video"]), 6)

@@ -9,7 +9,7 @@ import pytest
 
 from clep.bank import FeatureBank
 from clep.compute import Local, late_files
-from clep.compute.locks import alone
+from clep.compute.locks import file_lock
 from clep.extraction.finished import shards_folder
 from tests.extraction.conftest import run
 
@@ -18,7 +18,7 @@ from tests.extraction.conftest import run
 def test_a_run_of_everything_and_a_part_exclude_each_other(films, tmp_path, encoder, shard):
     out = tmp_path / "features.h5"
     made = threading.Thread(target=run, args=(films, out), kwargs={"shard": shard})
-    with alone(tmp_path / "features.shards", shared=shard is None):  # as a part holds it, or a run of everything
+    with file_lock(tmp_path / "features.shards", shared=shard is None):  # as a part holds it, or a run of everything
         made.start()
         time.sleep(0.3)
         assert encoder.clips == 0
@@ -29,7 +29,7 @@ def test_a_run_of_everything_and_a_part_exclude_each_other(films, tmp_path, enco
 def test_parts_work_side_by_side_and_the_last_joins_alone(films, tmp_path, encoder):
     out = tmp_path / "features.h5"
     made = threading.Thread(target=run, args=(films, out), kwargs={"shard": "0/1", "n_shards": 1})
-    with alone(tmp_path / "features.shards", shared=True):
+    with file_lock(tmp_path / "features.shards", shared=True):
         made.start()
         until = time.monotonic() + 20
         while not list(shards_folder(out).glob("*.jsonl")) and time.monotonic() < until:

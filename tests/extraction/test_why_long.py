@@ -1,8 +1,9 @@
 import shutil
 
-from clep.extraction import why_long
+from clep.extraction.cost_warning import videos_left
+
+from clep.extraction import cost_warning
 from clep.extraction.listing import list_videos
-from clep.extraction.why_long import videos_left
 from clep.preprocess import videos
 from tests.extraction.conftest import FAKE, run
 
@@ -27,10 +28,10 @@ def test_what_is_left_is_what_a_run_would_encode(films, tmp_path, encoder):
 
 
 def test_a_bank_that_lacks_much_still_takes_long(films, tmp_path, encoder, monkeypatch):
-    monkeypatch.setattr(why_long, "LONG_VIDEO_BYTES", 1.0)
+    monkeypatch.setattr(cost_warning, "LONG_VIDEO_BYTES", 1.0)
     out = tmp_path / "features.h5"
     options = {"videos": films, "output": out, "extraction": {"encoder": FAKE}, "dtype": "float16", "overwrite": False}
     run(films, out, limit=4)
-    assert "GB of video are to be encoded" in videos.why_long(options, 0, 0)
+    assert "GB of video are to be encoded" in videos.cost_warning(options, 0, 0)
     run(films, out)
-    assert videos.why_long(options, 0, 0) is None
+    assert videos.cost_warning(options, 0, 0) is None

@@ -49,19 +49,19 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
 def test_with_an_encoder_of_its_own(tmp_path: Path) -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
     encoder = {"_target_": "clep.video.encoders.EfficientNetLite0", "frames": 2, "crop_px": 64}
-    short = {"_target_": "clep.models.RegionEncoder", "encoder": encoder}
-    model = made("FBOAvg", in_dim=None, short=short)
+    short_term = {"_target_": "clep.models.RegionEncoder", "encoder": encoder}
+    model = made("FBOAvg", in_dim=None, short_term=short_term)
     assert model.in_dim == model.operator.in_dim == 1280
     clips = torch.randint(0, 255, (2, 2, 3, 64, 64), dtype=torch.uint8)
     boxes = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.5, 0.5], [0.5, 0.5, 1.0, 1.0]])
     batch = BATCH | {"clips": clips, "boxes": boxes, "clip_of_box": torch.tensor([0, 0, 1])}
     model(batch).sum().backward()
-    trained = [parameter for parameter in model.short.parameters() if parameter.grad is not None]
-    assert len(trained) == len(list(model.short.parameters()))
+    trained = [parameter for parameter in model.short_term.parameters() if parameter.grad is not None]
+    assert len(trained) == len(list(model.short_term.parameters()))
     model.save_pretrained(tmp_path)
     again = load_model(tmp_path)
     torch.testing.assert_close(again(batch), model.eval()(batch))
-    with pytest.raises(InputError, match="reads clips, and the data gives none: use short=clips"):
+    with pytest.raises(InputError, match="reads clips, and the data gives none: use short_term=clips"):
         model(BATCH)
 
 
@@ -73,8 +73,8 @@ def test_with_an_encoder_of_its_own(tmp_path: Path) -> None:
         ({"dropout": 1.0}, "dropout=1.0 must be at least 0 and below 1"),
         ({"in_dim": 7}, "takes short-term features of 4 numbers, and the model's have 7"),
         ({"drop": 0.1}, "model.drop: unknown argument"),
-        ({"short": {"_target_": "os.system"}}, r"model\.short\._target_: 'os\.system' is not allowed"),
-        ({"short": {"_target_": "torch.nn.Identity"}}, r"model\.short: Identity is not a RegionEncoder"),
+        ({"short_term": {"_target_": "os.system"}}, r"model\.short_term\._target_: 'os\.system' is not allowed"),
+        ({"short_term": {"_target_": "torch.nn.Identity"}}, r"model\.short_term: Identity is not a RegionEncoder"),
     ],
 )
 def test_what_does_not_fit_is_refused(options: dict[str, Any], message: str) -> None:

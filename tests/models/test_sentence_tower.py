@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clep.errors import InputError
-from clep.models import DualEncoder, LiveSentenceEncoder, SentenceTower
+from clep.models import DualEncoder, SentenceTower, TrainableSentenceEncoder
 from clep.text import SentenceEncoder
 from tests.tiny_sentence_model import tiny_sentence_model
 
@@ -17,7 +17,7 @@ KINDS = [("mean", False, True), ("cls", False, False), ("max", True, True), ("me
 @pytest.mark.parametrize(("pooling", "dense", "normalize"), KINDS)
 def test_it_starts_as_the_frozen_encoder(tmp_path: Path, pooling: str, dense: bool, normalize: bool) -> None:
     path = tiny_sentence_model(tmp_path, pooling, dense, normalize)
-    live = LiveSentenceEncoder(path, max_tokens=20).eval()
+    live = TrainableSentenceEncoder(path, max_tokens=20).eval()
     given = live.tokenizer.batch(SENTENCES)
     assert given["text_tokens"].shape == (5, 20)  # the fourth is cut
     frozen = torch.from_numpy(SentenceEncoder(path, device="cpu").encode(SENTENCES))
@@ -26,7 +26,7 @@ def test_it_starts_as_the_frozen_encoder(tmp_path: Path, pooling: str, dense: bo
 
 
 def test_padding_changes_nothing(tmp_path: Path) -> None:
-    live = LiveSentenceEncoder(tiny_sentence_model(tmp_path), max_tokens=20).eval()
+    live = TrainableSentenceEncoder(tiny_sentence_model(tmp_path), max_tokens=20).eval()
     one, many = live.tokenizer.batch(SENTENCES[:1]), live.tokenizer.batch(SENTENCES)
     padded = live(many["text_tokens"], many["text_token_mask"])[:1]
     torch.testing.assert_close(live(one["text_tokens"], one["text_token_mask"]), padded, rtol=1e-4, atol=1e-5)
@@ -57,14 +57,14 @@ def test_a_saved_model_needs_nothing_of_the_encoder(tmp_path: Path, monkeypatch:
 
 
 def test_a_description_from_a_stranger_builds_nothing_but_a_transformer(tmp_path: Path) -> None:
-    architecture = LiveSentenceEncoder(tiny_sentence_model(tmp_path), max_tokens=20).architecture
+    architecture = TrainableSentenceEncoder(tiny_sentence_model(tmp_path), max_tokens=20).architecture
     stranger = {**architecture, "transformer": {**architecture["transformer"], "auto_map": {"AutoModel": "evil.Evil"}}}
-    assert type(LiveSentenceEncoder(stranger, max_tokens=20).transformer).__name__ == "BertModel"
+    assert type(TrainableSentenceEncoder(stranger, max_tokens=20).transformer).__name__ == "BertModel"
     for wrong in ({"model_type": "no_such_model"}, {}, {"model_type": "bert", "hidden_size": "many"}):
         with pytest.raises(InputError, match="sentence encoder cannot be built as described"):
-            LiveSentenceEncoder({**architecture, "transformer": wrong}, max_tokens=20)
+            TrainableSentenceEncoder({**architecture, "transformer": wrong}, max_tokens=20)
     with pytest.raises(InputError, match="needs `transformer`"):
-        LiveSentenceEncoder({"pooling": "mean"}, max_tokens=20)
+        TrainableSentenceEncoder({"pooling": "mean"}, max_tokens=20)
 
 
 def test_every_weight_is_trained_or_frozen_as_asked(tmp_path: Path) -> None:
@@ -120,9 +120,9 @@ def test_options_that_do_not_fit_are_refused(tmp_path: Path, options: dict, mess
 
 def test_what_it_cannot_take_apart_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"pools by 'lasttoken'.*model=mlp"):
-        LiveSentenceEncoder(tiny_sentence_model(tmp_path, "lasttoken"), max_tokens=20)
+        TrainableSentenceEncoder(tiny_sentence_model(tmp_path, "lasttoken"), max_tokens=20)
     with pytest.raises(InputError, match="does not exist"):
-        LiveSentenceEncoder("/no/such/folder")
+        TrainableSentenceEncoder("/no/such/folder")
 
 
 def test_a_batch_without_tokens_is_refused(tmp_path: Path) -> None:

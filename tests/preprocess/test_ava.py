@@ -152,7 +152,7 @@ def test_parts_and_what_is_long(encoder: Colours, inputs: Path) -> None:
     }
     options |= {"proposals": inputs / "p.csv", "boxes": "annotated", "score_threshold": 0.9, "label_map": None}
     options |= {"extraction": {"encoder": FAKE}, "dtype": "float16", "overwrite": False}
-    assert ava.why_long(options, 0, 0) is None
+    assert ava.cost_warning(options, 0, 0) is None
     assert ava.inputs(options) == [inputs / "videos", inputs / "a.csv"]
     assert ava.outputs(options) == [inputs / "x.h5", inputs / "x.regions.h5"]
 

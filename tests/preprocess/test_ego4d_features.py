@@ -94,7 +94,7 @@ def test_only_many_bytes_that_are_not_packed_yet_take_long(tmp_path):
         "features_folder": tmp_path / "features", "output": tmp_path / "out.h5", "ego4d_json": None, "narrations": None,
         "dtype": "float16", "encoder": "e", "rows_per_second": 1.875, "row_seconds": 1.0, "allow_nonfinite": False,
     }  # fmt: skip
-    assert "GB of features" in ego4d_features.why_long(options, 0, 10.0)
-    assert ego4d_features.why_long(options, 0, 1e9) is None
+    assert "GB of features" in ego4d_features.cost_warning(options, 0, 10.0)
+    assert ego4d_features.cost_warning(options, 0, 1e9) is None
     ego4d_features.run(**options)
-    assert ego4d_features.why_long(options, 0, 10.0) is None
+    assert ego4d_features.cost_warning(options, 0, 10.0) is None

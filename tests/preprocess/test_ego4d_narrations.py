@@ -61,13 +61,13 @@ def test_says_quickly_that_nothing_is_to_be_done(tmp_path, encoder, monkeypatch)
 def test_changed_inputs_or_tags_are_read_again(tmp_path, encoder):
     narration_json, _ = write_ego4d(tmp_path)
     run(tmp_path)
-    assert not run(tmp_path, tags="tutorial")["up_to_date"]
+    assert not run(tmp_path, tag_style="tutorial")["up_to_date"]
     assert "Camera wearer C sits" in list(Narrations.open(tmp_path / "out" / "narrations.h5").texts)
     narration_json.write_text(narration_json.read_text().replace("sits", "rests"))
-    again = run(tmp_path, tags="tutorial")
+    again = run(tmp_path, tag_style="tutorial")
     assert not again["up_to_date"]
     assert not again["texts"]["up_to_date"]
-    assert run(tmp_path, tags="tutorial", overwrite=True)["up_to_date"] is False
+    assert run(tmp_path, tag_style="tutorial", overwrite=True)["up_to_date"] is False
 
 
 def test_a_table_that_cannot_be_read_is_made_again(tmp_path, encoder):
@@ -120,14 +120,14 @@ def test_only_many_texts_on_a_cpu_take_long(tmp_path, encoder):
     narration_json, ego4d_json = write_ego4d(tmp_path)
     options = {
         "narration_json": narration_json, "ego4d_json": ego4d_json, "output_folder": tmp_path / "out",
-        "text_encoder": "fake", "tags": "clean", "device": "cpu", "overwrite": False,
+        "text_encoder": "fake", "tag_style": "clean", "device": "cpu", "overwrite": False,
     }  # fmt: skip
-    assert "5 distinct texts are to be encoded" in ego4d_narrations.why_long(options, 4, 0)
-    assert ego4d_narrations.why_long(options, 5, 0) is None
-    assert ego4d_narrations.why_long(options | {"compute": {"_target_": "clep.compute.Slurm"}}, 4, 0) is None
-    assert ego4d_narrations.why_long(options | {"compute": {"_target_": "clep.compute.Local"}}, 4, 0) is not None
+    assert "5 distinct texts are to be encoded" in ego4d_narrations.cost_warning(options, 4, 0)
+    assert ego4d_narrations.cost_warning(options, 5, 0) is None
+    assert ego4d_narrations.cost_warning(options | {"compute": {"_target_": "clep.compute.Slurm"}}, 4, 0) is None
+    assert ego4d_narrations.cost_warning(options | {"compute": {"_target_": "clep.compute.Local"}}, 4, 0) is not None
     ego4d_narrations.run(**options)
-    assert ego4d_narrations.why_long(options, 4, 0) is None
+    assert ego4d_narrations.cost_warning(options, 4, 0) is None
 
 
 def test_texts_encoded_by_tasks_make_the_same_bank(tmp_path, encoder):

@@ -15,7 +15,7 @@ def test_spans_and_groups_follow_their_narrations(tmp_path) -> None:
         passes=np.ones(4, dtype=np.int8),
         written=["#C C cuts", "  ", "#c c cuts", "#C C mixes"],
         written_id=np.array([0, 1, 2, 3], dtype=np.int32),
-        tags="clean",
+        tag_style="clean",
         spans=(np.array([4.0, 8.0, 1.5, 0.0]), np.array([6.0, 10.0, 2.5, 2.0])),
         groups=([[3], [9], [1, 3], []], [[], [], [2], [5]]),
     )

@@ -1,10 +1,10 @@
 import numpy as np
 
-from clep.text import GroupNumbers
+from clep.text import GroupIds
 
 
 def test_sets_and_their_padded_table() -> None:
-    groups = GroupNumbers.of([[7, 3, 7], [], [0]])
+    groups = GroupIds.of([[7, 3, 7], [], [0]])
     assert len(groups) == 3
     assert [groups[i] for i in range(3)] == [[3, 7], [], [0]]
     assert groups.widest == 2
@@ -12,5 +12,5 @@ def test_sets_and_their_padded_table() -> None:
 
 
 def test_no_text_and_no_number() -> None:
-    assert GroupNumbers.of([]).widest == 0
-    assert GroupNumbers.of([[], []]).padded(1).tolist() == [[-1], [-1]]
+    assert GroupIds.of([]).widest == 0
+    assert GroupIds.of([[], []]).padded(1).tolist() == [[-1], [-1]]

@@ -24,7 +24,7 @@ BROKEN = {
     "written_id": (np.array([0, 1, 1, 0, 1, 2], np.int32), "written_id has an index out of range"),
     "written_words": (np.ones(1, np.int16), "written_words"),
     "videos": (("é-b", "a"), "videos are not sorted"),
-    "tags": ("other", "tags is 'other'"),
+    "tag_style": ("other", "tag_style is 'other'"),
     "duration_s": (np.ones(3), "duration_s, redacted or a split"),
     "splits": ({}, "splits are not split_em"),
 }

@@ -121,8 +121,8 @@ def test_what_does_not_belong_to_the_model_is_refused(banks: Path, tmp_path: Pat
     mixed = RegionSource(banks / "val.h5", context_bank=tmp_path / "val.h5", boxes="detected")
     with pytest.raises(InputError, match=r"a context of 'tiny', and .*val\.h5 holds features of 'other'"):
         AvaRegions(mixed, evaluator.groundtruth).run(model)
-    (tmp_path / "short.csv").write_text("v0,900,0.1,0.1,0.3\n")
-    with pytest.raises(InputError, match=r"^\S*short\.csv, line 1 has 5 columns"):
-        AvaRegions(evaluator.source, tmp_path / "short.csv", banks / "map.txt").run(model)
-    with pytest.raises(InputError, match="choose short=bank, or short=clips"):
-        make_classifier({"operator": {}, "short": {"_target_": "clep.models.RegionEncoder"}}, data)
+    (tmp_path / "short_term.csv").write_text("v0,900,0.1,0.1,0.3\n")
+    with pytest.raises(InputError, match=r"^\S*short_term\.csv, line 1 has 5 columns"):
+        AvaRegions(evaluator.source, tmp_path / "short_term.csv", banks / "map.txt").run(model)
+    with pytest.raises(InputError, match="choose short_term=bank, or short_term=clips"):
+        make_classifier({"operator": {}, "short_term": {"_target_": "clep.models.RegionEncoder"}}, data)

@@ -62,5 +62,5 @@ def test_further_devices_continue_what_the_first_found(tmp_path: Path, monkeypat
 def test_a_monitor_that_nothing_measures_is_refused(tmp_path: Path) -> None:
     callbacks = [pl.callbacks.ModelCheckpoint(tmp_path, monitor="val/retrieval/t2v/r1"), pl.Callback()]
     checked_monitors(callbacks, {"val/retrieval/t2v/r1": 3.0})
-    with pytest.raises(InputError, match=r"waits for 'val/retrieval/t2v/r1'.*callbacks=last final=last"):
+    with pytest.raises(InputError, match=r"waits for 'val/retrieval/t2v/r1'.*callbacks=last final_weights=last"):
         checked_monitors(callbacks, {"zeroshot/kinetics/top1": 3.0})

@@ -39,7 +39,7 @@ class Found(pl.Callback):
         self.modes: list[bool] = []
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.neighbours.append(trainer.datamodule.composition.neighbours)
+        self.neighbours.append(trainer.datamodule.strategy.neighbours)
         self.weights.append({name: value.clone() for name, value in pl_module.state_dict().items()})
         self.modes.append(all(module.training for module in pl_module.modules()))
 
@@ -49,13 +49,13 @@ def slow_neighbours(
 ) -> list[list[int]]:
     """Embed one moment after the other and sort all similarities."""
     module.eval()
-    composition = data.composition
+    strategy = data.strategy
     sums: dict[int, np.ndarray] = {}
     with torch.no_grad():
         for moment in chosen.tolist():
             batch = data.train_set.__getitems__([moment])
             both = module.model.encode_video(batch)[0] + module.model.encode_text(batch)[0]
-            video = int(composition.video_of_moment[moment])
+            video = int(strategy.video_of_moment[moment])
             sums[video] = sums.get(video, 0) + both.double().numpy()
     unit = np.stack([sums[video] / np.linalg.norm(sums[video]) for video in range(len(sums))])
     similarity = unit @ unit.T + 10 * np.eye(len(unit))
@@ -71,7 +71,7 @@ def test_neighbours_are_those_of_the_weights_that_an_epoch_starts_with(tmp_path:
     for epoch in range(3):
         searched = epoch // every_epochs * every_epochs
         module.load_state_dict(found.weights[searched])
-        chosen = given.composition.some_of_each(5, given.seed, searched)
+        chosen = given.strategy.some_of_each(5, given.seed, searched)
         assert found.neighbours[epoch].tolist() == slow_neighbours(module, given, chosen, 4)
     assert not torch.equal(found.neighbours[0], found.neighbours[2])
 
@@ -110,7 +110,7 @@ def test_another_fit_on_the_same_data_searches_with_its_own_weights(tmp_path: Pa
                 torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(number))
         tiny_trainer(tmp_path / str(number), callbacks=[search(), one], max_epochs=1).fit(module, datamodule=given)
         module.load_state_dict(one.weights[0])
-        chosen = given.composition.some_of_each(5, given.seed, 0)
+        chosen = given.strategy.some_of_each(5, given.seed, 0)
         assert one.neighbours[0].tolist() == slow_neighbours(module, given, chosen, 4)
     assert not torch.equal(found[0].neighbours[0], found[1].neighbours[0])
 
@@ -131,7 +131,7 @@ def test_a_moment_that_is_not_finite_is_near_nothing(tmp_path: Path) -> None:
         embedded = encode(batch).clone()
         bad.append(module.training)
         if not module.training:
-            embedded[torch.from_numpy(given.composition.video_of_moment)[batch["moment"]] == 0] = torch.nan
+            embedded[torch.from_numpy(given.strategy.video_of_moment)[batch["moment"]] == 0] = torch.nan
         return embedded
 
     module.model.encode_video = with_nan

@@ -73,7 +73,7 @@ def test_equal_texts_are_positives_only_if_asked_for(tmp_path: Path) -> None:
 
 def test_positives_whose_keys_the_batch_lacks_are_refused_with_the_setting(tmp_path: Path) -> None:
     module = tiny_module(positives=VerbNounPositives())
-    with pytest.raises(InputError, match=r"'verb' and 'noun', which the batch lacks.*data\.tags=given"):
+    with pytest.raises(InputError, match=r"'verb' and 'noun', which the batch lacks.*data\.verb_noun=given"):
         tiny_trainer(tmp_path).fit(module, datamodule=tiny_data(tmp_path / "f"))
 
 

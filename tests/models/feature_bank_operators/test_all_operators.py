@@ -28,40 +28,40 @@ def inputs(*queries: int, slots: int = 9) -> tuple[torch.Tensor, torch.Tensor, t
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("queries", [(), (1,), (3,)])
 def test_what_stands_in_empty_slots_never_matters(kind: type, queries: tuple[int, ...]) -> None:
-    operator, (short, context, mask) = made(kind), inputs(*queries)
-    zeroed = operator(short, context.masked_fill(~mask[..., None], 0), mask)
+    operator, (short_term, context, mask) = made(kind), inputs(*queries)
+    zeroed = operator(short_term, context.masked_fill(~mask[..., None], 0), mask)
     assert zeroed.shape == (5, *queries, operator.out_dim)
     assert zeroed.isfinite().all()
     for garbage in (1e30, float("inf"), float("nan")):
-        found = operator(short, context.masked_fill(~mask[..., None], garbage), mask)
+        found = operator(short_term, context.masked_fill(~mask[..., None], garbage), mask)
         assert torch.equal(found, zeroed)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_more_padding_and_other_places_of_the_rows_change_nothing(kind: type) -> None:
-    operator, (short, context, mask) = made(kind), inputs()
-    expected = operator(short, context, mask)
+    operator, (short_term, context, mask) = made(kind), inputs()
+    expected = operator(short_term, context, mask)
     padded = torch.cat([torch.full((5, 3, CONTEXT), torch.nan), context, torch.full((5, 40, CONTEXT), 7.0)], 1)
     wider = torch.cat([torch.zeros(5, 3), mask, torch.zeros(5, 40)], 1).bool()
-    torch.testing.assert_close(operator(short, padded, wider), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(operator(short_term, padded, wider), expected, rtol=1e-5, atol=1e-6)
     order = torch.randperm(wider.shape[1])
-    torch.testing.assert_close(operator(short, padded[:, order], wider[:, order]), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(operator(short_term, padded[:, order], wider[:, order]), expected, rtol=1e-5, atol=1e-6)
     for one in range(5):  # nor do the slots of the other moments
         alone = operator(
-            short[one : one + 1], context[one : one + 1, mask[one]], torch.ones(1, int(mask[one].sum())) > 0
+            short_term[one : one + 1], context[one : one + 1, mask[one]], torch.ones(1, int(mask[one].sum())) > 0
         )
         torch.testing.assert_close(alone[0], expected[one], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_slots_of_its_own_for_each_feature_are_a_context_of_its_own(kind: type) -> None:
-    operator, (short, context, _) = made(kind), inputs(3)
+    operator, (short_term, context, _) = made(kind), inputs(3)
     own = torch.rand(5, 3, 9) < 0.5
     own[1, 2], own[4] = False, False
     context[~own.any(1)] = torch.nan
-    found = operator(short, context, own)
+    found = operator(short_term, context, own)
     for n in range(3):
-        alone = operator(short[:, n], context.masked_fill(~own[:, n, :, None], 0), own[:, n])
+        alone = operator(short_term[:, n], context.masked_fill(~own[:, n, :, None], 0), own[:, n])
         torch.testing.assert_close(found[:, n], alone, rtol=1e-5, atol=1e-6)
 
 
@@ -69,14 +69,14 @@ def test_slots_of_its_own_for_each_feature_are_a_context_of_its_own(kind: type) 
 @pytest.mark.parametrize("queries", [(), (3,)])
 @pytest.mark.parametrize("slots", [0, 9])
 def test_gradients_are_finite_whatever_is_padded(kind: type, queries: tuple[int, ...], slots: int) -> None:
-    operator, (short, context, mask) = made(kind), inputs(*queries, slots=max(slots, 1))
+    operator, (short_term, context, mask) = made(kind), inputs(*queries, slots=max(slots, 1))
     context, mask = context[:, :slots], mask[:, :slots]
     context = context.masked_fill(~mask[..., None], torch.nan).requires_grad_()
-    short.requires_grad_()
-    out = operator(short, context, mask)
+    short_term.requires_grad_()
+    out = operator(short_term, context, mask)
     if out.requires_grad and out.numel():
         out.square().sum().backward()
-    leaves = [context, *operator.parameters()] + ([short] if kind is FBONonLocal else [])
+    leaves = [context, *operator.parameters()] + ([short_term] if kind is FBONonLocal else [])
     for leaf in leaves:
         if leaf.grad is not None:
             assert leaf.grad.isfinite().all()
@@ -87,20 +87,20 @@ def test_gradients_are_finite_whatever_is_padded(kind: type, queries: tuple[int,
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_half_precision_is_finite_where_nothing_is_there(kind: type) -> None:
-    operator, (short, context, mask) = made(kind), inputs(2)
-    expected = operator(short, context, mask)
+    operator, (short_term, context, mask) = made(kind), inputs(2)
+    expected = operator(short_term, context, mask)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = operator(short, context.masked_fill(~mask[..., None], torch.nan), mask)
+        found = operator(short_term, context.masked_fill(~mask[..., None], torch.nan), mask)
     torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_features_of_another_bank_are_refused(kind: type) -> None:
-    operator, (short, context, mask) = made(kind), inputs()
+    operator, (short_term, context, mask) = made(kind), inputs()
     with pytest.raises(InputError, match="takes features of 6 numbers with a context of 7, and got 6 and 8"):
-        operator(short, torch.randn(5, 9, 8), mask)
+        operator(short_term, torch.randn(5, 9, 8), mask)
     with pytest.raises(InputError, match="got 5 and 7"):
-        operator(short[:, :5], context, mask)
+        operator(short_term[:, :5], context, mask)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -14,8 +14,8 @@ BATCH, QUERIES, SLOTS, IN, CONTEXT, LATENT = 5, 3, 8, 6, 7, 4
 def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     mask = torch.rand(BATCH, SLOTS) < 0.6
     mask[0], mask[1] = True, False
-    short, context = torch.randn(BATCH, QUERIES, IN), torch.randn(BATCH, SLOTS, CONTEXT)
-    return short.double(), context.double(), mask
+    short_term, context = torch.randn(BATCH, QUERIES, IN), torch.randn(BATCH, SLOTS, CONTEXT)
+    return short_term.double(), context.double(), mask
 
 
 def affine(layer: nn.Linear, numbers: list[float]) -> list[float]:
@@ -33,9 +33,9 @@ def layer_norm(norm: nn.LayerNorm, numbers: list[float]) -> list[float]:
     return [(x - mean) / spread * w + b for x, w, b in triples]
 
 
-def attend(layer: nn.Module, short: list[float], rows: list[list[float]]) -> tuple[list[float], list[float]]:
+def attend(layer: nn.Module, short_term: list[float], rows: list[list[float]]) -> tuple[list[float], list[float]]:
     """One layer as it is written in the paper: θ, φ and g of every feature, one softmax, one sum."""
-    theta = affine(layer.theta, short)
+    theta = affine(layer.theta, short_term)
     logits = [
         sum(a * b for a, b in zip(theta, affine(layer.phi, row), strict=True)) / math.sqrt(LATENT) for row in rows
     ]
@@ -44,16 +44,16 @@ def attend(layer: nn.Module, short: list[float], rows: list[list[float]]) -> tup
     values = [affine(layer.g, row) for row in rows]
     seen = [sum(w * value[i] for w, value in zip(weights, values, strict=True)) for i in range(LATENT)]
     found = affine(layer.out, [max(0.0, x) for x in layer_norm(layer.norm, seen)])
-    return [a + b for a, b in zip(short, found, strict=True)], weights
+    return [a + b for a, b in zip(short_term, found, strict=True)], weights
 
 
-def by_hand(operator: FBONonLocal, short: torch.Tensor, context: torch.Tensor, mask: torch.Tensor) -> tuple:
+def by_hand(operator: FBONonLocal, short_term: torch.Tensor, context: torch.Tensor, mask: torch.Tensor) -> tuple:
     out, weights = torch.zeros(BATCH, QUERIES, LATENT), torch.zeros(len(operator.layers), BATCH, QUERIES, SLOTS)
     for b in range(BATCH):
         there = mask[b].nonzero().flatten().tolist()
         rows = [affine(operator.reduce_context[0], context[b, slot].tolist()) for slot in there]
         for q in range(QUERIES):
-            feature = affine(operator.reduce_short[0], short[b, q].tolist())
+            feature = affine(operator.reduce_short_term[0], short_term[b, q].tolist())
             for number, layer in enumerate(operator.layers):
                 if rows:
                     feature, attention = attend(layer, feature, rows)
@@ -68,23 +68,23 @@ def test_non_local_is_the_formula_of_the_paper(num_layers: int) -> None:
     with torch.no_grad():
         for parameter in operator.parameters():
             parameter.normal_()
-    short, context, mask = inputs()
-    expected, weights = by_hand(operator, short, context, mask)
-    torch.testing.assert_close(operator(short, context, mask).float(), expected, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(operator.attention(short, context, mask).float(), weights, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(operator(short[:, 1], context, mask).float(), expected[:, 1], rtol=1e-5, atol=1e-5)
-    assert operator.attention(short[:, 1], context, mask).shape == (num_layers, BATCH, SLOTS)
+    short_term, context, mask = inputs()
+    expected, weights = by_hand(operator, short_term, context, mask)
+    torch.testing.assert_close(operator(short_term, context, mask).float(), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(operator.attention(short_term, context, mask).float(), weights, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(operator(short_term[:, 1], context, mask).float(), expected[:, 1], rtol=1e-5, atol=1e-5)
+    assert operator.attention(short_term[:, 1], context, mask).shape == (num_layers, BATCH, SLOTS)
 
 
 def test_non_local_starts_as_the_reduced_short_side_and_learns_to_attend() -> None:
-    operator, (short, context, mask) = FBONonLocal(IN, CONTEXT, LATENT).eval(), inputs()
-    short, context = short.float(), context.float()
-    assert torch.equal(operator(short, context, mask), operator.reduce_short(short))
+    operator, (short_term, context, mask) = FBONonLocal(IN, CONTEXT, LATENT).eval(), inputs()
+    short_term, context = short_term.float(), context.float()
+    assert torch.equal(operator(short_term, context, mask), operator.reduce_short_term(short_term))
     target = context.masked_fill(~mask[..., None], 0).sum(1)[:, None, :LATENT].expand(-1, QUERIES, -1)
     optimizer = torch.optim.Adam(operator.parameters(), lr=0.02)
     losses = []
     for _ in range(100):
-        loss = (operator(short, context, mask) - target).square().mean()
+        loss = (operator(short_term, context, mask) - target).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -94,25 +94,25 @@ def test_non_local_starts_as_the_reduced_short_side_and_learns_to_attend() -> No
 
 
 def test_without_a_context_there_is_the_short_side_alone() -> None:
-    operator, (short, context, mask) = FBONonLocal(IN, CONTEXT, LATENT).double().eval(), inputs()
+    operator, (short_term, context, mask) = FBONonLocal(IN, CONTEXT, LATENT).double().eval(), inputs()
     with torch.no_grad():
         for parameter in operator.parameters():
             parameter.normal_()
-    assert torch.equal(operator(short, context, mask)[1], operator.reduce_short(short)[1])
-    assert not torch.allclose(operator(short, context, mask)[0], operator.reduce_short(short)[0])
+    assert torch.equal(operator(short_term, context, mask)[1], operator.reduce_short_term(short_term)[1])
+    assert not torch.allclose(operator(short_term, context, mask)[0], operator.reduce_short_term(short_term)[0])
     for kind in (FBOAvg, FBOMax):
         pooled = kind(IN, CONTEXT, LATENT).double().eval()
-        assert not pooled(short, context, mask)[1].any()
-        assert pooled(short, context, mask)[0].any()
+        assert not pooled(short_term, context, mask)[1].any()
+        assert pooled(short_term, context, mask)[0].any()
 
 
 @pytest.mark.parametrize(("kind", "pool"), [(FBOAvg, lambda values: sum(values) / len(values)), (FBOMax, max)])
 @pytest.mark.parametrize("latent_dim", [None, LATENT])
 def test_pooling_is_over_the_rows_that_are_there(kind: type, pool: object, latent_dim: int | None) -> None:
     operator = kind(IN, CONTEXT, latent_dim).double().eval()
-    short, context, mask = inputs()
+    short_term, context, mask = inputs()
     context -= 10  # so that a zero of an empty slot would be the largest
-    found = operator(short, context, mask)
+    found = operator(short_term, context, mask)
     for b in range(BATCH):
         rows = context[b][mask[b]].tolist()
         expected = [pool([row[i] for row in rows]) for i in range(CONTEXT)] if rows else None
@@ -124,9 +124,9 @@ def test_pooling_is_over_the_rows_that_are_there(kind: type, pool: object, laten
 
 
 def test_dropout_is_for_training() -> None:
-    short, context, mask = inputs()
+    short_term, context, mask = inputs()
     for kind in (FBONonLocal, FBOAvg, FBOMax):
         operator = kind(IN, CONTEXT, LATENT, dropout=0.5).double()
-        assert not torch.equal(operator(short, context, mask), operator(short, context, mask))
+        assert not torch.equal(operator(short_term, context, mask), operator(short_term, context, mask))
         operator.eval()
-        assert torch.equal(operator(short, context, mask), operator(short, context, mask))
+        assert torch.equal(operator(short_term, context, mask), operator(short_term, context, mask))
