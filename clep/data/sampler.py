@@ -65,7 +65,7 @@ class SamplingStrategy(ABC):
         """
 
     def draws(self, moments: int) -> int:
-        """Return how many moments an epoch draws at random; what else it holds is the composition's choice."""
+        """Return how many moments an epoch draws at random; what else it holds is the strategy's choice."""
         return moments
 
     def n_batches(self, order: Int64[Tensor, " draws"], moments: int, rows: int) -> int:
@@ -169,7 +169,7 @@ class MomentBatchSampler:
                 f"and data.drop_last=true (or use sampler=shuffled)"
             )
         shares = [float(size) for size in sizes] if weights is None else weights
-        self.strategy = composition
+        self.strategy = strategy
         self._counts = _apportion(total if strategy is None else strategy.draws(total), shares)
         self._length = self._batches(total)
 
@@ -195,7 +195,7 @@ class MomentBatchSampler:
             "global_batch": self.batch_size * self.world_size,
             "seed": self.seed,
             "shuffle": self.shuffle,
-            "composition": None if self.strategy is None else self.strategy.to_dict(),
+            "strategy": None if self.strategy is None else self.strategy.to_dict(),
         }
 
     def __len__(self) -> int:

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from clep.compute import Stopped, graceful_shutdown
+from clep.compute.locks import file_lock
 from clep.config.check import check_call, check_config, did_you_mean
 from clep.config.folder import config_folder
 from clep.errors import InputError
@@ -68,7 +69,7 @@ def _run(words: list[str]) -> None:
         return
     check_call(run, options, "")
     check_config(options)
-    with alone(_lock(sys.modules[run.__module__].outputs(options)[0], options)):
+    with file_lock(_lock(sys.modules[run.__module__].outputs(options)[0], options)):
         run(**options)
 
 

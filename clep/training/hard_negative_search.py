@@ -56,13 +56,13 @@ class HardNegativeSearch(pl.Callback):
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget whose neighbours they are: the next fit on these data may train another model."""
-        strategy = getattr(trainer.datamodule, "composition", None)  # type: ignore[attr-defined]
+        strategy = getattr(trainer.datamodule, "strategy", None)  # type: ignore[attr-defined]
         if isinstance(strategy, HardNegatives):
             strategy.found_for = None
 
     def _search_if_due(self, trainer: pl.Trainer, pl_module: pl.LightningModule, epoch: int) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        strategy = getattr(data, "composition", None)
+        strategy = getattr(data, "strategy", None)
         if not isinstance(strategy, HardNegatives):
             raise InputError(
                 "callbacks.hard_negatives searches for data.sampler=HardNegatives, which the data does not have; "

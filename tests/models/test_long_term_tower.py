@@ -99,7 +99,7 @@ def test_a_batch_without_context_is_told_what_to_do() -> None:
             tower({name: value for name, value in batch.items() if name != key})
     with pytest.raises(ValueError, match="no 'video'"):
         tower({})
-    with pytest.raises(InputError, match="takes features of 6"):
+    with pytest.raises(InputError, match="in_dim=6"):
         tower({**batch, "context": torch.randn(3, 7, 5)})
 
 

@@ -75,7 +75,7 @@ def test_fewer_moments_than_one_batch_of_all_ranks(make: Callable[[], SamplingSt
 
 
 def test_a_checkpoint_remembers_the_composition() -> None:
-    states = [sampler(make(), KEYS, 12).state()["composition"] for make in MAKERS]
+    states = [sampler(make(), KEYS, 12).state()["strategy"] for make in MAKERS]
     assert [state["sampler"] for state in states] == ["unique_texts", "scene_aware", "hard_negatives"]
-    assert sampler(SceneAware(30), KEYS, 12).state()["composition"]["within_s"] == 30
-    assert MomentBatchSampler([300], 12).state()["composition"] is None
+    assert sampler(SceneAware(30), KEYS, 12).state()["strategy"]["within_s"] == 30
+    assert MomentBatchSampler([300], 12).state()["strategy"] is None

@@ -1,8 +1,7 @@
 import shutil
 
-from clep.extraction.cost_warning import videos_left
-
 from clep.extraction import cost_warning
+from clep.extraction.cost_warning import videos_left
 from clep.extraction.listing import list_videos
 from clep.preprocess import videos
 from tests.extraction.conftest import FAKE, run
