@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "clep"
 LAYERS = [
     {"errors"},
-    {"files", "machine"},
+    {"checksums", "files", "machine"},
     {"config", "compute"},
     {"bank", "text"},
     {"datasets", "video"},

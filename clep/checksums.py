@@ -1,0 +1,131 @@
+"""Checksums (XXH3) of what clep writes, so that a flipped bit or a lost page is an error and no wrong value.
+
+They detect damage of disks, copies and downloads, not an attacker, who can write a matching one. XXH3 hashes 5–10 GB a
+second on one core, so that checking costs less than reading.
+
+How to use it, in a writer and in its reader:
+
+```python
+attributes["digest"] = digest(ids, first_row, seconds)        # small tables: one digest of them all
+attributes["block_digests"] = block_digests(rows, block_rows)  # large arrays: one per block, each checked when read
+...
+check_digest(path, "its tables", attributes["digest"], digest(ids, first_row, seconds), "copy it again")
+```
+
+A file that was written before digests existed has none to compare: call `warn_unverified(path)` and read on.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+import xxhash
+from jaxtyping import Shaped, UInt64
+from torch import Tensor
+
+from clep.errors import InputError
+
+Hashable = np.ndarray | Tensor | bytes | memoryview | str
+
+_FILE_BLOCK = 1 << 24
+
+_log = logging.getLogger(__name__)
+_warned: set[Path] = set()
+
+
+class Digest:
+    """A 128-bit digest of values, fed one after the other; type and shape of each count as well as its bytes."""
+
+    def __init__(self) -> None:
+        self._hash = xxhash.xxh3_128()
+
+    def update(self, value: Hashable) -> "Digest":
+        """Update the digest with an array or tensor (any device, strides and byte order), bytes, or a text."""
+        if isinstance(value, str):
+            header, content = "text", memoryview(value.encode("utf-8", "surrogatepass"))
+        elif isinstance(value, Tensor):
+            header, content = f"{value.dtype} {tuple(value.shape)}", _tensor_bytes(value)
+        elif isinstance(value, np.ndarray):
+            little = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<"))
+            header, content = f"{little.dtype.str} {value.shape}", _array_bytes(little)
+        else:
+            header, content = "bytes", memoryview(value)
+        self._hash.update(f"{header} {content.nbytes}\n".encode())
+        self._hash.update(content)
+        return self
+
+    def hexdigest(self) -> str:
+        """The digest as 32 hex digits."""
+        return self._hash.hexdigest()
+
+
+def digest(*values: Hashable) -> str:
+    """Digest of values in this order, as 32 hex digits; see `Digest.update` for what they may be."""
+    whole = Digest()
+    for value in values:
+        whole.update(value)
+    return whole.hexdigest()
+
+
+def file_digest(path: str | Path) -> str:
+    """Digest of the bytes of a file, as 32 hex digits.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    whole = xxhash.xxh3_128()
+    try:
+        with Path(path).open("rb", buffering=0) as file:
+            while block := file.read(_FILE_BLOCK):
+                whole.update(block)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    return whole.hexdigest()
+
+
+def block_digest(block: Shaped[np.ndarray, "..."] | bytes | memoryview) -> int:
+    """64-bit digest of the bytes of one block; an array must be contiguous, and is little-endian in every file."""
+    return xxhash.xxh3_64_intdigest(_array_bytes(block) if isinstance(block, np.ndarray) else block)
+
+
+def block_digests(rows: Shaped[np.ndarray, "n ..."], block_rows: int) -> UInt64[np.ndarray, " blocks"]:
+    """`block_digest` of each `block_rows` rows of a contiguous array; the last block may have fewer."""
+    starts = range(0, len(rows), block_rows)
+    return np.array([block_digest(rows[start : start + block_rows]) for start in starts], dtype=np.uint64)
+
+
+def check_digest(path: str | Path, what: str, stored: object, found: object, remedy: str = "") -> None:
+    """Compare the digest that a file stores with the digest of what was read from it.
+
+    Args:
+        path: the file, for the message.
+        what: the part of it, for example "its tables" or "the rows of video 'x'".
+        stored, found: both from `digest`, or both from `file_digest` or `block_digest`.
+        remedy: what to do; "" for the usual: copy it again or run the job that wrote it.
+
+    Raises:
+        InputError: they differ.
+    """
+    if stored != found:
+        remedy = remedy or "copy it again or run the job that wrote it"
+        raise InputError(f"{path} is damaged: {what} does not match the stored checksum; {remedy}")
+
+
+def warn_unverified(path: str | Path, remedy: str = "write it again to add them") -> None:
+    """Warn, once for each file and process, that a file of an older clep has no checksums and is read as it is."""
+    absolute = Path(path).absolute()
+    if absolute not in _warned:
+        _warned.add(absolute)
+        _log.warning("%s has no checksums (an older clep wrote it) and cannot be verified: %s", path, remedy)
+
+
+def _array_bytes(array: np.ndarray) -> memoryview:
+    if array.dtype.hasobject:
+        raise TypeError("arrays of Python objects have no bytes to digest")
+    return memoryview(array.reshape(-1).view(np.uint8).data) if array.size else memoryview(b"")
+
+
+def _tensor_bytes(tensor: Tensor) -> memoryview:
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return memoryview(flat.view(torch.uint8).numpy().data) if flat.numel() else memoryview(b"")
