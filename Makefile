@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-benchmarks lint format benchmarks clean
+.PHONY: demo test test-benchmarks test-shuffled fuzz lint format benchmarks clean
+MINUTES ?= 30
+ROUNDS ?= 3
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "clep needs Python 3.11 to 3.13; choose one with PYTHON=python3.11")'
@@ -13,7 +15,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all]'
 	touch $@
 
-demo: $(READY)          ## train and evaluate on the demo world
+demo: $(READY)          ## preprocess, train and evaluate on a small synthetic dataset
 	HF_HUB_OFFLINE=1 $(BIN)/python train.py
 
 test: $(READY)          ## all tests that need no GPU, cluster or network
@@ -21,6 +23,13 @@ test: $(READY)          ## all tests that need no GPU, cluster or network
 
 test-benchmarks: $(READY)  ## the benchmarks' scripts at toy size, the long ones too
 	CLEP_WHOLE_BENCHMARKS=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/benchmarks
+
+test-shuffled: $(READY) ## the whole suite in ROUNDS random orders: order must not matter
+	for seed in $$(seq $(ROUNDS)); do HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q \
+	  --random-order --random-order-seed=$$seed || exit 1; done
+
+fuzz: $(READY)          ## new examples for the property tests, for MINUTES minutes
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.fuzz minutes=$(MINUTES)
 
 lint: $(READY)          ## style and types
 	$(BIN)/ruff check .

@@ -1,23 +1,41 @@
-"""Settings for every test: offline, one seed, and shapes and types of `clep` enforced at run time."""
+"""Settings for every test: offline, seeded by name, and the shapes and types of `clep` enforced at run time."""
 
+import hashlib
 import multiprocessing
 import os
+import random
+from collections.abc import Iterator
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import hypothesis
+import numpy as np
 import pytest
 import torch
 from jaxtyping import install_import_hook
 
 install_import_hook("clep", "beartype.beartype")
 
+# `make test` draws the same examples on every machine; `make fuzz` draws new ones and keeps those that failed.
+hypothesis.settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
+hypothesis.settings.register_profile("fuzz", print_blob=True, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("CLEP_HYPOTHESIS", "fixed"))
+
 # Processes of the start method "forkserver" are copies of one that has loaded these: seconds less for each.
 multiprocessing.set_forkserver_preload(["torch", "sentence_transformers", "clep.text", "clep.train"])
 
 
+def seed_by_name(name: str) -> None:
+    """Seed the global generators of Python, NumPy and PyTorch with a digest of `name`."""
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - the global generator is what must not depend on earlier tests
+    torch.manual_seed(seed)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out what takes a minute and tests a script alone, unless it is asked for."""
+    """Skip whole benchmarks, which take a minute each and test one script, unless they are selected."""
     if os.environ.get("CLEP_WHOLE_BENCHMARKS"):
         return
     for item in items:
@@ -25,9 +43,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="a whole benchmark: `make test-benchmarks` runs it"))
 
 
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    """Seed what modules draw while they are imported: it must not depend on which modules came before."""
+    seed_by_name(collector.nodeid)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Seed fixtures that several tests share, whichever of these comes first."""
+    if fixturedef.scope != "function":
+        seed_by_name(f"{fixturedef.baseid}::{fixturedef.argname}[{request.param_index}]")
+    return (yield)
+
+
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
-    torch.manual_seed(0)
+def _seeded(request: pytest.FixtureRequest) -> None:
+    # Shared fixtures were made before this one, so their draws do not move the test's own.
+    seed_by_name(request.node.nodeid)
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def test_few_moments_are_made_up_for(caplog: pytest.LogCaptureFixture) -> None:
             assert sum(videos[video] for video in range(4)) >= 6
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=8), st.integers(1, 60))
 def test_shares_are_even_up_to_the_sizes(sizes: list[int], rows: int) -> None:
     share = _shares(np.array(sizes), rows)

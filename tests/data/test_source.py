@@ -98,7 +98,7 @@ def test_egovlp_gaps_count_narrations_that_are_not_trained_on(tmp_path: Path) ->
         for p in (1, 2)
     ]
     assert round(beta / np.mean(betas), 6) in widths
-    assert len(fewer) <= len(train)
+    assert 0 < len(fewer) < len(train)  # "opens the door" has three words, "opens the door again" four
     common = {(v, e) for v, e in zip(fewer.moments.video.tolist(), fewer.moments.end_s.tolist(), strict=True)}
     assert common <= {(v, e) for v, e in zip(train.moments.video.tolist(), train.moments.end_s.tolist(), strict=True)}
 

@@ -27,13 +27,13 @@ def most_by_dealing(counts: list[int], rows: int) -> int:
     return made
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=12), st.integers(2, 6))
 def test_the_number_of_batches_is_the_largest_possible(counts: list[int], rows: int) -> None:
     assert most_batches(torch.tensor(counts), rows) == most_by_dealing(counts, rows)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 8), min_size=60, max_size=120), st.integers(0, 3))
 def test_no_text_is_twice_in_a_batch_and_no_moment_twice_in_an_epoch(texts: list[int], epoch: int) -> None:
     if len(set(texts)) < 4:

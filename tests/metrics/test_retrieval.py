@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 from torchmetrics.functional.retrieval import retrieval_hit_rate, retrieval_reciprocal_rank
@@ -45,7 +45,6 @@ def test_the_median_of_an_even_number_is_the_mean_of_the_middle_two():
     assert retrieval_metrics(similarity)["median_rank"] == 1.5
 
 
-@settings(deadline=None)
 @given(st.integers(0, 1000), st.integers(1, 12), st.integers(1, 12))
 def test_equals_the_loop(seed, n, m):
     rng = np.random.default_rng(seed)

@@ -1,12 +1,11 @@
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clep.models import masked_max, masked_mean
 from clep.models.pooling import project_present
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=6), st.integers(0, 100))
 def test_padding_never_dilutes(lengths, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -25,7 +24,6 @@ def test_half_precision_is_summed_in_float32():
     assert masked_mean(rows).dtype == torch.float32
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=6), st.integers(0, 100))
 def test_the_maximum_knows_no_padding(lengths, seed):
     generator = torch.Generator().manual_seed(seed)

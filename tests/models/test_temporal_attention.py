@@ -115,7 +115,7 @@ def test_a_window_without_rows_is_zero_and_harms_no_gradient(pool: str, position
     alone = tower(pool, positions)
     alone(rows[:1].detach()).square().sum().backward()
     for one, other in zip(made.parameters(), alone.parameters(), strict=True):
-        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-5)
     assert torch.isfinite(rows.grad).all()
     assert not rows.grad[1:].any()
 

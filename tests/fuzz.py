@@ -1,0 +1,32 @@
+"""Draw new examples for the property tests until the time is over: `python -m tests.fuzz minutes=30`.
+
+Hypothesis keeps what failed in `.hypothesis/`, so that the next call tries it first; the test then needs a mend and the
+example a place in it (`@example`), because `make test` draws fixed examples alone.
+"""
+
+import os
+import subprocess
+import sys
+import time
+
+
+def main(arguments: list[str]) -> int:
+    """Run the property tests again and again with fresh examples; return 1 at the first round that fails."""
+    options = dict(argument.partition("=")[::2] for argument in arguments)
+    if set(options) - {"minutes"}:
+        sys.stderr.write(f"unknown option {sorted(set(options) - {'minutes'})}; there is minutes=30\n")
+        return 2
+    ends, rounds = time.monotonic() + 60 * float(options.get("minutes", 30)), 0
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "hypothesis", "-n", "2"]
+    environment = {"OMP_NUM_THREADS": "1", **os.environ, "CLEP_HYPOTHESIS": "fuzz"}
+    while time.monotonic() < ends:
+        rounds += 1
+        if status := subprocess.run(command, env=environment).returncode:
+            sys.stdout.write(f"round {rounds} failed\n")
+            return status
+    sys.stdout.write(f"{rounds} rounds passed\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
