@@ -1,6 +1,7 @@
 """clep: contrastive language–egocentric-video pre-training on banks of frozen features."""
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # OpenMP's threads spin while they wait, and take the cores from decoding threads, other processes and each other: the
@@ -8,6 +9,11 @@ from typing import TYPE_CHECKING, Any
 # quiet machine and little on a busy one. Read when PyTorch loads.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
+try:
+    Path.cwd()
+except FileNotFoundError:  # PyTorch, imported in such a folder, ends the process with a message about MKL
+    raise SystemExit("error: the current folder has been deleted; change into one that exists (cd DIR)") from None
 
 if TYPE_CHECKING:
     from clep.pretrained import load

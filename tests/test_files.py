@@ -2,15 +2,31 @@ import errno
 import json
 import os
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import textwrap
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from clep.errors import InputError
-from clep.files import atomic_path, read_json, temporaries, write_json
+from clep.files import (
+    atomic_path,
+    check_input,
+    check_output,
+    make_folder,
+    open_input,
+    read_json,
+    remove_temporaries,
+    temporaries,
+    write_json,
+)
+
+ROOT = Path(__file__).parents[1]
 
 
 def names(folder: Path) -> list[str]:
@@ -127,6 +143,45 @@ def test_what_json_cannot_hold_leaves_the_old_file(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a.json"]
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'{"a": 1, "b": {"x": 1, "x": 2}}', "the key 'x' stands twice"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nested too deeply"),
+        (b"[1" + b"0" * 400 + b"]", "more than 64 bits"),
+        (b"1" + b"0" * 5_000_000, "more than 64 bits"),
+        (b"[18446744073709551616]", "more than 64 bits"),
+        (rb'["a\ud800b"]', "surrogate"),
+        (rb'[{"\uDFFF": 1}]', "surrogate"),
+        (b'["\xed\xa0\x80"]', "invalid continuation byte"),
+        (rb'{"a": [{"id": "ab\u0000"}]}', "NUL"),
+        (b'["a\0b"]', "Invalid control character"),
+    ],
+)
+def test_hostile_json_is_refused_by_name(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "bad.json").write_bytes(content)
+    started = time.monotonic()
+    with pytest.raises(InputError, match=rf"bad\.json is not valid JSON.*{message}"):
+        read_json(tmp_path / "bad.json")
+    assert time.monotonic() - started < 2
+
+
+def test_unusual_json_is_read(tmp_path: Path) -> None:
+    text = (
+        r'{"face": "\ud83d\ude00", "path": "C:\\u0000", "big": [18446744073709551615, -9223372036854775808], "x": NaN}'
+    )
+    (tmp_path / "a.json").write_text("\ufeff" + text, encoding="utf-8")
+    found = read_json(tmp_path / "a.json")
+    assert found.pop("x") != 0
+    assert found == {"face": "😀", "path": r"C:\u0000", "big": [2**64 - 1, -(2**63)]}
+
+
+def test_names_that_are_not_utf8_are_written_as_escapes(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {os.fsdecode(b"bad\xe9.avi"): "skipped"})
+    assert json.loads((tmp_path / "a.json").read_bytes()) == {os.fsdecode(b"bad\xe9.avi"): "skipped"}
+
+
 @pytest.mark.parametrize("content", [b"", b'{"a": 1', b"\xff\xfe{}", b"nothing", b'{"a": 1}{'])
 def test_json_that_is_damaged_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "bad.json").write_bytes(content)
@@ -146,6 +201,188 @@ def test_temporaries_are_those_of_writers_of_one_file(tmp_path: Path) -> None:
     target = tmp_path / "a[1].h5"
     with atomic_path(target) as temporary:
         temporary.write_text("half")
-        (tmp_path / ".a[1].notes.h5").touch()
-        (tmp_path / ".a[1]2.0123abcd.tmp.h5").touch()
+        (tmp_path / ".a[1].h5.notes.h5").touch()
+        (tmp_path / ".a[1].h52.0123abcd.tmp.h5").touch()
         assert temporaries(target) == [temporary]
+        with atomic_path(target) as other:
+            assert temporary.exists(), "its writer is alive"
+            other.touch()
+        (tmp_path / ".a[1].h5.0123abcd.tmp.h5").touch()
+    assert temporaries(target) == [tmp_path / ".a[1].h5.0123abcd.tmp.h5"]
+    remove_temporaries(target)
+    assert names(tmp_path) == [".a[1].h5.notes.h5", ".a[1].h52.0123abcd.tmp.h5", "a[1].h5"]
+
+
+KILLED = """
+    import os, signal, sys
+    from clep.files import atomic_path
+    with atomic_path(sys.argv[1]) as temporary:
+        temporary.write_text("half")
+        temporary.with_suffix(".rows").write_text("more")
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_writer_left_goes_when_the_file_is_written_again(tmp_path: Path) -> None:
+    target = tmp_path / "a.h5"
+    assert subprocess.run([sys.executable, "-c", textwrap.dedent(KILLED), str(target)]).returncode == -signal.SIGKILL
+    left = names(tmp_path)
+    assert len(left) == 2
+    assert all(name.startswith(".a.h5.") for name in left)
+    other_machine = tmp_path / f".a.h5.{'0' * 8}{left[0][14:30]}.tmp.h5"
+    other_machine.touch()
+    with atomic_path(target) as temporary:
+        temporary.write_text("whole")
+    assert names(tmp_path) == [other_machine.name, "a.h5"]
+    remove_temporaries(target)
+    assert names(tmp_path) == ["a.h5"]
+
+
+def test_the_file_and_its_folders_are_flushed_in_the_order_that_survives_a_power_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def recorded_fsync(descriptor: int) -> None:
+        done.append(f"flush {Path(f'/proc/self/fd/{descriptor}').readlink().relative_to(tmp_path)}")
+        fsync(descriptor)
+
+    def recorded_replace(self: Path, target: Path) -> Path:
+        done.append("rename")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(Path, "replace", recorded_replace)
+    with atomic_path(tmp_path / "new" / "er" / "a.bin") as temporary:
+        temporary.write_bytes(b"x")
+        assert done == ["flush new", "flush ."]
+    assert done[2:] == [f"flush new/er/{temporary.name}", "rename", "flush new/er"]
+    with atomic_path(tmp_path / "b", durable=False) as temporary:
+        temporary.write_bytes(b"x")
+    assert done[5:] == ["rename"]
+
+
+def special(folder: Path, kind: str) -> tuple[Path, str]:
+    path = folder / "special"
+    if kind == "pipe":
+        os.mkfifo(path)
+        return path, "a named pipe"
+    if kind == "socket":
+        socket.socket(socket.AF_UNIX).bind(str(path))
+        return path, "a socket"
+    if kind == "device":
+        return Path("/dev/zero"), "a device"
+    if kind == "link to a device":
+        path.symlink_to("/dev/zero")
+        return path, "a device"
+    if kind == "system":
+        return Path("/proc/kmsg"), "belongs to the operating system"
+    if kind == "dangling link":
+        path.symlink_to(folder / "gone")
+        return path, "gone, which does not exist"
+    path.mkdir()
+    return path, "a folder"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "link to a device", "system", "dangling link", "folder"])
+@pytest.mark.parametrize("read", [check_input, open_input, read_json])
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path, kind: str, read: Callable[[Path], object]) -> None:
+    path, message = special(tmp_path, kind)
+    started = time.monotonic()
+    with pytest.raises(InputError, match=rf"^{path} .*{message}"):
+        read(path)
+    assert time.monotonic() - started < 1
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a\0b", "a/" * 3000])
+def test_names_that_no_file_can_have(tmp_path: Path, name: str) -> None:
+    for access in (open_input, check_input, make_folder):
+        with pytest.raises(InputError):
+            access(tmp_path / name)
+
+
+def test_links_to_files_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"content")
+    (tmp_path / "link").symlink_to("a")
+    with open_input(tmp_path / "link") as file:
+        assert file.read() == b"content"
+    assert check_input(str(tmp_path / "link")) == tmp_path / "link"
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "link to a device", "dangling link", "link"])
+def test_what_is_no_regular_file_is_not_replaced(tmp_path: Path, kind: str) -> None:
+    if kind == "link":
+        (tmp_path / "other").write_text("of somebody")
+        (tmp_path / "special").symlink_to("other")
+        path = tmp_path / "special"
+    else:
+        path, _ = special(tmp_path, kind)
+    before = os.lstat(path)
+    with pytest.raises(InputError, match=rf"cannot write {path}: it is a .*(choose|remove)"), atomic_path(path):
+        pytest.fail("nothing is written")
+    assert os.lstat(path) == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a device")
+def test_a_device_is_not_replaced(tmp_path: Path) -> None:
+    device = tmp_path / "null"
+    os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    with pytest.raises(InputError, match="it is a device"):
+        write_json(device, 1)
+    assert stat.S_ISCHR(device.stat().st_mode)
+
+
+def test_a_link_to_a_folder_may_hold_outputs(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to("disk")
+    check_output(tmp_path / "out")
+    write_json(tmp_path / "out" / "a.json", 1)
+    assert names(tmp_path / "disk") == ["a.json"]
+
+
+@pytest.mark.parametrize("name", ["x" * 238 + ".json", "é" * 121, "x" * 10 + "." + "y" * 240, "x" * 255])
+def test_long_names(tmp_path: Path, name: str) -> None:
+    with atomic_path(tmp_path / name) as temporary:
+        temporary.write_text("whole")
+        assert temporaries(tmp_path / name) == [temporary]
+        assert temporaries(tmp_path / (name[:-1] + "z")) == []
+    assert names(tmp_path) == [name]
+
+
+def test_a_working_folder_that_was_deleted(tmp_path: Path) -> None:
+    code = """
+        import os, shutil, sys
+        from clep.errors import InputError
+        from clep.files import read_json, write_json
+        os.chdir(sys.argv[1])
+        shutil.rmtree(sys.argv[1])
+        for use in (lambda: read_json("a.json"), lambda: write_json("a.json", 1), lambda: write_json("b/a", 1)):
+            try:
+                use()
+            except InputError as error:
+                print(error)
+    """
+    (tmp_path / "gone").mkdir()
+    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "gone")]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(printed) == 3
+    assert "a.json" in printed[0]
+
+
+def test_a_command_in_a_folder_that_was_deleted_ends_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    code = "import os, sys; os.chdir(sys.argv[1]); os.rmdir(sys.argv[1]); os.execv(sys.executable, sys.argv[2:])"
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        str(tmp_path / "gone"),
+        sys.executable,
+        "-m",
+        "clep.train",
+        "experiment=demo",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 1
+    assert done.stderr == "error: the current folder has been deleted; change into one that exists (cd DIR)\n"

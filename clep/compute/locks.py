@@ -1,21 +1,30 @@
-"""Let one process at a time make an output."""
+"""Locks between processes: one at a time makes an output.
+
+Written by hand: filelock has no shared lock by flock (its own is an SQLite database), and what it puts in the place of
+flock on a file system without locks is a file that outlives a killed process.
+"""
 
 import errno
 import fcntl
+import functools
 import logging
 import os
+import pwd
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO
 
 from clep.errors import InputError
+from clep.files import check_output, make_folder
 
 logger = logging.getLogger(__name__)
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+_LONGEST_NAME = 240
 
 
 @contextmanager
@@ -27,21 +36,19 @@ def file_lock(output: str | Path, shared: bool = False) -> Iterator[None]:
     excludes processes of this machine and user alone; a warning says so.
 
     Args:
-        output: what is to be made; it need not exist.
-        shared: let others in that say the same, and nobody else.
+        output: the file or folder to make; it need not exist.
+        shared: let in others that ask for a shared lock too, and nobody else.
 
     Raises:
-        InputError: the folder cannot be made or written to.
+        InputError: the folder cannot be made or written to, the lock cannot be opened, or `output` is a link, a device
+            or a pipe, which no output replaces.
     """
     output = Path(output)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        file = output.with_name(f".{output.name}.lock").open("a+")
-    except OSError as error:
-        raise InputError(f"cannot write to the folder {output.parent}: {error.strerror or error}") from error
+    make_folder(output.parent)
+    check_output(output)
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     with ExitStack() as files:
-        files.enter_context(file)
+        file = files.enter_context(_open(_lock_path(output)))
         try:
             _lock(file, kind, output)
         except OSError as error:
@@ -51,7 +58,59 @@ def file_lock(output: str | Path, shared: bool = False) -> Iterator[None]:
         yield
 
 
-def _lock(file: IO[str], kind: int, output: Path) -> None:
+def _lock_path(output: Path) -> Path:
+    name = output.name
+    if len(os.fsencode(name)) > _LONGEST_NAME:
+        name = blake2b(os.fsencode(name), digest_size=16).hexdigest()
+    return output.with_name(f".{name}.lock")
+
+
+def _open(path: Path) -> IO[bytes]:
+    """Open a lock file, and make it where there is none; one of another user serves as well if it can be read.
+
+    Raises:
+        InputError: it cannot be opened, or is no regular file.
+    """
+    error: OSError | None = None
+    # A file of another user may be read-only, and in a shared folder such as /tmp it must not be opened to be created.
+    for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
+        opener = functools.partial(_open_nowait, flags=flags)
+        try:
+            file = open(path, "rb", opener=opener)  # noqa: SIM115 - the caller closes it
+        except OSError as refused:
+            error = error or refused
+            continue
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file
+        file.close()
+        raise InputError(f"{path} should be an empty file, the lock of an output; remove what lies there")
+    assert error is not None
+    if path.is_symlink():
+        raise InputError(f"{path} is a link and should be an empty file, the lock of an output; remove it") from error
+    if path.exists():
+        raise InputError(
+            f"cannot open the lock {path} of user {_owner(path)}: {error.strerror}; ask for `chmod a+r` on it, remove "
+            f"it while nobody makes that output, or choose another folder"
+        ) from error
+    raise InputError(
+        f"cannot write to the folder {path.parent}: {error.strerror or error}; choose another one"
+    ) from error
+
+
+def _open_nowait(path: str, _: int, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+
+
+def _owner(path: Path) -> str:
+    with suppress(OSError, KeyError):
+        uid = path.stat().st_uid
+        with suppress(KeyError):
+            return pwd.getpwuid(uid).pw_name
+        return str(uid)
+    return "unknown"
+
+
+def _lock(file: IO[bytes], kind: int, output: Path) -> None:
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -59,11 +118,11 @@ def _lock(file: IO[str], kind: int, output: Path) -> None:
         fcntl.flock(file, kind)
 
 
-def _substitute(output: Path) -> IO[str]:
+def _substitute(output: Path) -> IO[bytes]:
     logger.warning(
         "%s lies on a file system without locks: processes of this machine take turns all the same, but start no "
         "second run that makes it on another machine",
         output,
     )
     name = blake2b(os.fsencode(output.absolute()), digest_size=8).hexdigest()
-    return (Path(tempfile.gettempdir()) / f"clep-{os.getuid()}-{name}.lock").open("a+")
+    return _open(Path(tempfile.gettempdir()) / f"clep-{os.getuid()}-{name}.lock")

@@ -53,7 +53,7 @@ def write_feature_files(
         name, make = item
         content = BytesIO()
         torch.save(make().to(getattr(torch, dtype)), content)
-        with atomic_path(folder / f"{name}.pt") as temporary:
+        with atomic_path(folder / f"{name}.pt", durable=False) as temporary:
             temporary.write_bytes(content.getvalue())
 
     for _ in track(map_videos(write, missing), title, total=len(missing), disable=not progress):

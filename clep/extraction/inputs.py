@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from clep.errors import InputError
+from clep.files import open_input
 
 TAIL_BYTES = 1024
 
@@ -42,19 +42,3 @@ def folder_digest(files: Iterable[Path]) -> str:
             digest.update(f"{path.name}\0{size}\0".encode())
             digest.update(file.read())
     return digest.hexdigest()
-
-
-def open_input(path: str | Path):
-    """Open an input file for reading bytes.
-
-    Raises:
-        InputError: it is missing or cannot be read.
-    """
-    try:
-        return Path(path).open("rb")
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{path} does not exist; check the path, or pass another (paths.data=DIR moves all of them)"
-        ) from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error

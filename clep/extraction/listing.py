@@ -7,8 +7,8 @@ from pathlib import Path
 
 from clep.datasets.tables import read_csv
 from clep.errors import InputError
-from clep.extraction.inputs import open_input
 from clep.extraction.items import VideoItem
+from clep.files import open_input
 from clep.video.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 CSV_COLUMNS = ("id", "path")

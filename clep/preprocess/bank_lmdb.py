@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from clep.bank import Clock, FeatureBank, build_lmdb
-from clep.bank.lmdb_file import LMDB_SUFFIX, lmdb_path
+from clep.bank.lmdb_file import lmdb_path
 from clep.errors import InputError
-from clep.files import temporaries
+from clep.files import remove_temporaries
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +41,7 @@ def run(
     clock = Clock(float(rows_per_second or 0), float(row_seconds or 0)) if given else None
     up_to_date = not overwrite and _current(Path(bank), clock)
     if not up_to_date:
-        for left in temporaries(lmdb_path(bank)):  # of a run that was killed: as large as the bank
-            if left.suffix == LMDB_SUFFIX:
-                left.unlink()
+        remove_temporaries(lmdb_path(bank))  # of a run that was killed: as large as the bank
         build_lmdb(bank, clock=clock)
     made = FeatureBank.open(bank, "lmdb")
     said = "is up to date" if up_to_date else "is written"

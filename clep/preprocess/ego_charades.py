@@ -13,8 +13,8 @@ from clep.errors import InputError
 from clep.extraction import Extraction
 from clep.extraction.clips import ClipSource
 from clep.extraction.feature_packing import Dtype, OnError, PackSettings
-from clep.extraction.inputs import open_input
 from clep.extraction.text_embeddings import Device
+from clep.files import open_input
 from clep.preprocess.clip_set import (
     clip_features,
     clip_outputs,

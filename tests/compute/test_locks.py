@@ -1,12 +1,16 @@
 import errno
 import fcntl
 import multiprocessing
+import os
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 
 import pytest
 
-from clep.compute import locks as locks
+from clep.compute import locks
 from clep.compute.locks import file_lock
 from clep.errors import InputError
 
@@ -82,5 +86,58 @@ def test_an_exception_frees_the_lock(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot write to the folder"), file_lock(tmp_path / "file" / "out.h5"):
+    with pytest.raises(InputError, match="cannot make the folder .*file"), file_lock(tmp_path / "file" / "out.h5"):
+        pass
+
+
+def test_a_lock_of_another_user_that_can_be_read_is_locked(tmp_path):
+    (tmp_path / ".out.h5.lock").touch(mode=0o444)
+    (tmp_path / ".private.h5.lock").touch(mode=0o400)
+    tmp_path.chmod(0o755)
+    code = """
+        import os, sys
+        from pathlib import Path
+        from clep.compute.locks import file_lock
+        from clep.errors import InputError
+        os.setgid(65534); os.setuid(65534)
+        with file_lock(Path("out.h5")):
+            print("locked")
+        try:
+            with file_lock(Path("private.h5")):
+                print("wrong")
+        except InputError as error:
+            print(error)
+    """
+    if os.geteuid() != 0:
+        pytest.skip("becomes another user")
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    locked, refused = done.stdout.splitlines()
+    assert locked == "locked"
+    assert ".private.h5.lock of user root" in refused
+    assert "chmod a+r" in refused
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
+def test_a_lock_that_is_no_file_is_refused(tmp_path, kind):
+    path = tmp_path / ".out.h5.lock"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(tmp_path / "other")
+    with pytest.raises(InputError, match=r"\.out\.h5\.lock"), file_lock(tmp_path / "out.h5"):
+        pass
+    assert not (tmp_path / "other").exists()
+
+
+def test_an_output_that_is_a_device_is_refused_before_the_work(tmp_path):
+    with pytest.raises(InputError, match="cannot write /dev/zero: it is a device"), file_lock("/dev/zero"):
+        pass
+    assert not os.path.lexists("/dev/.zero.lock")
+
+
+def test_outputs_with_long_names_have_locks(tmp_path):
+    with file_lock(tmp_path / ("x" * 255)), file_lock(tmp_path / ("x" * 254 + "y")):
         pass

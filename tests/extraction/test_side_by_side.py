@@ -45,9 +45,17 @@ def test_what_killed_runs_left_goes_when_the_next_one_starts(films, tmp_path, en
     out, shards = tmp_path / "features.h5", tmp_path / ".features.shards"
     run(films, out)
     shards.mkdir()
-    left = [".features.0123abcd.tmp.h5", ".features.0123abcd.tmp.rows", ".features.ledger.0123abcd.tmp.jsonl"]
-    left += [".features.coverage.0123abcd.tmp.json", ".features.shards/.k-n.0123abcd.tmp.h5", ".features.shards/k-n.h5"]
-    others = [".features.notes.h5", ".features2.0123abcd.tmp.h5"]
+    left = [
+        ".features.h5.0123abcd.tmp.h5",
+        ".features.h5.0123abcd.tmp.rows",
+        ".features.ledger.jsonl.0123abcd.tmp.jsonl",
+    ]
+    left += [
+        ".features.coverage.json.0123abcd.tmp.json",
+        ".features.shards/.k-n.0123abcd.tmp.h5",
+        ".features.shards/k-n.h5",
+    ]
+    others = [".features.notes.h5", ".features2.h5.0123abcd.tmp.h5"]
     for name in left + others:
         (tmp_path / name).write_text("half")
     os.utime(shards / "k-n.h5", (0, 0))
