@@ -13,8 +13,9 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from clep.errors import InputError
 
@@ -47,7 +48,7 @@ def check_input(path: str | Path) -> Path:
     return path
 
 
-def open_input(path: str | Path) -> IO[bytes]:
+def open_input(path: str | Path) -> BufferedReader:
     """Open a regular file for reading bytes.
 
     Raises:
