@@ -101,14 +101,16 @@ class PretrainedModel:
         index = bank.index(ids)
         first, last = bank.window(index, starts.to(index.device), ends.to(index.device), align=self.window.align)
         middle_s = ((starts + ends) / 2).to(index.device)
+        shared = getattr(self.encoder.video, "shares_context", True)
         if self.context is not None:
-            batch_size = self.context.shared_at_once(batch_size)
+            batch_size = self.context.shared_at_once(batch_size) if shared else self.context.at_once(batch_size)
         pieces = []
         for begin in range(0, len(first), batch_size):
             some = slice(begin, begin + batch_size)
             batch = self.window.gather(bank, first[some], last[some])
             if self.context is not None:
-                batch |= self.context.gather_shared(bank, index[some], middle_s[some])
+                gather = self.context.gather_shared if shared else self.context.gather
+                batch |= gather(bank, index[some], middle_s[some])
             pieces.append(self.encoder.encode_video({k: v.to(self.device) for k, v in batch.items()}).cpu())
         return torch.cat(pieces) if pieces else torch.zeros(0, 0)
 

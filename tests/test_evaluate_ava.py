@@ -57,7 +57,7 @@ def test_other_names_of_videos_are_warned_of(files: Path, caplog: pytest.LogCapt
     det = files / "det.csv"
     det.write_text(det.read_text().replace("video", "film"))
     main(words(files))
-    assert "do the names of the videos agree?" in caplog.text
+    assert "gt.csv does not list; do the video ids agree?" in caplog.text
 
 
 @pytest.mark.parametrize(

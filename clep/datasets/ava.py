@@ -1,12 +1,13 @@
 """The files of AVA (Gu et al., CVPR 2018): boxes with actions, detections with scores, excluded frames, label maps.
 
-No file has a header. Seconds are whole, "0902" and "902" alike; boxes are fractions of the image's width and height.
+No file has a header. Seconds are written "0902" or "902", and may be fractions (AVA-Kinetics); as in the official
+script they are compared to the microsecond. Boxes are fractions of the image's width and height.
 """
 
 import csv
 import math
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +20,8 @@ from clep.errors import InputError
 
 BOX_COLUMNS = ("video", "second", "x1", "y1", "x2", "y2", "action")
 AVA_ACTIONS = range(1, 81)
-# Higher seconds and action ids are mistakes, and would make the numbers of frames and classes overflow.
+_FRAME_COLUMNS = ("video", "second")
+# Higher seconds and action ids are mistakes, and would make the ids of frames and classes overflow.
 _HIGHEST = 10**7
 _WHOLE = re.compile(r"-?\d{1,9}")
 # With thousands of rows in hand Python's garbage collector walks them again and again: 25 s in place of 5 s.
@@ -36,21 +38,23 @@ class AvaBoxes:
 
     Attributes:
         videos: names, each once, in order of first appearance.
-        video: the place of each row's video in `videos`.
+        video: index of each row's video in `videos`.
         second: of each row's frame.
-        box: x1, y1, x2, y2 as fractions of the image, x1 <= x2 and y1 <= y2.
-        label: action ids, as AVA numbers them, from 1.
-        score: higher is surer; None for annotations.
-        person: number of the annotated person within the video, -1 where none is given; None where it was not read.
+        box: x1, y1, x2, y2 as fractions of the image; annotations have x1 <= x2 and y1 <= y2.
+        label: action ids of AVA, from 1.
+        score: higher is more confident; None for annotations.
+        person: id of the annotated person within the video, -1 where none is given; None where it was not read.
+        empty_frames: (video, second) of frames that the file lists without a box, as a row of two columns.
     """
 
     videos: tuple[str, ...]
     video: Int64[np.ndarray, " n"]
-    second: Int64[np.ndarray, " n"]
+    second: Float64[np.ndarray, " n"]
     box: Float64[np.ndarray, "n 4"]
     label: Int64[np.ndarray, " n"]
     score: Float64[np.ndarray, " n"] | None = None
     person: Int64[np.ndarray, " n"] | None = None
+    empty_frames: Set[tuple[str, float | int]] = frozenset()
 
     def __len__(self) -> int:
         return len(self.video)
@@ -59,10 +63,12 @@ class AvaBoxes:
 def read_annotations(path: str | Path, actions: Collection[int] = AVA_ACTIONS, as_regions: bool = False) -> AvaBoxes:
     """Read `video,second,x1,y1,x2,y2,action,person`, as `ava_val_v2.2.csv`; a person may be left empty.
 
+    A row of two columns, `video,second`, is an annotated frame without any action (AVA-Kinetics).
+
     Args:
         path: of the file.
         actions: the ids that exist.
-        as_regions: the boxes are to be looked at: one without area is refused, and persons are read.
+        as_regions: the boxes will be cropped and encoded: one without area is refused, and persons are read.
 
     Raises:
         InputError: the file is missing or empty, or a line is wrong: columns, numbers, an action that does not exist,
@@ -74,8 +80,9 @@ def read_annotations(path: str | Path, actions: Collection[int] = AVA_ACTIONS, a
 def read_detections(path: str | Path, actions: Collection[int] = AVA_ACTIONS) -> AvaBoxes:
     """Read `video,second,x1,y1,x2,y2,action,score`, as detectors write it (mmaction2's `results.csv`).
 
-    A detected box may reach over the image's border and is kept as it is, as in the official script; beyond [-1, 2]
-    it is taken for pixels and refused.
+    As in the official script, a detected box may extend beyond the image and is not clipped, one with swapped corners
+    is read (`clep.metrics.ava.measure_ava` drops and counts it), and a row of two columns holds no box. Coordinates
+    outside [-1, 2] are taken for pixels and refused.
 
     Args:
         path: of the file.
@@ -87,14 +94,14 @@ def read_detections(path: str | Path, actions: Collection[int] = AVA_ACTIONS) ->
     return _read_boxes(path, "score", actions, lowest=-1.0, highest=2.0)
 
 
-def read_excluded(path: str | Path) -> set[tuple[str, int]]:
-    """Read the frames to leave out, `video,second` on each line; an empty file leaves out none.
+def read_excluded(path: str | Path) -> set[tuple[str, float | int]]:
+    """Read the frames to exclude, `video,second` on each line; an empty file excludes none.
 
     Raises:
         InputError: the file is missing, or a line is wrong.
     """
-    rows = read_csv_rows(path, ("video", "second"), numbers=1)
-    seconds = whole_numbers(rows, rows.number[:, 0], "second", 0)
+    rows = read_csv_rows(path, _FRAME_COLUMNS, numbers=1)
+    seconds = _seconds(rows, rows.number[:, 0])
     return {(rows.videos[video], second) for video, second in zip(rows.video.tolist(), seconds.tolist(), strict=True)}
 
 
@@ -154,7 +161,17 @@ def _pbtxt_entries(text: str) -> Iterator[tuple[int, str, int | None, str]]:
 
 @dataclass(frozen=True)
 class CsvRows:
-    """The rows of a file without a header: names of videos, numbers, and where each row stands."""
+    """The rows of a file without a header.
+
+    Attributes:
+        path: of the file.
+        videos: the distinct cells of the first column, in order of first appearance.
+        video: index of each row's video in `videos`.
+        number: the numeric columns after the first.
+        line: line number of each row, from 1.
+        last: the last cell of each row as text, where it is no numeric column; else empty.
+        empty_frames: the rows that have a video and a second only.
+    """
 
     path: str | Path
     videos: tuple[str, ...]
@@ -162,6 +179,7 @@ class CsvRows:
     number: Float64[np.ndarray, "n columns"]
     line: Int64[np.ndarray, " n"]
     last: list[str]
+    empty_frames: Set[tuple[str, float | int]] = frozenset()
 
     def refuse(self, wrong: Bool[np.ndarray, " n"], why: str) -> None:
         """Raise an InputError with the number of the first line that is `wrong`, if any is."""
@@ -177,7 +195,8 @@ def _read_boxes(
     highest: float,
     as_regions: bool = False,
 ) -> AvaBoxes:
-    rows = read_csv_rows(path, (*BOX_COLUMNS, last), numbers=7 if last == "score" else 6)
+    detected = last == "score"
+    rows = read_csv_rows(path, (*BOX_COLUMNS, last), numbers=7 if detected else 6, with_empty_frames=True)
     if not len(rows.video):
         raise InputError(f"{path} has no rows; each line should read {','.join((*BOX_COLUMNS, last))}")
     box = rows.number[:, 1:5]
@@ -185,7 +204,8 @@ def _read_boxes(
         np.any((box < lowest) | (box > highest), axis=1),
         f"the box leaves [{lowest:g}, {highest:g}]; boxes are fractions of the image's width and height, not pixels",
     )
-    rows.refuse(np.any(box[:, :2] > box[:, 2:], axis=1), "the box has x1 > x2 or y1 > y2; the order is x1, y1, x2, y2")
+    swapped = np.any(box[:, :2] > box[:, 2:], axis=1)
+    rows.refuse(swapped & (not detected), "the box has x1 > x2 or y1 > y2; the order is x1, y1, x2, y2")
     if as_regions:
         refuse_no_area(rows, box)
     label = whole_numbers(rows, rows.number[:, 5], "action", 1)
@@ -194,22 +214,23 @@ def _read_boxes(
     return AvaBoxes(
         videos=rows.videos,
         video=rows.video,
-        second=whole_numbers(rows, rows.number[:, 0], "second", 0),
+        second=_seconds(rows, rows.number[:, 0]),
         box=box,
         label=label,
-        score=rows.number[:, 6] if last == "score" else None,
+        score=rows.number[:, 6] if detected else None,
         person=_persons(rows) if as_regions else None,
+        empty_frames=rows.empty_frames,
     )
 
 
 def refuse_no_area(rows: CsvRows, box: Float64[np.ndarray, "n 4"]) -> None:
-    """Refuse boxes in which nothing can be seen, in float32 as regions are stored.
+    """Refuse boxes without area in float32, the precision in which regions are stored.
 
     Raises:
         InputError: names the line of the first.
     """
     stored = box.astype(np.float32)
-    rows.refuse(np.any(stored[:, :2] >= stored[:, 2:], axis=1), "the box has no area; leave the line out, or mend it")
+    rows.refuse(np.any(stored[:, :2] >= stored[:, 2:], axis=1), "the box has no area; remove or correct the line")
 
 
 def _persons(rows: CsvRows) -> Int64[np.ndarray, " n"]:
@@ -219,32 +240,71 @@ def _persons(rows: CsvRows) -> Int64[np.ndarray, " n"]:
     return np.array([int(cell) if cell else -1 for cell in rows.last], np.int64)
 
 
+def _seconds(rows: CsvRows, values: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    """Return seconds rounded to microseconds, refusing the first line whose second is negative or too large."""
+    wrong = (values < 0) | (values > _HIGHEST)
+    rows.refuse(wrong, f"second should be a number from 0 to {_HIGHEST}")
+    return values.round(6)
+
+
 def whole_numbers(
     rows: CsvRows, values: Float64[np.ndarray, " n"], column: str, lowest: int
 ) -> Int64[np.ndarray, " n"]:
-    """Return a column of whole numbers, refusing the line of the first that is none, or below `lowest`."""
+    """Return a column of whole numbers, refusing the first line whose value is not one or is below `lowest`."""
     wrong = (values != np.floor(values)) | (values < lowest) | (values > _HIGHEST)
     rows.refuse(wrong, f"{column} should be a whole number from {lowest}")
     return values.astype(np.int64)
 
 
-def read_csv_rows(path: str | Path, columns: Sequence[str], numbers: int) -> CsvRows:
-    """Read all lines but blank ones: the first cell as text, the next `numbers` as finite numbers, the rest unread."""
-    place: dict[str, int] = {}
+def read_csv_rows(path: str | Path, columns: Sequence[str], numbers: int, with_empty_frames: bool = False) -> CsvRows:
+    """Read all lines but blank ones: the first cell as text, the next `numbers` as finite numbers, the rest unread.
+
+    Args:
+        path: of the file.
+        columns: names of the columns, for messages.
+        numbers: how many columns after the first are numeric.
+        with_empty_frames: whether rows of two columns, `video,second`, are allowed; see `CsvRows.empty_frames`.
+
+    Raises:
+        InputError: the file is missing or damaged, or a line is wrong; the message names the line.
+    """
+    index: dict[str, int] = {}
     video, line = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     last: list[str] = []
     number = [np.empty((0, numbers))]
+    empty_frames: set[tuple[str, float | int]] = set()
     with _readable(path), Path(path).open(encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, skipinitialspace=True)
         while some := [(reader.line_num, row) for row in islice(reader, _ROWS_AT_ONCE)]:
             some = [(at, row) for at, row in some if len(row) > 1 or "".join(row).strip()]
+            if with_empty_frames and any(len(row) == len(_FRAME_COLUMNS) for _, row in some):
+                empty_frames |= _empty_frames(path, [(at, row) for at, row in some if len(row) == len(_FRAME_COLUMNS)])
+                some = [(at, row) for at, row in some if len(row) != len(_FRAME_COLUMNS)]
             number.append(_numbers(path, some, columns, numbers))
             line.append(np.array([at for at, _ in some], np.int64))
             last += [row[-1].strip() for _, row in some] if len(columns) > numbers + 1 else []
-            video.append(np.array([place.setdefault(row[0].strip(), len(place)) for _, row in some], np.int64))
-    rows = CsvRows(path, tuple(place), np.concatenate(video), np.concatenate(number), np.concatenate(line), last)
-    rows.refuse(rows.video == place.get("", -1), "the video has no name")
+            video.append(np.array([index.setdefault(row[0].strip(), len(index)) for _, row in some], np.int64))
+    rows = CsvRows(
+        path,
+        tuple(index),
+        np.concatenate(video),
+        np.concatenate(number),
+        np.concatenate(line),
+        last,
+        empty_frames,
+    )
+    rows.refuse(rows.video == index.get("", -1), "the video has no name")
     return rows
+
+
+def _empty_frames(path: str | Path, rows: list[tuple[int, list[str]]]) -> set[tuple[str, float | int]]:
+    """Return the frames that rows of two columns name."""
+    lines = np.array([line for line, _ in rows], np.int64)
+    names = [row[0].strip() for _, row in rows]
+    number = _numbers(path, rows, _FRAME_COLUMNS, 1)
+    found = CsvRows(path, (), np.zeros(len(rows), np.int64), number, lines, [])
+    found.refuse(np.array([not name for name in names]), "the video has no name")
+    return set(zip(names, _seconds(found, number[:, 0]).tolist(), strict=True))
 
 
 def _numbers(
@@ -253,8 +313,8 @@ def _numbers(
     """Convert the cells after the first one of some rows, or say what is wrong with the first bad row."""
     with suppress(ValueError):
         found = np.empty((len(rows), numbers))
-        for place, column in enumerate(list(zip(*(row for _, row in rows), strict=True))[1 : numbers + 1]):
-            found[:, place] = np.fromiter(map(float, column), np.float64, len(rows))
+        for index, column in enumerate(list(zip(*(row for _, row in rows), strict=True))[1 : numbers + 1]):
+            found[:, index] = np.fromiter(map(float, column), np.float64, len(rows))
         if np.isfinite(found).all() and all(len(row) == len(columns) for _, row in rows[:1]):
             return found
     for line, row in rows:
@@ -268,7 +328,7 @@ def _numbers(
 
 
 def as_finite(cell: str) -> float:
-    """Return the number that a cell holds, NaN where it holds none that is finite."""
+    """Return the number in a cell, NaN where it is not a finite number."""
     try:
         value = float(cell)
     except ValueError:

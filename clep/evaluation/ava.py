@@ -1,4 +1,4 @@
-"""Evaluate detections that a file holds on AVA's ground truth; no model takes part."""
+"""AVA's frame mAP: of a trained action classifier, and of a file of detections without any model."""
 
 import logging
 import math
@@ -20,26 +20,27 @@ from clep.datasets.ava import AVA_ACTIONS, AvaBoxes, read_annotations, read_excl
 from clep.errors import InputError
 from clep.evaluation.evaluator import Evaluator, is_first_rank, model_device
 from clep.files import atomic_path, write_json
-from clep.metrics.ava import counted_actions, measure_ava, measure_ava_files
+from clep.metrics.ava import MEASURED, UNLISTED, counted_actions, measure_ava, measure_ava_files
 from clep.models import ActionClassifier
 
 log = logging.getLogger(__name__)
 
 
 class AvaRegions(Evaluator):
-    """`ava/mAP` in percent: each region of a bank is scored for each action, and measured as detections are.
+    """`ava/mAP` in percent: the model scores each region of a bank for each action, and the scores are detections.
 
     Args:
-        source: the regions, "detected" ones by AVA's rules.
+        source: the regions; AVA's rules ask for "detected" ones.
         groundtruth: csv of lines video,second,x1,y1,x2,y2,action,person, e.g. ava_val_v2.2.csv.
-        label_map: which actions count; None for the 60 of the challenge.
-        excluded: csv of lines video,second: frames to leave out.
-        clips: where pixels come from, for a model that reads them.
+        label_map: which actions are evaluated; None for the 60 of the challenge.
+        excluded: csv of lines video,second: frames to exclude.
+        unannotated: "ignored" or "counted", see `clep.metrics.ava.measure_ava`.
+        clips: where pixels come from, for a model that reads clips.
         out: folder of results.csv (video,second,x1,y1,x2,y2,action,score, as `python -m clep.evaluate evaluator=ava`
             reads it) and per_class.json; None for neither.
-        least_score: lower scores are no detections.
+        least_score: scores below it are not written as detections.
         batch_size: regions scored at once.
-        device: where the banks lie, "disk" or "cpu".
+        device: storage of the banks, "disk" or "cpu".
     """
 
     def __init__(
@@ -53,18 +54,19 @@ class AvaRegions(Evaluator):
         least_score: float | int = 0.002,
         batch_size: int = 64,
         device: str = "disk",
+        unannotated: str = "ignored",
     ) -> None:
         super().__init__(batch_size)
-        self.source, self.clips, self.device = source, clips, device
+        self.source, self.clips, self.device, self.unannotated = source, clips, device, unannotated
         self.groundtruth, self.label_map, self.excluded = groundtruth, label_map, excluded
         self.out = Path(out) if out else None
         self.least_score = float(least_score)
 
     def measure(self, model: Any) -> dict[str, float]:
-        """Return the frame mAP; writes the detections and the figures of each action where `out` says.
+        """Return the frame mAP, and write the detections and the average precision of each action into `out`.
 
         Raises:
-            InputError: the model is no action classifier, or was trained on the bank of another encoder; a file is
+            InputError: the model is not an action classifier, or was trained on the bank of another encoder; a file is
                 missing or wrong.
         """
         if not isinstance(model, ActionClassifier):
@@ -76,7 +78,7 @@ class AvaRegions(Evaluator):
         excluded = read_excluded(self.excluded) if self.excluded else set()
         truth = read_annotations(self.groundtruth, {*AVA_ACTIONS, *names})
         try:
-            result = measure_ava(truth, found, names, excluded)
+            result = measure_ava(truth, found, names, excluded, self.unannotated)
         except InputError as error:
             raise InputError(f"{self.groundtruth}: {error}") from error
         self.coverage = {
@@ -125,7 +127,7 @@ class AvaRegions(Evaluator):
         return AvaBoxes(
             videos=regions.videos,
             video=regions.video[own].astype(np.int64),
-            second=regions.second[own].astype(np.int64),
+            second=regions.second[own].round(6),
             box=regions.box[own].astype(np.float64),
             label=np.array(classes, np.int64)[column],
             score=scores[region, column].astype(np.float64),
@@ -133,7 +135,7 @@ class AvaRegions(Evaluator):
 
 
 def write_detections(path: str | Path, found: AvaBoxes) -> None:
-    """Write detections as AVA's csv, whole or not at all; numbers are written so that they are read back as they are.
+    """Write detections as AVA's csv, atomically; numbers are written with all digits, so they read back equal.
 
     Raises:
         InputError: the disk is full, or the folder cannot be written to.
@@ -146,25 +148,27 @@ def _lines(found: AvaBoxes) -> Iterator[str]:
     assert found.score is not None
     columns = (found.video, found.second, found.box, found.label, found.score)
     for video, second, box, label, score in zip(*(column.tolist() for column in columns), strict=True):
-        yield f"{found.videos[video]},{second},{','.join(map(repr, box))},{label},{score!r}\n"
+        at = int(second) if second.is_integer() else second
+        yield f"{found.videos[video]},{at!r},{','.join(map(repr, box))},{label},{score!r}\n"
 
 
 AVA_USAGE = """Of evaluator=ava (frame mAP at an intersection over union of 0.5):
 predictions  video,second,x1,y1,x2,y2,action,score on each line, without a header; boxes in [0, 1]
-groundtruth  the same with a person instead of the score, as ava_val_v2.2.csv
-label_map    which actions count: AVA's .pbtxt or mmaction2's label_map.txt; default: the 60 of the challenge
-excluded     video,second on each line: frames to leave out, as ava_val_excluded_timestamps_v2.2.csv
+groundtruth  the same with a person instead of the score, as ava_val_v2.2.csv; video,second: a frame without actions
+label_map    actions to evaluate: AVA's .pbtxt or mmaction2's label_map.txt; default: the 60 of the challenge
+excluded     video,second on each line: frames to exclude, as ava_val_excluded_timestamps_v2.2.csv
+unannotated  detections in frames that groundtruth does not list: ignored (default) | counted (the rule until 2020)
 out          where metrics.json and coverage.json are written, or a file that ends in .json; default: nowhere"""
 
 _NEEDED = ("predictions", "groundtruth")
-_KEYS = (*_NEEDED, "label_map", "excluded", "out")
+_KEYS = (*_NEEDED, "label_map", "excluded", "unannotated", "out")
 
 
-def ava_files(arguments: Sequence[str]) -> dict[str, str]:
-    """Return the files that `key=value` arguments name, as `evaluate_ava` takes them.
+def ava_files(arguments: Sequence[str]) -> dict[str, Any]:
+    """Parse `key=value` arguments into the arguments of `evaluate_ava`.
 
     Raises:
-        InputError: a key is unknown, comes twice or has no value, or one that is needed is missing.
+        InputError: a key is unknown, repeated or without a value, or a required one is missing.
     """
     found: dict[str, str] = {}
     for argument in arguments:
@@ -192,14 +196,16 @@ def evaluate_ava(
     label_map: str | Path | None = None,
     excluded: str | Path | None = None,
     out: str | Path | None = None,
+    unannotated: str = "ignored",
 ) -> dict[str, float]:
-    """Measure detections in a file, print the figures, and return them by name, in percent.
+    """Measure detections in a file, print a table, and return the metrics in percent.
 
     Args:
         predictions: `video,second,x1,y1,x2,y2,action,score`.
-        groundtruth: `video,second,x1,y1,x2,y2,action,person`.
-        label_map: which actions count; None for the 60 of the challenge.
-        excluded: `video,second`, frames to leave out.
+        groundtruth: `video,second,x1,y1,x2,y2,action,person`, or `video,second` for a frame without actions.
+        label_map: which actions are evaluated; None for the 60 of the challenge.
+        excluded: `video,second`, frames to exclude.
+        unannotated: see `clep.metrics.ava.measure_ava`.
         out: folder of `metrics.json` and `coverage.json`, or the path of the former, ending in .json; None for neither.
 
     Returns:
@@ -209,7 +215,7 @@ def evaluate_ava(
         InputError: as `clep.metrics.ava_frame_map`.
     """
     names = counted_actions(label_map)
-    result = measure_ava_files(groundtruth, predictions, names, excluded)
+    result = measure_ava_files(groundtruth, predictions, names, excluded, unannotated)
     metrics = {"ava/mAP": result.mean} | {f"ava/AP/{action}": value for action, value in result.per_class.items()}
     if out:
         file = Path(out) if Path(out).suffix == ".json" else Path(out) / "metrics.json"
@@ -218,11 +224,13 @@ def evaluate_ava(
     _print(result.mean, result.per_class, names, f"{predictions}: frame mAP at IoU 0.5, in percent")
     for what, count in result.coverage.items():
         log.info("%s: %s", what, f"{count:,}")
-    if (
-        2 * result.coverage["detections measured in frames without ground truth"]
-        > result.coverage["detections measured"]
-    ):
-        log.warning("most detections lie in frames without ground truth; do the names of the videos agree?")
+    unlisted = result.coverage[UNLISTED]
+    seen = result.coverage[MEASURED] + (unlisted if unannotated == "ignored" else 0)
+    if 2 * unlisted > seen:
+        log.warning(
+            "%d of %d detections are in frames that %s does not list; do the video ids agree?",
+            *(unlisted, seen, groundtruth),
+        )
     return metrics
 
 

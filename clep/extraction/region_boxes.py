@@ -52,7 +52,7 @@ class _Rows:
     rows: list[tuple[float, bool, tuple[float, ...], float, int]] = field(default_factory=list)
     actions: list[list[int]] = field(default_factory=list)
 
-    def annotate(self, second: int, box: tuple[float, ...], person: int, action: int) -> None:
+    def annotate(self, second: float, box: tuple[float, ...], person: int, action: int) -> None:
         key = (second, *box, person)
         if key not in self.place:
             self.place[key] = len(self.rows)
@@ -83,7 +83,7 @@ def gather_boxes(
     annotations: AvaBoxes | None,
     proposals: Proposals | None,
     score_threshold: float | int = 0.9,
-    excluded: Iterable[tuple[str, int]] = (),
+    excluded: Iterable[tuple[str, float | int]] = (),
 ) -> tuple[dict[str, VideoBoxes], dict[str, int]]:
     """Collect the boxes of each video; a person who does three things, in three lines of the annotations, is one box.
 

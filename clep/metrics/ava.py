@@ -26,11 +26,11 @@ def best_per_frame(
     box: Float64[np.ndarray, "n 4"],
     most: int,
 ) -> Bool[np.ndarray, " n"]:
-    """Tell which detections are among the `most` best scored of their frame, over all classes.
+    """Mask of the `most` highest-scored detections of each frame, over all classes.
 
-    Where equal scores straddle the limit, the official script's heap decides, and so the order of the rows: an equal
-    row that comes when the frame is full stays out; when a better one comes, of the worst rows that with the lowest
-    label leaves, then that with the lowest y1, x1, y2, x2.
+    Where equal scores straddle the limit, the result depends on the order of the rows, as with the official script's
+    heap: a row that equals the lowest score is not added to a full frame; a row with a higher score replaces, of the
+    rows with the lowest score, the one with the lowest label, then with the lowest y1, x1, y2, x2.
     """
     order = np.lexsort((-score, frame))
     frame_in_order, score_in_order = frame[order], score[order]
@@ -74,35 +74,44 @@ def true_positives(
     true_box: Float64[np.ndarray, "m 4"],
     least_iou: float,
 ) -> Bool[np.ndarray, " n"]:
-    """Tell which detections are right.
+    """Mask of the detections that are true positives.
 
-    A detection points at the one ground-truth box of its group with the highest intersection over union, matched
-    already or not, if that is at least `least_iou`. Of the detections that point at a box the best scored one is right
-    and the others are wrong: none moves on to its second-best box. Of ground-truth boxes that overlap equally, the one
-    with the lowest y1, then x1, y2, x2 is meant; of detections with equal scores, the first row.
+    Each detection is assigned to the ground-truth box of its group with the highest intersection over union, whether
+    that box is already matched or not, if the overlap is at least `least_iou`. Of the detections assigned to a box, the
+    one with the highest score is a true positive and the others are false positives: none falls back to its second-best
+    box. Equal overlaps are resolved in favour of the box with the lowest y1, then x1, y2, x2; equal scores in favour of
+    the first row.
+
+    Args:
+        group: frame and class of each detection, as one id.
+        score: of each detection.
+        box: x1, y1, x2, y2 of each detection.
+        true_group: frame and class of each ground-truth box.
+        true_box: x1, y1, x2, y2 of each ground-truth box.
+        least_iou: smallest intersection over union of a match.
     """
     y_first = true_box[:, [1, 0, 3, 2]]
     by_group = np.lexsort((*y_first.T[::-1], true_group))
     true_group, true_box = true_group[by_group], true_box[by_group]
     first = np.searchsorted(true_group, group, "left")
     count = np.searchsorted(true_group, group, "right") - first
-    asking = np.flatnonzero(count)
-    first, count = first[asking], count[asking]
+    candidates = np.flatnonzero(count)
+    first, count = first[candidates], count[candidates]
 
     starts = np.cumsum(count) - count
-    detection = np.repeat(asking, count)
+    detection = np.repeat(candidates, count)
     truth = np.arange(len(detection)) - np.repeat(starts - first, count)
     hit = np.zeros(len(group), bool)
-    if not len(asking):
+    if not len(candidates):
         return hit
     iou = intersection_over_union(box[detection], true_box[truth])
     best = np.maximum.reduceat(iou, starts)
     best_truth = np.minimum.reduceat(np.where(iou == np.repeat(best, count), truth, len(true_box)), starts)
 
     near = best >= least_iou
-    pointing, target = asking[near], best_truth[near]
-    order = np.lexsort((-score[pointing], target))
-    hit[pointing[order][np.diff(target[order], prepend=-1) > 0]] = True
+    assigned, target = candidates[near], best_truth[near]
+    order = np.lexsort((-score[assigned], target))
+    hit[assigned[order][np.diff(target[order], prepend=-1) > 0]] = True
     return hit
 
 
@@ -122,11 +131,11 @@ def _area(box: Float64[np.ndarray, "n 4"]) -> Float64[np.ndarray, " n"]:
 
 
 def average_precision(score: Float64[np.ndarray, " n"], hit: Bool[np.ndarray, " n"], positives: int) -> float:
-    """Return the area under the curve of precision over recall, in percent; precision never falls as recall does.
+    """Average precision in percent: the area under the interpolated precision-recall curve (PASCAL VOC since 2010).
 
-    The definition of PASCAL VOC since 2010: each right detection counts with the highest precision reached at its rank
-    or after it, each of the `positives` that was not found with 0. Equal scores are one threshold: the wrong ones
-    among them rank before the right ones, so that the order of the rows does not matter.
+    Each true positive contributes the highest precision at its rank or a later one; each of the `positives` that was
+    not detected contributes 0. Equal scores are one threshold: false positives rank before true positives, so the
+    order of the rows does not matter.
     """
     hit = hit[np.lexsort((hit, -score))]
     precision = np.cumsum(hit) / np.arange(1, len(hit) + 1)
@@ -136,23 +145,25 @@ def average_precision(score: Float64[np.ndarray, " n"], hit: Bool[np.ndarray, " 
 
 LEAST_IOU = 0.5
 BEST_PER_FRAME = 50
+MEASURED = "detections measured"
+UNLISTED = "detections in frames that the ground truth does not list"
 _TOO_RARE = (2, 16, 18, 19, 21, 23, 25, 31, 32, 33, 35, 39, 40, 42, 44, 50, 53, 55, 71, 75)
 AVA_60 = tuple(action for action in AVA_ACTIONS if action not in _TOO_RARE)
 
 
 def counted_actions(label_map: str | Path | None) -> dict[int, str]:
-    """Return the ids and names of the actions that count: a label map's, or for None the challenge's 60, unnamed."""
+    """Return ids and names of the evaluated actions: those of a label map, or for None the challenge's 60, unnamed."""
     return dict.fromkeys(AVA_60, "") if label_map is None else read_label_map(label_map)
 
 
 @dataclass(frozen=True)
 class AvaResult:
-    """What `measure_ava` found.
+    """Result of `measure_ava`.
 
     Attributes:
         mean: frame mAP in percent, over the classes that have a ground-truth box.
         per_class: average precision in percent by action id, NaN where it has no ground truth.
-        coverage: how many boxes came, and how many were left out or cannot match, by reason.
+        coverage: number of boxes, and of those dropped, by reason.
     """
 
     mean: float
@@ -165,14 +176,17 @@ def ava_frame_map(
     detections: str | Path,
     label_map: str | Path | None,
     excluded: str | Path | None = None,
+    unannotated: str = "ignored",
 ) -> tuple[float, dict[int, float]]:
-    """Measure detections on AVA's ground truth, from files; `measure_ava` says how.
+    """Compute AVA's frame mAP from files, by the rules of `measure_ava`.
 
     Args:
-        groundtruth: `video,second,x1,y1,x2,y2,action,person` without a header; the person is ignored.
+        groundtruth: `video,second,x1,y1,x2,y2,action,person` without a header; the person is ignored. A row
+            `video,second` is an annotated frame without actions.
         detections: `video,second,x1,y1,x2,y2,action,score`.
-        label_map: which actions count, a pbtxt or mmaction2's `label_map.txt`; None for the 60 of the challenge.
-        excluded: `video,second`, frames to leave out of both; None for none.
+        label_map: which actions are evaluated, a pbtxt or mmaction2's `label_map.txt`; None for the challenge's 60.
+        excluded: `video,second`, frames to exclude from both; None for none.
+        unannotated: see `measure_ava`.
 
     Returns:
         The mean in percent, and each action's average precision in percent, NaN where it has no ground truth.
@@ -180,7 +194,7 @@ def ava_frame_map(
     Raises:
         InputError: as `measure_ava_files`.
     """
-    result = measure_ava_files(groundtruth, detections, counted_actions(label_map), excluded)
+    result = measure_ava_files(groundtruth, detections, counted_actions(label_map), excluded, unannotated)
     return result.mean, result.per_class
 
 
@@ -189,8 +203,9 @@ def measure_ava_files(
     detections: str | Path,
     actions: Collection[int] = AVA_60,
     excluded: str | Path | None = None,
+    unannotated: str = "ignored",
 ) -> AvaResult:
-    """Read the files, see `ava_frame_map`, and measure.
+    """Read the files that `ava_frame_map` describes and call `measure_ava`.
 
     Raises:
         InputError: a file is missing, empty or wrong (the message names the line); an action id is neither one of
@@ -200,7 +215,7 @@ def measure_ava_files(
     frames = set() if excluded is None else read_excluded(excluded)
     truth, found = read_annotations(groundtruth, known), read_detections(detections, known)
     try:
-        return measure_ava(truth, found, actions, frames)
+        return measure_ava(truth, found, actions, frames, unannotated)
     except InputError as error:
         raise InputError(f"{groundtruth}: {error}") from error
 
@@ -209,26 +224,30 @@ def measure_ava(
     groundtruth: AvaBoxes,
     detections: AvaBoxes,
     actions: Collection[int] = AVA_60,
-    excluded: Iterable[tuple[str, int]] = (),
+    excluded: Iterable[tuple[str, float | int]] = (),
+    unannotated: str = "ignored",
 ) -> AvaResult:
-    """Compute frame mAP as the official script does, and count what was left out.
+    """Compute frame mAP as ActivityNet's official script does since April 2020, and count what was dropped.
 
-    Boxes of other actions than `actions` and of excluded frames are dropped. Of each frame (video and second) the 50
-    best detections over all classes remain (see `best_per_frame` for equal scores); of those, boxes without area are
-    dropped. Each detection points at the ground-truth box of its class and frame that it overlaps most, if their
-    intersection over union is at least 0.5; of those that point at a box the best scored is right, all others are
-    wrong (`true_positives`), and so are detections in frames without ground truth. Each class has the area under its
-    curve of precision over recall (`average_precision`): 0 where there is ground truth and no detection. A class
-    without ground truth is left out of the mean. All is computed in float64.
+    1. Boxes of actions other than `actions` and boxes in excluded frames are dropped.
+    2. Of each frame (video and second), the 50 highest-scored detections over all classes remain (`best_per_frame`).
+    3. Of those, boxes without area or with swapped corners are dropped.
+    4. Detections in frames that the ground truth does not list are ignored. A frame is listed by a box of any action,
+       or by a row without a box (`AvaBoxes.empty_frames`), in which case its detections are false positives.
+    5. Detections are matched to ground-truth boxes of their class and frame at an intersection over union of at least
+       0.5 (`true_positives`), and each class gets its `average_precision`: 0 where it has ground truth and no
+       detection. A class without ground truth is excluded from the mean.
 
-    Where detections of a class have equal scores the official figure depends on the order that its sort happens to
-    leave them in; here they are one threshold.
+    All is computed in float64. Where detections of a class have equal scores, the official value depends on how its
+    sort orders them; here they are one threshold.
 
     Args:
-        groundtruth: boxes as annotated; their scores are not looked at.
+        groundtruth: annotated boxes; scores are ignored.
         detections: boxes with scores.
-        actions: the ids that count.
-        excluded: video and second of frames to leave out.
+        actions: the ids that are evaluated.
+        excluded: video and second of frames to exclude.
+        unannotated: "counted" makes detections in frames that the ground truth does not list false positives, as the
+            official script did until April 2020; "ignored" is rule 4.
 
     Raises:
         ValueError: the detections have no scores.
@@ -236,34 +255,38 @@ def measure_ava(
     """
     if detections.score is None:
         raise ValueError("the detections have no scores")
-    true_frame, frame, gone = _numbered_frames(groundtruth, detections, excluded)
+    if unannotated not in ("ignored", "counted"):
+        raise InputError(f"unannotated={unannotated!r}; choose ignored or counted")
+    listed_frames, true_frame, frame, excluded_frames = _frame_ids(groundtruth, detections, excluded)
     coverage: dict[str, int] = {}
-    true_kept = _listed("ground-truth boxes", groundtruth, true_frame, actions, gone, coverage)
+    true_kept = _evaluated("ground-truth boxes", groundtruth, true_frame, actions, excluded_frames, coverage)
     if not len(true_kept):
         raise InputError("no box has an action of the label map in a frame that is not excluded")
-    kept = _listed("detections", detections, frame, actions, gone, coverage)
+    kept = _evaluated("detections", detections, frame, actions, excluded_frames, coverage)
 
-    listed = len(kept)
+    before = len(kept)
     kept = kept[
         best_per_frame(
             frame[kept], detections.score[kept], detections.label[kept], detections.box[kept], BEST_PER_FRAME
         )
     ]
-    coverage[f"detections beyond the {BEST_PER_FRAME} best of their frame"] = listed - len(kept)
+    coverage[f"detections beyond the {BEST_PER_FRAME} best of their frame"] = before - len(kept)
     has_area = (detections.box[kept, :2] < detections.box[kept, 2:]).all(axis=1)
     coverage["detections without area"] = int((~has_area).sum())
     kept = kept[has_area]
-    true_frame, frame = true_frame[true_kept], frame[kept]
-    coverage["detections measured"] = len(kept)
-    coverage["detections measured in frames without ground truth"] = int((~np.isin(frame, true_frame)).sum())
+    is_listed = np.isin(frame[kept], listed_frames)
+    coverage[UNLISTED] = int((~is_listed).sum())
+    if unannotated == "ignored":
+        kept = kept[is_listed]
+    coverage[MEASURED] = len(kept)
 
     true_label, label, score = groundtruth.label[true_kept], detections.label[kept], detections.score[kept]
     ids = 1 + max(actions)
     hit = true_positives(
-        frame * ids + label,
+        frame[kept] * ids + label,
         score,
         detections.box[kept],
-        true_frame * ids + true_label,
+        true_frame[true_kept] * ids + true_label,
         groundtruth.box[true_kept],
         LEAST_IOU,
     )
@@ -274,33 +297,44 @@ def measure_ava(
     return AvaResult(float(np.nanmean(list(per_class.values()))), per_class, coverage)
 
 
-def _numbered_frames(
-    groundtruth: AvaBoxes, detections: AvaBoxes, excluded: Iterable[tuple[str, int]]
-) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " n"], Int64[np.ndarray, " frames"]]:
-    """Number the frames of both, and those excluded, in one way."""
-    place = {name: number for number, name in enumerate(dict.fromkeys(groundtruth.videos + detections.videos))}
-    seconds = 1 + int(max(groundtruth.second.max(initial=0), detections.second.max(initial=0)))
+def _frame_ids(
+    groundtruth: AvaBoxes, detections: AvaBoxes, excluded: Iterable[tuple[str, float | int]]
+) -> tuple[
+    Int64[np.ndarray, " listed"], Int64[np.ndarray, " m"], Int64[np.ndarray, " n"], Int64[np.ndarray, " excluded"]
+]:
+    """Give each frame (video and second, to the microsecond) an id.
 
-    def number(boxes: AvaBoxes) -> np.ndarray:
-        places = np.array([place[name] for name in boxes.videos], np.int64)
-        return places[boxes.video] * seconds + boxes.second
+    Returns:
+        The ids of the frames that the ground truth lists, of each ground-truth box, of each detection, and of the
+        excluded frames.
+    """
+    bare = [list(groundtruth.empty_frames), list(excluded)]
+    names = [*groundtruth.videos, *detections.videos, *(name for frames in bare for name, _ in frames)]
+    index = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    video = [
+        np.array([index[name] for name in boxes.videos], np.int64)[boxes.video] for boxes in (groundtruth, detections)
+    ]
+    video += [np.array([index[name] for name, _ in frames], np.int64) for frames in bare]
+    second = [groundtruth.second, detections.second, *(np.array([at for _, at in frames], float) for frames in bare)]
+    ends = np.cumsum([len(part) for part in video])
+    frames = np.stack([np.concatenate(video), np.rint(np.concatenate(second) * 1e6).astype(np.int64)])
+    ids = np.unique(frames, axis=1, return_inverse=True)[1].reshape(-1)
+    true_frame, frame, empty, excluded_frames = np.split(ids, ends[:-1])
+    return np.concatenate([true_frame, empty]), true_frame, frame, excluded_frames
 
-    gone = [place[name] * seconds + second for name, second in excluded if name in place and second < seconds]
-    return number(groundtruth), number(detections), np.array(gone, np.int64)
 
-
-def _listed(
+def _evaluated(
     what: str,
     boxes: AvaBoxes,
     frame: Int64[np.ndarray, " n"],
     actions: Collection[int],
-    gone: Int64[np.ndarray, " frames"],
+    excluded_frames: Int64[np.ndarray, " frames"],
     coverage: dict[str, int],
 ) -> Int64[np.ndarray, " kept"]:
-    """Return the rows whose action counts and whose frame is not excluded, and count the others."""
+    """Return the rows whose action is evaluated and whose frame is not excluded, and count the others."""
     known = np.isin(boxes.label, np.array(list(actions), np.int64))
-    there = ~np.isin(frame, gone)
+    included = ~np.isin(frame, excluded_frames)
     coverage[what] = len(boxes)
     coverage[f"{what} of actions not in the label map"] = int((~known).sum())
-    coverage[f"{what} in excluded frames"] = int((known & ~there).sum())
-    return np.flatnonzero(known & there)
+    coverage[f"{what} in excluded frames"] = int((known & ~included).sum())
+    return np.flatnonzero(known & included)

@@ -24,6 +24,8 @@ class Tower(nn.Module):
     towers. To any other module it gives `video` (a window's mean, where the batch has several rows) or `text`.
     """
 
+    shares_context = True  # whether `context` may be rows that all moments share, see LongTerm.gather_shared
+
     def forward(self, batch: dict[str, Any]) -> Float[Tensor, "batch embed"]:
         """Embed a batch; not normalised, in any floating dtype."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(batch)")

@@ -1,4 +1,7 @@
-"""What every feature bank operator is."""
+"""Feature bank operators: what a moment's short-term features S take from its long-term feature bank L.
+
+"Long-Term Feature Banks for Detailed Video Understanding" (Wu et al., CVPR 2019), section 3.
+"""
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,29 +13,33 @@ from clep.models.pooling import masked_max, masked_mean, project_present
 
 
 class FeatureBankOperator(nn.Module):
-    """Compute `FBO(S, L)`: what short-term features S get from a long-term feature bank L.
+    """Base class: `FBO(S, L)`, which a head or classifier reads concatenated with S.
 
-    As in the paper, its output is concatenated with S and read by a projection or a classifier. Subclass it and define
-    `forward`; what stands in slots without a row must not matter, not even NaN, and a moment without any row must get
-    what depends on S alone.
+    Subclasses define `forward`. The content of slots without a row must not matter, NaN included, and a moment without
+    any row must get an output that depends on S alone.
 
     Args:
-        in_dim: numbers in a short-term feature.
-        context_dim: numbers in a row of the bank; None for `in_dim`.
-        out_dim: numbers in the output.
+        in_dim: dimension of a short-term feature.
+        context_dim: dimension of a row of the bank; None for `in_dim`.
+        out_dim: dimension of the output.
+        empty_slots: "masked" ignores slots without a row; "counted" treats them as rows of zeros, as mmaction2 does:
+            they take part in the softmax, in the average and in the maximum.
 
     Raises:
-        InputError: a size below 1 (`out_dim`: below 0).
+        InputError: a dimension below 1 (`out_dim`: below 0), or another `empty_slots`.
     """
 
-    def __init__(self, in_dim: int, context_dim: int | None, out_dim: int) -> None:
+    def __init__(self, in_dim: int, context_dim: int | None, out_dim: int, empty_slots: str = "masked") -> None:
         super().__init__()
         self.in_dim, self.context_dim, self.out_dim = in_dim, in_dim if context_dim is None else context_dim, out_dim
         if min(self.in_dim, self.context_dim) < 1 or out_dim < 0:
             raise InputError(
                 f"dims of a feature bank operator must be positive, got in_dim={in_dim}, context_dim={context_dim}, "
-                f"{out_dim} numbers out"
+                f"out_dim={out_dim}"
             )
+        if empty_slots not in ("masked", "counted"):
+            raise InputError(f"operator.empty_slots={empty_slots!r}; choose masked or counted")
+        self.empty_slots = empty_slots
 
     def forward(
         self,
@@ -40,21 +47,21 @@ class FeatureBankOperator(nn.Module):
         context: Float[Tensor, "batch slots context_dim"],
         mask: Bool[Tensor, "batch ... slots"],
     ) -> Float[Tensor, "batch *queries out_dim"]:
-        """Return `FBO(S, L)` of each moment, or of each of its `[batch, n, dim]` short-term features.
+        """Return `FBO(S, L)` of each moment, or of each of its n short-term features.
 
         Args:
-            short_term: the short-term features.
-            context: the slots of the long-term feature bank around each moment, as `FeatureBank.long_term` gives them.
-            mask: True where a slot holds a row. `[batch, n, slots]` gives each of n short-term features slots of its
-                own, as moments have that share the rows of `FeatureBank.long_term_shared`.
+            short_term: `[batch, in_dim]`, or `[batch, n, in_dim]`.
+            context: the slots of the bank around each moment, see `FeatureBank.long_term`.
+            mask: True where a slot holds a row. `[batch, n, slots]` masks the slots separately for each of n short-term
+                features, for moments that share rows (`FeatureBank.long_term_shared`).
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward(short_term, context, mask)")
 
     def check(self, short_term: Tensor, context: Tensor) -> None:
-        """Refuse features of other sizes than the operator was made for.
+        """Raise if the features have other dimensions than the operator.
 
         Raises:
-            InputError: names the sizes and the remedy.
+            InputError: names the dimensions and the remedy.
         """
         if (short_term.shape[-1], context.shape[-1]) != (self.in_dim, self.context_dim):
             raise InputError(
@@ -62,24 +69,41 @@ class FeatureBankOperator(nn.Module):
                 f"have {short_term.shape[-1]} and {context.shape[-1]} dimensions; set both to the dims of the banks"
             )
 
+    def slots(
+        self, context: Float[Tensor, "batch slots context_dim"], mask: Bool[Tensor, "batch ... slots"]
+    ) -> tuple[Float[Tensor, "batch slots context_dim"], Bool[Tensor, "batch ... slots"]]:
+        """Return the context and mask to compute with: unchanged, or with empty slots as rows of zeros.
+
+        Raises:
+            InputError: `empty_slots="counted"` with rows that moments share, among which there are no empty slots.
+        """
+        if self.empty_slots == "masked":
+            return context, mask
+        if mask.ndim == 3:
+            raise InputError(
+                "operator.empty_slots=counted needs the slots of each moment, [batch, slots], and got rows that moments "
+                "share; gather the context with LongTerm.gather, or use empty_slots=masked"
+            )
+        return context.masked_fill(~mask[:, :, None], 0), torch.ones_like(mask)
+
 
 def check_dropout(dropout: float | int) -> None:
-    """Refuse what is no probability.
+    """Raise if a dropout probability is not in `[0, 1)`.
 
     Raises:
-        InputError: `dropout` is not in `[0, 1)`.
+        InputError: it is not.
     """
     if not 0 <= dropout < 1:
         raise InputError(f"dropout={dropout} must be at least 0 and below 1")
 
 
 class FBONone(FeatureBankOperator):
-    """Take nothing from the context, so that what reads the output sees the short-term features alone.
+    """Ignore the context: the output has dimension 0, so the short-term features stand alone. The paper's baseline.
 
     Args:
-        in_dim: numbers in a short-term feature.
-        context_dim: numbers in a row of the bank; None for `in_dim`.
-        latent_dim, dropout: of other operators, taken and not used, so that none can stand wherever they can.
+        in_dim: dimension of a short-term feature.
+        context_dim: dimension of a row of the bank; None for `in_dim`.
+        latent_dim, dropout, empty_slots: unused; accepted so that `operator=none` can replace any other operator.
     """
 
     def __init__(
@@ -88,8 +112,9 @@ class FBONone(FeatureBankOperator):
         context_dim: int | None = None,
         latent_dim: int | None = None,
         dropout: float | int = 0.0,
+        empty_slots: str = "masked",
     ) -> None:
-        super().__init__(in_dim, context_dim, out_dim=0)
+        super().__init__(in_dim, context_dim, 0, empty_slots)
 
     def forward(
         self,
@@ -97,17 +122,24 @@ class FBONone(FeatureBankOperator):
         context: Float[Tensor, "batch slots context_dim"],
         mask: Bool[Tensor, "batch ... slots"],
     ) -> Float[Tensor, "batch *queries 0"]:
-        """Return features of no numbers."""
+        """Return features of dimension 0."""
         self.check(short_term, context)
         return short_term[..., :0]
 
 
 class _Pooled(FeatureBankOperator):
+    """Pool the context, then dropout and an optional projection; subclasses define `pool`."""
+
     def __init__(
-        self, in_dim: int, context_dim: int | None = None, latent_dim: int | None = 512, dropout: float | int = 0.2
+        self,
+        in_dim: int,
+        context_dim: int | None = None,
+        latent_dim: int | None = 512,
+        dropout: float | int = 0.2,
+        empty_slots: str = "masked",
     ) -> None:
         context = in_dim if context_dim is None else context_dim
-        super().__init__(in_dim, context_dim, out_dim=context if latent_dim is None else latent_dim)
+        super().__init__(in_dim, context_dim, context if latent_dim is None else latent_dim, empty_slots)
         check_dropout(dropout)
         self.dropout = nn.Dropout(dropout)
         self.project = nn.Identity() if latent_dim is None else nn.Linear(context, latent_dim)
@@ -123,8 +155,9 @@ class _Pooled(FeatureBankOperator):
         context: Float[Tensor, "batch slots context_dim"],
         mask: Bool[Tensor, "batch ... slots"],
     ) -> Float[Tensor, "batch *queries out_dim"]:
-        """Return the pooled context, the same for all short-term features of a moment; zeros where there is none."""
+        """Return the pooled context, equal for all short-term features of a moment; zeros if all slots are masked."""
         self.check(short_term, context)
+        context, mask = self.slots(context, mask)
         found = self.project(self.dropout(self.pool(context, mask)))
         found = found.masked_fill(~mask.any(-1, keepdim=True), 0)
         if mask.ndim == 3:
@@ -134,16 +167,17 @@ class _Pooled(FeatureBankOperator):
 
 
 class FBOAvg(_Pooled):
-    """The mean of the rows that are there, dropout, and a projection.
+    """Mean of the context's rows, dropout, and a projection.
 
     Args:
-        in_dim: numbers in a short-term feature.
-        context_dim: numbers in a row of the bank; None for `in_dim`.
-        latent_dim: numbers in the output; None for no projection, as published.
+        in_dim: dimension of a short-term feature.
+        context_dim: dimension of a row of the bank; None for `in_dim`.
+        latent_dim: dimension of the output; None for no projection, as published.
         dropout: probability, before the projection.
+        empty_slots: see `FeatureBankOperator`; "counted" divides by the number of all slots.
 
     Raises:
-        InputError: a size or the probability has no meaning; or, when called, features of other sizes.
+        InputError: a dimension or the probability is out of range; or, when called, features of other dimensions.
     """
 
     def pool(
@@ -154,16 +188,17 @@ class FBOAvg(_Pooled):
 
 
 class FBOMax(_Pooled):
-    """The largest value of each number over the rows that are there, dropout, and a projection.
+    """Element-wise maximum of the context's rows, dropout, and a projection.
 
     Args:
-        in_dim: numbers in a short-term feature.
-        context_dim: numbers in a row of the bank; None for `in_dim`.
-        latent_dim: numbers in the output; None for no projection, as published.
+        in_dim: dimension of a short-term feature.
+        context_dim: dimension of a row of the bank; None for `in_dim`.
+        latent_dim: dimension of the output; None for no projection, as published.
         dropout: probability, before the projection.
+        empty_slots: see `FeatureBankOperator`; with "counted" the zeros of an empty slot can be the maximum.
 
     Raises:
-        InputError: a size or the probability has no meaning; or, when called, features of other sizes.
+        InputError: a dimension or the probability is out of range; or, when called, features of other dimensions.
     """
 
     def pool(
@@ -174,23 +209,24 @@ class FBOMax(_Pooled):
 
 
 class FBONonLocal(FeatureBankOperator):
-    """Short-term features attend to the rows of the context in a stack of non-local layers.
+    """Short-term features attend to the context in a stack of non-local layers.
 
-    S and L are reduced to `latent_dim` numbers and pass dropout; each layer then computes
+    S and L are reduced to `latent_dim` dimensions, with dropout; each layer then computes
 
         S ← S + Dropout(W_out ReLU(LayerNorm(softmax(θ(S) φ(L)ᵀ / √latent_dim) g(L))))
 
-    `W_out` starts at zero, so that each layer starts as the identity and the operator as the reduced S.
+    `W_out` is initialised to zero, so each layer starts as the identity.
 
     Args:
-        in_dim: numbers in a short-term feature.
-        context_dim: numbers in a row of the bank; None for `in_dim`.
-        latent_dim: numbers that both are reduced to, and numbers in the output.
-        num_layers: non-local layers, at least 1; the paper takes 2 for AVA.
+        in_dim: dimension of a short-term feature.
+        context_dim: dimension of a row of the bank; None for `in_dim`.
+        latent_dim: dimension that both are reduced to, and of the output.
+        num_layers: non-local layers, at least 1; the paper uses 2 for AVA.
         dropout: probability, after both reductions and after each layer.
+        empty_slots: see `FeatureBankOperator`; with "counted" empty slots are attended to.
 
     Raises:
-        InputError: a size or the probability has no meaning; or, when called, features of other sizes.
+        InputError: a dimension or the probability is out of range; or, when called, features of other dimensions.
     """
 
     def __init__(
@@ -200,11 +236,12 @@ class FBONonLocal(FeatureBankOperator):
         latent_dim: int = 512,
         num_layers: int = 2,
         dropout: float | int = 0.2,
+        empty_slots: str = "masked",
     ) -> None:
         if min(latent_dim, num_layers) < 1:
             raise InputError(f"latent_dim={latent_dim} and num_layers={num_layers} must be at least 1")
         check_dropout(dropout)
-        super().__init__(in_dim, context_dim, out_dim=latent_dim)
+        super().__init__(in_dim, context_dim, latent_dim, empty_slots)
         self.reduce_short_term = nn.Sequential(nn.Linear(self.in_dim, latent_dim), nn.Dropout(dropout))
         self.reduce_context = nn.Sequential(nn.Linear(self.context_dim, latent_dim), nn.Dropout(dropout))
         self.layers = nn.ModuleList(NonLocalLayer(latent_dim, dropout) for _ in range(num_layers))
@@ -215,7 +252,7 @@ class FBONonLocal(FeatureBankOperator):
         context: Float[Tensor, "batch slots context_dim"],
         mask: Bool[Tensor, "batch ... slots"],
     ) -> Float[Tensor, "batch *queries out_dim"]:
-        """Return the short-term features after all layers; the reduced ones alone where the context is empty."""
+        """Return the short-term features after all layers; only reduced where all slots are masked."""
         query, rows, attended, present = self._prepare(short_term, context, mask)
         for layer in self.layers:
             query = layer(query, rows, attended, present)
@@ -228,7 +265,7 @@ class FBONonLocal(FeatureBankOperator):
         context: Float[Tensor, "batch slots context_dim"],
         mask: Bool[Tensor, "batch ... slots"],
     ) -> Float[Tensor, "layers batch *queries slots"]:
-        """Return how much each layer attends to each slot: weights that sum to 1, or zeros where there is no row."""
+        """Return each layer's attention weights over the slots; they sum to 1, or are 0 where all slots are masked."""
         query, rows, attended, present = self._prepare(short_term, context, mask)
         weights = []
         for layer in self.layers:
@@ -248,22 +285,23 @@ class FBONonLocal(FeatureBankOperator):
         Bool[Tensor, "batch #n slots"],
         Bool[Tensor, "batch #n 1"],
     ]:
-        """Return reduced S and L, which slots are attended to, and which moments have a context."""
+        """Return reduced S and L, the attention mask, and which moments have any slot to attend to."""
         self.check(short_term, context)
+        context, mask = self.slots(context, mask)
         query = self.reduce_short_term(short_term)
         own = mask if mask.ndim == 3 else mask[:, None]
         rows = project_present(self.reduce_context, context, own.any(1))
         present = own.any(-1, keepdim=True)
-        # A softmax over nothing is NaN: moments without a row attend to their empty slots, and drop what they get.
+        # A softmax over no slots is NaN: such moments attend to all slots, and the result is discarded.
         return query.view(len(query), -1, self.out_dim), rows, own | ~present, present
 
 
 class NonLocalLayer(nn.Module):
-    """One layer of `FBONonLocal`, over features that are reduced already.
+    """One layer of `FBONonLocal`, on reduced features.
 
-    θ(S) φ(L)ᵀ is computed as (θ(S) W_φ) Lᵀ, and softmax(…) g(L) as g(softmax(…) L), which is the same: g is affine and
-    the weights sum to 1, and a bias of φ would shift all logits of a query alike, so it has none. The projections are
-    then applied to the few short-term features and not to hundreds of slots.
+    θ(S) φ(L)ᵀ is computed as (θ(S) W_φ) Lᵀ, and softmax(…) g(L) as g(softmax(…) L). Both are equal to the published
+    form: g is affine and the weights sum to 1, and φ needs no bias, since it would shift all logits of a query alike.
+    The projections then apply to a few short-term features rather than to hundreds of slots.
     """
 
     def __init__(self, dim: int, dropout: float | int) -> None:
@@ -280,7 +318,7 @@ class NonLocalLayer(nn.Module):
         attended: Bool[Tensor, "batch #n slots"],
         present: Bool[Tensor, "batch #n 1"],
     ) -> Float[Tensor, "batch n dim"]:
-        """Return the short-term features with what they found; unchanged where `present` is False."""
+        """Return the short-term features after the layer; unchanged where `present` is False."""
         query = self.theta(short_term) @ self.phi.weight
         heads = context[:, None]
         seen = F.scaled_dot_product_attention(query[:, None], heads, heads, attn_mask=attended[:, None])[:, 0]
@@ -293,6 +331,6 @@ class NonLocalLayer(nn.Module):
         context: Float[Tensor, "batch slots dim"],
         attended: Bool[Tensor, "batch #n slots"],
     ) -> Float[Tensor, "batch n slots"]:
-        """Return the weights that `forward` averages the context with."""
+        """Return the attention weights of `forward`."""
         logits = self.theta(short_term) @ self.phi.weight @ context.mT / context.shape[-1] ** 0.5
         return logits.masked_fill(~attended, -torch.inf).softmax(-1)

@@ -56,6 +56,7 @@ class LongTermTower(Tower):
             )
         self.in_dim, self.out_dim = in_dim, out_dim
         self.operator = operator
+        self.shares_context = operator.empty_slots == "masked"
         self.head = ProjectionHead(
             in_dim + operator.out_dim, out_dim, hidden_dim, layers, activation, dropout=dropout, init=init
         )

@@ -69,14 +69,14 @@ def test_a_detection_may_reach_over_the_border_and_an_annotation_may_not(tmp_pat
         ("v,0902,0.1,,0.3,0.4,12,1", "line 3: y1 is '', not a number"),
         ("v,0902,0.1,nan,0.3,0.4,12,1", "line 3: y1 is 'nan', not a number"),
         ("v,inf,0.1,0.2,0.3,0.4,12,1", "line 3: second is 'inf', not a number"),
-        ("v,902.5,0.1,0.2,0.3,0.4,12,1", "line 3: second should be a whole number"),
-        ("v,-1,0.1,0.2,0.3,0.4,12,1", "line 3: second should be a whole number"),
-        ("v,1e18,0.1,0.2,0.3,0.4,12,1", "line 3: second should be a whole number"),
+        ("v,-1,0.1,0.2,0.3,0.4,12,1", "line 3: second should be a number from 0"),
+        ("v,-0.5", "line 3: second should be a number from 0"),
+        ("v,1e18,0.1,0.2,0.3,0.4,12,1", "line 3: second should be a number from 0"),
+        ("v,soon", "line 3: second is 'soon', not a number"),
+        (" ,902", "line 3: the video has no name"),
         ("v,1,0.1,0.2,0.3,0.4,1.5,1", "line 3: action should be a whole number"),
         ("v,1,0.1,0.2,0.3,0.4,0,1", "line 3: action should be a whole number from 1"),
         ("v,1,0.1,0.2,0.3,0.4,81,1", "line 3: there is no action with that id; the ids are 1 to 80"),
-        ("v,1,0.3,0.2,0.1,0.4,12,1", "line 3: the box has x1 > x2 or y1 > y2"),
-        ("v,1,0.1,0.4,0.3,0.2,12,1", "line 3: the box has x1 > x2 or y1 > y2"),
         ("v,1,10,20,300,200,12,1", "line 3: the box leaves .* not pixels"),
         ("v,1,-1.5,0.2,0.3,0.4,12,1", "line 3: the box leaves"),
         (" ,1,0.1,0.2,0.3,0.4,12,1", "line 3: the video has no name"),
@@ -86,6 +86,23 @@ def test_a_wrong_line_is_named(tmp_path, read, line, message):
     file = write(tmp_path, f"{GOOD}\n\n{line}\n{GOOD}\n")
     with pytest.raises(InputError, match=rf"ava\.csv, {message}"):
         read(file)
+
+
+@pytest.mark.parametrize("box", ["0.3,0.2,0.1,0.4", "0.1,0.4,0.3,0.2"])
+def test_a_swapped_box_is_refused_in_annotations_and_read_in_detections(tmp_path, box):
+    file = write(tmp_path, f"{GOOD}\n\nv,1,{box},12,1\n")
+    with pytest.raises(InputError, match=r"ava\.csv, line 3: the box has x1 > x2 or y1 > y2"):
+        read_annotations(file)
+    assert read_detections(file).box[1].tolist() == [float(cell) for cell in box.split(",")]
+
+
+@pytest.mark.parametrize("read", [read_annotations, read_detections])
+def test_a_row_of_two_columns_is_a_frame_without_a_box(tmp_path, read):
+    found = read(write(tmp_path, f"w,0903\n{GOOD}\n v , 902.25\nv,902.2500001\n"))
+    assert (len(found), found.videos) == (1, ("v",))
+    assert found.empty_frames == {("w", 903), ("v", 902.25)}
+    with pytest.raises(InputError, match="has no rows"):
+        read(write(tmp_path, "w,0903\n"))
 
 
 def test_a_score_that_is_no_number_is_told_and_a_person_is_not_looked_at(tmp_path):
@@ -119,8 +136,9 @@ def test_excluded_frames(tmp_path):
     assert read_excluded(write(tmp_path, "")) == set()
     with pytest.raises(InputError, match="line 2 has 3 columns; 2 are needed: video,second"):
         read_excluded(write(tmp_path, "v,0902\nv,1,2\n"))
-    with pytest.raises(InputError, match="line 1: second should be a whole number"):
-        read_excluded(write(tmp_path, "v,0.5\n"))
+    assert read_excluded(write(tmp_path, "v,0.5\n")) == {("v", 0.5)}
+    with pytest.raises(InputError, match="line 1: second should be a number from 0"):
+        read_excluded(write(tmp_path, "v,-0.5\n"))
 
 
 ITEMS = '# AVA\nitem {\n  name: "bend/bow (at the {waist})"\n  id: 1\n}\nitem { name: "my id: 4" id:3 }\n'

@@ -30,8 +30,16 @@ def best_of_frame(rows, most):
     return [rows[entry[-1]] for entry in kept]
 
 
-def slow_ava(groundtruth, detections, actions, excluded=(), most=50, least=0.5):
-    """Return the mean and each action's average precision, in percent, from lists of rows."""
+def slow_ava(groundtruth, detections, actions, excluded=(), most=50, least=0.5, unannotated="ignored"):
+    """Return the mean and each action's average precision, in percent, from lists of rows.
+
+    A ground-truth row `(video, second)` is a frame without actions. As the official script since April 2020 does, the
+    keys of all rows are collected before any row is skipped, and detections of other keys are not added.
+    """
+    listed = {row[:2] for row in groundtruth}
+    groundtruth = [row for row in groundtruth if len(row) > 2]
+    if unannotated == "ignored":
+        detections = [row for row in detections if row[:2] in listed]
     truth, found = ([row for row in rows if row[:2] not in excluded] for rows in (groundtruth, detections))
     frames = {}
     for row in found:
@@ -51,7 +59,7 @@ def slow_ava(groundtruth, detections, actions, excluded=(), most=50, least=0.5):
             most_like = min(
                 there,
                 default=None,
-                key=lambda i: (-overlap(row[2:6], boxes[i][2:6]), boxes[i][3], *boxes[i][2:6:2], boxes[i][5]),
+                key=lambda i: (-overlap(row[2:6], boxes[i][2:6]), *(boxes[i][column] for column in (3, 2, 5, 4))),
             )
             right = most_like is not None and overlap(row[2:6], boxes[most_like][2:6]) >= least
             judged.append((row[7], right and most_like not in matched))
@@ -75,13 +83,17 @@ def area(judged, positives):
 
 
 def random_world(seed, videos=2, seconds=3, boxes=4, detections=12, actions=(1, 2, 3), levels=None):
-    """Draw ground truth and detections; coarse grids, so that scores tie and overlaps are exactly one half at times."""
+    """Draw ground truth and detections; coarse grids, so that some scores tie and some overlaps are exactly one half.
+
+    Frames without ground truth occur, some of them listed by a row of two columns.
+    """
     rng = np.random.default_rng(seed)
     truth, found = [], []
     for video in range(videos):
         for second in range(900, 900 + seconds):
             frame = (f"video{video}", second)
             people = [grid_box(rng) for _ in range(rng.integers(0, boxes + 1))]
+            truth += [frame] * int(rng.random() < 0.2)
             truth += [(*frame, *box, int(a), k) for k, box in enumerate(people) for a in actions if rng.random() < 0.5]
             for _ in range(rng.integers(0, detections + 1)):
                 near = people and rng.random() < 0.7
@@ -101,14 +113,17 @@ def grid_box(rng):
 
 def as_boxes(rows, scored=True):
     """The rows as a reader would return them."""
+    empty_frames = {row for row in rows if len(row) == 2}
+    rows = [row for row in rows if len(row) > 2]
     videos = tuple(dict.fromkeys(row[0] for row in rows))
     return AvaBoxes(
         videos=videos,
         video=np.array([videos.index(row[0]) for row in rows], np.int64),
-        second=np.array([row[1] for row in rows], np.int64),
+        second=np.array([row[1] for row in rows], np.float64),
         box=np.array([row[2:6] for row in rows], np.float64).reshape(-1, 4),
         label=np.array([row[6] for row in rows], np.int64),
         score=np.array([row[7] for row in rows], np.float64) if scored else None,
+        empty_frames=empty_frames,
     )
 
 

@@ -1,11 +1,11 @@
-"""Frame mAP over whole files; its parts are tested in test_frame_matching.py and test_ava_files.py."""
+"""Frame mAP over whole files; its parts are tested in test_frame_matching.py and tests/datasets/test_ava.py."""
 
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clep.datasets.ava import read_annotations, read_label_map
@@ -19,8 +19,8 @@ needs_samples = pytest.mark.skipif(not SAMPLES.is_dir(), reason="the sample anno
 A, B = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0)
 
 
-def measure(truth, found, actions=(1, 2, 3), excluded=()):
-    return measure_ava(as_boxes(truth, scored=False), as_boxes(found), actions, excluded)
+def measure(truth, found, actions=(1, 2, 3), excluded=(), unannotated="ignored"):
+    return measure_ava(as_boxes(truth, scored=False), as_boxes(found), actions, excluded, unannotated)
 
 
 def same(found, expected):
@@ -29,16 +29,23 @@ def same(found, expected):
     np.testing.assert_allclose(list(found.per_class.values()), list(expected[1].values()), rtol=1e-12)
 
 
-@given(st.integers(0, 100_000), st.sampled_from([None, 2, 5]), st.booleans())
-def test_equals_the_loop(seed, levels, crowded):
+@given(st.integers(0, 100_000), st.sampled_from([None, 2, 5]), st.booleans(), st.sampled_from(["ignored", "counted"]))
+@example(seed=25644, levels=None, crowded=True, unannotated="counted")
+def test_equals_the_loop(seed, levels, crowded, unannotated):
     truth, found = random_world(seed, seconds=2, detections=90 if crowded else 12, levels=levels)
+    swapped = np.random.default_rng(seed).random(len(found)) < 0.1
+    found = [
+        (*row[:2], row[4], row[3], row[2], row[5], *row[6:]) if swap else row
+        for row, swap in zip(found, swapped, strict=True)
+    ]
     excluded = {("video0", 901), ("elsewhere", 900), ("video1", 5)} if seed % 2 else set()
     actions = (3, 1) if seed % 3 else (1, 2, 3, 80)
-    if not any(row[6] in actions and row[:2] not in excluded for row in truth):
+    if not any(row[6] in actions and row[:2] not in excluded for row in truth if len(row) > 2):
         with pytest.raises(InputError, match="no box has an action"):
-            measure(truth, found, actions, excluded)
+            measure(truth, found, actions, excluded, unannotated)
         return
-    same(measure(truth, found, actions, excluded), slow_ava(truth, found, actions, excluded))
+    expected = slow_ava(truth, found, actions, excluded, unannotated=unannotated)
+    same(measure(truth, found, actions, excluded, unannotated), expected)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -61,12 +68,43 @@ def test_by_hand():
         ("v", 902, *A, 1, 0.8),  # the same again
         ("v", 902, *B, 1, 0.7),  # right
         ("v", 902, *B, 2, 0.9),  # the other person
-        ("v", 903, *A, 1, 0.1),  # a frame without ground truth
+        ("v", 903, *A, 1, 0.1),  # a frame that the ground truth does not list
     ]
     result = measure(truth, found, (1, 2, 3, 4))
     assert result.per_class == pytest.approx({1: 100 * (1 + 2 / 3) / 2, 2: 0.0, 3: 0.0, 4: np.nan}, nan_ok=True)
     assert result.mean == pytest.approx(100 * (1 + 2 / 3) / 2 / 3)
-    assert result.coverage["detections measured in frames without ground truth"] == 1
+    assert result.coverage["detections in frames that the ground truth does not list"] == 1
+    assert result.coverage["detections measured"] == 4
+
+
+def test_detections_in_frames_that_the_ground_truth_does_not_list_by_hand():
+    truth = [("v", 902, *A, 1, 0), ("v", 904.5, *A, 2, 0)]
+    right, wrong, unlisted = ("v", 902, *A, 1, 0.5), ("v", 904.5, *A, 1, 0.9), ("v", 903, *A, 1, 0.9)
+    assert measure(truth, [right, unlisted], (1,)).per_class == {1: 100}
+    assert measure(truth, [right, unlisted], (1,), unannotated="counted").per_class == {1: 50}
+    # A box of any action lists the frame, evaluated or not, and so does a row without a box.
+    assert measure(truth, [right, wrong], (1,)).per_class == {1: 50}
+    assert measure([*truth, ("v", 903)], [right, unlisted], (1,)).per_class == {1: 50}
+    assert measure([*truth, ("w", 903)], [right, unlisted], (1,)).per_class == {1: 100}
+    assert measure([*truth, ("v", 903)], [right, unlisted], (1,), [("v", 903)]).per_class == {1: 100}
+    # Seconds are compared to the microsecond.
+    assert measure(truth, [("v", 904.5000001, *A, 2, 0.1)], (2,)).per_class == {2: 100}
+    assert measure(truth, [("v", 904.50001, *A, 2, 0.1)], (2,)).per_class == {2: 0}
+    with pytest.raises(InputError, match="unannotated='no'; choose ignored or counted"):
+        measure(truth, [right], (1,), unannotated="no")
+
+
+@pytest.mark.parametrize(("rule", "expected"), [("ignored", 50), ("counted", 50)])
+def test_files_of_the_later_ground_truth(tmp_path, rule, expected):
+    """A row of two columns, seconds with a fraction, and a detection whose corners are swapped."""
+    groundtruth, detections = tmp_path / "gt.csv", tmp_path / "det.csv"
+    groundtruth.write_text("vid,0902,0.1,0.1,0.5,0.5,80,1\nvid,0903\nvid,904.5,0.1,0.1,0.5,0.5,79,\n")
+    detections.write_text(
+        "vid,0902,0.1,0.1,0.5,0.5,80,0.5\nvid,0903,0.1,0.1,0.5,0.5,80,0.8\nvid,904.500,0.1,0.1,0.5,0.5,79,0.1\n"
+        "vid,0902,0.5,0.1,0.1,0.5,80,0.9\nvid,0907\n"
+    )
+    per_class = ava_frame_map(groundtruth, detections, None, unannotated=rule)[1]
+    assert (per_class[80], per_class[79]) == (expected, 100)
 
 
 def test_the_fifty_best_are_those_of_all_listed_classes():
@@ -88,7 +126,7 @@ def test_what_is_left_out_is_counted():
         ("w", 7, *A, 1, 0.9),
         ("v", 902, 0.0, 0.0, 0.0, 1.0, 1, 1.0),
     ] + [("u", 1, *A, 1, float(i)) for i in range(51)]
-    assert measure(truth, found, (1,), [("w", 7)]).coverage == {
+    coverage = {
         "ground-truth boxes": 3,
         "ground-truth boxes of actions not in the label map": 1,
         "ground-truth boxes in excluded frames": 1,
@@ -97,9 +135,12 @@ def test_what_is_left_out_is_counted():
         "detections in excluded frames": 1,
         "detections beyond the 50 best of their frame": 1,
         "detections without area": 1,
-        "detections measured": 51,
-        "detections measured in frames without ground truth": 50,
+        "detections in frames that the ground truth does not list": 50,
+        "detections measured": 1,
     }
+    assert measure(truth, found, (1,), [("w", 7)]).coverage == coverage
+    older = measure(truth, found, (1,), [("w", 7)], "counted").coverage
+    assert older == coverage | {"detections measured": 51}
 
 
 @given(st.integers(0, 100_000))
@@ -119,7 +160,8 @@ def test_a_worse_detection_never_helps_unless_it_is_right(seed):
     truth, found = random_world(seed)
     truth.append(("video0", 900, *A, 1, 0))
     more = [*found, ("nowhere", 900, *A, 1, 0.5)]
-    before, after = measure(truth, found), measure(truth, more)
+    same(measure(truth, more), (measure(truth, found).mean, measure(truth, found).per_class))
+    before, after = (measure(truth, rows, unannotated="counted") for rows in (found, more))
     assert after.per_class[1] <= before.per_class[1]
     assert (after.per_class[2], after.per_class[3]) == pytest.approx(
         (before.per_class[2], before.per_class[3]), nan_ok=True

@@ -94,6 +94,13 @@ def test_half_precision_is_finite_where_nothing_is_there(kind: type) -> None:
     torch.testing.assert_close(found.float(), expected, rtol=0.1, atol=0.5)
 
 
+@pytest.mark.parametrize("kind", [FBONonLocal, FBOAvg, FBOMax])
+def test_counted_empty_slots_are_not_known_among_rows_that_moments_share(kind: type) -> None:
+    operator, (short_term, context, mask) = kind(IN, CONTEXT, empty_slots="counted"), inputs(3)
+    with pytest.raises(InputError, match="empty_slots=counted"):
+        operator(short_term, context, mask[:, None].expand(-1, 3, -1))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_features_of_another_bank_are_refused(kind: type) -> None:
     operator, (short_term, context, mask) = made(kind), inputs()
@@ -118,6 +125,7 @@ def test_one_bank_has_one_size(kind: type) -> None:
         (FBOMax, {"context_dim": 0}, "positive"),
         (FBOMax, {"dropout": -0.1}, "dropout=-0.1"),
         (FBONone, {"in_dim": 0}, "positive"),
+        (FBONone, {"empty_slots": "zeros"}, "empty_slots='zeros'; choose masked or counted"),
     ],
 )
 def test_options_are_checked(kind: type, options: dict, message: str) -> None:

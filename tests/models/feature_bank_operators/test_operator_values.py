@@ -130,3 +130,31 @@ def test_dropout_is_for_training() -> None:
         assert not torch.equal(operator(short_term, context, mask), operator(short_term, context, mask))
         operator.eval()
         assert torch.equal(operator(short_term, context, mask), operator(short_term, context, mask))
+
+
+@pytest.mark.parametrize("kind", [FBOAvg, FBOMax, FBONonLocal])
+def test_counted_empty_slots_are_rows_of_zeros(kind: type) -> None:
+    """As in mmaction2, whose banks are zero-padded arrays without a mask: a loop over all slots."""
+    operator = kind(IN, CONTEXT, LATENT, empty_slots="counted").double().eval()
+    with torch.no_grad():
+        for parameter in operator.parameters():
+            parameter.normal_()
+    short_term, context, mask = inputs()
+    context -= 3  # so that a zero is often the maximum
+    found = operator(short_term, context.masked_fill(~mask[..., None], torch.nan), mask)
+    padded = context.masked_fill(~mask[..., None], 0)
+    if kind is FBONonLocal:
+        expected, weights = by_hand(operator, short_term, padded, torch.ones_like(mask))
+        torch.testing.assert_close(operator.attention(short_term, context, mask).float(), weights, rtol=1e-5, atol=1e-6)
+        assert weights[0, 1].min() > 0  # a moment without any row attends to its empty slots
+    else:
+        rows = padded.tolist()
+        pool = max if kind is FBOMax else lambda values: sum(values) / SLOTS
+        pooled = [[pool([rows[b][slot][i] for slot in range(SLOTS)]) for i in range(CONTEXT)] for b in range(BATCH)]
+        expected = torch.tensor([affine(operator.project, row) for row in pooled])[:, None].expand(-1, QUERIES, -1)
+    torch.testing.assert_close(found.float(), expected, rtol=1e-5, atol=1e-5)
+    masked = kind(IN, CONTEXT, LATENT).double().eval()
+    masked.load_state_dict(operator.state_dict())
+    without_gaps = masked(short_term, context, mask)[0]
+    torch.testing.assert_close(found[0], without_gaps)  # all slots of moment 0 hold a row
+    assert not torch.allclose(found[1:], masked(short_term, context, mask)[1:])
