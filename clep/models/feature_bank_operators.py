@@ -81,8 +81,8 @@ class FeatureBankOperator(nn.Module):
             return context, mask
         if mask.ndim == 3:
             raise InputError(
-                "operator.empty_slots=counted needs the slots of each moment, [batch, slots], and got rows that moments "
-                "share; gather the context with LongTerm.gather, or use empty_slots=masked"
+                "operator.empty_slots=counted needs the slots of each moment, [batch, slots], and got rows that "
+                "moments share; gather the context with LongTerm.gather, or use empty_slots=masked"
             )
         return context.masked_fill(~mask[:, :, None], 0), torch.ones_like(mask)
 
