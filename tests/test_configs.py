@@ -332,7 +332,7 @@ def test_clip_proper(tmp_path: Path) -> None:
         ("data.sources.ego4d.on_missing=ignore", r"data\.sources\.ego4d\.on_missing='ignore'.*'error', 'skip'"),
         ("evaluator.retrieval.size=big", r"evaluator\.retrieval\.size='big'"),
         ("+positives.threshold=0.8", r"positives\.threshold: TextIdPositives has no option 'threshold'"),
-        ("model.init_bias=-10", r"model\.init_bias .*ClipLoss cannot train: a softmax does not see a constant"),
+        ("model.init_bias=-10", r"model\.init_bias .*ClipLoss cannot train: a constant cancels in a softmax"),
         (
             "loss=egonce",
             r"compares verb and noun, but data\.verb_noun is null: .*data\.verb_noun=given",

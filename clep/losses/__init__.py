@@ -1,11 +1,10 @@
-"""Contrastive objectives, one a file; positives; and the wrapper that makes any of them work across ranks."""
+"""Contrastive objectives, one per file; rules of positives; and the wrapper that computes any of them across ranks."""
 
-from clep.losses.across_ranks import AcrossRanks, across_ranks
+from clep.losses.across_ranks import AcrossRanks, across_ranks, check_objective
 from clep.losses.bce import BCELoss
 from clep.losses.clip import ClipLoss
 from clep.losses.egonce import EgoNCELoss
 from clep.losses.multi_positive import MultiPositiveNCELoss
-from clep.losses.objective import check_objective
 from clep.losses.positives import (
     DiagonalPositives,
     PositivesRule,

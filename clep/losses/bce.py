@@ -1,16 +1,20 @@
-"""Binary cross-entropy over the similarity matrix, averaged over all its entries."""
+"""Binary cross-entropy over the similarity matrix, averaged over all its entries (Ego4D's research code)."""
 
 from clep.losses.sigmoid import SigmoidLoss
 
 
 class BCELoss(SigmoidLoss):
-    """Average the binary cross-entropy of every pair of a batch, over all n x m pairs.
+    """Mean binary cross-entropy over all n x m pairs of a batch.
 
-    This is the objective of Ego4D's research code under `use_bce`: that computes it for both directions and takes the
-    mean, which are the same number, since the matrix of one is the other's, transposed. It is `SigmoidLoss` divided by
-    the number of texts: the share of positives in it, 1 in n, and with it their gradient fall with the batch, as the
-    sum's of `SigmoidLoss` do not. An optimizer like AdamW does not see that factor, but gradient clipping and a loss
-    beside it do. Without a bias, which that code has not, training begins by pushing all pairs apart.
+    The objective of Ego4D's research code under `use_bce`, which averages both directions; they are equal, since one
+    matrix is the transpose of the other. It is `SigmoidLoss` divided by the number of texts: the share of positives, 1
+    in n, and with it the gradient of the positives shrinks as the batch grows.
+
+    That code has no bias. Without one, every pair starts with a probability of about one half, and training first
+    pushes all embeddings apart: see `loss=bce`.
+
+    Args:
+        chunk: rows at a time, None for all.
     """
 
     def _count(self, videos: int, texts: int) -> int:

@@ -1,28 +1,29 @@
-"""The objective of CLIP: each video finds its text among all texts, and each text its video."""
+"""CLIP's objective: cross-entropy from each video to all texts, and from each text to all videos."""
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clep.losses.precision import full_precision
-
 Weights = Bool[Tensor, "queries items"] | Float[Tensor, "queries items"]
 
 
 class TwoWayLoss(nn.Module):
-    """The mean of a video-to-text and a text-to-video loss, each a mean over queries of a softmax over all items.
+    """Base class of softmax objectives: the mean of a video-to-text and a text-to-video loss.
 
-    A subclass says what a query with several positives costs. A query with one costs the cross-entropy to it. Losses
-    are pure: no parameters, no state, no communication (see `across_ranks`). Logits and softmax are computed in
-    float32, under autocast too; float64 stays float64.
+    Each direction is a mean over its queries, and each query's softmax is over all items. Subclasses define
+    `per_query`, the loss of a query that may have several positives. A query without a positive, which serves as a
+    negative only, is excluded from the mean of its direction.
 
-    An item without any positive (a row or column that is there only as a negative) is left out of its direction's mean.
+    Losses have no parameters and no state, and do not communicate (see `across_ranks`). Logits and softmax are computed
+    in float32 under autocast too; float64 stays float64.
     """
 
-    uses_bias = False  # a softmax does not see a constant
+    uses_bias = False  # a constant cancels in a softmax
 
     def forward(
         self,
@@ -32,18 +33,18 @@ class TwoWayLoss(nn.Module):
         positives: Bool[Tensor, "n m"] | Float[Tensor, "n m"] | None = None,
         bias: Float[Tensor, ""] | None = None,
     ) -> Float[Tensor, ""]:
-        """Compute the loss of a batch.
+        """Return the loss of a batch.
 
         Args:
-            video: embeddings, one a row.
+            video: embeddings, one per row.
             text: embeddings; where `positives` is None, text i belongs to video i.
             scale: multiplier of the dot products (after `exp`, where the model stores a logarithm).
-            positives: which texts are right for which videos, or their weights, which must not be negative.
-            bias: taken so that every loss has the same call; a softmax does not see a constant.
+            positives: mask of the positives, or non-negative weights of them.
+            bias: ignored; accepted because every loss has the same signature.
 
         Raises:
-            ValueError: n differs from m without `positives`; or no row, or no column, has a positive. On a GPU the
-                second gives NaN, since asking would stall the device.
+            ValueError: n differs from m without `positives`; or, on a CPU, no row or no column has a positive. On a GPU
+                that gives NaN, because the check would wait for the device.
         """
         if positives is None:
             check_pairs(video, text)
@@ -52,10 +53,10 @@ class TwoWayLoss(nn.Module):
             if positives is None:
                 target = torch.arange(len(video), device=video.device)
                 return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-            forth, rows = self._sum(logits, positives)
-            back, columns = self._sum(logits.T, positives.T)
-            check_some(torch.stack([rows, columns]))
-            return (forth / rows + back / columns) / 2
+            video_to_text, videos = self._sum(logits, positives)
+            text_to_video, texts = self._sum(logits.T, positives.T)
+            check_has_positives(torch.stack([videos, texts]))
+            return (video_to_text / videos + text_to_video / texts) / 2
 
     def share(
         self,
@@ -67,14 +68,21 @@ class TwoWayLoss(nn.Module):
         column_positives: Bool[Tensor, "total own"] | Float[Tensor, "total own"] | None = None,
         bias: Float[Tensor, ""] | None = None,
     ) -> tuple[Float[Tensor, "terms"], Float[Tensor, "terms"]]:
-        """Compute one rank's share of the loss of a joined batch, for the local form of `across_ranks`.
+        """Return one rank's share of the loss of a joined batch, for the local form of `across_ranks`.
 
-        Summed over ranks whose `own` parts make up the batch, `sums` and `counts` give the loss of the whole batch as
-        `(sums / counts).mean()`. Only `own` rows and `own` columns of the logits are computed.
+        Summed over the ranks whose `own` slices make up the batch, `sums` and `counts` give the loss of the whole batch
+        as `(sums / counts).mean()`. Only the `own` rows and columns of the logits are computed.
+
+        Args:
+            video, text, scale: as in `forward`, of the joined batch.
+            own: the pairs of this rank.
+            row_positives: `positives[own]`; None for pairs on the diagonal.
+            column_positives: `positives[:, own]`.
+            bias: ignored.
 
         Returns:
-            sums: video-to-text over own videos, text-to-video over own texts.
-            counts: how many items each sum is over.
+            sums: video-to-text summed over own videos, text-to-video summed over own texts.
+            counts: number of queries in each sum.
         """
         with full_precision(video, text) as (video, text):
             rows = scale * (video[own] @ text.T)
@@ -83,9 +91,9 @@ class TwoWayLoss(nn.Module):
                 target = torch.arange(own.start, own.stop, device=video.device)
                 sums = [F.cross_entropy(logits, target, reduction="sum") for logits in (rows, columns)]
                 return torch.stack(sums), torch.full_like(torch.stack(sums), len(target), requires_grad=False)
-            forth, n_rows = self._sum(rows, row_positives)
-            back, n_columns = self._sum(columns, column_positives.T)
-            return torch.stack([forth, back]), torch.stack([n_rows, n_columns])
+            video_to_text, videos = self._sum(rows, row_positives)
+            text_to_video, texts = self._sum(columns, column_positives.T)
+            return torch.stack([video_to_text, text_to_video]), torch.stack([videos, texts])
 
     @abstractmethod
     def per_query(
@@ -94,50 +102,31 @@ class TwoWayLoss(nn.Module):
         positives: Weights,
         has_positive: Bool[Tensor, "queries"],
     ) -> Float[Tensor, "queries"]:
-        """Return what each query costs: finite, gradient too, and without gradient where it has no positive.
+        """Return the loss of each query; finite with finite gradient, and 0 gradient for queries without a positive.
 
         Args:
             logits: similarity of each query to each item, times the scale.
-            positives: which items are right for which queries, or their weights.
-            has_positive: whether a query has any, or a weight above 0.
+            positives: mask or weights of each query's positives.
+            has_positive: whether a query has a positive, or a weight above 0.
         """
 
     def _sum(self, logits: Float[Tensor, "queries items"], positives: Weights) -> tuple[Tensor, Tensor]:
-        """Sum over the queries that have a positive, and count them."""
+        """Return the sum over queries that have a positive, and their number."""
         has_positive = (positives if positives.dtype == torch.bool else positives > 0).any(dim=1)
         losses = self.per_query(logits, positives, has_positive)
         return torch.where(has_positive, losses, 0.0).sum(), has_positive.sum().to(logits.dtype)
 
 
-def check_pairs(video: Float[Tensor, "n dim"], text: Float[Tensor, "m dim"]) -> None:
-    """Refuse videos and texts that make no pairs.
-
-    Raises:
-        ValueError: there are more of one than of the other.
-    """
-    if len(video) != len(text):
-        raise ValueError(f"{len(video)} videos and {len(text)} texts: without positives, pair i is (video i, text i)")
-
-
-def check_some(counts: Float[Tensor, " directions"]) -> None:
-    """Refuse a batch in which nothing has a positive, where asking costs nothing: on a CPU.
-
-    Raises:
-        ValueError: a direction has no query with a positive.
-    """
-    if counts.device.type == "cpu" and not (counts > 0).all():
-        raise ValueError("no video has a positive text, or no text a positive video: nothing to learn from")
-
-
 class ClipLoss(TwoWayLoss):
-    """Contrast videos and texts by cross-entropy in both directions (Radford et al. 2021, figure 3).
+    """Symmetric cross-entropy over the logits `scale * video @ text.T` (Radford et al. 2021, figure 3).
 
-    `loss(video, text, scale)` is the mean of video-to-text and text-to-video cross-entropy over the logits
-    `scale * video @ text.T`.
+    With `positives`, the target of a query is distributed over its positives in proportion to their weights: the
+    targets of each row sum to 1, and separately those of each column. With weights from text similarity
+    (`TextSimilarityPositives`) this is soft-label CLIP.
 
-    With `positives`, an item's target is spread over its positives in proportion to their weight: the targets of
-    each row sum to 1, and those of each column do so separately. With weights from the similarity of texts
-    (`TextSimilarityPositives`) that is soft-label CLIP.
+    Example:
+        >>> video, text = F.normalize(torch.randn(8, 512), dim=-1), F.normalize(torch.randn(8, 512), dim=-1)
+        >>> loss = ClipLoss()(video, text, scale=14.3)
     """
 
     def per_query(
@@ -146,8 +135,35 @@ class ClipLoss(TwoWayLoss):
         positives: Weights,
         has_positive: Bool[Tensor, "queries"],
     ) -> Float[Tensor, "queries"]:
-        """Return each query's cross-entropy to its positives, in proportion to their weight."""
+        """Return the cross-entropy of each query to its weighted positives."""
         weight = positives.to(logits.dtype)
         total = weight.sum(dim=1)
         target = weight / torch.where(has_positive, total, 1.0)[:, None]
         return -(target * F.log_softmax(logits, dim=1)).sum(dim=1)
+
+
+@contextmanager
+def full_precision(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Disable autocast inside the block, and yield the tensors in float32, or in float64 where they are float64."""
+    with torch.autocast(device_type=tensors[0].device.type, enabled=False):
+        yield tuple(tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors)
+
+
+def check_pairs(video: Float[Tensor, "n dim"], text: Float[Tensor, "m dim"]) -> None:
+    """Raise if the numbers of videos and texts differ.
+
+    Raises:
+        ValueError: they do.
+    """
+    if len(video) != len(text):
+        raise ValueError(f"{len(video)} videos and {len(text)} texts: without positives, pair i is (video i, text i)")
+
+
+def check_has_positives(counts: Float[Tensor, " directions"]) -> None:
+    """Raise if no query of a direction has a positive; CPU only, to avoid a GPU sync.
+
+    Raises:
+        ValueError: a count is 0.
+    """
+    if counts.device.type == "cpu" and not (counts > 0).all():
+        raise ValueError("no video has a positive text, or no text a positive video: nothing to learn from")

@@ -1,4 +1,4 @@
-"""Noise-contrastive estimation with several positives: it is enough that one of them is found."""
+"""Noise-contrastive estimation with several positives, of which one suffices (MIL-NCE)."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -8,21 +8,20 @@ from clep.losses.clip import TwoWayLoss, Weights
 
 
 class MultiPositiveNCELoss(TwoWayLoss):
-    """Raise the joint probability of an item's positives: `-log(sum over positives of exp / sum over all of exp)`.
+    """Maximise the joint probability of a query's positives: `-log(sum over positives of exp / sum over all of exp)`.
 
-    It is the mean of both directions, each a mean over its items. The sum over positives stands *inside* the logarithm,
+    It is the mean of both directions, each a mean over its queries. The sum over positives is *inside* the logarithm,
     as in MIL-NCE (Miech et al. 2020, "End-to-End Learning of Visual Representations from Uncurated Instructional
-    Videos"). `ClipLoss` with the same positives takes the mean of the logarithms of each: there the best
-    that can be is that all positives of an item are equally near, and a positive that is wrong pulls for ever; here it
-    is that all probability lies on positives, however it is divided, and the gradient goes to those that are near
-    already. So this loss suits positives of which some are false, down to 0 where everything is a positive, and
-    `ClipLoss` suits positives that are surely right. With one positive an item the two are the same.
+    Videos"). `ClipLoss` averages the logarithms over the positives instead: its optimum has all positives of a query
+    equally similar, and a wrong positive keeps pulling. Here any distribution of the probability over the positives is
+    optimal, and the gradient favours those that are similar already. So this loss suits noisy positives, down to a loss
+    of 0 where everything is a positive, and `ClipLoss` suits reliable ones. With one positive per query they are equal.
 
-    It differs from MIL-NCE's own form in that each direction has its own denominator, as in CLIP, where MIL-NCE adds up
-    the negatives of a pair's row and column in one.
+    It differs from the published MIL-NCE in that each direction has its own denominator, as in CLIP, where MIL-NCE
+    joins the negatives of a pair's row and column in one.
 
-    Weights between 0 and 1 multiply `exp` in the sum over positives. Both sums are computed by `logsumexp`: the
-    logarithm of a sum of softmaxes is minus infinity as soon as the probabilities round to 0.
+    Weights between 0 and 1 multiply `exp` in the sum over positives. Both sums use `logsumexp`: the logarithm of a sum
+    of softmaxes is minus infinity once the probabilities round to 0.
     """
 
     def per_query(
@@ -31,10 +30,10 @@ class MultiPositiveNCELoss(TwoWayLoss):
         positives: Weights,
         has_positive: Bool[Tensor, "queries"],
     ) -> Float[Tensor, "queries"]:
-        """Return minus the logarithm of the probability that each query's softmax gives to its positives."""
-        # A query without positives gets all of them, which costs 0: nothing is minus infinity, the gradient neither.
+        """Return the negative log of the probability that each query's softmax assigns to its positives."""
+        # A query without positives is given all items as positives: its loss is 0, and nothing becomes infinite.
         if positives.dtype == torch.bool:
-            right = logits.masked_fill((~positives).logical_and_(has_positive[:, None]), -torch.inf)
+            positive_logits = logits.masked_fill((~positives).logical_and_(has_positive[:, None]), -torch.inf)
         else:
-            right = logits + torch.where(has_positive[:, None], positives, 1.0).to(logits.dtype).log()
-        return logits.logsumexp(dim=1) - right.logsumexp(dim=1)
+            positive_logits = logits + torch.where(has_positive[:, None], positives, 1.0).to(logits.dtype).log()
+        return logits.logsumexp(dim=1) - positive_logits.logsumexp(dim=1)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clep.errors import InputError
-from clep.losses.precision import full_precision
+from clep.losses.clip import full_precision
 
 Positives = Bool[Tensor, "videos texts"] | Float[Tensor, "videos texts"]
 Keys = dict[str, Tensor]

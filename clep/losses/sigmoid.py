@@ -1,4 +1,4 @@
-"""The objective of SigLIP: whether a video and a text belong together is asked of each pair by itself."""
+"""SigLIP's objective: whether video and text match is a binary classification of each pair by itself."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,11 +9,97 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clep.errors import InputError
-from clep.losses.clip import check_pairs
-from clep.losses.precision import full_precision
+from clep.losses.clip import check_pairs, full_precision
 
 Matrix = Bool[Tensor, "rows m"] | Float[Tensor, "rows m"]
-RowsOfPositives = Callable[[slice], Matrix]  # from some videos to their rows of the matrix
+PositivesOfRows = Callable[[slice], Matrix]  # from a slice of videos to their rows of the matrix of positives
+
+
+class SigmoidLoss(nn.Module):
+    """Binary cross-entropy of every pair of a batch (SigLIP: Zhai et al. 2023).
+
+    The logits are `scale * video @ text.T + bias`; the loss is summed over all n x m pairs and divided by the number of
+    videos, as published. It has no parameters and no state, and does not communicate (see `across_ranks`). It is
+    computed in float32 under autocast too; float64 stays float64.
+
+    Nearly all pairs are negatives, so the model's bias should start near the log odds of a positive: see `loss=siglip`.
+
+    Rows are processed `chunk` at a time, forward and backward, so memory grows with chunk x texts. Value and gradient
+    equal those of all rows at once; there is no second derivative.
+
+    Args:
+        chunk: rows at a time, None for all.
+
+    Raises:
+        InputError: `chunk` is below 1.
+    """
+
+    by_rows = True  # positives may be a function that returns rows of the matrix
+
+    def __init__(self, chunk: int | None = 1024) -> None:
+        super().__init__()
+        if chunk is not None and chunk < 1:
+            raise InputError(f"loss.chunk={chunk} must be at least 1, or null for all rows at once")
+        self.chunk = chunk
+
+    def forward(
+        self,
+        video: Float[Tensor, "n dim"],
+        text: Float[Tensor, "m dim"],
+        scale: Float[Tensor, ""] | float | int,
+        positives: Bool[Tensor, "n m"] | Float[Tensor, "n m"] | PositivesOfRows | None = None,
+        bias: Float[Tensor, ""] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Return the loss of a batch.
+
+        Args:
+            video: embeddings, one per row.
+            text: embeddings; where `positives` is None, text i belongs to video i.
+            scale: multiplier of the dot products (after `exp`, where the model stores a logarithm).
+            positives: mask of the positives, or soft labels between 0 and 1; or a function from a slice of videos to
+                their rows of that matrix, which then never exists as a whole. A row may have no positive.
+            bias: added to all logits, None for 0.
+
+        Raises:
+            ValueError: n differs from m without `positives`, or these have another shape.
+        """
+        if positives is None:
+            check_pairs(video, text)
+        with full_precision(video, text) as (video, text):
+            total = sum_over_pairs(video, text, scale, bias, positives, self.chunk)
+            return total / self._count(len(video), len(text))
+
+    def share(
+        self,
+        video: Float[Tensor, "total dim"],
+        text: Float[Tensor, "total dim"],
+        own: slice,
+        scale: Float[Tensor, ""] | float | int,
+        row_positives: Bool[Tensor, "own total"] | Float[Tensor, "own total"] | PositivesOfRows | None = None,
+        column_positives: Bool[Tensor, "total own"] | Float[Tensor, "total own"] | PositivesOfRows | None = None,
+        bias: Float[Tensor, ""] | None = None,
+    ) -> tuple[Float[Tensor, "terms"], Float[Tensor, "terms"]]:
+        """Return one rank's share of the loss of a joined batch, for the local form of `across_ranks`.
+
+        It covers own videos and all texts, so the shares of all ranks cover each pair once; columns are not needed.
+
+        Args:
+            video, text, scale, bias: as in `forward`, of the joined batch.
+            own: the pairs of this rank.
+            row_positives: `positives[own]`; None for pairs on the diagonal.
+            column_positives: ignored.
+
+        Returns:
+            sums: one sum over pairs.
+            counts: its divisor, see `ClipLoss.share`.
+        """
+        with full_precision(video, text) as (video, text):
+            total = sum_over_pairs(video[own], text, scale, bias, row_positives, self.chunk, own.start)
+            count = self._count(own.stop - own.start, len(text))
+            return total[None], torch.full_like(total[None], count, requires_grad=False)
+
+    def _count(self, videos: int, texts: int) -> int:
+        return videos
 
 
 def sum_over_pairs(
@@ -21,25 +107,24 @@ def sum_over_pairs(
     text: Float[Tensor, "m dim"],
     scale: Float[Tensor, ""] | float | int,
     bias: Float[Tensor, ""] | None,
-    positives: Matrix | RowsOfPositives | None,
+    positives: Matrix | PositivesOfRows | None,
     chunk: int | None,
     first: int = 0,
 ) -> Float[Tensor, ""]:
-    """Sum the binary cross-entropy of all n x m pairs, whose logits are `scale * video @ text.T + bias`.
+    """Sum the binary cross-entropy of all n x m pairs, with logits `scale * video @ text.T + bias`.
 
-    A chunk's logits live until its gradients are computed, in the forward pass already: they are sums over pairs, so
-    backward has only to multiply them. That takes three products where plain autograd takes three too, and recomputing
-    in backward (`torch.utils.checkpoint`) four. There is no second derivative.
+    The gradients of a chunk are computed in the forward pass, while its logits exist: the loss is a sum over pairs, so
+    backward only multiplies them by the incoming gradient. That takes three matrix products, as plain autograd does;
+    recomputing in backward (`torch.utils.checkpoint`) takes four. There is no second derivative.
 
     Args:
         video: float32 or float64, like `text`.
-        text: see above.
+        text: one embedding per row.
         scale: multiplier of the dot products.
         bias: added to the logits, None for 0.
-        positives: which pairs are right, or how surely, between 0 and 1; a function returns the rows of some videos, so
-            that the matrix never exists whole; None, where video i belongs to text `first + i`.
+        positives: see `SigmoidLoss.forward`; None where video i belongs to text `first + i`.
         chunk: rows at a time, None for all.
-        first: see `positives`.
+        first: index of the text of the first video.
     """
     scale = torch.as_tensor(scale, dtype=video.dtype, device=video.device)
     bias = torch.zeros_like(scale) if bias is None else bias.to(scale)
@@ -56,7 +141,7 @@ class _SumOverPairs(torch.autograd.Function):
         text: Tensor,
         scale: Tensor,
         bias: Tensor,
-        positives: Matrix | RowsOfPositives | None,
+        positives: Matrix | PositivesOfRows | None,
         first: int,
         chunk: int,
         with_gradient: bool,
@@ -72,7 +157,7 @@ class _SumOverPairs(torch.autograd.Function):
                 torch.mm(slope, text, out=d_video[rows])
                 d_text.addmm_(slope.T, video[rows])
                 d_bias += slope.sum()
-            del logits, slope  # before the next chunk's are made
+            del logits, slope  # free them before the next chunk
         if d_video is not None and d_text is not None:
             d_scale = (d_video * video).sum()
             ctx.save_for_backward(d_video.mul_(scale), d_text.mul_(scale), d_scale, d_bias)
@@ -86,7 +171,7 @@ class _SumOverPairs(torch.autograd.Function):
         return *(saved * gradient if needed else None for saved, needed in wanted), None, None, None, None
 
 
-def _targets(logits: Tensor, positives: Matrix | RowsOfPositives | None, rows: slice, first: int) -> Tensor:
+def _targets(logits: Tensor, positives: Matrix | PositivesOfRows | None, rows: slice, first: int) -> Tensor:
     if positives is None:
         targets = torch.zeros_like(logits, dtype=torch.bool)
         targets.diagonal(first + rows.start).fill_(True)
@@ -102,95 +187,18 @@ def _targets(logits: Tensor, positives: Matrix | RowsOfPositives | None, rows: s
 def _cross_entropy(
     logits: Float[Tensor, "rows m"], targets: Matrix, with_gradient: bool
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "rows m"] | None]:
-    """Return the sum, and the derivative by the logits, which are overwritten.
+    """Return the sum over pairs, and its derivative with respect to the logits, which are overwritten.
 
-    Each term is `softplus` of a logit whose sign says wrong: nothing is subtracted, as it is where cross-entropy is
-    made for any target, and there every one of millions of negatives, each about exp(-10), gets an error of 1e-6.
+    For binary targets each term is `softplus(±logit)`. The general formula subtracts two large numbers, which gives
+    each of millions of negatives, about exp(-10) each, an error of 1e-6.
     """
     if targets.dtype == torch.bool:
-        wrong = torch.where(targets, -logits, logits)
-        loss = F.softplus(wrong).sum()
+        signed = torch.where(targets, -logits, logits)
+        loss = F.softplus(signed).sum()
         if not with_gradient:
             return loss, None
-        slope = wrong.sigmoid_()
+        slope = signed.sigmoid_()
         return loss, torch.where(targets, -slope, slope, out=logits)
     targets = targets.to(logits.dtype)
     loss = ((1 - targets) * F.softplus(logits)).sum() + (targets * F.softplus(-logits)).sum()
     return loss, logits.sigmoid_().sub_(targets) if with_gradient else None
-
-
-class SigmoidLoss(nn.Module):
-    """Classify every pair of a batch as right or wrong (SigLIP: Zhai et al. 2023).
-
-    The loss is the binary cross-entropy of the logits `scale * video @ text.T + bias`, summed over all n x m pairs and
-    divided by the number of videos, as published. There nearly all pairs are wrong, so a model starts with a bias of
-    -10 and a scale of 10, at which it calls all of them wrong (`loss=siglip` sets both). It is pure: no parameters, no
-    state, no communication (see `across_ranks`). Computed in float32, under autocast too; float64 stays float64.
-
-    Rows are taken `chunk` at a time, forward and backward, so memory grows with chunk x texts. The value and the
-    gradient are those of all rows at once; there is no second derivative.
-
-    Args:
-        chunk: rows at a time, None for all.
-    """
-
-    by_rows = True  # positives may be a function that returns some rows of the matrix
-
-    def __init__(self, chunk: int | None = 1024) -> None:
-        super().__init__()
-        if chunk is not None and chunk < 1:
-            raise InputError(f"loss.chunk={chunk} must be a number of rows, or null for all")
-        self.chunk = chunk
-
-    def forward(
-        self,
-        video: Float[Tensor, "n dim"],
-        text: Float[Tensor, "m dim"],
-        scale: Float[Tensor, ""] | float | int,
-        positives: Bool[Tensor, "n m"] | Float[Tensor, "n m"] | RowsOfPositives | None = None,
-        bias: Float[Tensor, ""] | None = None,
-    ) -> Float[Tensor, ""]:
-        """Compute the loss of a batch.
-
-        Args:
-            video: embeddings, one a row.
-            text: embeddings; where `positives` is None, text i belongs to video i.
-            scale: multiplier of the dot products (after `exp`, where the model stores a logarithm).
-            positives: which texts are right for which videos, or how surely, between 0 and 1; or a function from a
-                slice of videos to their rows, so that the matrix never exists whole. A row need not have any.
-            bias: added to all logits, None for 0.
-
-        Raises:
-            ValueError: n differs from m without `positives`, or these are of another shape.
-        """
-        if positives is None:
-            check_pairs(video, text)
-        with full_precision(video, text) as (video, text):
-            total = sum_over_pairs(video, text, scale, bias, positives, self.chunk)
-            return total / self._count(len(video), len(text))
-
-    def share(
-        self,
-        video: Float[Tensor, "total dim"],
-        text: Float[Tensor, "total dim"],
-        own: slice,
-        scale: Float[Tensor, ""] | float | int,
-        row_positives: Bool[Tensor, "own total"] | Float[Tensor, "own total"] | RowsOfPositives | None = None,
-        column_positives: Bool[Tensor, "total own"] | Float[Tensor, "total own"] | RowsOfPositives | None = None,
-        bias: Float[Tensor, ""] | None = None,
-    ) -> tuple[Float[Tensor, "terms"], Float[Tensor, "terms"]]:
-        """Compute one rank's share of the loss of a joined batch, for the local form of `across_ranks`.
-
-        It is over own videos and all texts, so that the ranks' shares hold each pair once; own columns are not needed.
-
-        Returns:
-            sums: the one sum over pairs.
-            counts: what the sum is divided by, see `ClipLoss.share`.
-        """
-        with full_precision(video, text) as (video, text):
-            total = sum_over_pairs(video[own], text, scale, bias, row_positives, self.chunk, own.start)
-            count = self._count(own.stop - own.start, len(text))
-            return total[None], torch.full_like(total[None], count, requires_grad=False)
-
-    def _count(self, videos: int, texts: int) -> int:
-        return videos

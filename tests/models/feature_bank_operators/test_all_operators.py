@@ -106,7 +106,7 @@ def test_features_of_another_bank_are_refused(kind: type) -> None:
     operator, (short_term, context, mask) = made(kind), inputs()
     with pytest.raises(InputError, match="in_dim=6 and context_dim=7, but the features have 6 and 8"):
         operator(short_term, torch.randn(5, 9, 8), mask)
-    with pytest.raises(InputError, match="got 5 and 7"):
+    with pytest.raises(InputError, match="the features have 5 and 7"):
         operator(short_term[:, :5], context, mask)
 
 
