@@ -1,4 +1,4 @@
-"""What every rule of positives has in common."""
+"""Rules that decide which texts of a batch are positives of which videos."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -16,35 +16,39 @@ Keys = dict[str, Tensor]
 
 
 class PositivesRule(ABC):
-    """Tell which texts are right for which videos, from keys of the pairs of a batch.
+    """Base class: which texts are positives of which videos, from keys of the pairs of a batch.
 
-    A rule is called with the keys of the pairs whose videos are the rows and of those whose texts are the columns.
-    These may be any parts of a batch that ranks share, so row i need not belong to column i: `position`, a pair's place
-    in the joined batch, tells what does, and `across_ranks` adds it. A pair's own text is always right.
+    A rule is called with the keys of the pairs whose videos are the rows, and of the pairs whose texts are the columns.
+    Both may be parts of a batch that is spread over ranks, so row i need not belong to column i: `across_ranks` adds
+    the key `position`, the index of a pair in the joined batch. The paired text is always a positive.
 
-    A rule whose `keys` are empty compares positions alone; a loss does without its matrix.
+    A rule with no `keys` compares positions only, and losses then need no matrix.
     """
 
     @property
     @abstractmethod
     def keys(self) -> tuple[str, ...]:
-        """What it compares besides `position`: keys of a batch, each `[b, ...]`, of one shape on all ranks."""
+        """The keys of a batch that it compares besides `position`, each `[b, ...]` with equal shape on all ranks."""
 
     @property
     def source(self) -> str:
-        """Which setting puts the keys into a batch, for the message where they are missing."""
-        return "the data of this run do not give it; choose other positives (positives=diagonal needs none)"
+        """The setting that adds the keys to a batch, for the error message if they are missing."""
+        return "the data of this run does not provide it; choose other positives (positives=diagonal needs no keys)"
 
     @abstractmethod
     def __call__(self, video_keys: Keys, text_keys: Keys) -> Positives:
-        """Return the matrix, or the weights of its entries, between 0 and 1; the keys are on one device.
+        """Return the mask of positives, or their weights between 0 and 1.
+
+        Args:
+            video_keys: keys of the pairs whose videos are the rows.
+            text_keys: keys of the pairs whose texts are the columns, on the same device.
 
         Raises:
             ValueError: a key is missing.
         """
 
     def of_batch(self, batch: dict[str, Any]) -> Keys:
-        """Take the keys out of a batch.
+        """Return this rule's keys of a batch.
 
         Raises:
             InputError: the batch lacks one; the message names it and the setting that adds it.
@@ -59,48 +63,48 @@ class PositivesRule(ABC):
 
 
 def check_keys(rule: PositivesRule, *sides: Keys) -> None:
-    """Refuse keys that a rule cannot compare.
+    """Raise if a key of a rule is missing.
 
     Raises:
-        ValueError: a key is missing; the message names it.
+        ValueError: names the missing keys.
     """
     for keys in sides:
         missing = {*rule.keys, "position"} - set(keys)
         if missing:
-            raise ValueError(f"{type(rule).__name__} needs the key(s) {sorted(missing)}; there are {sorted(keys)}")
+            raise ValueError(f"{type(rule).__name__} needs the key(s) {sorted(missing)}, but got {sorted(keys)}")
 
 
 def equal(rows: Int[Tensor, "n"], columns: Int[Tensor, "m"]) -> Bool[Tensor, "n m"]:
-    """Compare each with each."""
+    """Mask of equal entries, all rows against all columns."""
     return rows[:, None] == columns[None, :]
 
 
 def same_pair(video_keys: Keys, text_keys: Keys) -> Bool[Tensor, "videos texts"]:
-    """Mark each video's own text."""
+    """Mask of the paired texts."""
     return equal(video_keys["position"], text_keys["position"])
 
 
 def positions(like: Tensor) -> Int[Tensor, "n"]:
-    """Number the entries of a tensor, on its device."""
+    """Return `0 … len - 1` on the tensor's device."""
     return torch.arange(len(like), device=like.device)
 
 
 class DiagonalPositives(PositivesRule):
-    """Count only a moment's own text as right, whatever the other texts say: plain CLIP."""
+    """Only the paired text is a positive, even if other texts are equal to it: plain CLIP."""
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """None."""
+        """No keys."""
         return ()
 
     def __call__(self, video_keys: Keys, text_keys: Keys) -> Positives:
-        """Mark each video's own text."""
+        """Return the mask of the paired texts."""
         check_keys(self, video_keys, text_keys)
         return same_pair(video_keys, text_keys)
 
 
 class TextIdPositives(PositivesRule):
-    """Count equal texts (equal `text_id`) as right for each other's videos; the rule is that of `text_id_positives`."""
+    """Equal texts (equal `text_id`) are positives of each other's videos, see `text_id_positives`."""
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -108,7 +112,7 @@ class TextIdPositives(PositivesRule):
         return ("text_id",)
 
     def __call__(self, video_keys: Keys, text_keys: Keys) -> Positives:
-        """Mark every text that is the same sentence as the video's own.
+        """Return the mask of texts that are the same sentence as the paired text.
 
         Raises:
             ValueError: a key is missing.
@@ -118,7 +122,7 @@ class TextIdPositives(PositivesRule):
 
 
 def same_text(video_keys: Keys, text_keys: Keys) -> Bool[Tensor, "videos texts"]:
-    """Mark equal `text_id`s, and each pair's own text by `position`, which is all that an unknown id has."""
+    """Mask of equal `text_id`s; the paired text of an unknown id (-1) is found by `position`."""
     return equal(
         _by_position(video_keys["text_id"], video_keys["position"]),
         _by_position(text_keys["text_id"], text_keys["position"]),
@@ -128,32 +132,35 @@ def same_text(video_keys: Keys, text_keys: Keys) -> Bool[Tensor, "videos texts"]
 def text_id_positives(
     video_text_id: Int[Tensor, "videos"], text_id: Int[Tensor, "texts"]
 ) -> Bool[Tensor, "videos texts"]:
-    """Mark every text that is the same sentence as the video's own.
+    """Return the mask of texts that are the same sentence as the paired text.
 
-    A negative id means "unknown": it equals no other id, and its pair is found by position alone (video i, text i).
+    A negative id means "unknown": it equals no other id, and only text i is a positive of video i.
 
     Args:
-        video_text_id: the id of each video's own text.
-        text_id: the id of each text, on the same device.
+        video_text_id: id of each video's paired text.
+        text_id: id of each text, on the same device.
     """
     return equal(_by_position(video_text_id, positions(video_text_id)), _by_position(text_id, positions(text_id)))
 
 
 def _by_position(text_id: Int[Tensor, "n"], position: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
-    """Give each unknown id a negative number that only the same position has."""
+    """Replace unknown ids by negative ids that are unique to their position."""
     return torch.where(text_id < 0, -1 - position, text_id.long())
 
 
 class TextSimilarityPositives(PositivesRule):
-    """Count texts as right whose frozen embeddings have a cosine similarity of at least `threshold` to a video's own.
+    """Texts whose frozen embeddings have a cosine similarity of at least `threshold` to the paired text are positives.
 
-    With `ClipLoss` this is soft-label CLIP: its targets are these weights, divided so that those of each row sum to 1,
-    and those of each column. Ego4D's research code, which the idea is from, thresholds `(1 + cosine) / 2` at 0.95, a
-    cosine of 0.9, and leaves its targets undivided, so that moments with many similar texts weigh more than others.
+    With `ClipLoss` this is soft-label CLIP: the targets are these weights, normalised to sum to 1 in each row, and in
+    each column. Ego4D's research code, the source of the idea, thresholds `(1 + cosine) / 2` at 0.95, a cosine of 0.9,
+    and does not normalise, so moments with many similar texts have a larger weight.
 
     Args:
-        threshold: least cosine similarity, above 0 and up to 1.
-        soft: weigh a text by its similarity; else all of them count as much as the own one.
+        threshold: minimum cosine similarity, above 0 and at most 1.
+        soft: weight a text by its similarity; False gives all positives the weight of the paired text.
+
+    Raises:
+        InputError: `threshold` is out of range.
     """
 
     def __init__(self, threshold: float | int = 0.9, soft: bool = True) -> None:
@@ -168,11 +175,11 @@ class TextSimilarityPositives(PositivesRule):
 
     @property
     def source(self) -> str:
-        """The frozen text embeddings."""
-        return "that is the frozen embedding of each text, see data.sources; or choose positives=text_id"
+        """The setting of the frozen text embeddings."""
+        return "it is the frozen embedding of each text, see data.sources; or choose positives=text_id"
 
     def __call__(self, video_keys: Keys, text_keys: Keys) -> Positives:
-        """Mark the texts that are similar enough, or give their similarity.
+        """Return the mask of texts above the threshold, or their similarities.
 
         Raises:
             ValueError: a key is missing, or `text` is not `[b, d]`.
@@ -181,12 +188,12 @@ class TextSimilarityPositives(PositivesRule):
         for keys in (video_keys, text_keys):
             if keys["text"].ndim != 2:
                 raise ValueError(f"text similarity compares embeddings [b, d], not {tuple(keys['text'].shape)}")
-        own = same_pair(video_keys, text_keys)
+        paired = same_pair(video_keys, text_keys)
         with full_precision(video_keys["text"], text_keys["text"]) as (rows, columns):
             similarity = F.normalize(rows, dim=-1) @ F.normalize(columns, dim=-1).T
-        # A text is as similar to itself as can be, also where rounding, or an embedding of zeros, says otherwise.
-        similarity = torch.where(own, 1.0, similarity.clamp(max=1.0))
-        # Equal texts at threshold 1, whose product is a rounding below 1, stay right.
+        # The paired text has similarity 1, also after rounding, or with an embedding of zeros.
+        similarity = torch.where(paired, 1.0, similarity.clamp(max=1.0))
+        # At threshold 1, equal texts stay positives although rounding makes their product smaller than 1.
         similar = similarity >= self.threshold - 1e-6
         return torch.where(similar, similarity, 0.0) if self.soft else similar
 
@@ -195,15 +202,17 @@ KEYS = {"both": ("verb", "noun"), "verb": ("verb",), "noun": ("noun",)}
 
 
 class VerbNounPositives(PositivesRule):
-    """Count texts as right that share a verb *and* a noun with a video's own: EgoVLP's action-aware positives.
+    """Texts that share a verb *and* a noun with the paired text are positives: EgoVLP's action-aware positives.
 
-    Verbs and nouns are numbers of groups of words that mean the same ("put", "place"), several a text where it has
-    several. Equal texts are right too, whatever groups they have: a text without a verb or a noun would otherwise be
-    wrong for a video that is told in the same words. Lin et al. 2022, "Egocentric Video-Language Pretraining"
-    (EgoVLP), which leaves the latter out.
+    Verbs and nouns are ids of groups of synonyms ("put", "place"), any number per text. Equal texts are positives too,
+    whatever their groups: otherwise a text without a verb or noun would be a negative of a video with the same text.
+    Lin et al. 2022, "Egocentric Video-Language Pretraining" (EgoVLP), does not have that second rule.
 
     Args:
-        share: "both", a verb and a noun; or "verb" or "noun" alone, as in EgoVLP's ablation.
+        share: "both" a verb and a noun; or "verb" or "noun" alone, as in EgoVLP's ablation.
+
+    Raises:
+        InputError: another `share`.
     """
 
     def __init__(self, share: str = "both") -> None:
@@ -213,19 +222,19 @@ class VerbNounPositives(PositivesRule):
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """`verb` `[b, kv]` and `noun` `[b, kn]`, groups padded with -1, as wide in all batches; `text_id` `[b]`."""
+        """`verb` `[b, kv]` and `noun` `[b, kn]`, group ids padded with -1 to a fixed width; `text_id` `[b]`."""
         return (*KEYS[self.share], "text_id")
 
     @property
     def source(self) -> str:
-        """Where verbs and nouns come from."""
+        """The settings of verbs and nouns."""
         return (
-            "batches carry verbs and nouns with data.verb_noun=given, where the narrations came with them (EgoClip, "
-            "EPIC-KITCHENS), or data.verb_noun=taxonomy; or choose positives=text_id"
+            "set data.verb_noun=given if the narrations have verb and noun ids (EgoClip, EPIC-KITCHENS), or "
+            "data.verb_noun=taxonomy; or choose positives=text_id"
         )
 
     def __call__(self, video_keys: Keys, text_keys: Keys) -> Positives:
-        """Mark the texts that tell the same action, or tell it in the same words.
+        """Return the mask of texts of the same action, and of equal texts.
 
         Raises:
             ValueError: a key is missing, or not `[b, k]`.
@@ -235,7 +244,7 @@ class VerbNounPositives(PositivesRule):
         for key in KEYS[self.share]:
             for side in (video_keys[key], text_keys[key]):
                 if side.ndim != 2:
-                    raise ValueError(f"{key!r} must be [b, k], numbers of a text's groups, not {tuple(side.shape)}")
+                    raise ValueError(f"{key!r} must be [b, k], the group ids of each text, not {tuple(side.shape)}")
             share = _share(video_keys[key], text_keys[key])
             same = share if same is None else same & share
         own = same_text(video_keys, text_keys)
@@ -243,9 +252,9 @@ class VerbNounPositives(PositivesRule):
 
 
 def _share(rows: Int[Tensor, "n kn"], columns: Int[Tensor, "m km"]) -> Bool[Tensor, "n m"]:
-    """Tell whose sets of numbers meet; -1 is in no set.
+    """Mask of pairs that share an id; -1 is padding.
 
-    A pair of columns at a time, since all at once would take n x m x kn x km bytes.
+    One pair of columns at a time, since all at once would take n x m x kn x km bytes.
     """
     found = torch.zeros(len(rows), len(columns), dtype=torch.bool, device=rows.device)
     rows = torch.where(rows < 0, -1, rows)
