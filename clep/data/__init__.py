@@ -1,6 +1,6 @@
-"""Moments, the datasets that fetch them, and the LightningDataModule.
+"""From moments to batches: datasets, samplers and DataModules.
 
-The DataModule is loaded on first use: jobs and evaluators need the rest, and Lightning takes seconds to import.
+DataModules are imported on first use: jobs and evaluators do not need them, and Lightning takes seconds to import.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Labelled clips of an evaluation set: which clips, which classes, which labels; the features lie in a bank."""
+"""Labelled clips of an evaluation dataset: ids, classes and labels. The features are in a bank."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class LabelledClips:
-    """Clips with one label each (`label`) or with any number of labels each (`labels`), in one HDF5 file.
+    """Clips with one label each (`label`), or with any number of labels each (`labels`); stored in one HDF5 file.
 
     Attributes:
-        task: the evaluation they belong to, "kinetics" or "ego_charades".
+        task: the evaluation that they belong to, "kinetics" or "ego_charades".
         ids: of the clips; each is a video of the feature bank beside the file.
-        classes: names; a label is an index into them.
-        label: index of the one right class, for single-label tasks.
-        labels: 1 where a class is right, for multi-label tasks. A clip without labels is a row of zeros.
-        first_person: whether the clip was filmed by the person who acts, where that is known.
+        classes: class names.
+        label: class index of each clip, for single-label tasks.
+        labels: multi-hot labels, for multi-label tasks. A clip without labels is a row of zeros.
+        first_person: whether the clip is first-person video, where that is known.
 
     Raises:
-        InputError: no class, a label outside the classes, two clips of one id, or columns of unequal length.
+        InputError: no class, a label outside the classes, a duplicate id, or columns of unequal length.
     """
 
     task: str
@@ -41,12 +41,12 @@ class LabelledClips:
     def __post_init__(self) -> None:
         n = len(self.ids)
         if not self.classes:
-            raise InputError(f"the clips of {self.task} have no classes; check the file that lists them")
+            raise InputError(f"the clips of {self.task} have no classes; check the file with the class names")
         if (self.label is None) == (self.labels is None):
-            raise ValueError("give either label (one a clip) or labels (a matrix), not both")
+            raise ValueError("give either label (one per clip) or labels (a matrix), not both")
         if len(set(self.ids)) != n:
             repeated = next(name for name, times in Counter(self.ids).items() if times > 1)
-            raise InputError(f"the clips of {self.task} hold the id {repeated!r} twice")
+            raise InputError(f"the clips of {self.task} have the duplicate id {repeated!r}; list each clip once")
         if self.label is not None and (
             len(self.label) != n or (n and not 0 <= self.label.min() <= self.label.max() < len(self.classes))
         ):
@@ -61,7 +61,7 @@ class LabelledClips:
         return len(self.ids)
 
     def write(self, path: str | Path) -> None:
-        """Write the file, whole or not at all.
+        """Write the file atomically.
 
         Raises:
             InputError: the disk is full or the folder cannot be written to.
@@ -80,10 +80,10 @@ class LabelledClips:
 
     @classmethod
     def open(cls, path: str | Path) -> "LabelledClips":
-        """Read the file; it is small, so all of it is read.
+        """Read the whole file.
 
         Raises:
-            InputError: the file is missing, is not of this format, or is of a later version.
+            InputError: the file is missing, damaged, of another format, or of a later version.
         """
         path = Path(path)
         if not path.is_file():

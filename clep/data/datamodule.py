@@ -1,4 +1,4 @@
-"""The LightningDataModule: banks on each rank's device, whole batches, and the place in the data for resuming."""
+"""DataModules: banks on each rank's device, batches, and a sampler position that is stored in checkpoints."""
 
 import warnings
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from clep.text import Narrations, Taxonomy
 
 
 class ResumableDataModule(pl.LightningDataModule):
-    """A DataModule whose place in the training batches is kept in checkpoints; a subclass makes the sampler."""
+    """DataModule that checkpoints its sampler position. Subclasses define `training_sampler`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,16 +26,16 @@ class ResumableDataModule(pl.LightningDataModule):
         self._resume: dict[str, Any] | None = None
 
     def training_sampler(self) -> MomentBatchSampler:
-        """Return the sampler of this rank's training batches."""
+        """Return the batch sampler of this rank."""
         raise NotImplementedError(f"{type(self).__name__} must define training_sampler()")
 
     @property
     def first_epoch(self) -> int:
-        """The epoch that a fit begins in: 0, or that of the checkpoint it continues."""
+        """The epoch that a fit starts with: 0, or that of the checkpoint it resumes from."""
         return 0 if self._resume is None else int(self._resume["epoch"])
 
     def resumed_sampler(self) -> MomentBatchSampler:
-        """Return the sampler for a loader, at the place that a checkpoint told; it is remembered."""
+        """Create `train_sampler`, positioned by a loaded checkpoint, and return it."""
         self.train_sampler = self.training_sampler()
         if self._resume is not None:
             self._check_same_data(self._resume)
@@ -43,13 +43,13 @@ class ResumableDataModule(pl.LightningDataModule):
         return self.train_sampler
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move a batch, but keep its seed and its counts of sources on the host, which reads them."""
+        """Move a batch to a device, except its seed and source counts, which are read on the host."""
         host: Batch = {key: batch[key] for key in ("seed", "source_counts") if key in batch}
         moved = {key: value.to(device, non_blocking=True) for key, value in batch.items() if key not in host}
         return {**moved, **host}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the data: the epoch, the next batch, and what the order depends on."""
+        """Return the position in the data: the epoch, the next batch, and what the order depends on."""
         if self.train_sampler is None or self.trainer is None:
             return {}
         loop: Any = self.trainer.fit_loop
@@ -61,8 +61,8 @@ class ResumableDataModule(pl.LightningDataModule):
         return {"epoch": epoch, "batch": batch, "order": self.train_sampler.state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from the place that `state_dict` tells; called before the loader is made."""
-        # The trainer cannot know that our sampler does resume.
+        """Resume from the position of `state_dict`; called before the loader is made."""
+        # The trainer does not know that this sampler resumes within an epoch.
         warnings.filterwarnings("ignore", message="You're resuming from a checkpoint that ended before the epoch ended")
         self._resume = state_dict or None
 
@@ -74,20 +74,19 @@ class ResumableDataModule(pl.LightningDataModule):
         ]
         if changed:
             raise InputError(
-                f"the run cannot continue exactly, since its data changed ({'; '.join(changed)}); restore them, or "
-                f"start from the weights alone "
-                f"with init_from=PATH instead of ckpt_path"
+                f"the run cannot resume exactly, because its data changed ({'; '.join(changed)}); restore them, or "
+                f"start from the weights alone with init_from=PATH instead of ckpt_path"
             )
 
     def ranks(self) -> tuple[int, int]:
-        """Return this process's rank and the number of ranks."""
+        """Return the rank of this process and the number of ranks."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
     def rank_device(self, device: str) -> str:
-        """Return the device of this rank that "cuda" stands for; any other as it is.
+        """Resolve "cuda" to the GPU of this rank; return other devices unchanged.
 
         Raises:
-            InputError: "cuda", where the trainer runs on something else.
+            InputError: "cuda", but the trainer does not run on a GPU.
         """
         if device == "cuda" and self.trainer is not None:
             root = self.trainer.strategy.root_device
@@ -100,7 +99,7 @@ class ResumableDataModule(pl.LightningDataModule):
 
 
 class EmptyValidationSet(Dataset[Batch]):
-    """A single empty batch, so that the trainer runs its validation, and with it the evaluators."""
+    """A single empty batch: with it the trainer runs its validation, and thereby the evaluators."""
 
     def __len__(self) -> int:
         return 1
@@ -110,26 +109,29 @@ class EmptyValidationSet(Dataset[Batch]):
 
 
 class MomentDataModule(ResumableDataModule):
-    """Training and held-out batches of moments from one or several sources.
+    """Training and validation batches of moments from one or several sources.
 
     Args:
         sources: by name; several are mixed by their `weight`.
-        window: how rows around a moment become the video side of a batch.
-        batch_size: moments a batch on each rank.
-        device: where the video bank lies: "disk" (memory-mapped), "cpu" (RAM), or "cuda" (the rank's own GPU; the
-            gather then runs there).
-        text_device: the same for the text embeddings; None follows `device` onto a GPU and is "cpu" else.
+        window: which rows around a moment are the video side of a batch.
+        batch_size: moments per batch on each rank.
+        device: storage of the video bank: "disk" (memory-mapped), "cpu" (RAM), or "cuda" (the rank's GPU, where batches
+            are then gathered).
+        text_device: the same for the text embeddings; None for `device` if that is a GPU, and "cpu" otherwise.
         shuffle, drop_last, seed: see `MomentBatchSampler`.
-        num_workers: loader processes. 0 is fastest unless the disk is slow: handing tensors between processes costs
+        num_workers: loader processes. 0 is fastest unless the disk is slow: passing tensors between processes costs
             more than the gather.
-        val_batch_size: of the held-out loss; None for `batch_size`, or fewer where fewer moments are held out.
+        val_batch_size: of the validation loss; None for `batch_size`, or fewer if fewer moments are held out.
         context: which rows around each moment are its long-term context, for a model with a `LongTermTower`; None for
-            no context. A batch is then `batch_size * window_s * per_second` rows larger.
-        sampler: which moments stand together in a batch: `UniqueTexts`, `SceneAware`, `HardNegatives`; None for any.
-        verb_noun: where the keys `verb` and `noun` of a batch come from: "given" takes the ids in the narrations file,
-            "taxonomy" finds the groups of `taxonomy` in the texts; None for neither.
+            no context. It adds `batch_size * window_s * per_second` rows to a batch.
+        sampler: arranges moments into batches: `UniqueTexts`, `SceneAware`, `HardNegatives`; None for random batches.
+        verb_noun: source of the keys `verb` and `noun`: "given" takes the ids of the narrations file, "taxonomy"
+            matches the groups of `taxonomy` in the texts; None for no such keys.
         taxonomy: for `verb_noun="taxonomy"`.
-        tokens: how texts are tokenized for a `SentenceTower`, which trains the sentence encoder; None for none.
+        tokens: how texts are tokenized, for a `SentenceTower`, which fine-tunes the encoder; None for no tokens.
+
+    Raises:
+        InputError: no source, or a batch of fewer than 2 moments.
     """
 
     def __init__(
@@ -152,7 +154,7 @@ class MomentDataModule(ResumableDataModule):
     ) -> None:
         super().__init__()
         if not sources:
-            raise InputError("data.sources is empty; give at least one source of moments")
+            raise InputError("data.sources is empty; add at least one source of moments")
         if batch_size < 2:
             raise InputError(f"data.batch_size={batch_size}: a contrastive batch needs at least 2 moments")
         self.sources, self.window, self.context = dict(sources), window or Window(), context
@@ -171,35 +173,37 @@ class MomentDataModule(ResumableDataModule):
 
     @property
     def dims(self) -> tuple[int, int]:
-        """Numbers in a video row and in a text embedding; read from the files, so `setup` need not have run."""
+        """Feature dimensions of video rows and text embeddings; works before `setup`."""
         source = next(iter(self.sources.values()))
         return FeatureBank.open(source.bank_path).dim, FeatureBank.open(source.texts_path).dim
 
     @property
     def bank_encoder(self) -> str:
-        """Name of the frozen encoder whose features are trained on.
+        """Name of the frozen video encoder of the banks.
 
         Raises:
-            InputError: the sources' banks were made by different ones.
+            InputError: the sources' banks come from different encoders.
         """
         encoders = {source.bank_path: FeatureBank.open(source.bank_path).encoder for source in self.sources.values()}
         if len(set(encoders.values())) > 1:
-            raise InputError(f"data.sources have banks of different encoders, which one model cannot read: {encoders}")
+            raise InputError(
+                f"data.sources have banks of different encoders, but one model needs one encoder: {encoders}"
+            )
         return next(iter(encoders.values()))
 
     def metadata(self, text_encoder: str) -> dict[str, Any]:
-        """Return what a model trained on this data must remember, to refuse what it was not trained on.
+        """Return the metadata of a model trained on this data, against which later inputs are checked.
 
         Args:
-            text_encoder: name or path of the sentence encoder that made the text embeddings.
+            text_encoder: name or path of the sentence encoder of the text embeddings.
         """
-        remembered = {
+        metadata = {
             "sentence_encoder": text_encoder,
             "tag_style": self._tag_style(),
             "bank_encoder": self.bank_encoder,
             "window": self.window.to_dict(),
         }
-        return remembered if self.context is None else remembered | {"context": self.context.to_dict()}
+        return metadata if self.context is None else metadata | {"context": self.context.to_dict()}
 
     def _tag_style(self) -> str:
         styles = {str(s.narrations_path): Narrations.open(s.narrations_path).tag_style for s in self.sources.values()}
@@ -209,11 +213,11 @@ class MomentDataModule(ResumableDataModule):
 
     @property
     def report(self) -> dict[str, Any]:
-        """What each source had, kept and dropped."""
+        """Counts of each source: moments, and narrations dropped by reason."""
         return {name: source.report for name, source in self.sources.items()}
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the banks, once, on this process's device."""
+        """Open the banks, once, on the device of this rank."""
         if self.train_set is not None:
             return
         device = self.rank_device(self.device)
@@ -238,11 +242,11 @@ class MomentDataModule(ResumableDataModule):
         self.val_set = (MixedDataset(val) if len(val) > 1 else val[0]) if val else None
 
     def training_sampler(self) -> MomentBatchSampler:
-        """Return the sampler of this rank's training batches."""
+        """Return the batch sampler of this rank."""
         weights = [source.weight for source in self.sources.values()]
         given = [float(weight) for weight in weights if weight is not None]
         if given and len(given) < len(weights):
-            raise InputError("some of data.sources have a weight and some have none; give every source one, or none")
+            raise InputError("only some of data.sources have a weight; give one to every source, or to none")
         sizes = [len(part) for part in self.parts]
         shares = given if len(given) > 1 else None
         rank, world_size = self.ranks()
@@ -254,29 +258,26 @@ class MomentDataModule(ResumableDataModule):
         )
 
     def moment_keys(self) -> MomentKeys:
-        """Return what a `SamplingStrategy` looks at."""
+        """Return what a `SamplingStrategy` knows of the training moments."""
         text, video, second, n_videos = [], [], [], 0
         for part in self.parts:
             moments = part.moments
             text_id = torch.from_numpy(moments.text_id)
             text.append(text_id if part.text_key is None else part.text_key.cpu()[text_id])
-            number = torch.unique(torch.from_numpy(moments.video), return_inverse=True)[1]
-            video.append(n_videos + number)
-            n_videos += int(number.max()) + 1 if len(number) else 0
+            index = torch.unique(torch.from_numpy(moments.video), return_inverse=True)[1]
+            video.append(n_videos + index)
+            n_videos += int(index.max()) + 1 if len(index) else 0
             second.append(torch.from_numpy((moments.start_s + moments.end_s) / 2))
         sizes = [len(part) for part in self.parts]
         return MomentKeys(torch.cat(text), torch.cat(video), torch.cat(second), sizes)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches of training moments; the trainer must not add a distributed sampler of its own."""
+        """Return the loader of training batches; the trainer must not replace its sampler by a distributed one."""
         assert self.train_set is not None
         return self._loader(self.train_set, self.resumed_sampler())
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Batches of held-out moments in one fixed random order; a single empty batch where nothing is held out.
-
-        The empty batch lets the trainer run its validation, and with it the evaluators.
-        """
+        """Return the loader of validation batches in a fixed random order, or of an `EmptyValidationSet`."""
         if self.val_set is None:
             return DataLoader(EmptyValidationSet(), batch_size=None)
         rank, world_size = self.ranks()
@@ -287,11 +288,11 @@ class MomentDataModule(ResumableDataModule):
             )
         parts = self.val_set.parts if isinstance(self.val_set, MixedDataset) else [self.val_set]
         sampler = MomentBatchSampler([len(part) for part in parts], size, rank=rank, world_size=world_size)
-        # A list, so that the trainer's epochs do not change the order.
+        # A list, so that the order is the same in every epoch of the trainer.
         return self._loader(self.val_set, list(sampler), workers=0)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Gather on the GPU when the bank lies there."""
+        """Gather the batch on the GPU if the bank is there."""
         if "first" not in batch:
             return batch
         dataset = self.val_set if self.trainer is not None and not self.trainer.training else self.train_set
@@ -300,12 +301,14 @@ class MomentDataModule(ResumableDataModule):
         return dataset.gather(batch, int(seed))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the data, and what the sampler learned about the data."""
-        place = super().state_dict()
-        return place if self.strategy is None or not place else {**place, "sampler": self.strategy.state_dict()}
+        """Return the position in the data, and the state of the sampling strategy."""
+        position = super().state_dict()
+        return (
+            position if self.strategy is None or not position else {**position, "sampler": self.strategy.state_dict()}
+        )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from the place that `state_dict` tells; called before the loader is made."""
+        """Resume from the position of `state_dict`; called before the loader is made."""
         super().load_state_dict(state_dict)
         if self.strategy is not None and "sampler" in state_dict:
             self.strategy.load_state_dict(state_dict["sampler"])

@@ -1,8 +1,8 @@
-"""Datasets that fetch a whole batch of moments at once."""
+"""Moments of feature banks as datasets that fetch a whole batch at once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,11 +20,11 @@ from clep.errors import InputError
 
 @dataclass(frozen=True)
 class Moments:
-    """Training or evaluation examples as parallel arrays.
+    """Training or evaluation examples (video, start, end, text) as parallel arrays.
 
     Attributes:
-        video: index into the videos of a feature bank, -1 for a video it lacks.
-        start_s, end_s: the span in seconds from the start of the video.
+        video: index into the videos of a feature bank, -1 for a video that is not in it.
+        start_s, end_s: seconds from the start of the video.
         text_id: index into the distinct texts.
     """
 
@@ -42,22 +42,22 @@ class Moments:
 
 
 def drop_missing(moments: Moments, bank: FeatureBank, on_missing: str, what: str) -> tuple[Moments, dict[str, int]]:
-    """Return the moments that `bank` has rows for, and how many lacked their video or began after its end.
+    """Drop the moments that `bank` has no rows for, and count them by reason.
 
-    A moment that starts more than a row after the end of its video has no rows of its own; clamping would silently
-    pair its text with the video's last second.
+    A moment that starts more than one row after the end of its video has no rows; clamping would silently pair its text
+    with the last second of the video.
 
     Args:
-        moments: of any order.
-        bank: with a clock.
-        on_missing: "error" refuses such moments, "skip" leaves them out.
-        what: where the moments come from, for the message.
+        moments: in any order.
+        bank: a bank with a clock.
+        on_missing: "error" raises on such moments, "skip" drops them.
+        what: the source of the moments, for error messages.
 
     Raises:
-        InputError: some are missing and `on_missing` is "error", or none is left.
+        InputError: moments are missing and `on_missing` is "error", or no moment is left.
     """
     if bank.clock is None:
-        raise InputError(f"{bank.path} has no clock, so seconds cannot be found in it; is it a bank of texts?")
+        raise InputError(f"{bank.path} has no clock, which maps seconds to rows; is it a bank of text embeddings?")
     absent = moments.video < 0
     end_s = bank.end_s.cpu().numpy()[np.where(absent, 0, moments.video)]
     late = ~absent & (moments.start_s > end_s + bank.clock.row_seconds)
@@ -66,13 +66,12 @@ def drop_missing(moments: Moments, bank: FeatureBank, on_missing: str, what: str
         raise InputError(
             f"{bank.path} lacks the video of {int(absent.sum())} of the {len(moments)} moments of {what}, and "
             f"{int(late.sum())} start after the end of their video. Add the features with `python -m clep.preprocess "
-            f"ego4d_features`, or "
-            f"leave such moments out with on_missing=skip"
+            f"ego4d_features`, or drop such moments with on_missing=skip"
         )
     kept = moments.select(~(absent | late))
     if not len(kept):
         raise InputError(
-            f"no moment of {what} has rows in {bank.path}; do its video ids match? The bank starts with "
+            f"no moment of {what} has rows in {bank.path}; do the video ids match? The first in the bank are "
             f"{list(bank.videos[:3])}"
         )
     return kept, report
@@ -80,15 +79,18 @@ def drop_missing(moments: Moments, bank: FeatureBank, on_missing: str, what: str
 
 @dataclass(frozen=True)
 class Window:
-    """How rows are cut around a moment and handed to the model; a saved model remembers it.
+    """Which rows of the bank are the video side of a moment; stored with a saved model.
 
     Attributes:
-        align: "centre" takes the rows whose centre lies in the span, "start" the published tutorial's.
-        pool: "mean" gives `video [batch, dim]`; "rows" gives `video [batch, places, dim]` with `video_mask`: all
-            rows where they fit, else `max_rows` of them.
-        max_rows: the most places that the time axis has for "rows"; it is no longer than the longest window.
-        sample: how rows are chosen where more than `max_rows` are there: "uniform" (fixed) or "random" (in training;
-            evaluation is always uniform).
+        align: "centre" takes the rows whose centre lies in the span; "start" those that start in it, as the published
+            tutorial does.
+        pool: "mean" gives `video` `[batch, dim]`; "rows" gives `video` `[batch, time, dim]` with `video_mask`.
+        max_rows: for "rows", the maximum length of the time axis; it is never longer than the longest window.
+        sample: which rows of a window with more than `max_rows` are taken: "uniform" (fixed), or "random" in training
+            and uniform in evaluation.
+
+    Raises:
+        InputError: `max_rows` is below 1.
     """
 
     align: Literal["centre", "start"] = "centre"
@@ -102,10 +104,10 @@ class Window:
 
     @classmethod
     def of_model(cls, metadata: Mapping[str, Any]) -> "Window":
-        """Return the window that a model was trained with, for evaluation: rows are chosen uniformly.
+        """Return the window that a model was trained with, with uniform sampling, for evaluation.
 
         Args:
-            metadata: of a saved model; the default window where it does not say.
+            metadata: of a saved model; without a `window` the default is returned.
         """
         return cls(**{**metadata.get("window", {}), "sample": "uniform"})
 
@@ -115,33 +117,33 @@ class Window:
         first: Int64[Tensor, " batch"],
         last: Int64[Tensor, " batch"],
         seed: int | None = None,
-        places: int | None = None,
+        length: int | None = None,
     ) -> dict[str, Tensor]:
-        """Return the video side of a batch from rows `[first, last)` of `bank`, float32, on the bank's device.
+        """Return `video`, and `video_mask` for "rows", of windows `[first, last)`; float32, on the bank's device.
 
         Args:
-            bank: where the rows lie.
-            first, last: the window of each moment.
-            seed: of a "random" sample (the same seed, the same rows); None takes the uniform one.
-            places: length of the time axis, from `places` of all windows that should be alike in it; None for what
-                these windows need, which waits for the device that they are on.
+            bank: the feature bank.
+            first, last: row indices of each moment's window.
+            seed: of a "random" sample; None takes the uniform sample.
+            length: length of the time axis, from `time_length` of all windows; None computes it from these windows,
+                which synchronises a GPU.
         """
         if self.pool == "mean":
             return {"video": bank.mean(first, last)}
-        places = self.places(first, last) if places is None else places
+        length = self.time_length(first, last) if length is None else length
         generator = None
         if self.sample == "random" and seed is not None:
             generator = torch.Generator(device=bank.device).manual_seed(seed)
-        rows, mask = bank.rows(first, last, places, "uniform" if generator is None else "random", generator)
+        rows, mask = bank.rows(first, last, length, "uniform" if generator is None else "random", generator)
         return {"video": rows, "video_mask": mask}
 
-    def places(self, first: Int64[Tensor, " batch"], last: Int64[Tensor, " batch"]) -> int:
-        """Return how long a time axis the windows `[first, last)` need: the longest's rows, in 1 … `max_rows`."""
+    def time_length(self, first: Int64[Tensor, " batch"], last: Int64[Tensor, " batch"]) -> int:
+        """Return the length of the time axis of windows `[first, last)`: rows of the longest, from 1 to `max_rows`."""
         longest = int((last - first).max()) if len(first) else 0
         return max(1, min(longest, self.max_rows))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as a plain dict, to be stored with a model."""
+        """Return the settings as a plain dict, for a saved model."""
         return asdict(self)
 
 
@@ -149,26 +151,29 @@ Batch = dict[str, Tensor]
 
 
 class MomentDataset(Dataset[Batch]):
-    """Moments of one source with the banks that their rows and text embeddings lie in.
+    """The moments of one source, with the banks of their video features and text embeddings.
 
-    The window of each moment is found once, here, for all moments in one vectorised call; a batch is then one gather
-    from each bank. Its keys: `video` `[b, d]`, or `[b, t, d]` with `video_mask` `[b, t]`, where t is the rows of the
-    longest window of all, at most `window.max_rows`; `text` `[b, d]`, `text_id` and `moment` `[b]`; with a context
-    `context` and `context_mask`, gathered from the same bank; `verb` and `noun` `[b, k]` with
-    `verb_noun`, the ids of the groups that the text belongs to, padded with -1; with `tokens` `text_tokens` and
-    `text_token_mask` `[b, longest]`.
+    The row indices of all windows are computed once, here, in one vectorised call; a batch is then one gather from each
+    bank. Keys of a batch:
+
+    - `video` `[b, d]`, or `[b, t, d]` with `video_mask` `[b, t]`, where t is the length of the longest window of the
+      dataset, at most `window.max_rows`;
+    - `text` `[b, d]`, `text_id` `[b]`, and `moment` `[b]`, the index in the dataset;
+    - with a context: `context` and `context_mask`, see `LongTerm.gather`;
+    - with `verb_noun_ids`: `verb` and `noun` `[b, k]`, group ids of the text, padded with -1;
+    - with `tokens`: `text_tokens` and `text_token_mask` `[b, l]`, l the length of the batch's longest text.
 
     Args:
-        moments: every one of them has its video in `bank`.
+        moments: the video of each must be in `bank`.
         bank: the video features.
         texts: the text embeddings, row `i` for text `i`.
-        window: how rows become the video side.
-        text_key: `text_key[i]` is the id that positives see for text `i`; None for `i` itself. Sources that are mixed
-            share keys where they share sentences.
+        window: which rows are the video side.
+        text_key: `text_key[i]` is the `text_id` of text `i` in a batch; None for `i` itself. Mixed sources use it to
+            give equal sentences one id.
         context: which rows around each moment are its long-term context; None for no context.
 
     Raises:
-        InputError: a text id beyond the rows of `texts`.
+        InputError: a text id exceeds the rows of `texts`.
     """
 
     def __init__(
@@ -187,13 +192,13 @@ class MomentDataset(Dataset[Batch]):
         self.tokens: TokenTable | None = None
         if len(moments) and int(moments.text_id.max()) >= texts.n_rows:
             raise InputError(
-                f"{texts.path} has {texts.n_rows} text embeddings, but a moment wants number "
-                f"{int(moments.text_id.max())}; it was made from "
-                f"other narrations: run `python -m clep.preprocess ego4d_narrations` again"
+                f"{texts.path} has {texts.n_rows} text embeddings, but a moment has text id "
+                f"{int(moments.text_id.max())}; the file belongs to other narrations: run `python -m clep.preprocess "
+                f"ego4d_narrations` again"
             )
         first, last = bank.window(moments.video, moments.start_s, moments.end_s, align=self.window.align)
         self._first, self._last = first.cpu(), last.cpu()
-        self._places = self.window.places(self._first, self._last)
+        self._length = self.window.time_length(self._first, self._last)
         self._text_id = torch.from_numpy(moments.text_id)
         if context is not None:
             self._video = torch.from_numpy(moments.video)
@@ -203,20 +208,21 @@ class MomentDataset(Dataset[Batch]):
         return len(self.moments)
 
     def __getitem__(self, index: int) -> Batch:
-        """Return one moment as a batch without its batch axis."""
+        """Return one moment as a batch without the batch axis."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"moment {index} of {len(self)}")
         return {key: value[0] for key, value in self.__getitems__([index % len(self)]).items()}
 
     def __getitems__(self, draw: Draw | Sequence[int]) -> Batch:
-        """Return a whole batch; a `Draw` also seeds what is random in it."""
+        """Return a whole batch; the seed of a `Draw` is that of its random samples."""
         draw = as_draw(draw)
-        return self.gather(self.numbers(draw.moments), draw.seed)
+        return self.gather(self.indices(draw.moments), draw.seed)
 
-    def numbers(self, index: Int64[Tensor, " batch"]) -> Batch:
-        """Return a batch as numbers only: `moment`, `text_id`, and the rows `[first, last)` of the bank.
+    def indices(self, index: Int64[Tensor, " batch"], seed: int | None = None) -> Batch:
+        """Return what a batch is gathered by: `moment`, `text_id`, and the row indices `[first, last)` of the window.
 
-        With a context, also the number of each moment's video and the second of its middle.
+        With a context, also `video_index` in the bank, and `middle_s`, the middle of the moment in seconds. Nothing in
+        it is random, so `seed` is ignored.
         """
         batch = {
             "moment": index,
@@ -225,15 +231,15 @@ class MomentDataset(Dataset[Batch]):
             "last": self._last[index],
         }
         if self.context is not None:
-            batch["video_number"], batch["middle_s"] = self._video[index], self._middle_s[index]
+            batch["video_index"], batch["middle_s"] = self._video[index], self._middle_s[index]
         return batch
 
-    def gather(self, numbers: Batch, seed: int | None = None) -> Batch:
-        """Turn the numbers of a batch into features, on the device of the bank."""
-        text_id = numbers["text_id"]
-        batch = self.window.gather(self.bank, numbers["first"], numbers["last"], seed, self._places)
+    def gather(self, indices: Batch, seed: int | None = None) -> Batch:
+        """Return the batch that `indices` describes, on the device of the bank."""
+        text_id = indices["text_id"]
+        batch = self.window.gather(self.bank, indices["first"], indices["last"], seed, self._length)
         if self.context is not None:
-            batch |= self.context.gather(self.bank, numbers["video_number"], numbers["middle_s"], seed)
+            batch |= self.context.gather(self.bank, indices["video_index"], indices["middle_s"], seed)
         batch["text"] = self.texts.take(text_id).to(self.bank.device)
         if self.text_key is not None and self.text_key.device != text_id.device:
             self.text_key = self.text_key.to(text_id.device)
@@ -244,17 +250,15 @@ class MomentDataset(Dataset[Batch]):
             batch[key] = table[text_id].long()
         if self.tokens is not None:
             batch |= self.tokens.take(text_id)
-        batch["moment"] = numbers["moment"]
+        batch["moment"] = indices["moment"]
         return batch
 
 
 class MixedDataset(Dataset[Batch]):
-    """Several `MomentDataset`s as one: moment `i` counts through them one after the other.
-
-    A batch holds the moments of each source together, in the order of the sources.
+    """Concatenation of several `MomentDataset`s; a batch is ordered by source.
 
     Raises:
-        InputError: the sources differ in the size of their rows, in their window or in their context.
+        InputError: the sources differ in feature dimension, window or context.
     """
 
     def __init__(self, parts: Sequence[MomentDataset]) -> None:
@@ -262,10 +266,9 @@ class MixedDataset(Dataset[Batch]):
         for part in self.parts[1:]:
             if (part.bank.dim, part.texts.dim) != (self.parts[0].bank.dim, self.parts[0].texts.dim):
                 raise InputError(
-                    f"mixed sources need rows of one size: {self.parts[0].bank.path} and {self.parts[0].texts.path} "
-                    f"have "
-                    f"{self.parts[0].bank.dim} and {self.parts[0].texts.dim}, {part.bank.path} and {part.texts.path} "
-                    f"have {part.bank.dim} and {part.texts.dim}"
+                    f"mixed sources need equal feature dimensions: {self.parts[0].bank.path} and "
+                    f"{self.parts[0].texts.path} have {self.parts[0].bank.dim} and {self.parts[0].texts.dim}, "
+                    f"{part.bank.path} and {part.texts.path} have {part.bank.dim} and {part.texts.dim}"
                 )
             if part.window != self.parts[0].window:
                 raise InputError(
@@ -281,67 +284,82 @@ class MixedDataset(Dataset[Batch]):
         return int(self.bounds[-1])
 
     def __getitems__(self, draw: Draw | Sequence[int]) -> Batch:
-        """Return a whole batch, gathered from each source at once."""
+        """Return a whole batch, with one gather per source."""
         draw = as_draw(draw)
-        return self.gather(self.numbers(draw.moments), draw.seed)
+        return self.gather(self.indices(draw.moments), draw.seed)
 
-    def numbers(self, index: Int64[Tensor, " batch"]) -> Batch:
-        """Return the numbers of a batch with `source` and, for each source, how many of the batch are its own."""
+    def indices(self, index: Int64[Tensor, " batch"], seed: int | None = None) -> Batch:
+        """Return `MomentDataset.indices`, ordered by source, and `source_counts`, the moments of each source."""
         source = torch.bucketize(index, self.bounds[1:], right=True)
         pieces, counts = [], []
-        for number, part in enumerate(self.parts):
-            own = index[source == number]
+        for source_index, part in enumerate(self.parts):
+            own = index[source == source_index]
             counts.append(len(own))
-            piece = part.numbers(own - self.bounds[number])
+            piece = part.indices(own - self.bounds[source_index])
             piece["moment"] = own
             pieces.append(piece)
         batch = {key: torch.cat([piece[key] for piece in pieces]) for key in pieces[0]}
         batch["source_counts"] = torch.tensor(counts)
         return batch
 
-    def gather(self, numbers: Batch, seed: int | None = None) -> Batch:
-        """Turn the numbers of a batch into features, on the device of the banks."""
-        numbers = dict(numbers)
-        counts = numbers.pop("source_counts").tolist()
+    def gather(self, indices: Batch, seed: int | None = None) -> Batch:
+        """Return the batch that `indices` describes, on the device of the banks."""
+        indices = dict(indices)
+        counts = indices.pop("source_counts").tolist()
         pieces, offset = [], 0
         for part, count in zip(self.parts, counts, strict=True):
             if count:
-                own = {key: value[offset : offset + count] for key, value in numbers.items()}
+                own = {key: value[offset : offset + count] for key, value in indices.items()}
                 pieces.append(part.gather(own, seed))
             offset += count
-        return {key: _joined([piece[key] for piece in pieces]) for key in pieces[0]}
+        return {key: _concatenate([piece[key] for piece in pieces]) for key in pieces[0]}
+
+
+@runtime_checkable
+class BankDataset(Protocol):
+    """A dataset whose batches are gathered from banks in two steps: on the host, and on the device of the banks."""
+
+    def __len__(self) -> int: ...
+
+    def indices(self, index: Int64[Tensor, " batch"], seed: int | None = None) -> Batch:
+        """Return what a batch is gathered by; touches no bank."""
+        ...
+
+    def gather(self, indices: Batch, seed: int | None = None) -> Batch:
+        """Return the batch that `indices` describes."""
+        ...
 
 
 class IndexOnlyDataset(Dataset[Batch]):
-    """The numbers of a dataset's batches without its banks: what loader workers hold when the bank lies on a GPU."""
+    """Yield `indices` instead of batches, for banks on a GPU: loader workers must not touch CUDA memory.
 
-    def __init__(self, dataset: MomentDataset | MixedDataset) -> None:
+    The DataModule calls `gather` with the indices and the `seed` once the batch is on the device.
+    """
+
+    def __init__(self, dataset: BankDataset) -> None:
         self._dataset = dataset
 
     def __len__(self) -> int:
         return len(self._dataset)
 
     def __getitems__(self, draw: Draw | Sequence[int]) -> Batch:
-        """Return the numbers of a batch, and its seed."""
+        """Return the indices of a batch, and its `seed`."""
         draw = as_draw(draw)
-        return {**self._dataset.numbers(draw.moments), "seed": torch.tensor(draw.seed)}
+        return {**self._dataset.indices(draw.moments, draw.seed), "seed": torch.tensor(draw.seed)}
 
 
 def as_draw(draw: Draw | Sequence[int]) -> Draw:
-    """Read a list of indices, as a plain sampler gives it, as a draw with seed 0."""
+    """Convert a list of indices, which a plain sampler yields, to a `Draw` with seed 0."""
     return draw if isinstance(draw, Draw) else Draw(torch.as_tensor(draw, dtype=torch.int64), 0)
 
 
 def identity_collate(batch: Any) -> Any:
-    """Be the `collate_fn` of a loader whose dataset fetches whole batches."""
+    """Return the batch: the `collate_fn` for datasets that fetch whole batches."""
     return batch
 
 
-def _joined(pieces: Sequence[Tensor]) -> Tensor:
-    """Join a key of several sources' batches; tokens and rows, as many as each source's longest, get zeros after them.
-
-    What stands there does not matter, since the mask, padded too, says that nothing is there.
-    """
+def _concatenate(pieces: Sequence[Tensor]) -> Tensor:
+    """Concatenate a key of several sources, zero-padding axis 1 to the longest; the masks are padded alike."""
     if pieces[0].ndim > 1 and len({piece.shape[1] for piece in pieces}) > 1:
         widest = max(piece.shape[1] for piece in pieces)
         pieces = [pad(piece, (0, 0) * (piece.ndim - 2) + (0, widest - piece.shape[1])) for piece in pieces]

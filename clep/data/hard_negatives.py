@@ -1,4 +1,4 @@
-"""Batches of videos that lie near each other in the space that is being learned."""
+"""Batches of videos that are close to each other in the learned embedding space (VideoCLIP)."""
 
 import logging
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ BYTES_AT_ONCE = 64 * 2**20
 
 
 def queries_at_once(videos: int, at_once: int = BYTES_AT_ONCE) -> int:
-    """Return how many queries keep the similarities to all `videos`, float32, within `at_once` bytes (one at least)."""
+    """Return for how many queries the float32 similarities to all `videos` fit into `at_once` bytes (at least 1)."""
     return max(1, at_once // (4 * max(1, videos)))
 
 
@@ -29,16 +29,17 @@ def nearest_videos(
     queries: range,
     at_once: int = BYTES_AT_ONCE,
 ) -> Iterator[tuple[slice, Int32[Tensor, "chunk near"]]]:
-    """Yield, chunk by chunk of `queries`, the `near` most similar videos of each, itself first.
+    """Yield the `near` most similar videos of each query, the query itself first, in chunks of queries.
 
-    Runs where `embeddings` lie and needs, beside them, some twice `at_once` bytes: the similarities of a chunk, and
-    the mask of other groups where there are several.
+    Runs on the device of `embeddings` and needs about `2 * at_once` bytes: the similarities of a chunk, and the mask of
+    other groups if there are several.
 
     Args:
         embeddings: compared by dot product.
-        group: neighbours are of the query's own group, its source; -1 stands for those that are lacking.
-        near: how many.
-        queries: which videos to look for, a range without step.
+        group: source of each video; neighbours are of the same source. -1 fills missing neighbours.
+        near: number of neighbours.
+        queries: indices of the videos to search for, a range without step.
+        at_once: bytes of similarities computed at once.
     """
     several = bool((group != group[0]).any())
     size = queries_at_once(len(embeddings), at_once)
@@ -55,38 +56,37 @@ def nearest_videos(
 
 
 class HardNegatives(SamplingStrategy):
-    """Each batch is made of moments of a few videos that are near neighbours now (VideoCLIP, Xu et al. 2021).
+    """Each batch consists of moments of a few videos that are nearest neighbours (VideoCLIP, Xu et al. 2021).
 
-    A batch starts from a moment drawn as usual. Of the `2 * videos` videos nearest to that moment's (itself the first
-    of them), it and `videos - 1` others chosen at random give as many moments each as fill the batch, a video with few
-    all it has. Where they lack moments, more of the near videos give theirs, then moments drawn as usual fill up.
-    Sources that are mixed keep their proportions in each batch, and neighbours are of one source. A video's moments
-    come in a new random order each epoch and are used up in turn.
+    A batch starts from a random moment. Of the `2 * videos` videos nearest to its video (including that video), it and
+    `videos - 1` others chosen at random contribute equal numbers of moments, or all they have. If these are too few,
+    the remaining near videos contribute, and then random moments. Mixed sources keep their shares of each batch, and
+    neighbours are of one source. The moments of a video are used in turn, in a new random order in each epoch.
 
-    The neighbours are found by `clep.training.HardNegativeSearch`, which `sampler=hard_negatives` adds to the
-    callbacks; they are part of a checkpoint, so a run that stopped in mid-epoch continues with the same batches.
+    The neighbours are computed by `clep.training.HardNegativeSearch`, a callback that `sampler=hard_negatives` adds.
+    They are stored in checkpoints, so a run that stopped within an epoch continues with the same batches.
 
     Args:
-        videos: of a batch, of each source.
+        videos: videos per batch and source.
 
     Raises:
-        InputError: fewer than two videos a batch.
+        InputError: fewer than two videos per batch.
     """
 
     def __init__(self, videos: int = 32) -> None:
         super().__init__()
         if videos < 2:
-            raise InputError(f"data.sampler.videos={videos}: a batch needs 2 or more videos to tell apart")
+            raise InputError(f"data.sampler.videos={videos}: a batch needs at least 2 videos")
         self.videos = videos
         self.sizes = self.video_source = self.video_of_moment = np.zeros(0, dtype=np.int64)
         self.neighbours: Int32[Tensor, "videos near"] | None = None
-        self.found_for: int | None = None
+        self.found_for: int | None = None  # epoch
 
     def open(self, keys: MomentKeys, rows: int, rank_rows: int) -> None:
-        """Group the moments by video: `sizes` and `video_source` of each, `video_of_moment`.
+        """Group the moments by video; sets `sizes` and `video_source` of each video, and `video_of_moment`.
 
         Raises:
-            InputError: there is one video only.
+            InputError: no source has two videos.
         """
         self._rows, self.video_of_moment = rows, keys.video.numpy()
         self._source_end = np.cumsum(keys.sizes)
@@ -97,24 +97,24 @@ class HardNegatives(SamplingStrategy):
         largest = int(np.bincount(self.video_source).max())
         if largest < 2:
             raise InputError(
-                f"sampler=hard_negatives looks for videos that are near each other, but the training moments are of "
+                f"sampler=hard_negatives needs several videos per source, but the training moments are of "
                 f"{len(self.sizes)} video(s), {largest} a source; use sampler=shuffled"
             )
         if largest < 2 * self.videos:
             remedy = f"data.sampler.videos={max(2, largest // 4)} or less" if largest > 4 else "sampler=shuffled"
-            self.tell(
+            self.log_once(
                 logging.WARNING,
                 f"data.sampler.videos={self.videos}: the nearest {2 * self.videos} of {largest} training videos are "
-                f"all of them, so no batch is harder than another; choose {remedy}",
+                f"all of them, so batches are as good as random; choose {remedy}",
             )
 
     def by_video(self, seed: int, epoch: int) -> Int64[np.ndarray, " moments"]:
-        """Return the moments video by video, those of a video in a random order of its own."""
+        """Return the moments grouped by video, in random order within each video."""
         shuffled = torch.randperm(len(self.video_of_moment), generator=seeded(seed, epoch, 5)).numpy()
         return shuffled[np.argsort(self.video_of_moment[shuffled], kind="stable")]
 
     def some_of_each(self, most: int, seed: int, epoch: int) -> Int64[Tensor, " chosen"]:
-        """Return up to `most` random moments of every video, video by video."""
+        """Return up to `most` random moments of every video, grouped by video."""
         nth = np.arange(len(self.video_of_moment)) - np.repeat(self._first, self.sizes)
         return torch.from_numpy(self.by_video(seed, epoch)[nth < most])
 
@@ -124,11 +124,11 @@ class HardNegatives(SamplingStrategy):
         """Return batches of moments of near videos.
 
         Raises:
-            InputError: nobody has looked for neighbours.
+            InputError: the neighbours have not been computed.
         """
         if self.neighbours is None:
             raise InputError(
-                "data.sampler is HardNegatives, but no callback looks for neighbours; choose it with "
+                "data.sampler is HardNegatives, but no callback searches for neighbours; choose it by "
                 "sampler=hard_negatives, which adds callbacks.hard_negatives"
             )
         near, random = self.neighbours.numpy(), np.random.default_rng([seed, epoch, 4])
@@ -138,17 +138,17 @@ class HardNegatives(SamplingStrategy):
         for batch, row in enumerate(drawn):
             source = np.searchsorted(self._source_end, row, side="right")
             at = 0
-            for number in np.unique(source):
-                own = row[source == number]
+            for one_source in np.unique(source):
+                own = row[source == one_source]
                 hard = self._of_near_videos(near[self.video_of_moment[own[0]]], len(own), random)
                 rest = own[~np.isin(own, hard)][: len(own) - len(hard)] if len(hard) < len(own) else own[:0]
-                lacking = len(own) - len(hard) - len(rest)  # only where a weighted source repeats its moments
-                table[batch, at : at + len(own)] = np.concatenate([hard, rest, own[:lacking]])
+                missing = len(own) - len(hard) - len(rest)  # only where a weighted source repeats its moments
+                table[batch, at : at + len(own)] = np.concatenate([hard, rest, own[:missing]])
                 at, filled = at + len(own), filled + len(own) - len(hard)
             random.shuffle(table[batch])
         if filled:
             log.info(
-                "sampler=hard_negatives, epoch %d: %d of %d moments are of no near video, which lack moments",
+                "sampler=hard_negatives, epoch %d: %d of %d moments are random, since near videos had too few",
                 *(epoch, filled, table.size),
             )
         return torch.from_numpy(table)
@@ -158,37 +158,37 @@ class HardNegatives(SamplingStrategy):
         return {"sampler": "hard_negatives", "videos": self.videos}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the neighbours in use and the epoch that they were found for."""
+        """Return the neighbours and the epoch that they were computed for."""
         return {"neighbours": self.neighbours, "found_for": self.found_for}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Use the neighbours of a checkpoint; one of another sampler has none."""
+        """Restore the neighbours of a checkpoint; a checkpoint of another sampler has none."""
         self.neighbours, self.found_for = state.get("neighbours"), state.get("found_for")
 
     def _of_near_videos(
         self, near: Int32[np.ndarray, " near"], rows: int, random: np.random.Generator
     ) -> Int64[np.ndarray, " moments"]:
-        """Take `rows` moments of the first of `near` and of random others, or as many as all of `near` have."""
+        """Return `rows` moments of the first of `near` and of random others, or all moments of `near` if fewer."""
         near = near[near >= 0]
         videos = np.concatenate([near[:1], random.permutation(near[1:])])
         enough = int(np.searchsorted(np.cumsum(self.sizes[videos]), rows)) + 1
         videos = videos[: max(self.videos, enough)]
         share = _shares(self.sizes[videos], rows)
-        # Walk on through each video's moments, which are a ring.
+        # Continue through the moments of each video, cyclically.
         turn = np.arange(share.sum()) - np.repeat(np.cumsum(share) - share, share)
         size = np.repeat(self.sizes[videos], share)
-        place = (np.repeat(self._used[videos], share) + turn) % size
+        nth = (np.repeat(self._used[videos], share) + turn) % size
         self._used[videos] += share
-        return self._moments[np.repeat(self._first[videos], share) + place]
+        return self._moments[np.repeat(self._first[videos], share) + nth]
 
 
 def _shares(sizes: Int64[np.ndarray, " videos"], rows: int) -> Int64[np.ndarray, " videos"]:
-    """Split `rows` evenly among videos, none getting more than its size; all sizes where they are not enough."""
+    """Split `rows` evenly among videos, at most its size for each; all sizes if their sum is too small."""
     if sizes.sum() <= rows:
         return sizes.copy()
     ascending = np.sort(sizes)
-    # With the i smallest used up, the others get an equal part of the rest; the first i where that is no more than
-    # the next one has is the answer.
+    # If the i smallest give all they have, the others share the rest equally; take the first i for which that share is
+    # at most the size of the next.
     before = np.cumsum(ascending) - ascending
     equal = (rows - before) / np.arange(len(sizes), 0, -1)
     level = int(equal[np.argmax(equal <= ascending)])

@@ -1,4 +1,4 @@
-"""The pixels around key frames, decoded when they are asked for, and what training does to them and to their boxes."""
+"""Clips around key frames, decoded on demand, and their augmentation together with boxes."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,17 +21,20 @@ from clep.video.transforms import crop, flip, resize
 
 @dataclass(frozen=True)
 class KeyFrameClips:
-    """Where the pixels around a key frame come from, as `RegionEncoder` reads them.
+    """Source of the clips around key frames, the input of `RegionEncoder`.
 
     Attributes:
-        videos: folder of <video>.mp4 (or .mkv, …; there or in folders in it), or of a folder <video> with the key
-            frames <second>.jpg.
-        frames: of a clip.
-        side_px: of the square pictures.
-        clip_s: seconds that a clip covers.
-        clip_start_s: second, as the annotations count, at which the video files start.
-        scale: of training's random crops, the shortest side as a share of the frame's; 1 crops nothing.
-        flip: chance that training mirrors a clip, with its boxes.
+        videos: folder with <video>.mp4 (or .mkv, …), also in subfolders, or with folders <video> of key frames
+            <second>.jpg.
+        frames: frames per clip.
+        side_px: side of the square frames.
+        clip_s: length of a clip in seconds.
+        clip_start_s: the annotations' second at which the video files start.
+        scale: smallest side of a random crop in training, as a fraction of the frame's; 1 for no cropping.
+        flip: probability of a horizontal flip in training, with the boxes.
+
+    Raises:
+        InputError: a value is out of range.
     """
 
     videos: str
@@ -49,34 +52,34 @@ class KeyFrameClips:
             raise InputError(f"data.clips: scale={self.scale} must lie in (0, 1] and flip={self.flip} in [0, 1]")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what decides the pixels of an evaluation, for a model to remember."""
+        """Return the settings that determine the pixels in evaluation, for a saved model."""
         return {key: value for key, value in asdict(self).items() if key not in ("videos", "scale", "flip")}
 
     def fitting(self, encoder: VideoEncoder) -> "KeyFrameClips":
-        """Return the same with the pictures that an encoder wants."""
+        """Return the same source with the frames and size of an encoder."""
         return replace(self, frames=encoder.clip.frames, side_px=encoder.clip.crop_px)
 
     def read(self, video: str, seconds: Sequence[float]) -> dict[float, UInt8[Tensor, "frames 3 side side"]]:
-        """Decode the clips of some key frames of a video, whole frames squeezed into a square.
+        """Decode the clips of some key frames of a video, with whole frames resized to a square.
 
         Raises:
-            InputError: there is no such video, it cannot be decoded, or it is over before one of the seconds.
+            InputError: there is no such video, it cannot be decoded, or it ends before one of the seconds.
         """
         path = _find(self.videos, video)
         start_s = 0.0 if path.is_dir() else float(self.clip_start_s)
-        asked = {float(second) - start_s: second for second in sorted(seconds)}
+        by_file_second = {float(second) - start_s: second for second in sorted(seconds)}
         images = path.is_dir()
         reader: Any = KeyFrameImages(path, self.side_px) if images else VideoReader(path, self.side_px, threads=1)
-        sampling = KeyFrames(tuple(asked), self.clip_s, trusts_length=True)
+        sampling = KeyFrames(tuple(by_file_second), self.clip_s, trusts_length=True)
         found = {}
         for clip in reader.clips(sampling, self.frames):
             shown = dict(zip(clip.frame_numbers, clip.frames, strict=True))
             small = {number: resize(frame, self.side_px, self.side_px) for number, frame in shown.items()}
-            found[asked[clip.second]] = torch.stack([small[number] for number in clip.frame_numbers])
+            found[by_file_second[clip.second]] = torch.stack([small[number] for number in clip.frame_numbers])
         for second in seconds:
             if second not in found:
                 raise InputError(
-                    f"{path} has no frame at second {second:g}; data.clips.clip_start_s says at which it starts"
+                    f"{path} has no frame at second {second:g}; check data.clips.clip_start_s, where files start"
                 )
         return found
 
@@ -86,19 +89,19 @@ class KeyFrameClips:
         boxes: Float32[Tensor, "boxes 4"],
         generator: torch.Generator,
     ) -> tuple[UInt8[Tensor, "frames 3 side side"], Float32[Tensor, "boxes 4"]]:
-        """Cut a random part out of a clip and perhaps mirror it, and move the boxes with it.
+        """Crop a clip at random and flip it with probability `flip`, and transform its boxes alike.
 
-        The part holds the middle of every box, so that none is lost; what is cut off a box is off.
+        The crop contains the centre of every box, so that none is lost; boxes are clipped to it.
         """
-        clip, boxes = random_part(clip, boxes, float(self.scale), generator)
+        clip, boxes = random_crop(clip, boxes, float(self.scale), generator)
         if float(torch.rand((), generator=generator)) < self.flip:
-            clip, boxes = flip(clip), mirrored(boxes)
+            clip, boxes = flip(clip), flipped(boxes)
         return clip, boxes
 
 
 @cache
 def _find(videos: str, video: str) -> Path:
-    """Return the file of a video, or else the folder of its key frames; remembered, since each batch asks again."""
+    """Return the file of a video, or the folder of its key frames; cached, because each batch asks again."""
     folder = Path(videos)
     direct = (folder / f"{video}{suffix}" for suffix in VIDEO_SUFFIXES)
     if (path := next((path for path in direct if path.is_file()), None)) is not None:
@@ -111,22 +114,22 @@ def _find(videos: str, video: str) -> Path:
     raise InputError(f"{videos} has no {video}.mp4 and no folder {video} of key frames; see data.clips.videos")
 
 
-def mirrored(boxes: Float32[Tensor, "boxes 4"]) -> Float32[Tensor, "boxes 4"]:
-    """Return boxes where they are in the mirrored picture."""
+def flipped(boxes: Float32[Tensor, "boxes 4"]) -> Float32[Tensor, "boxes 4"]:
+    """Return the boxes of the horizontally flipped frame."""
     left, top, right, bottom = boxes.unbind(1)
     return torch.stack([1 - right, top, 1 - left, bottom], 1)
 
 
-def random_part(
+def random_crop(
     clip: UInt8[Tensor, "frames 3 side side"],
     boxes: Float32[Tensor, "boxes 4"],
     scale: float,
     generator: torch.Generator,
 ) -> tuple[UInt8[Tensor, "frames 3 side side"], Float32[Tensor, "boxes 4"]]:
-    """Cut out a part of random sides, `scale` of the picture's or more, at a random place, and resize it to the whole.
+    """Crop a random rectangle, with sides of at least `scale` of the frame's, and resize it to the whole frame.
 
     Returns:
-        The clip, and the boxes as fractions of the part.
+        The clip, and the boxes as fractions of the crop.
     """
     side = clip.shape[-1]
     least = max(1, round(scale * side))

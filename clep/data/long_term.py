@@ -1,4 +1,4 @@
-"""The long-term side of a moment: the rows of the minute around it."""
+"""The long-term context of a moment: the rows of the minute around it."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -17,20 +17,23 @@ SHARED_AT_ONCE = 128
 
 @dataclass(frozen=True)
 class LongTerm:
-    """How the context of a moment is cut from the bank that its window comes from; a saved model remembers it.
+    """Which rows of the bank are the context of a moment; stored with a saved model.
 
-    The context is what `FeatureBank.long_term` gives for the middle of the moment: `window_s * per_second` slots with a
-    mask. A row belongs to the second that it starts in. On a regular grid of 1.875 rows a second, which Ego4D's
-    features have, seconds hold two rows or, one in eight, a single one: with `per_second=2` the context is all rows of
-    the window (112 or 113 of 60 seconds, in 120 slots), with `per_second=1` the first of each second, or either one.
+    The context is `FeatureBank.long_term` at the middle of the moment: `window_s * per_second` slots with a mask. A row
+    belongs to the second that it starts in. Ego4D's features have 1.875 rows per second, so most seconds hold two rows
+    and one in eight holds one: `per_second=2` takes all rows of the window (112 or 113 rows in 120 slots for 60
+    seconds), `per_second=1` the first of each second, or a random one.
 
     Attributes:
-        window_s: seconds, half of them before the moment's own (`window_size` in the paper's code).
-        per_second: slots of each second (`max_num_feat_per_step` in mmaction2).
-        sample: which rows are taken of a second with more rows than slots: the "first" in stored order, or "random"
-            ones in training (evaluation always takes the first).
-        pool: "rows" hands over all slots. "mean" and "max" hand over one slot, with the mean or the maximum of the rows
-            that are there: what `operator=avg` and `operator=max` make of them, without a copy of the rows.
+        window_s: length in seconds, half of it before the middle of the moment (`window_size` in the paper's code).
+        per_second: slots per second (`max_num_feat_per_step` in mmaction2).
+        sample: which rows of a second with more rows than slots are taken: the "first" in stored order, or "random"
+            ones in training and the first in evaluation.
+        pool: "rows" gives all slots; "mean" and "max" give a single slot, the mean or maximum of the rows: the input of
+            `operator=avg` and `operator=max`, without a copy of the rows.
+
+    Raises:
+        InputError: `window_s` or `per_second` is below 1.
     """
 
     window_s: int = 60
@@ -55,7 +58,7 @@ class LongTerm:
         return None if remembered is None else cls(**remembered).fixed()
 
     def fixed(self) -> "LongTerm":
-        """Return the same context for evaluation: nothing in it is random."""
+        """Return the same context without random samples, for evaluation."""
         return replace(self, sample="first")
 
     def gather(
@@ -69,15 +72,15 @@ class LongTerm:
         """Return `context` `[batch, slots, dim]` and `context_mask` `[batch, slots]`, float32, on the bank's device.
 
         Args:
-            bank: with a clock.
-            video: number of each moment's video.
-            middle_s: second of each moment's middle.
-            seed: of a "random" sample (the same seed, the same rows); None takes the first rows.
-            on_missing: what becomes of a video that the bank lacks (number -1), see `FeatureBank.long_term`.
+            bank: a bank with a clock.
+            video: index of each moment's video.
+            middle_s: middle of each moment in seconds.
+            seed: of a "random" sample; None takes the first rows.
+            on_missing: "error" or "skip" for a video that is not in the bank (index -1), see `FeatureBank.long_term`.
         """
         generator = None
         if self.sample == "random" and seed is not None:
-            # Another stream than the seed's own, from which the window's rows are drawn.
+            # A different stream than that of the window's random rows, which uses the seed itself.
             generator = torch.Generator(device=bank.device).manual_seed((seed * 31 + 17) % 2**63)
         where = (video, middle_s, self.window_s, self.per_second, generator, on_missing)
         if self.pool == "rows":
@@ -89,14 +92,14 @@ class LongTerm:
     def gather_shared(
         self, bank: FeatureBank, video: Int64[Tensor, " batch"], middle_s: Float64[Tensor, " batch"]
     ) -> dict[str, Tensor]:
-        """Return the contexts of moments that lie close together: `context` `[rows, dim]`, each row once.
+        """Return the contexts of neighbouring moments with each row once: `context` `[rows, dim]`.
 
-        `context_mask` `[batch, rows]` says which of them each moment has. A `LongTermTower` makes the same of them as
-        of what `gather` returns, and projects a row once instead of once a moment. With another `pool` than "rows" it
-        is what `gather` returns.
+        `context_mask` `[batch, rows]` is True for the rows of each moment's context. A `LongTermTower` returns the same
+        for it as for `gather`, and projects each row once rather than once per moment. With a `pool` other than "rows",
+        it equals `gather`.
 
         Args:
-            those of `gather`; nothing is random.
+            bank, video, middle_s: as in `gather`; the first rows of each second are taken.
         """
         if self.pool != "rows":
             return self.gather(bank, video, middle_s)
@@ -104,17 +107,17 @@ class LongTerm:
         return {"context": rows, "context_mask": mask}
 
     def at_once(self, batch_size: int) -> int:
-        """Return how many of `batch_size` moments to encode at once, so that their contexts stay within some 200 MB."""
+        """Return how many of `batch_size` moments to encode at once to keep contexts within about 200 MB."""
         slots = self.window_s * self.per_second if self.pool == "rows" else 1
         return max(1, min(batch_size, ROWS_AT_ONCE // slots))
 
     def shared_at_once(self, batch_size: int) -> int:
         """Return how many of `batch_size` neighbouring moments to encode at once with `gather_shared`.
 
-        Each moment is compared with the rows of all: many share more rows, and compare more that are another's.
+        Each moment is compared with the rows of all: more moments share more rows, but are compared with more others.
         """
         return min(batch_size, SHARED_AT_ONCE) if self.pool == "rows" else batch_size
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as a plain dict, to be stored with a model."""
+        """Return the settings as a plain dict, for a saved model."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""The LightningDataModule of action detection: batches of regions, each with the minute around it."""
+"""DataModule of action detection: batches of regions with their long-term context."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,33 +6,36 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from clep.data.datamodule import EmptyValidationSet, ResumableDataModule
-from clep.data.dataset import Batch, as_draw, identity_collate
+from clep.data.dataset import Batch, IndexOnlyDataset, identity_collate
 from clep.data.key_frame_clips import KeyFrameClips
 from clep.data.long_term import LongTerm
 from clep.data.regions import RegionDataset, RegionSource, action_classes
-from clep.data.sampler import Draw, MomentBatchSampler
+from clep.data.sampler import MomentBatchSampler
 from clep.errors import InputError
 from clep.video.encoder import VideoEncoder
 
 
 class RegionDataModule(ResumableDataModule):
-    """Training batches of annotated regions, and held-out ones for a loss.
+    """Training batches of annotated regions, and batches of held-out regions for a validation loss.
 
     Args:
-        train: regions to learn from.
-        val: annotated regions for a held-out loss; None for none. Detections are measured by an evaluator.
-        label_map: which actions are learned: null for the 60 of the challenge, "all" for AVA's 80, or a label map.
+        train: regions to train on.
+        val: annotated regions for a validation loss; None for none. Detections are evaluated by an evaluator.
+        label_map: which actions are learned: None for the challenge's 60, "all" for AVA's 80, or a label map.
         context: which rows around a region are its long-term context.
-        clips: where pixels come from, for a short-term side that is learned; null for the rows of the bank.
-        batch_size: regions a batch on each rank.
-        device: where the banks lie: "disk" (memory-mapped), "cpu" (RAM), or "cuda" (the rank's own GPU; the gather then
-            runs there).
+        clips: source of pixels, for models with a trainable short-term encoder; None for the rows of the bank.
+        batch_size: regions per batch on each rank.
+        device: storage of the banks: "disk" (memory-mapped), "cpu" (RAM), or "cuda" (the rank's GPU, where batches are
+            then gathered).
         shuffle, drop_last, seed: see `MomentBatchSampler`.
-        num_workers: loader processes; 0 is fastest for rows of a bank, one a core for clips, which they decode.
-        val_batch_size: of the held-out loss; null for `batch_size`.
+        num_workers: loader processes; 0 is fastest for rows of a bank, one per core for clips, which they decode.
+        val_batch_size: of the validation loss; None for `batch_size`.
+
+    Raises:
+        InputError: a number is out of range, or `val` has detected boxes.
     """
 
     def __init__(
@@ -52,9 +55,13 @@ class RegionDataModule(ResumableDataModule):
     ) -> None:
         super().__init__()
         if batch_size < 1 or num_workers < 0:
-            raise InputError(f"data.batch_size={batch_size} and num_workers={num_workers}: at least 1, and 0 or more")
+            raise InputError(
+                f"data.batch_size={batch_size} must be at least 1, and data.num_workers={num_workers} at least 0"
+            )
         if val is not None and val.boxes != "annotated":
-            raise InputError("data.val.boxes=detected: a loss needs actions, which detected boxes have none of")
+            raise InputError(
+                "data.val.boxes=detected: a loss needs actions, which detected boxes do not have; use annotated"
+            )
         self.train, self.val, self.clips = train, val, clips
         self.context = context or LongTerm(window_s=60, per_second=5)
         self.classes = action_classes(label_map)
@@ -65,21 +72,21 @@ class RegionDataModule(ResumableDataModule):
 
     @property
     def dims(self) -> tuple[int, int]:
-        """Numbers in a region's row and in a row of its context; read from the files, so `setup` need not have run.
+        """Feature dimensions of a region and of a row of its context; works before `setup`.
 
         Raises:
-            InputError: the banks of `val` have others.
+            InputError: the banks of `val` have other dimensions.
         """
         if self.val is not None and self.val.dims != self.train.dims:
             raise InputError(
-                f"{self.train.bank_path} and {self.val.bank_path} have rows of {self.train.dims[0]} and "
-                f"{self.val.dims[0]} numbers; make both with one encoder"
+                f"{self.train.bank_path} and {self.val.bank_path} have feature dimensions {self.train.dims[0]} and "
+                f"{self.val.dims[0]}; make both with one encoder"
             )
         return self.train.dims
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What a model trained on this data must remember, to refuse what it was not trained on."""
+        """Metadata of a model trained on this data, against which later inputs are checked."""
         bank, context = self.train.encoders
         known: dict[str, Any] = {
             "bank_encoder": bank,
@@ -90,17 +97,17 @@ class RegionDataModule(ResumableDataModule):
 
     @property
     def report(self) -> dict[str, Any]:
-        """How many regions there are, of which videos, and how many show each action."""
+        """Number of regions and videos, and of regions of each action, by split."""
         sets = {"train": self.train_set, "val": self.val_set}
         return {name: _counts(found, self.classes) for name, found in sets.items() if found is not None}
 
     def fit_to(self, encoder: VideoEncoder) -> None:
-        """Let clips have the frames and pixels that an encoder wants."""
+        """Set frames and size of the clips to those of an encoder."""
         if self.clips is not None:
             self.clips = self.clips.fitting(encoder)
 
     def setup(self, stage: str | None = None) -> None:
-        """Open the banks, once, on this process's device."""
+        """Open the banks, once, on the device of this rank."""
         if self.train_set is not None:
             return
         device = self.rank_device(self.device)
@@ -109,7 +116,7 @@ class RegionDataModule(ResumableDataModule):
             self.val_set = self.val.open(self.classes, self.context.fixed(), device, self.clips)
 
     def training_sampler(self) -> MomentBatchSampler:
-        """Return the sampler of this rank's training batches."""
+        """Return the batch sampler of this rank."""
         assert self.train_set is not None, "setup() comes first"
         rank, world_size = self.ranks()
         size = [len(self.train_set)]
@@ -118,12 +125,12 @@ class RegionDataModule(ResumableDataModule):
         )
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches of training regions; the trainer must not add a distributed sampler of its own."""
+        """Return the loader of training batches; the trainer must not replace its sampler by a distributed one."""
         assert self.train_set is not None
         return self._loader(self.train_set, self.resumed_sampler())
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Batches of held-out regions in one fixed random order; a single empty batch where nothing is held out."""
+        """Return the loader of validation batches, in a fixed random order; one empty batch without `val`."""
         if self.val_set is None:
             return DataLoader(EmptyValidationSet(), batch_size=None)
         rank, world_size = self.ranks()
@@ -133,7 +140,7 @@ class RegionDataModule(ResumableDataModule):
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Gather on the GPU when the banks lie there."""
+        """Gather the batch on the GPU if the banks are there."""
         if "row" not in batch:
             return batch
         training = self.trainer is None or self.trainer.training
@@ -146,29 +153,15 @@ class RegionDataModule(ResumableDataModule):
         on_gpu = dataset.bank.device.type == "cuda"
         workers = 0 if on_gpu and self.clips is None else self.num_workers
         return DataLoader(
-            IndexOnlyRegions(dataset) if on_gpu else dataset,
+            IndexOnlyDataset(dataset) if on_gpu else dataset,
             batch_sampler=sampler,
             collate_fn=identity_collate,
             num_workers=workers,
-            # A forked worker would hang in the threads that a decoder or PyTorch had started before.
+            # A forked worker can hang on locks of threads that a decoder or PyTorch started in the parent.
             multiprocessing_context="forkserver" if workers else None,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
-
-
-class IndexOnlyRegions(Dataset[Batch]):
-    """Batches without what lies in banks on a GPU, which loader workers must not touch."""
-
-    def __init__(self, dataset: RegionDataset) -> None:
-        self._dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getitems__(self, draw: Draw | Sequence[int]) -> Batch:
-        draw = as_draw(draw)
-        return {**self._dataset.numbers(draw.moments, draw.seed), "seed": torch.tensor(draw.seed)}
 
 
 def _counts(dataset: RegionDataset, classes: Sequence[int]) -> dict[str, Any]:

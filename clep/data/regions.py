@@ -1,4 +1,4 @@
-"""Regions of an action-detection set: for each row of a region bank its box, its person and what that person does."""
+"""Regions of an action-detection dataset: box, person and actions of each row of a region bank."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,19 +28,19 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Regions:
-    """The regions of a bank in the order of its rows, in one HDF5 file beside it: data, not code.
+    """The regions of a bank, in the order of its rows; stored in one HDF5 file beside the bank.
 
     Attributes:
-        videos: of the bank, in its order.
-        boxes_digest: of each video, what its boxes are told apart by.
-        video: number of each region's video.
-        second: of each region's key frame, as the annotations count.
+        videos: ids of the bank's videos, in its order.
+        boxes_digest: digest of each video's boxes, to detect changed boxes.
+        video: index of each region's video.
+        second: of each region's key frame, in the time of the annotations.
         box: x1, y1, x2, y2 as fractions of the frame's width and height.
-        score: of the detector; 1 where a box was annotated.
-        person: number of the annotated person within the video; -1 where unknown.
-        annotated: whether the box was annotated, so that its actions are known; else it was detected.
+        score: confidence of the detector; 1 for annotated boxes.
+        person: id of the annotated person within the video; -1 where unknown.
+        annotated: whether the box was annotated, with its actions, or detected.
         first_action: the actions of region `i` are `action[first_action[i] : first_action[i + 1]]`.
-        action: ids, as AVA numbers them.
+        action: action ids of AVA.
 
     Raises:
         InputError: columns of unequal length, or a box without area or outside the frame.
@@ -59,28 +59,35 @@ class Regions:
 
     def __post_init__(self) -> None:
         if len(self.first_action) != len(self.video) + 1 or self.first_action[-1] != len(self.action):
-            raise InputError(f"{len(self.video)} regions need as many bounds of actions and one more")
+            raise InputError(
+                f"{len(self.video)} regions need {len(self.video) + 1} offsets of actions that end at "
+                f"{len(self.action)}, not {len(self.first_action)}; make the file again with "
+                f"`python -m clep.preprocess ava`"
+            )
         wrong = np.any((self.box < 0) | (self.box > 1), 1) | np.any(self.box[:, :2] >= self.box[:, 2:], 1)
         if wrong.any():
             first = int(wrong.argmax())
-            raise InputError(f"region {first} has the box {self.box[first].tolist()}: no area, or outside [0, 1]")
+            raise InputError(
+                f"region {first} has the box {self.box[first].tolist()}, without area or outside [0, 1]; correct the "
+                f"annotations and run `python -m clep.preprocess ava` again"
+            )
 
     def __len__(self) -> int:
         """Return the number of regions."""
         return len(self.video)
 
     def targets(self, rows: Int64[np.ndarray, " rows"], classes: Sequence[int]) -> Float32[Tensor, "rows classes"]:
-        """Return 1 where a region shows an action of `classes`, else 0; other actions are passed over."""
+        """Return 1 where a region shows an action of `classes`, else 0; other actions are ignored."""
         target = np.zeros((len(rows), len(classes)), np.float32)
-        column = {action: place for place, action in enumerate(classes)}
-        for place, row in enumerate(rows.tolist()):
+        column = {action: index for index, action in enumerate(classes)}
+        for index, row in enumerate(rows.tolist()):
             for action in self.action[self.first_action[row] : self.first_action[row + 1]].tolist():
                 if action in column:
-                    target[place, column[action]] = 1
+                    target[index, column[action]] = 1
         return torch.from_numpy(target)
 
     def check_bank(self, bank: FeatureBank, path: str | Path) -> None:
-        """Refuse a bank of other regions.
+        """Raise if a bank does not hold these regions.
 
         Raises:
             InputError: videos, rows or seconds differ; names both files.
@@ -93,12 +100,12 @@ class Regions:
         )
         if not same:
             raise InputError(
-                f"{path} does not describe the rows of {bank.path}: they are of two runs; make both again with "
-                f"`python -m clep.preprocess ava`"
+                f"{path} does not describe the rows of {bank.path}: they come from different runs; make both again "
+                f"with `python -m clep.preprocess ava`"
             )
 
     def write(self, path: str | Path) -> None:
-        """Write the file, whole or not at all.
+        """Write the file atomically.
 
         Raises:
             InputError: the disk is full or the folder cannot be written to.
@@ -114,10 +121,10 @@ class Regions:
 
     @classmethod
     def open(cls, path: str | Path) -> "Regions":
-        """Read the file; it is small beside its bank, so all of it is read.
+        """Read the whole file.
 
         Raises:
-            InputError: the file is missing, damaged, not of this format, or of a later version.
+            InputError: the file is missing, damaged, of another format, or of a later version.
         """
         path = Path(path)
         if not path.is_file():
@@ -147,20 +154,20 @@ def _seconds(bank: FeatureBank, video: str) -> Float64[np.ndarray, " rows"]:
 
 
 class RegionDataset(Dataset[Batch]):
-    """Some regions of a bank as examples.
+    """Regions of a bank as examples of action detection.
 
     Keys of a batch: `video` `[b, d]`, the regions' rows, or with clips `clips`, `boxes` and `clip_of_box`, see
     `clep.models.RegionEncoder`; `context` with `context_mask`, gathered from the long-term bank; `target`
-    `[b, classes]`, and `moment`, the numbers of the examples.
+    `[b, classes]`; and `moment` `[b]`, the index in the dataset.
 
     Args:
         regions: of the bank.
-        bank: a row for each region.
-        rows: which regions are examples.
-        classes: ids of the actions, one for each column of the target.
-        context: what the minute around a region is.
-        context_bank: that it is gathered from; None for `bank`. A region whose video it lacks has an empty context.
-        clips: where pixels come from, for a short-term side that is learned; None for the rows of the bank.
+        bank: one row per region.
+        rows: indices of the regions that are examples.
+        classes: action ids, one per column of the target.
+        context: which rows around a region are its long-term context.
+        context_bank: the bank of the context; None for `bank`. A region whose video is not in it has an empty context.
+        clips: source of pixels, for models with a trainable short-term encoder; None for the rows of the bank.
         augment: crop and mirror clips at random.
     """
 
@@ -181,10 +188,10 @@ class RegionDataset(Dataset[Batch]):
         self._row = torch.from_numpy(rows)
         self._second = torch.from_numpy(regions.second[rows])
         self._box = torch.from_numpy(regions.box[rows])
-        numbers = self.context_bank.index(regions.videos).cpu()
+        in_context_bank = self.context_bank.index(regions.videos).cpu()
         self._video = torch.from_numpy(regions.video[rows]).long()
-        self._context_video = numbers[self._video]
-        self.without_context = sorted(regions.videos[number] for number in np.flatnonzero(numbers.numpy() < 0))
+        self._context_video = in_context_bank[self._video]
+        self.without_context = sorted(regions.videos[index] for index in np.flatnonzero(in_context_bank.numpy() < 0))
         self.target = regions.targets(rows, classes)
 
     def __len__(self) -> int:
@@ -192,7 +199,7 @@ class RegionDataset(Dataset[Batch]):
 
     @property
     def rows(self) -> Int64[np.ndarray, " rows"]:
-        """The number of each example's region."""
+        """Index of each example's region."""
         return self._row.numpy()
 
     def __getitem__(self, index: int) -> Batch:
@@ -202,12 +209,12 @@ class RegionDataset(Dataset[Batch]):
         return self.__getitems__([index % len(self)])
 
     def __getitems__(self, draw: Draw | Sequence[int]) -> Batch:
-        """Return a whole batch; a `Draw` also seeds what is random in it."""
+        """Return a whole batch; the seed of a `Draw` is that of its random samples and augmentation."""
         draw = as_draw(draw)
-        return self.gather(self.numbers(draw.moments, draw.seed), draw.seed)
+        return self.gather(self.indices(draw.moments, draw.seed), draw.seed)
 
-    def numbers(self, index: Int64[Tensor, " batch"], seed: int | None = None) -> Batch:
-        """Return a batch without what lies in the banks: numbers, targets, and where there are clips their pixels."""
+    def indices(self, index: Int64[Tensor, " batch"], seed: int | None = None) -> Batch:
+        """Return the part of a batch that needs no bank: indices, targets, and the pixels of clips."""
         batch = {
             "moment": index,
             "row": self._row[index],
@@ -217,9 +224,9 @@ class RegionDataset(Dataset[Batch]):
         }
         return batch if self.clips is None else batch | self._pixels(index, seed)
 
-    def gather(self, numbers: Batch, seed: int | None = None) -> Batch:
-        """Add the rows of the banks, on their device; with a seed the context is sampled at random."""
-        batch = dict(numbers)
+    def gather(self, indices: Batch, seed: int | None = None) -> Batch:
+        """Return the batch with the rows of the banks, on their device; with a seed, the context is a random sample."""
+        batch = dict(indices)
         row, video, second = (batch.pop(name) for name in ("row", "context_video", "second"))
         batch |= self.context.gather(self.context_bank, video, second, seed, on_missing="skip")
         if self.clips is None:
@@ -227,22 +234,22 @@ class RegionDataset(Dataset[Batch]):
         return batch
 
     def _pixels(self, index: Int64[Tensor, " batch"], seed: int | None) -> Batch:
-        """Decode the clip of each key frame of a batch once, a video at a time, and augment it with its boxes."""
+        """Decode the clip of each key frame of a batch once, video by video, and augment it with its boxes."""
         assert self.clips is not None
         frames = list(zip(self._video[index].tolist(), self._second[index].tolist(), strict=True))
-        place = {frame: number for number, frame in enumerate(dict.fromkeys(frames))}
-        clip_of_box = torch.tensor([place[frame] for frame in frames], dtype=torch.int64)
+        clip_index = {frame: index for index, frame in enumerate(dict.fromkeys(frames))}
+        clip_of_box = torch.tensor([clip_index[frame] for frame in frames], dtype=torch.int64)
         boxes = self._box[index].clone()
-        clips: list[Tensor] = [torch.empty(0)] * len(place)
-        for video in dict.fromkeys(video for video, _ in place):
-            seconds = [second for number, second in place if number == video]
+        clips: list[Tensor] = [torch.empty(0)] * len(clip_index)
+        for video in dict.fromkeys(video for video, _ in clip_index):
+            seconds = [second for other, second in clip_index if other == video]
             for second, clip in self.clips.read(self.regions.videos[video], seconds).items():
-                clips[place[video, second]] = clip
+                clips[clip_index[video, second]] = clip
         if self.augment and seed is not None:
             generator = torch.Generator().manual_seed(seed)
-            for number in range(len(clips)):
-                own = clip_of_box == number
-                clips[number], boxes[own] = self.clips.augment(clips[number], boxes[own], generator)
+            for clip_number in range(len(clips)):
+                own = clip_of_box == clip_number
+                clips[clip_number], boxes[own] = self.clips.augment(clips[clip_number], boxes[own], generator)
         return {"clips": torch.stack(clips), "boxes": boxes, "clip_of_box": clip_of_box}
 
 
@@ -250,14 +257,14 @@ Which = Literal["annotated", "detected"]
 
 
 class RegionSource:
-    """Regions of one split.
+    """The regions of one split.
 
     Args:
-        bank: of the job `ava`, e.g. train.h5.
-        regions: that describe its rows; None for `X.regions.h5` beside `X.h5`.
-        context_bank: from which the minute around a region is gathered; None for `bank`. A bank of detected boxes
-            gives training the same kind of context as evaluation.
-        boxes: which of them are examples.
+        bank: path of a bank of the job `ava`, e.g. train.h5.
+        regions: path of its regions file; None for `X.regions.h5` beside `X.h5`.
+        context_bank: path of the bank of the long-term context; None for `bank`. With a bank of detected boxes,
+            training sees the same kind of context as evaluation.
+        boxes: which regions are examples: "annotated" or "detected".
     """
 
     def __init__(
@@ -274,12 +281,12 @@ class RegionSource:
 
     @property
     def encoders(self) -> tuple[str, str]:
-        """Names of the encoders of the bank and of the bank that context comes from."""
+        """Names of the encoders of the bank and of the context bank."""
         return FeatureBank.open(self.bank_path).encoder, FeatureBank.open(self.context_path).encoder
 
     @property
     def dims(self) -> tuple[int, int]:
-        """Numbers in a row of the bank, and of the bank that context comes from."""
+        """Feature dimensions of the bank and of the context bank."""
         return FeatureBank.open(self.bank_path).dim, FeatureBank.open(self.context_path).dim
 
     def open(
@@ -290,10 +297,10 @@ class RegionSource:
         clips: KeyFrameClips | None = None,
         augment: bool = False,
     ) -> RegionDataset:
-        """Open the banks and return the regions as examples.
+        """Open the banks and return the dataset; the arguments are those of `RegionDataset`.
 
         Raises:
-            InputError: a file is missing or of another run, there is no such box, or no video has a context.
+            InputError: a file is missing or from another run, there are no such boxes, or no video has a context.
         """
         bank = FeatureBank.open(self.bank_path, device)
         regions = Regions.open(self.regions_path)
@@ -309,10 +316,10 @@ class RegionSource:
         return found
 
     def rows(self, regions: Regions) -> Int64[np.ndarray, " rows"]:
-        """Return the regions that are examples.
+        """Return the indices of the regions that are examples.
 
         Raises:
-            InputError: there are none; the message says which job makes them.
+            InputError: there are none; the message names the job that makes them.
         """
         rows = np.flatnonzero(regions.annotated if self.boxes == "annotated" else ~regions.annotated)
         if not len(rows):
@@ -324,7 +331,7 @@ class RegionSource:
 
 
 def action_classes(label_map: str | Path | None) -> list[int]:
-    """Return the ids that a classifier learns: "all" is AVA's 80, None the 60 of the challenge, else a label map's."""
+    """Return the action ids to learn: None for the challenge's 60, "all" for AVA's 80, or those of a label map."""
     if label_map is None:
         return list(AVA_60)
     return list(AVA_ACTIONS) if str(label_map) == "all" else list(read_label_map(label_map))

@@ -1,4 +1,4 @@
-"""Which moments make up each batch: seeded, the same on any number of ranks, and able to continue in mid-epoch."""
+"""Batch sampler of moments: seeded, independent of the number of ranks, and resumable within an epoch."""
 
 import logging
 from abc import ABC, abstractmethod
@@ -17,13 +17,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MomentKeys:
-    """What strategies look at: the training moments of all sources, one source after the other.
+    """What a `SamplingStrategy` knows of the training moments, which are ordered by source.
 
     Attributes:
-        text: equal for equal sentences, of whichever source.
-        video: numbers from 0, no two sources sharing one.
-        second: of the moment's middle.
-        sizes: moments of each source.
+        text: ids of texts, equal for equal sentences across sources.
+        video: ids of videos from 0, distinct across sources.
+        second: middle of each moment in seconds.
+        sizes: number of moments of each source.
     """
 
     text: Int64[Tensor, " moments"]
@@ -36,95 +36,95 @@ class MomentKeys:
 
 
 class SamplingStrategy(ABC):
-    """Makes the batches of an epoch from moments in random order; `data.sampler` chooses one.
+    """Base class: arranges the moments of an epoch into batches; chosen by `data.sampler`.
 
-    What a strategy does depends on its arguments alone (and on what `state` returns), so all ranks arrange the same
-    joined batches and a resumed run the same as an uninterrupted one.
+    The batches must depend only on the arguments and on `state_dict`, so that all ranks arrange the same joined
+    batches, and a resumed run the same as an uninterrupted one.
     """
 
     def __init__(self) -> None:
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
-    def tell(self, level: int, message: str) -> None:
-        """Log a message once, however often the strategy is opened."""
-        if message not in self._told:
-            self._told.add(message)
+    def log_once(self, level: int, message: str) -> None:
+        """Log a message, but not again when the strategy is opened again."""
+        if message not in self._logged:
+            self._logged.add(message)
             log.log(level, "%s", message)
 
     @abstractmethod
     def open(self, keys: MomentKeys, rows: int, rank_rows: int) -> None:
-        """Look at the moments that batches will be made of; done once, before anything is arranged.
+        """Prepare for the training moments; called before `arrange`.
 
         Args:
             keys: of the training moments.
-            rows: of a joined batch, of all ranks together.
-            rank_rows: of one rank's share.
+            rows: moments per joined batch of all ranks.
+            rank_rows: moments per batch on each rank.
 
         Raises:
-            InputError: no such batch can be made of these moments.
+            InputError: these moments cannot be arranged into such batches.
         """
 
     def draws(self, moments: int) -> int:
-        """Return how many moments an epoch draws at random; what else it holds is the strategy's choice."""
+        """Return how many moments of an epoch are drawn at random; the strategy chooses the others."""
         return moments
 
     def n_batches(self, order: Int64[Tensor, " draws"], moments: int, rows: int) -> int:
-        """Return the number of joined batches of every epoch, given the order of the first."""
+        """Return the number of joined batches per epoch, given the order of the first epoch."""
         return moments // rows
 
     @abstractmethod
     def arrange(
         self, order: Int64[Tensor, " draws"], n_batches: int, epoch: int, seed: int
     ) -> Int64[Tensor, "batches rows"]:
-        """Return the batches of an epoch.
+        """Return the moments of each joined batch of an epoch.
 
         Args:
-            order: what the epoch draws, shuffled and in the proportions of the sources' weights.
-            n_batches: to make.
-            epoch, seed: of whatever is random in it.
+            order: the drawn moments of the epoch, shuffled, in the proportions of the sources' weights.
+            n_batches: number of batches.
+            epoch, seed: seed of the random choices.
         """
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings, which a checkpoint and the run that continues it must agree on."""
+        """Return the settings, which must be equal in a checkpoint and the run that resumes from it."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what was learned about the data since the start, for a checkpoint."""
+        """Return the state that training has changed, for a checkpoint."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027
-        """Continue from what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
 
 
 class Draw(NamedTuple):
-    """The moments of one rank's share of a batch, and the seed of whatever is random in fetching them."""
+    """Indices of one rank's part of a batch, and the seed of its random samples and augmentation."""
 
     moments: Int64[Tensor, " batch"]
     seed: int
 
 
 class MomentBatchSampler:
-    """Yield one `Draw` a batch.
+    """Yield one `Draw` per batch.
 
-    A batch of the run is cut into one contiguous piece a rank, so that `r` ranks with `batch_size / r` each see
-    together what one rank with `batch_size` sees. The order of an epoch depends on `seed` and the epoch alone: a run
-    that stopped after batch `k` continues with batch `k` when `resume(epoch, k)` was called.
+    The joined batch is cut into one contiguous piece per rank, so `r` ranks with `batch_size / r` each see the same
+    joined batches as one rank with `batch_size`. The order of an epoch depends only on `seed` and the epoch: a run that
+    stopped after batch `k` continues with batch `k` after `resume(epoch, k)`.
 
     Args:
-        sizes: moments of each source; indices count through the sources one after the other.
-        batch_size: moments a batch on each rank.
+        sizes: number of moments of each source; indices are those of the concatenated sources.
+        batch_size: moments per batch on each rank.
         weights: share of each source in an epoch (any positive numbers), None for their sizes. An epoch has
-            `sum(sizes)` draws; a source whose share is larger than its size is repeated, a smaller one is seen in part
-            and continues in the next epoch with other moments.
-        shuffle: a new random order each epoch, else the stored order (then `weights` must be None).
-        drop_last: leave out the incomplete last batch; required on several ranks.
+            `sum(sizes)` draws: a source with a larger share than its size is repeated; of one with a smaller share, the
+            next epoch continues with the moments that are left.
+        shuffle: a new random order in each epoch; False keeps the stored order (`weights` must be None).
+        drop_last: drop the incomplete last batch; required on several ranks.
         seed: of the order and of the draws.
-        rank, world_size: this process among those that share each batch.
-        strategy: which moments stand together in a batch, opened on the same moments; None for any. It needs
-            `shuffle` and `drop_last`.
+        rank, world_size: this process and the number of processes that share each batch.
+        strategy: arranges the moments into batches, already opened on them; None for random batches. It needs `shuffle`
+            and `drop_last`.
 
     Raises:
-        InputError: fewer moments than one batch of all ranks, or options that contradict each other.
+        InputError: fewer moments than one joined batch, or options that contradict each other.
     """
 
     def __init__(
@@ -146,16 +146,16 @@ class MomentBatchSampler:
         total = sum(sizes)
         if weights is not None and not shuffle:
             raise InputError(
-                "data.shuffle=false keeps the stored order, which source weights would change; leave out one of the two"
+                "data.shuffle=false keeps the stored order, which source weights would change; use only one of the two"
             )
         if weights is not None and (len(weights) != len(sizes) or min(weights) <= 0):
-            raise InputError(f"source weights {weights} must be {len(sizes)} positive numbers, one a source")
+            raise InputError(f"source weights {weights} must be {len(sizes)} positive numbers, one per source")
         if world_size > 1 and not drop_last:
             raise InputError(
                 "data.drop_last=false gives ranks batches of different sizes; use drop_last=true on several devices"
             )
         if total == 0:
-            raise InputError("there are no training moments")
+            raise InputError("there are no training moments; check data.sources and their filters")
         if total < batch_size * world_size and drop_last:
             most = total // world_size
             raise InputError(
@@ -165,7 +165,7 @@ class MomentBatchSampler:
             )
         if strategy is not None and not (shuffle and drop_last):
             raise InputError(
-                f"sampler={strategy.to_dict()['sampler']} chooses whole batches itself; it needs data.shuffle=true "
+                f"sampler={strategy.to_dict()['sampler']} arranges whole batches; it needs data.shuffle=true "
                 f"and data.drop_last=true (or use sampler=shuffled)"
             )
         shares = [float(size) for size in sizes] if weights is None else weights
@@ -175,20 +175,20 @@ class MomentBatchSampler:
 
     @property
     def sampler(self) -> "MomentBatchSampler":
-        """Itself: the trainer looks for `set_epoch` on the sampler of a batch sampler."""
+        """This sampler: the trainer calls `set_epoch` on the `sampler` of a batch sampler."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order the next iteration follows (the trainer calls this)."""
+        """Set the epoch of the next iteration; the trainer calls this."""
         self.epoch = epoch
 
     def resume(self, epoch: int, batch: int) -> None:
-        """Let the iteration of `epoch` begin at its batch number `batch`; other epochs begin at 0."""
+        """Start the iteration of `epoch` at the batch with index `batch`; other epochs start at 0."""
         self.epoch = epoch
         self._resume_at = (epoch, batch)
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint must agree on for its position in the data to mean the same."""
+        """Return what the order depends on; it must be equal in a checkpoint and the run that resumes from it."""
         return {
             "sizes": list(self.sizes),
             "counts": list(self._counts),
@@ -231,22 +231,22 @@ class MomentBatchSampler:
 
 
 def _cycle(size: int, first: int, count: int, seed: int) -> Int64[Tensor, " count"]:
-    """Return draws `first … first + count` of an endless walk through fresh permutations of `size` moments."""
+    """Return draws `first … first + count` of an endless sequence of random permutations of `size` moments."""
     if count == 0:
         return torch.empty(0, dtype=torch.int64)
     rounds = range(first // size, (first + count - 1) // size + 1)
-    walk = torch.cat([torch.randperm(size, generator=seeded(seed, turn, 2)) for turn in rounds])
+    sequence = torch.cat([torch.randperm(size, generator=seeded(seed, index, 2)) for index in rounds])
     start = first - rounds[0] * size
-    return walk[start : start + count]
+    return sequence[start : start + count]
 
 
 def seeded(seed: int, epoch: int, stream: int) -> torch.Generator:
-    """Return a generator for one of several independent random choices of an epoch."""
+    """Return a generator for one of several independent streams of random choices of an epoch."""
     return torch.Generator().manual_seed(((seed * 1_000_003 + epoch) * 31 + stream) % (2**63))
 
 
 def _apportion(total: int, shares: Sequence[float | int]) -> list[int]:
-    """Split `total` in proportion to `shares` into whole numbers that sum to it (largest remainders first)."""
+    """Split `total` in proportion to `shares` into integers that sum to it (largest remainder method)."""
     exact = [total * share / sum(shares) for share in shares]
     counts = [int(value) for value in exact]
     by_remainder = sorted(range(len(shares)), key=lambda index: counts[index] - exact[index])

@@ -1,4 +1,4 @@
-"""Batches in which each moment stands beside another one of the same scene."""
+"""Batches in which each moment has a neighbour of the same scene (EgoVLP)."""
 
 import logging
 from typing import Any
@@ -15,17 +15,17 @@ _DRAWS = 8
 
 
 class SceneAware(SamplingStrategy):
-    """Each moment of a batch comes with a neighbour in time, whose video and text are hard negatives (EgoVLP).
+    """Each moment of a batch is followed by a neighbour in time, whose video and text are hard negatives (EgoVLP).
 
-    A batch of `b` rows holds `b/2` moments drawn as usual and, after each of them, one drawn uniformly from the other
+    A batch of `b` rows holds `b/2` moments drawn at random and, after each of them, one drawn uniformly from the other
     moments of its video whose middle is at most `within_s` seconds away (Lin et al. 2022, section 3.2). Neighbours are
-    rows like any others: contrasted with the whole batch and themselves learned from. One that is in the batch already
-    is drawn again, since a moment beside itself would be its own negative; where a scene has no others left, it stays.
-    An epoch keeps its number of rows, so two epochs draw each moment once, and it is somebody's neighbour about as
-    often. A moment without a neighbour, as an image is, stands beside any other moment of its source.
+    ordinary rows: they are contrasted with the whole batch, and the loss includes them as queries. A neighbour that is
+    already in the batch is drawn again, since it would be its own negative; if the scene has no other moment, it stays.
+    An epoch has as many rows as any other, so a moment is drawn once in two epochs, and is a neighbour about as often.
+    A moment without a neighbour, such as an image, is followed by any other moment of its source.
 
     Args:
-        within_s: the paper's minute.
+        within_s: maximum distance of neighbours in seconds; 60 in the paper.
 
     Raises:
         InputError: `within_s` is not positive.
@@ -38,19 +38,18 @@ class SceneAware(SamplingStrategy):
         self.within_s = float(within_s)
 
     def open(self, keys: MomentKeys, rows: int, rank_rows: int) -> None:
-        """Find where the neighbours of each moment lie, once for all.
+        """Compute the neighbours of each moment.
 
         Raises:
-            InputError: an odd batch, or no moment has a neighbour.
+            InputError: the batch size is odd, or no moment has a neighbour.
         """
         if rank_rows % 2:
             raise InputError(
-                f"sampler=scene_aware fills half of a batch with neighbours, so data.batch_size={rank_rows} must be "
-                f"even"
+                f"sampler=scene_aware: half of a batch are neighbours, so data.batch_size={rank_rows} must be even"
             )
         video, second = keys.video.numpy(), keys.second.numpy()
         by_time = np.lexsort((second, video))
-        # One axis for all videos, each further from the next than any neighbour is.
+        # One time axis for all videos, with gaps that are larger than the distance of neighbours.
         length = float(second.max() - second.min()) + 2 * self.within_s + 1.0
         axis = video[by_time] * length + (second[by_time] - second.min())
         place = np.empty(len(by_time), dtype=np.int64)
@@ -69,13 +68,13 @@ class SceneAware(SamplingStrategy):
                 f"{self.within_s:g} s; raise data.sampler.within_s, or use sampler=shuffled"
             )
         if alone:
-            self.tell(
+            self.log_once(
                 logging.INFO,
-                f"sampler=scene_aware: {alone} of {len(keys)} moments have no neighbour and stand beside any",
+                f"sampler=scene_aware: {alone} of {len(keys)} moments have no neighbour and get any other moment",
             )
 
     def draws(self, moments: int) -> int:
-        """Return half of the rows; the others are neighbours."""
+        """Return half of the moments; the other half of the rows are neighbours."""
         return moments // 2
 
     def arrange(
@@ -102,7 +101,7 @@ class SceneAware(SamplingStrategy):
         others = self._others[moment]
         step = (chance * others).long().clamp(max=(others - 1).clamp(min=0))
         place = self._first[moment] + step
-        place += place >= self._place[moment]  # past the moment itself
+        place += place >= self._place[moment]  # skip the moment itself
         neighbour = self._by_time[place.clamp(max=len(self._by_time) - 1)]
         return torch.where(others > 0, neighbour, self._any_other(moment, chance))
 
@@ -117,7 +116,7 @@ class SceneAware(SamplingStrategy):
 def _repeated(
     moment: Int64[Tensor, "batches half"], neighbour: Int64[Tensor, "batches half"]
 ) -> Bool[Tensor, "batches half"]:
-    """Mark the neighbours that are in their batch already: as a moment, or as the neighbour of an earlier one."""
+    """Mask of neighbours that are already in their batch: as a moment, or as the neighbour of an earlier one."""
     found, place = torch.cat([moment, neighbour], dim=1).sort(dim=1, stable=True)
     same_as_before = torch.nn.functional.pad(found[:, 1:] == found[:, :-1], (1, 0))
     return torch.zeros_like(same_as_before).scatter_(1, place, same_as_before)[:, moment.shape[1] :]

@@ -1,4 +1,4 @@
-"""Where moments come from: a narrations table with the banks of its videos and texts."""
+"""Sources of moments: a narrations file with the banks of its videos and texts."""
 
 import logging
 from collections.abc import Sequence
@@ -24,23 +24,27 @@ SPLITS = ("train", "val", "test", "multi")
 
 
 class NarrationSource:
-    """The narrations of one dataset as moments, split by video into a training and a held-out part.
+    """The narrations of one dataset as moments, split by video into training and held-out moments.
 
     Args:
         narrations: path of a `narrations.h5`.
         texts: path of the bank of its text embeddings.
         bank: path of the bank of video features.
-        span: "fixed" is the timestamp ± `offset_s` seconds; "egovlp" is ± beta / (2 alpha), by how densely a video is
-            narrated; "given" is the span that the narration came with (jobs egoclip and epic_kitchens).
+        span: "fixed" is the timestamp ± `offset_s` seconds; "egovlp" is ± beta / (2 alpha), from the density of a
+            video's narrations; "given" is the span in the narrations file (jobs egoclip and epic_kitchens).
         offset_s: for "fixed".
-        exclude_splits: drop the videos that any of Ego4D's benchmarks assigns to these; empty keeps all.
-        min_words: drop texts with fewer words after their tag is removed.
-        duplicate_s: the same text of a video in the other pass within so many seconds counts once; 0 keeps both.
-        val_fraction: share of the videos held out for validation, chosen by a hash of their id, so that adding videos
-            moves few.
+        exclude_splits: drop the videos that any of Ego4D's benchmarks assigns to these splits; empty keeps all.
+        min_words: drop texts with fewer words, not counting the tag.
+        duplicate_s: drop a text that the other pass of the video has within so many seconds; 0 keeps both.
+        keep_redacted: keep narrations of redacted parts of a video.
+        val_fraction: fraction of the videos that is held out for validation, by a hash of their id, so that adding
+            videos moves no other video.
         on_missing: "error" or "skip" for moments without rows.
-        order: "time" sorts by video and second, "pass" by video and pass first, as the published tutorial does.
+        order: "time" sorts by video and second; "pass" by video, pass and second, as the published tutorial does.
         weight: share of the source when several are mixed; None for its size.
+
+    Raises:
+        InputError: a number is out of range, or a split is unknown.
     """
 
     def __init__(
@@ -63,7 +67,7 @@ class NarrationSource:
             raise InputError(f"val_fraction={val_fraction} must be at least 0 and below 1")
         unknown = sorted(set(exclude_splits) - set(SPLITS))
         if unknown:
-            raise InputError(f"exclude_splits has {unknown}, but Ego4D's splits are called {', '.join(SPLITS)}")
+            raise InputError(f"exclude_splits has {unknown}; choose from Ego4D's splits {', '.join(SPLITS)}")
         if offset_s <= 0:
             raise InputError(f"offset_s={offset_s} must be positive (seconds on either side of a narration)")
         self.narrations_path, self.texts_path, self.bank_path = narrations, texts, bank
@@ -76,9 +80,9 @@ class NarrationSource:
     def open(
         self, window: Window, device: str = "disk", text_device: str = "disk", context: LongTerm | None = None
     ) -> tuple[MomentDataset, MomentDataset | None]:
-        """Open the banks and return the training part and the held-out part (None where `val_fraction` is 0).
+        """Open the banks and return the training and held-out datasets; the latter is None if `val_fraction` is 0.
 
-        Nothing is drawn at random in the held-out part.
+        The held-out dataset takes no random samples.
 
         Raises:
             InputError: a file is missing or does not belong to the others, or no moment is left.
@@ -127,11 +131,11 @@ class NarrationSource:
         elif self.span == "given":
             if narrations.start_s is None or narrations.end_s is None:
                 raise InputError(
-                    f"span=given, but {narrations.path} has times only and no spans; use span=fixed or span=egovlp, or "
+                    f"span=given, but {narrations.path} has timestamps and no spans; use span=fixed or span=egovlp, or "
                     f"make it with the job egoclip or epic_kitchens"
                 )
             start_s, end_s = narrations.start_s[chosen], narrations.end_s[chosen]
-        else:  # gaps are between all narrations of a pass, those that are not trained on included
+        else:  # the density counts all narrations of a pass, including dropped ones
             spans = egovlp_spans(narrations.video, narrations.passes, np.asarray(narrations.second), chosen)
             start_s, end_s = (side[chosen] for side in spans)
         to_bank = bank.index(list(narrations.videos)).cpu().numpy()
@@ -146,13 +150,12 @@ class NarrationSource:
         if texts.n_rows != len(narrations.texts) or (texts.source and narrations.digest not in texts.source):
             raise InputError(
                 f"{texts.path} was not made from the texts of {narrations.path} ({texts.n_rows} rows, "
-                f"{len(narrations.texts)} distinct "
-                f"texts); run `python -m clep.preprocess ego4d_narrations` again"
+                f"{len(narrations.texts)} distinct texts); run `python -m clep.preprocess ego4d_narrations` again"
             )
 
 
 def share_text_keys(datasets: list[MomentDataset], sources: list[NarrationSource]) -> None:
-    """Give equal sentences of different sources one id, so that positives see them as equal."""
+    """Give equal sentences of different sources one `text_id`, so that they are positives of each other's videos."""
     known: dict[str, int] = {}
     for dataset, source in zip(datasets, sources, strict=True):
         texts = Narrations.open(source.narrations_path).texts
@@ -160,7 +163,7 @@ def share_text_keys(datasets: list[MomentDataset], sources: list[NarrationSource
 
 
 Parts = Sequence[MomentDataset | None]
-_FEW = 50.0  # percent
+_WARN_BELOW = 50.0  # percent of texts with a verb and a noun
 
 
 def attach_verb_noun_ids(
@@ -168,16 +171,16 @@ def attach_verb_noun_ids(
     verb_noun: Literal["given", "taxonomy"],
     taxonomy: Taxonomy | None,
 ) -> None:
-    """Let the batches of all datasets carry `verb` and `noun`, as wide in one source as in another.
+    """Add the keys `verb` and `noun` to the batches of all datasets, with equal width in all sources.
 
     Args:
         sources: name, source, and the datasets that were opened from it.
-        verb_noun: "given" takes the numbers of the narrations file, "taxonomy" finds groups in its texts.
+        verb_noun: "given" takes the ids of the narrations file, "taxonomy" matches groups in its texts.
         taxonomy: for "taxonomy".
 
     Raises:
-        InputError: narrations without tags, several sources with tags of their own, no taxonomy, one that cannot be
-            read, or one that fits no text.
+        InputError: the narrations have no ids, several sources have ids of their own, or the taxonomy is missing,
+            unreadable, or matches no text.
     """
     if verb_noun == "taxonomy" and taxonomy is None:
         raise InputError(
@@ -187,9 +190,9 @@ def attach_verb_noun_ids(
     if verb_noun == "given" and len(sources) > 1:
         raise InputError(
             f"data.verb_noun=given with several data.sources ({', '.join(name for name, *_ in sources)}): the verb and "
-            "noun ids of one csv mean other words than those of another. Use data.verb_noun=taxonomy for all of them"
+            "noun ids of different csv files are not comparable. Use data.verb_noun=taxonomy for all of them"
         )
-    found = [_tags_of(name, source, taxonomy if verb_noun == "taxonomy" else None) for name, source, _ in sources]
+    found = [_ids_of(name, source, taxonomy if verb_noun == "taxonomy" else None) for name, source, _ in sources]
     for key, side in (("verb", 0), ("noun", 1)):
         width = max(1, *(groups[side].widest for groups in found))
         for groups, (_, _, parts) in zip(found, sources, strict=True):
@@ -199,7 +202,7 @@ def attach_verb_noun_ids(
                     part.verb_noun_ids[key] = table
 
 
-def _tags_of(name: str, source: NarrationSource, taxonomy: Taxonomy | None) -> tuple[GroupIds, GroupIds]:
+def _ids_of(name: str, source: NarrationSource, taxonomy: Taxonomy | None) -> tuple[GroupIds, GroupIds]:
     narrations = Narrations.open(source.narrations_path)
     if taxonomy is not None:
         verbs, nouns = taxonomy.match(narrations.texts)
@@ -208,16 +211,16 @@ def _tags_of(name: str, source: NarrationSource, taxonomy: Taxonomy | None) -> t
     else:
         raise InputError(
             f"data.verb_noun=given, but {narrations.path} of data.sources.{name} has no verb and noun ids; only the "
-            "jobs egoclip and epic_kitchens read them. Use data.verb_noun=taxonomy, which finds groups in the texts"
+            "jobs egoclip and epic_kitchens write them. Use data.verb_noun=taxonomy, which matches groups in the texts"
         )
     both = np.diff(verbs.offsets).astype(bool) & np.diff(nouns.offsets).astype(bool)
     share = 100 * float(both.mean()) if len(both) else 0.0
     source.report["% of texts with a verb and a noun"] = round(share, 1)
     log.log(
-        logging.INFO if share >= _FEW else logging.WARNING,
+        logging.INFO if share >= _WARN_BELOW else logging.WARNING,
         "%s: %.1f %% of %d texts have a verb and a noun%s",
         *(narrations.path, share, len(both)),
-        "" if share >= _FEW else "; each of the others is told apart from all but equal texts",
+        "" if share >= _WARN_BELOW else "; the others have equal texts as their only positives",
     )
     if len(both) and not both.any():
         raise InputError(
@@ -226,7 +229,7 @@ def _tags_of(name: str, source: NarrationSource, taxonomy: Taxonomy | None) -> t
             + (
                 f"are {taxonomy.verbs_path} and {taxonomy.nouns_path} in the language of the narrations?"
                 if taxonomy is not None
-                else "the columns of verbs and nouns in the csv that they were made of are empty"
+                else "the verb and noun columns of the source csv are empty"
             )
         )
     return verbs, nouns

@@ -1,4 +1,4 @@
-"""The tokens of texts as keys of a batch, for a text tower that trains the sentence encoder."""
+"""Tokens of texts as keys of a batch, for text towers that fine-tune the sentence encoder."""
 
 import logging
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TextTokens:
-    """How texts are tokenized; each distinct one once, when the data is opened.
+    """How texts are tokenized: each distinct text once, when the data is opened.
 
     Attributes:
-        encoder: name or folder of the sentence encoder that is trained.
-        max_tokens: longer texts are cut.
+        encoder: name or folder of the sentence encoder that is fine-tuned.
+        max_tokens: longer texts are truncated.
     """
 
     encoder: str
@@ -33,7 +33,7 @@ class TextTokens:
         """Return the encoder's tokenizer.
 
         Raises:
-            InputError: the encoder cannot be loaded, or takes fewer tokens.
+            InputError: the encoder cannot be loaded, or its limit is below `max_tokens`.
         """
         parts = load_parts(self.encoder)
         most = parts.architecture["max_tokens"]
@@ -45,11 +45,11 @@ class TextTokens:
 
 
 class TokenTable:
-    """The tokens of a source's distinct texts: 4 bytes a token, no Python object for each text."""
+    """The tokens of the distinct texts of a source: 4 bytes per token, no Python object per text."""
 
     def __init__(self, tokenizer: SentenceTokenizer, texts: Sequence[str]) -> None:
-        numbers, offsets = tokenizer.tokens(texts)
-        self._numbers: Int32[Tensor, " tokens"] = torch.from_numpy(numbers)
+        tokens, offsets = tokenizer.tokens(texts)
+        self._tokens: Int32[Tensor, " tokens"] = torch.from_numpy(tokens)
         self._offsets: Int64[Tensor, " bounds"] = torch.from_numpy(offsets)
         self.pad = tokenizer.pad
 
@@ -57,14 +57,14 @@ class TokenTable:
         return len(self._offsets) - 1
 
     def take(self, text_id: Int64[Tensor, " batch"]) -> dict[str, Tensor]:
-        """Return `text_tokens` and `text_token_mask` `[batch, longest]` of some texts, on the device of `text_id`."""
-        if self._numbers.device != text_id.device:
-            self._numbers, self._offsets = self._numbers.to(text_id.device), self._offsets.to(text_id.device)
-        return padded_tokens(self._numbers, self._offsets, text_id, self.pad)
+        """Return `text_tokens` and `text_token_mask` `[batch, longest]`, on the device of `text_id`."""
+        if self._tokens.device != text_id.device:
+            self._tokens, self._offsets = self._tokens.to(text_id.device), self._offsets.to(text_id.device)
+        return padded_tokens(self._tokens, self._offsets, text_id, self.pad)
 
 
 def token_tables(paths: Sequence[str | Path], tokens: TextTokens) -> list[TokenTable]:
-    """Return the tokens of the texts of each narrations file, with one tokenizer."""
+    """Return the token table of each narrations file."""
     tokenizer = tokens.tokenizer()
     tables = []
     for path in paths:

@@ -1,4 +1,4 @@
-"""Clips of labelled videos, decoded when they are asked for: random ones to train on, fixed views to measure on."""
+"""Clips of labelled videos, decoded on demand: random clips for training, fixed views for evaluation."""
 
 import logging
 from abc import abstractmethod
@@ -21,7 +21,7 @@ from clep.video.transforms import crops_of, multi_scale_crop, random_flip
 
 
 class LabelledSplit(NamedTuple):
-    """Videos to train on, videos to measure on, and the names of their classes."""
+    """Training videos, held-out videos, and class names."""
 
     train: LabelledVideos
     val: LabelledVideos
@@ -29,18 +29,18 @@ class LabelledSplit(NamedTuple):
 
 
 class LabelledVideoSource:
-    """Labelled videos, split into a training and a held-out part.
+    """Labelled videos, split into training and held-out videos.
 
     Args:
-        train: list of videos to train on, lines `path label` (see `LabelledVideos.read`).
-        val: list of videos to measure on; None holds some of `train` out.
-        val_fraction: share of the videos of `train` held out, chosen by a hash of the file's name; without `val` only.
-        folder: where paths start that are not absolute; None for the folder of their list.
-        classes: a text file of class names, one a line; or their number; None for as many as the labels say.
-        on_error: "error" refuses files that are missing or cannot be decoded, "skip" counts them and goes on.
+        train: list of training videos, lines `path label` (see `LabelledVideos.read`).
+        val: list of held-out videos; None holds out videos of `train`.
+        val_fraction: without `val`, the fraction of `train` that is held out, by a hash of the file name.
+        folder: base of relative paths; None for the folder of their list.
+        classes: a text file of class names, one per line; or the number of classes; None derives it from the labels.
+        on_error: "error" raises on files that are missing or cannot be decoded, "skip" counts them.
 
     Raises:
-        InputError: options that make no sense.
+        InputError: `val_fraction` is out of range.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class LabelledVideoSource:
     ) -> None:
         if val is None and not 0 < val_fraction < 1:
             raise InputError(
-                f"data.source.val_fraction={val_fraction} must lie between 0 and 1, or give data.source.val=CSV"
+                f"data.source.val_fraction={val_fraction} must be between 0 and 1; or set data.source.val=CSV"
             )
         self.train, self.val, self.val_fraction = train, val, val_fraction
         self.folder, self.classes, self.on_error = folder, classes, on_error
@@ -65,7 +65,7 @@ class LabelledVideoSource:
         """Read the lists, once.
 
         Raises:
-            InputError: a list or a class is not as it should be, or files are missing.
+            InputError: a list or a label is invalid, or files are missing.
         """
         if self._opened is None:
             listed = LabelledVideos.read(self.train, self.folder)
@@ -92,20 +92,19 @@ class LabelledVideoSource:
 
 log = logging.getLogger(__name__)
 
-UNREADABLE = -1
-
-"""Target of a video that could not be decoded; its pixels are zeros."""
+UNREADABLE = -1  # target of a video that could not be decoded; its pixels are zeros
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is random in a training clip besides its frames, one choice a clip.
+    """Augmentation of training clips, besides the random choice of frames; the same for all frames of a clip.
 
     Attributes:
-        short_side: short side of the decoded frames, in sides of the encoder's square; 256/224 as TimeSformer's least.
-        scales: sides of the rectangle that is cut out, see `clep.video.transforms.multi_scale_crop`.
-        flip: chance to mirror a clip; 0 where left and right tell classes apart.
-        views: a training clip covers this part of its video (1: all of it), wherever in it.
+        short_side: short side of the decoded frames, as a multiple of the encoder's crop; 256/224 is TimeSformer's
+            minimum.
+        scales: relative sides of the random crop, see `clep.video.transforms.multi_scale_crop`.
+        flip: probability of a horizontal flip; 0 if classes differ by left and right.
+        views: a clip covers one random part of this many equal parts of its video (1: the whole video).
 
     Raises:
         InputError: a value is out of range.
@@ -120,22 +119,22 @@ class Augmentation:
         if self.short_side < 1 or self.views < 1 or not 0 <= self.flip <= 1:
             raise InputError(
                 f"data.augment: short_side={self.short_side} and views={self.views} must be at least 1, "
-                f"flip={self.flip} a chance"
+                f"flip={self.flip} between 0 and 1"
             )
         if not self.scales or not all(0 < scale <= 1 for scale in self.scales):
-            raise InputError(f"data.augment.scales={list(self.scales)} must lie above 0 and at most at 1")
+            raise InputError(f"data.augment.scales={list(self.scales)} must be above 0 and at most 1")
 
 
 class VideoClips(Dataset[dict[str, Any]]):
-    """Clips by the number of their video; a whole batch is fetched at once.
+    """Base class: a dataset that decodes a batch of clips. Subclasses define `decode` and `blank`.
 
-    A batch has `pixels` (uint8), `target` `[b]`, `moment` `[b]` (the numbers), and `unreadable`, why videos of it could
-    not be decoded; their target is `UNREADABLE`. Nothing is raised: a worker's error would reach the user as a
-    traceback.
+    Keys of a batch: `pixels` (uint8), `target` `[b]`, `moment` `[b]` (the index in the dataset), and `unreadable`, the
+    reasons why videos could not be decoded; the target of such a video is `UNREADABLE`. Errors are not raised, because
+    an error in a worker would reach the user as a traceback.
 
     Args:
-        videos: what there is.
-        clip: the pixels that the encoder wants.
+        videos: the labelled videos.
+        clip: frames and size that the encoder needs.
     """
 
     def __init__(self, videos: LabelledVideos, clip: ClipSpec) -> None:
@@ -150,10 +149,10 @@ class VideoClips(Dataset[dict[str, Any]]):
 
     @abstractmethod
     def blank(self) -> UInt8[Tensor, "*views frames 3 side side"]:
-        """Return zeros of that shape."""
+        """Return zeros of the shape that `decode` returns."""
 
     def __getitems__(self, draw: Draw | Sequence[int]) -> dict[str, Any]:
-        """Return a batch; what is random in an example depends on the draw's seed and the example alone."""
+        """Return a batch; the augmentation of an example depends only on the draw's seed and the index."""
         draw = as_draw(draw)
         pixels, targets, reasons = [], [], []
         for index in draw.moments.tolist():
@@ -174,11 +173,11 @@ class VideoClips(Dataset[dict[str, Any]]):
 
 
 class RandomClips(VideoClips):
-    """One random clip a video, `pixels` `[b, frames, 3, side, side]`: random instants, crop and mirroring.
+    """One random clip per video, `pixels` `[b, frames, 3, side, side]`: random frames, crop and flip.
 
     Args:
         videos, clip: see `VideoClips`.
-        augment: what is random.
+        augment: augmentation.
     """
 
     def __init__(self, videos: LabelledVideos, clip: ClipSpec, augment: Augmentation) -> None:
@@ -186,7 +185,7 @@ class RandomClips(VideoClips):
         self.augment = augment
 
     def decode(self, path: Path, seed: int) -> UInt8[Tensor, "frames 3 side side"]:
-        """Return a clip; equal seeds give equal ones."""
+        """Return a clip; equal seeds give equal clips."""
         side = self.clip.crop_px
         reader = VideoReader(path, max(self.clip.short_side_px, round(side * self.augment.short_side)), threads=1)
         (sampled,) = reader.clips(RandomSegment(views=self.augment.views, seed=seed), self.clip.frames)
@@ -200,12 +199,12 @@ class RandomClips(VideoClips):
 
 
 class FixedViews(VideoClips):
-    """The same views of a video each time, `pixels` `[b, views * crops, frames, 3, side, side]`.
+    """Fixed views of each video, `pixels` `[b, views * crops, frames, 3, side, side]`.
 
     Args:
         videos, clip: see `VideoClips`.
-        views: equal parts of the video, of each of which a clip is made, TimeSformer's rule (`Segments`).
-        crops: "centre", "three" or "ten" crops of each.
+        views: number of equal parts of the video, with one clip each, as in TimeSformer (`Segments`).
+        crops: "centre", "three" or "ten" crops of each clip.
     """
 
     def __init__(self, videos: LabelledVideos, clip: ClipSpec, views: int = 1, crops: str = "three") -> None:
@@ -214,7 +213,7 @@ class FixedViews(VideoClips):
         self._crops = len(crops_of(self._frame(clip), crops, clip.crop_px))
 
     def decode(self, path: Path, seed: int) -> UInt8[Tensor, "views frames 3 side side"]:
-        """Return all views; nothing is random."""
+        """Return all views; `seed` is ignored."""
         reader = VideoReader(path, self.clip.short_side_px, threads=1)
         parts = [torch.stack(sampled.frames) for sampled in reader.clips(self.sampling, self.clip.frames)]
         return torch.cat([crops_of(part, self.crops, self.clip.crop_px) for part in parts])
@@ -230,13 +229,13 @@ class FixedViews(VideoClips):
 
 
 def note_unreadable(reason: str, on_error: str, seen: dict[str, int]) -> None:
-    """Count a video that could not be decoded, and tell of it once.
+    """Count a video that could not be decoded, and log it once.
 
     Raises:
         InputError: `on_error` is "error".
     """
     if on_error == "error":
-        raise InputError(f"{reason} (data.source.on_error=skip goes on without such videos)")
+        raise InputError(f"{reason} (data.source.on_error=skip skips such videos)")
     if reason not in seen:
-        log.warning("left out: %s", reason)
+        log.warning("skipped: %s", reason)
     seen[reason] = seen.get(reason, 0) + 1

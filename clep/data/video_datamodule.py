@@ -1,4 +1,4 @@
-"""The LightningDataModule of labelled videos: clips decoded in loader workers, and the place in the data."""
+"""DataModule of labelled videos: clips are decoded in loader workers."""
 
 from typing import Any
 
@@ -14,26 +14,26 @@ from clep.video import ClipSpec
 
 
 class ClipSampler(MomentBatchSampler):
-    """Batches whose draws have the seed of their epoch, so that a clip depends neither on its batch nor on the rank."""
+    """Batch sampler whose draws have the seed of the epoch, so that a clip does not depend on its batch or rank."""
 
     def __iter__(self) -> Any:
-        """Yield one `Draw` a batch."""
+        """Yield one `Draw` per batch."""
         for draw in super().__iter__():
             yield Draw(draw.moments, self.seed * 1_000_003 + self.epoch)
 
 
 class LabelledVideoDataModule(ResumableDataModule):
-    """Training clips of labelled videos. What is held out is measured by `clep.evaluation.VideoAccuracy`.
+    """Training clips of labelled videos; `clep.evaluation.VideoAccuracy` evaluates the held-out videos.
 
     Args:
         source: the videos.
-        batch_size: clips a batch on each rank.
-        augment: what is random in a clip.
-        num_workers: processes that decode; 0 decodes between the steps.
+        batch_size: clips per batch on each rank.
+        augment: augmentation of training clips.
+        num_workers: processes that decode; 0 decodes in the training process.
         shuffle, drop_last, seed: see `MomentBatchSampler`.
 
     Raises:
-        InputError: a batch of less than one clip.
+        InputError: `batch_size` is below 1, or `num_workers` is negative.
     """
 
     def __init__(
@@ -59,26 +59,26 @@ class LabelledVideoDataModule(ResumableDataModule):
 
     @property
     def classes(self) -> list[str]:
-        """Names of the classes."""
+        """Class names."""
         return self.source.open().classes
 
     @property
     def report(self) -> dict[str, Any]:
-        """What there was, and what could not be used; of unreadable videos those that this process met."""
+        """Counts of the source, and the videos that this process could not decode."""
         return {**self.source.report, "unreadable videos": len(self.unreadable), "unreadable": list(self.unreadable)}
 
     def fit_to(self, clip: ClipSpec) -> None:
-        """Choose the pixels of the clips: those that an encoder wants."""
+        """Set frames and size of the clips to those of an encoder."""
         self.clip = clip
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the lists; no video is opened yet."""
+        """Read the lists of videos; no video is opened."""
         if self.clip is None:
             raise RuntimeError("fit_to(encoder.clip) comes first")
         self.train_set = RandomClips(self.source.open().train, self.clip, self.augment)
 
     def training_sampler(self) -> MomentBatchSampler:
-        """Return the sampler of this rank's batches."""
+        """Return the batch sampler of this rank."""
         rank, world_size = self.ranks()
         return ClipSampler(
             [len(self.source.open().train)],
@@ -91,7 +91,7 @@ class LabelledVideoDataModule(ResumableDataModule):
         )
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Batches of training clips."""
+        """Return the loader of training batches."""
         assert self.train_set is not None
         batches: Any = self.resumed_sampler()
         return DataLoader(
@@ -104,19 +104,19 @@ class LabelledVideoDataModule(ResumableDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Return one empty batch, with which the trainer runs its validation and the evaluators."""
+        """Return one empty batch, see `EmptyValidationSet`."""
         return DataLoader(EmptyValidationSet(), batch_size=None)
 
     def on_before_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Count the videos of a batch that could not be decoded, or refuse the first of them.
+        """Count the videos of a batch that could not be decoded.
 
         Raises:
-            InputError: one could not be decoded and the source refuses that, or none of all there are could.
+            InputError: a video could not be decoded and `source.on_error` is "error", or no video could be decoded.
         """
         for reason in batch.pop("unreadable", []):
             note_unreadable(reason, self.source.on_error, self.unreadable)
         if self.unreadable and len(self.unreadable) == len(self.source.open().train):
             raise InputError(
-                f"not one of the {len(self.unreadable)} training videos could be decoded: {next(iter(self.unreadable))}"
+                f"none of the {len(self.unreadable)} training videos could be decoded: {next(iter(self.unreadable))}"
             )
         return batch

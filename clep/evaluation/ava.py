@@ -114,7 +114,7 @@ class AvaRegions(Evaluator):
     def _scores(
         self, model: ActionClassifier, dataset: RegionDataset, index: Int64[Tensor, " batch"]
     ) -> Float[Tensor, "batch classes"]:
-        batch = dataset.gather(dataset.numbers(index))
+        batch = dataset.gather(dataset.indices(index))
         device = model_device(model)
         return model({key: value.to(device) for key, value in batch.items()}).float().sigmoid()
 

@@ -12,32 +12,6 @@ from clep.losses.positives import Positives, PositivesRule
 from clep.losses.sigmoid import PositivesOfRows
 
 
-def across_ranks(
-    loss: nn.Module,
-    form: str = "global",
-    positives: PositivesRule | None = None,
-    check_sizes: bool = True,
-    group: distributed.ProcessGroup | None = None,
-) -> AcrossRanks:
-    """Wrap a loss so that it contrasts over the joined batch of all ranks, with exact gradients (see `AcrossRanks`).
-
-    Without `torch.distributed`, or with one rank, nothing is gathered.
-
-    Args:
-        loss: called as `loss(video, text, scale, positives, bias)`; "local" also needs a method `share` (see
-            `ClipLoss`). A loss with `by_rows = True` is given a function from a slice of rows to their positives.
-        form: "global": every rank computes the whole loss; "local": its own rows and columns only.
-        positives: rule that decides which texts are positives of which videos; None for the diagonal.
-        check_sizes: compare the batch sizes of the ranks in each step. That synchronises a GPU; it can be disabled
-            where the sampler guarantees equal batches.
-        group: process group, None for the default one.
-
-    Raises:
-        InputError: another form, or "local" with a loss without `share`.
-    """
-    return AcrossRanks(loss, form, positives, check_sizes, group)
-
-
 class AcrossRanks(nn.Module):
     """Contrast each video with the texts of all ranks, and each text with the videos of all ranks; see `across_ranks`.
 
@@ -162,6 +136,32 @@ class AcrossRanks(nn.Module):
         if not getattr(self.loss, "by_rows", False):
             return rule(video_keys, text_keys)
         return lambda rows: rule({name: key[rows] for name, key in video_keys.items()}, text_keys)
+
+
+def across_ranks(
+    loss: nn.Module,
+    form: str = "global",
+    positives: PositivesRule | None = None,
+    check_sizes: bool = True,
+    group: distributed.ProcessGroup | None = None,
+) -> AcrossRanks:
+    """Wrap a loss so that it contrasts over the joined batch of all ranks, with exact gradients (see `AcrossRanks`).
+
+    Without `torch.distributed`, or with one rank, nothing is gathered.
+
+    Args:
+        loss: called as `loss(video, text, scale, positives, bias)`; "local" also needs a method `share` (see
+            `ClipLoss`). A loss with `by_rows = True` is given a function from a slice of rows to their positives.
+        form: "global": every rank computes the whole loss; "local": its own rows and columns only.
+        positives: rule that decides which texts are positives of which videos; None for the diagonal.
+        check_sizes: compare the batch sizes of the ranks in each step. That synchronises a GPU; it can be disabled
+            where the sampler guarantees equal batches.
+        group: process group, None for the default one.
+
+    Raises:
+        InputError: another form, or "local" with a loss without `share`.
+    """
+    return AcrossRanks(loss, form, positives, check_sizes, group)
 
 
 def check_objective(loss: nn.Module, form: str, with_bias: bool) -> None:

@@ -36,7 +36,7 @@ def test_multi_label_clips_survive_the_file(tmp_path):
     ("change", "message"),
     [
         ({"classes": []}, "have no classes"),
-        ({"ids": ["a", "a"]}, "'a' twice"),
+        ({"ids": ["a", "a"]}, "duplicate id 'a'"),
         ({"label": np.array([0, 2])}, "from 0 to 1"),
         ({"label": np.array([0, -1])}, "from 0 to 1"),
         ({"label": np.array([0])}, "2 clips"),

@@ -20,8 +20,8 @@ def test_a_batch_of_numbers_becomes_features_after_the_transfer(tmp_path: Path) 
     data = module(tmp_path, window=Window(pool="rows", max_rows=3, sample="random"))
     data.setup()
     draw = next(iter(data.training_sampler()))
-    numbers = data.transfer_batch_to_device(IndexOnlyDataset(data.train_set).__getitems__(draw), torch.device("cpu"), 0)
-    late, at_once = data.on_after_batch_transfer(numbers, 0), data.train_set.__getitems__(draw)
+    indices = data.transfer_batch_to_device(IndexOnlyDataset(data.train_set).__getitems__(draw), torch.device("cpu"), 0)
+    late, at_once = data.on_after_batch_transfer(indices, 0), data.train_set.__getitems__(draw)
     assert late.keys() == at_once.keys()
     assert all(torch.equal(late[key], at_once[key]) for key in late)
     assert data.on_after_batch_transfer(late, 0) is late
@@ -36,8 +36,8 @@ def test_mixed_sources_survive_the_transfer_and_share_sentences(tmp_path: Path) 
     sampler = data.training_sampler()
     assert sampler.state()["counts"][0] == pytest.approx(3 * sampler.state()["counts"][1], abs=3)
     draw = next(iter(sampler))
-    numbers = data.transfer_batch_to_device(IndexOnlyDataset(data.train_set).__getitems__(draw), torch.device("cpu"), 0)
-    late, at_once = data.on_after_batch_transfer(numbers, 0), data.train_set.__getitems__(draw)
+    indices = data.transfer_batch_to_device(IndexOnlyDataset(data.train_set).__getitems__(draw), torch.device("cpu"), 0)
+    late, at_once = data.on_after_batch_transfer(indices, 0), data.train_set.__getitems__(draw)
     assert all(torch.equal(late[key], at_once[key]) for key in at_once)
     assert len(late["moment"]) == 40
 
@@ -45,9 +45,9 @@ def test_mixed_sources_survive_the_transfer_and_share_sentences(tmp_path: Path) 
 def test_what_a_model_must_remember_comes_from_the_files(tmp_path: Path) -> None:
     data = module(tmp_path)
     assert data.dims == (12, 8)
-    remembered = data.metadata("some-encoder")
-    assert (remembered["bank_encoder"], remembered["tag_style"]) == ("tiny", "clean")
-    assert remembered["window"] == Window().to_dict()
+    metadata = data.metadata("some-encoder")
+    assert (metadata["bank_encoder"], metadata["tag_style"]) == ("tiny", "clean")
+    assert metadata["window"] == Window().to_dict()
 
 
 def test_nothing_held_out_still_validates_once(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_weights_are_for_all_sources_or_none(tmp_path: Path) -> None:
     sources = {name: tiny_source(tmp_path / name, weight=weight) for name, weight in (("a", 1.0), ("b", None))}
     data = MomentDataModule(sources, batch_size=20)
     data.setup()
-    with pytest.raises(InputError, match="every source one, or none"):
+    with pytest.raises(InputError, match="every source, or to none"):
         data.training_sampler()
 
 
@@ -90,8 +90,8 @@ def test_gathers_on_a_gpu_equal_those_on_the_host(tmp_path: Path, device: str, t
     on_host, on_gpu = module(tmp_path), module(tmp_path, device=device, text_device=text_device)
     for data in (on_host, on_gpu):
         data.setup()
-    for host, numbers in zip(on_host.train_dataloader(), on_gpu.train_dataloader(), strict=True):
-        moved = on_gpu.transfer_batch_to_device(numbers, torch.device("cuda"), 0)
+    for host, indices in zip(on_host.train_dataloader(), on_gpu.train_dataloader(), strict=True):
+        moved = on_gpu.transfer_batch_to_device(indices, torch.device("cuda"), 0)
         gpu = on_gpu.on_after_batch_transfer(moved, 0)
         assert torch.allclose(gpu["video"].cpu(), host["video"], atol=1e-5)
         assert torch.equal(gpu["text"].cpu(), host["text"])

@@ -54,7 +54,7 @@ def test_no_place_is_empty_in_all_windows(tmp_path: Path) -> None:
     dataset, whole = (source.open(Window(pool="rows", max_rows=most))[0] for most in (40, 3))
     longest = int(
         (
-            dataset.numbers(torch.arange(len(dataset)))["last"] - dataset.numbers(torch.arange(len(dataset)))["first"]
+            dataset.indices(torch.arange(len(dataset)))["last"] - dataset.indices(torch.arange(len(dataset)))["first"]
         ).max()
     )
     assert 3 < longest < 40
@@ -112,9 +112,9 @@ def test_mixed_sources_must_fit_together(tmp_path: Path) -> None:
 
 def test_numbers_only_can_be_gathered_later(dataset: MomentDataset) -> None:
     draw = Draw(torch.tensor([4, 8, 1]), 11)
-    numbers = IndexOnlyDataset(dataset).__getitems__(draw)
-    seed = numbers.pop("seed")
-    late, at_once = dataset.gather(numbers, int(seed)), dataset.__getitems__(draw)
+    indices = IndexOnlyDataset(dataset).__getitems__(draw)
+    seed = indices.pop("seed")
+    late, at_once = dataset.gather(indices, int(seed)), dataset.__getitems__(draw)
     assert late.keys() == at_once.keys()
     assert all(torch.equal(late[key], at_once[key]) for key in late)
 

@@ -51,7 +51,7 @@ def test_few_moments_are_made_up_for(caplog: pytest.LogCaptureFixture) -> None:
     made = sampler(strategy, keys, 10)
     with caplog.at_level(logging.INFO):
         several = [batch for epoch in range(5) for batch in batches(made, epoch)]
-    assert "are of no near video" in caplog.text
+    assert "near videos had too few" in caplog.text
     for batch in several:
         assert len(set(batch.tolist())) == 10
         videos = Counter(keys.video[batch].tolist())
@@ -93,7 +93,7 @@ def test_what_cannot_be_sampled_is_refused(caplog: pytest.LogCaptureFixture) -> 
         sampler(HardNegatives(2), of_sizes([50]), 8)
     with pytest.raises(InputError, match=r"data\.sampler\.videos=1"):
         HardNegatives(1)
-    with pytest.raises(InputError, match=r"no callback looks for neighbours; choose it with sampler=hard_negatives"):
+    with pytest.raises(InputError, match=r"no callback searches for neighbours; choose it by sampler=hard_negatives"):
         batches(sampler(HardNegatives(2), of_sizes([50] * 8), 8))
     with caplog.at_level(logging.WARNING):
         sampler(HardNegatives(), of_sizes([50] * 8), 8)

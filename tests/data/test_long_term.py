@@ -107,12 +107,12 @@ def test_rows_with_seconds_of_their_own(tmp_path: Path) -> None:
     moments = Moments(np.zeros(3, np.int64), spans[:, 0].copy(), spans[:, 1].copy(), np.zeros(3, np.int64))
     banks = FeatureBank.open(tmp_path / "regions.h5"), FeatureBank.open(tmp_path / "texts.h5")
     batch = MomentDataset(moments, *banks, context=LongTerm(4, 3)).__getitems__([0, 1, 2])
-    numbers, mask = batch["context"][:, :, 0], batch["context_mask"]
+    indices, mask = batch["context"][:, :, 0], batch["context_mask"]
     assert mask.view(3, 4, 3).sum(2).tolist() == [[0, 3, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
-    drawn = numbers[0][mask[0]].tolist()
+    drawn = indices[0][mask[0]].tolist()
     assert drawn == sorted(drawn)
     assert len(set(drawn)) == 4
-    assert (drawn[-1], numbers[1][mask[1]].tolist()) == (5.0, [6.0])
+    assert (drawn[-1], indices[1][mask[1]].tolist()) == (5.0, [6.0])
 
 
 @pytest.mark.parametrize("device", ["disk", "cpu"])
@@ -124,8 +124,8 @@ def test_numbers_become_features_after_the_transfer(tmp_path: Path, device: str)
     data = MomentDataModule(sources, window, batch_size=20, device=device, context=LongTerm(20, 1))
     data.setup()
     draw = next(iter(data.training_sampler()))
-    numbers = data.transfer_batch_to_device(IndexOnlyDataset(data.train_set).__getitems__(draw), torch.device("cpu"), 0)
-    late, at_once = data.on_after_batch_transfer(numbers, 0), data.train_set.__getitems__(draw)
+    indices = data.transfer_batch_to_device(IndexOnlyDataset(data.train_set).__getitems__(draw), torch.device("cpu"), 0)
+    late, at_once = data.on_after_batch_transfer(indices, 0), data.train_set.__getitems__(draw)
     assert late.keys() == at_once.keys()
     assert {"context", "context_mask"} < late.keys()
     assert all(torch.equal(late[key], at_once[key]) for key in late)
@@ -145,9 +145,9 @@ def test_mixed_sources_need_one_context(tmp_path: Path) -> None:
 
 def test_a_model_remembers_its_context(tmp_path: Path) -> None:
     source = {"tiny": tiny_source(tmp_path)}
-    remembered = MomentDataModule(source, context=LongTerm(30, 1)).metadata("some-encoder")
-    assert remembered["context"] == {"window_s": 30, "per_second": 1, "sample": "random", "pool": "rows"}
-    assert LongTerm.of_model(remembered) == LongTerm(30, 1, sample="first")
+    metadata = MomentDataModule(source, context=LongTerm(30, 1)).metadata("some-encoder")
+    assert metadata["context"] == {"window_s": 30, "per_second": 1, "sample": "random", "pool": "rows"}
+    assert LongTerm.of_model(metadata) == LongTerm(30, 1, sample="first")
     without = MomentDataModule(source).metadata("some-encoder")
     assert "context" not in without
     assert LongTerm.of_model(without) is None
@@ -178,7 +178,7 @@ def test_contexts_gathered_on_a_gpu_equal_those_on_the_host(tmp_path: Path) -> N
     on_host, on_gpu = (MomentDataModule({"t": tiny_source(tmp_path)}, device=d, **options) for d in ("disk", "cuda"))
     for data in (on_host, on_gpu):
         data.setup()
-    for host, numbers in zip(on_host.train_dataloader(), on_gpu.train_dataloader(), strict=True):
-        gpu = on_gpu.on_after_batch_transfer(on_gpu.transfer_batch_to_device(numbers, torch.device("cuda"), 0), 0)
+    for host, indices in zip(on_host.train_dataloader(), on_gpu.train_dataloader(), strict=True):
+        gpu = on_gpu.on_after_batch_transfer(on_gpu.transfer_batch_to_device(indices, torch.device("cuda"), 0), 0)
         assert torch.equal(gpu["context"].cpu(), host["context"])
         assert torch.equal(gpu["context_mask"].cpu(), host["context_mask"])

@@ -76,7 +76,7 @@ def test_a_box_without_area_is_refused(tmp_path: Path) -> None:
     regions = Regions.open(write_regions(tmp_path, "train", 2, seed=0).with_suffix(".regions.h5"))
     regions.box[3] = (0.5, 0.5, 0.5, 0.9)
     regions.write(tmp_path / "x.h5")
-    with pytest.raises(InputError, match=r"region 3 has the box .*no area"):
+    with pytest.raises(InputError, match=r"region 3 has the box .*without area"):
         Regions.open(tmp_path / "x.h5")
 
 
@@ -99,7 +99,7 @@ def test_the_order_depends_on_the_seed_alone_and_goes_on_where_it_stopped(tmp_pa
         assert all(torch.equal(one[key], other[key]) for key in one)
     changed = data_module(path, batch_size=8, seed=3)
     changed.load_state_dict({"epoch": 0, "batch": 2, "order": sampler.state()})
-    with pytest.raises(InputError, match="cannot continue exactly"):
+    with pytest.raises(InputError, match="cannot resume exactly"):
         changed.train_dataloader()
 
 

@@ -57,7 +57,7 @@ def test_what_is_left_out_takes_turns(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         made = sampler(UniqueTexts(), of_texts(texts), 4)
     assert len(made) == 13
-    assert "48 of 100 moments (48.0 %) are left out" in caplog.text
+    assert "48 of 100 moments (48.0 %) are dropped" in caplog.text
     seen = Counter(moment for epoch in range(40) for batch in batches(made, epoch) for moment in batch.tolist())
     rare, frequent = np.array([seen[i] for i in range(60, 100)]), np.array([seen[i] for i in range(60)])
     assert rare.min() >= 36

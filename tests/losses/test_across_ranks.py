@@ -226,7 +226,7 @@ def test_one_process_is_the_loss_itself():
 
 
 def test_other_forms_cannot_be_configured():
-    with pytest.raises(ValueError, match="'local_loss'; choose global or local. Both have the gradient across ranks"):
+    with pytest.raises(ValueError, match="'local_loss'; choose global or local. Both propagate the gradient"):
         across_ranks(ClipLoss(), "local_loss")
     with pytest.raises(ValueError, match="Identity has no share"):
         across_ranks(nn.Identity(), "local")
