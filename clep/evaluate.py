@@ -20,7 +20,7 @@ from clep.config.folder import config_folder
 from clep.config.resolvers import register_resolvers
 from clep.errors import InputError
 from clep.evaluation.ava import AVA_USAGE, ava_files, evaluate_ava
-from clep.evaluation.evaluator import refuse_repeated
+from clep.evaluation.evaluator import add_metrics, coverage_text
 from clep.files import write_json
 from clep.models import load_model
 from clep.training.display import print_results
@@ -69,9 +69,9 @@ def evaluate(
     coverage = {}
     for name, config in plain.items():
         evaluator = build(config)
-        refuse_repeated(metrics, evaluator.run(model), name)
+        add_metrics(metrics, evaluator.run(model), name)
         coverage[name] = evaluator.coverage
-        log.info("%s saw %s", name, ", ".join(f"{key} {value}" for key, value in evaluator.coverage.items()))
+        log.info("Evaluated %s: %s", name, coverage_text(evaluator.coverage))
     if not metrics:
         raise InputError("there is nothing to measure: choose an evaluator with evaluator=NAME")
     write_json(out / "metrics.json", metrics)

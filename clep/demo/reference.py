@@ -18,7 +18,7 @@ class ProbeReference(Evaluator):
         seed: of those clips and of the probe.
     """
 
-    of_the_model = False
+    depends_on_model = False
 
     def __init__(self, world: str, clips_per_class: int = 20, seed: int = 0) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""Evaluators that measure a model without Lightning, and the callback that runs them during training.
+"""Evaluators, which need no Lightning, and the callback that runs them during training.
 
-The callback is loaded on first use, so that measuring needs no Lightning.
+The callback is imported on first use, because Lightning takes seconds to import.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,9 +1,8 @@
-"""What every evaluator is: files in, a model in, named numbers out. No Lightning."""
+"""Base class of evaluators: from files and a model to metrics by name. No Lightning."""
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -12,26 +11,26 @@ from torch import Tensor
 
 from clep.compute.float32_matmul import fast_float32_products
 from clep.errors import InputError
-from clep.models import SavedModel
+from clep.models import SavedModel, evaluating
 
 log = logging.getLogger(__name__)
 
 
 def my_share(count: int) -> Int64[Tensor, " share"]:
-    """Return which of `count` items this rank evaluates: one contiguous piece, all of them on a single process.
+    """Return the indices of the items that this rank evaluates: a contiguous part, all items on a single process.
 
-    Pieces differ by one item at the most, and none is given to two ranks, so nothing has to be deduplicated.
+    Parts differ by at most one item and are disjoint, so no deduplication is needed.
     """
     rank, world_size = _ranks()
     return torch.arange(rank * count // world_size, (rank + 1) * count // world_size)
 
 
 def gather_shares(rows: Float[Tensor, "share dim"], count: int) -> Float[Tensor, "count dim"]:
-    """Return the rows of all ranks' shares in order, on every rank.
+    """Return the rows of all ranks in order, on every rank.
 
     Args:
-        rows: this rank's, as `my_share(count)` cut them.
-        count: of all items.
+        rows: one per item of `my_share(count)`.
+        count: number of items of all ranks.
     """
     _, world_size = _ranks()
     if world_size == 1:
@@ -45,7 +44,7 @@ def gather_shares(rows: Float[Tensor, "share dim"], count: int) -> Float[Tensor,
 
 
 def is_first_rank() -> bool:
-    """Whether this process is the one that writes files."""
+    """Whether this process has rank 0, which writes files."""
     return _ranks()[0] == 0
 
 
@@ -56,16 +55,15 @@ def _ranks() -> tuple[int, int]:
 
 
 class Evaluator(ABC):
-    """One way to measure a model.
+    """Base class of evaluators. Subclasses define `measure`.
 
-    After `run`, `coverage` tells how many clips, classes or moments were seen and what was missing.
+    After `run`, `coverage` holds the numbers of clips, classes or moments, and of those that were missing.
 
     Args:
         batch_size: items encoded at once.
     """
 
-    of_the_model = True
-    """Whether the figures depend on the model; those that do not are not measured for an average of weights too."""
+    depends_on_model = True  # False: the metrics are not computed again for the average of the weights
 
     def __init__(self, batch_size: int = 4096) -> None:
         self.batch_size = batch_size
@@ -73,17 +71,17 @@ class Evaluator(ABC):
 
     @abstractmethod
     def measure(self, model: Any) -> dict[str, float]:
-        """Return the metrics of `model` under their full names; gradients are off, the model in evaluation mode."""
+        """Return the metrics of `model` by full name; called in evaluation mode and without gradients."""
 
     @property
     def prompts(self) -> dict[str, list[list[str]]]:
-        """Return the sentences that stand for each class, by prompt set; empty where there are no classes."""
+        """Return the prompts of each class, by prompt set; empty for evaluators without classes."""
         return {}
 
     def run(self, model: SavedModel) -> dict[str, float]:
-        """Return the metrics of `model` under their full names, in percent unless the name says otherwise.
+        """Return the metrics of `model` by full name, in percent unless the name says otherwise.
 
-        Every rank of a distributed run calls this and gets the same numbers. The model is left in the mode it was in.
+        In a distributed run every rank must call it, and gets the same metrics. The model's mode is restored.
 
         Raises:
             InputError: files are missing, or do not belong to the model.
@@ -97,12 +95,12 @@ class Evaluator(ABC):
         encode: Callable[[Int64[Tensor, " batch"]], Float[Tensor, "batch dim"]],
         batch_size: int | None = None,
     ) -> Float[Tensor, "count dim"]:
-        """Return the embeddings of `count` items in order, each rank having encoded its share in batches.
+        """Return the embeddings of `count` items in order; each rank encodes its share in batches.
 
         Args:
-            count: of items.
-            encode: from the numbers of some items to their embeddings.
-            batch_size: items encoded at once; None for the evaluator's own.
+            count: number of items.
+            encode: from indices of items to their embeddings.
+            batch_size: items encoded at once; None for the evaluator's `batch_size`.
         """
         share = my_share(count)
         pieces = [encode(piece) for piece in share.split(batch_size or self.batch_size) if len(piece)]
@@ -111,31 +109,28 @@ class Evaluator(ABC):
         return gather_shares(torch.cat(pieces), count)
 
 
-@contextmanager
-def evaluating(model: SavedModel) -> Iterator[None]:
-    """Switch dropout and gradients off for the block; each part of the model gets back the mode it was in."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
+def coverage_text(coverage: Mapping[str, object]) -> str:
+    """Return counts as text for a log message, e.g. "clips: 2,100, classes: 400"."""
+    return ", ".join(
+        f"{key}: {value:,}" if isinstance(value, int) else f"{key}: {value}" for key, value in coverage.items()
+    )
 
 
 def model_device(model: SavedModel) -> torch.device:
-    """Return where the parameters of `model` lie."""
+    """Return the device of the parameters of `model`."""
     return next(model.parameters()).device
 
 
-def refuse_repeated(seen: dict[str, float], metrics: Mapping[str, float], name: str) -> None:
-    """Add `metrics` to those `seen`, unless two evaluators use one name: a logger would average them.
+def add_metrics(seen: dict[str, float], metrics: Mapping[str, float], name: str) -> None:
+    """Add `metrics` to `seen`; two evaluators must not share a metric name, because a logger would average them.
 
     Raises:
         InputError: names the evaluator and the metric.
     """
-    again = sorted(seen.keys() & metrics.keys())
-    if again:
-        raise InputError(f"evaluator {name!r} measures {again[0]!r}, which another one does too; evaluate them apart")
+    duplicates = sorted(seen.keys() & metrics.keys())
+    if duplicates:
+        raise InputError(
+            f"evaluator {name!r} and another one both measure {duplicates[0]!r}; run them separately with "
+            f"`python -m clep.evaluate`"
+        )
     seen.update(metrics)

@@ -1,4 +1,4 @@
-"""Text-to-video and video-to-text retrieval among held-out narrations."""
+"""Text-to-video and video-to-text retrieval on held-out narrations."""
 
 from typing import Any
 
@@ -15,16 +15,19 @@ from clep.text import Narrations
 
 
 class NarrationRetrieval(Evaluator):
-    """`val/retrieval/<v2t|t2v>/<r1|r5|r10|median_rank|mean_rank>` over a fixed gallery of held-out moments.
+    """`val/retrieval/<v2t|t2v>/<r1|r5|r10|median_rank|mean_rank>` in a fixed gallery of held-out moments.
 
-    Equal texts are all right answers: among the narrations of a kitchen the diagonal alone would cap R@1 far below
-    100%. Figures depend on the size of the gallery, which `coverage` states.
+    Equal texts are all correct answers: narrations repeat, so with paired texts alone R@1 could not come near 100 %.
+    The metrics depend on the size of the gallery, which `coverage` states.
 
     Args:
-        source: whose held-out part is searched.
-        size: moments in the gallery, chosen by `seed`; all of them where fewer are held out.
-        seed: of the choice.
+        source: its held-out moments are the gallery.
+        size: number of moments in the gallery; all moments if fewer are held out.
+        seed: of the random choice of the gallery.
         batch_size: moments encoded at once.
+
+    Raises:
+        InputError: `size` is below 2.
     """
 
     def __init__(self, source: NarrationSource, size: int = 2000, seed: int = 0, batch_size: int = 4096) -> None:
@@ -35,7 +38,7 @@ class NarrationRetrieval(Evaluator):
         self._opened: tuple[dict[str, Any], MomentDataset] | None = None
 
     def measure(self, model: DualEncoder) -> dict[str, float]:
-        """Return recall in percent and ranks from 1, in both directions."""
+        """Return recall in percent, and ranks from 1, in both directions."""
         held_out = self._open(model)
         bank: FeatureBank = held_out.bank
         model.check_bank(bank.encoder)
@@ -80,8 +83,8 @@ class NarrationRetrieval(Evaluator):
             held_out = self.source.open(window, context=context)[1]
             if held_out is None:
                 raise InputError(
-                    f"{self.source.narrations_path} holds out no videos (val_fraction=0), so there is nothing to "
-                    f"retrieve from"
+                    f"{self.source.narrations_path} holds out no videos (val_fraction=0), so there is no gallery; set "
+                    f"its val_fraction above 0, or leave the evaluator out"
                 )
             self._opened = cut, held_out
         return self._opened[1]

@@ -1,4 +1,4 @@
-"""Accuracy of a classifier on held-out videos, several views of each averaged."""
+"""Accuracy of a video classifier on held-out videos, averaged over views."""
 
 from typing import Any
 
@@ -20,11 +20,14 @@ class VideoAccuracy(Evaluator):
     """`val/top1` and `val/top5` in percent over the held-out videos of a source, with fixed views.
 
     Args:
-        source: whose held-out part is measured.
-        views: equal parts of a video, of each of which a clip is made (TimeSformer's rule).
+        source: its held-out videos are evaluated.
+        views: number of equal parts of a video, with one clip each, as in TimeSformer.
         crops: "centre", "three" or "ten" crops of each clip; the probabilities of all views and crops are averaged.
-        batch_size: videos decoded and encoded at once; views and crops multiply it.
+        batch_size: videos per batch, each with all its views and crops.
         num_workers: processes that decode.
+
+    Raises:
+        InputError: `batch_size` is below 1.
     """
 
     def __init__(
@@ -42,20 +45,20 @@ class VideoAccuracy(Evaluator):
         self.unreadable: dict[str, int] = {}
 
     def measure(self, model: SavedModel) -> dict[str, float]:
-        """Return the accuracies; videos that cannot be decoded are refused or counted, as the source says.
+        """Return the accuracies; `source.on_error` decides about videos that cannot be decoded.
 
         Raises:
-            InputError: the model is no classifier of these classes, or not one video could be decoded.
+            InputError: the model is not a classifier of these classes, or no video could be decoded.
             ValueError: logits of videos that could be decoded are NaN.
         """
         videos, classes = self.source.open().val, self.source.open().classes
         if not isinstance(model, VideoClassifier):
-            raise InputError(f"VideoAccuracy measures models of experiment=finetune_video, not {type(model).__name__}")
+            raise InputError(f"VideoAccuracy evaluates models of experiment=finetune_video, not {type(model).__name__}")
         if model.classes != classes:
             raise InputError(
-                f"the model knows {len(model.classes)} classes ({', '.join(model.classes[:3])}, …), and "
-                f"{self.source.train} has {len(classes)} ({', '.join(classes[:3])}, …); measure on the classes it was "
-                f"trained for (data.source.classes=…)"
+                f"the model has {len(model.classes)} classes ({', '.join(model.classes[:3])}, …), and "
+                f"{self.source.train} has {len(classes)} ({', '.join(classes[:3])}, …); evaluate with the classes of "
+                f"training (data.source.classes=…)"
             )
         dataset = FixedViews(videos, model.encoder.clip, self.views, self.crops)
         share = my_share(len(videos))
@@ -76,13 +79,13 @@ class VideoAccuracy(Evaluator):
             "views of a video": len(dataset.blank()),
         }
         if not readable.any():
-            reason = next(iter(self.unreadable), f"{videos.paths[0]} and the others (another rank tells why)")
-            raise InputError(f"not one of the {len(videos)} held-out videos could be decoded: {reason}")
+            reason = next(iter(self.unreadable), f"{videos.paths[0]} and the others (another rank has the reason)")
+            raise InputError(f"none of the {len(videos)} held-out videos could be decoded: {reason}")
         accuracy = topk_accuracy(scores[readable], torch.tensor(videos.labels)[readable], ks=(1, 5))
         return {f"val/top{k}": value for k, value in accuracy.items()}
 
     def _scores(self, model: VideoClassifier, batch: dict[str, Any]) -> Float[Tensor, "batch classes_and_one"]:
-        """Return the log of mean probabilities, and last whether a video could be decoded: 1 or 0."""
+        """Return the log of the mean probabilities and, as the last column, 1 if the video could be decoded, else 0."""
         for reason in batch["unreadable"]:
             note_unreadable(reason, self.source.on_error, self.unreadable)
         logits: Tensor = model({"pixels": batch["pixels"].to(model_device(model))}).float()

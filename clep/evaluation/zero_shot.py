@@ -1,4 +1,4 @@
-"""Zero-shot classification: clips whose texts are the prompts of classes."""
+"""Zero-shot classification: clips are compared with the prompts of classes."""
 
 import logging
 from abc import abstractmethod
@@ -13,25 +13,25 @@ from torch import Tensor
 from clep.bank import FeatureBank
 from clep.data import LabelledClips, LongTerm, Window
 from clep.errors import InputError
-from clep.evaluation.evaluator import Evaluator, evaluating, model_device
+from clep.evaluation.evaluator import Evaluator, model_device
 from clep.files import read_json
 from clep.metrics import charades_map, topk_accuracy
-from clep.models import DualEncoder
+from clep.models import DualEncoder, evaluating
 from clep.text import average_templates
 
 log = logging.getLogger(__name__)
 
 
 class ZeroShot(Evaluator):
-    """Score labelled clips against class prompts, in one batched pass over each.
+    """Base class: scores labelled clips against class prompts. Subclasses define `score`.
 
-    A model with a long-term context gets the clip's own rows around its middle as such: all of it, if it is no longer
-    than the context.
+    The video side of a clip is the window over all its rows. For a model with a long-term context, the context is taken
+    around the middle of the clip, from the clip itself.
 
     Args:
-        folder: what `python -m clep.preprocess kinetics` or `ego_charades` wrote: `clips.h5`, `features.h5`,
+        folder: output of `python -m clep.preprocess kinetics` or `ego_charades`: `clips.h5`, `features.h5`,
             `prompts.json` and `prompts.<text encoder>.h5`.
-        text_encoder: name of the sentence encoder whose prompt embeddings to use.
+        text_encoder: name of the sentence encoder of the prompt embeddings.
         features: path of another feature bank; None for the one in `folder`.
         batch_size: clips encoded at once.
     """
@@ -46,14 +46,14 @@ class ZeroShot(Evaluator):
 
     @property
     def prompts(self) -> dict[str, list[list[str]]]:
-        """The sentences of each class, by prompt set."""
+        """The prompts of each class, by prompt set."""
         return self._listing()["sets"]
 
     @abstractmethod
     def score(
         self, clips: LabelledClips, scores: dict[str, Float[Tensor, "clips classes"]], kept: list[int]
     ) -> dict[str, float]:
-        """Return metrics from the score matrix of each prompt set; `kept` are the clips that have features."""
+        """Return metrics from the score matrix of each prompt set; `kept` are the indices of clips with features."""
 
     def measure(self, model: DualEncoder) -> dict[str, float]:
         """Return the zero-shot metrics of `model`."""
@@ -61,7 +61,7 @@ class ZeroShot(Evaluator):
         return self.score(clips, scores, kept)
 
     def scores(self, model: DualEncoder) -> tuple[LabelledClips, list[int], dict[str, Float[Tensor, "clips classes"]]]:
-        """Return the clips, which of them have features, and the score matrix of these under each prompt set.
+        """Return the clips, the indices of those with features, and their score matrix for each prompt set.
 
         Raises:
             InputError: files are missing or damaged, do not belong to the model, or no clip has features.
@@ -81,14 +81,14 @@ class ZeroShot(Evaluator):
             raise InputError(
                 f"{bank.path} has features for none of the {len(clips.ids)} clips of {self.folder}; do the ids match?"
             )
-        number = index[kept]
-        first, last = bank.first_row[number], bank.first_row[number + 1]
-        middle_s = None if context is None else bank.end_s[number] / 2
+        video_index = index[kept]
+        first, last = bank.first_row[video_index], bank.first_row[video_index + 1]
+        middle_s = None if context is None else bank.end_s[video_index] / 2
 
         def encode_clips(which: Tensor) -> Tensor:
             batch = window.gather(bank, first[which], last[which])
             if context is not None and middle_s is not None:
-                batch |= context.gather(bank, number[which], middle_s[which])
+                batch |= context.gather(bank, video_index[which], middle_s[which])
             return model.encode_video({key: value.to(device) for key, value in batch.items()})
 
         at_once = self.batch_size if context is None else context.at_once(self.batch_size)
@@ -103,7 +103,7 @@ class ZeroShot(Evaluator):
         return clips, kept.tolist(), scores
 
     def _classifier(self, model: DualEncoder, prompts: FeatureBank, name: str) -> Float[Tensor, "classes dim"]:
-        """Return one vector a class: the embeddings of its prompts, averaged the way the model compares them."""
+        """Return one vector per class: the mean of its prompt embeddings, normalised if the model normalises."""
         if model.reads_tokens:
             sentences = [sentence for of_class in self.prompts[name] for sentence in of_class]
             embedded = model.encode_sentences(sentences)
@@ -117,7 +117,7 @@ class ZeroShot(Evaluator):
         listing = read_json(path)
         if not isinstance(listing, dict) or not isinstance(listing.get("sets"), dict):
             raise InputError(
-                f"{path} does not list prompts: it needs 'classes' and 'sets'; delete it and make it again"
+                f"{path} is not a file of prompts: it needs 'classes' and 'sets'; delete it and make it again"
             )
         return listing
 
@@ -127,17 +127,15 @@ class ZeroShot(Evaluator):
             prompts = FeatureBank.open(self.folder / f"prompts.{self.text_encoder}.h5")
             if (self.folder / "prompts.json").is_file() and self._listing().get("classes") != clips.classes:
                 raise InputError(
-                    f"{self.folder / 'prompts.json'} is about other classes than {self.folder / 'clips.h5'}, or has "
-                    f"them in another order; make both again with `python -m clep.preprocess {clips.task} "
-                    f"overwrite=true`"
+                    f"{self.folder / 'prompts.json'} has other classes than {self.folder / 'clips.h5'}, or another "
+                    f"order of them; make both again with `python -m clep.preprocess {clips.task} overwrite=true`"
                 )
             for name in prompts.videos:
                 if len(prompts.video_rows(name)) % len(clips.classes):
                     raise InputError(
-                        f"{prompts.path} has {len(prompts.video_rows(name))} prompts of set {name!r}, no multiple of "
-                        f"the {len(clips.classes)} "
-                        f"classes of {self.folder / 'clips.h5'}; make both again with `python -m clep.preprocess "
-                        f"{clips.task} overwrite=true`"
+                        f"{prompts.path} has {len(prompts.video_rows(name))} prompts of set {name!r}, not a multiple "
+                        f"of the {len(clips.classes)} classes of {self.folder / 'clips.h5'}; make both again with "
+                        f"`python -m clep.preprocess {clips.task} overwrite=true`"
                     )
             self._opened = clips, FeatureBank.open(self._features), prompts
         return self._opened
@@ -147,14 +145,14 @@ class ZeroShot(Evaluator):
 
 
 class KineticsZeroShot(ZeroShot):
-    """`zeroshot/kinetics/top1` and `top5` in percent, over the clips that have features."""
+    """`zeroshot/kinetics/top1` and `top5` in percent, over the clips with features."""
 
     def score(
         self, clips: LabelledClips, scores: dict[str, Float[Tensor, "clips classes"]], kept: list[int]
     ) -> dict[str, float]:
-        """Return the accuracies of the one prompt set."""
+        """Return the accuracies with the prompt set "prompt"."""
         if clips.label is None:
-            raise InputError(f"{self.folder / 'clips.h5'} has several labels a clip; use EgoCharadesZeroShot for it")
+            raise InputError(f"{self.folder / 'clips.h5'} has several labels per clip; use EgoCharadesZeroShot")
         if "prompt" not in scores:
             raise InputError(
                 f"{self.folder / f'prompts.{self.text_encoder}.h5'} lacks the prompt set 'prompt' and has "
@@ -168,8 +166,8 @@ class KineticsZeroShot(ZeroShot):
 class EgoCharadesZeroShot(ZeroShot):
     """`zeroshot/ego_charades/<ego|exo|all>/<label|ego_prompt|exo_prompt>/mAP` in percent.
 
-    Scores are ranked across videos with no softmax over a video's classes. A class without a positive video in a
-    subset is left out of that subset's mean; `coverage` counts them.
+    Scores are ranked across videos, without a softmax over the classes of a video. A class without a positive video in
+    a subset is excluded from the mean of that subset; `coverage` counts such classes.
     """
 
     def score(
@@ -187,7 +185,7 @@ class EgoCharadesZeroShot(ZeroShot):
         for subset, chosen in subsets.items():
             self.coverage[f"{subset} videos"] = int(chosen.sum())
             if not targets[chosen].any():
-                log.warning("%s has no labelled %s videos; their mAP is left out", self.folder, subset)
+                log.warning("%s has no labelled %s videos; their mAP is omitted", self.folder, subset)
                 continue
             self.coverage[f"{subset} classes without positives"] = int((~targets[chosen].any(0)).sum())
             for name, matrix in scores.items():

@@ -1,7 +1,8 @@
-"""Towers, what they are made of, and the model that puts a video tower and a text tower into one space."""
+"""Models: the dual encoder and its towers, feature bank operators, classifiers, saving and loading."""
 
 from clep.models.action_classifier import ActionClassifier, RegionEncoder
 from clep.models.dual_encoder import DualEncoder, Tower
+from clep.models.evaluating import evaluating
 from clep.models.feature_bank_operators import FBOAvg, FBOMax, FBONone, FBONonLocal, FeatureBankOperator
 from clep.models.long_term import LongTermTower
 from clep.models.pixel_tower import PixelTower
@@ -34,6 +35,7 @@ __all__ = [
     "TrainableSentenceEncoder",
     "TrainedEncoder",
     "VideoClassifier",
+    "evaluating",
     "load_model",
     "load_weights",
     "masked_max",

@@ -15,6 +15,7 @@ from torch import Tensor, distributed
 from clep.data.hard_negatives import BYTES_AT_ONCE, HardNegatives, nearest_videos
 from clep.data.sampler import Draw
 from clep.errors import InputError
+from clep.models import evaluating
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class HardNegativeSearch(pl.Callback):
             return
         data.training_sampler()  # opens the strategy on the training moments
         started = perf_counter()
-        with _as_for_evaluation(pl_module):
+        with evaluating(pl_module):
             embeddings = self._embed(trainer, pl_module, strategy, epoch)
             strategy.neighbours = self._nearest(trainer, embeddings, strategy)
         strategy.found_for = epoch
@@ -127,19 +128,6 @@ class HardNegativeSearch(pl.Callback):
         if trainer.world_size > 1:
             distributed.all_reduce(found)
         return found.cpu()
-
-
-@contextmanager
-def _as_for_evaluation(pl_module: pl.LightningModule) -> Iterator[None]:
-    """Switch dropout and gradients off inside the block."""
-    modes = {module: module.training for module in pl_module.modules()}
-    pl_module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 @contextmanager

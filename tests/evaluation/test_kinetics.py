@@ -83,7 +83,7 @@ def test_multi_label_clips_are_refused(tmp_path: Path) -> None:
     labels = np.ones((40, 7), np.uint8)
     ids, classes = [f"clip{i:02d}" for i in range(40)], [f"class {i}" for i in range(7)]
     LabelledClips("ego_charades", ids, classes, labels=labels).write(tmp_path / "clips.h5")
-    with pytest.raises(InputError, match=r"clips\.h5 has several labels a clip; use EgoCharadesZeroShot"):
+    with pytest.raises(InputError, match=r"clips\.h5 has several labels per clip; use EgoCharadesZeroShot"):
         KineticsZeroShot(str(tmp_path), WORDS).run(model_for())
 
 

@@ -57,5 +57,5 @@ def test_not_one_video_could_be_decoded(
     if share is not None:  # of a rank that has fewer videos than there are ranks
         monkeypatch.setattr(video_accuracy, "my_share", lambda count: torch.tensor(share))
         monkeypatch.setattr(video_accuracy, "gather_shares", lambda rows, count: rows.new_zeros(count, rows.shape[1]))
-    with pytest.raises(InputError, match=rf"not one of the 4 held-out videos could be decoded: .*{reason}"):
+    with pytest.raises(InputError, match=rf"none of the 4 held-out videos could be decoded: .*{reason}"):
         accuracy.run(model)

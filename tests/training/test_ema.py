@@ -51,7 +51,7 @@ class Written(Evaluator):
 class Constant(Evaluator):
     """Measure what no model changes."""
 
-    of_the_model = False
+    depends_on_model = False
 
     def measure(self, model: DualEncoder) -> dict[str, float]:
         return {"reference/chance": 12.5}
