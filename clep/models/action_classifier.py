@@ -1,4 +1,4 @@
-"""Which actions a region shows, from its short-term features and the minute around it."""
+"""Action classifier of regions: short-term features and their long-term context."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -17,18 +17,18 @@ from clep.video.transforms import normalize
 
 
 class RegionEncoder(nn.Module):
-    """Give each box of a batch the features of its place in its clip: RoIAlign over an encoder's places, pooled.
+    """Features of boxes by RoIAlign on the feature map of a trainable video encoder.
 
-    A batch has `clips` uint8 `[clips, frames, 3, height, width]`, `boxes` `[batch, 4]` as fractions of the pictures,
-    and `clip_of_box` `[batch]`.
+    Reads `clips` uint8 `[clips, frames, 3, height, width]`, `boxes` `[batch, 4]` as fractions of the frame, and
+    `clip_of_box` `[batch]`.
 
     Args:
-        encoder: with features of places; it is trained.
-        checkpointing: keep only what enters each block of the encoder, and compute the rest again for the gradient.
-        roi_size, roi_samples, region_pool: as of the region bank, see `clep.video.regions.region_rows`.
+        encoder: a video encoder with a feature map (`VideoEncoder.spatial`).
+        checkpointing: activation checkpointing of the encoder's blocks: less memory, a second forward pass.
+        roi_size, roi_samples, region_pool: as for region banks, see `clep.video.regions.region_rows`.
 
     Raises:
-        InputError: the encoder has no blocks to recompute; when called, it has no features of places.
+        InputError: the encoder has no blocks to checkpoint; when called, it has no feature map.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class RegionEncoder(nn.Module):
 
     @property
     def out_dim(self) -> int:
-        """Numbers in a region's features."""
+        """Dimension of a region's features."""
         return self.encoder.dim
 
     def config_of(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the config that builds this module without the encoder's original weights."""
+        """Return the config with the encoder's architecture, which is built without downloading weights."""
         return {**given, "encoder": self.encoder.architecture()}
 
     def forward(self, batch: dict[str, Tensor]) -> Float[Tensor, "batch dim"]:
@@ -61,7 +61,7 @@ class RegionEncoder(nn.Module):
             InputError: the batch has no clips.
         """
         if "clips" not in batch:
-            raise InputError("the model's short-term side reads clips, and the data gives none: use short_term=clips")
+            raise InputError("the model's short-term encoder reads clips, and the batch has none; use short_term=clips")
         spec = self.encoder.clip
         pixels = normalize(batch["clips"], spec.mean, spec.std)
         features = self.encoder.spatial(pixels).mean(2)
@@ -80,23 +80,22 @@ _NAME = "clep.models.ActionClassifier"
 
 
 class ActionClassifier(SavedModel):
-    """Classify short-term features S with what an operator takes from the long-term bank L.
+    """Linear classifier on `[S, FBO(S, L)]`, after dropout.
 
-    A linear layer over `[S, FBO(S, L)]`, after dropout ("Long-Term Feature Banks", Wu et al., CVPR 2019, section 3).
-
-    A batch has `context` `[b, slots, context_dim]` with `context_mask`, and `video` `[b, in_dim]`, the regions' rows of
-    a bank, unless the model has a `short_term` side of its own that reads the batch.
+    S are short-term features and L a long-term feature bank ("Long-Term Feature Banks", Wu et al., CVPR 2019,
+    section 3). Reads `context` `[b, slots, context_dim]` with `context_mask`, and `video` `[b, in_dim]`, the regions'
+    rows of a bank, unless the model has a `short_term` encoder.
 
     Args:
-        in_dim: numbers in short-term features.
-        operator: of `clep.models`, made for `in_dim` and the bank's rows.
-        classes: ids of the actions, one for each logit.
-        short_term: gives short-term features that are learned; None reads them from the batch.
+        in_dim: dimension of the short-term features.
+        operator: a feature bank operator for `in_dim` and the dimension of the context.
+        classes: action ids, one per logit.
+        short_term: encoder of short-term features; None reads them from the batch.
         dropout: probability, before the linear layer.
         metadata: see `SavedModel`.
 
     Raises:
-        InputError: no class, one twice, or an operator for features of other sizes.
+        InputError: no class, a duplicate class, or an operator of another dimension.
     """
 
     def __init__(
@@ -110,13 +109,13 @@ class ActionClassifier(SavedModel):
     ) -> None:
         super().__init__(metadata)
         if not classes or len(set(classes)) != len(classes):
-            raise InputError(f"model.classes={classes}: give each action once, and at least one")
+            raise InputError(f"model.classes={classes}: list at least one action, and each once")
         if not 0 <= dropout < 1:
             raise InputError(f"model.dropout={dropout} must be at least 0 and below 1")
         if operator.in_dim != in_dim:
             raise InputError(
-                f"the operator takes short-term features of {operator.in_dim} numbers, and the model's have {in_dim}; "
-                f"leave operator.in_dim=null"
+                f"operator.in_dim={operator.in_dim}, but the short-term features have dimension {in_dim}; leave "
+                f"operator.in_dim=null"
             )
         self.in_dim, self.classes = in_dim, list(classes)
         self.short_term, self.operator = short_term, operator
@@ -127,11 +126,11 @@ class ActionClassifier(SavedModel):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "ActionClassifier":
-        """Build a model from a plain dict and remember it, an encoder in it as its architecture: no original weights.
+        """Build a model from a plain dict and keep it for saving, with an encoder's architecture instead of its name.
 
         Args:
             config: the constructor's arguments, `operator` and `short_term` as dicts with `_target_`. With
-                `short_term`, an `in_dim` that is null is that of its features, and so is the operator's.
+                `short_term`, `in_dim` and the operator's `in_dim` are the dimension of its features.
 
         Raises:
             InputError: an unknown target or argument; the message names the key.
@@ -155,17 +154,17 @@ class ActionClassifier(SavedModel):
         return model
 
     def forward(self, batch: dict[str, Tensor]) -> Float[Tensor, "batch classes"]:
-        """Return a logit for each action of each region.
+        """Return a logit for each region and action.
 
         Raises:
-            InputError: the features have other sizes than the model was made for.
+            InputError: the short-term features have another dimension than `in_dim`.
         """
         short_term = batch["video"] if self.short_term is None else self.short_term(batch)
         if short_term.shape[-1] != self.in_dim:
-            made_by = self.metadata.get("bank_encoder") or "the encoder that it was trained on"
+            encoder = self.metadata.get("bank_encoder") or "the encoder of training"
             raise InputError(
-                f"the model takes short-term features of {self.in_dim} numbers, and the bank's rows have "
-                f"{short_term.shape[-1]}: use a bank of {made_by}"
+                f"the model has in_dim={self.in_dim}, and the bank's rows have dimension {short_term.shape[-1]}; use a "
+                f"bank of {encoder}"
             )
         found = self.operator(short_term, batch["context"], batch["context_mask"])
         return self.head(self.dropout(torch.cat([short_term, found], dim=-1)))

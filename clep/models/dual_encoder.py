@@ -1,4 +1,4 @@
-"""The joint space: a video tower and a text tower, and the scale of their similarities."""
+"""Dual encoder: a video tower and a text tower with a joint embedding space."""
 
 import copy
 import math
@@ -18,23 +18,23 @@ from clep.text import sentence_model_name
 
 
 class Tower(nn.Module):
-    """A tower that chooses from the batch itself what it reads, e.g. rows with their mask, or a long-term context.
+    """Base class of towers that read more than one key of a batch, e.g. rows with their mask, or a long-term context.
 
-    Subclass it and define `forward(batch) -> Float[Tensor, "batch embed"]`; `DualEncoder` gives the whole batch to such
-    towers. To any other module it gives `video` (a window's mean, where the batch has several rows) or `text`.
+    `DualEncoder` passes the whole batch to a `Tower`. To any other module it passes `text`, or `video` averaged over
+    the rows of a window.
     """
 
     shares_context = True  # whether `context` may be rows that all moments share, see LongTerm.gather_shared
 
     def forward(self, batch: dict[str, Any]) -> Float[Tensor, "batch embed"]:
-        """Embed a batch; not normalised, in any floating dtype."""
+        """Return embeddings, not normalised, in any floating dtype."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(batch)")
 
     def saved_config(self, config: dict[str, Any]) -> dict[str, Any]:
-        """Return what a saved model builds this tower from; it must need no files but the model's own.
+        """Return the config for a saved model, from which the tower can be built without other files.
 
         Args:
-            config: what the tower was built from, plain values with `_target_`.
+            config: the config that the tower was built from, plain values with `_target_`.
         """
         return config
 
@@ -43,23 +43,26 @@ TARGET_NAMES = ("clep.models.DualEncoder", "clep.models.dual_encoder.DualEncoder
 
 
 class DualEncoder(SavedModel):
-    """Embed videos and texts into one space.
+    """Embeds videos and texts into one space.
 
-    A tower that is a `Tower` is given the whole batch; any other module is given `batch["text"]`, or `batch["video"]`
-    with several rows averaged under `batch["video_mask"]`.
+    A `Tower` gets the whole batch; any other module gets `batch["text"]`, or `batch["video"]`, averaged over rows under
+    `batch["video_mask"]` if it is `[b, t, d]`.
 
     Args:
         video: video tower.
         text: text tower.
-        scale_form: what similarities are multiplied by: "exp", the exponential of the parameter (CLIP), or "raw",
-            the parameter itself (as in Ego4D's published tutorial).
-        normalize: whether embeddings get unit length.
-        init_scale: first value of the parameter `log_scale`, ln(1/0.07) by default.
-        max_scale: `clamp_scale` keeps the parameter in `[0, max_scale]`, ln 100 by default.
-        init_bias: first value of the parameter `logit_bias`, which losses of single pairs (`SigmoidLoss`) add to their
-            logits; None for a model without one.
-        metadata: what the weights depend on and cannot tell: `sentence_encoder`, `tag_style`, `prompts`,
-            `bank_encoder`, `window`, ... Plain JSON; saved and loaded with the model.
+        scale_form: multiplier of the similarities: "exp" is the exponential of the parameter `log_scale` (CLIP), "raw"
+            the parameter itself (Ego4D's published tutorial).
+        normalize: normalise embeddings to unit length.
+        init_scale: initial value of `log_scale`; the default is ln(1/0.07).
+        max_scale: `clamp_scale` keeps `log_scale` in `[0, max_scale]`; the default is ln 100.
+        init_bias: initial value of the parameter `logit_bias`, which pairwise losses (`SigmoidLoss`) add to the logits;
+            None for a model without bias.
+        metadata: what a model depends on besides its weights: `sentence_encoder`, `tag_style`, `prompts`,
+            `bank_encoder`, `window`, ... Plain JSON, saved and loaded with the model.
+
+    Raises:
+        InputError: an option is out of range.
     """
 
     def __init__(
@@ -117,23 +120,23 @@ class DualEncoder(SavedModel):
 
     @property
     def logit_scale(self) -> Float[Tensor, ""]:
-        """What similarities are multiplied by: `exp(log_scale)`, or `log_scale` itself in the raw form."""
+        """Multiplier of the similarities: `exp(log_scale)`, or `log_scale` with `scale_form="raw"`."""
         return self.log_scale.exp() if self.scale_form == "exp" else self.log_scale
 
     @torch.no_grad()
     def clamp_scale(self) -> None:
-        """Put `log_scale` back into `[0, max_scale]`; call it after each step."""
+        """Clamp `log_scale` to `[0, max_scale]`; to be called after each optimizer step."""
         self.log_scale.clamp_(0, self.max_scale)
 
     def encode_video(self, batch: dict[str, Any]) -> Float[Tensor, "batch embed"]:
-        """Embed the videos of a batch, in float32, of unit length where the model normalises.
+        """Return the video embeddings of a batch, in float32, of unit length if the model normalises.
 
         Args:
-            batch: `video` `[b, d]` or `[b, t, d]`, the latter with a Bool `video_mask` `[b, t]` where windows are
-                padded; and whatever else the tower reads.
+            batch: `video` `[b, d]`, or `[b, t, d]` with a Bool `video_mask` `[b, t]` if windows are padded; and the
+                other keys that the tower reads.
 
         Raises:
-            ValueError: a key is missing, or `video` has another number of dimensions.
+            ValueError: a key is missing, or `video` has another number of axes.
         """
         if isinstance(self.video, Tower):
             return self._finish(self.video(batch))
@@ -145,7 +148,7 @@ class DualEncoder(SavedModel):
         return self._finish(self.video(rows))
 
     def encode_text(self, batch: dict[str, Any]) -> Float[Tensor, "batch embed"]:
-        """Embed the texts of a batch (`text` `[b, d]`), in float32, of unit length where the model normalises.
+        """Return the text embeddings of a batch (`text` `[b, d]`), in float32, of unit length if the model normalises.
 
         Raises:
             ValueError: a key is missing.
@@ -154,11 +157,11 @@ class DualEncoder(SavedModel):
 
     @property
     def reads_tokens(self) -> bool:
-        """Whether the text tower trains the sentence encoder, and is given tokens and not frozen embeddings."""
+        """Whether the text tower reads tokens rather than embeddings of a frozen sentence encoder."""
         return hasattr(self.text, "tokenize")
 
     def tokenize(self, sentences: Sequence[str]) -> dict[str, Tensor]:
-        """Return sentences as the batch that `encode_text` takes, where the model reads tokens; on its device.
+        """Return the tokens of sentences as a batch for `encode_text`, on the model's device.
 
         Raises:
             ValueError: the model reads embeddings of its frozen sentence encoder.
@@ -169,7 +172,7 @@ class DualEncoder(SavedModel):
         return {key: value.to(self.log_scale.device) for key, value in tokenize(sentences).items()}
 
     def encode_sentences(self, sentences: Sequence[str], batch_size: int = 512) -> Float[Tensor, "texts embed"]:
-        """Embed sentences with a model that reads tokens, `batch_size` at once."""
+        """Return the embeddings of sentences, for a model that reads tokens, in batches of `batch_size`."""
         starts = range(0, max(len(sentences), 1), batch_size)
         pieces = [self.encode_text(self.tokenize(sentences[start : start + batch_size])) for start in starts]
         return torch.cat(pieces)
@@ -177,11 +180,11 @@ class DualEncoder(SavedModel):
     def forward(
         self, batch: dict[str, Any]
     ) -> tuple[Float[Tensor, "batch embed"], Float[Tensor, "texts embed"], Float[Tensor, ""]]:
-        """Return video embeddings, text embeddings and the scale: what a loss takes."""
+        """Return video embeddings, text embeddings and the scale, the arguments of a loss."""
         return self.encode_video(batch), self.encode_text(batch), self.logit_scale
 
     def check_sentence_encoder(self, name: str) -> None:
-        """Refuse text embeddings of another sentence encoder than the model was trained with; unknown names pass.
+        """Raise if text embeddings are not of the sentence encoder of training; unknown names pass.
 
         Raises:
             InputError: the encoders differ; both are named.

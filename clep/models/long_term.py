@@ -1,4 +1,4 @@
-"""A video tower that sees the minute around a moment."""
+"""Video tower with a long-term context: the minute around a moment."""
 
 from typing import Any
 
@@ -15,24 +15,24 @@ from clep.models.temporal import GatedAttention, TemporalAttention
 
 
 class LongTermTower(Tower):
-    """Join a moment's short window with its long-term context by a feature bank operator, and project both.
+    """Projection of short-term features concatenated with the output of a feature bank operator.
 
-    The short-term features and the operator's output are concatenated, as in "Long-Term Feature Banks" (Wu et al.,
-    CVPR 2019). A batch has `video` `[b, d]`, or `[b, t, d]` with `video_mask`, whose rows ask the operator one by one
-    and are averaged afterwards, and `context` `[b, slots, d]` with `context_mask` `[b, slots]`; or rows that all
-    moments share, `context` `[rows, d]`, of which each has those that `context_mask` `[b, rows]` says.
+    "Long-Term Feature Banks" (Wu et al., CVPR 2019). Reads `video` `[b, d]`, or `[b, t, d]` with `video_mask`, in which
+    case the operator is applied to each row and the result averaged over rows; and `context` `[b, slots, d]` with
+    `context_mask` `[b, slots]`. Moments may share their context rows: `context` `[rows, d]`, with `context_mask`
+    `[b, rows]` True for the rows of each moment (see `LongTerm.gather_shared`).
 
     Args:
-        in_dim: numbers in a row of the bank.
-        out_dim: numbers in an embedding.
-        operator: of `clep.models`, made for rows of `in_dim` numbers.
-        attention: over the rows of the window, mixed in as a `GatedAttention` says; None for none.
-        gate: its share at the start.
+        in_dim: feature dimension of the bank.
+        out_dim: dimension of the embedding.
+        operator: a feature bank operator for `in_dim`.
+        attention: temporal attention over the rows of the window, added by a `GatedAttention`; None for none.
+        gate: initial weight of the attention.
         hidden_dim, layers, activation, dropout, init: of the projection, see `ProjectionHead`.
 
     Raises:
-        InputError: an option has no meaning, or the operator is for rows of another size; when called, a batch without
-            context, or rows of another size.
+        InputError: an option is out of range, or the operator has another dimension; when called, a batch without
+            context, or rows of another dimension.
     """
 
     def __init__(
@@ -51,8 +51,8 @@ class LongTermTower(Tower):
         super().__init__()
         if (operator.in_dim, operator.context_dim) != (in_dim, in_dim):
             raise InputError(
-                f"the operator takes features of {operator.in_dim} numbers with a context of {operator.context_dim}, "
-                f"but both come from a bank of {in_dim}: give the operator the tower's in_dim"
+                f"the operator has in_dim={operator.in_dim} and context_dim={operator.context_dim}, but features and "
+                f"context come from a bank of dimension {in_dim}: set both to the tower's in_dim"
             )
         self.in_dim, self.out_dim = in_dim, out_dim
         self.operator = operator
@@ -68,23 +68,23 @@ class LongTermTower(Tower):
             raise ValueError(f"the batch has no 'video'; it has {sorted(batch)}")
         if "context" not in batch or "context_mask" not in batch:
             raise InputError(
-                "this model's LongTermTower needs the minute around a moment, and the batch has no context; set "
-                "data.context (clep.data.LongTerm) as experiment=ego4d_long_term does"
+                "the model's LongTermTower needs a long-term context, and the batch has none; set data.context "
+                "(clep.data.LongTerm) as experiment=ego4d_long_term does"
             )
         short_term, mask = batch["video"], batch.get("video_mask")
         if short_term.ndim == 3 and mask is not None:
             short_term = short_term.masked_fill(~mask[:, :, None], 0)
-        joined = torch.cat([short_term, self._found(short_term, batch["context"], batch["context_mask"])], dim=-1)
+        joined = torch.cat([short_term, self._operate(short_term, batch["context"], batch["context_mask"])], dim=-1)
         embedding = self.head(masked_mean(joined, mask) if joined.ndim == 3 else joined)
         return embedding if self.mixture is None else self.mixture(embedding, short_term, mask)
 
-    def _found(
+    def _operate(
         self,
         short_term: Float[Tensor, "moments *time in_dim"],
         context: Float[Tensor, "*batch slots context_dim"],
         mask: Bool[Tensor, "moments slots"],
     ) -> Float[Tensor, "moments *time found"]:
-        """Return what the operator finds in the contexts, or in the rows that all moments share."""
+        """Return the operator's output for contexts of each moment, or for shared rows."""
         if context.ndim == 3:
             return self.operator(short_term, context, mask)
         every = short_term.reshape(1, -1, self.in_dim)

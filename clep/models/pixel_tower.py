@@ -1,4 +1,4 @@
-"""A video tower that starts from pixels: what end-to-end training trains."""
+"""Video tower on pixels, for end-to-end training."""
 
 from typing import Any, Literal
 
@@ -16,25 +16,27 @@ from clep.video.transforms import multi_scale_crop, random_flip, resize
 
 
 class PixelTower(Tower):
-    """Rows of pixels to frames, frames through a trained encoder, and its rows through temporal attention.
+    """Trainable video encoder on frames, followed by temporal attention.
 
-    Reads `video` `[b, t, in_dim]`, the rows of a bank of `clep.video.encoders.Pixels`, and `video_mask` `[b, t]`. In
-    training each clip is cropped and mirrored at random, all of its frames alike; the random numbers are PyTorch's own,
-    which a run seeds by the step.
+    Reads `video` `[b, t, in_dim]`, rows of a bank of `clep.video.encoders.Pixels`, and `video_mask` `[b, t]`. In
+    training, clips are cropped and flipped at random, all frames of a clip alike; the random numbers come from PyTorch's
+    global generator, which a run seeds at each step.
 
     Args:
-        in_dim: numbers in a row, `3 * side * side`.
-        encoder: looks at each frame alone, or at clips of so many frames; shorter windows end with a still.
-        out_dim: numbers in an embedding.
-        depth, heads, dropout: of the attention, see `TemporalAttention`; clips of an encoder of clips are projected by
-            one linear layer.
-        scales, flip: of the random crop, see `multi_scale_crop`, and the chance to mirror a clip.
-        frozen: so many of the encoder's first stages stay as they are; "all" trains the attention alone.
-        checkpointing: keep only what enters each block of the encoder, and compute the rest again for the gradient.
+        in_dim: dimension of a row, `3 * side * side`.
+        encoder: encodes single frames, or clips of a fixed number of frames, to which shorter windows are padded by
+            repeating the last frame.
+        out_dim: dimension of the embedding.
+        depth, heads, dropout: of the attention, see `TemporalAttention`. The output of a clip encoder is projected by
+            one linear layer instead.
+        scales: relative sides of the random crop, see `multi_scale_crop`.
+        flip: probability of a horizontal flip.
+        frozen: number of the encoder's first stages that are not trained; "all" trains the attention alone.
+        checkpointing: activation checkpointing of the encoder's blocks: less memory, a second forward pass.
 
     Raises:
-        InputError: rows that are no squares of pixels, or smaller ones than the encoder takes; checkpointing of an
-            encoder without blocks.
+        InputError: `in_dim` is not that of square RGB frames, the frames are smaller than the encoder's input, or the
+            encoder has no blocks to checkpoint.
     """
 
     mean: Tensor
@@ -57,15 +59,15 @@ class PixelTower(Tower):
         side = round((in_dim / 3) ** 0.5)
         if 3 * side**2 != in_dim:
             raise InputError(
-                f"model.video.in_dim={in_dim}: rows of {in_dim} numbers are no squares of RGB pixels; a PixelTower "
-                f"reads a bank that encoder=pixels made"
+                f"model.video.in_dim={in_dim} is not the size of a square RGB frame; a PixelTower needs a bank of "
+                f"encoder=pixels"
             )
         if isinstance(encoder, TrainedEncoder):
             encoder = encoder.unwrapped()
         if encoder.clip.crop_px > side:
             raise InputError(
-                f"model.video.encoder takes pictures of {encoder.clip.crop_px} pixels, and those of the bank "
-                f"have {side}; lower its crop_px, or make the bank with encoder.side_px={encoder.clip.crop_px}"
+                f"model.video.encoder needs frames of {encoder.clip.crop_px} pixels, and the bank has frames of {side}; "
+                f"lower its crop_px, or make the bank with encoder.side_px={encoder.clip.crop_px}"
             )
         self.in_dim, self.out_dim, self.side = in_dim, out_dim, side
         self.encoder = encoder
@@ -73,39 +75,39 @@ class PixelTower(Tower):
         self.scales, self.flip = tuple(scales), float(flip)
         self.attention: nn.Module
         if encoder.frame_wise:
-            self.attention = TemporalAttention(encoder.dim, out_dim, depth, heads, dropout=dropout)
+            self.attention = TemporalAttention(encoder.dim, out_dim, depth, heads, "attention", dropout=dropout)
         else:
             self.attention = nn.Linear(encoder.dim, out_dim)
         for name, values in (("mean", encoder.clip.mean), ("std", encoder.clip.std)):
             self.register_buffer(name, 255 * torch.tensor(values).view(3, 1, 1), persistent=False)
 
     def saved_config(self, config: dict[str, Any]) -> dict[str, Any]:
-        """Return the config of this tower with the encoder's architecture in it, for which no weights are fetched."""
+        """Return the config with the encoder's architecture, which is built without downloading weights."""
         return {**config, "encoder": self.encoder.architecture()}
 
     def forward(self, batch: dict[str, Any]) -> Float[Tensor, "batch embed"]:
-        """Embed the clips of a batch."""
+        """Return the embeddings of the clips."""
         rows, mask = batch["video"], batch.get("video_mask")
         if rows.ndim != 3:
-            raise InputError("a PixelTower reads the rows of a window: data.window.pool=rows")
+            raise InputError("a PixelTower needs the rows of a window; set data.window.pool=rows")
         if mask is None:
             mask = torch.ones(rows.shape[:2], dtype=torch.bool, device=rows.device)
-        clips = self._seen(rows.unflatten(2, (3, self.side, self.side)))
+        clips = self._augment(rows.unflatten(2, (3, self.side, self.side)))
         clips = (clips - self.mean) / self.std
         if self.encoder.frame_wise:
             return self.attention(self._frames(clips, mask), mask)
-        embedded = self.attention(self.encoder(_held(clips, mask, self.encoder.clip.frames)))
+        embedded = self.attention(self.encoder(_pad_clips(clips, mask, self.encoder.clip.frames)))
         return embedded.masked_fill(~mask.any(1, keepdim=True), 0)
 
     def train(self, mode: bool = True) -> "PixelTower":
-        """Switch to training or evaluation; an encoder that is frozen whole stays in evaluation."""
+        """Set the mode; a frozen encoder stays in evaluation mode."""
         super().train(mode)
         if self._is_frozen:
             self.encoder.eval()
         return self
 
-    def _seen(self, clips: Float[Tensor, "batch time 3 height width"]) -> Float[Tensor, "batch time 3 side side"]:
-        """Cut out what the encoder looks at: something random in training, the whole picture else."""
+    def _augment(self, clips: Float[Tensor, "batch time 3 height width"]) -> Float[Tensor, "batch time 3 side side"]:
+        """Return frames of the encoder's size: random crops and flips in training, resized frames otherwise."""
         side = self.encoder.clip.crop_px
         if not self.training:
             return resize(clips, side, side)
@@ -115,20 +117,20 @@ class PixelTower(Tower):
     def _frames(
         self, clips: Float[Tensor, "batch time 3 side side"], mask: Bool[Tensor, "batch time"]
     ) -> Float[Tensor, "batch time dim"]:
-        """Encode each frame that is there."""
+        """Encode each frame, except padding."""
         shape = clips.shape[2:]
         return project_present(
             lambda pixels: self.encoder(pixels.unflatten(1, (1, *shape))), clips.flatten(2), mask, every=False
         )
 
 
-def _held(
+def _pad_clips(
     clips: Float[Tensor, "batch time 3 side side"], mask: Bool[Tensor, "batch time"], frames: int
 ) -> Float[Tensor, "batch frames 3 side side"]:
-    """Make clips of `frames` frames: the last one that is there stays until the end."""
+    """Pad clips to `frames` frames by repeating their last frame."""
     if clips.shape[1] > frames:
         raise InputError(
-            f"windows of {clips.shape[1]} rows do not fit the {frames} frames of model.video.encoder; set "
+            f"windows of {clips.shape[1]} rows exceed the {frames} frames of model.video.encoder; set "
             f"data.window.max_rows={frames}"
         )
     last = mask.sum(1, keepdim=True).clamp(min=1) - 1

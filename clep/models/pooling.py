@@ -1,4 +1,4 @@
-"""Rows with a mask: their mean, their maximum, and their projection."""
+"""Masked mean, maximum and projection of padded rows."""
 
 from collections.abc import Callable
 
@@ -11,15 +11,15 @@ from torch.nn.functional import embedding_bag
 def masked_mean(
     rows: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch *queries time"] | None = None
 ) -> Float[Tensor, "batch *queries dim"]:
-    """Average the rows that `mask` says are there; padding never dilutes the mean.
+    """Mean over the rows of each window; padding does not enter the mean.
 
     Args:
-        rows: the rows of each window. What stands in padded places does not matter, not even NaN.
-        mask: True where a row is real; None where all are. A window without rows gives zeros. A mask
-            `[batch, queries, time]` averages other rows of a window for each query.
+        rows: padded rows of each window. The content of padding does not matter, NaN included.
+        mask: False for padding; None if there is none. A window without rows gives zeros. A mask
+            `[batch, queries, time]` selects the rows of a window for each query.
 
     Returns:
-        float32, or the dtype of `rows` where that is wider.
+        float32, or float64 for float64 rows.
     """
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
     if mask is None:
@@ -32,15 +32,15 @@ def masked_mean(
 def masked_max(
     rows: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch *queries time"]
 ) -> Float[Tensor, "batch *queries dim"]:
-    """Return the largest value of each number over the rows that `mask` says are there.
+    """Element-wise maximum over the rows of each window; padding is ignored.
 
     Args:
-        rows: the rows of each window. What stands in padded places does not matter, not even NaN.
-        mask: True where a row is real. A window without rows gives zeros. A mask `[batch, queries, time]` compares
-            other rows of a window for each query.
+        rows: padded rows of each window. The content of padding does not matter, NaN included.
+        mask: False for padding. A window without rows gives zeros. A mask `[batch, queries, time]` selects the rows of
+            a window for each query.
 
     Returns:
-        float32, or the dtype of `rows` where that is wider.
+        float32, or float64 for float64 rows.
     """
     rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
     if rows.is_cuda and rows.shape[1] and mask.ndim == 2:
@@ -55,38 +55,38 @@ def project_present(
     mask: Bool[Tensor, "batch time"],
     every: bool | None = None,
 ) -> Float[Tensor, "batch time out"]:
-    """Return `project(rows)` where `mask` says that a row is there, and zeros elsewhere.
+    """Return `project(rows)`, with zeros for padding.
 
     Args:
-        project: from rows `[n, dim]` to rows `[n, out]`, each by itself.
-        rows: what stands in padded places does not matter, not even NaN, neither for values nor for gradients.
-        mask: True where a row is real.
-        every: project empty places too, as zeros, whose number the host would have to wait for on a GPU. None does so
-            on a GPU; False is for what costs more than waiting, or looks at the statistics of its rows.
+        project: row-wise function from `[n, dim]` to `[n, out]`.
+        rows: padded rows. The content of padding does not matter, NaN included, for values and gradients.
+        mask: False for padding.
+        every: True projects padding too, as zeros, which avoids a GPU sync to count the rows; False projects the rows
+            alone, for an expensive `project` or one with batch statistics. None chooses True on a GPU only.
     """
     if rows.is_cuda if every is None else every:
         empty = ~mask[:, :, None]
         filled = rows.masked_fill(empty, 0).flatten(0, 1)
         return project(filled).unflatten(0, mask.shape).masked_fill(empty, 0)
-    place = _present(mask)
-    real = project(rows.flatten(0, 1).index_select(0, place))
-    return real.new_zeros(mask.numel(), real.shape[-1]).index_copy(0, place, real).unflatten(0, mask.shape)
+    index = _present(mask)
+    real = project(rows.flatten(0, 1).index_select(0, index))
+    return real.new_zeros(mask.numel(), real.shape[-1]).index_copy(0, index, real).unflatten(0, mask.shape)
 
 
 def _present(mask: Bool[Tensor, "batch time"]) -> Int64[Tensor, " rows"]:
-    """Return the places of the rows that are there: not on a GPU, where the host would wait to learn how many."""
+    """Return the flat indices of the rows; synchronises a GPU."""
     return mask.flatten().nonzero().squeeze(1)
 
 
 def _pool_present(
     rows: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch *queries time"], mode: str
 ) -> Float[Tensor, "batch *queries dim"]:
-    """Pool without a copy of the rows, reading those alone that are there; a window without rows is an empty bag."""
+    """Pool by `embedding_bag`, which copies no rows and reads no padding; a window without rows is an empty bag."""
     if mask.ndim == 2:
-        place = _present(mask)
+        index = _present(mask)
     else:
         of_window, _, of_time = mask.nonzero(as_tuple=True)
-        place = of_window * mask.shape[-1] + of_time
+        index = of_window * mask.shape[-1] + of_time
     count = mask.sum(-1).flatten()
-    pooled = embedding_bag(place, rows.flatten(0, 1), count.cumsum(0) - count, mode=mode)
+    pooled = embedding_bag(index, rows.flatten(0, 1), count.cumsum(0) - count, mode=mode)
     return pooled.view(*mask.shape[:-1], rows.shape[-1])

@@ -1,4 +1,4 @@
-"""Multi-layer perceptron from the features of a frozen encoder to the joint space."""
+"""Projection head: a multi-layer perceptron from frozen features to the joint space."""
 
 from itertools import pairwise
 
@@ -11,20 +11,20 @@ ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tan
 
 
 class ProjectionHead(nn.Sequential):
-    """Project rows of `in_dim` numbers to `out_dim`: linear layers with an activation and dropout between them.
+    """Linear layers with an activation and dropout between them.
 
     Args:
-        in_dim: numbers in a row.
-        out_dim: numbers in an embedding.
-        hidden_dim: width between layers; None for `out_dim`.
-        layers: linear layers, at least 1 (which has no activation).
+        in_dim: input dimension.
+        out_dim: output dimension.
+        hidden_dim: dimension between layers; None for `out_dim`.
+        layers: number of linear layers; 1 is a linear projection.
         activation: relu, gelu, silu or tanh.
         dropout: probability, after each activation.
         init: "tutorial" is Xavier uniform with the gain of ReLU and zero biases (Ego4D's CLEP tutorial); "default"
-            is PyTorch's own.
+            is PyTorch's.
 
     Raises:
-        InputError: an option has no meaning; or, when called, rows of another length.
+        InputError: an option is out of range; or, when called, rows of another dimension.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class ProjectionHead(nn.Sequential):
         if init not in ("default", "tutorial"):
             raise InputError(f"init={init!r}; choose default or tutorial")
         steps: list[nn.Module] = []
-        for place, (before, after) in enumerate(pairwise(widths)):
-            if place > 0:
+        for index, (before, after) in enumerate(pairwise(widths)):
+            if index > 0:
                 steps.append(ACTIVATIONS[activation]())
                 if dropout > 0:
                     steps.append(nn.Dropout(dropout))
@@ -64,7 +64,7 @@ class ProjectionHead(nn.Sequential):
         """Project each row."""
         if rows.shape[-1] != self.in_dim:
             raise InputError(
-                f"this ProjectionHead takes rows of {self.in_dim} numbers and got {rows.shape[-1]}: in_dim of the "
-                f"model's tower must be the dim of the bank (features for video, sentence embeddings for text)"
+                f"this ProjectionHead has in_dim={self.in_dim} and got rows of dimension {rows.shape[-1]}: in_dim of "
+                f"the model's tower must be the dim of the bank (features for video, sentence embeddings for text)"
             )
         return super().forward(rows)

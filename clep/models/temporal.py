@@ -1,4 +1,4 @@
-"""A video tower that sees the order of a window's rows."""
+"""Temporal attention: a video tower that depends on the order of the rows of a window."""
 
 import math
 from typing import Any
@@ -18,27 +18,27 @@ POOLS, POSITIONS = ("attention", "class"), ("rotary", "learned")
 
 
 class TemporalAttention(nn.Module):
-    """Let the rows of a window attend to each other, knowing their order, and reduce them to one vector.
+    """Transformer over the rows of a window, pooled to one vector.
 
-    Rows are reduced to `dim` numbers and pass pre-norm transformer blocks (Vaswani et al., 2017; Xiong et al., 2020).
-    The n-th row that is there stands at position n, whatever padding lies before or between; position 0 belongs to what
-    the rows are collected by.
+    Rows are projected to `dim` and pass pre-norm transformer blocks (Vaswani et al., 2017; Xiong et al., 2020). The
+    n-th row has position n, regardless of padding before or between rows; position 0 is the class token or query.
 
     Args:
-        in_dim: numbers in a row.
-        dim: numbers in a token and in the output.
-        depth: blocks, at least 1.
-        heads: of attention; `dim` is a multiple of `heads`, and with rotary positions of `2 * heads`.
-        pool: "class" prepends a learned token and returns what it has become; "attention" lets a learned query attend
-            to the rows after the last block (as SigLIP's head does).
-        positions: "rotary" turns queries and keys by an angle for each position, so that attention sees how many rows
-            apart two are (RoFormer, Su et al., 2021), in windows of any length; "learned" adds a vector for each
-            position.
-        max_rows: rows in the longest window, for learned positions.
+        in_dim: dimension of a row.
+        dim: dimension of the tokens and of the output.
+        depth: number of blocks.
+        heads: attention heads; `dim` must be a multiple of `heads`, and with rotary positions of `2 * heads`.
+        pool: "class" prepends a learned token and returns its output; "attention" lets a learned query attend to the
+            rows after the last block (as SigLIP's head does). The class token is better where order matters
+            (docs/ablation.md).
+        positions: "rotary" rotates queries and keys by position, so that attention depends on the distance of rows
+            (RoFormer, Su et al., 2021), for windows of any length; "learned" adds a learned vector per position.
+        max_rows: length of the longest window, for learned positions.
         dropout: probability, after attention and in the feed-forward layers.
 
     Raises:
-        InputError: an option has no meaning; or, when called, rows of another size, or too many for learned positions.
+        InputError: an option is out of range; or, when called, rows of another dimension, or more than `max_rows` rows
+            with learned positions.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class TemporalAttention(nn.Module):
         dim: int = 512,
         depth: int = 2,
         heads: int = 8,
-        pool: str = "attention",
+        pool: str = "class",
         positions: str = "rotary",
         max_rows: int = 16,
         dropout: float | int = 0.0,
@@ -61,52 +61,54 @@ class TemporalAttention(nn.Module):
         self.rotary = Rotary(dim // heads) if positions == "rotary" else None
         self.token = nn.Parameter(torch.randn(dim) * 0.02)
         self.blocks = nn.ModuleList(Block(dim, heads, dropout) for _ in range(depth))
-        self.collect = Collect(dim, heads) if pool == "attention" else None
+        self.attention_pool = AttentionPool(dim, heads) if pool == "attention" else None
         self.norm = nn.LayerNorm(dim)
 
     def forward(
         self, rows: Float[Tensor, "batch time in_dim"], mask: Bool[Tensor, "batch time"] | None = None
     ) -> Float[Tensor, "batch dim"]:
-        """Return one vector a window; zeros for a window without rows.
+        """Return one vector per window; zeros for a window without rows.
 
         Args:
-            rows: what stands in padded places does not matter, not even NaN.
-            mask: True where a row is real; None where all are.
+            rows: padded rows. The content of padding does not matter, NaN included.
+            mask: False for padding; None if there is none.
         """
         if rows.shape[-1] != self.in_dim:
             raise InputError(
-                f"this TemporalAttention takes rows of {self.in_dim} numbers and got {rows.shape[-1]}: in_dim must be "
-                f"the dim of the bank"
+                f"this TemporalAttention has in_dim={self.in_dim} and got rows of dimension {rows.shape[-1]}: in_dim "
+                f"must be the dim of the bank"
             )
         if mask is None:
             mask = rows.new_ones(rows.shape[:2], dtype=torch.bool)
         if self.learned is not None and rows.shape[1] > self.max_rows:
             raise InputError(
-                f"a window of {rows.shape[1]} rows is longer than the {self.max_rows} learned positions; give the "
-                f"tower the max_rows of the window, or positions=rotary"
+                f"a window of {rows.shape[1]} rows is longer than the {self.max_rows} learned positions; set "
+                f"model.video.max_rows to data.window.max_rows, or use positions=rotary"
             )
         present = mask.any(1, keepdim=True)
         position = mask.long().cumsum(1) * mask
         tokens = project_present(self.reduce, rows, mask)
-        tokens = tokens.to(torch.promote_types(tokens.dtype, torch.float32))  # what blocks add to keeps its digits
+        tokens = tokens.to(torch.promote_types(tokens.dtype, torch.float32))  # the residual stream stays in float32
         if self.learned is not None:
             tokens = tokens + self.learned[(position - 1).clamp(min=0)]
-        if self.collect is None:
+        if self.attention_pool is None:
             token = self.token.to(tokens.dtype).expand(len(rows), 1, -1)
             tokens = torch.cat([token, tokens], 1)
             position, mask = F.pad(position, (1, 0)), F.pad(mask, (1, 0), value=True)
-        # A softmax over nothing is NaN: a window without rows attends to its padding, and drops what it gets.
+        # A softmax over no rows is NaN: such a window attends to its padding, and the result is discarded.
         attended = (mask | ~present)[:, None, None]
-        turn = None if self.rotary is None else self.rotary(position)
+        rotation = None if self.rotary is None else self.rotary(position)
         for block in self.blocks:
-            tokens = block(tokens, attended, turn)
+            tokens = block(tokens, attended, rotation)
         tokens = self.norm(tokens)
-        found = tokens[:, 0] if self.collect is None else self.collect(self.token, tokens, attended, turn)
+        found = (
+            tokens[:, 0] if self.attention_pool is None else self.attention_pool(self.token, tokens, attended, rotation)
+        )
         return found.masked_fill(~present, 0)
 
 
 class Rotary(nn.Module):
-    """Angles by which a head's pairs of numbers are turned at each position: position / 10,000^(2i / dim) radians."""
+    """Rotation angles of the dimension pairs of a head at each position: position / 10,000^(2i / dim) radians."""
 
     rate: Tensor
 
@@ -116,13 +118,13 @@ class Rotary(nn.Module):
         self.register_buffer("rate", rate, persistent=False)
 
     def forward(self, position: Int64[Tensor, "batch time"]) -> tuple[Tensor, Tensor]:
-        """Return cosines and sines, `[batch, 1, time, dim / 2]`, float32 whatever the precision of the run."""
+        """Return cosines and sines `[batch, 1, time, dim / 2]`, in float32 for any precision of the run."""
         angle = position[:, None, :, None].float() * self.rate.float()
         return angle.cos(), angle.sin()
 
 
 class Block(nn.Module):
-    """A pre-norm transformer block: attention, then a feed-forward layer of four times the width."""
+    """Pre-norm transformer block: attention, then a feed-forward layer with four times the width."""
 
     def __init__(self, dim: int, heads: int, dropout: float | int) -> None:
         super().__init__()
@@ -136,16 +138,16 @@ class Block(nn.Module):
         self,
         tokens: Float[Tensor, "batch time dim"],
         attended: Bool[Tensor, "batch 1 1 time"],
-        turn: tuple[Tensor, Tensor] | None,
+        rotation: tuple[Tensor, Tensor] | None,
     ) -> Float[Tensor, "batch time dim"]:
-        """Return the tokens after the block."""
+        """Return the output tokens."""
         q, k, v = (_heads(part, self.heads) for part in self.qkv(self.norm_attention(tokens)).chunk(3, -1))
-        seen = F.scaled_dot_product_attention(_turned(q, turn), _turned(k, turn), v, attn_mask=attended)
+        seen = F.scaled_dot_product_attention(_rotate(q, rotation), _rotate(k, rotation), v, attn_mask=attended)
         tokens = tokens + self.drop(self.out(seen.transpose(1, 2).flatten(2)))
         return tokens + self.drop(self.feed(self.norm_forward(tokens)))
 
 
-class Collect(nn.Module):
+class AttentionPool(nn.Module):
     """Attention pooling: one learned query, at position 0, over the rows."""
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -158,12 +160,12 @@ class Collect(nn.Module):
         query: Float[Tensor, " dim"],
         tokens: Float[Tensor, "batch time dim"],
         attended: Bool[Tensor, "batch 1 1 time"],
-        turn: tuple[Tensor, Tensor] | None,
+        rotation: tuple[Tensor, Tensor] | None,
     ) -> Float[Tensor, "batch dim"]:
-        """Return what the query found in each window."""
+        """Return the pooled vector of each window."""
         k, v = (_heads(part, self.heads) for part in self.kv(tokens).chunk(2, -1))
         q = _heads(self.q(query).expand(len(tokens), 1, -1), self.heads)
-        seen = F.scaled_dot_product_attention(q, _turned(k, turn), v, attn_mask=attended)
+        seen = F.scaled_dot_product_attention(q, _rotate(k, rotation), v, attn_mask=attended)
         return self.out(seen.transpose(1, 2).flatten(1))
 
 
@@ -171,12 +173,12 @@ def _heads(tokens: Float[Tensor, "batch time dim"], heads: int) -> Float[Tensor,
     return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
-def _turned(
-    part: Float[Tensor, "batch heads time part"], turn: tuple[Tensor, Tensor] | None
+def _rotate(
+    part: Float[Tensor, "batch heads time part"], rotation: tuple[Tensor, Tensor] | None
 ) -> Float[Tensor, "batch heads time part"]:
-    if turn is None:
+    if rotation is None:
         return part
-    cos, sin = turn
+    cos, sin = rotation
     first, second = part.float().chunk(2, -1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], -1).to(part.dtype)
 
@@ -184,7 +186,7 @@ def _turned(
 def _check(in_dim: int, dim: int, depth: int, heads: int, pool: str, positions: str, max_rows: int) -> None:
     sizes: dict[str, Any] = {"in_dim": in_dim, "dim": dim, "depth": depth, "heads": heads, "max_rows": max_rows}
     if min(sizes.values()) < 1:
-        raise InputError(f"sizes of a TemporalAttention must be at least 1, got {sizes}")
+        raise InputError(f"dimensions of a TemporalAttention must be at least 1, got {sizes}")
     if pool not in POOLS or positions not in POSITIONS:
         raise InputError(
             f"pool={pool!r}, positions={positions!r}; choose pool={' or '.join(POOLS)}, "
@@ -196,24 +198,24 @@ def _check(in_dim: int, dim: int, depth: int, heads: int, pool: str, positions: 
 
 
 class GatedAttention(nn.Module):
-    """Mix an embedding with temporal attention over a window's rows: (1 − g) · embedding + g · out(attention).
+    """Gated sum of an embedding and temporal attention over the rows: (1 - g) * embedding + g * out(attention).
 
-    `g`, one number in (0, 1) for each number of the embedding, is learned and starts at `gate`: training starts near
-    the path of the mean, which learns fast, and takes from the attention what the mean cannot tell.
+    The gate `g` is learned, one value in (0, 1) per dimension, and initialised to `gate`. Training thus starts close to
+    the embedding of the window's mean, which is learned fast, and adds what only the order of rows can tell.
 
     Args:
         attention: over the rows.
-        out_dim: numbers in an embedding.
-        gate: share of the attention at the start.
+        out_dim: dimension of the embedding.
+        gate: initial value of the gate.
 
     Raises:
-        InputError: `gate` is no share.
+        InputError: `gate` is not between 0 and 1; or, when called, means instead of rows.
     """
 
     def __init__(self, attention: TemporalAttention, out_dim: int, gate: float | int = 0.05) -> None:
         super().__init__()
         if not 0 < gate < 1:
-            raise InputError(f"gate={gate} must lie between 0 and 1: the share of the attention at the start")
+            raise InputError(f"gate={gate} must be between 0 and 1: the initial weight of the attention")
         self.attention, self.out = attention, nn.Linear(attention.out_dim, out_dim)
         self.gate = nn.Parameter(torch.full((out_dim,), math.log(gate / (1 - gate))))
 
@@ -223,36 +225,36 @@ class GatedAttention(nn.Module):
         rows: Float[Tensor, "batch *time dim"],
         mask: Bool[Tensor, "batch time"] | None,
     ) -> Float[Tensor, "batch embed"]:
-        """Return the mixture, in float32; a window without rows attends to nothing.
+        """Return the gated sum in float32; the attention of a window without rows is zero.
 
         Raises:
-            InputError: the batch has the windows' means instead of their rows.
+            InputError: `rows` holds the means of windows.
         """
         if rows.ndim != 3:
             raise InputError(
-                f"temporal attention reads the rows of a window [b, t, d] and got {list(rows.shape)}, the windows' "
-                f"means; set data.window.pool=rows"
+                f"temporal attention needs the rows of a window [b, t, d] and got {list(rows.shape)}, the means of "
+                f"windows; set data.window.pool=rows"
             )
         attended = self.out(self.attention(rows, mask))
         return torch.lerp(embedding.float(), attended.float(), self.gate.float().sigmoid())
 
 
 class TemporalTower(Tower):
-    """Join the projection of a window's mean with temporal self-attention over its rows, see `GatedAttention`.
+    """Projection of a window's mean, combined with temporal attention over its rows; see `GatedAttention`.
 
-    A batch has `video` `[b, t, d]` with `video_mask` `[b, t]` (`data.window.pool=rows`). A window without rows counts
-    as a mean of zeros with nothing attended to.
+    Reads `video` `[b, t, d]` and `video_mask` `[b, t]` (`data.window.pool=rows`). A window without rows has a mean of
+    zeros, and no attention.
 
     Args:
-        in_dim: numbers in a row of the bank.
-        out_dim: numbers in an embedding.
-        hidden_dim, layers, activation, dropout, init: of the projection of the mean, see `ProjectionHead`; `dropout`
-            is the attention's too.
+        in_dim: feature dimension of the bank.
+        out_dim: dimension of the embedding.
+        hidden_dim, layers, activation, init: of the projection of the mean, see `ProjectionHead`.
+        dropout: of the projection and of the attention.
         dim, depth, heads, pool, positions, max_rows: of the attention, see `TemporalAttention`.
-        gate: share of the attention at the start.
+        gate: initial weight of the attention.
 
     Raises:
-        InputError: an option has no meaning; when called, a batch of means instead of rows, or rows of another size.
+        InputError: an option is out of range; when called, means instead of rows, or rows of another dimension.
     """
 
     def __init__(
@@ -267,7 +269,7 @@ class TemporalTower(Tower):
         dim: int = 512,
         depth: int = 2,
         heads: int = 8,
-        pool: str = "attention",
+        pool: str = "class",
         positions: str = "rotary",
         max_rows: int = 16,
         gate: float | int = 0.05,

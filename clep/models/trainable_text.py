@@ -1,4 +1,4 @@
-"""A sentence encoder that is trained: a transformer over tokens, with the pooling it was published with."""
+"""Fine-tuned sentence encoder: a transformer over tokens with the pooling of the published encoder."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -17,19 +17,19 @@ from clep.text.tokenizer import SentenceTokenizer
 
 
 class TrainableSentenceEncoder(nn.Module):
-    """Tokens to the sentence embedding that the encoder of that name gives, with gradients.
+    """Trainable version of a sentence encoder; its initial embeddings equal those of the encoder.
 
-    Its tokenizer is part of its state, as the bytes of a `tokenizer.json`, so that a saved model needs nothing else.
+    The tokenizer is part of the state, as the bytes of a `tokenizer.json`, so a saved model needs no other files.
 
     Args:
         encoder: name or folder of a sentence encoder (see `clep.text.SentenceEncoder`), whose weights are loaded; or
-            the description of one, as saved models have it, for which nothing is fetched.
-        max_tokens: longer texts are cut; at most what the encoder takes.
-        frozen_layers: the word embeddings and so many of the first layers are not trained; 0 trains all.
-        checkpointing: keep only what enters each layer, and compute the rest again for the gradient.
+            its architecture as a dict, as stored in saved models, for which nothing is downloaded.
+        max_tokens: longer texts are truncated; at most the encoder's limit.
+        frozen_layers: number of first layers that are not trained, with the word embeddings; 0 trains everything.
+        checkpointing: activation checkpointing of the layers: less memory, a second forward pass.
 
     Raises:
-        InputError: the encoder cannot be loaded or taken apart, or an option does not fit it.
+        InputError: the encoder cannot be loaded, has an unsupported structure, or an option does not fit it.
     """
 
     def __init__(
@@ -52,36 +52,38 @@ class TrainableSentenceEncoder(nn.Module):
             nn.Sequential(layer, ACTIVATIONS[described["activation"]]())
             for layer, described in zip(parts.dense, self.architecture["dense"], strict=True)
         )
-        self._tokenizer = self._made(parts.tokenizer) if parts.tokenizer else None
+        self._tokenizer = self._build_tokenizer(parts.tokenizer) if parts.tokenizer else None
         self._frozen = self._freeze(frozen_layers)
         if checkpointing:
             if not self.transformer.supports_gradient_checkpointing:
                 raise InputError(f"checkpointing=true is not for {type(self.transformer).__name__}; leave it out")
             newer = getattr(self.transformer, "activation_checkpointing_enable", None)  # the library's older name below
             (newer or self.transformer.gradient_checkpointing_enable)({"use_reentrant": False})
-        self.train()  # what was loaded is in evaluation mode, and the trainer leaves modes as they are
+        self.train()  # loaded modules are in evaluation mode, and the trainer does not change modes
 
     @property
     def out_dim(self) -> int:
-        """Numbers in a sentence embedding."""
+        """Dimension of a sentence embedding."""
         dense = self.architecture["dense"]
         return int(dense[-1]["out_dim"] if dense else self.transformer.config.hidden_size)
 
     @property
     def tokenizer(self) -> SentenceTokenizer:
-        """The tokenizer that came with the weights.
+        """The tokenizer of the encoder.
 
         Raises:
-            InputError: the encoder was built from a description, and its state is not loaded yet.
+            InputError: the encoder was built from an architecture, and its state is not loaded yet.
         """
         if self._tokenizer is None:
-            raise InputError("a sentence encoder built from a description has no tokenizer until its state is loaded")
+            raise InputError(
+                "a sentence encoder built from its architecture has no tokenizer until its state is loaded; load the weights first"
+            )
         return self._tokenizer
 
     def forward(
         self, tokens: Int64[Tensor, "batch length"], mask: Bool[Tensor, "batch length"]
     ) -> Float[Tensor, "batch dim"]:
-        """Return the sentence embeddings, pooled and normalised as the encoder does."""
+        """Return the sentence embeddings, pooled and normalised as in the published encoder."""
         hidden = self.transformer(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
         pooling = self.architecture["pooling"]
         if pooling == "cls":
@@ -93,30 +95,30 @@ class TrainableSentenceEncoder(nn.Module):
         return F.normalize(pooled, dim=-1) if self.architecture["normalize"] else pooled
 
     def train(self, mode: bool = True) -> "TrainableSentenceEncoder":
-        """Switch dropout on or off; what is frozen computes as in evaluation."""
+        """Set the mode; frozen layers stay in evaluation mode."""
         super().train(mode)
         for module in self._frozen:
             module.eval()
         return self
 
     def get_extra_state(self) -> Tensor:
-        """Return the tokenizer as bytes, uint8; zeros of that number where it is not known yet."""
+        """Return the tokenizer as uint8 bytes; zeros if it is not loaded yet."""
         if self._tokenizer is None:
             return torch.zeros(self.architecture["tokenizer_bytes"], dtype=torch.uint8)
         return torch.frombuffer(bytearray(self._tokenizer.description.encode()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take over the tokenizer from its bytes."""
+        """Load the tokenizer from its bytes."""
         if state.any():
-            self._tokenizer = self._made(bytes(state.cpu().numpy()).decode())
+            self._tokenizer = self._build_tokenizer(bytes(state.cpu().numpy()).decode())
 
-    def _made(self, description: str) -> SentenceTokenizer:
+    def _build_tokenizer(self, description: str) -> SentenceTokenizer:
         return SentenceTokenizer(
             description, self.max_tokens, self.architecture["pad"], self.architecture.get("prompt", "")
         )
 
     def _freeze(self, count: int) -> list[nn.Module]:
-        """Switch gradients off for the word embeddings and the first `count` layers, and return them."""
+        """Disable gradients of the word embeddings and the first `count` layers, and return these modules."""
         layers = next((module for module in self.transformer.modules() if isinstance(module, nn.ModuleList)), None)
         if not 0 <= count <= (0 if layers is None else len(layers)):
             raise InputError(f"frozen_layers={count}: this encoder has {0 if layers is None else len(layers)} layers")
@@ -130,18 +132,18 @@ class TrainableSentenceEncoder(nn.Module):
 
 
 class SentenceTower(Tower):
-    """Project the embedding of a sentence encoder that is fine-tuned; training starts from the frozen encoder's.
+    """Projection of a fine-tuned sentence encoder's embedding.
 
-    A batch has `text_tokens` `[b, l]` and `text_token_mask` `[b, l]` (`data.tokens`). The transformer's parameters are
-    called `encoder.…`, the projection's `head.…`, for learning rates of their own (`optim.optimizer.lr_factors`).
+    Reads `text_tokens` `[b, l]` and `text_token_mask` `[b, l]` (`data.tokens`). Parameter names start with `encoder.`
+    and `head.`, so `optim.optimizer.lr_factors` can give the two parts different learning rates.
 
     Args:
         encoder, max_tokens, frozen_layers, checkpointing: see `TrainableSentenceEncoder`.
-        out_dim: numbers in an embedding.
+        out_dim: dimension of the embedding.
         hidden_dim, layers, activation, dropout, init: of the projection, see `ProjectionHead`.
 
     Raises:
-        InputError: an option has no meaning; or, when called, a batch without tokens.
+        InputError: an option is out of range; or, when called, a batch without tokens.
     """
 
     def __init__(
@@ -165,20 +167,20 @@ class SentenceTower(Tower):
         self.out_dim = out_dim
 
     def forward(self, batch: dict[str, Any]) -> Float[Tensor, "batch embed"]:
-        """Embed the texts of a batch."""
+        """Return the embeddings of the texts."""
         if "text_tokens" not in batch or "text_token_mask" not in batch:
             raise InputError(
                 "this model's SentenceTower reads tokens, and the batch has none; set data.tokens "
                 "(clep.data.TextTokens) as model=trainable_text does"
             )
         mask = batch["text_token_mask"]
-        longest = int(mask.sum(1).max()) if len(mask) else 0  # of a chunk, whose texts may all be short
+        longest = int(mask.sum(1).max()) if len(mask) else 0  # a chunk of a batch may have short texts only
         return self.head(self.encoder(batch["text_tokens"][:, :longest], mask[:, :longest]))
 
     def tokenize(self, sentences: Sequence[str]) -> dict[str, Tensor]:
-        """Return sentences as the keys of a batch that `forward` reads, on the CPU."""
+        """Return the tokens of sentences as keys of a batch, on the CPU."""
         return self.encoder.tokenizer.batch(sentences)
 
     def saved_config(self, config: dict[str, Any]) -> dict[str, Any]:
-        """Return the config with the encoder's description instead of its name: a saved model fetches nothing."""
+        """Return the config with the encoder's architecture instead of its name, so that nothing is downloaded."""
         return {**config, "encoder": self.encoder.architecture}

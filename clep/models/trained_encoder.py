@@ -1,4 +1,4 @@
-"""The video encoder out of a model that was trained here, to make banks with."""
+"""Video encoders that were trained here: freezing stages for training, and making banks with the result."""
 
 import hashlib
 from pathlib import Path
@@ -15,33 +15,33 @@ from clep.video.encoder import VideoEncoder
 
 
 def train_stages(encoder: VideoEncoder, frozen: int | str, checkpointing: bool, key: str) -> bool:
-    """Make an encoder trainable but for its first stages, and let it recompute activations where that is asked for.
+    """Make an encoder trainable, except for its first stages, in place.
 
     Args:
-        encoder: is changed.
-        frozen: so many of its first stages stay as they are; "all" leaves nothing to train.
-        checkpointing: keep only what enters each block, and compute the rest again for the gradient.
-        key: of the config that holds these options, for messages.
+        encoder: the encoder.
+        frozen: number of first stages that are not trained; "all" freezes the encoder.
+        checkpointing: activation checkpointing of its blocks: less memory, a second forward pass.
+        key: key of the config that holds these options, for error messages.
 
     Returns:
-        Whether nothing of it is trained.
+        Whether the whole encoder is frozen.
 
     Raises:
-        InputError: there are fewer stages or no blocks, or the two options contradict each other.
+        InputError: there are fewer stages, or no blocks; or the two options contradict each other.
     """
     stages = encoder.stages()
     if frozen == "all":
         if checkpointing:
             raise InputError(
-                f"{key}.checkpointing=true recomputes activations for the gradient of the encoder, which {key}.frozen="
-                f"all leaves without one; use only one of the two"
+                f"{key}.checkpointing=true has no effect with {key}.frozen=all, which trains nothing of the encoder; use "
+                f"only one of the two"
             )
         encoder.requires_grad_(False)
         return True
     if not isinstance(frozen, int) or not 0 <= frozen < max(1, len(stages)):
-        has = f"of {len(stages)} at most {len(stages) - 1}" if stages else "this one does not tell its stages"
-        raise InputError(f"{key}.frozen={frozen}: give how many of the encoder's first stages stay, or all; {has}")
-    encoder.train()  # it came in evaluation mode, in which nothing is recomputed, and the trainer leaves it so
+        has = f"at most {len(stages) - 1} of {len(stages)}" if stages else "this encoder defines no stages"
+        raise InputError(f"{key}.frozen={frozen}: give the number of first stages to freeze, or all; {has}")
+    encoder.train()  # encoders are built in evaluation mode, and the trainer does not change modes
     if checkpointing:
         encoder.checkpoint_activations()
     kept = [name for stage in stages[:frozen] for name in stage]
@@ -50,22 +50,21 @@ def train_stages(encoder: VideoEncoder, frozen: int | str, checkpointing: bool, 
     return False
 
 
-_PLACES = ("encoder", "video.encoder", "short_term.encoder")
+_ENCODER_KEYS = ("encoder", "video.encoder", "short_term.encoder")
 
 
 class TrainedEncoder(VideoEncoder):
-    """The encoder of a fine-tuned `VideoClassifier`, of the `PixelTower` of a model that was trained end to end, or of
-    an `ActionClassifier` that was trained on clips.
+    """The encoder of a trained `VideoClassifier`, `PixelTower`, or `ActionClassifier` on clips.
 
-    Its name is that of the encoder that training began with and a digest of the weights, so that no bank of one mixes
-    with a bank of the other.
+    Its name is the name of the encoder that training started from and a digest of the weights, so that banks of the two
+    are not mixed.
 
     Args:
-        weights: a run's folder, or the folder `model` in it.
-        name: for the bank, in place of the derived one.
+        weights: folder of a run, or the folder `model` in it.
+        name: name for the bank; None for the derived name.
 
     Raises:
-        InputError: there is no such model, it has no encoder that sees pixels, or its files are damaged.
+        InputError: there is no such model, it has no video encoder, or its files are damaged.
     """
 
     def __init__(self, weights: str, name: str | None = None) -> None:
@@ -87,32 +86,32 @@ class TrainedEncoder(VideoEncoder):
         self.name = name or f"{encoder.name}-trained-{_digest(own)}"
 
     def forward(self, pixels: Float[Tensor, "clips frames 3 height width"]) -> Float[Tensor, "clips dim"]:
-        """Encode normalised clips, one row each."""
+        """Return one row per normalised clip."""
         return self.encoder(pixels)
 
     def spatial(
         self, pixels: Float[Tensor, "clips frames 3 height width"]
     ) -> Float[Tensor, "clips dim times rows columns"]:
-        """Return what the encoder sees at each place."""
+        """Return the features of each place."""
         return self.encoder.spatial(pixels)
 
     def unwrapped(self) -> VideoEncoder:
-        """Return the encoder itself under its name here, to train it further."""
+        """Return the inner encoder, with this name, for further training."""
         self.encoder.name = self.name
         return self.encoder
 
 
 def _find(model: dict[str, Any], folder: Path) -> tuple[str, dict[str, Any]]:
-    """Return the place of the encoder among the model's parts, and its config."""
-    for place in _PLACES:
+    """Return the key of the encoder in the model's config, and the encoder's config."""
+    for place in _ENCODER_KEYS:
         found: Any = model
         for key in place.split("."):
             found = found.get(key) if isinstance(found, dict) else None
         if isinstance(found, dict):
             return place, found
     raise InputError(
-        f"{folder / 'config.json'} describes a model without a video encoder of its own: it was trained on the rows of "
-        f"a frozen one; give a run of experiment=finetune_video or of experiment=demo_end_to_end"
+        f"{folder / 'config.json'} describes a model without a video encoder, trained on frozen features; choose a run "
+        f"of experiment=finetune_video or experiment=demo_end_to_end"
     )
 
 

@@ -1,4 +1,4 @@
-"""A video encoder with a linear layer over its row: what supervised fine-tuning trains."""
+"""Video classifier: a video encoder and a linear layer, for supervised fine-tuning."""
 
 import math
 from collections.abc import Mapping
@@ -19,14 +19,14 @@ _NAME = "clep.models.VideoClassifier"
 
 
 class VideoClassifier(SavedModel):
-    """Tell which class a clip shows: the encoder's row (TimeSformer's class token), dropout, a linear layer.
+    """Dropout and a linear layer on the output of a video encoder (TimeSformer's class token).
 
     Args:
-        encoder: is trained, but for what `frozen` keeps.
-        classes: their names.
-        dropout: probability, on the row.
-        checkpointing: keep only what enters each block of the encoder, and compute the rest again for the gradient.
-        frozen: so many of the encoder's first stages stay as they are; "all" trains the linear layer alone.
+        encoder: the video encoder.
+        classes: class names.
+        dropout: probability, before the linear layer.
+        checkpointing: activation checkpointing of the encoder's blocks: less memory, a second forward pass.
+        frozen: number of the encoder's first stages that are not trained; "all" trains the linear layer alone.
         metadata: see `SavedModel`.
 
     Raises:
@@ -56,7 +56,7 @@ class VideoClassifier(SavedModel):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "VideoClassifier":
-        """Build a model from a plain dict and remember it, with the encoder as its architecture: no original weights.
+        """Build a model from a plain dict and keep it for saving, with the encoder's architecture instead of its name.
 
         Raises:
             InputError: an unknown target or argument; the message names the key.
@@ -78,8 +78,8 @@ class VideoClassifier(SavedModel):
         """Return logits.
 
         Args:
-            batch: `pixels`, uint8 `[b, frames, 3, h, w]`; or `[b, views, frames, 3, h, w]`, whose logits are those of
-                the mean of the views' probabilities.
+            batch: `pixels`, uint8 `[b, frames, 3, h, w]`; or `[b, views, frames, 3, h, w]`, for which the log of the
+                mean of the views' probabilities is returned.
         """
         pixels = batch["pixels"]
         if pixels.ndim == 5:
@@ -94,7 +94,7 @@ class VideoClassifier(SavedModel):
         return self.head(self.dropout(rows))
 
     def train(self, mode: bool = True) -> "VideoClassifier":
-        """Switch to training or evaluation; an encoder that is frozen whole stays in evaluation."""
+        """Set the mode; a frozen encoder stays in evaluation mode."""
         super().train(mode)
         if self._is_frozen:
             self.encoder.eval()
