@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from clep.data import KeyFrameClips
-from clep.data.key_frame_clips import mirrored
+from clep.data.key_frame_clips import flipped
 from clep.errors import InputError
 from tests.video.made_videos import regular, write_video
 
@@ -70,7 +70,7 @@ def test_a_video_in_a_folder_of_its_own_is_found_as_the_job_finds_it(tmp_path: P
 
 
 def test_a_mirrored_box() -> None:
-    torch.testing.assert_close(mirrored(torch.tensor([[0.1, 0.2, 0.4, 0.8]])), torch.tensor([[0.6, 0.2, 0.9, 0.8]]))
+    torch.testing.assert_close(flipped(torch.tensor([[0.1, 0.2, 0.4, 0.8]])), torch.tensor([[0.6, 0.2, 0.9, 0.8]]))
 
 
 def test_what_is_not_there_is_told(tmp_path: Path) -> None:
