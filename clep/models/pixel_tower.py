@@ -19,8 +19,8 @@ class PixelTower(Tower):
     """Trainable video encoder on frames, followed by temporal attention.
 
     Reads `video` `[b, t, in_dim]`, rows of a bank of `clep.video.encoders.Pixels`, and `video_mask` `[b, t]`. In
-    training, clips are cropped and flipped at random, all frames of a clip alike; the random numbers come from PyTorch's
-    global generator, which a run seeds at each step.
+    training, clips are cropped and flipped at random, all frames of a clip alike. The random numbers are those of
+    PyTorch's global generator, which a run seeds at each step.
 
     Args:
         in_dim: dimension of a row, `3 * side * side`.
@@ -66,7 +66,7 @@ class PixelTower(Tower):
             encoder = encoder.unwrapped()
         if encoder.clip.crop_px > side:
             raise InputError(
-                f"model.video.encoder needs frames of {encoder.clip.crop_px} pixels, and the bank has frames of {side}; "
+                f"model.video.encoder takes frames of {encoder.clip.crop_px} pixels, and the bank has {side}; "
                 f"lower its crop_px, or make the bank with encoder.side_px={encoder.clip.crop_px}"
             )
         self.in_dim, self.out_dim, self.side = in_dim, out_dim, side

@@ -76,7 +76,7 @@ class TrainableSentenceEncoder(nn.Module):
         """
         if self._tokenizer is None:
             raise InputError(
-                "a sentence encoder built from its architecture has no tokenizer until its state is loaded; load the weights first"
+                "a sentence encoder built from its architecture has no tokenizer until its weights are loaded"
             )
         return self._tokenizer
 

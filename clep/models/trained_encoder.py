@@ -33,8 +33,8 @@ def train_stages(encoder: VideoEncoder, frozen: int | str, checkpointing: bool, 
     if frozen == "all":
         if checkpointing:
             raise InputError(
-                f"{key}.checkpointing=true has no effect with {key}.frozen=all, which trains nothing of the encoder; use "
-                f"only one of the two"
+                f"{key}.checkpointing=true has no effect with {key}.frozen=all, which trains nothing of it; use only "
+                f"one of the two"
             )
         encoder.requires_grad_(False)
         return True

@@ -65,8 +65,8 @@ def test_no_place_is_empty_in_all_windows(tmp_path: Path) -> None:
 
 def test_places_without_windows_or_rows_are_one() -> None:
     nothing = torch.zeros(0, dtype=torch.int64)
-    assert Window(pool="rows").places(nothing, nothing) == 1
-    assert Window(pool="rows").places(torch.tensor([4, 9]), torch.tensor([4, 9])) == 1
+    assert Window(pool="rows").time_length(nothing, nothing) == 1
+    assert Window(pool="rows").time_length(torch.tensor([4, 9]), torch.tensor([4, 9])) == 1
 
 
 def test_loader_workers_give_the_same_batches(dataset: MomentDataset) -> None:

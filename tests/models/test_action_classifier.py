@@ -61,17 +61,17 @@ def test_with_an_encoder_of_its_own(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     again = load_model(tmp_path)
     torch.testing.assert_close(again(batch), model.eval()(batch))
-    with pytest.raises(InputError, match="reads clips, and the data gives none: use short_term=clips"):
+    with pytest.raises(InputError, match="reads clips, and the batch has none; use short_term=clips"):
         model(BATCH)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"classes": []}, "give each action once, and at least one"),
-        ({"classes": [3, 3]}, "give each action once"),
+        ({"classes": []}, "at least one action, and each once"),
+        ({"classes": [3, 3]}, "each once"),
         ({"dropout": 1.0}, "dropout=1.0 must be at least 0 and below 1"),
-        ({"in_dim": 7}, "takes short-term features of 4 numbers, and the model's have 7"),
+        ({"in_dim": 7}, "operator.in_dim=4, but the short-term features have dimension 7"),
         ({"drop": 0.1}, "model.drop: unknown argument"),
         ({"short_term": {"_target_": "os.system"}}, r"model\.short_term\._target_: 'os\.system' is not allowed"),
         ({"short_term": {"_target_": "torch.nn.Identity"}}, r"model\.short_term: Identity is not a RegionEncoder"),
@@ -83,7 +83,7 @@ def test_what_does_not_fit_is_refused(options: dict[str, Any], message: str) -> 
 
 
 def test_a_bank_of_another_size_is_refused() -> None:
-    with pytest.raises(InputError, match="takes short-term features of 4 numbers, and the bank's rows have 5"):
+    with pytest.raises(InputError, match="has in_dim=4, and the bank's rows have dimension 5"):
         made()(BATCH | {"video": torch.zeros(3, 5)})
-    with pytest.raises(InputError, match="a context of 6, and got 4 and 7"):
+    with pytest.raises(InputError, match="context_dim=6, but the features have 4 and 7"):
         made()(BATCH | {"context": torch.zeros(3, 5, 7)})

@@ -58,9 +58,9 @@ def test_training_crops_and_mirrors_all_frames_of_a_clip_alike_and_is_seeded() -
 def test_a_larger_bank_is_shrunk_and_a_smaller_one_refused() -> None:
     built = tower(in_dim=3 * 40**2).eval()
     assert built(batch(side=40)).shape == (2, 16)
-    with pytest.raises(InputError, match=r"takes pictures of 32 pixels, and those of the bank have 16; .*side_px=32"):
+    with pytest.raises(InputError, match=r"takes frames of 32 pixels, and the bank has 16; .*side_px=32"):
         tower(in_dim=3 * 16**2)
-    with pytest.raises(InputError, match=r"model\.video\.in_dim=100: rows of 100 numbers are no squares"):
+    with pytest.raises(InputError, match=r"model\.video\.in_dim=100 is not the size of a square"):
         tower(in_dim=100)
 
 
@@ -88,7 +88,7 @@ def test_a_short_window_ends_with_a_still(tmp_path: Path) -> None:
     torch.testing.assert_close(built({"video": pixels[:1, :2], "video_mask": mask[:1, :2]}), expected[:1])
     nothing = {"video": torch.zeros(1, 2, 3 * 16**2), "video_mask": torch.zeros(1, 2, dtype=torch.bool)}
     assert torch.equal(built(nothing), torch.zeros(1, 16))
-    with pytest.raises(InputError, match=rf"do not fit the {frames} frames .* set data\.window\.max_rows={frames}"):
+    with pytest.raises(InputError, match=rf"exceed the {frames} frames .* set data\.window\.max_rows={frames}"):
         built({"video": torch.zeros(1, frames + 1, 3 * 16**2)})
 
 

@@ -48,5 +48,5 @@ def test_options_are_checked(options, message):
 
 
 def test_rows_of_another_bank_are_refused_with_the_remedy():
-    with pytest.raises(InputError, match="takes rows of 3 numbers and got 5: in_dim"):
+    with pytest.raises(InputError, match="has in_dim=3 and got rows of dimension 5: in_dim"):
         ProjectionHead(3, 2)(torch.randn(4, 5))

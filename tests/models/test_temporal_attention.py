@@ -59,7 +59,7 @@ def slow(made: TemporalAttention, rows: Tensor, mask: Tensor) -> Tensor:
         real = [row + place for row, place in zip(real, made.learned, strict=False)]
     positions = list(range(1, len(real) + 1))
     tokens = list(real)
-    if made.collect is None:
+    if made.attention_pool is None:
         tokens, positions = [made.token, *tokens], [0, *positions]
     for block in made.blocks:
         q, k, v = zip(*(block.qkv(norm(token, block.norm_attention)).chunk(3) for token in tokens), strict=True)
@@ -69,10 +69,12 @@ def slow(made: TemporalAttention, rows: Tensor, mask: Tensor) -> Tensor:
         ]
         tokens = [token + block.feed(norm(token, block.norm_forward)) for token in attended]
     tokens = [norm(token, made.norm) for token in tokens]
-    if made.collect is None:
+    if made.attention_pool is None:
         return tokens[0]
-    k, v = zip(*(made.collect.kv(token).chunk(2) for token in tokens), strict=True)
-    return made.collect.out(attend(made.collect.q(made.token), 0, torch.stack(k), torch.stack(v), positions, made))
+    k, v = zip(*(made.attention_pool.kv(token).chunk(2) for token in tokens), strict=True)
+    return made.attention_pool.out(
+        attend(made.attention_pool.q(made.token), 0, torch.stack(k), torch.stack(v), positions, made)
+    )
 
 
 @pytest.mark.parametrize(("pool", "positions"), CASES)
@@ -158,5 +160,5 @@ def test_options_without_meaning_are_refused(options: dict, message: str) -> Non
 
 
 def test_rows_of_another_bank_are_refused() -> None:
-    with pytest.raises(InputError, match="takes rows of 5 numbers and got 6"):
+    with pytest.raises(InputError, match="has in_dim=5 and got rows of dimension 6"):
         tower()(torch.zeros(1, 2, 6))

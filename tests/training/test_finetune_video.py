@@ -82,7 +82,7 @@ def test_unreadable_videos_are_passed_over(tmp_path: Path) -> None:
         10,
         3,
     )
-    with pytest.raises(InputError, match=r"film0\.mp4.*on_error=skip goes on"):
+    with pytest.raises(InputError, match=r"film0\.mp4.*on_error=skip skips"):
         VideoAccuracy(LabelledVideoSource(videos, val=videos), num_workers=0).run(learner.model)
 
 
@@ -101,7 +101,7 @@ def test_accuracy_is_counted_by_hand(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"not DualEncoder"):
         accuracy.run(DualEncoder.from_config(towers))
     model.classes = ["0", "1", "x"]
-    with pytest.raises(InputError, match=r"the model knows 3 classes"):
+    with pytest.raises(InputError, match=r"the model has 3 classes"):
         accuracy.run(model)
 
 
