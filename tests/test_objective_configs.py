@@ -71,8 +71,9 @@ def test_a_loss_brings_its_positives_in_either_form(tmp_path: Path, loss: str, f
     module = module_of(composed(tmp_path, "experiment=ego4d_clip", f"loss={loss}", f"form={form}"))
     assert type(module.loss.loss) is kind
     assert type(module.positives) is positives
-    assert module.model.logit_scale.item() == pytest.approx(10 if loss == "siglip" else 1 / 0.07)
-    assert module.model.logit_bias is None if loss != "siglip" else module.model.logit_bias.item() == -10
+    pairwise = loss in ("siglip", "bce")
+    assert module.model.logit_scale.item() == pytest.approx(10 if pairwise else 1 / 0.07)
+    assert module.model.logit_bias.item() == -10 if pairwise else module.model.logit_bias is None
 
 
 @pytest.mark.parametrize("loss", list(OBJECTIVES))
@@ -102,7 +103,7 @@ def test_the_bias_and_the_scale_are_not_decayed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("loss.chunk=0", r"loss\.chunk=0 must be a number of rows"),
+        ("loss.chunk=0", r"loss\.chunk=0 must be at least 1"),
         ("loss.chunk=many", r"loss\.chunk='many' is of type str"),
         ("model.init_bias=low", r"model\.init_bias='low' is of type str"),
         ("model.init_scale=9", r"init_scale=9 must lie between 0 and max_scale"),
