@@ -12,7 +12,7 @@ from time import perf_counter, sleep
 from typing import Any
 
 from clep.extraction import ledger_path, read_ledger
-from clep.extraction.finished import shards_folder
+from clep.extraction.engine import shards_folder
 from clep.preprocess import videos
 
 ENCODER = {"_target_": "clep.video.encoders.EfficientNetLite0"}

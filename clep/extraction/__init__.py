@@ -1,9 +1,9 @@
-"""Videos and images → rows of a frozen encoder → one bank, in shards on one machine or many; for all video jobs."""
+"""The resumable engine: videos, images, regions, feature files and texts → rows in shards → one bank."""
 
-from clep.extraction.extract import extract
-from clep.extraction.items import VideoItem
 from clep.extraction.ledger import Entry, ledger_path, read_ledger
+from clep.extraction.listing import VideoItem
 from clep.extraction.settings import Extraction
+from clep.extraction.videos import extract
 from clep.video.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 __all__ = [

@@ -1,5 +1,6 @@
-"""What a job found, kept, skipped and missed: shown as a table, written as JSON beside the job's output."""
+"""The coverage of a job: what it found, kept, skipped and missed; shown as a table, JSON beside the output."""
 
+import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -10,10 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from clep.errors import InputError
-from clep.files import read_json, write_json
+from clep.extraction.items import printable
+from clep.files import open_input, read_json, write_json
 
 Value = int | float | str | bool | None
 SHOWN = 3
+TAIL_BYTES = 1024
 
 
 def coverage_path(output: str | Path) -> Path:
@@ -27,8 +30,8 @@ class Coverage:
     Arguments:
         job: name of the job.
         output: the file that this run makes.
-        inputs: digest of the input files (`clep.extraction.inputs`).
-        settings: the options that decide what the output holds, plain JSON values.
+        inputs: digest of the input files (`file_digest`, `folder_digest`).
+        settings: the options that the content of the output depends on, plain JSON values.
     """
 
     def __init__(self, job: str, output: str | Path, inputs: str, settings: Mapping[str, Value]) -> None:
@@ -41,15 +44,18 @@ class Coverage:
         self._started = time.perf_counter()
 
     def count(self, **values: Value) -> None:
-        """Record numbers or words, shown in the order given."""
+        """Record counts or words, shown in the order given."""
         self.counts.update(values)
 
     def add_list(self, name: str, items: Iterable[str] | Mapping[str, str]) -> None:
         """Record a complete list of ids, or of ids with the reason for each. An empty list is recorded as such."""
-        self.lists[name] = dict(items) if isinstance(items, Mapping) else [str(item) for item in items]
+        if isinstance(items, Mapping):
+            self.lists[name] = {printable(key): printable(reason) for key, reason in items.items()}
+        else:
+            self.lists[name] = [printable(str(item)) for item in items]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what is written: job, output, inputs, settings, counts, complete lists, seconds the job took."""
+        """Return the JSON content: job, output, inputs, settings, counts, complete lists, seconds the job took."""
         return {
             "job": self.job,
             "output": self.output.name,
@@ -61,7 +67,7 @@ class Coverage:
         }
 
     def write(self) -> dict[str, Any]:
-        """Write the JSON beside the output, show the table, and return what was written."""
+        """Write the JSON beside the output, show the table, and return the JSON content."""
         result = self.as_dict()
         write_json(coverage_path(self.output), result)
         console = Console()
@@ -71,11 +77,11 @@ class Coverage:
         return result
 
     def forget_last_run(self) -> None:
-        """Remove the JSON of an earlier run, so that an output is never taken for that of the inputs it describes."""
+        """Remove the JSON of an earlier run, so that it never describes an output that was made of other inputs."""
         coverage_path(self.output).unlink(missing_ok=True)
 
     def last_run(self, opens: Callable[[Path], object]) -> dict[str, Any] | None:
-        """Return what an earlier run wrote if it was from the same inputs and settings and `opens` can read its output.
+        """Return the coverage of an earlier run with the same inputs and settings if `opens` can read its output.
 
         Args:
             opens: raises InputError for an output that is missing, damaged or of an older format.
@@ -102,7 +108,7 @@ def read_coverage(output: str | Path) -> dict[str, Any] | None:
 
 
 def coverage_table(result: Mapping[str, Any]) -> Table:
-    """Make the table of one coverage dict: a line a count, a line a list with its length and first few items."""
+    """Return the table of one coverage: a row per count, and a row per list with its length and first few items."""
     table = Table(title=f"{result['job']} ({result['seconds']:.1f} s)", title_justify="left")
     table.add_column("what")
     table.add_column("count", justify="right")
@@ -131,3 +137,42 @@ def _first_few(items: list[str] | dict[str, str]) -> str:
     more = [f"… {len(lines) - SHOWN:,} more"] if len(lines) > SHOWN else []
     joint = "\n" if isinstance(items, dict) else ", "
     return joint.join(lines[:SHOWN] + more)
+
+
+def file_digest(*paths: str | Path | None) -> str:
+    """Digest whole files by their content (None is a file that was not given), as 32 hex digits.
+
+    Raises:
+        InputError: a file is missing or cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for path in paths:
+        if path is None:
+            digest.update(b"none")
+            continue
+        with open_input(path) as file:
+            digest.update(hashlib.file_digest(file, "blake2b").digest())
+    return digest.hexdigest()
+
+
+def folder_digest(files: Iterable[Path]) -> str:
+    """Digest many large files by name, size and last kilobyte, as 32 hex digits.
+
+    The end of a `.pt` file is its zip directory, which holds a checksum of the data, so features that were extracted
+    again under the same names and sizes are noticed, while a copied or touched folder stays the same. A file that
+    cannot be read counts by its name.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for path in files:
+        digest.update(f"{path.name}\0".encode("utf-8", "surrogateescape"))
+        try:
+            if not path.is_file():
+                raise FileNotFoundError
+            with path.open("rb") as file:
+                size = file.seek(0, 2)
+                file.seek(max(0, size - TAIL_BYTES))
+                digest.update(f"{size}\0".encode())
+                digest.update(file.read())
+        except OSError:
+            digest.update(b"unreadable\0")
+    return digest.hexdigest()

@@ -1,8 +1,12 @@
 """Read the features that others extracted: one `.pt` or `.npy` file a video, data only, never code."""
 
 import pickle
+import pickletools
 import re
-from collections.abc import Iterable
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +15,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clep.errors import InputError
+from clep.extraction.items import printable
 
 SUFFIXES = (".pt", ".npy")
+FAULTS = ("unreadable", "unsafe_pickle", "wrong_shape", "other_dim", "not_finite")
+
+_READERS = 16
+_LEGACY_SAMPLE = 32
+_BLOCK_BYTES = 1 << 20
 
 
 class FeatureFileError(InputError):
     """One feature file cannot be used.
 
     Attributes:
-        kind: the list of a coverage table that it belongs to: "unreadable", "pickles_code", "wrong_shape",
-            "other_dim" or "not_finite".
+        kind: one of `FAULTS`, the list of a coverage table that it belongs to.
         reason: what is wrong with it, without its name.
     """
 
@@ -43,31 +52,45 @@ def feature_files(folder: str | Path) -> dict[str, Path]:
     for path in sorted(folder.iterdir(), key=lambda path: path.name):
         if path.suffix not in SUFFIXES or path.name.startswith("."):
             continue
-        if path.stem in found:
-            raise InputError(f"{folder} holds both {found[path.stem].name} and {path.name}; remove one of them")
-        found[path.stem] = path
+        name = printable(path.stem)
+        if name in found:
+            raise InputError(f"{folder} holds both {found[name].name} and {path.name}; remove one of them")
+        found[name] = path
     if not found:
         raise InputError(f"{folder} holds no .pt or .npy file; extract or download the features into it first")
     return dict(sorted(found.items()))
 
 
-def open_features(path: str | Path, allow_vector: bool = False) -> Float[Tensor, "rows dim"]:
-    """Open one file of features `[rows, dim]` or `[rows, 1, dim]` without reading its numbers, where its format allows.
+def open_features(path: str | Path, allow_vector: bool = False, verify: bool = False) -> Float[Tensor, "rows dim"]:
+    """Open one file of features `[rows, dim]` or `[rows, 1, dim]`; its values are read when they are used.
 
     A zip-format `.pt` and a `.npy` file are memory-mapped, so asking for the shape costs no read of the data; legacy
-    `.pt` files have to be loaded whole. The result keeps the number format of the file. With `allow_vector`, a single
-    vector `[dim]` is one row.
+    `.pt` files have to be loaded whole. The result keeps the number format of the file.
+
+    Args:
+        path: of the file.
+        allow_vector: a single vector `[dim]` is one row.
+        verify: compare a zip-format `.pt` with its own CRC-32, which reads it once.
 
     Raises:
-        FeatureFileError: the file is truncated, would run code, or holds something other than such a tensor.
+        FeatureFileError: the file is damaged, would run code or take more memory than its size, or holds something
+            other than such a tensor.
     """
     path = Path(path)
-    value = _open_npy(path) if path.suffix == ".npy" else _open_pt(path)
+    if not path.is_file():
+        what = "is a link to a file that is not there" if path.is_symlink() else "is not a regular file"
+        raise FeatureFileError(path, "unreadable", f"{what}; fetch it or remove it")
+    value = _open_npy(path) if path.suffix == ".npy" else _open_pt(path, verify)
     if not isinstance(value, Tensor):
         raise FeatureFileError(path, "wrong_shape", f"holds a {type(value).__name__}, not one tensor [rows, dim]")
+    if value.is_nested or value.layout != torch.strided or not value.is_floating_point() or value.device.type != "cpu":
+        kind = "nested tensor" if value.is_nested else f"{value.dtype} {value.layout} on {value.device}"
+        raise FeatureFileError(path, "wrong_shape", f"holds a {kind}, not a dense float tensor")
     shape = tuple(value.shape)
-    if value.layout != torch.strided or not value.is_floating_point():
-        raise FeatureFileError(path, "wrong_shape", f"holds {value.dtype} {value.layout}, not a dense float tensor")
+    size, file_size = value.numel() * value.element_size(), path.stat().st_size
+    if size > file_size:  # strides of 0 make a tensor of any size from one value
+        reason = f"claims {size:,} bytes of values in a file of {file_size:,}; save tensor.contiguous()"
+        raise FeatureFileError(path, "wrong_shape", reason)
     if value.ndim == 1 and allow_vector:
         value = value[None]
     if value.ndim == 3 and value.shape[1] == 1:
@@ -105,21 +128,46 @@ def checked_rows(
     raise FeatureFileError(Path(path), "not_finite", f"{int((~finite).sum())} of {len(finite)} rows hold {why}")
 
 
-def most_common_dim(paths: Iterable[str | Path], sample: int = 32, allow_vector: bool = False) -> int | None:
-    """Return the dim that most of the first `sample` readable files have, None where no file can be read.
+def read_shapes(files: Mapping[str, Path], allow_vector: bool = False) -> dict[str, tuple[int, int]]:
+    """Return (rows, dim) of files; (0, 0) of those that cannot be used.
 
-    Ties go to the dim met first.
+    Legacy `.pt` files, whose shape is known only once they are loaded whole, are left out.
     """
-    count: dict[int, int] = {}
-    for path in paths:
+
+    def shape(path: Path) -> tuple[int, int] | None:
         try:
-            dim = open_features(path, allow_vector).shape[1]
+            if path.suffix == ".pt" and path.is_file() and not is_zip(path):
+                return None
+            rows, dim = open_features(path, allow_vector).shape
+        except (FeatureFileError, OSError):
+            return 0, 0
+        return rows, dim
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        shapes = zip(files, readers.map(shape, files.values()), strict=True)
+        return {name: found for name, found in shapes if found is not None}
+
+
+def most_common_dim(paths: Iterable[str | Path], allow_vector: bool = False) -> int | None:
+    """Return the dimension that most files have, None where no file can be read; ties go to the one met first.
+
+    All files are asked but legacy `.pt` files, of which 32 that are spread over the list are read.
+    """
+    files = {str(path): Path(path) for path in paths}
+    count = Counter(dim for _, dim in read_shapes(files, allow_vector).values() if dim)
+    legacy = [path for path in files.values() if path.suffix == ".pt" and path.is_file() and not is_zip(path)]
+    for path in legacy[:: max(1, len(legacy) // _LEGACY_SAMPLE)]:
+        try:
+            count[open_features(path, allow_vector).shape[1]] += 1
         except FeatureFileError:
             continue
-        count[dim] = count.get(dim, 0) + 1
-        if sum(count.values()) == sample:
-            break
-    return max(count, key=lambda dim: count[dim]) if count else None
+    return count.most_common(1)[0][0] if count else None
+
+
+def is_zip(path: Path) -> bool:
+    """Whether a `.pt` file has PyTorch's zip format, which can be memory-mapped."""
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
 
 
 def _open_npy(path: Path) -> object:
@@ -135,22 +183,24 @@ def _open_npy(path: Path) -> object:
         raise
     except (ValueError, TypeError, EOFError) as error:
         if "Python objects" in str(error):
-            raise FeatureFileError(path, "pickles_code", "holds pickled Python objects, refused unread") from error
+            raise FeatureFileError(path, "unsafe_pickle", "holds pickled Python objects, refused unread") from error
         raise FeatureFileError(path, "unreadable", f"is corrupt or truncated ({_first_line(error)})") from error
 
 
-def _open_pt(path: Path) -> object:
+def _open_pt(path: Path, verify: bool) -> object:
     try:
-        with path.open("rb") as file:
-            is_zip = file.read(2) == b"PK"
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        zipped = is_zip(path)
+        _check_zip(path, verify) if zipped else _check_legacy(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except FeatureFileError:
+        raise
     except OSError as error:
         raise FeatureFileError(path, "unreadable", f"cannot be read: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:
         asks = re.search(r"[Uu]nsupported (?:global: )?(?:GLOBAL|class) (\S+)", str(error))
         if asks:
             reason = f"asks to run {asks.group(1)} when it is loaded; only files that hold just a tensor are read"
-            raise FeatureFileError(path, "pickles_code", reason) from error
+            raise FeatureFileError(path, "unsafe_pickle", reason) from error
         raise FeatureFileError(
             path, "unreadable", "is not a PyTorch file that holds data alone, or is corrupt"
         ) from error
@@ -158,6 +208,41 @@ def _open_pt(path: Path) -> object:
         # torch raises RuntimeError, EOFError, KeyError, ... depending on where a broken file ends.
         reason = f"is corrupt or truncated ({type(error).__name__}: {_first_line(error)}); fetch it again"
         raise FeatureFileError(path, "unreadable", reason) from error
+
+
+def _check_zip(path: Path, verify: bool) -> None:
+    """Refuse zips that unpack to more than their size; `verify` compares their records with the CRC-32 beside them."""
+    with zipfile.ZipFile(path) as archive:
+        records = archive.infolist()
+        if any(record.compress_type != zipfile.ZIP_STORED for record in records):
+            reason = "is a compressed zip, which PyTorch does not write; unzip it and save the tensor with torch.save"
+            raise FeatureFileError(path, "unreadable", reason)
+        if sum(record.file_size for record in records) > path.stat().st_size:
+            raise FeatureFileError(path, "unreadable", "claims records larger than the file; fetch it again")
+        has_checksums = any(record.CRC for record in records)  # torch.save can leave them out
+        for record in records if verify and has_checksums else ():
+            with archive.open(record) as content:
+                while content.read(_BLOCK_BYTES):
+                    pass
+
+
+def _check_legacy(path: Path) -> None:
+    """Refuse a legacy file that declares storages larger than itself, which `torch.load` allocates at once.
+
+    After a magic number, the protocol and the system's sizes comes the pickle with the storages, whose element counts
+    are plain integers.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        for number in range(4):
+            try:
+                integers = [arg for _, arg, _ in pickletools.genops(file) if isinstance(arg, int)]
+            except ValueError as error:
+                reason = "is not a PyTorch file that holds data alone, or is corrupt"
+                raise FeatureFileError(path, "unreadable", reason) from error
+            if number == 3 and any(value > size for value in integers):
+                reason = f"claims a tensor of {max(integers):,} elements in a file of {size:,} bytes; fetch it again"
+                raise FeatureFileError(path, "unreadable", reason)
 
 
 def _first_line(error: Exception) -> str:

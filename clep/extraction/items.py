@@ -1,88 +1,215 @@
-"""Which videos are to be encoded: ids, files, sizes and lengths."""
+"""What the engine works on: items with an id and a fingerprint, and the encoders that turn them into rows."""
 
+import heapq
+import math
+import os
 import re
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
-from math import nan
 from pathlib import Path
+from statistics import median
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
-from clep.compute import cut_into_shards
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from clep.bank import Clock
 from clep.errors import InputError
-from clep.video import expected_seconds
 
-_LONGEST_NAME = 200
-_PROBES = 16
+Dtype = Literal["float16", "float32", "uint8"]
+OnError = Literal["skip", "stop"]
+Rows = np.ndarray | Tensor
+
 _ENDS_BYTES = 4096
-_IMAGE_S = 0.02
+
+
+@runtime_checkable
+class Item(Protocol):
+    """One unit of work, such as a video, a feature file or a chunk of sentences; immutable and picklable."""
+
+    @property
+    def id(self) -> str:
+        """Unique among the items of a bank, which are joined in the order of their ids."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of what the item's rows depend on besides the settings; another one makes the item be done again."""
+
+    @property
+    def cost(self) -> float | int:
+        """In any unit, e.g. seconds of video; NaN where unknown."""
+
+    @property
+    def max_rows(self) -> int | None:
+        """How many rows the item gives at most; None where unknown."""
+
+
+AnyItem = TypeVar("AnyItem", bound=Item)
 
 
 @dataclass(frozen=True)
-class VideoItem:
-    """One video to be encoded.
+class RowFacts:
+    """What is known of an item once its rows are computed.
 
     Attributes:
-        id: what the bank calls it.
-        path: its file.
-        left_eye: it is a stereo film, side by side, of which the left half is taken.
-        image: the file is an image, a video of one frame.
-        duration_s: its length where that is known; NaN otherwise.
-        file: fingerprint of the file, once somebody has taken it; it is taken before the file is decoded, so that a
-            file that is replaced meanwhile is noticed by the next run.
+        seconds: `[rows]`, the second of each row; only for an irregular clock.
+        duration_s: length for the bank, None or NaN where unknown.
+        video_s: seconds of video that were encoded, for the ledger.
+        corrupt_packets: parts of the file that could not be decoded and were passed over.
+        note: a remark for the ledger, although the item is done.
     """
 
-    id: str
-    path: str
-    left_eye: bool = False
-    image: bool = False
-    duration_s: float | int = nan
-    file: str = ""
+    seconds: Float[np.ndarray, " rows"] | None = None
+    duration_s: float | None = None
+    video_s: float | None = None
+    corrupt_packets: int = 0
+    note: str = ""
 
-    def fingerprint(self) -> str:
-        """Digest size, beginning and end of the file, and which half is taken; "" where there is no file to read.
 
-        Copies of a file have the same one, whatever their dates.
+@dataclass(frozen=True)
+class EncodedItem:
+    """The rows of one item, computed while iterating over `blocks`.
+
+    Attributes:
+        item: whose rows they are.
+        blocks: arrays `[n, dim]` in order. Iterating raises InputError where the item cannot be used.
+        facts: called once all blocks are through.
+        shares_batches: whether other items are in the same batches, so that a crash is not this item's fault.
+    """
+
+    item: Item
+    blocks: Iterable[Rows]
+    facts: Callable[[], RowFacts] = RowFacts
+    shares_batches: bool = False
+
+
+@runtime_checkable
+class RowEncoder(Protocol):
+    """A function from parts of several items to rows, as a worker loads it once.
+
+    `encode` is given all items of a shard and decides by itself which parts (clips, images, sentences) go through a
+    model in one batch; a batch may hold parts of several items. It gives the items in any order, each once, under the
+    rule of `itertools.groupby`: the blocks of an item are used up before the next item is asked for.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name of the encoder that banks record."""
+
+    @property
+    def dim(self) -> int:
+        """Feature dimension."""
+
+    def encode(self, items: Sequence[Item]) -> Iterator[EncodedItem]:
+        """Yield the rows of each item."""
+
+
+@runtime_checkable
+class RowSource(Protocol):
+    """How items become rows: settings that are pickled to the workers, which load the encoder.
+
+    Its `repr` must hold all of its settings: a worker loads one encoder per `repr`.
+    """
+
+    @property
+    def noun(self) -> str:
+        """What the items are, in the plural, e.g. "videos"."""
+
+    @property
+    def key(self) -> str:
+        """Digest of all settings that the rows depend on; a bank has rows of one key only."""
+
+    @property
+    def dtype(self) -> Dtype:
+        """Number format of the rows."""
+
+    @property
+    def clock(self) -> Clock | None:
+        """Clock of the bank; None for texts."""
+
+    @property
+    def allow_nonfinite(self) -> bool:
+        """Whether rows may hold NaN or infinity."""
+
+    def load(self) -> RowEncoder:
+        """Load the encoder in the process that encodes.
+
+        Raises:
+            InputError: it cannot be loaded, or its device is not there.
         """
-        try:
-            with Path(self.path).open("rb") as file:
-                size = file.seek(0, 2)
-                file.seek(0)
-                digest = blake2b(file.read(_ENDS_BYTES), digest_size=8)
-                file.seek(max(0, size - _ENDS_BYTES))
-                digest.update(file.read(_ENDS_BYTES))
-        except OSError:
+
+    def entry(self, item_id: str) -> str:
+        """Return the id under which the bank holds the rows of an item; consecutive items may share one."""
+
+
+def file_fingerprint(path: str | Path) -> str:
+    """Digest the size, beginning and end of a file; "" where it cannot be read.
+
+    Copies of a file have the same fingerprint, whatever their dates. The end of a `.pt` file is its zip directory,
+    which holds checksums of the data.
+    """
+    try:
+        if not Path(path).is_file():  # opening a FIFO would wait for a writer
             return ""
-        return f"{size}-{digest.hexdigest()}{'-left' if self.left_eye else ''}"
+        with Path(path).open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(0)
+            digest = blake2b(file.read(_ENDS_BYTES), digest_size=8)
+            file.seek(max(0, size - _ENDS_BYTES))
+            digest.update(file.read(_ENDS_BYTES))
+    except OSError:
+        return ""
+    return f"{size}-{digest.hexdigest()}"
 
 
-def chosen(items: Sequence[VideoItem], ids: Sequence[str] | str | None, limit: int | None) -> list[VideoItem]:
-    """Return the items that `ids` names and of these the first `limit`.
+def printable(text: str) -> str:
+    """Write bytes of a file name that are not UTF-8 as `\\xff`, so that the text can be printed and stored."""
+    try:
+        return os.fsencode(text).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half of a surrogate pair that is no byte of a file name
+        return text.encode("utf-8", "backslashreplace").decode()
+
+
+def select_items(items: Sequence[AnyItem], ids: Sequence[str] | str | None, limit: int | None) -> list[AnyItem]:
+    """Return the items named by `ids`, and of these the first `limit`.
 
     Args:
-        ids: a list, or the path of a text file with one id a line; None takes all.
-        limit: None takes all.
+        items: to choose from.
+        ids: a list, or the path of a text file with one id per line; None selects all.
+        limit: None selects all.
 
     Raises:
         InputError: an id that is not among the items, or a limit below 1.
     """
     if limit is not None and limit < 1:
         raise InputError(f"limit={limit} must be at least 1")
-    wanted = list(items)
+    selected = list(items)
     if ids is not None:
-        names = _lines(ids) if isinstance(ids, str) else [str(name) for name in ids]
+        names = _read_ids(ids) if isinstance(ids, str) else [str(name) for name in ids]
         unknown = sorted(set(names) - {item.id for item in items})
         if unknown:
             raise InputError(f"ids: {len(unknown)} are not among the {len(items)} videos, first {unknown[0]!r}")
-        wanted = [item for item in items if item.id in set(names)]
-    return wanted[:limit]
+        selected = [item for item in items if item.id in set(names)]
+    return selected[:limit]
+
+
+def _read_ids(path: str) -> list[str]:
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"ids={path!r} is not a readable text file of ids ({error}); for a list write ids=[a,b]"
+        ) from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def parse_part(part: str | None) -> tuple[int, int] | None:
-    """Read `shard=i/n`, counted from 0, as (i, n).
+    """Read `shard=i/n`, with i from 0, as (i, n).
 
     Raises:
-        InputError: it is not two such numbers.
+        InputError: it has another form, or i is not below n.
     """
     if part is None:
         return None
@@ -92,68 +219,44 @@ def parse_part(part: str | None) -> tuple[int, int] | None:
     return int(found[1]), int(found[2])
 
 
-def part_of(items: Sequence[VideoItem], part: tuple[int, int]) -> list[VideoItem]:
+def part_of(items: Sequence[AnyItem], part: tuple[int, int]) -> list[AnyItem]:
     """Return the items of part i of n; it depends on all items, not on which are done, so machines agree about it."""
     index, count = part
     by_id = {item.id: item for item in items}
-    shards = cut_into_shards({item.id: item.duration_s for item in items}, count)
+    shards = cut_into_shards({item.id: item.cost for item in items}, count)
     return [by_id[name] for name in shards[index]] if index < len(shards) else []
 
 
-def with_durations(items: Sequence[VideoItem]) -> list[VideoItem]:
-    """Fill in lengths that are not known, from the files' headers; NaN stays where that fails.
+def cut_into_shards(costs: Mapping[str, float | int], n_shards: int) -> list[list[str]]:
+    """Cut items into shards of similar total cost, the most expensive shard first.
 
-    An image gets what it costs beside a second of video.
+    Longest processing time first (Graham 1969): items in descending cost, each to the shard with the lowest cost so
+    far, which exceeds the optimum by a third at most. The cut depends on items and costs alone, not on their order.
+
+    Args:
+        costs: item → cost in any unit, e.g. seconds of video. NaN, unknown, counts as the median of the known ones.
+        n_shards: how many shards to make. With fewer items than that, each is a shard of its own.
+
+    Returns:
+        The items of each shard, sorted by name; no shard is empty.
+
+    Raises:
+        InputError: `n_shards` is not positive, or a cost is negative or infinite.
     """
-
-    def filled(item: VideoItem) -> VideoItem:
-        if item.duration_s == item.duration_s:
-            return item
-        return replace(item, duration_s=_IMAGE_S if item.image else expected_seconds(item.path))
-
-    with ThreadPoolExecutor(_PROBES) as threads:
-        return list(threads.map(filled, items))
-
-
-def first_of_each(items: Iterable[VideoItem]) -> tuple[list[VideoItem], dict[str, str]]:
-    """Return the first item of each id, sorted by id; and for ids that came again, the files that are left out."""
-    kept: dict[str, VideoItem] = {}
-    again: dict[str, str] = {}
-    for item in items:
-        if item.id not in kept:
-            kept[item.id] = item
-        else:
-            again[item.id] = f"{again[item.id]}, {item.path}" if item.id in again else item.path
-    reasons = {name: f"also named so and left out: {paths}; {kept[name].path} is used" for name, paths in again.items()}
-    return [kept[name] for name in sorted(kept)], reasons
-
-
-def fingerprints(items: Sequence[VideoItem]) -> dict[str, str]:
-    """Return the fingerprint of each item's file by its id; files are read by several threads."""
-    with ThreadPoolExecutor(_PROBES) as threads:
-        return dict(zip([item.id for item in items], threads.map(lambda item: item.fingerprint(), items), strict=True))
-
-
-def file_name(video: str) -> str:
-    """Return a file name for a video that stays inside its folder whatever the id: `/`, `..`, control characters.
-
-    Characters that a file name cannot hold are written as `%` and two hexadecimal digits a byte; an id that is too
-    long is cut and marked with its digest.
-    """
-    written = re.sub(r'[%/\\:*?"<>|\x00-\x1f\x7f]', lambda found: f"%{ord(found[0]):02X}", video)
-    written = "%2E" + written[1:] if written.startswith(".") else written
-    raw = written.encode()
-    if len(raw) <= _LONGEST_NAME:
-        return written
-    digest = blake2b(video.encode(), digest_size=8).hexdigest()
-    return raw[: _LONGEST_NAME - 17].decode(errors="ignore") + "-" + digest
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"ids={path!r} is not a readable text file of ids ({error}); for a list write ids=[a,b]"
-        ) from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    if n_shards < 1:
+        raise InputError(f"n_shards={n_shards} must be at least 1")
+    for item, cost in costs.items():
+        if cost < 0 or math.isinf(cost):
+            raise InputError(f"the cost of {item!r} is {cost}; it should be 0 or more, or NaN where it is unknown")
+    known = [float(cost) for cost in costs.values() if not math.isnan(cost)]
+    usual = median(known) if known else 1.0
+    items = sorted((-usual if math.isnan(cost) else -float(cost), item) for item, cost in costs.items())
+    shards: list[list[str]] = [[] for _ in range(min(n_shards, len(items)))]
+    # Among shards of equal cost the one with fewer items is next, so that items without cost are distributed too.
+    loads = [(0.0, 0, index) for index in range(len(shards))]
+    for minus_cost, item in items:
+        load, count, index = heapq.heappop(loads)
+        shards[index].append(item)
+        heapq.heappush(loads, (load - minus_cost, count + 1, index))
+    by_cost = sorted((-load, sorted(shards[index])) for load, _, index in loads)
+    return [shard for _, shard in by_cost]

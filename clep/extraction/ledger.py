@@ -1,19 +1,28 @@
-"""The ledger: what became of each video, as JSON lines beside the bank."""
+"""The ledger: the status of each item as JSON lines beside the bank; the journal of a shard in the making; progress."""
 
 import json
+import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Literal
 
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from clep.checksums import block_digest
 from clep.errors import InputError
 from clep.files import atomic_path
 
+logger = logging.getLogger(__name__)
+
 Status = Literal["done", "skipped", "failed"]
 
-DEATHS = 2
-"""A video at which so many attempts died is left out of this run."""
+MAX_DEATHS = 2
+"""An item during which this many attempts died is left out of this run."""
 
 
 @dataclass(frozen=True)
@@ -21,67 +30,103 @@ class Entry:
     """One line of the ledger.
 
     Attributes:
-        id: of the video.
-        status: "done"; "skipped" where there was nothing to decode (no file, an id twice); "failed".
-        reason: why it is not done.
-        rows: how many it gave.
-        video_s: its length in seconds, None where unknown.
-        seconds: of wall clock that it took.
+        id: of the item.
+        status: "done"; "skipped" where there was nothing to do (no file, a duplicate id); "failed".
+        reason: why it is not done; of an item that is done, a remark.
+        kind: class of the failure, where the job tells several apart (see `FeatureFileError`).
+        rows: how many rows it gave.
+        video_s: length of its video in seconds, None where unknown.
+        seconds: wall-clock time that it took.
         corrupt_packets: parts of the file that could not be decoded and were passed over.
-        file: fingerprint of its file (see `VideoItem.fingerprint`), by which a replaced file is noticed.
-        settings: digest of the settings that its rows were made with.
-        final: whether another run would find the same; a failure of the process (out of memory, out of time) is not.
+        fingerprint: of the item when it was read; a replaced file has another one.
+        settings: digest of the settings that its rows were made with (`RowSource.key`).
+        final: whether another run would fail in the same way; a failure of the process (out of memory) is not final.
     """
 
     id: str
     status: Status
     reason: str = ""
+    kind: str = ""
     rows: int = 0
     video_s: float | None = None
     seconds: float = 0.0
     corrupt_packets: int = 0
-    file: str = ""
+    fingerprint: str = ""
     settings: str = ""
     final: bool = True
 
 
 def ledger_path(output: str | Path) -> Path:
-    """Return where the ledger of a bank lies: `X.ledger.jsonl` beside `X.h5`."""
+    """Return the path of a bank's ledger: `X.ledger.jsonl` beside `X.h5`."""
     return Path(output).with_suffix(".ledger.jsonl")
 
 
 def write_ledger(path: Path, entries: Iterable[Entry]) -> None:
-    """Write entries, one JSON object a line, whole or not at all."""
+    """Write entries, one JSON object with a checksum per line, whole or not at all."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
-        file.writelines(json.dumps(asdict(entry), ensure_ascii=False) + "\n" for entry in entries)
+        for entry in entries:
+            fields = asdict(entry)
+            file.write(json.dumps(fields | {"checksum": _checksum(fields)}, ensure_ascii=False) + "\n")
 
 
 def read_ledger(path: str | Path) -> list[Entry]:
     """Read the entries of a ledger.
 
     Raises:
-        InputError: the file is missing or a line is not an entry.
+        InputError: the file is missing or a line is damaged.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a ledger: {error}") from error
-    if not text:
-        return []
     entries = []
-    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):  # an id may hold other line ends
-        try:
-            entries.append(Entry(**json.loads(line)))
-        except (json.JSONDecodeError, TypeError) as error:
-            raise InputError(f"{path}, line {number} is not a line of a ledger: {error}") from error
+    for number, entry in _read_entries(Path(path)):
+        if isinstance(entry, Exception):
+            raise InputError(
+                f"{path}, line {number} is not a line of a ledger: {entry}; run the job again to make it anew"
+            ) from entry
+        entries.append(entry)
     return entries
 
 
-class Journal:
-    """The ledger of a shard while it is being made: a line when a video begins, a line when it is through.
+def read_intact_entries(path: Path) -> list[Entry]:
+    """Read the entries of a ledger, leaving out damaged lines with a warning: their items are done again.
 
-    It survives the death of the process that writes it, so that another attempt knows at which video that was, and
-    the command that waits can count.
+    Raises:
+        InputError: the file is missing.
+    """
+    entries = list(_read_entries(path))
+    intact = [entry for _, entry in entries if isinstance(entry, Entry)]
+    if len(intact) < len(entries):
+        logger.warning("%s: %d damaged lines, whose items are done again", path, len(entries) - len(intact))
+    return intact
+
+
+def _read_entries(path: Path) -> Iterator[tuple[int, Entry | Exception]]:
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read as a ledger: {error.strerror or error}") from error
+    if not text:
+        return
+    for number, line in enumerate(text.removesuffix(b"\n").split(b"\n"), start=1):  # an id may hold other line ends
+        try:
+            fields = json.loads(line.decode())
+            checksum = fields.pop("checksum")
+            if checksum != _checksum(fields):
+                raise ValueError("its checksum does not match")
+            yield number, Entry(**fields)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            yield number, error
+
+
+def _checksum(fields: dict[str, Any]) -> str:
+    # Written and read text must agree, so lone surrogates are escaped as the file's encoding escapes them.
+    text = json.dumps(fields, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    return f"{block_digest(text):016x}"
+
+
+class Journal:
+    """The ledger of a shard in the making: a line when an item begins, a line when it is finished.
+
+    It survives the death of the process that writes it, so that the next attempt knows at which item that happened,
+    and the command that waits can count.
 
     Arguments:
         path: of the file; lines are appended.
@@ -91,28 +136,28 @@ class Journal:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
 
-    def begins(self, video: str) -> None:
-        """Note that a video is about to be decoded."""
-        self._append({"begins": video})
+    def begin(self, item: str) -> None:
+        """Record that an item is about to be encoded."""
+        self._append({"begins": item})
 
-    def is_through(self, entry: Entry) -> None:
-        """Note what became of a video."""
+    def finish(self, entry: Entry) -> None:
+        """Record the result of an item."""
         self._append(asdict(entry))
 
-    def stopped_at(self, video: str, had_all_the_time: bool) -> None:
-        """Note that an attempt was told to end while a video was being encoded.
+    def stop(self, item: str, had_whole_time_limit: bool) -> None:
+        """Record that an attempt was stopped during an item.
 
         Args:
-            video: its id.
-            had_all_the_time: the time limit was reached, and the attempt had begun with this video.
+            item: its id.
+            had_whole_time_limit: the time limit was reached, and the attempt had begun with this item.
         """
-        self._append({"stopped": video, "had_all_the_time": had_all_the_time})
+        self._append({"stopped": item, "had_whole_time_limit": had_whole_time_limit})
 
-    def left_out(self) -> dict[str, str]:
-        """Return the videos that another attempt should leave out, so that the others come through; with the reason.
+    def items_to_leave_out(self) -> dict[str, str]:
+        """Return the items that the next attempt should leave out, so that the others get through; with the reason.
 
-        Those at which so many attempts died, and those for which the time limit is too short. That an attempt was
-        preempted, or that its time was over after other videos, says nothing about a video.
+        These are items during which `MAX_DEATHS` attempts died, and those for which the time limit is too short. A
+        preemption, or a time limit that was reached after other items, does not count against an item.
         """
         deaths: Counter[str] = Counter()
         reasons: dict[str, str] = {}
@@ -121,10 +166,10 @@ class Journal:
                 deaths[line["begins"]] += 1
                 continue
             deaths[line["stopped"] if "stopped" in line else line["id"]] -= 1
-            if line.get("had_all_the_time"):
+            if line.get("had_whole_time_limit"):
                 reasons[line["stopped"]] = "it takes longer than the time limit of a task"
         died = "attempts ended while it was being encoded (out of memory, or a crash)"
-        return reasons | {video: f"{times} {died}" for video, times in deaths.items() if times >= DEATHS}
+        return reasons | {item: f"{times} {died}" for item, times in deaths.items() if times >= MAX_DEATHS}
 
     def _append(self, line: dict[str, Any]) -> None:
         with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
@@ -132,9 +177,9 @@ class Journal:
 
 
 def read_lines(path: Path, start: int) -> tuple[list[dict[str, Any]], int]:
-    """Read the whole lines of a journal from byte `start`; also return where the next reading begins.
+    """Read the complete lines of a journal from byte `start`; also return where the next reading begins.
 
-    Lines that are no JSON are passed over: a network file system may show a line before its bytes.
+    Lines that are not valid are passed over: a network file system may show a line before its bytes.
     """
     try:
         with path.open("rb") as file:
@@ -143,14 +188,68 @@ def read_lines(path: Path, start: int) -> tuple[list[dict[str, Any]], int]:
     except OSError:
         return [], start
     whole, _, rest = text.rpartition(b"\n")
-    lines = [found for line in whole.split(b"\n") if (found := _object(line)) is not None]
+    lines = [found for line in whole.split(b"\n") if (found := _journal_line(line)) is not None]
     return lines, start + len(text) - len(rest)
 
 
-def _object(line: bytes) -> dict[str, Any] | None:
+def _journal_line(line: bytes) -> dict[str, Any] | None:
     try:
         found = json.loads(line)
     except ValueError:
         return None
     kinds = ({"begins"}, {"stopped"}, {"id", "status"})
     return found if isinstance(found, dict) and any(kind <= set(found) for kind in kinds) else None
+
+
+class ProgressReader:
+    """Counts finished items by reading journals.
+
+    Arguments:
+        journals: files that shards write in the making; they need not exist yet.
+    """
+
+    def __init__(self, journals: Iterable[Path]) -> None:
+        self._read = dict.fromkeys(journals, 0)
+        self.status: dict[str, str] = {}
+        self.video_s = 0.0
+        self._started = perf_counter()
+
+    def update(self) -> None:
+        """Read new lines. An item that is encoded again after its worker died counts once."""
+        for path, start in self._read.items():
+            lines, self._read[path] = read_lines(path, start)
+            for line in lines:
+                if "status" not in line:
+                    continue
+                if line["id"] not in self.status:
+                    self.video_s += line.get("video_s") or 0.0
+                self.status[line["id"]] = line["status"]
+
+    def hours_per_hour(self) -> float:
+        """Return hours of video encoded per hour since this object was made."""
+        return self.video_s / max(perf_counter() - self._started, 1e-9)
+
+
+@contextmanager
+def progress_bar(reader: ProgressReader, noun: str, total: int) -> Iterator[Progress]:
+    """Show a progress bar on a terminal; `update_bar` refreshes it."""
+    columns = (
+        TextColumn(f"encoding {noun}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[remarks]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, disable=not Console().is_terminal) as bar:
+        bar.add_task("", total=total, remarks="")
+        yield bar
+        update_bar(bar, reader)
+
+
+def update_bar(bar: Progress, reader: ProgressReader) -> None:
+    """Refresh the bar from the journals."""
+    reader.update()
+    failed = sum(status == "failed" for status in reader.status.values())
+    remarks = [f"{failed} failed"] if failed else []
+    remarks += [f"{reader.hours_per_hour():.0f} h of video per hour"] if reader.video_s else []
+    bar.update(bar.task_ids[0], completed=len(reader.status), remarks=", ".join(remarks))

@@ -1,26 +1,103 @@
-"""Find the videos that a user means: a folder, a list file, or a csv."""
+"""Video and image files: their lengths and fingerprints, and finding them in a folder, a list file or a csv."""
 
 import csv
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from math import nan
 from pathlib import Path
 
 from clep.datasets.tables import read_csv
 from clep.errors import InputError
-from clep.extraction.items import VideoItem
+from clep.extraction.items import file_fingerprint, printable
 from clep.files import open_input
+from clep.video import expected_seconds
 from clep.video.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 CSV_COLUMNS = ("id", "path")
+_READERS = 16
+_IMAGE_S = 0.02
+
+
+@dataclass(frozen=True)
+class VideoItem:
+    """One video to be encoded, see `Item`.
+
+    Attributes:
+        id: in the bank.
+        path: its file.
+        left_eye: it is a stereo video, side by side, of which the left half is taken.
+        image: the file is an image, a video of one frame.
+        duration_s: its length where that is known; NaN otherwise.
+        fingerprint: set by the engine's caller before the file is decoded, so that a file that is replaced meanwhile is
+            encoded again by the next run.
+        max_rows: unknown.
+    """
+
+    id: str
+    path: str
+    left_eye: bool = False
+    image: bool = False
+    duration_s: float | int = nan
+    fingerprint: str = ""
+    max_rows: int | None = None
+
+    @property
+    def cost(self) -> float | int:
+        """Seconds of video."""
+        return self.duration_s
+
+    def compute_fingerprint(self) -> str:
+        """Digest size, beginning and end of the file, and which half is taken; "" where there is no file to read."""
+        found = file_fingerprint(self.path)
+        return f"{found}-left" if found and self.left_eye else found
+
+
+def fingerprints(items: Sequence[VideoItem]) -> dict[str, str]:
+    """Return the fingerprint of each item's file by its id; several threads read the files."""
+    with ThreadPoolExecutor(_READERS) as threads:
+        found = threads.map(lambda item: item.compute_fingerprint(), items)
+        return dict(zip([item.id for item in items], found, strict=True))
+
+
+def with_durations(items: Sequence[VideoItem]) -> list[VideoItem]:
+    """Fill in unknown lengths from the files' headers; NaN stays where that fails.
+
+    An image gets its cost relative to a second of video.
+    """
+
+    def filled(item: VideoItem) -> VideoItem:
+        if item.duration_s == item.duration_s:
+            return item
+        return replace(item, duration_s=_IMAGE_S if item.image else expected_seconds(item.path))
+
+    with ThreadPoolExecutor(_READERS) as threads:
+        return list(threads.map(filled, items))
+
+
+def unique_items(items: Iterable[VideoItem]) -> tuple[list[VideoItem], dict[str, str]]:
+    """Return the first item of each id, sorted by id; and for duplicate ids, which files are left out."""
+    kept: dict[str, VideoItem] = {}
+    others: dict[str, str] = {}
+    for item in items:
+        if item.id not in kept:
+            kept[item.id] = item
+        else:
+            others[item.id] = f"{others[item.id]}, {item.path}" if item.id in others else item.path
+    reasons = {
+        name: printable(f"duplicate id, left out: {paths}; {kept[name].path} is used") for name, paths in others.items()
+    }
+    return [kept[name] for name in sorted(kept)], reasons
 
 
 def list_videos(videos: str | Path) -> list[VideoItem]:
-    """Read what `videos` names as items, in the order of the file or of the names in the folder.
+    """List the videos and images of a folder or a list file.
 
     Args:
-        videos: a folder, looked through with the folders in it: every file with the suffix of a video or an image, its
-            id is its path in the folder without the suffix; a text file of lines `name<TAB>path`; or a csv with the
-            columns id and path. Paths in a file that are not absolute start at the file's own folder.
+        videos: a folder, searched with its subfolders, linked ones included: every file with the suffix of a video or
+            an image, its id is its path in the folder without the suffix; a text file of lines `name<TAB>path`; or a
+            csv with the columns id and path. Relative paths in a file start at the file's own folder.
 
     Raises:
         InputError: there is nothing there, no video in the folder, or a line without a name and a path.
@@ -36,27 +113,34 @@ def list_videos(videos: str | Path) -> list[VideoItem]:
     return _in_list(videos)
 
 
-def other_files(videos: str | Path, ours: Collection[Path] = ()) -> dict[str, str]:
-    """Return the files of a folder, by their path in it, whose suffix is none of a video or an image; with the reason.
+def other_files(videos: str | Path, outputs: Collection[Path] = ()) -> dict[str, str]:
+    """Return the files of a folder that `list_videos` does not take, by their path in it, with the reason.
 
-    Hidden files do not count, nor do `ours` and what is in them; where `videos` is no folder, there are none.
+    These are files with another suffix, and links to files that are not there (as git-annex leaves for files that were
+    not fetched). Hidden files do not count, nor do `outputs` and files in them; where `videos` is no folder, there are
+    none.
     """
     folder = Path(videos)
     if not folder.is_dir():
         return {}
-    return {
-        _name(path.relative_to(folder)): (
-            f"{path.suffix or 'no suffix'} is no suffix of a video or an image; a list file can name it all the same"
-        )
-        for path in _files(folder, None)
-        if path.suffix.lower() not in VIDEO_SUFFIXES + IMAGE_SUFFIXES and not {path, path.parent} & set(ours)
-    }
+    reasons: dict[str, str] = {}
+    for path in _walk(folder):
+        if {path, path.parent} & set(outputs):
+            continue
+        if not path.is_file():
+            reasons[_name(path.relative_to(folder))] = "a link to a file that is not there"
+        elif path.suffix.lower() not in VIDEO_SUFFIXES + IMAGE_SUFFIXES:
+            suffix = path.suffix or "no suffix"
+            reasons[_name(path.relative_to(folder))] = (
+                f"{suffix} is no suffix of a video or an image; a list file can name it all the same"
+            )
+    return reasons
 
 
 def find_files(folder: str | Path, names: Sequence[str]) -> dict[str, Path]:
-    """Find the video file of each name in a folder or the folders in it (sorted by class); missing ones are left out.
+    """Find the video file of each name in a folder or its subfolders (sorted by class); missing ones are left out.
 
-    Of several files of one name the first by path is taken.
+    Of several files with one name the first by path is taken.
 
     Raises:
         InputError: the folder does not exist.
@@ -66,25 +150,27 @@ def find_files(folder: str | Path, names: Sequence[str]) -> dict[str, Path]:
         raise InputError(f"{folder} does not exist or is not a folder; give the folder of the videos (videos=DIR)")
     wanted = set(names)
     found: dict[str, Path] = {}
-    for path in _files(folder, VIDEO_SUFFIXES):
-        if path.stem in wanted:
+    for path in _walk(folder):
+        if path.suffix.lower() in VIDEO_SUFFIXES and path.stem in wanted and path.is_file():
             found.setdefault(path.stem, path)
     return found
 
 
 def _in_folder(folder: Path) -> list[VideoItem]:
+    paths = [path for path in _walk(folder) if path.suffix.lower() in VIDEO_SUFFIXES + IMAGE_SUFFIXES]
     found = [
         VideoItem(_name(path.relative_to(folder).with_suffix("")), str(path), image=_is_image(path))
-        for path in _files(folder, VIDEO_SUFFIXES + IMAGE_SUFFIXES)
+        for path in paths
+        if path.is_file()
     ]
     if not found:
         raise InputError(f"{folder} holds no video: no file there ends in {', '.join(VIDEO_SUFFIXES)}")
-    return found
+    # Of x.mp4 and its thumbnail x.jpg the video counts.
+    return sorted(found, key=lambda item: (item.id, item.image))
 
 
 def _name(path: Path) -> str:
-    """Write a path as an id; bytes that are not UTF-8 as `\\xff`."""
-    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
+    return printable(path.as_posix())
 
 
 def _in_list(path: Path) -> list[VideoItem]:
@@ -118,8 +204,25 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def _files(folder: Path, suffixes: tuple[str, ...] | None) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if (suffixes is None or path.suffix.lower() in suffixes) and not hidden and path.is_file():
-            yield path
+def _walk(folder: Path) -> Iterator[Path]:
+    """Yield the files of a folder and its subfolders in the order of their paths, links that lead nowhere included.
+
+    Links to folders are followed, but not back into a folder that they lie in. Hidden files and folders are left out.
+    """
+    found: list[Path] = []
+
+    def enter(current: Path, above: frozenset[tuple[int, int]]) -> None:
+        status = current.stat()
+        inside = above | {(status.st_dev, status.st_ino)}
+        for entry in os.scandir(current):
+            if entry.name.startswith("."):
+                continue
+            if not entry.is_dir():
+                found.append(Path(entry.path))
+                continue
+            target = entry.stat()
+            if (target.st_dev, target.st_ino) not in inside:
+                enter(Path(entry.path), inside)
+
+    enter(folder, frozenset())
+    yield from sorted(found)

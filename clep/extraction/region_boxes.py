@@ -1,17 +1,21 @@
-"""The boxes of a region bank by video: annotated, detected, or both, in the order of the rows to be."""
+"""The boxes of a region bank by video: annotated, detected, or both, in the order of its rows; and what each row is."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int32
 
+from clep.bank import FeatureBank
+from clep.data.regions import Regions
 from clep.datasets.ava import AvaBoxes
 from clep.datasets.ava_proposals import Proposals
 from clep.errors import InputError
+from clep.extraction.ledger import ledger_path, read_ledger
 
 Boxes = Literal["annotated", "detected", "both"]
 
@@ -33,10 +37,10 @@ class VideoBoxes:
     actions: tuple[tuple[int, ...], ...]
 
     def digest(self) -> str:
-        """Digest seconds and boxes: what decides the rows, and nothing else."""
-        said = blake2b(self.second.tobytes(), digest_size=6)
-        said.update(self.box.tobytes())
-        return said.hexdigest()
+        """Digest seconds and boxes, which the rows depend on, and nothing else."""
+        digest = blake2b(self.second.tobytes(), digest_size=6)
+        digest.update(self.box.tobytes())
+        return digest.hexdigest()
 
     def by_second(self) -> dict[float, Float32[np.ndarray, "boxes 4"]]:
         """Return the boxes of each second."""
@@ -48,18 +52,18 @@ class VideoBoxes:
 class _Rows:
     """The boxes of a video while they are collected, each once."""
 
-    place: dict[tuple[float | int, ...], int] = field(default_factory=dict)
+    index: dict[tuple[float | int, ...], int] = field(default_factory=dict)
     rows: list[tuple[float, bool, tuple[float, ...], float, int]] = field(default_factory=list)
     actions: list[list[int]] = field(default_factory=list)
 
     def annotate(self, second: float, box: tuple[float, ...], person: int, action: int) -> None:
         key = (second, *box, person)
-        if key not in self.place:
-            self.place[key] = len(self.rows)
+        if key not in self.index:
+            self.index[key] = len(self.rows)
             self.rows.append((float(second), True, box, 1.0, person))
             self.actions.append([])
-        if action not in self.actions[self.place[key]]:
-            self.actions[self.place[key]].append(action)
+        if action not in self.actions[self.index[key]]:
+            self.actions[self.index[key]].append(action)
 
     def detect(self, second: int, box: tuple[float, ...], score: float) -> None:
         self.rows.append((float(second), False, box, score, -1))
@@ -85,12 +89,12 @@ def gather_boxes(
     score_threshold: float | int = 0.9,
     excluded: Iterable[tuple[str, float | int]] = (),
 ) -> tuple[dict[str, VideoBoxes], dict[str, int]]:
-    """Collect the boxes of each video; a person who does three things, in three lines of the annotations, is one box.
+    """Collect the boxes of each video; a person with three actions, in three lines of the annotations, is one box.
 
     Args:
         which: "annotated" boxes, with their actions; "detected" ones; or "both".
-        annotations: needed unless `which` is "detected".
-        proposals: needed unless `which` is "annotated".
+        annotations: required unless `which` is "detected".
+        proposals: required unless `which` is "annotated".
         score_threshold: detected boxes of a lower score are left out (0.9 in the paper).
         excluded: video and second of frames to leave out.
 
@@ -98,7 +102,7 @@ def gather_boxes(
         The boxes by video, sorted by its name; and how many were left out, by reason.
 
     Raises:
-        InputError: a file that is needed was not given, or no box is left.
+        InputError: a required file was not given, or no box is left.
     """
     if which != "detected" and annotations is None:
         raise InputError(f"boxes={which} takes the boxes of annotations=CSV; give it, or boxes=detected")
@@ -127,3 +131,101 @@ def gather_boxes(
         why = f"{left['below_the_threshold']} score below {score_threshold}, {left['in_excluded_frames']} are excluded"
         raise InputError(f"no box is left: {why}")
     return {video: found[video].sorted() for video in sorted(found)}, dict(left)
+
+
+def describe_rows(bank_path: Path, regions_path: Path, boxes: Mapping[str, VideoBoxes]) -> Regions:
+    """Return the regions of a bank, row by row.
+
+    A video of the bank that the files of boxes no longer contain, or contain with other boxes, keeps its regions from
+    the regions file of an earlier run.
+
+    Args:
+        bank_path: the bank, with its ledger beside it.
+        regions_path: of an earlier run; it need not exist.
+        boxes: of each video, as read now.
+
+    Raises:
+        InputError: the boxes of a video's rows are unknown.
+    """
+    bank = FeatureBank.open(bank_path)
+    made_of = {entry.id: entry.fingerprint.rpartition("-boxes")[2] for entry in read_ledger(ledger_path(bank_path))}
+    parts: list[tuple[VideoBoxes, str]] = []
+    earlier: dict[str, tuple[VideoBoxes, str]] | None = None
+    for video in bank.videos:
+        known = boxes.get(video)
+        if known is not None and known.digest() == made_of.get(video):
+            parts.append((_kept(known, bank, video), known.digest()))
+            continue
+        earlier = _earlier(regions_path) if earlier is None else earlier
+        if video not in earlier or earlier[video][1] != made_of.get(video):
+            raise InputError(
+                f"{bank_path} has rows of video {video!r} that were made of other boxes than those given now, and "
+                f"{regions_path} does not hold these; run again with overwrite=true"
+            )
+        parts.append(earlier[video])
+    return _joined(bank.videos, parts)
+
+
+def _kept(boxes: VideoBoxes, bank: FeatureBank, video: str) -> VideoBoxes:
+    """Leave out the boxes at whose second there was no frame: they have no row."""
+    seconds = bank.video_seconds(video)
+    assert seconds is not None
+    rows = np.flatnonzero(np.isin(boxes.second, seconds.cpu().numpy()))
+    if len(rows) != len(seconds):
+        raise InputError(f"{bank.path} has {len(seconds)} rows of video {video!r} for {len(rows)} boxes; make it again")
+    return _rows_of(boxes, rows)
+
+
+def _rows_of(boxes: VideoBoxes, rows: np.ndarray) -> VideoBoxes:
+    return VideoBoxes(
+        boxes.second[rows],
+        boxes.box[rows],
+        boxes.score[rows],
+        boxes.person[rows],
+        boxes.annotated[rows],
+        tuple(boxes.actions[row] for row in rows.tolist()),
+    )
+
+
+def _earlier(path: Path) -> dict[str, tuple[VideoBoxes, str]]:
+    try:
+        regions = Regions.open(path)
+    except InputError:
+        return {}
+    bounds = np.searchsorted(regions.video, np.arange(len(regions.videos) + 1)).tolist()
+    actions = [
+        tuple(regions.action[start:end].tolist())
+        for start, end in zip(regions.first_action, regions.first_action[1:], strict=False)
+    ]
+    found = {}
+    for video, digest, start, end in zip(regions.videos, regions.boxes_digest, bounds, bounds[1:], strict=False):
+        own = slice(start, end)
+        found[video] = (
+            VideoBoxes(
+                regions.second[own],
+                regions.box[own],
+                regions.score[own],
+                regions.person[own],
+                regions.annotated[own],
+                tuple(actions[own]),
+            ),
+            digest,
+        )
+    return found
+
+
+def _joined(videos: Sequence[str], parts: Sequence[tuple[VideoBoxes, str]]) -> Regions:
+    boxes = [part for part, _ in parts]
+    actions = [ids for part in boxes for ids in part.actions]
+    return Regions(
+        videos=tuple(videos),
+        boxes_digest=tuple(digest for _, digest in parts),
+        video=np.repeat(np.arange(len(boxes), dtype=np.int32), [len(part.second) for part in boxes]),
+        second=np.concatenate([part.second for part in boxes]),
+        box=np.concatenate([part.box for part in boxes]),
+        score=np.concatenate([part.score for part in boxes]),
+        person=np.concatenate([part.person for part in boxes]),
+        annotated=np.concatenate([part.annotated for part in boxes]),
+        first_action=np.cumsum([0, *(len(ids) for ids in actions)], dtype=np.int64),
+        action=np.array([action for ids in actions for action in ids], np.int32),
+    )

@@ -1,4 +1,4 @@
-"""How regions become rows, for the machinery that encodes videos in shards."""
+"""How regions become rows: items and options for the engine, as those of videos."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,8 @@ from jaxtyping import Float32
 
 from clep.bank import Clock
 from clep.errors import InputError
-from clep.extraction import Extraction, VideoItem
+from clep.extraction.listing import VideoItem
+from clep.extraction.settings import Extraction
 from clep.video import VideoEncoder
 from clep.video.images import key_frame_files
 from clep.video.regions import EncodedRegions
@@ -24,28 +25,28 @@ class RegionItem(VideoItem):
 
     Attributes:
         boxes: of each key frame, by its second as the annotations count.
-        boxes_digest: by which others are told apart.
+        boxes_digest: digest of the boxes, part of the fingerprint.
     """
 
     boxes: Mapping[float, Float32[np.ndarray, "boxes 4"]] = field(default_factory=dict, compare=False, repr=False)
     boxes_digest: str = ""
 
-    def fingerprint(self) -> str:
+    def compute_fingerprint(self) -> str:
         """Digest the file, or the names and sizes of the folder's images, and the boxes; "" where there is nothing."""
         if Path(self.path).is_dir():
             images = [(path.name, path.stat().st_size) for path in key_frame_files(self.path).values()]
             own = f"{len(images)}-{blake2b(repr(images).encode(), digest_size=8).hexdigest()}" if images else ""
         else:
-            own = super().fingerprint()
+            own = super().compute_fingerprint()
         return f"{own}-boxes{self.boxes_digest}" if own else ""
 
 
 @dataclass(frozen=True)
 class RegionExtraction(Extraction):
-    """How regions become rows: a clip around each key frame, the encoder's features of places, RoIAlign, pooling.
+    """How regions become rows: a clip around each key frame, the encoder's feature map, RoIAlign, pooling.
 
     Args:
-        encoder: the frozen model, one of conf/encoder that tells places apart.
+        encoder: the frozen model, one of conf/encoder with a feature map.
         compute: where it runs, one of conf/compute: local or slurm.
         clip_s: seconds that the clip around a key frame covers. 0: the key frame alone.
         clip_start_s: second, as the annotations count, at which the video files start: 900 for AVA's 15-minute clips,
@@ -88,7 +89,7 @@ class RegionExtraction(Extraction):
         return Clock.irregular(1.0)
 
     def encode(self, item: VideoItem, encoder: VideoEncoder, device: str, threads: int) -> Any:
-        """Return the rows of a video's regions, to be computed while iterating."""
+        """Return the rows of a video's regions, computed while iterating."""
         assert isinstance(item, RegionItem)
         return EncodedRegions(
             item.path,
@@ -107,6 +108,6 @@ class RegionExtraction(Extraction):
         )
 
     def cache_key_fields(self) -> dict[str, Any]:
-        """Return the options that decide what the rows are, as plain JSON values."""
+        """Return the options that the rows depend on, as plain JSON values."""
         names = ("clip_s", "clip_start_s", "fit", "roi_size", "roi_samples", "region_pool", "clip_batch", "precision")
         return {"encoder": self.encoder, "regions": True, **{name: getattr(self, name) for name in names}}

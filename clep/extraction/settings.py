@@ -12,7 +12,8 @@ from clep.bank import Clock
 from clep.config.build import build
 from clep.config.check import check_call, check_config
 from clep.errors import InputError
-from clep.extraction.items import VideoItem, parse_part
+from clep.extraction.items import parse_part
+from clep.extraction.listing import VideoItem
 from clep.video import DenseWindows, Segments, VideoEncoder, encode_video
 
 Crops = Literal["centre", "three", "ten"]
@@ -106,7 +107,7 @@ class Extraction:
         return Clock(float(windows.rows_per_second), float(windows.row_seconds))
 
     def encode(self, item: VideoItem, encoder: VideoEncoder, device: str, threads: int) -> Any:
-        """Return the rows of a video, to be computed while iterating: an `EncodedVideo`, or what is like one."""
+        """Return the rows of a video, computed while iterating: an `EncodedVideo` or an object with its attributes."""
         return encode_video(
             item.path,
             encoder,
@@ -120,11 +121,11 @@ class Extraction:
         )
 
     def make_compute(self) -> Any:
-        """Build what runs the shards; this process where nothing was said."""
+        """Build the object that runs the shards; without a config this process runs them."""
         return build(self.compute or {"_target_": "clep.compute.Local"})
 
     def cache_key_fields(self) -> dict[str, Any]:
-        """Return the options that decide what the rows are, as plain JSON values."""
+        """Return the options that the rows depend on, as plain JSON values."""
         rule = {"window": self.window, "stride": self.stride, "rate": float(self.rate)}
         return {
             "encoder": self.encoder,
@@ -136,9 +137,9 @@ class Extraction:
         }
 
     def key(self, dtype: str) -> str:
-        """Digest what decides the rows and their number format; rows of equal keys may stand in one bank."""
-        said = json.dumps([self.cache_key_fields(), _weights_on_disk(self.encoder), dtype], sort_keys=True, default=str)
-        return blake2b(said.encode(), digest_size=6).hexdigest()
+        """Digest the options that the rows depend on, and their number format; a bank has rows of one key only."""
+        text = json.dumps([self.cache_key_fields(), _weights_on_disk(self.encoder), dtype], sort_keys=True, default=str)
+        return blake2b(text.encode(), digest_size=6).hexdigest()
 
 
 def _weights_on_disk(encoder: Mapping[str, Any]) -> list[tuple[str, int, int]]:

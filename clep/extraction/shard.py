@@ -1,32 +1,60 @@
-"""One shard: videos through the encoder into a bank file of its own, whole or not at all."""
+"""One shard: items through the encoder into a bank file of its own, whole or absent."""
 
 import errno
-import json
 import logging
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from clep.bank import BankWriter
-from clep.compute import Local, Stopped
-from clep.config.build import build
+from clep.bank import BankWriter, FeatureBank
+from clep.compute import Stopped
 from clep.errors import InputError
-from clep.extraction.feature_packing import Dtype, OnError
-from clep.extraction.finished import read_shard
-from clep.extraction.items import VideoItem
-from clep.extraction.ledger import Entry, Journal, write_ledger
-from clep.extraction.settings import Extraction
-from clep.video import VideoEncoder, encode_images
+from clep.extraction.items import EncodedItem, Item, OnError, RowEncoder, RowFacts, Rows, RowSource, printable
+from clep.extraction.ledger import Entry, Journal, read_intact_entries, write_ledger
 
 logger = logging.getLogger(__name__)
+
+# Errors of the system rather than the file, which another run may find gone.
+_TEMPORARY = {errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The result for an item, and the bank that holds its rows (None where it has none)."""
+
+    entry: Entry
+    bank: Path | None
+
+
+def source_attribute(words: str, key: str) -> str:
+    """Return the `source` attribute of a bank made with the settings of `key`."""
+    return f"{words} [settings {key}]"
+
+
+def read_finished(bank_path: Path, ledger: Path, key: str) -> list[Finished]:
+    """Return the results in a bank and its ledger that were made with the settings of `key`.
+
+    A bank that is damaged or of an older format counts for nothing, so that its items are encoded again.
+    """
+    if not ledger.exists():
+        return []
+    try:
+        entries = [entry for entry in read_intact_entries(ledger) if entry.settings == key]
+        ids: set[str] = set()
+        if bank_path.exists():
+            bank = FeatureBank.open(bank_path)
+            ids = set(bank.videos) if bank.source.endswith(source_attribute("", key)) else set()
+    except InputError:
+        return []
+    done = [Finished(entry, bank_path) for entry in entries if entry.status == "done" and entry.id in ids]
+    return done + [Finished(entry, None) for entry in entries if entry.status == "failed"]
 
 
 @dataclass(frozen=True)
@@ -34,237 +62,271 @@ class ShardTask:
     """What one worker is to do.
 
     Attributes:
-        path: bank file of the shard; `.jsonl` beside it is its ledger, `.journal` what is known while it is made.
-        items: its videos, with their files' fingerprints.
-        settings: how they are encoded.
-        key: digest of what decides the rows.
-        dtype: number format of the rows.
-        source: words kept in the bank.
-        on_error: "stop" ends the shard at the first video that cannot be used.
+        path: bank file of the shard; `.jsonl` beside it is its ledger, `.journal` its state in the making.
+        items: its items, with their fingerprints.
+        source: how they become rows.
+        words: for the `source` attribute of the bank.
+        on_error: "stop" ends the shard at the first item that cannot be used.
         stopped: file that tells the other shards of this run to end, since with on_error="stop" one failed.
+        save_every: save what is done as a bank of its own after this many items, so that a kill costs no more; None:
+            when the shard is complete or the attempt is stopped.
     """
 
     path: Path
-    items: tuple[VideoItem, ...]
-    settings: Extraction
-    key: str
-    dtype: Dtype
-    source: str
+    items: tuple[Item, ...]
+    source: RowSource
+    words: str
     on_error: OnError
     stopped: Path
+    save_every: int | None = None
 
     def ledger(self) -> Path:
-        """Return where the shard's ledger lies once the shard is whole."""
+        """Return the path of the shard's ledger, which exists once the shard is complete."""
         return self.path.with_suffix(".jsonl")
 
     def journal(self) -> Path:
-        """Return where the shard's progress is told while it is made."""
+        """Return the path of the shard's journal."""
         return self.path.with_suffix(".journal")
 
-    def kept(self) -> list[Path]:
-        """Return the ledgers of what attempts that were cut short had done, each beside its bank."""
+    def saved_ledgers(self) -> list[Path]:
+        """Return the ledgers of what was saved before the shard was complete, each beside its bank."""
         return sorted(self.path.parent.glob(f"{self.path.stem}-*.jsonl"))
 
+    def is_visible(self) -> bool:
+        """Whether there is a result for every item here, and the bank of each that is done.
 
-def extract_shard(task: ShardTask) -> None:
-    """Encode the videos of a shard and write its bank, then its ledger; a bank without a ledger counts for nothing.
+        A shared file system may show files that were made elsewhere later, and a ledger before its bank.
+        """
+        seen: set[str] = set()
+        for ledger in [self.ledger(), *self.saved_ledgers()]:
+            try:
+                entries = read_intact_entries(ledger)
+            except InputError:
+                continue
+            has_bank = ledger.with_suffix(".h5").exists()
+            seen.update(entry.id for entry in entries if has_bank or entry.status != "done")
+        return seen.issuperset(item.id for item in self.items)
 
-    What is done when an attempt is cut short (told to end, out of memory, another shard failed) is kept as a bank of
-    its own, so that the next attempt only has the rest to do: a time limit costs the video at hand.
+
+def encode_shard(task: ShardTask) -> None:
+    """Encode the items of a shard and write its bank, then its ledger; a bank without a ledger counts for nothing.
+
+    What is done when an attempt is cut short (stopped, out of memory, another shard failed) is saved as a bank of its
+    own, so that the next attempt has only the rest to do: a time limit costs the item at hand.
 
     Raises:
-        InputError: the encoder cannot be loaded, the disk is full, or with on_error="stop" a video cannot be used.
+        InputError: the encoder cannot be loaded, the disk is full, or with on_error="stop" an item cannot be used.
     """
-    _Shard(task).run()
+    _Worker(task, loaded_encoder(task.source)).run()
 
 
-_PASSING = {errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT}
+_loaded: dict[str, RowEncoder] = {}
 
 
-def _may_pass(error: BaseException) -> bool:
-    """Whether an error lies with the system rather than the file, so that another run may find it gone."""
-    cause = error.__cause__
-    return isinstance(cause, OSError) and cause.errno in _PASSING
+def loaded_encoder(source: RowSource) -> RowEncoder:
+    """Load the encoder once per process, however many shards that has."""
+    key = repr(source)
+    if key not in _loaded:
+        _loaded.clear()
+        _loaded[key] = source.load()
+    return _loaded[key]
 
 
-class _NothingDone(Exception):
-    pass
+def unload_encoder() -> None:
+    """Free the encoder of this process, and with it the memory of its GPU."""
+    _loaded.clear()
 
 
-class _Shard:
-    def __init__(self, task: ShardTask) -> None:
-        self.task, self.settings = task, task.settings
+class _Piece:
+    """A bank in the making with the results of its items.
+
+    Arguments:
+        task: of the shard.
+        encoder: whose rows it holds.
+        n_rows: how many rows it will have at most, where known.
+    """
+
+    def __init__(self, task: ShardTask, encoder: RowEncoder, n_rows: int | None) -> None:
+        self._task, self._encoder, self._n_rows = task, encoder, n_rows
         # A name that no other attempt has, not even that of a run which was killed while its cluster jobs went on.
         self.path = task.path.with_name(f"{task.path.stem}-{uuid.uuid4().hex[:8]}.h5")
-        self.journal = Journal(task.journal())
-        self.device = self.settings.device or _default_device()
         self.entries: list[Entry] = []
+        self._files = ExitStack()
+        self._writer: BankWriter | None = None
 
-    def run(self) -> None:
-        self.encoder = _loaded(json.dumps(self.settings.encoder, sort_keys=True), self.device)
-        self.writer: BankWriter | None = None
-        cut_short: BaseException | None = None
-        with suppress(_NothingDone), ExitStack() as self.files:
-            try:
-                self._encode()
-            except BaseException as error:
-                if isinstance(error, InputError) and self._is_of_the_output(error):
-                    raise
-                cut_short = error
-            if not any(entry.status == "done" for entry in self.entries):
-                raise _NothingDone  # which leaves no bank: one without a video is none
-        if cut_short is None:
-            if self.path.exists():
-                self.path.replace(self.task.path)
-            write_ledger(self.task.ledger(), self.entries)
-            return
-        if self.entries:
-            write_ledger(self.path.with_suffix(".jsonl"), self.entries)
-        raise cut_short
-
-    def _encode(self) -> None:
-        left_out = self.journal.left_out()
-        shards = [read_shard(ledger.with_suffix(".h5"), ledger, self.task.key) for ledger in self.task.kept()]
-        kept = {one.entry.id: one.entry.file for shard in shards for one in shard if one.bank is not None}
-        items = [item for item in self.task.items if kept.get(item.id) != item.file]
-        videos = [item for item in items if not item.image]
-        first = next((item for item in videos if item.id not in left_out), None)
-        for item in videos:
-            try:
-                self._video(item, left_out.get(item.id))
-            except (Stopped, KeyboardInterrupt) as error:
-                out_of_time = isinstance(error, Stopped) and error.time_is_over
-                self.journal.stopped_at(item.id, had_all_the_time=out_of_time and item is first)
-                raise
-        self._images([item for item in items if item.image])
-
-    def _video(self, item: VideoItem, left_out: str | None) -> None:
-        started = time.perf_counter()
-        if self.task.stopped.exists():
-            raise InputError("ended, since another shard failed")
-        if left_out is not None:
-            self._failed(item, left_out, started, final=False)
-            return
-        self.journal.begins(item.id)
-        try:
-            # Workers that share a machine share its cores: each decodes with as many threads as it computes with.
-            threads = self.settings.decode_threads or torch.get_num_threads()
-            encoded = self.settings.encode(item, self.encoder, self.device, threads)
-            self._write(item, iter(encoded), encoded)
-        except InputError as error:
-            if self._is_of_the_output(error):
-                raise
-            self._failed(item, str(error), started, final=not _may_pass(error))
-            return
-        except Exception as error:
-            if isinstance(error, MemoryError | torch.AcceleratorError | torch.OutOfMemoryError):
-                raise  # what follows on this device would fail too; another attempt starts afresh
-            logger.exception("video %s", item.id)
-            self._failed(item, f"{type(error).__name__}: {error}", started, final=False)
-            return
-        self._done(item, encoded.n_rows, encoded.duration_s, started, encoded.corrupt_packets, encoded.note)
-
-    def _is_of_the_output(self, error: InputError) -> bool:
-        return isinstance(error.__cause__, OSError | RuntimeError) and str(self.path) in str(error)
-
-    def _write(self, item: VideoItem, blocks: Iterator[np.ndarray], encoded) -> None:
+    def add(self, encoded: EncodedItem) -> tuple[RowFacts, int]:
+        """Write the rows of an item; return its facts and how many rows there are."""
         writer = self._opened()
-        if self.settings.clock().rows_per_second is not None:
-            writer.add(item.id, blocks, duration_s=lambda: encoded.duration_s)
-            return
-        rows = np.concatenate(list(blocks))  # few: as many as there are segments or regions
-        writer.add(item.id, rows, encoded.seconds, encoded.ends_s)
+        clock, n_rows = self._task.source.clock, 0
 
-    def _images(self, items: Sequence[VideoItem]) -> None:
-        if not items:
-            return
-        started = time.perf_counter()
-        results = encode_images(
-            [item.path for item in items],
-            self.encoder,
-            crops=self.settings.crops,
-            batch_size=self.settings.clip_batch,
-            device=self.device,
-            precision=self.settings.precision,
+        def counted() -> Iterator[Rows]:
+            nonlocal n_rows
+            for block in encoded.blocks:
+                n_rows += len(block)
+                yield block
+
+        if clock is None or clock.rows_per_second is not None:
+            writer.add(encoded.item.id, counted(), duration_s=lambda: encoded.facts().duration_s)
+            return encoded.facts(), n_rows
+        blocks = list(counted())  # few rows: as many as there are segments or regions
+        rows = np.concatenate([block.numpy() if isinstance(block, Tensor) else block for block in blocks])
+        facts = encoded.facts()
+        writer.add(encoded.item.id, rows, facts.seconds, facts.duration_s)
+        return facts, n_rows
+
+    def save(self, path: Path) -> None:
+        """Finish the bank, move it to `path`, then write its ledger; without any rows only the ledger."""
+        if any(entry.status == "done" for entry in self.entries):
+            self._files.close()
+            self.path.replace(path)
+        else:
+            self.discard()
+        write_ledger(path.with_suffix(".jsonl"), self.entries)
+
+    def discard(self) -> None:
+        """Remove the unfinished bank."""
+        error = InterruptedError("discarded")
+        self._files.__exit__(type(error), error, None)
+
+    def is_output_error(self, error: BaseException) -> bool:
+        """Whether an error is one of this bank's file and not of an item."""
+        return (
+            isinstance(error, InputError)
+            and isinstance(error.__cause__, OSError | RuntimeError)
+            and str(self.path) in str(error)
         )
-        irregular = self.settings.clock().rows_per_second is None
-        for item, row in zip(items, results, strict=True):
-            if isinstance(row, InputError):
-                self._failed(item, str(row), started)
-            else:
-                self._opened().add(item.id, row[None], np.zeros(1) if irregular else None)
-                self._done(item, 1, None, started, 0)
-            started = time.perf_counter()
 
     def _opened(self) -> BankWriter:
-        """Return the writer; it waits for the first video, since a bank without one is none."""
-        if self.writer is None:
-            self.writer = self.files.enter_context(
+        """Return the writer, which is opened for the first item since a bank without any cannot be written."""
+        if self._writer is None:
+            source = self._task.source
+            self._writer = self._files.enter_context(
                 BankWriter(
                     self.path,
-                    self.encoder.dim,
-                    self.settings.clock(),
-                    self.task.dtype,
-                    self.encoder.name,
-                    self.task.source,
+                    self._encoder.dim,
+                    source.clock,
+                    source.dtype,
+                    self._encoder.name,
+                    source_attribute(self._task.words, source.key),
+                    allow_nonfinite=source.allow_nonfinite,
+                    n_rows=self._n_rows,
                 )
             )
-        return self.writer
+        return self._writer
 
-    def _done(
-        self,
-        item: VideoItem,
-        rows: int,
-        video_s: float | None,
-        started: float,
-        corrupt_packets: int,
-        note: str = "",
-    ) -> None:
-        seconds = round(time.perf_counter() - started, 3)
-        if not note and video_s is not None and video_s < 0.9 * item.duration_s - 1.0:
-            note = f"only {video_s:.1f} s of the {item.duration_s:.1f} s that it should last; cut off?"
-        self._note(Entry(item.id, "done", note, rows, video_s, seconds, corrupt_packets, item.file, self.task.key))
 
-    def _failed(self, item: VideoItem, reason: str, started: float, final: bool = True) -> None:
+class _Worker:
+    def __init__(self, task: ShardTask, encoder: RowEncoder) -> None:
+        self.task, self.encoder = task, encoder
+        self.journal = Journal(task.journal())
+        self.started = time.perf_counter()
+        self.first: str | None = None
+
+    def run(self) -> None:
+        left_out = self.journal.items_to_leave_out()
+        saved = self._saved()
+        items = [item for item in self.task.items if saved.get(item.id) != item.fingerprint]
+        rest = [item for item in items if item.id not in left_out]
+        self.piece = _Piece(self.task, self.encoder, self._max_rows(rest))
+        try:
+            for item in items:
+                if item.id in left_out:
+                    self._fail(item, left_out[item.id], final=False)
+            for encoded in self.encoder.encode(rest):
+                self._encode(encoded)
+        except BaseException as error:
+            if self.piece.is_output_error(error):
+                self.piece.discard()
+            elif self.piece.entries:
+                self.piece.save(self.piece.path)
+            else:
+                self.piece.discard()
+            raise
+        self.piece.save(self.task.path)
+
+    def _saved(self) -> dict[str, str]:
+        """Return the fingerprints of the items that earlier attempts saved."""
+        found: dict[str, str] = {}
+        for ledger in self.task.saved_ledgers():
+            for one in read_finished(ledger.with_suffix(".h5"), ledger, self.task.source.key):
+                if one.bank is not None:
+                    found[one.entry.id] = one.entry.fingerprint
+        return found
+
+    def _max_rows(self, items: list[Item]) -> int | None:
+        rows = [item.max_rows for item in items]
+        known = [count for count in rows if count is not None]
+        return sum(known) or None if len(known) == len(rows) and self.task.save_every is None else None
+
+    def _encode(self, encoded: EncodedItem) -> None:
+        item = encoded.item
+        if self.task.stopped.exists():
+            raise InputError("ended, since another shard failed")
+        self.first = self.first or item.id
+        if not encoded.shares_batches:
+            self.journal.begin(item.id)
+        try:
+            facts, n_rows = self.piece.add(encoded)
+        except (Stopped, KeyboardInterrupt) as error:
+            if not encoded.shares_batches:
+                timed_out = isinstance(error, Stopped) and error.time_is_over
+                self.journal.stop(item.id, had_whole_time_limit=timed_out and item.id == self.first)
+            raise
+        except InputError as error:
+            if self.piece.is_output_error(error):
+                raise
+            kind = getattr(error, "kind", "")
+            self._fail(item, getattr(error, "reason", str(error)), str(error), kind, final=not _is_temporary(error))
+        except (MemoryError, torch.AcceleratorError, torch.OutOfMemoryError):
+            raise  # later items would fail on this device too; another attempt starts afresh
+        except Exception as error:
+            logger.exception("%s", item.id)
+            self._fail(item, f"{type(error).__name__}: {error}", final=False)
+        else:
+            self._record(
+                Entry(
+                    item.id,
+                    "done",
+                    facts.note,
+                    rows=n_rows,
+                    video_s=facts.video_s,
+                    seconds=self._seconds(),
+                    corrupt_packets=facts.corrupt_packets,
+                    fingerprint=item.fingerprint,
+                    settings=self.task.source.key,
+                )
+            )
+        if self.task.save_every and len(self.piece.entries) >= self.task.save_every:
+            self.piece.save(self.piece.path)
+            self.piece = _Piece(self.task, self.encoder, None)
+
+    def _fail(self, item: Item, reason: str, message: str = "", kind: str = "", final: bool = True) -> None:
         if self.task.on_error == "stop":
             self.task.stopped.touch()
-            raise InputError(f"video {item.id!r}: {reason} (on_error=skip goes on without it)")
-        seconds = round(time.perf_counter() - started, 3)
-        entry = Entry(item.id, "failed", reason, seconds=seconds, file=item.file, settings=self.task.key, final=final)
-        self._note(entry)
+            message = printable(message or reason)
+            raise InputError(f"{self.task.source.noun}: {item.id!r}: {message} (on_error=skip goes on without it)")
+        self._record(
+            Entry(
+                item.id,
+                "failed",
+                printable(reason),
+                kind,
+                seconds=self._seconds(),
+                fingerprint=item.fingerprint,
+                settings=self.task.source.key,
+                final=final,
+            )
+        )
 
-    def _note(self, entry: Entry) -> None:
-        self.entries.append(entry)
-        self.journal.is_through(entry)
+    def _record(self, entry: Entry) -> None:
+        self.piece.entries.append(entry)
+        self.journal.finish(entry)
 
-
-@lru_cache(maxsize=1)
-def _loaded(config: str, device: str) -> VideoEncoder:
-    """Build an encoder once a process, however many shards that takes."""
-    encoder = build(json.loads(config))
-    if not isinstance(encoder, VideoEncoder):
-        raise InputError(f"encoder: {type(encoder).__name__} is not a video encoder (clep.video.VideoEncoder)")
-    try:
-        return encoder.to(device)
-    except (RuntimeError, AssertionError) as error:  # what PyTorch says of a device that is not there
-        raise InputError(f"device={device!r} cannot be used: {str(error).splitlines()[0]}") from error
-
-
-def check_encoder(settings: Extraction, compute: Any) -> None:
-    """Build the encoder once here, so that what is wrong with it is said once and not by every shard.
-
-    Raises:
-        InputError: it cannot be loaded, or the device is not one that the workers have.
-    """
-    local = isinstance(compute, Local)
-    device = settings.device or "cpu"
-    if local and compute.processes not in (None, 1) and ":" in device:
-        raise InputError(f"device={device!r} with several processes: leave it null, each then has a GPU of its own")
-    if settings.precision == "bf16" and local and not (settings.device or _default_device()).startswith("cuda"):
-        raise InputError("precision=bf16 needs a GPU; on a CPU rows are float32: precision=float32")
-    here = settings.device or _default_device() if local and compute.processes in (None, 1) else "cpu"
-    _loaded(json.dumps(settings.encoder, sort_keys=True), here)
+    def _seconds(self) -> float:
+        """Return the time since the last call, for items that follow each other."""
+        before, self.started = self.started, time.perf_counter()
+        return round(self.started - before, 3)
 
 
-def _default_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _is_temporary(error: InputError) -> bool:
+    return isinstance(error.__cause__, OSError) and error.__cause__.errno in _TEMPORARY

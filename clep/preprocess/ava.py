@@ -8,12 +8,11 @@ from clep.datasets.ava import AVA_ACTIONS, read_annotations, read_excluded, read
 from clep.datasets.ava_proposals import read_proposals
 from clep.errors import InputError
 from clep.extraction import extract
-from clep.extraction.cost_warning import videos_cost_warning
-from clep.extraction.feature_packing import Dtype, OnError
+from clep.extraction.items import Dtype, OnError
 from clep.extraction.listing import find_files
-from clep.extraction.region_boxes import Boxes, VideoBoxes, gather_boxes
-from clep.extraction.region_examples import describe_rows
+from clep.extraction.region_boxes import Boxes, VideoBoxes, describe_rows, gather_boxes
 from clep.extraction.regions import RegionExtraction, RegionItem
+from clep.extraction.videos import videos_cost_warning
 
 logger = logging.getLogger(__name__)
 

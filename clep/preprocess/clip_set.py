@@ -2,24 +2,88 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from math import nan
 from pathlib import Path
 from typing import Any
 
 from clep.bank import FeatureBank
 from clep.data.clips import LabelledClips
 from clep.errors import InputError
-from clep.extraction.clips import ClipSource, clip_items, encode_clips
-from clep.extraction.cost_warning import videos_cost_warning
-from clep.extraction.coverage import Coverage
+from clep.extraction import Extraction, VideoItem, extract
+from clep.extraction.coverage import Coverage, file_digest, folder_digest
 from clep.extraction.feature_files import SUFFIXES, feature_files
-from clep.extraction.feature_packing import PackReport, PackSettings, copy_videos, note_packed, pack_features
-from clep.extraction.inputs import file_digest, folder_digest
-from clep.extraction.text_embeddings import Device, TextBank, text_bank_path
+from clep.extraction.features import PackReport, PackSettings, copy_videos, pack_features
+from clep.extraction.listing import find_files
+from clep.extraction.text import Device, TextBank, text_bank_path
+from clep.extraction.videos import videos_cost_warning
 from clep.files import read_json, write_json
 from clep.text import Texts
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """Where the rows of an evaluation set come from: existing features, or its videos, which take precedence.
+
+    Attributes:
+        features: a folder of `<id>.pt` or `.npy` files, or a feature bank.
+        videos: a folder; the video of a clip is <id>.mp4 (or another suffix) in it or in a folder in it.
+        extraction: how videos are encoded.
+        durations: seconds of the clips, where known; for videos an estimate of their cost.
+    """
+
+    features: str | Path | None = None
+    videos: str | Path | None = None
+    extraction: Mapping[str, Any] | Extraction | None = None
+    durations: Mapping[str, float] = field(default_factory=dict)
+
+
+def encode_clips(
+    clips: LabelledClips, source: ClipSource, output: Path, settings: PackSettings, overwrite: bool
+) -> dict[str, Any]:
+    """Encode the videos of an evaluation set into a bank and return the coverage.
+
+    Args:
+        clips: their ids name the videos.
+        source: of which `videos` is given.
+        output: the bank.
+        settings: number format of the bank, and what to do about a video that cannot be used.
+        overwrite: encode everything anew.
+
+    Raises:
+        InputError: none of the clips has a video, or see `extract`.
+    """
+    assert source.videos is not None
+    items = clip_items(clips.ids, source)
+    if not items:
+        first = list(clips.ids[:3])
+        raise InputError(
+            f"{source.videos} has a video for none of the {len(clips.ids)} clips, which are called {first}"
+        )
+    found, folder = {item.id for item in items}, Path(source.videos).name
+    return extract(
+        f"{clips.task} videos",
+        items,
+        output,
+        source.extraction,
+        source=f"{clips.task}: {folder}",
+        dtype=settings.dtype,
+        on_error=settings.on_error,
+        overwrite=overwrite,
+        skipped={name: f"no video {name}.mp4 in {folder}" for name in clips.ids if name not in found},
+    )
+
+
+def clip_items(ids: Sequence[str], source: ClipSource) -> list[VideoItem]:
+    """Return the clips that have a video.
+
+    Raises:
+        InputError: the folder of videos does not exist.
+    """
+    files = find_files(source.videos or "", ids)
+    return [VideoItem(name, str(path), duration_s=source.durations.get(name, nan)) for name, path in files.items()]
 
 
 def features_digest(features: str | Path) -> str:
@@ -133,7 +197,7 @@ def prepare_clips(
     clips.write(output)
     with_features = set(packed.videos).union(*packed.skipped.values())
     coverage.count(clips=len(clips), classes=len(clips.classes))
-    note_packed(coverage, packed)
+    packed.add_to(coverage)
     coverage.add_list("clips_without_features", [name for name in clips.ids if name not in with_features])
     for name, items in notes.items():
         coverage.add_list(name, items)

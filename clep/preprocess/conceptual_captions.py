@@ -9,11 +9,10 @@ from clep.datasets.captions import caption_table
 from clep.datasets.tables import read_rows
 from clep.errors import InputError
 from clep.extraction import Extraction, VideoItem, extract
-from clep.extraction.cost_warning import videos_left
-from clep.extraction.coverage import Coverage
-from clep.extraction.feature_packing import Dtype, OnError
-from clep.extraction.inputs import file_digest
-from clep.extraction.text_embeddings import Device
+from clep.extraction.coverage import Coverage, file_digest
+from clep.extraction.items import Dtype, OnError
+from clep.extraction.text import Device
+from clep.extraction.videos import missing_videos
 from clep.preprocess import narrations_file
 from clep.preprocess.narrations_file import text_bank, write_if_outdated
 from clep.text import NarrationTable
@@ -131,5 +130,5 @@ def cost_warning(options: dict[str, Any], long_texts: int, long_bytes: float | i
         return None
     output = Path(options["output_folder"]) / "features.h5"
     there = [item for item in items if Path(item.path).is_file()]
-    left = videos_left(there, output, options["extraction"], options["dtype"], options["overwrite"])
+    left = missing_videos(there, output, options["extraction"], options["dtype"], options["overwrite"])
     return f"{len(left):,} images are to be encoded" if len(left) > long_texts else None

@@ -8,18 +8,10 @@ import numpy as np
 
 from clep.bank import Clock, FeatureBank
 from clep.datasets.ego4d import read_videos
-from clep.extraction.coverage import Coverage
-from clep.extraction.feature_files import feature_files
-from clep.extraction.feature_packing import (
-    FAULTS,
-    SHARD_BYTES,
-    Dtype,
-    OnError,
-    PackSettings,
-    note_packed,
-    pack_features,
-)
-from clep.extraction.inputs import file_digest, folder_digest
+from clep.extraction.coverage import Coverage, file_digest, folder_digest
+from clep.extraction.feature_files import FAULTS, feature_files
+from clep.extraction.features import SHARD_BYTES, PackSettings, pack_features
+from clep.extraction.items import Dtype, OnError
 from clep.text import Narrations
 
 logger = logging.getLogger(__name__)
@@ -74,7 +66,7 @@ def run(
         logger.info("%s is up to date", output)
         return done | {"up_to_date": True}
     known = read_videos(ego4d_json) if ego4d_json is not None else {}
-    durations = {video: told.duration_s for video, told in known.items()}
+    durations = {video: entry.duration_s for video, entry in known.items()}
     narrated = _narrated_videos(narrations) if narrations is not None else []
     coverage.forget_last_run()
     report = pack_features(
@@ -90,9 +82,10 @@ def run(
             shard_bytes=shard_bytes,
         ),
         durations,
+        overwrite,
     )
     coverage.count(files=len(files))
-    note_packed(coverage, report)
+    report.add_to(coverage)
     packed = set(report.videos)
     if ego4d_json is not None:
         coverage.add_list("in_ego4d_json_without_a_file", sorted(set(durations) - set(files)))
@@ -116,7 +109,7 @@ def outputs(options: dict[str, Any]) -> list[Path]:
 def cost_warning(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
     """Say why a run with these options, defaults included, would take long; None where it would not."""
     files = feature_files(options["features_folder"])
-    size = sum(path.stat().st_size for path in files.values())
+    size = sum(path.stat().st_size for path in files.values() if path.is_file())
     if size <= long_bytes:
         return None
     settings = _settings(*(options[name] for name in SETTINGS))

@@ -7,9 +7,8 @@ import numpy as np
 
 from clep.datasets.ego4d import read_ego4d
 from clep.errors import InputError
-from clep.extraction.coverage import Coverage
-from clep.extraction.inputs import file_digest
-from clep.extraction.text_embeddings import CHUNK, Device
+from clep.extraction.coverage import Coverage, file_digest
+from clep.extraction.text import CHUNK, Device
 from clep.preprocess.narrations_file import TagStyle, outputs, text_bank, texts_cost_warning, write_if_outdated
 from clep.text import Narrations, NarrationTable, training_moments
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from clep.datasets.ego4d import Ego4DVideo, read_videos
 from clep.extraction import Extraction, VideoItem, extract
-from clep.extraction.cost_warning import videos_cost_warning
-from clep.extraction.feature_packing import Dtype, OnError
+from clep.extraction.items import Dtype, OnError
 from clep.extraction.listing import find_files
+from clep.extraction.videos import videos_cost_warning
 
 
 def run(

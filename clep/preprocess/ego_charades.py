@@ -11,11 +11,12 @@ from clep.data.clips import LabelledClips
 from clep.datasets.tables import read_csv
 from clep.errors import InputError
 from clep.extraction import Extraction
-from clep.extraction.clips import ClipSource
-from clep.extraction.feature_packing import Dtype, OnError, PackSettings
-from clep.extraction.text_embeddings import Device
+from clep.extraction.features import PackSettings
+from clep.extraction.items import Dtype, OnError
+from clep.extraction.text import Device
 from clep.files import open_input
 from clep.preprocess.clip_set import (
+    ClipSource,
     clip_features,
     clip_outputs,
     clips_cost_warning,

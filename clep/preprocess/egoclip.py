@@ -8,8 +8,8 @@ import numpy as np
 from clep.datasets.ego4d import read_ego4d_metadata
 from clep.datasets.tables import numbers, read_rows
 from clep.errors import InputError
-from clep.extraction.inputs import file_digest
-from clep.extraction.text_embeddings import CHUNK, Device
+from clep.extraction.coverage import file_digest
+from clep.extraction.text import CHUNK, Device
 from clep.preprocess.narrated_clips import NarratedClips, clip_table, write_clip_narrations
 from clep.preprocess.narrations_file import TagStyle, outputs, text_bank, texts_cost_warning
 from clep.text import NarrationTable

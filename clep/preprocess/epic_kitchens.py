@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from clep.datasets.tables import clock_times, numbers, read_rows
-from clep.extraction.inputs import file_digest
-from clep.extraction.text_embeddings import CHUNK, Device
+from clep.extraction.coverage import file_digest
+from clep.extraction.text import CHUNK, Device
 from clep.preprocess.narrated_clips import NarratedClips, clip_table, write_clip_narrations
 from clep.preprocess.narrations_file import outputs, text_bank, texts_cost_warning
 from clep.text import NarrationTable

@@ -9,9 +9,8 @@ import torch
 from clep.bank import BankWriter, Clock, FeatureBank
 from clep.datasets.lfb_files import Lfb, load_lfb
 from clep.errors import InputError
-from clep.extraction.coverage import Coverage, Value
-from clep.extraction.feature_packing import Dtype
-from clep.extraction.inputs import file_digest
+from clep.extraction.coverage import Coverage, Value, file_digest
+from clep.extraction.items import Dtype
 
 logger = logging.getLogger(__name__)
 

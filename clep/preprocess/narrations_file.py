@@ -10,7 +10,7 @@ import torch
 from clep.compute import Slurm
 from clep.config.build import TARGET
 from clep.extraction.coverage import Coverage
-from clep.extraction.text_embeddings import TextBank, text_bank_path
+from clep.extraction.text import TextBank, text_bank_path
 from clep.text import Narrations, NarrationTable
 
 logger = logging.getLogger(__name__)

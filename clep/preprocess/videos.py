@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from clep.extraction import Extraction, extract
-from clep.extraction.cost_warning import videos_cost_warning
-from clep.extraction.feature_packing import Dtype, OnError
-from clep.extraction.join import own_files
+from clep.extraction.items import Dtype, OnError
 from clep.extraction.listing import list_videos, other_files
+from clep.extraction.videos import output_files, videos_cost_warning
 
 
 def run(
@@ -48,7 +47,7 @@ def run(
         dtype=dtype,
         on_error=on_error,
         overwrite=overwrite,
-        skipped=other_files(videos, own_files(Path(output))),
+        skipped=other_files(videos, output_files(Path(output))),
     )
 
 

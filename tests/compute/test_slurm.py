@@ -11,11 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clep.bank import FeatureBank
 from clep.compute import Slurm
 from clep.compute import slurm as slurm_run
 from clep.errors import InputError
-from clep.extraction.text_parts import TextParts, encode_as_tasks
-from tests.preprocess.conftest import FakeEncoder, embed
+from clep.extraction.engine import Engine, ShardSize
+from clep.extraction.text import TextChunk
+from tests.extraction.test_text import FakeRows
+from tests.preprocess.conftest import embed
 
 from . import tasks
 
@@ -97,6 +100,7 @@ def name_of(logs: Path) -> str:
 SCRIPT = """
 import sys
 from pathlib import Path
+from clep.bank import FeatureBank
 from clep.compute import Slurm
 from tests.compute import tasks
 folder = Path(sys.argv[1])
@@ -128,9 +132,11 @@ def test_options_that_slurm_refuses(tmp_path: Path, options: dict) -> None:
 
 def test_texts_are_encoded_by_tasks_on_the_cluster(tmp_path: Path) -> None:
     texts = [f"C picks up cup {number}" for number in range(8)]
-    parts = TextParts(tmp_path, "key")
-    encode_as_tasks(parts, [texts], 4, FakeEncoder, compute())
-    rows = np.concatenate([np.load(part.path) for part in parts.of_set(0)])
+    chunks = [TextChunk(f"000-{start}-{start + 4}", texts[start : start + 4], "f") for start in (0, 4)]
+    engine = Engine(tmp_path / "texts.h5", FakeRows("fake", ("texts",)), "texts", ShardSize(cost=4, save_every=1))
+    assert engine.encode(chunks, compute(), 2) == {}
+    engine.join(engine.finished(lambda name: "f"))
+    rows = FeatureBank.open(tmp_path / "texts.h5").video_rows("texts")
     np.testing.assert_array_equal(rows, [embed(text) for text in texts])
 
 

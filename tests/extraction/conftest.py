@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from clep.extraction import shard
+from clep.extraction import videos as video_rows
 from clep.preprocess import videos
 from clep.video import ClipSpec, VideoEncoder
 from tests.preprocess.conftest import canary
@@ -46,7 +47,8 @@ class Brightness(VideoEncoder):
 @pytest.fixture
 def encoder(monkeypatch) -> Brightness:
     made = Brightness()
-    monkeypatch.setattr(shard, "_loaded", lambda config, device: made)
+    shard.unload_encoder()
+    monkeypatch.setattr(video_rows, "load_video_encoder", lambda config, device: made)
     return made
 
 

@@ -1,8 +1,8 @@
 import shutil
 
-from clep.extraction import cost_warning
-from clep.extraction.cost_warning import videos_left
+from clep.extraction import videos as video_rows
 from clep.extraction.listing import list_videos
+from clep.extraction.videos import missing_videos
 from clep.preprocess import videos
 from tests.extraction.conftest import FAKE, run
 
@@ -12,7 +12,7 @@ def test_what_is_left_is_what_a_run_would_encode(films, tmp_path, encoder):
 
     def left(**options) -> list[str]:
         outer = {"overwrite": options.pop("overwrite", False)}
-        items = videos_left(list_videos(films), out, {"encoder": FAKE, **options}, "float16", **outer)
+        items = missing_videos(list_videos(films), out, {"encoder": FAKE, **options}, "float16", **outer)
         return [item.id for item in items]
 
     assert left(limit=2) == ["a", "b"]
@@ -27,7 +27,7 @@ def test_what_is_left_is_what_a_run_would_encode(films, tmp_path, encoder):
 
 
 def test_a_bank_that_lacks_much_still_takes_long(films, tmp_path, encoder, monkeypatch):
-    monkeypatch.setattr(cost_warning, "LONG_VIDEO_BYTES", 1.0)
+    monkeypatch.setattr(video_rows, "LARGE_VIDEO_BYTES", 1.0)
     out = tmp_path / "features.h5"
     options = {"videos": films, "output": out, "extraction": {"encoder": FAKE}, "dtype": "float16", "overwrite": False}
     run(films, out, limit=4)

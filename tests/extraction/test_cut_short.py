@@ -10,10 +10,10 @@ from clep.bank import FeatureBank
 from clep.compute import Stopped
 from clep.compute.shutdown import TIME_IS_OVER
 from clep.extraction import Extraction, ledger_path, read_ledger
-from clep.extraction.finished import shards_folder
-from clep.extraction.items import VideoItem
-from clep.extraction.listing import list_videos
-from clep.extraction.shard import ShardTask, extract_shard
+from clep.extraction.engine import shards_folder
+from clep.extraction.listing import VideoItem, list_videos
+from clep.extraction.shard import ShardTask, encode_shard
+from clep.extraction.videos import VideoRows
 from tests.extraction.conftest import FAKE, run
 
 PREEMPTED, OUT_OF_TIME = Stopped(signal.SIGTERM), Stopped(TIME_IS_OVER)
@@ -21,10 +21,10 @@ PREEMPTED, OUT_OF_TIME = Stopped(signal.SIGTERM), Stopped(TIME_IS_OVER)
 
 @pytest.fixture
 def task(films, tmp_path) -> ShardTask:
-    items = tuple(replace(item, file=item.fingerprint()) for item in list_videos(films))
+    items = tuple(replace(item, fingerprint=item.compute_fingerprint()) for item in list_videos(films))
     stopped = tmp_path / "stopped"
-    settings = Extraction(encoder=FAKE, clip_batch=1)
-    return ShardTask(tmp_path / "s.h5", items, settings, "key", "float16", "films [settings key]", "skip", stopped)
+    rows = VideoRows(Extraction(encoder=FAKE, clip_batch=1), "float16")
+    return ShardTask(tmp_path / "s.h5", items, rows, "films", "skip", stopped)
 
 
 def statuses(ledger) -> dict[str, str]:
@@ -35,13 +35,13 @@ def statuses(ledger) -> dict[str, str]:
 def test_the_next_attempt_has_only_the_rest_to_do(task, encoder, error):
     encoder.error, encoder.error_after = error, 4  # "a" has three clips, "b" one, and "e" is never through
     with pytest.raises(type(error)):
-        extract_shard(task)
-    (kept,) = task.kept()
+        encode_shard(task)
+    (kept,) = task.saved_ledgers()
     assert statuses(kept) == {"a": "done", "b": "done"}
     assert FeatureBank.open(kept.with_suffix(".h5")).videos == ["a", "b"]
     assert not task.ledger().exists()
     encoder.error, encoder.clips = None, 0
-    extract_shard(task)
+    encode_shard(task)
     assert encoder.clips == 1 + 5 + 2
     assert statuses(task.ledger()) == {"e": "done", "more/c": "done", "more/d": "done"}
 
@@ -67,25 +67,25 @@ def attempts(task: ShardTask, encoder, error: BaseException, count: int) -> None
     for number in range(count):
         encoder.error, encoder.error_after, encoder.clips = error, 0 if number else 3, 0
         with pytest.raises(type(error)):
-            extract_shard(task)
+            encode_shard(task)
     encoder.error = None
 
 
 def test_a_preemption_is_not_the_fault_of_the_video(task, encoder):
     attempts(task, encoder, PREEMPTED, 5)
-    extract_shard(task)
+    encode_shard(task)
     assert statuses(task.ledger()) == dict.fromkeys(("b", "e", "more/c", "more/d"), "done")
 
 
 def test_a_time_limit_is_the_fault_of_a_video_only_if_that_had_all_the_time(task, encoder):
     attempts(task, encoder, OUT_OF_TIME, 1)
-    extract_shard(task)
+    encode_shard(task)
     assert statuses(task.ledger()) == dict.fromkeys(("b", "e", "more/c", "more/d"), "done")
 
 
 def test_a_video_that_takes_longer_than_the_time_limit_is_left_out_named_and_tried_by_the_next_run(task, encoder):
     attempts(task, encoder, OUT_OF_TIME, 2)
-    extract_shard(task)
+    encode_shard(task)
     entries = {entry.id: entry for entry in read_ledger(task.ledger())}
     assert {name: entry.status for name, entry in entries.items()} == {
         **{"b": "failed", "e": "done", "more/c": "done", "more/d": "done"}
@@ -96,7 +96,7 @@ def test_a_video_that_takes_longer_than_the_time_limit_is_left_out_named_and_tri
 
 def test_two_such_videos_in_one_shard_are_both_found(task, encoder):
     attempts(task, encoder, OUT_OF_TIME, 3)  # after "b" the next, "e", has all the time
-    extract_shard(task)
+    encode_shard(task)
     assert statuses(task.ledger()) == {"b": "failed", "e": "failed", "more/c": "done", "more/d": "done"}
 
 
@@ -104,7 +104,7 @@ def test_a_video_that_kills_its_worker_again_and_again_is_left_out(task, encoder
     with task.journal().open("w") as file:
         for line in ({"begins": "a"}, {"begins": "b"}, {"id": "b", "status": "done"}, {"begins": "a"}):
             file.write(json.dumps(line) + "\n")
-    extract_shard(task)
+    encode_shard(task)
     entries = {entry.id: entry for entry in read_ledger(task.ledger())}
     assert (entries["a"].status, entries["a"].final) == ("failed", False)
     assert "2 attempts" in entries["a"].reason
@@ -124,8 +124,8 @@ def test_what_a_shard_had_done_counts_though_it_never_came_through(films, tmp_pa
 
 def test_a_file_that_is_replaced_while_it_is_encoded_is_encoded_again(films, tmp_path, encoder, monkeypatch):
     forward, taken = type(encoder).forward, []
-    fingerprint = VideoItem.fingerprint
-    monkeypatch.setattr(VideoItem, "fingerprint", lambda item: taken.append(item.id) or fingerprint(item))
+    fingerprint = VideoItem.compute_fingerprint
+    monkeypatch.setattr(VideoItem, "compute_fingerprint", lambda item: taken.append(item.id) or fingerprint(item))
 
     def replaces(self, pixels):
         (films / "b.mp4").write_bytes((films / "more" / "c.mp4").read_bytes())

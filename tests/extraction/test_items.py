@@ -3,15 +3,9 @@ import math
 import pytest
 
 from clep.errors import InputError
-from clep.extraction.items import (
-    VideoItem,
-    chosen,
-    file_name,
-    first_of_each,
-    parse_part,
-    part_of,
-    with_durations,
-)
+from clep.extraction.items import parse_part, part_of, select_items
+from clep.extraction.listing import VideoItem, unique_items, with_durations
+from clep.extraction.videos import file_name
 
 ITEMS = [
     VideoItem(name, f"{name}.mp4", duration_s=seconds) for name, seconds in zip("abcde", (5, 1, 9, 3, 2), strict=True)
@@ -36,7 +30,7 @@ def test_a_part_is_i_of_n(wrong):
 
 def test_the_first_of_one_id_counts_and_the_others_are_named():
     again = [*ITEMS, VideoItem("b", "other/b.avi"), VideoItem("b", "third/b.avi")]
-    kept, named = first_of_each(reversed(again))
+    kept, named = unique_items(reversed(again))
     assert [item.id for item in kept] == list("abcde")
     assert kept[1].path == "third/b.avi"
     assert set(named) == {"b"}
@@ -45,10 +39,10 @@ def test_the_first_of_one_id_counts_and_the_others_are_named():
 
 def test_a_list_of_ids_may_be_a_file_and_must_be_known(tmp_path):
     (tmp_path / "ids").write_text("d\nb\n")
-    assert [item.id for item in chosen(ITEMS, str(tmp_path / "ids"), None)] == ["b", "d"]
-    assert [item.id for item in chosen(ITEMS, ["e", "a", "c"], 2)] == ["a", "c"]
+    assert [item.id for item in select_items(ITEMS, str(tmp_path / "ids"), None)] == ["b", "d"]
+    assert [item.id for item in select_items(ITEMS, ["e", "a", "c"], 2)] == ["a", "c"]
     with pytest.raises(InputError, match=r"ids=\[a,b\]"):
-        chosen(ITEMS, str(tmp_path / "none"), None)
+        select_items(ITEMS, str(tmp_path / "none"), None)
 
 
 @pytest.mark.parametrize("name", ["../x", "..", ".", "/etc/passwd", "a/b\\c", "\n", "ü", "%2F", "a" * 999, "é" * 400])

@@ -11,7 +11,7 @@ from PIL import Image
 from clep.bank import FeatureBank
 from clep.data import LabelledClips, MomentDataModule, NarrationSource
 from clep.errors import InputError
-from clep.extraction import text_embeddings
+from clep.extraction import text as text_rows
 from clep.preprocess import conceptual_captions, ego4d_videos, ego_charades, kinetics
 from clep.preprocess.plan import ensure
 from clep.text import Narrations
@@ -25,7 +25,7 @@ SAMPLES = Path(__file__).parents[3] / "shared" / "data" / "kinetics400"
 @pytest.fixture
 def sentences(monkeypatch) -> FakeEncoder:
     fake = FakeEncoder()
-    monkeypatch.setattr(text_embeddings, "load_encoder", lambda name, device, batch_size: fake)
+    monkeypatch.setattr(text_rows, "load_encoder", lambda name, device, batch_size: fake)
     return fake
 
 

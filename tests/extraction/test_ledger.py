@@ -1,12 +1,11 @@
 import pytest
 
 from clep.errors import InputError
-from clep.extraction.ledger import Entry, Journal, read_ledger, read_lines, write_ledger
-from clep.extraction.progress import Watcher
+from clep.extraction.ledger import Entry, Journal, ProgressReader, read_ledger, read_lines, write_ledger
 
 
 def test_entries_come_back(tmp_path):
-    entries = [Entry("é/1", "done", rows=3, video_s=1.5, seconds=0.2, file="9-ab"), Entry("b", "failed", "why")]
+    entries = [Entry("é/1", "done", rows=3, video_s=1.5, seconds=0.2, fingerprint="9-ab"), Entry("b", "failed", "why")]
     write_ledger(tmp_path / "l.jsonl", entries)
     assert read_ledger(tmp_path / "l.jsonl") == entries
     write_ledger(tmp_path / "l.jsonl", [])
@@ -25,18 +24,18 @@ def test_a_file_that_is_no_ledger(tmp_path, text):
 def test_a_journal_knows_which_videos_to_leave_out(tmp_path):
     journal = Journal(tmp_path / "j")
     for attempts in (1, 2):
-        journal.begins("a")
-        journal.is_through(Entry("a", "done"))
-        journal.begins("c")
-        journal.stopped_at("c", had_all_the_time=False)
-        journal.begins("b")
-        assert list(journal.left_out()) == ["b"][: attempts - 1]
-    assert "2 attempts ended" in journal.left_out()["b"]
-    journal.is_through(Entry("b", "failed"))
-    assert journal.left_out() == {}
-    journal.begins("c")
-    journal.stopped_at("c", had_all_the_time=True)
-    assert journal.left_out() == {"c": "it takes longer than the time limit of a task"}
+        journal.begin("a")
+        journal.finish(Entry("a", "done"))
+        journal.begin("c")
+        journal.stop("c", had_whole_time_limit=False)
+        journal.begin("b")
+        assert list(journal.items_to_leave_out()) == ["b"][: attempts - 1]
+    assert "2 attempts ended" in journal.items_to_leave_out()["b"]
+    journal.finish(Entry("b", "failed"))
+    assert journal.items_to_leave_out() == {}
+    journal.begin("c")
+    journal.stop("c", had_whole_time_limit=True)
+    assert journal.items_to_leave_out() == {"c": "it takes longer than the time limit of a task"}
 
 
 def test_half_a_line_is_read_when_it_is_whole(tmp_path):
@@ -49,15 +48,15 @@ def test_half_a_line_is_read_when_it_is_whole(tmp_path):
     assert read_lines(tmp_path / "none", 5) == ([], 5)
 
 
-def test_the_watcher_counts_each_video_once(tmp_path):
+def test_the_reader_counts_each_video_once(tmp_path):
     journals = [Journal(tmp_path / name) for name in "xy"]
-    watcher = Watcher([journal.path for journal in journals])
+    reader = ProgressReader([journal.path for journal in journals])
     for journal, video in zip(journals, "ab", strict=True):
-        journal.begins(video)
-        journal.is_through(Entry(video, "done", video_s=1800.0))
-    watcher.look()
-    journals[0].is_through(Entry("a", "done", video_s=1800.0))  # a second attempt of the same shard
-    watcher.look()
-    assert watcher.through == {"a": "done", "b": "done"}
-    assert watcher.video_s == 3600.0
-    assert watcher.hours_per_hour() > 1
+        journal.begin(video)
+        journal.finish(Entry(video, "done", video_s=1800.0))
+    reader.update()
+    journals[0].finish(Entry("a", "done", video_s=1800.0))  # a second attempt of the same shard
+    reader.update()
+    assert reader.status == {"a": "done", "b": "done"}
+    assert reader.video_s == 3600.0
+    assert reader.hours_per_hour() > 1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from clep.extraction import text_embeddings
+from clep.extraction import text as text_rows
 from clep.text import SentenceEncoder
 
 DIM = 8
@@ -47,7 +47,7 @@ def embed(text: str) -> np.ndarray:
 def encoder(monkeypatch) -> FakeEncoder:
     """The encoder that every job of the test uses, whatever the name it asks for."""
     fake = FakeEncoder()
-    monkeypatch.setattr(text_embeddings, "load_encoder", lambda name, device, batch_size: fake)
+    monkeypatch.setattr(text_rows, "load_encoder", lambda name, device, batch_size: fake)
     return fake
 
 

@@ -14,6 +14,7 @@ from clep.data import Regions
 from clep.datasets.lfb_files import load_lfb
 from clep.errors import InputError
 from clep.extraction import ledger_path, read_ledger, shard
+from clep.extraction import videos as video_rows
 from clep.preprocess import ava, lfb_export
 from clep.preprocess.__main__ import main
 from clep.video import ClipSpec, VideoEncoder
@@ -38,7 +39,8 @@ class Colours(VideoEncoder):
 @pytest.fixture
 def encoder(monkeypatch: pytest.MonkeyPatch) -> Colours:
     made = Colours()
-    monkeypatch.setattr(shard, "_loaded", lambda config, device: made)
+    shard.unload_encoder()
+    monkeypatch.setattr(video_rows, "load_video_encoder", lambda config, device: made)
     return made
 
 

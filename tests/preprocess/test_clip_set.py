@@ -4,7 +4,7 @@ import pytest
 from clep.bank import Clock
 from clep.data.clips import LabelledClips
 from clep.errors import InputError
-from clep.extraction.feature_packing import PackSettings
+from clep.extraction.features import PackSettings
 from clep.files import read_json
 from clep.preprocess.clip_set import clip_outputs, features_digest, prepare_clips, write_prompts
 

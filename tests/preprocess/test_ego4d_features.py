@@ -3,7 +3,7 @@ import torch
 
 from clep.bank import Clock, FeatureBank
 from clep.errors import InputError
-from clep.extraction.feature_packing import expected_rows
+from clep.extraction.features import expected_rows
 from clep.files import read_json
 from clep.preprocess import ego4d_features, ego4d_narrations
 
@@ -39,7 +39,7 @@ def test_packs_and_says_what_is_missing_or_cannot_be_used(tmp_path, encoder, can
     assert lists["not_in_ego4d_json"] == ["extra"]
     assert lists["narrated_without_features"] == ["a"]
     assert list(lists["not_finite"]) == ["d"]
-    assert list(lists["pickles_code"]) == ["evil"]
+    assert list(lists["unsafe_pickle"]) == ["evil"]
     assert list(lists["unreadable"]) == ["short"]
     assert list(lists["other_dim"]) == ["wide"]
     assert list(lists["rows_disagree_with_duration"]) == ["c"]

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from clep.bank import FeatureBank
-from clep.compute import Local, late_files
+from clep.compute import Local
 from clep.compute.locks import file_lock
-from clep.extraction.finished import shards_folder
+from clep.extraction import engine
+from clep.extraction.engine import shards_folder, wait_for_files
 from tests.extraction.conftest import run
 
 
@@ -65,7 +66,7 @@ def test_what_killed_runs_left_goes_when_the_next_one_starts(films, tmp_path, en
 
 @pytest.mark.parametrize("hidden", ["ledger", "bank"])
 def test_a_shard_that_does_not_show_is_a_failure_that_loses_nothing(films, tmp_path, encoder, monkeypatch, hidden):
-    monkeypatch.setattr(late_files, "LATE_S", 0.1)
+    monkeypatch.setattr(engine, "LATE_S", 0.1)
     out, run_tasks = tmp_path / "features.h5", Local.run
     places: list[Path] = []
 
@@ -105,3 +106,21 @@ def test_a_run_with_on_error_stop_ends_its_own_shards_only(films, tmp_path, enco
     shards_folder(out).mkdir()
     (shards_folder(out) / "key-of-another-run.stopped").touch()
     assert run(films, out, on_error="stop")["counts"]["done"] == 5
+
+
+def test_a_file_that_shows_late_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[float] = []
+
+    def hidden() -> list[str]:
+        looks.append(time.monotonic())
+        return ["a"] if len(looks) < 3 else []
+
+    monkeypatch.setattr(engine.time, "sleep", lambda seconds: None)
+    assert wait_for_files(hidden, tmp_path) == []
+    assert len(looks) == 3
+
+
+def test_the_names_of_files_that_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "LATE_S", 0.01)
+    assert wait_for_files(lambda: ["a", "b"], tmp_path) == ["a", "b"]
+    assert wait_for_files(lambda: [], tmp_path / "none") == []

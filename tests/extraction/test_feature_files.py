@@ -1,11 +1,19 @@
+import copy
+import os
+import struct
+import time
+import tracemalloc
+import zipfile
+
 import numpy as np
 import pytest
 import torch
 
 from clep.errors import InputError
 from clep.extraction.feature_files import FeatureFileError, checked_rows, feature_files, most_common_dim, open_features
+from tests.preprocess.conftest import RunsCode, canary
 
-from .conftest import RunsCode
+__all__ = ["canary"]
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -59,7 +67,7 @@ def test_a_pt_that_pickles_code_is_refused_and_not_run(tmp_path, canary, legacy)
     torch.save(RunsCode(), tmp_path / "evil.pt", _use_new_zipfile_serialization=not legacy)
     with pytest.raises(FeatureFileError, match=r"asks to run posix\.system") as caught:
         open_features(tmp_path / "evil.pt")
-    assert caught.value.kind == "pickles_code"
+    assert caught.value.kind == "unsafe_pickle"
     assert not canary.exists()
 
 
@@ -67,7 +75,7 @@ def test_a_npy_that_pickles_code_is_refused_and_not_run(tmp_path, canary):
     np.save(tmp_path / "evil.npy", np.array([RunsCode()], dtype=object), allow_pickle=True)
     with pytest.raises(FeatureFileError) as caught:
         open_features(tmp_path / "evil.npy")
-    assert caught.value.kind == "pickles_code"
+    assert caught.value.kind == "unsafe_pickle"
     assert not canary.exists()
 
 
@@ -135,3 +143,107 @@ def test_the_dim_of_most_files_counts(tmp_path):
     (tmp_path / "d.pt").write_bytes(b"")
     assert most_common_dim(feature_files(tmp_path).values()) == 3
     assert most_common_dim([tmp_path / "d.pt"]) is None
+
+
+@pytest.mark.parametrize("dims", [[(20, 4), (200, 8)], [(200, 8), (20, 4)]])
+@pytest.mark.parametrize("legacy", [False, True])
+def test_the_dim_of_most_files_is_not_that_of_the_first(tmp_path, dims, legacy):
+    for letter, (count, dim) in zip("ab", dims, strict=True):
+        for number in range(count):
+            path = tmp_path / f"{letter}{number:03}.pt"
+            torch.save(torch.ones(6, dim), path, _use_new_zipfile_serialization=not legacy)
+    assert most_common_dim(feature_files(tmp_path).values()) == 8
+
+
+def refused(path, match: str, **options) -> FeatureFileError:
+    """Return the error of a file, which must come without much memory or time."""
+    tracemalloc.start()
+    started = time.process_time()
+    try:
+        with pytest.raises(FeatureFileError, match=match) as caught:
+            open_features(path, **options)
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+        assert time.process_time() - started < 2
+    finally:
+        tracemalloc.stop()
+    return caught.value
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("shape", [(128 * 10**9, 1), (128 * 10**6, 1, 1000), (10**6, 10**6)])
+def test_strides_of_zero_are_refused_before_anything_is_allocated(tmp_path, shape, legacy):
+    torch.save(torch.ones(1).expand(shape), tmp_path / "a.pt", _use_new_zipfile_serialization=not legacy)
+    assert (tmp_path / "a.pt").stat().st_size < 3000
+    refused(tmp_path / "a.pt", "claims .* in a file of")
+
+
+def test_a_legacy_file_that_declares_a_larger_storage_than_itself(tmp_path):
+    path = tmp_path / "a.pt"
+    torch.save(torch.ones(1000, 250), path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    count = b"J" + struct.pack("<i", 250_000)  # the opcode of an integer of four bytes
+    assert content.count(count) == 1
+    path.write_bytes(content.replace(count, b"\x8a\x06" + (10**12).to_bytes(6, "little")))
+    refused(path, r"claims a tensor of 1,000,000,000,000 elements")
+
+
+def test_a_compressed_zip_is_refused(tmp_path):
+    torch.save(torch.zeros(1000, 1000), tmp_path / "stored.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "stored.pt") as stored,
+        zipfile.ZipFile(tmp_path / "a.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for record in stored.infolist():
+            packed.writestr(record.filename, stored.read(record))
+    assert (tmp_path / "a.pt").stat().st_size < 10_000
+    assert refused(tmp_path / "a.pt", "compressed zip.*torch.save").kind == "unreadable"
+
+
+def test_records_that_share_their_bytes_are_refused(tmp_path):
+    """A zip bomb without compression: its directory names one record many times."""
+    torch.save(torch.ones(5000, 8), tmp_path / "a.pt")
+    with zipfile.ZipFile(tmp_path / "a.pt", "a") as archive:
+        record = max(archive.infolist(), key=lambda info: info.file_size)
+        for number in range(200):
+            again = copy.copy(record)
+            again.filename = f"{record.filename}{number}"
+            archive.filelist.append(again)
+        archive._didModify = True
+    refused(tmp_path / "a.pt", "claims records larger than the file")
+
+
+@pytest.mark.parametrize("crc", [True, False])
+def test_a_flipped_bit_in_the_values_is_noticed_when_the_file_is_packed(tmp_path, crc):
+    path = tmp_path / "a.pt"
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(crc)
+    try:
+        torch.save(torch.ones(50, 8), path)
+    finally:
+        torch.serialization.set_crc32_options(before)
+    assert torch.equal(open_features(path, verify=True), torch.ones(50, 8))
+    content = bytearray(path.read_bytes())
+    content[content.index(np.ones(400, np.float32).tobytes()) + 100] ^= 1
+    path.write_bytes(content)
+    if crc:
+        assert refused(path, "Bad CRC-32", verify=True).kind == "unreadable"
+    else:
+        open_features(path, verify=True)  # saved without checksums: nothing to compare
+
+
+def test_entries_of_a_folder_that_are_no_files_of_features(tmp_path):
+    (tmp_path / "sub.pt").mkdir()
+    (tmp_path / "dead.pt").symlink_to(tmp_path / "nowhere.pt")
+    os.mkfifo(tmp_path / "pipe.npy")
+    torch.save(torch.nested.nested_tensor([torch.ones(2, 3), torch.ones(1, 3)]), tmp_path / "nested.pt")
+    torch.save(torch.ones(2, 3, device="meta"), tmp_path / "meta.pt")
+    kinds = {name: refused(path, "").kind for name, path in feature_files(tmp_path).items()}
+    assert kinds == {
+        "dead": "unreadable", "meta": "wrong_shape", "nested": "wrong_shape", "pipe": "unreadable", "sub": "unreadable",
+    }  # fmt: skip
+    assert most_common_dim(feature_files(tmp_path).values()) is None
+
+
+def test_names_that_are_no_utf8_become_printable_ids(tmp_path):
+    torch.save(torch.ones(2, 3), tmp_path / "bad\udce9.pt")
+    assert list(feature_files(tmp_path)) == ["bad\\xe9"]

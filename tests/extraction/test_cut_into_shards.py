@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from clep.compute import cut_into_shards
 from clep.errors import InputError
+from clep.extraction.items import cut_into_shards
 
 
 def total(shard: list[str], costs: dict[str, float]) -> float:

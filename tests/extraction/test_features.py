@@ -7,11 +7,12 @@ import torch
 
 from clep.bank import BankWriter, Clock, FeatureBank
 from clep.errors import InputError
-from clep.extraction import feature_packing
+from clep.extraction import features
+from clep.extraction.engine import Engine, shards_folder
 from clep.extraction.feature_files import feature_files
-from clep.extraction.feature_packing import PackSettings, copy_videos, expected_rows, pack_features
-
-from .conftest import DIM, write_features
+from clep.extraction.features import PackSettings, copy_videos, expected_rows, pack_features
+from clep.extraction.ledger import ledger_path, read_ledger
+from tests.preprocess.conftest import DIM, write_features
 
 ROWS = {"a": 3, "b": 1, "c": 5, "d": 2}
 
@@ -46,12 +47,15 @@ def test_the_bank_holds_the_rows_of_the_files(tmp_path, shard_bytes):
     bank = FeatureBank.open(tmp_path / "out.h5")
     assert list(bank.videos) == report.videos == list(ROWS)
     assert report.rows == bank.n_rows == sum(ROWS.values())
-    assert (bank.encoder, bank.source, bank.clock) == ("e", "s", Clock(2.0, 1.0))
+    assert (bank.encoder, bank.clock) == ("e", Clock(2.0, 1.0))
+    assert bank.source.startswith("s [settings ")
+    entries = read_ledger(ledger_path(tmp_path / "out.h5"))
+    assert [(entry.id, entry.status, entry.rows) for entry in entries] == [(id_, "done", n) for id_, n in ROWS.items()]
     for name, tensor in tensors.items():
         assert torch.equal(bank.video_rows(name), tensor)
     assert np.isnan(bank.duration_s.tolist()).tolist() == [True, True, False, True]
     assert [path.name for path in tmp_path.iterdir()].count("out.h5") == 1
-    assert not list(tmp_path.glob(".out*"))
+    assert [path.name for path in tmp_path.glob(".out*")] == [".out.shards.lock"]
 
 
 def contents(path) -> dict[str, object]:
@@ -75,23 +79,36 @@ def interrupt_at(monkeypatch, name: str) -> None:
     monkeypatch.setattr(BankWriter, "add", stop)
 
 
-def test_after_ctrl_c_a_second_run_continues_and_gives_the_same_bank(tmp_path, monkeypatch):
+@pytest.fixture
+def packed(monkeypatch) -> list[str]:
+    """The names of the files that are read to be packed."""
+    names: list[str] = []
+    real = features.open_features
+
+    def noted(path, *args, **options):
+        names.append(path.stem)
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(features, "open_features", noted)
+    return names
+
+
+@pytest.mark.parametrize("shard_bytes", [1, 2**30])
+def test_after_ctrl_c_a_second_run_continues_and_gives_the_same_bank(tmp_path, monkeypatch, packed, shard_bytes):
     write_features(tmp_path / "in", ROWS)
     (tmp_path / "in" / "aa.pt").write_bytes(b"broken")
-    files, settings = feature_files(tmp_path / "in"), PackSettings(Clock(), shard_bytes=1)
+    files, settings = feature_files(tmp_path / "in"), PackSettings(Clock(), shard_bytes=shard_bytes)
     whole = pack_features(files, tmp_path / "whole.h5", settings)
     with monkeypatch.context() as patch:
-        interrupt_at(patch, "c")
+        interrupt_at(patch, "a" if shard_bytes == 1 else "c")
         with pytest.raises(KeyboardInterrupt):
             pack_features(files, tmp_path / "out.h5", settings)
     assert not (tmp_path / "out.h5").exists()
-    opened = []
-    real = feature_packing.open_features
-    monkeypatch.setattr(
-        feature_packing, "open_features", lambda path, *rest: opened.append(path.stem) or real(path, *rest)
-    )
+    done = [entry.id for path in shards_folder(tmp_path / "out.h5").glob("*.jsonl") for entry in read_ledger(path)]
+    packed.clear()
     report = pack_features(files, tmp_path / "out.h5", settings)
-    assert opened == ["c", "d"]
+    assert sorted(packed + done) == ["a", "aa", "b", "c", "d"]
+    assert done or shard_bytes == 1
     assert report == whole
     assert contents(tmp_path / "out.h5") == contents(tmp_path / "whole.h5")
 
@@ -104,10 +121,10 @@ def test_ctrl_c_while_joining_costs_only_the_joining(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(feature_packing, "_join", stop)
+        patch.setattr(Engine, "_write_bank", stop)
         with pytest.raises(KeyboardInterrupt):
             pack_features(files, tmp_path / "out.h5", settings)
-    monkeypatch.setattr(feature_packing, "_write_shard", stop)
+    monkeypatch.setattr(features.FeatureRows, "encode", stop)
     assert pack_features(files, tmp_path / "out.h5", settings).videos == list(ROWS)
 
 
@@ -123,7 +140,7 @@ def test_shards_of_changed_files_or_settings_are_not_taken_over(tmp_path, monkey
     assert torch.equal(FeatureBank.open(tmp_path / "out.h5").video_rows("a"), changed)
 
 
-def test_files_that_were_fetched_after_an_interruption_cost_nothing_again(tmp_path, monkeypatch):
+def test_files_that_were_fetched_after_an_interruption_cost_nothing_again(tmp_path, monkeypatch, packed):
     write_features(tmp_path / "in", ROWS)
     settings = PackSettings(Clock(), shard_bytes=1)
     with monkeypatch.context() as patch:
@@ -131,13 +148,37 @@ def test_files_that_were_fetched_after_an_interruption_cost_nothing_again(tmp_pa
         with pytest.raises(KeyboardInterrupt):
             pack_features(feature_files(tmp_path / "in"), tmp_path / "out.h5", settings)
     write_features(tmp_path / "in", {"e": 2})
-    opened = []
-    real = feature_packing.open_features
-    monkeypatch.setattr(
-        feature_packing, "open_features", lambda path, *rest: opened.append(path.stem) or real(path, *rest)
-    )
+    done = [entry.id for path in shards_folder(tmp_path / "out.h5").glob("*.jsonl") for entry in read_ledger(path)]
+    packed.clear()
     assert pack_features(feature_files(tmp_path / "in"), tmp_path / "out.h5", settings).videos == [*ROWS, "e"]
-    assert opened == ["d", "e"]
+    assert sorted(packed + done) == [*ROWS, "e"]
+    assert done
+
+
+def test_a_bank_follows_its_folder_and_reads_only_what_is_new(tmp_path, packed):
+    write_features(tmp_path / "in", ROWS)
+    settings = PackSettings(Clock(), dtype="float32")
+    pack_features(feature_files(tmp_path / "in"), tmp_path / "out.h5", settings)
+    changed = write_features(tmp_path / "in", {"b": 1, "e": 4}, seed=1)
+    (tmp_path / "in" / "c.pt").unlink()
+    packed.clear()
+    report = pack_features(feature_files(tmp_path / "in"), tmp_path / "out.h5", settings, {"a": 2.0})
+    bank = FeatureBank.open(tmp_path / "out.h5")
+    assert report.videos == bank.videos == ["a", "b", "d", "e"]
+    assert sorted(packed) == ["a", "b", "e"], "a has another duration, b other values, e is new"
+    assert torch.equal(bank.video_rows("b"), changed["b"])
+    packed.clear()
+    pack_features(feature_files(tmp_path / "in"), tmp_path / "out.h5", settings, {"a": 2.0}, overwrite=True)
+    assert sorted(packed) == ["a", "b", "d", "e"]
+
+
+def test_what_a_killed_run_left_beside_the_bank_goes_with_the_next(tmp_path):
+    write_features(tmp_path / "in", ROWS)
+    left = [tmp_path / ".out.0123abcd.tmp.h5", tmp_path / ".out.0123abcd.tmp.rows"]
+    for path in left:
+        path.write_bytes(b"half a bank")
+    pack_features(feature_files(tmp_path / "in"), tmp_path / "out.h5", PackSettings(Clock()))
+    assert not any(path.exists() for path in left)
 
 
 def test_bad_files_are_listed_by_kind_and_the_rest_is_packed(tmp_path):

@@ -1,10 +1,14 @@
 import io
+import os
+import shutil
 from pathlib import Path
 
+import pytest
+import torch
 from rich.console import Console
 
 from clep.errors import InputError
-from clep.extraction.coverage import SHOWN, Coverage, coverage_table, read_coverage
+from clep.extraction.coverage import SHOWN, Coverage, coverage_table, file_digest, folder_digest, read_coverage
 from clep.files import read_json
 
 
@@ -58,3 +62,31 @@ def test_a_damaged_coverage_is_as_good_as_none(tmp_path):
     for content in ("{", "[]"):
         (tmp_path / "x.coverage.json").write_text(content)
         assert read_coverage(tmp_path / "x.h5") is None
+
+
+def test_files_are_told_apart_by_content_and_order(tmp_path):
+    a, b = tmp_path / "a", tmp_path / "b"
+    a.write_text("one")
+    b.write_text("two")
+    assert file_digest(a) == file_digest(a)
+    assert len({file_digest(a), file_digest(b), file_digest(a, b), file_digest(b, a), file_digest(a, None)}) == 5
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        file_digest(tmp_path / "nowhere")
+
+
+def test_a_folder_of_features_is_the_same_after_copying_and_another_after_extracting_again(tmp_path):
+    path = tmp_path / "in" / "a.pt"
+    path.parent.mkdir()
+    torch.save(torch.zeros(5000), path)
+    first = folder_digest([path])
+    shutil.copytree(path.parent, tmp_path / "copy")
+    os.utime(tmp_path / "copy" / "a.pt", (1, 1))
+    assert folder_digest([tmp_path / "copy" / "a.pt"]) == first
+    values = torch.zeros(5000)
+    values[0] = 1.0
+    size = path.stat().st_size
+    torch.save(values, path)
+    assert path.stat().st_size == size
+    assert folder_digest([path]) != first
+    changed = folder_digest([path])
+    assert folder_digest([path.rename(tmp_path / "in" / "b.pt")]) != changed

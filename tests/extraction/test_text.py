@@ -1,21 +1,25 @@
 import pickle
 import threading
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 
 from clep.bank import FeatureBank
-from clep.compute import Local, late_files
+from clep.compute import Local
 from clep.errors import InputError
+from clep.extraction import engine
 from clep.extraction.coverage import read_coverage
-from clep.extraction.text_embeddings import TextBank, text_bank_path
-from clep.extraction.text_parts import TextParts, encode_as_tasks, save_part
+from clep.extraction.engine import Engine, ShardSize
+from clep.extraction.ledger import ledger_path, read_ledger
+from clep.extraction.text import ChunkEncoder, SentenceRows, TextBank, TextChunk, text_bank_path
 from clep.text import Texts
+from tests.preprocess.conftest import FakeEncoder, embed, encoder
 
-from .conftest import FakeEncoder, embed
-
+__all__ = ["encoder"]
 TEXTS = [f"sentence {number}" for number in range(10)]
+FILES = [".texts.fake.shards.lock", "texts.fake.coverage.json", "texts.fake.h5", "texts.fake.ledger.jsonl"]
 
 
 def bank_of(folder, texts=TEXTS, digest: str | None = None, **sets) -> TextBank:
@@ -30,9 +34,13 @@ def test_row_i_is_text_i(tmp_path, encoder):
     assert (bank.clock, bank.encoder, bank.dtype) == (None, "fake", torch.float32)
     assert bank.source == Texts.of(TEXTS).digest()
     assert np.array_equal(bank.video_rows("texts").numpy(), np.stack([embed(text) for text in TEXTS]))
-    assert coverage["counts"] == {"continued_from": 0, "texts": 10, "sets": 1, "dim": 4, "encoder": "fake"}
+    assert coverage["counts"] == {"encoded_before": 0, "texts": 10, "sets": 1, "dim": 4, "encoder": "fake"}
     assert read_coverage(tmp_path / "texts.fake.h5")["counts"] == coverage["counts"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["texts.fake.coverage.json", "texts.fake.h5"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
+    assert [(entry.id, entry.rows) for entry in read_ledger(ledger_path(tmp_path / "texts.fake.h5"))] == [
+        ("000-0000000000-0000000003", 3), ("000-0000000003-0000000006", 3), ("000-0000000006-0000000009", 3),
+        ("000-0000000009-0000000010", 1),
+    ]  # fmt: skip
 
 
 def test_nothing_is_encoded_twice(tmp_path, encoder):
@@ -70,40 +78,63 @@ def test_after_ctrl_c_a_second_run_continues_and_gives_the_same_bank(tmp_path, e
     with pytest.raises(KeyboardInterrupt):
         bank_of(tmp_path).write(chunk=3)
     assert not (tmp_path / "texts.fake.h5").exists()
-    assert len(list((tmp_path / ".texts.fake.parts").iterdir())) == 2
+    assert len(list((tmp_path / ".texts.fake.shards").glob("*.jsonl"))) == 2
     assert bank_of(tmp_path).texts_left() == 4
     encoder.interrupt_after = None
     coverage = bank_of(tmp_path).write(chunk=chunk_after)
-    assert coverage["counts"]["continued_from"] == 6
+    assert coverage["counts"]["encoded_before"] == 6
     assert encoder.encoded == TEXTS
     rows = FeatureBank.open(tmp_path / "texts.fake.h5").video_rows("texts")
     assert torch.equal(rows, FeatureBank.open(tmp_path / "whole" / "texts.fake.h5").video_rows("texts"))
-    assert not (tmp_path / ".texts.fake.parts").exists()
+    assert not (tmp_path / ".texts.fake.shards").exists()
 
 
 def interrupted_with_a_gap(folder, encoder) -> None:
-    """Leave the parts of the texts 0 to 2 and 6 to 8."""
+    """Leave the chunks of the texts 0 to 2 and 6 to 8."""
     encoder.interrupt_after = 9
     with pytest.raises(KeyboardInterrupt):
         bank_of(folder).write(chunk=3)
-    next(folder.glob(".texts.fake.parts/*0000000003.npy")).unlink()
+    for ledger in folder.glob(".texts.fake.shards/*.jsonl"):
+        if read_ledger(ledger)[0].id.startswith("000-0000000003"):
+            ledger.unlink()
     encoder.interrupt_after = None
     encoder.encoded.clear()
 
 
-def test_parts_of_other_texts_are_not_taken_over(tmp_path, encoder):
+def test_only_chunks_of_the_same_texts_are_reused(tmp_path, encoder):
     interrupted_with_a_gap(tmp_path, encoder)
-    other = [*TEXTS, "more"]
+    other = ["changed", *TEXTS[1:], "more"]
     bank_of(tmp_path, other).write(chunk=3)
-    assert encoder.encoded == other
+    assert encoder.encoded == [*other[:6], *other[9:]], "those of the unchanged texts 6 to 8 are kept"
+    assert rows_of(tmp_path) == [embed(text).tolist() for text in other]
+
+
+def test_of_two_results_for_the_same_place_that_of_the_present_texts_counts(tmp_path, encoder):
+    first, second = TEXTS, ["changed", *TEXTS[1:]]
+    for texts in (first, second):
+        encoder.interrupt_after = len(encoder.encoded) + 3
+        with pytest.raises(KeyboardInterrupt):
+            bank_of(tmp_path, texts).write(chunk=3)
+    for texts in (first, second):
+        assert bank_of(tmp_path, texts).texts_left() == 7
+    encoder.interrupt_after = None
+    bank_of(tmp_path, first).write(chunk=3)
+    assert rows_of(tmp_path) == [embed(text).tolist() for text in first]
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
+
+
+def test_encoders_do_not_share_chunks(tmp_path, encoder):
+    keys = {SentenceRows(name, ("texts",)).key for name in ("fake", "other", "org/fake")}
+    assert len(keys) == 3
+    assert SentenceRows("fake", ("a",), device="cpu", batch_size=3).key in keys
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 5, 100])
 @pytest.mark.parametrize("compute", [None, Local(processes=1)])
-def test_only_what_is_missing_between_parts_is_encoded(tmp_path, encoder, chunk, compute):
+def test_only_what_is_missing_between_chunks_is_encoded(tmp_path, encoder, chunk, compute):
     interrupted_with_a_gap(tmp_path, encoder)
     assert bank_of(tmp_path).texts_left() == 4
-    assert bank_of(tmp_path).write(chunk=chunk, compute=compute)["counts"]["continued_from"] == 6
+    assert bank_of(tmp_path).write(chunk=chunk, compute=compute)["counts"]["encoded_before"] == 6
     assert encoder.encoded == [*TEXTS[3:6], TEXTS[9]]
     assert rows_of(tmp_path) == [embed(text).tolist() for text in TEXTS]
 
@@ -122,7 +153,7 @@ def test_tasks_give_the_same_bank(tmp_path, encoder, compute, chunk):
         assert bank.video_rows(name).tolist() == [embed(text).tolist() for text in texts]
     assert coverage["counts"]["texts"] == 12
     assert sorted(encoder.encoded) == sorted([*TEXTS, "is a", "is b"])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["texts.fake.coverage.json", "texts.fake.h5"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
 
 
 def test_what_other_tasks_made_is_kept_when_one_fails(tmp_path, encoder, monkeypatch):
@@ -134,7 +165,7 @@ def test_what_other_tasks_made_is_kept_when_one_fails(tmp_path, encoder, monkeyp
         return stream(self, texts, **options)
 
     monkeypatch.setattr(type(encoder), "stream", broken)
-    with pytest.raises(InputError, match=r"1 of 4 tasks .*same command again.*NaN of 'sentence 4'"):
+    with pytest.raises(InputError, match=r"texts\.fake\.h5 .*1 of 4 chunks.*same command again.*NaN of 'sentence 4'"):
         bank_of(tmp_path).write(chunk=3, compute=Local(processes=1))
     assert not (tmp_path / "texts.fake.h5").exists()
     assert bank_of(tmp_path).texts_left() == 3
@@ -145,17 +176,27 @@ def test_what_other_tasks_made_is_kept_when_one_fails(tmp_path, encoder, monkeyp
     assert rows_of(tmp_path) == [embed(text).tolist() for text in TEXTS]
 
 
-def test_rows_are_never_shifted_by_a_part_that_does_not_show(tmp_path, encoder, monkeypatch):
-    monkeypatch.setattr(late_files, "LATE_S", 0.05)
-    hidden = tmp_path / "hidden.npy"
+def chunk_bank(tasks, chunk: int):
+    """Return the bank of the chunk that starts at a text."""
+    for task in tasks.values():
+        for ledger in task.saved_ledgers():
+            if read_ledger(ledger)[0].id.startswith(f"000-{chunk:010d}"):
+                return ledger.with_suffix(".h5")
+    raise AssertionError(chunk)
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".jsonl"])
+def test_rows_are_never_shifted_by_a_chunk_that_is_not_visible(tmp_path, encoder, monkeypatch, suffix):
+    monkeypatch.setattr(engine, "LATE_S", 0.05)
+    hidden = tmp_path / "hidden"
 
     class Late(Local):
         def run(self, function, tasks, log_folder, watch=None):
             failed = super().run(function, tasks, log_folder, watch)
-            next(iter(tasks.values())).pieces[0][0].rename(hidden)
+            chunk_bank(tasks, 0).with_suffix(suffix).rename(hidden)
             return failed
 
-    with pytest.raises(InputError, match=r"\.texts\.fake\.parts does not show all parts .*same command again"):
+    with pytest.raises(InputError, match=r"texts\.fake\.h5 .*same command again.*do not show here"):
         bank_of(tmp_path).write(chunk=3, compute=Late(processes=1))
     assert not (tmp_path / "texts.fake.h5").exists()
     encoder.encoded.clear()
@@ -164,33 +205,33 @@ def test_rows_are_never_shifted_by_a_part_that_does_not_show(tmp_path, encoder, 
     assert rows_of(tmp_path) == [embed(text).tolist() for text in TEXTS]
 
 
-def test_a_part_that_shows_late_is_waited_for(tmp_path, encoder):
+def test_a_chunk_that_shows_late_is_waited_for(tmp_path, encoder):
     class Late(Local):
         def run(self, function, tasks, log_folder, watch=None):
             failed = super().run(function, tasks, log_folder, watch)
-            part = next(iter(tasks.values())).pieces[0][0]
-            part.rename(tmp_path / "hidden.npy")
-            threading.Timer(0.1, (tmp_path / "hidden.npy").rename, [part]).start()
+            bank = chunk_bank(tasks, 0)
+            bank.rename(tmp_path / "hidden.h5")
+            threading.Timer(0.1, (tmp_path / "hidden.h5").rename, [bank]).start()
             return failed
 
     bank_of(tmp_path).write(chunk=3, compute=Late(processes=1))
     assert rows_of(tmp_path) == [embed(text).tolist() for text in TEXTS]
 
 
-def test_a_task_has_its_own_texts_only_and_few_tasks_have_many_parts(tmp_path):
+def test_a_task_has_its_own_texts_only_and_few_tasks_have_many_chunks(tmp_path):
     sizes: list[int] = []
     pickled: list[int] = []
 
     class Compute:
         def run(self, function, tasks, log_folder, watch):
-            sizes.extend(len(task.pieces) for task in tasks.values())
+            sizes.extend(len(task.items) for task in tasks.values())
             pickled.extend(len(pickle.dumps(task)) for task in tasks.values())
             return dict.fromkeys(tasks, "not done here")
 
     texts = Texts.of(f"text number {number:06d}" for number in range(20_000))
     with pytest.raises(InputError, match="not done here"):
         TextBank(tmp_path, "texts", {"texts": texts}, "fake", "d").write(chunk=4, compute=Compute())
-    assert (sum(sizes), set(sizes)) == (5000, {8, 16})
+    assert (sum(sizes), set(sizes)) == (5000, {15, 16})
     assert max(pickled) < 20_000, "all texts together have 360,000 bytes"
     sizes.clear()
     with pytest.raises(InputError, match="not done here"):
@@ -219,31 +260,75 @@ def test_the_path_carries_the_name_of_the_encoder(tmp_path):
     assert text_bank_path(tmp_path, "prompts", "org/model v1.5").name == "prompts.org--model-v1.5.h5"
 
 
-def test_two_processes_make_the_parts_that_one_makes(tmp_path):
-    parts = {}
+class FakeRows(SentenceRows):
+    """Loads the fake encoder in worker processes too."""
+
+    def load(self):
+        return ChunkEncoder(FakeEncoder())
+
+
+def test_two_processes_make_the_bank_that_one_makes(tmp_path):
+    texts = Texts.of(TEXTS)
+    chunks = [TextChunk(f"000-{at:010d}-{at + 2:010d}", texts[at : at + 2], "f") for at in range(0, 10, 2)]
+    banks = {}
     for processes in (1, 2):
-        made = TextParts(tmp_path / str(processes), "key")
-        encode_as_tasks(made, [Texts.of(TEXTS), ["a", "b"]], 3, FakeEncoder, Local(processes=processes))
-        parts[processes] = {path.name: np.load(path).tolist() for path in made.folder.glob("*.npy")}
-    assert len(parts[1]) == 5
-    assert parts[1] == parts[2]
-    assert parts[1]["key-000-0000000003.npy"] == [embed(text).tolist() for text in TEXTS[3:6]]
+        made = Engine(tmp_path / f"{processes}.h5", FakeRows("fake", ("texts",)), "w", ShardSize(cost=4, save_every=1))
+        with made.lock():
+            assert made.encode(chunks, Local(processes=processes), 3) == {}
+            made.join(made.finished(lambda name: "f"))
+        banks[processes] = made.output.read_bytes()
+        assert FeatureBank.open(made.output).video_rows("texts").tolist() == [embed(text).tolist() for text in TEXTS]
+    assert banks[1] == banks[2]
 
 
 @pytest.mark.parametrize(
-    ("files", "kept", "missing"),
+    ("done", "kept", "missing"),
     [
         ({}, [], [(0, 10)]),
         ({0: 4, 4: 6}, [0, 4], []),
         ({4: 2}, [4], [(0, 4), (6, 10)]),
         ({0: 5, 3: 4, 8: 1}, [0, 8], [(5, 8), (9, 10)]),
+        ({8: 3}, [], [(0, 10)]),  # of a longer set
     ],
 )
-def test_parts_that_are_there_and_what_they_lack(tmp_path, files, kept, missing):
-    parts = TextParts(tmp_path, "key")
-    for start, n_rows in files.items():
-        save_part(parts.path(2, start), np.zeros((n_rows, 3), np.float32))
-    save_part(parts.path(1, 0), np.zeros((10, 3), np.float32))
-    assert [part.start for part in parts.of_set(2)] == kept
-    assert parts.missing(2, 10) == missing
-    assert parts.dim() == 3
+def test_chunks_that_are_there_and_what_lies_between_them(tmp_path, encoder, done, kept, missing):
+    longer = [*TEXTS, "another"]
+    sets = {"other": ["x"], "texts": longer}
+    source = SentenceRows("fake", tuple(sets))
+    chunks = []
+    for at, count in done.items():
+        texts = longer[at : at + count]
+        chunks.append(TextChunk(f"001-{at:010d}-{at + count:010d}", texts, Texts.of(texts).digest()[:32]))
+    Engine(tmp_path / "texts.fake.h5", source, "w", ShardSize(cost=4, save_every=1)).encode(chunks, Local(processes=1))
+    bank = TextBank(tmp_path, "texts", sets | {"texts": TEXTS}, "fake", "d")
+    encoder.encoded.clear()
+    bank.write(chunk=100)
+    assert encoder.encoded == ["x", *(text for start, stop in missing for text in TEXTS[start:stop])]
+    names = [entry.id for entry in read_ledger(ledger_path(bank.path)) if entry.id.startswith("001")]
+    assert [int(name.split("-")[1]) for name in names] == sorted([*kept, *(start for start, _ in missing)])
+    assert rows_of(tmp_path) == [embed(text).tolist() for text in TEXTS]
+
+
+def test_an_error_in_one_chunk_costs_no_other_chunk_of_its_task(tmp_path, encoder, monkeypatch):
+    stream = type(encoder).stream
+
+    def broken(self, texts, **options):
+        for offset, rows in stream(self, texts, **options):
+            if "sentence 4" in texts[offset : offset + len(rows)]:
+                raise InputError("NaN of 'sentence 4'")
+            yield offset, rows
+
+    monkeypatch.setattr(type(encoder), "stream", broken)
+    with pytest.raises(InputError, match="1 of 4 chunks"):
+        bank_of(tmp_path).write(chunk=3)
+    assert bank_of(tmp_path).texts_left() == 3
+
+
+@pytest.mark.parametrize("sizes", [[3, 3, 3, 1], [1, 3, 3, 3], [2, 2, 1, 2, 2], [1, 2, 3, 4], [10]])
+def test_chunks_of_equal_size_share_a_stream(sizes):
+    bounds = np.cumsum([0, *sizes]).tolist()
+    chunks = [TextChunk(str(start), TEXTS[start:stop], "") for start, stop in pairwise(bounds)]
+    fake = FakeEncoder()
+    found = [(one.item.id, [block.tolist() for block in one.blocks]) for one in ChunkEncoder(fake).encode(chunks)]
+    assert found == [(chunk.id, [[embed(text).tolist() for text in chunk.texts]]) for chunk in chunks]
+    assert fake.encoded == TEXTS[: bounds[-1]]

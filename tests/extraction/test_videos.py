@@ -11,7 +11,7 @@ import pytest
 from clep.bank import Clock, FeatureBank
 from clep.errors import InputError
 from clep.extraction import extract, ledger_path, read_ledger
-from clep.extraction.finished import shards_folder
+from clep.extraction.engine import shards_folder
 from clep.files import read_json
 from clep.preprocess import videos
 from clep.preprocess.__main__ import main
@@ -40,7 +40,7 @@ def test_a_folder_becomes_a_bank_with_a_ledger_and_nothing_else(films, tmp_path,
     assert [(entry.id, entry.status, entry.rows) for entry in entries] == [
         ("a", "done", 3), ("b", "done", 1), ("e", "done", 1), ("more/c", "done", 5), ("more/d", "done", 2),
     ]  # fmt: skip
-    assert all(entry.seconds > 0 and entry.file and entry.settings for entry in entries)
+    assert all(entry.seconds > 0 and entry.fingerprint and entry.settings for entry in entries)
     assert (coverage["counts"]["done"], coverage["counts"]["rows"]) == (5, 12)
 
 
@@ -107,7 +107,7 @@ def test_bad_files_are_listed_with_the_reason_and_the_rest_completes(films, tmp_
     failed = coverage["lists"]["failed"]
     assert set(failed) == {"cut", "empty", "text"}
     assert "0 bytes" in failed["empty"]
-    assert "left out: " + str(films / "b.mp4") in coverage["lists"]["named_twice"]["b"]  # b.avi comes first
+    assert f"left out: {films / 'b.mp4'}" in coverage["lists"]["duplicate_ids"]["b"]  # b.avi comes first
     assert {name for name, status in statuses(out).items() if status == "failed"} == {"cut", "empty", "text"}
 
     encoder.clips = 0
@@ -162,7 +162,7 @@ def test_selection(films, tmp_path, encoder):
     out = tmp_path / "features.h5"
     coverage = run(films, out, ids=["b", "more/d"])
     assert FeatureBank.open(out).videos == ["b", "more/d"]
-    assert coverage["lists"]["not_asked_for"] == ["a", "e", "more/c"]
+    assert coverage["lists"]["not_selected"] == ["a", "e", "more/c"]
     (tmp_path / "ids.txt").write_text("e\n\nb\n")
     run(films, out, ids=str(tmp_path / "ids.txt"))
     assert FeatureBank.open(out).videos == ["b", "e", "more/d"]  # what was there stays

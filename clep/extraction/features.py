@@ -1,0 +1,262 @@
+"""Pack the features that others extracted, one file a video, into one bank; or copy videos from another bank."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from hashlib import blake2b
+from math import ceil
+from pathlib import Path
+
+from torch import Tensor
+
+from clep.bank import BankWriter, Clock, FeatureBank, copy_video
+from clep.compute import Local
+from clep.errors import InputError
+from clep.extraction.coverage import Coverage
+from clep.extraction.engine import Engine, ShardSize, is_settled
+from clep.extraction.feature_files import FAULTS, checked_rows, most_common_dim, open_features, read_shapes
+from clep.extraction.items import Dtype, EncodedItem, Item, OnError, RowFacts, file_fingerprint
+from clep.extraction.shard import Finished
+
+logger = logging.getLogger(__name__)
+
+SHARD_BYTES = 2**30
+TOLERATED_ROWS = 2
+
+
+@dataclass(frozen=True)
+class PackSettings:
+    """What the rows of a bank are, and what to do about a file that cannot be used.
+
+    Attributes:
+        clock: seconds ↔ rows of the encoder that made the features.
+        dtype: number format of the bank.
+        encoder: name of the video encoder.
+        source: words about where the features come from, kept in the bank.
+        on_error: "skip" lists a bad file and goes on, "stop" refuses it at once.
+        allow_nonfinite: keep rows with NaN or infinity.
+        allow_vector: a file may hold one vector `[dim]`, which is one row.
+        shard_bytes: size of the input files of one shard; a kill loses at most one shard.
+    """
+
+    clock: Clock
+    dtype: Dtype = "float16"
+    encoder: str = ""
+    source: str = ""
+    on_error: OnError = "skip"
+    allow_nonfinite: bool = False
+    allow_vector: bool = False
+    shard_bytes: int = SHARD_BYTES
+
+
+@dataclass
+class PackReport:
+    """What went into a bank: ids in order, rows, and what was not used or looks wrong.
+
+    Attributes:
+        videos: ids, in the order of the bank.
+        rows: number of rows.
+        dim: feature dimension.
+        skipped: kind of fault (see `FeatureFileError`) → id → reason.
+        off_duration: id → how its number of rows disagrees with its duration; such videos are packed.
+    """
+
+    videos: list[str] = field(default_factory=list)
+    rows: int = 0
+    dim: int = 0
+    skipped: dict[str, dict[str, str]] = field(default_factory=dict)
+    off_duration: dict[str, str] = field(default_factory=dict)
+
+    def add_to(self, coverage: Coverage) -> None:
+        """Record counts, a list for each kind of fault, and videos of unlikely length."""
+        coverage.count(videos_packed=len(self.videos), rows=self.rows, dim=self.dim)
+        for kind in FAULTS:
+            coverage.add_list(kind, self.skipped.get(kind, {}))
+        coverage.add_list("rows_disagree_with_duration", self.off_duration)
+
+
+@dataclass(frozen=True)
+class FeatureFile:
+    """A file of features, see `Item`; `duration_s` is the length of its video, None where unknown."""
+
+    id: str
+    path: Path
+    fingerprint: str
+    cost: int
+    max_rows: int | None
+    duration_s: float | None = None
+
+
+@dataclass(frozen=True)
+class FeatureRows:
+    """Reads feature files as rows of one dimension; it needs no model, so it is its own encoder."""
+
+    dim: int
+    name: str
+    clock: Clock
+    dtype: Dtype
+    allow_nonfinite: bool
+    allow_vector: bool
+    noun: str = "feature files"
+
+    @property
+    def key(self) -> str:
+        """Digest of all settings that the rows depend on."""
+        return blake2b(repr(sorted(asdict(self).items())).encode(), digest_size=6).hexdigest()
+
+    def load(self) -> "FeatureRows":
+        """Return itself."""
+        return self
+
+    def entry(self, item_id: str) -> str:
+        """Return the id of the video: that of the file."""
+        return item_id
+
+    def encode(self, items: Sequence[Item]) -> Iterator[EncodedItem]:
+        """Yield the rows of each file, which is checked against its checksum and read when its rows are asked for."""
+        for item in items:
+            assert isinstance(item, FeatureFile)
+            yield self._read(item)
+
+    def _read(self, file: FeatureFile) -> EncodedItem:
+        facts = RowFacts()
+
+        def blocks() -> Iterator[Tensor]:
+            nonlocal facts
+            value = open_features(file.path, self.allow_vector, verify=True)
+            rows = checked_rows(file.path, value, self.dim, self.dtype, self.allow_nonfinite)
+            facts = self._facts(file, len(rows))
+            yield rows
+
+        return EncodedItem(file, blocks(), lambda: facts)
+
+    def _facts(self, file: FeatureFile, n_rows: int) -> RowFacts:
+        """Keep the duration unless the rows contradict it: it would put the back-padded last row at a wrong second."""
+        expected = None if file.duration_s is None else expected_rows(file.duration_s, self.clock)
+        if expected is None:
+            return RowFacts()
+        if abs(expected - n_rows) > TOLERATED_ROWS:
+            return RowFacts(note=f"{n_rows} rows, but {expected} fit its {file.duration_s:.1f} s")
+        return RowFacts(duration_s=file.duration_s)
+
+
+def expected_rows(duration_s: float, clock: Clock) -> int | None:
+    """Return how many rows the encoder makes of a video, the back-padded last one included."""
+    if clock.rows_per_second is None or not duration_s > 0:
+        return None
+    return max(1, ceil((duration_s - clock.row_seconds) * clock.rows_per_second - 1e-6) + 1)
+
+
+def pack_features(
+    files: Mapping[str, Path],
+    output: str | Path,
+    settings: PackSettings,
+    durations: Mapping[str, float] | None = None,
+    overwrite: bool = False,
+) -> PackReport:
+    """Write one bank from `{id: file}`, in the order of ids; run again, only new and changed files are read.
+
+    Packing needs twice the bank's size on disk for a while.
+
+    Args:
+        files: as `feature_files` lists them.
+        output: the bank to write, `*.h5`.
+        settings: see `PackSettings`.
+        durations: seconds of the videos, where known.
+        overwrite: read all files, also those whose rows are in the bank already.
+
+    Raises:
+        InputError: no file can be used, the disk is full, or with `on_error="stop"` a file is bad.
+    """
+    dim = most_common_dim(files.values(), settings.allow_vector) or 1
+    source = FeatureRows(
+        dim, settings.encoder, settings.clock, settings.dtype, settings.allow_nonfinite, settings.allow_vector
+    )
+    items = _items(files, dim, settings.allow_vector, durations or {})
+    engine = Engine(Path(output), source, settings.source, ShardSize(settings.shard_bytes), settings.on_error)
+    fingerprints = {item.id: item.fingerprint for item in items}
+    with engine.lock():
+        known = engine.finished(fingerprints.get, joined=not overwrite)
+        settled = {item.id for item in items if is_settled(known.get(item.id), item.fingerprint)}
+        _stop_at_known_failures([item for item in items if item.id in settled], known, settings.on_error)
+        lost = engine.encode([item for item in items if item.id not in settled], Local(processes=1))
+        if lost:  # what happened to the process rather than to a file, such as a full disk
+            raise InputError(next(iter(lost.values())).entry.reason)
+        known = engine.with_unknown(items, engine.finished(fingerprints.get, joined=not overwrite))
+        known = {item.id: known[item.id] for item in items}
+        report = _report(known, dim)
+        if not report.videos:
+            reasons = [f"{name}: {why}" for group in report.skipped.values() for name, why in group.items()]
+            raise InputError(
+                f"none of the {len(files)} feature files can be used, so {output} was not written; {reasons[0]}"
+            )
+        engine.join(known)
+    return report
+
+
+def _items(
+    files: Mapping[str, Path], dim: int, allow_vector: bool, durations: Mapping[str, float]
+) -> list[FeatureFile]:
+    shapes = read_shapes(files, allow_vector)
+    items = []
+    for name, path in files.items():
+        duration_s = durations.get(name)
+        size = path.stat().st_size if path.is_file() else 0
+        rows, dim_of_file = shapes.get(name, (None, dim))
+        max_rows = rows if dim_of_file == dim else 0
+        items.append(FeatureFile(name, path, f"{file_fingerprint(path)}-{duration_s}", size, max_rows, duration_s))
+    return items
+
+
+def _stop_at_known_failures(items: Sequence[FeatureFile], known: Mapping[str, Finished], on_error: OnError) -> None:
+    for item in items:
+        entry = known[item.id].entry
+        if on_error == "stop" and entry.status == "failed":
+            raise InputError(f"{item.path}: {entry.reason} (on_error=skip goes on without it)")
+
+
+def _report(known: Mapping[str, Finished], dim: int) -> PackReport:
+    report = PackReport(dim=dim)
+    for name in sorted(known):
+        entry = known[name].entry
+        if entry.status != "done":
+            report.skipped.setdefault(entry.kind or "unreadable", {})[name] = entry.reason
+            continue
+        report.videos.append(name)
+        report.rows += entry.rows
+        if entry.reason:
+            report.off_duration[name] = entry.reason
+    return report
+
+
+def copy_videos(bank_path: str | Path, ids: list[str], output: str | Path, settings: PackSettings) -> PackReport:
+    """Write a bank of those of `ids` that another bank holds, in that order, with that bank's clock and encoder.
+
+    Raises:
+        InputError: the bank cannot be opened, or holds none of the ids.
+    """
+    bank = FeatureBank.open(bank_path)
+    if bank.clock is None:
+        raise InputError(f"{bank_path} is a bank of texts (it has no clock), not of video features")
+    found = [name for name, index in zip(ids, bank.index(ids).tolist(), strict=True) if index >= 0]
+    if not found:
+        raise InputError(
+            f"{bank_path} holds none of the {len(ids)} clips; its ids look like "
+            f"{list(bank.videos[:3])}, those of the clips like {ids[:3]}"
+        )
+    rows = bank.first_row.diff()[bank.index(found)]
+    report = PackReport(videos=found, rows=int(rows.sum()), dim=bank.dim)
+    copied = replace(settings, clock=bank.clock, encoder=bank.encoder or settings.encoder)
+    with BankWriter(
+        output,
+        bank.dim,
+        copied.clock,
+        copied.dtype,
+        copied.encoder,
+        copied.source,
+        allow_nonfinite=copied.allow_nonfinite,
+        n_rows=report.rows,
+    ) as writer:
+        for name in found:
+            copy_video(bank, name, writer)
+    return report

@@ -1,0 +1,323 @@
+"""Sentences → a bank of their embeddings, in chunks."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from clep.bank import Clock, FeatureBank
+from clep.compute import Local
+from clep.config.build import build
+from clep.errors import InputError
+from clep.extraction.coverage import Coverage
+from clep.extraction.engine import NOT_VISIBLE, Engine, ShardSize
+from clep.extraction.items import Dtype, EncodedItem, Item
+from clep.extraction.shard import Finished
+from clep.text import SentenceEncoder, Texts
+from clep.text.sentence_encoder import sentence_model_name
+
+logger = logging.getLogger(__name__)
+
+Device = str | list[str] | None
+CHUNK = 8192
+_FEWEST_SHARDS = 8
+_MAX_CHUNKS_PER_SHARD = 16
+
+
+def load_encoder(name: str, device: Device, batch_size: int) -> SentenceEncoder:
+    """Load a sentence encoder; a function of its own, so that tests can replace it."""
+    return SentenceEncoder(name, device=device, batch_size=batch_size)
+
+
+def text_bank_path(folder: str | Path, stem: str, encoder: str) -> Path:
+    """Return where the embeddings of a set of texts lie: `<folder>/<stem>.<encoder>.h5`."""
+    return Path(folder) / f"{stem}.{sentence_model_name(encoder)}.h5"
+
+
+@dataclass(frozen=True)
+class TextChunk:
+    """Consecutive texts of a set, see `Item`; pickled without the rest of the set.
+
+    Attributes:
+        id: `<set>-<first text>-<one past the last>`, so that the order of ids is that of the texts.
+        texts: of the chunk.
+        fingerprint: digest of the texts.
+    """
+
+    id: str
+    texts: Sequence[str]
+    fingerprint: str
+
+    @property
+    def cost(self) -> int:
+        """The number of texts."""
+        return len(self.texts)
+
+    @property
+    def max_rows(self) -> int:
+        """The number of texts."""
+        return len(self.texts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TextChunk, (self.id, _own_bytes(self.texts), self.fingerprint)
+
+
+@dataclass(frozen=True)
+class SentenceRows:
+    """Embeds chunks of texts with a sentence encoder; see `RowSource`.
+
+    Attributes:
+        encoder: name or path of the sentence encoder.
+        sets: names of the sets of texts, which the bank holds as its "videos".
+        device: where the encoder runs; None: all GPUs there are, else the CPU.
+        batch_size: texts that go through the encoder at once.
+    """
+
+    encoder: str
+    sets: tuple[str, ...]
+    device: Device = None
+    batch_size: int = 256
+    noun: str = "chunks of texts"
+    dtype: Dtype = "float32"
+    clock: Clock | None = None
+    allow_nonfinite: bool = False
+
+    @property
+    def key(self) -> str:
+        """Digest of the encoder's name."""
+        return blake2b(sentence_model_name(self.encoder).encode(), digest_size=6).hexdigest()
+
+    def load(self) -> "ChunkEncoder":
+        """Load the sentence encoder."""
+        return ChunkEncoder(load_encoder(self.encoder, self.device, self.batch_size))
+
+    def entry(self, item_id: str) -> str:
+        """Return the set that a chunk belongs to."""
+        return self.sets[int(item_id.partition("-")[0])]
+
+
+class ChunkEncoder:
+    """Gives chunks of equal size to one `SentenceEncoder.stream`, so that processes for several GPUs start once.
+
+    Arguments:
+        encoder: the sentence encoder.
+    """
+
+    def __init__(self, encoder: SentenceEncoder) -> None:
+        self.encoder = encoder
+        self.name, self.dim = encoder.name, int(encoder.dim)
+
+    def encode(self, items: Sequence[Item]) -> Iterator[EncodedItem]:
+        """Yield the embeddings of each chunk."""
+        chunks = [item for item in items if isinstance(item, TextChunk)]
+        while chunks:
+            size = len(chunks[0].texts)
+            # All chunks of a stream have one size but the last, which may have less.
+            full = next((i for i, chunk in enumerate(chunks) if len(chunk.texts) != size), len(chunks))
+            together = full + 1 if full < len(chunks) and len(chunks[full].texts) < size else full
+            texts = _Concatenated([chunk.texts for chunk in chunks[:together]])
+            stream = self.encoder.stream(texts, chunk=size, progress=False)
+            finished = 0
+            for chunk in chunks[:together]:
+                rows = _NextChunk(stream)
+                yield EncodedItem(chunk, rows)
+                finished += 1
+                if not rows.complete:  # a stream ends with its first error
+                    break
+            chunks = chunks[finished:]
+
+
+class _NextChunk:
+    """The next rows of a stream, computed when they are asked for."""
+
+    def __init__(self, stream: Iterator[tuple[int, Float32[np.ndarray, "texts dim"]]]) -> None:
+        self._stream = stream
+        self.complete = False
+
+    def __iter__(self) -> Iterator[Float32[np.ndarray, "texts dim"]]:
+        yield next(self._stream)[1]
+        self.complete = True
+
+
+class _Concatenated(Sequence[str]):
+    """Several sequences of texts, one after the other, without a copy."""
+
+    def __init__(self, parts: Sequence[Sequence[str]]) -> None:
+        self._parts = parts
+        self._first = np.cumsum([0, *(len(part) for part in parts)])
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        part = int(np.searchsorted(self._first, index, side="right")) - 1
+        return self._parts[part][int(index - self._first[part])]
+
+
+class TextBank:
+    """The embeddings of sets of texts by one sentence encoder: float32, no clock, row i of a set is its text i.
+
+    Arguments:
+        folder: where the bank goes.
+        stem: its name is `<stem>.<encoder>.h5`.
+        sets: name → texts; each becomes one "video" of the bank.
+        encoder: name or path of a sentence encoder.
+        digest: of the texts and their order. The bank keeps it as `source`, by which a bank of other texts is noticed.
+    """
+
+    def __init__(
+        self, folder: str | Path, stem: str, sets: Mapping[str, Sequence[str]], encoder: str, digest: str
+    ) -> None:
+        self.path = text_bank_path(folder, stem, encoder)
+        self.stem = stem
+        self.sets = dict(sets)
+        self.encoder = encoder
+        self.name = sentence_model_name(encoder)
+        self.digest = digest
+
+    def is_current(self) -> bool:
+        """Whether the bank is there, whole, and made from these texts."""
+        if not self.path.exists():
+            return False
+        try:
+            bank = FeatureBank.open(self.path)
+        except InputError:
+            return False
+        return bank.source == self.digest and list(bank.videos) == list(self.sets) and bank.n_rows == self.n_texts
+
+    @cached_property
+    def n_texts(self) -> int:
+        """The number of texts of all sets."""
+        return sum(map(len, self.sets.values()))
+
+    def texts_left(self) -> int:
+        """Return how many texts are still to be encoded: none, all, or what an interrupted run left."""
+        if self.is_current():
+            return 0
+        engine = self._engine(SentenceRows(self.encoder, tuple(self.sets)))
+        _, missing = self._chunks(self._finished(engine), CHUNK)
+        return sum(chunk.cost for chunk in missing)
+
+    def write(
+        self,
+        batch_size: int = 256,
+        device: Device = None,
+        chunk: int = CHUNK,
+        overwrite: bool = False,
+        compute: Any = None,
+    ) -> dict[str, Any]:
+        """Encode what is not encoded yet and write the bank; return its coverage.
+
+        Args:
+            batch_size: texts that go through the encoder at once.
+            device: where the encoder runs; None: all GPUs there are, else the CPU.
+            chunk: texts of a chunk; a kill loses at most one chunk.
+            overwrite: make the bank anew even where it is up to date.
+            compute: where chunks are encoded: a `clep.compute.Local` or `Slurm`, or the config of one. None: one after
+                another in this process.
+
+        Raises:
+            InputError: the encoder cannot be found, `chunk` is not positive, a chunk failed, its rows do not show here,
+                or the disk is full.
+        """
+        if chunk < 1:
+            raise InputError(f"chunk={chunk} must be at least 1 text")
+        coverage = Coverage(self.stem, self.path, self.digest, {"encoder": self.name})
+        if overwrite or not self.is_current():
+            self._encode(SentenceRows(self.encoder, tuple(self.sets), device, batch_size), chunk, compute, coverage)
+        else:
+            logger.info("%s is up to date", self.path)
+            last = coverage.last_run(FeatureBank.open)
+            if last is not None:
+                return last | {"up_to_date": True}
+        bank = FeatureBank.open(self.path)
+        coverage.count(texts=bank.n_rows, sets=len(bank), dim=bank.dim, encoder=bank.encoder)
+        return coverage.write() | {"up_to_date": False}
+
+    def _encode(self, source: SentenceRows, chunk: int, compute: Any, coverage: Coverage) -> None:
+        runner = build(compute) if isinstance(compute, Mapping) else compute
+        engine = self._engine(source)
+        with engine.lock():
+            known, missing = self._chunks(self._finished(engine), chunk)
+            coverage.count(encoded_before=sum(one.entry.rows for one in known.values()))
+            # A worker loads the encoder first, so it gets several chunks; the calling process gets all.
+            per_shard = min(_MAX_CHUNKS_PER_SHARD, -(-len(missing) // _FEWEST_SHARDS)) or 1
+            n_shards = 1 if runner is None else -(-len(missing) // per_shard)
+            lost = engine.encode(missing, runner or Local(processes=1), n_shards)
+            found = lost | self._finished(engine)
+            known, left = self._chunks(found, chunk)
+            if left:
+                reasons = [found[item.id].entry.reason for item in left if item.id in found] or [NOT_VISIBLE]
+                raise InputError(
+                    f"{self.path} was not written: {len(left)} of {len(left) + len(known)} chunks of texts are "
+                    f"missing. The others are kept, and the same command again continues. First reason: {reasons[0]}"
+                )
+            coverage.forget_last_run()
+            engine.join(known, attribute=self.digest)
+
+    def _engine(self, source: SentenceRows) -> Engine:
+        return Engine(self.path, source, self.stem, ShardSize(cost=CHUNK, save_every=1))
+
+    def _finished(self, engine: Engine) -> dict[str, Finished]:
+        return engine.finished(self._fingerprint, joined=False)
+
+    def _fingerprint(self, item_id: str) -> str | None:
+        number, start, stop = (int(part) for part in item_id.split("-"))
+        if number >= len(self.sets) or stop > len(list(self.sets.values())[number]):
+            return None
+        return _digest(_between(list(self.sets.values())[number], start, stop))
+
+    def _chunks(self, found: Mapping[str, Finished], size: int) -> tuple[dict[str, Finished], list[TextChunk]]:
+        """Return the encoded chunks, which may have other sizes, and new chunks of what lies between them."""
+        known: dict[str, Finished] = {}
+        missing: list[TextChunk] = []
+        done = sorted(name for name, one in found.items() if one.bank is not None)
+        done = [name for name in done if found[name].entry.fingerprint == self._fingerprint(name)]
+        for number, texts in enumerate(self.sets.values()):
+            position = 0
+            for name in done:
+                of_set, start, stop = (int(part) for part in name.split("-"))
+                if of_set == number and start >= position:
+                    missing += _cut(number, texts, position, start, size)
+                    known[name] = found[name]
+                    position = stop
+            missing += _cut(number, texts, position, len(texts), size)
+        return known, missing
+
+
+def _cut(number: int, texts: Sequence[str], first: int, last: int, size: int) -> list[TextChunk]:
+    chunks = []
+    for start in range(first, last, size):
+        stop = min(start + size, last)
+        part = _between(texts, start, stop)
+        chunks.append(TextChunk(f"{number:03d}-{start:010d}-{stop:010d}", part, _digest(part)))
+    return chunks
+
+
+def _between(texts: Sequence[str], start: int, stop: int) -> Sequence[str]:
+    """Return some consecutive texts, still as one block of bytes where they are one."""
+    return Texts(texts.blob, texts.offsets[start : stop + 1]) if isinstance(texts, Texts) else texts[start:stop]
+
+
+def _own_bytes(texts: Sequence[str]) -> Sequence[str]:
+    """Return texts without the rest of the block of bytes that they lie in."""
+    if not isinstance(texts, Texts):
+        return texts
+    first, last = int(texts.offsets[0]), int(texts.offsets[-1])
+    return Texts(np.array(texts.blob[first:last]), texts.offsets - first)
+
+
+def _digest(texts: Sequence[str]) -> str:
+    own = _own_bytes(texts if isinstance(texts, Texts) else Texts.of(texts))
+    assert isinstance(own, Texts)
+    return own.digest()[:32]

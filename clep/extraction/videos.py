@@ -1,0 +1,460 @@
+"""Videos and images → rows of a frozen encoder → one bank, with a ledger, a coverage and optional `.npy` files."""
+
+import logging
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from clep.bank import Clock, FeatureBank
+from clep.compute import Local
+from clep.config.build import build
+from clep.errors import InputError
+from clep.extraction.coverage import Coverage, coverage_path
+from clep.extraction.engine import Engine, ShardSize, first_reason, is_settled
+from clep.extraction.items import (
+    Dtype,
+    EncodedItem,
+    Item,
+    OnError,
+    RowFacts,
+    parse_part,
+    part_of,
+    printable,
+    select_items,
+)
+from clep.extraction.ledger import Entry, ledger_path
+from clep.extraction.listing import VideoItem, fingerprints, unique_items, with_durations
+from clep.extraction.settings import Extraction
+from clep.extraction.shard import Finished, loaded_encoder
+from clep.files import atomic_path
+from clep.video import VideoEncoder, encode_images
+
+logger = logging.getLogger(__name__)
+
+LARGE_VIDEO_BYTES = 5e9
+_SHARDS = ShardSize(cost=1800.0, unknown_cost=60.0, fewest=8)
+_MAX_NAME_BYTES = 200
+
+
+def load_video_encoder(config: Mapping[str, Any], device: str) -> VideoEncoder:
+    """Build a video encoder on a device.
+
+    Raises:
+        InputError: the config builds something else, the weights are missing, or the device is not there.
+    """
+    encoder = build(dict(config))
+    if not isinstance(encoder, VideoEncoder):
+        raise InputError(f"encoder: {type(encoder).__name__} is not a video encoder (clep.video.VideoEncoder)")
+    try:
+        return encoder.to(device)
+    except (RuntimeError, AssertionError) as error:  # what PyTorch says of a device that is not there
+        raise InputError(f"device={device!r} cannot be used: {str(error).splitlines()[0]}") from error
+
+
+@dataclass(frozen=True)
+class VideoRows:
+    """Encodes videos and images by the options of a job; see `RowSource`."""
+
+    settings: Extraction
+    dtype: Dtype
+    noun: str = "videos"
+    allow_nonfinite: bool = False
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of all settings that the rows depend on."""
+        return self.settings.key(self.dtype)
+
+    @property
+    def clock(self) -> Clock:
+        """The clock that follows from the sampling rule."""
+        return self.settings.clock()
+
+    def load(self) -> "VideoItemEncoder":
+        """Load the video encoder on the device of this process."""
+        device = self.settings.device or _default_device()
+        return VideoItemEncoder(load_video_encoder(self.settings.encoder, device), self.settings, device)
+
+    def entry(self, item_id: str) -> str:
+        """Return the id itself."""
+        return item_id
+
+    def check(self, compute: Any) -> None:
+        """Load the encoder once in this process, so that an error is raised once and not by every shard.
+
+        Raises:
+            InputError: it cannot be loaded, or the device is not one that the workers have.
+        """
+        here = isinstance(compute, Local) and compute.processes in (None, 1)
+        device = self.settings.device or _default_device()
+        if isinstance(compute, Local):
+            if not here and ":" in device:
+                raise InputError(f"device={device!r} with several processes: leave it null, each then has its own GPU")
+            if self.settings.precision == "bf16" and not device.startswith("cuda"):
+                raise InputError("precision=bf16 needs a GPU; on a CPU rows are float32: precision=float32")
+        if here:
+            loaded_encoder(self)
+        else:
+            load_video_encoder(self.settings.encoder, "cpu")
+
+
+class VideoItemEncoder:
+    """Encodes videos one after the other, then images in batches of one padded shape; see `RowEncoder`.
+
+    Arguments:
+        encoder: on its device.
+        settings: how videos are sampled.
+        device: where batches go.
+    """
+
+    def __init__(self, encoder: VideoEncoder, settings: Extraction, device: str) -> None:
+        self.encoder, self.settings, self.device = encoder, settings, device
+        self.name, self.dim = encoder.name, encoder.dim
+
+    def encode(self, items: Sequence[Item]) -> Iterator[EncodedItem]:
+        """Yield the rows of each video and image."""
+        videos = [item for item in items if isinstance(item, VideoItem)]
+        for item in videos:
+            if not item.image:
+                yield self._video(item)
+        yield from self._images([item for item in videos if item.image])
+
+    def _video(self, item: VideoItem) -> EncodedItem:
+        encoded: Any = None
+
+        def blocks() -> Iterator[np.ndarray]:
+            nonlocal encoded
+            # Workers on one machine share its cores: each decodes with as many threads as it computes with.
+            threads = self.settings.decode_threads or torch.get_num_threads()
+            encoded = self.settings.encode(item, self.encoder, self.device, threads)
+            yield from encoded
+
+        def facts() -> RowFacts:
+            regular = self.settings.clock().rows_per_second is not None
+            return RowFacts(
+                seconds=encoded.seconds,
+                duration_s=encoded.duration_s if regular else encoded.ends_s,
+                video_s=encoded.duration_s,
+                corrupt_packets=encoded.corrupt_packets,
+                note=encoded.note or _cut_off_note(encoded.duration_s, item.duration_s),
+            )
+
+        return EncodedItem(item, blocks(), facts)
+
+    def _images(self, items: Sequence[VideoItem]) -> Iterator[EncodedItem]:
+        if not items:
+            return
+        irregular = self.settings.clock().rows_per_second is None
+        rows = encode_images(
+            [item.path for item in items],
+            self.encoder,
+            crops=self.settings.crops,
+            batch_size=self.settings.clip_batch,
+            device=self.device,
+            precision=self.settings.precision,
+        )
+
+        def blocks() -> Iterator[np.ndarray]:
+            row = next(rows)
+            if isinstance(row, InputError):
+                raise row
+            yield row[None]
+
+        facts = RowFacts(seconds=np.zeros(1) if irregular else None)
+        for item in items:
+            yield EncodedItem(item, blocks(), lambda: facts, shares_batches=True)
+
+
+def extract(
+    job: str,
+    items: Iterable[VideoItem],
+    output: str | Path,
+    extraction: Extraction | Mapping[str, Any] | None,
+    *,
+    source: str,
+    dtype: Dtype = "float16",
+    on_error: OnError = "skip",
+    overwrite: bool = False,
+    skipped: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Encode videos and images with a frozen encoder into one bank, in the order of their ids.
+
+    Only what is missing is encoded: a video with the same file and settings as before is taken from the bank or from a
+    shard of an earlier run, and a file that could not be decoded is not tried again until it changes. Videos of the
+    bank whose files are gone, or that are not selected this time, stay in it.
+
+    Args:
+        job: name of the job, for the coverage.
+        items: the videos; of several with one id the first counts.
+        output: the bank to write, `.h5`; `.ledger.jsonl` and `.coverage.json` go beside it.
+        extraction: how they are encoded.
+        source: words about where the videos come from, kept in the bank.
+        dtype: number format of the bank.
+        on_error: "skip" lists a video that cannot be used and goes on, "stop" ends at the first.
+        overwrite: encode everything anew; the bank then holds what was selected and nothing else.
+        skipped: ids that have nothing to decode, with the reason; they go into the ledger.
+
+    Returns:
+        The coverage; its lists hold every video that is not in the bank, with the reason. With `shard=i/n` and
+        other parts still missing: counts of this part, under "waiting_for" the number of missing videos.
+
+    Raises:
+        InputError: not one video could be encoded, an option is wrong, the disk is full, or with on_error="stop" a
+            video cannot be used.
+    """
+    return _Extraction(job, items, Path(output), extraction, source, dtype, on_error, skipped or {}).run(overwrite)
+
+
+class _Extraction:
+    """One run of `extract`."""
+
+    def __init__(
+        self,
+        job: str,
+        items: Iterable[VideoItem],
+        output: Path,
+        extraction: Extraction | Mapping[str, Any] | None,
+        source: str,
+        dtype: Dtype,
+        on_error: OnError,
+        skipped: Mapping[str, str],
+    ) -> None:
+        self.settings = Extraction.of(extraction)
+        self.rows = VideoRows(self.settings, dtype)
+        self.engine = Engine(output, self.rows, source, _SHARDS, on_error)
+        self.output, self.on_error = output, on_error
+        self.items, self.duplicates = unique_items(items)
+        self.skipped = {name: printable(reason) for name, reason in skipped.items()}
+        self.part = parse_part(self.settings.shard)
+        self.files = fingerprints(self.items)
+        encoder = str(self.settings.encoder.get("_target_", "")).rpartition(".")[2]
+        inputs = repr([sorted(self.files.items()), sorted(self.skipped)]).encode("utf-8", "backslashreplace")
+        digest = blake2b(inputs, digest_size=16).hexdigest()
+        self.coverage = Coverage(job, output, digest, {"encoder": encoder, "settings": self.rows.key})
+
+    def run(self, overwrite: bool) -> dict[str, Any]:
+        if overwrite and self.part is not None:
+            raise InputError("overwrite=true with shard=… would remove other parts; remove the output first")
+        coverage = self._run(overwrite)
+        if self.settings.format == "npy" and "waiting_for" not in coverage:
+            write_npy(self.output)
+        return coverage
+
+    def _run(self, overwrite: bool) -> dict[str, Any]:
+        """Encode what is missing, then join; parts of several machines encode side by side, and one joins alone."""
+        selected = select_items(self.items, self.settings.ids, self.settings.limit)
+        started = time.perf_counter()
+        with self.engine.lock(shared=self.part is not None):
+            mine = selected if self.part is None else part_of(with_durations(selected), self.part)
+            known = {} if overwrite else self._known()
+            if not self.items and not known:
+                raise InputError(
+                    f"{self.output} was not written: there is no video to encode{first_reason(self.skipped)}"
+                )
+            self._stop_at_known_failures(mine, known)
+            missing = [
+                replace(item, fingerprint=self.files[item.id])
+                for item in mine
+                if not self._is_settled(known.get(item.id))
+            ]
+            if not missing and self.part is None and (last := self._up_to_date(known)):
+                return last
+            if overwrite:
+                self.engine.remove_shards()
+            lost = self._encode(missing)
+            seconds = time.perf_counter() - started
+            if self.part is None:
+                return self._finish(self._known(lost, joined=not overwrite), selected, seconds)
+            known = self.engine.with_unknown(mine, self._known(lost))
+            waiting = [item.id for item in selected if item.id not in known]
+            if waiting:
+                return self._finish_part(mine, known, waiting)
+        with self.engine.lock():
+            return self._finish(self._known(lost), selected, seconds)
+
+    def _encode(self, missing: Sequence[VideoItem]) -> dict[str, Finished]:
+        if not missing:
+            return {}
+        compute = self.settings.make_compute()
+        self.rows.check(compute)
+        return self.engine.encode(with_durations(missing), compute, self.settings.n_shards)
+
+    def _known(self, lost: Mapping[str, Finished] | None = None, joined: bool = True) -> dict[str, Finished]:
+        """Return all results for any video that was ever in the bank, also those of a shard that did not get through.
+
+        A failure of this run counts unless the video is settled.
+        """
+        known = self.engine.finished(self.files.get, joined)
+        return known | {name: one for name, one in (lost or {}).items() if not self._is_settled(known.get(name))}
+
+    def _is_settled(self, one: Finished | None) -> bool:
+        return one is not None and is_settled(one, self.files.get(one.entry.id, ""), self.settings.retry_failed)
+
+    def _up_to_date(self, known: Mapping[str, Finished]) -> dict[str, Any] | None:
+        last = self.coverage.last_run(FeatureBank.open) if self.output.exists() else None
+        if last is None or not self.engine.is_joined(known):
+            return None
+        logger.info("%s is up to date", self.output)
+        return last | {"up_to_date": True}
+
+    def _stop_at_known_failures(self, items: Sequence[VideoItem], known: Mapping[str, Finished]) -> None:
+        for item in items if self.on_error == "stop" else ():
+            one = known.get(item.id)
+            if one is not None and one.entry.status == "failed" and self._is_settled(one):
+                raise InputError(f"video {item.id!r}: {one.entry.reason} (on_error=skip goes on without it)")
+
+    def _finish_part(
+        self, mine: Sequence[VideoItem], known: Mapping[str, Finished], waiting: Sequence[str]
+    ) -> dict[str, Any]:
+        failed = {item.id: known[item.id].entry.reason for item in mine if known[item.id].entry.status == "failed"}
+        for name, reason in failed.items():
+            logger.warning("video %r failed: %s", name, reason)
+        if mine and len(failed) == len(mine):
+            raise InputError(
+                f"part {self.settings.shard}: not one of {len(mine)} videos could be encoded{first_reason(failed)}"
+            )
+        logger.info("part %s is done; %d videos of other parts are missing", self.settings.shard, len(waiting))
+        return {"part": self.settings.shard, "videos": len(mine), "failed": failed, "waiting_for": len(waiting)}
+
+    def _finish(self, known: dict[str, Finished], selected: Sequence[VideoItem], seconds: float) -> dict[str, Any]:
+        known = self.engine.with_unknown(selected, known)
+        if not any(one.bank is not None for one in known.values()):
+            failed = {name: one.entry.reason for name, one in known.items()}
+            where = ""
+            if not self.output.exists():  # the ledger of a bank is not replaced by that of a run that made none
+                self.engine.write_ledger(self._entries(known))
+                where = f"; all reasons: {ledger_path(self.output)}"
+            raise InputError(
+                f"{self.output} was not written: not one of {len(selected)} videos could be encoded"
+                f"{first_reason(failed)}{where}"
+            )
+        if not self.engine.is_joined(known):
+            self.coverage.forget_last_run()
+        self.engine.join(known, self._entries(known))
+        return self._cover(known, selected, seconds)
+
+    def _entries(self, known: Mapping[str, Finished]) -> dict[str, Entry]:
+        entries = {name: Entry(name, "skipped", reason) for name, reason in self.skipped.items()}
+        for name, one in known.items():
+            reason = "; ".join(filter(None, (one.entry.reason, self.duplicates.get(name, ""))))
+            entries[name] = replace(one.entry, reason=reason)
+        return entries
+
+    def _cover(self, known: Mapping[str, Finished], selected: Sequence[VideoItem], seconds: float) -> dict[str, Any]:
+        entries = {name: known[name].entry for name in sorted(known)}
+        done = [entry for entry in entries.values() if entry.status == "done"]
+        bank = FeatureBank.open(self.output)
+        self.coverage.count(
+            videos=len(self.items),
+            done=len(done),
+            rows=bank.n_rows,
+            dim=bank.dim,
+            encoder=bank.encoder,
+            hours_of_video=round(sum(entry.video_s or 0.0 for entry in done) / 3600, 3),
+            seconds_of_encoding=round(seconds, 1),
+        )
+        ids = {item.id for item in selected}
+        self.coverage.add_list("failed", {name: e.reason for name, e in entries.items() if e.status == "failed"})
+        self.coverage.add_list("skipped", {name: why for name, why in self.skipped.items() if name not in entries})
+        self.coverage.add_list("duplicate_ids", self.duplicates)
+        corrupt = {entry.id: f"{entry.corrupt_packets} packets" for entry in done if entry.corrupt_packets}
+        self.coverage.add_list("with_corrupt_packets", corrupt)
+        self.coverage.add_list("done_with_a_note", {entry.id: entry.reason for entry in done if entry.reason})
+        self.coverage.add_list("kept_without_a_file", [entry.id for entry in done if entry.id not in self.files])
+        self.coverage.add_list("not_selected", [name for name in self.files if name not in ids])
+        return self.coverage.write() | {"up_to_date": False}
+
+
+def missing_videos(
+    items: Sequence[VideoItem],
+    output: str | Path,
+    extraction: Mapping[str, Any] | Extraction | None,
+    dtype: Dtype,
+    overwrite: bool = False,
+) -> list[VideoItem]:
+    """Return the videos that `extract` with these options would encode.
+
+    Raises:
+        InputError: an option is wrong.
+    """
+    settings = Extraction.of(extraction)
+    items = select_items(unique_items(items)[0], settings.ids, settings.limit)
+    if overwrite:
+        return items
+    files = fingerprints(items)
+    known = Engine(Path(output), VideoRows(settings, dtype), "", _SHARDS).finished(files.get)
+    return [item for item in items if not is_settled(known.get(item.id), files[item.id], settings.retry_failed)]
+
+
+def videos_cost_warning(
+    items: Sequence[VideoItem],
+    output: str | Path,
+    extraction: Mapping[str, Any] | Extraction | None,
+    dtype: Dtype,
+    overwrite: bool = False,
+) -> str | None:
+    """Return why encoding what a bank still lacks would take hours, None where it would not."""
+    missing = missing_videos(items, output, extraction, dtype, overwrite)
+    size = sum(Path(item.path).stat().st_size for item in missing if Path(item.path).exists())
+    if size <= LARGE_VIDEO_BYTES:
+        return None
+    return f"{size / 1e9:,.0f} GB of video are to be encoded{'' if torch.cuda.is_available() else ' without a GPU'}"
+
+
+def npy_folder(output: Path) -> Path:
+    """Return where the `.npy` files of a bank go: `X_npy` beside `X.h5`."""
+    return output.with_name(f"{output.stem}_npy")
+
+
+def output_files(output: Path) -> list[Path]:
+    """Return the files and the folder that `extract` leaves."""
+    return [output, ledger_path(output), coverage_path(output), npy_folder(output)]
+
+
+def write_npy(output: Path) -> None:
+    """Write `<id>.npy` `[rows, dim]` float32 for each video of a bank, where it is missing or older than the bank.
+
+    Files of ids that the bank does not hold are removed. An id that is no file name is written as `file_name` returns
+    it.
+    """
+    bank, made = FeatureBank.open(output), output.stat().st_mtime_ns
+    paths = {npy_folder(output) / f"{file_name(name)}.npy": name for name in bank.videos}
+    for path, name in paths.items():
+        if not path.exists() or path.stat().st_mtime_ns < made:
+            with atomic_path(path) as temporary:
+                np.save(temporary, bank.video_rows(name).numpy(), allow_pickle=False)
+    for path in set(npy_folder(output).glob("*.npy")) - set(paths):
+        path.unlink()
+
+
+def file_name(video: str) -> str:
+    """Return a file name for a video that stays inside its folder whatever the id: `/`, `..`, control characters.
+
+    Characters that a file name cannot hold are written as `%` and two hexadecimal digits a byte; an id that is too
+    long is cut and marked with its digest.
+    """
+    written = re.sub(r'[%/\\:*?"<>|\x00-\x1f\x7f]', lambda found: f"%{ord(found[0]):02X}", video)
+    written = "%2E" + written[1:] if written.startswith(".") else written
+    raw = written.encode()
+    if len(raw) <= _MAX_NAME_BYTES:
+        return written
+    digest = blake2b(video.encode(), digest_size=8).hexdigest()
+    return raw[: _MAX_NAME_BYTES - 17].decode(errors="ignore") + "-" + digest
+
+
+def _cut_off_note(duration_s: float, expected_s: float) -> str:
+    if duration_s < 0.9 * expected_s - 1.0:
+        return f"only {duration_s:.1f} s of the {expected_s:.1f} s that it should last; cut off?"
+    return ""
+
+
+def _default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
