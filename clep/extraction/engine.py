@@ -265,7 +265,7 @@ class Engine:
         with BankWriter(
             self.output,
             first.dim,
-            self.source.clock,
+            self.source.bank_clock(),
             self.source.dtype,
             first.encoder,
             attribute,

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from math import ceil
 from pathlib import Path
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from clep.errors import InputError
 from clep.extraction.coverage import Coverage
 from clep.extraction.engine import Engine, ShardSize, is_settled
 from clep.extraction.feature_files import FAULTS, checked_rows, most_common_dim, open_features, read_shapes
-from clep.extraction.items import Dtype, EncodedItem, Item, OnError, RowFacts, file_fingerprint
+from clep.extraction.items import Dtype, EncodedItem, Item, OnError, RowFacts, RowSource, file_fingerprint
 from clep.extraction.shard import Finished
 
 logger = logging.getLogger(__name__)
@@ -88,16 +89,16 @@ class FeatureFile:
 
 
 @dataclass(frozen=True)
-class FeatureRows:
+class FeatureRows(RowSource):
     """Reads feature files as rows of one dimension; it needs no model, so it is its own encoder."""
 
     dim: int
     name: str
     clock: Clock
     dtype: Dtype
-    allow_nonfinite: bool
     allow_vector: bool
-    noun: str = "feature files"
+    allow_nonfinite: bool
+    noun: ClassVar[str] = "feature files"
 
     @property
     def key(self) -> str:
@@ -108,9 +109,9 @@ class FeatureRows:
         """Return itself."""
         return self
 
-    def entry(self, item_id: str) -> str:
-        """Return the id of the video: that of the file."""
-        return item_id
+    def bank_clock(self) -> Clock:
+        """Return the clock of the features."""
+        return self.clock
 
     def encode(self, items: Sequence[Item]) -> Iterator[EncodedItem]:
         """Yield the rows of each file, which is checked against its checksum and read when its rows are asked for."""
@@ -170,7 +171,7 @@ def pack_features(
     """
     dim = most_common_dim(files.values(), settings.allow_vector) or 1
     source = FeatureRows(
-        dim, settings.encoder, settings.clock, settings.dtype, settings.allow_nonfinite, settings.allow_vector
+        dim, settings.encoder, settings.clock, settings.dtype, settings.allow_vector, settings.allow_nonfinite
     )
     items = _items(files, dim, settings.allow_vector, durations or {})
     engine = Engine(Path(output), source, settings.source, ShardSize(settings.shard_bytes), settings.on_error)

@@ -4,12 +4,13 @@ import heapq
 import math
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from statistics import median
-from typing import Literal, Protocol, TypeVar, runtime_checkable
+from typing import ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -106,33 +107,31 @@ class RowEncoder(Protocol):
         """Yield the rows of each item."""
 
 
-@runtime_checkable
-class RowSource(Protocol):
-    """How items become rows: settings that are pickled to the workers, which load the encoder.
+class RowSource(ABC):
+    """How items become rows: a frozen dataclass of settings, pickled to the workers, which load the encoder.
 
     Its `repr` must hold all of its settings: a worker loads one encoder per `repr`.
+
+    Attributes:
+        noun: what the items are, in the plural, e.g. "videos".
+        dtype: number format of the rows.
+        allow_nonfinite: whether rows may hold NaN or infinity.
     """
 
-    @property
-    def noun(self) -> str:
-        """What the items are, in the plural, e.g. "videos"."""
+    noun: ClassVar[str]
+    dtype: Dtype
+    allow_nonfinite: bool = False
 
     @property
+    @abstractmethod
     def key(self) -> str:
         """Digest of all settings that the rows depend on; a bank has rows of one key only."""
 
-    @property
-    def dtype(self) -> Dtype:
-        """Number format of the rows."""
+    @abstractmethod
+    def bank_clock(self) -> Clock | None:
+        """Return the clock of the bank; None for texts."""
 
-    @property
-    def clock(self) -> Clock | None:
-        """Clock of the bank; None for texts."""
-
-    @property
-    def allow_nonfinite(self) -> bool:
-        """Whether rows may hold NaN or infinity."""
-
+    @abstractmethod
     def load(self) -> RowEncoder:
         """Load the encoder in the process that encodes.
 
@@ -142,6 +141,7 @@ class RowSource(Protocol):
 
     def entry(self, item_id: str) -> str:
         """Return the id under which the bank holds the rows of an item; consecutive items may share one."""
+        return item_id
 
 
 def file_fingerprint(path: str | Path) -> str:

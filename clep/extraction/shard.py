@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from clep.bank import BankWriter, FeatureBank
 from clep.compute import Stopped
 from clep.errors import InputError
 from clep.extraction.items import EncodedItem, Item, OnError, RowEncoder, RowFacts, Rows, RowSource, printable
-from clep.extraction.ledger import Entry, Journal, read_intact_entries, write_ledger
+from clep.extraction.ledger import Entry, Journal, Status, read_intact_entries, write_ledger
 
 logger = logging.getLogger(__name__)
 
@@ -157,7 +158,7 @@ class _Piece:
     def add(self, encoded: EncodedItem) -> tuple[RowFacts, int]:
         """Write the rows of an item; return its facts and how many rows there are."""
         writer = self._opened()
-        clock, n_rows = self._task.source.clock, 0
+        clock, n_rows = self._task.source.bank_clock(), 0
 
         def counted() -> Iterator[Rows]:
             nonlocal n_rows
@@ -204,7 +205,7 @@ class _Piece:
                 BankWriter(
                     self.path,
                     self._encoder.dim,
-                    source.clock,
+                    source.bank_clock(),
                     source.dtype,
                     self._encoder.name,
                     source_attribute(self._task.words, source.key),
@@ -284,17 +285,7 @@ class _Worker:
             self._fail(item, f"{type(error).__name__}: {error}", final=False)
         else:
             self._record(
-                Entry(
-                    item.id,
-                    "done",
-                    facts.note,
-                    rows=n_rows,
-                    video_s=facts.video_s,
-                    seconds=self._seconds(),
-                    corrupt_packets=facts.corrupt_packets,
-                    fingerprint=item.fingerprint,
-                    settings=self.task.source.key,
-                )
+                item, "done", facts.note, rows=n_rows, video_s=facts.video_s, corrupt_packets=facts.corrupt_packets
             )
         if self.task.save_every and len(self.piece.entries) >= self.task.save_every:
             self.piece.save(self.piece.path)
@@ -305,27 +296,15 @@ class _Worker:
             self.task.stopped.touch()
             message = printable(message or reason)
             raise InputError(f"{self.task.source.noun}: {item.id!r}: {message} (on_error=skip goes on without it)")
-        self._record(
-            Entry(
-                item.id,
-                "failed",
-                printable(reason),
-                kind,
-                seconds=self._seconds(),
-                fingerprint=item.fingerprint,
-                settings=self.task.source.key,
-                final=final,
-            )
-        )
+        self._record(item, "failed", printable(reason), kind=kind, final=final)
 
-    def _record(self, entry: Entry) -> None:
+    def _record(self, item: Item, status: Status, reason: str, **facts: Any) -> None:
+        """Add an entry; an item took the time since the one before it."""
+        before, self.started = self.started, time.perf_counter()
+        facts |= {"seconds": round(self.started - before, 3), "settings": self.task.source.key}
+        entry = Entry(item.id, status, reason, fingerprint=item.fingerprint, **facts)
         self.piece.entries.append(entry)
         self.journal.finish(entry)
-
-    def _seconds(self) -> float:
-        """Return the time since the last call, for items that follow each other."""
-        before, self.started = self.started, time.perf_counter()
-        return round(self.started - before, 3)
 
 
 def _is_temporary(error: InputError) -> bool:

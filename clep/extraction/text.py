@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float32
 
-from clep.bank import Clock, FeatureBank
+from clep.bank import FeatureBank
 from clep.compute import Local
 from clep.config.build import build
 from clep.errors import InputError
 from clep.extraction.coverage import Coverage
 from clep.extraction.engine import NOT_VISIBLE, Engine, ShardSize
-from clep.extraction.items import Dtype, EncodedItem, Item
+from clep.extraction.items import Dtype, EncodedItem, Item, RowSource
 from clep.extraction.shard import Finished
 from clep.text import SentenceEncoder, Texts
 from clep.text.sentence_encoder import sentence_model_name
@@ -69,8 +69,8 @@ class TextChunk:
 
 
 @dataclass(frozen=True)
-class SentenceRows:
-    """Embeds chunks of texts with a sentence encoder; see `RowSource`.
+class SentenceRows(RowSource):
+    """Embeds chunks of texts with a sentence encoder.
 
     Attributes:
         encoder: name or path of the sentence encoder.
@@ -83,15 +83,17 @@ class SentenceRows:
     sets: tuple[str, ...]
     device: Device = None
     batch_size: int = 256
-    noun: str = "chunks of texts"
+    noun: ClassVar[str] = "chunks of texts"
     dtype: Dtype = "float32"
-    clock: Clock | None = None
-    allow_nonfinite: bool = False
 
     @property
     def key(self) -> str:
         """Digest of the encoder's name."""
         return blake2b(sentence_model_name(self.encoder).encode(), digest_size=6).hexdigest()
+
+    def bank_clock(self) -> None:
+        """Return no clock: texts have no seconds."""
+        return
 
     def load(self) -> "ChunkEncoder":
         """Load the sentence encoder."""
@@ -234,7 +236,8 @@ class TextBank:
             raise InputError(f"chunk={chunk} must be at least 1 text")
         coverage = Coverage(self.stem, self.path, self.digest, {"encoder": self.name})
         if overwrite or not self.is_current():
-            self._encode(SentenceRows(self.encoder, tuple(self.sets), device, batch_size), chunk, compute, coverage)
+            source = SentenceRows(self.encoder, tuple(self.sets), device, batch_size)
+            self._encode(source, chunk, compute, coverage, overwrite)
         else:
             logger.info("%s is up to date", self.path)
             last = coverage.last_run(FeatureBank.open)
@@ -244,10 +247,12 @@ class TextBank:
         coverage.count(texts=bank.n_rows, sets=len(bank), dim=bank.dim, encoder=bank.encoder)
         return coverage.write() | {"up_to_date": False}
 
-    def _encode(self, source: SentenceRows, chunk: int, compute: Any, coverage: Coverage) -> None:
+    def _encode(self, source: SentenceRows, chunk: int, compute: Any, coverage: Coverage, overwrite: bool) -> None:
         runner = build(compute) if isinstance(compute, Mapping) else compute
         engine = self._engine(source)
         with engine.lock():
+            if self.is_current() and not overwrite:  # another process made it while this one waited for the lock
+                return
             known, missing = self._chunks(self._finished(engine), chunk)
             coverage.count(encoded_before=sum(one.entry.rows for one in known.values()))
             # A worker loads the encoder first, so it gets several chunks; the calling process gets all.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from clep.extraction.items import (
     Item,
     OnError,
     RowFacts,
+    RowSource,
     parse_part,
     part_of,
     printable,
@@ -60,32 +61,26 @@ def load_video_encoder(config: Mapping[str, Any], device: str) -> VideoEncoder:
 
 
 @dataclass(frozen=True)
-class VideoRows:
-    """Encodes videos and images by the options of a job; see `RowSource`."""
+class VideoRows(RowSource):
+    """Encodes videos and images by the options of a job."""
 
     settings: Extraction
     dtype: Dtype
-    noun: str = "videos"
-    allow_nonfinite: bool = False
+    noun: ClassVar[str] = "videos"
 
     @cached_property
     def key(self) -> str:
         """Digest of all settings that the rows depend on."""
         return self.settings.key(self.dtype)
 
-    @property
-    def clock(self) -> Clock:
-        """The clock that follows from the sampling rule."""
+    def bank_clock(self) -> Clock:
+        """Return the clock that follows from the sampling rule."""
         return self.settings.clock()
 
     def load(self) -> "VideoItemEncoder":
         """Load the video encoder on the device of this process."""
         device = self.settings.device or _default_device()
         return VideoItemEncoder(load_video_encoder(self.settings.encoder, device), self.settings, device)
-
-    def entry(self, item_id: str) -> str:
-        """Return the id itself."""
-        return item_id
 
     def check(self, compute: Any) -> None:
         """Load the encoder once in this process, so that an error is raised once and not by every shard.

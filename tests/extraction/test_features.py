@@ -1,4 +1,5 @@
 import resource
+import threading
 
 import h5py
 import numpy as np
@@ -170,6 +171,18 @@ def test_a_bank_follows_its_folder_and_reads_only_what_is_new(tmp_path, packed):
     packed.clear()
     pack_features(feature_files(tmp_path / "in"), tmp_path / "out.h5", settings, {"a": 2.0}, overwrite=True)
     assert sorted(packed) == ["a", "b", "d", "e"]
+
+
+def test_two_equal_jobs_at_once_read_each_file_once(tmp_path, packed):
+    write_features(tmp_path / "in", ROWS)
+    arguments = (feature_files(tmp_path / "in"), tmp_path / "out.h5", PackSettings(Clock()))
+    jobs = [threading.Thread(target=pack_features, args=arguments) for _ in range(2)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    assert sorted(packed) == list(ROWS)
+    assert FeatureBank.open(tmp_path / "out.h5").n_rows == sum(ROWS.values())
 
 
 def test_what_a_killed_run_left_beside_the_bank_goes_with_the_next(tmp_path):

@@ -1,7 +1,15 @@
 import pytest
 
 from clep.errors import InputError
-from clep.extraction.ledger import Entry, Journal, ProgressReader, read_ledger, read_lines, write_ledger
+from clep.extraction.ledger import (
+    Entry,
+    Journal,
+    ProgressReader,
+    read_intact_entries,
+    read_ledger,
+    read_lines,
+    write_ledger,
+)
 
 
 def test_entries_come_back(tmp_path):
@@ -19,6 +27,26 @@ def test_a_file_that_is_no_ledger(tmp_path, text):
         read_ledger(tmp_path / "l.jsonl")
     with pytest.raises(InputError, match="cannot be read"):
         read_ledger(tmp_path / "none.jsonl")
+
+
+@pytest.mark.parametrize("bit", [0, 3, 6])
+def test_every_flipped_bit_is_noticed_and_costs_one_line(tmp_path, bit, caplog):
+    path = tmp_path / "l.jsonl"
+    entries = [Entry("é/1", "done", rows=3, video_s=1.5), Entry("b", "failed", "why", final=False), Entry("c", "done")]
+    write_ledger(path, entries)
+    whole = path.read_bytes()
+    for place in range(len(whole) - 1):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << bit
+        path.write_bytes(damaged)
+        if whole[place] == ord("\n"):
+            continue  # two lines become one
+        with pytest.raises(InputError, match=r"l\.jsonl, line \d.*run the job again"):
+            read_ledger(path)
+        intact = read_intact_entries(path)
+        assert len(intact) >= 2
+        assert all(entry in entries for entry in intact)
+    assert "damaged lines" in caplog.text
 
 
 def test_a_journal_knows_which_videos_to_leave_out(tmp_path):

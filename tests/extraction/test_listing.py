@@ -1,5 +1,7 @@
 import pytest
+from PIL import Image
 
+from clep.bank import FeatureBank
 from clep.errors import InputError
 from clep.extraction import ledger_path, read_ledger
 from clep.extraction.listing import find_files, list_videos, other_files
@@ -76,3 +78,53 @@ def test_files_are_found_by_name_wherever_in_the_folder(films):
     assert {name: path.name for name, path in found.items()} == {"a": "a.avi", "c": "c.mp4"}
     with pytest.raises(InputError, match="not a folder"):
         find_files(films / "none", ["a"])
+
+
+def test_linked_folders_are_searched_and_dead_links_are_listed(films, tmp_path, encoder):
+    """As git-annex and datalad leave links to files that were not fetched."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "x.mp4").symlink_to(films / "a.mp4")
+    (tmp_path / "in" / "linked").symlink_to(films / "more")
+    (tmp_path / "in" / "dead.mp4").symlink_to(tmp_path / "nowhere.mp4")
+    (tmp_path / "in" / "dead_folder").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
+    (films / "more" / "up").symlink_to(tmp_path / "in")
+    assert [item.id for item in list_videos(tmp_path / "in")] == ["linked/c", "linked/d", "x"]
+    assert set(find_files(tmp_path / "in", ["c", "x", "dead"])) == {"c", "x"}
+    coverage = run(tmp_path / "in", tmp_path / "features.h5")
+    assert coverage["counts"]["done"] == 3
+    assert coverage["lists"]["skipped"] == dict.fromkeys(
+        ["dead.mp4", "dead_folder"], "a link to a file that is not there"
+    )
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp", "png"])
+def test_a_thumbnail_beside_a_film_is_no_video(films, tmp_path, encoder, suffix):
+    """As `yt-dlp --write-thumbnail` leaves them."""
+    Image.new("RGB", (64, 48), (255, 0, 0)).save(films / f"a.{suffix}")
+    coverage = run(films, tmp_path / "features.h5")
+    assert len(FeatureBank.open(tmp_path / "features.h5").video_rows("a")) == 3
+    assert f"a.{suffix}" in coverage["lists"]["duplicate_ids"]["a"]
+
+
+@pytest.mark.parametrize("on_error", ["skip", "stop"])
+def test_a_bad_file_whose_name_is_no_utf8_is_listed_and_the_rest_is_encoded(films, tmp_path, encoder, on_error):
+    (films / "bad\udce9.avi").write_bytes(b"no film")
+    (films / "note\udce9.txt").write_bytes(b"no film")
+    (films / "twice\udce9.mp4").write_bytes((films / "a.mp4").read_bytes())
+    (films / "twice\udce9.mkv").write_bytes((films / "a.mp4").read_bytes())
+    out = tmp_path / "features.h5"
+    if on_error == "stop":
+        with pytest.raises(InputError, match=r"bad\\xe9.*on_error=skip"):
+            run(films, out, on_error="stop")
+        return
+    coverage = run(films, out)
+    assert list(coverage["lists"]["failed"]) == ["bad\\xe9"]
+    assert list(coverage["lists"]["skipped"]) == ["note\\xe9.txt"]
+    assert list(coverage["lists"]["duplicate_ids"]) == ["twice\\xe9"]
+    statuses = {entry.id: entry.status for entry in read_ledger(ledger_path(out))}
+    assert statuses["bad\\xe9"] == "failed"
+    assert len(FeatureBank.open(out)) == 6
+    encoder.clips = 0
+    assert run(films, out)["up_to_date"]
+    assert encoder.clips == 0

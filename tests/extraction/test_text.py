@@ -1,5 +1,6 @@
 import pickle
 import threading
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from clep.bank import FeatureBank
 from clep.compute import Local
+from clep.compute.locks import file_lock
 from clep.errors import InputError
 from clep.extraction import engine
 from clep.extraction.coverage import read_coverage
@@ -121,6 +123,19 @@ def test_of_two_results_for_the_same_place_that_of_the_present_texts_counts(tmp_
     bank_of(tmp_path, first).write(chunk=3)
     assert rows_of(tmp_path) == [embed(text).tolist() for text in first]
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES
+
+
+def test_two_equal_jobs_at_once_encode_once(tmp_path, encoder):
+    jobs = [threading.Thread(target=bank_of(tmp_path).write, kwargs={"chunk": 3}) for _ in range(2)]
+    with file_lock(tmp_path / "texts.fake.shards"):
+        for job in jobs:
+            job.start()
+        time.sleep(0.3)
+        assert encoder.encoded == []
+    for job in jobs:
+        job.join()
+    assert encoder.encoded == TEXTS
+    assert rows_of(tmp_path) == [embed(text).tolist() for text in TEXTS]
 
 
 def test_encoders_do_not_share_chunks(tmp_path, encoder):

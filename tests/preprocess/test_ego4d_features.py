@@ -80,6 +80,32 @@ def test_nonfinite_features_are_kept_where_the_user_says_so(tmp_path):
     assert FeatureBank.open(tmp_path / "out" / "bank.h5").video_rows("b").isnan().all()
 
 
+def test_entries_that_cannot_be_read_are_listed_and_the_rest_is_packed(tmp_path):
+    folder = tmp_path / "features"
+    write_features(folder, {"a": 3, "b": 2, "flipped": 50})
+    (folder / "dead.pt").symlink_to(tmp_path / "nowhere.pt")
+    (folder / "sub.pt").mkdir()
+    torch.save(torch.nested.nested_tensor([torch.ones(2, 3)]), folder / "nested.pt")
+    torch.save(torch.ones(1).expand(10**11, 1), folder / "huge.pt")
+    (folder / "bad\udce9.pt").write_bytes(b"nothing")
+    content = bytearray((folder / "flipped.pt").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "flipped.pt").write_bytes(content)
+    options = {"features_folder": folder, "output": tmp_path / "out" / "bank.h5", "ego4d_json": None}
+    defaults = {"narrations": None, "dtype": "float16", "encoder": "e", "rows_per_second": 1.875, "row_seconds": 1.0}
+    assert "GB" in ego4d_features.cost_warning({**options, **defaults, "allow_nonfinite": False}, 0, 10.0)
+    for _ in range(2):
+        coverage = run(tmp_path)
+        assert FeatureBank.open(tmp_path / "out" / "bank.h5").videos == ["a", "b"]
+        assert list(coverage["lists"]["unreadable"]) == ["bad\\xe9", "dead", "flipped", "sub"]
+        assert list(coverage["lists"]["wrong_shape"]) == ["huge", "nested"]
+    with pytest.raises(InputError, match=r"(bad|dead|flipped|sub|huge|nested).*\.pt"):
+        run(tmp_path, on_error="stop")
+    (folder / "dead.pt").unlink()
+    write_features(folder, {"dead": 4})
+    assert "dead" in FeatureBank.open(run(tmp_path) and tmp_path / "out" / "bank.h5").videos
+
+
 def test_inputs_that_are_not_there_are_named(tmp_path):
     with pytest.raises(InputError, match="features is not a folder"):
         run(tmp_path)
