@@ -187,7 +187,7 @@ def test_two_equal_jobs_at_once_read_each_file_once(tmp_path, packed):
 
 def test_what_a_killed_run_left_beside_the_bank_goes_with_the_next(tmp_path):
     write_features(tmp_path / "in", ROWS)
-    left = [tmp_path / ".out.0123abcd.tmp.h5", tmp_path / ".out.0123abcd.tmp.rows"]
+    left = [tmp_path / ".out.h5.0123abcd.tmp.h5", tmp_path / ".out.h5.0123abcd.tmp.rows"]
     for path in left:
         path.write_bytes(b"half a bank")
     pack_features(feature_files(tmp_path / "in"), tmp_path / "out.h5", PackSettings(Clock()))
