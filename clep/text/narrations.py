@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float64, Int8, Int16, Int32
 
 from clep.errors import InputError
 from clep.files import atomic_path
-from clep.text.tags import TAG_STYLES, remove_tags, substitute_tags
+from clep.text.tags import TAG_STYLES, is_summary, remove_tags, substitute_tags
 from clep.text.texts import GroupIds, Texts
 
 FORMAT, VERSION = "clep-narrations", 1
@@ -196,7 +196,10 @@ def assemble(
     spans: tuple[Float64[np.ndarray, " narrations"], Float64[np.ndarray, " narrations"]] | None = None,
     groups: tuple[Sequence[Sequence[int]], Sequence[Sequence[int]]] | None = None,
 ) -> NarrationTable:
-    """Make a narration table; a narration without a word of text is left out (`empty` in the table's report).
+    """Make a narration table.
+
+    Left out and counted in the table's report: narrations whose text is empty in this tag style (`empty`) and rows that
+    begin with `#Summary`, which sum up a whole video (`summary`).
 
     Args:
         videos: ids, in the order that `video` counts in.
@@ -214,9 +217,12 @@ def assemble(
     rank = np.empty(len(ids), dtype=np.int32)
     rank[by_id] = np.arange(len(ids), dtype=np.int32)
 
-    cleaned = [" ".join(substitute_tags(text, tag_style).split()) for text in written]
-    has_text = np.array([bool(text) for text in cleaned], dtype=bool)
-    kept = np.flatnonzero(has_text[written_id]) if len(written_id) else np.zeros(0, dtype=np.int64)
+    cleaned = [substitute_tags(text, tag_style) for text in written]
+    if tag_style != "raw":
+        cleaned = [" ".join(text.split()) for text in cleaned]
+    summary = np.array([is_summary(text) for text in written], dtype=bool)[written_id]
+    empty = np.array([not text.strip() for text in cleaned], dtype=bool)[written_id]
+    kept = np.flatnonzero(~(summary | empty))
     order = kept[np.lexsort((passes[kept], second[kept], rank[video[kept]]))]
 
     used, renumbered = _by_first_use(written_id[order])
@@ -247,7 +253,7 @@ def assemble(
         written=Texts.of(of_used),
         written_words=np.array([min(len(remove_tags(t).split()), _MOST_WORDS) for t in of_used], dtype=np.int16),
         tag_style=tag_style,
-        report={"empty": len(written_id) - len(kept)},
+        report={"empty": int(np.count_nonzero(empty & ~summary)), "summary": int(np.count_nonzero(summary))},
         **optional,
     )
 

@@ -33,5 +33,5 @@ def write_inputs(folder: Path, narrations: Any, videos: list[Any] | None) -> tup
     return folder / "narration.json", folder / "ego4d.json"
 
 
-def table(folder: Path, narrations: Any, videos: list[Any] | None = None, tags: str = "clean") -> NarrationTable:
-    return read_ego4d(*write_inputs(folder, narrations, videos), tags=tags)
+def table(folder: Path, narrations: Any, videos: list[Any] | None = None, tag_style: str = "clean") -> NarrationTable:
+    return read_ego4d(*write_inputs(folder, narrations, videos), tag_style=tag_style)

@@ -1,6 +1,7 @@
 """What `read_ego4d` does not use: spans and groups. The rest is tested there."""
 
 import numpy as np
+import pytest
 
 from clep.text.narrations import Narrations, assemble
 
@@ -31,3 +32,27 @@ def test_spans_and_groups_follow_their_narrations(tmp_path) -> None:
         assert [read.verbs[i] for i in range(2)] == [[], [1, 3]]  # of both ways in which "cuts" is written
         assert [read.nouns[i] for i in range(2)] == [[5], [2]]
         assert read.report["empty"] == 1
+
+
+@pytest.mark.parametrize(
+    ("style", "texts", "empty"),
+    [
+        ("clean", ["Camera wearer cuts it", "Camera wearer"], 1),
+        ("raw", ["#C C cuts  it", "#C"], 1),
+        ("none", ["cuts it"], 2),
+    ],
+)
+def test_summaries_and_empty_texts_are_left_out_and_counted(style: str, texts: list[str], empty: int) -> None:
+    table = assemble(
+        videos=["a"],
+        redacted=np.array([False]),
+        about={},
+        video=np.zeros(5, dtype=np.int32),
+        second=np.arange(5.0),
+        passes=np.ones(5, dtype=np.int8),
+        written=["#C C cuts  it", "#Summary C cooked a meal", "#C", " ", "#summary"],
+        written_id=np.arange(5, dtype=np.int32),
+        tag_style=style,
+    )
+    assert list(table.texts) == texts
+    assert table.report == {"empty": empty, "summary": 2}

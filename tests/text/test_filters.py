@@ -49,9 +49,10 @@ def test_reasons_are_counted_once_each(tmp_path: Path) -> None:
 
 
 def test_words_are_counted_without_tags(tmp_path: Path) -> None:
-    rows = [(1, "#C C cuts bread"), (2, "#C C cuts #unsure bread"), (3, "#O A man X cuts"), (4, "#C C cuts the CD")]
+    rows = [(1, "#C C cuts bread"), (2, "#C C cuts #unsure"), (3, "#O A man X cuts"), (4, "#C C cuts the CD")]
     made = table(tmp_path, {"a": passes(rows)})
-    assert made.second[training_moments(made)[0]].tolist() == [3.0, 4.0]
+    assert made.second[training_moments(made)[0]].tolist() == [1.0, 3.0, 4.0]
+    assert made.second[training_moments(made, min_words=3)[0]].tolist() == [3.0, 4.0]
 
 
 def test_within_one_pass_a_repetition_stays(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 import re
+import time
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clep.text import TAG_STYLES, remove_tags, substitute_tags
+from clep.text.tags import is_summary
 
 FORMS = [
     # as written, clean, without tags
@@ -54,6 +56,36 @@ FORMS = [
     ("#C C holds #usure", "Camera wearer holds something", "holds"),
     ("#C C holds unsure", "Camera wearer holds something", "holds"),
     ("#C C  folds   a\ttowel ", "Camera wearer folds a towel", "folds a towel"),
+    # from a census of 355,580 real narrations
+    ("#OO points", "Other person points", "points"),
+    ("#OO X points", "Other person points", "points"),
+    ("#OOpoints at it", "Other person points at it", "points at it"),
+    ("#CC talks to #OO", "Camera wearer talks to Other person", "talks to"),
+    ("#CCtalks", "Camera wearer talks", "talks"),
+    ("#C C holds #unknown.", "Camera wearer holds something.", "holds."),
+    ("#unsured falls", "something falls", "falls"),
+    ("#C C picks #Unssure", "Camera wearer picks something", "picks"),
+    ("#C C picks #ub=nsure", "Camera wearer picks something", "picks"),
+    ("#C C takes #unsurefrom a box", "Camera wearer takes something from a box", "takes from a box"),
+    ("#C C walks #unsurewith a cup", "Camera wearer walks something with a cup", "walks with a cup"),
+    ("#C A white car drives past C.", "A white car drives past C.", "A white car drives past C."),
+    ("#C C The phone rings", "The phone rings", "The phone rings"),
+    ("#C man X walks by", "man walks by", "man walks by"),
+    ("#C C mans the stall", "Camera wearer mans the stall", "mans the stall"),
+    ("#O hands #C the plate", "Other person hands Camera wearer the plate", "hands the plate"),
+    ("#O They talk", "They talk", "They talk"),
+    ("#O men X and Y talk", "men X and Y talk", "men X and Y talk"),
+    ("#O The two men X, Y and Z talk", "The two men X, Y and Z talk", "The two men X, Y and Z talk"),
+    ("#O man X and lady Y talk", "man and lady talk", "man and lady talk"),
+    ("#C C talks to #O A and B", "Camera wearer talks to Other people", "talks to"),
+    ("#O hand picks a card", "Other person's hand picks a card", "hand picks a card"),
+    ("#O X left hand picks a card", "Other person's left hand picks a card", "left hand picks a card"),
+    ("#C C hand picks a card", "Camera wearer's hand picks a card", "hand picks a card"),
+    ("#C C hand cloth", "Camera wearer hand cloth", "hand cloth"),
+    ("#O hands C a cup", "Other person hands C a cup", "hands C a cup"),
+    ("#C C looks unsure", "Camera wearer looks unsure", "looks unsure"),
+    ("#O man X is very unsure", "man is very unsure", "man is very unsure"),
+    ("#C C looks at unsure", "Camera wearer looks at something", "looks at"),
 ]
 UNTOUCHED = [
     "puts the Coke from the CD",
@@ -105,9 +137,54 @@ def test_tutorial_style_is_the_literal_replacement() -> None:
 
 
 def test_unknown_style() -> None:
-    with pytest.raises(ValueError, match="clean, tutorial"):
+    with pytest.raises(ValueError, match="clean, tutorial, raw, none"):
         substitute_tags("#C C cuts", "cleaned")
-    assert TAG_STYLES == ("clean", "tutorial")
+    assert TAG_STYLES == ("clean", "tutorial", "raw", "none")
+
+
+def test_raw_style_is_the_text_as_written_and_none_has_no_tags() -> None:
+    written = " #C C  puts #unsure by #O man X"
+    assert substitute_tags(written, "raw") == written
+    assert substitute_tags(written, "none") == remove_tags(written) == "puts by man"
+
+
+@pytest.mark.parametrize("written", ["#Summary C C was in a room", "# summary: cooks", "##SUMMARY"])
+def test_summaries(written: str) -> None:
+    assert is_summary(written)
+    assert not is_summary(f"#C C reads {written}")
+    assert not is_summary(written.lstrip("# "))
+
+
+HOSTILE = {
+    "marks": "#" * 8000,
+    "spaced marks": "# " * 8000,
+    "marks before a word": "#" * 8000 + "x",
+    "wearers": "#C " * 4000,
+    "untagged wearers": "C C " * 4000,
+    "people": "#O a " * 4000,
+    "letters": "#O X, " * 4000,
+    "men": "#O man X and man " * 4000,
+    "one long word": "#O " + "a" * 20_000,
+    "many words": "#O the" + " ab" * 8000,
+    "blanks": "#O the" + " " * 20_000 + "man",
+    "unsure": "unsure " * 4000,
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_time_is_linear_in_the_length(text: str) -> None:
+    """Quadratic time would take minutes: four times the text may take at most twelve times as long."""
+
+    def seconds(text: str) -> float:
+        times = []
+        for _ in range(3):
+            begin = time.process_time()
+            substitute_tags(text)
+            remove_tags(text)
+            times.append(time.process_time() - begin)
+        return min(times)
+
+    assert seconds(text) < 12 * seconds(text[: len(text) // 4]) + 0.02
 
 
 LETTERS = ["C", "O", "c", "A", "a", "B", "X", "-", "#", "3C", "#C", "#c", "#CC", "#O", "#Oman", "#unsure", "unsure"]
