@@ -79,7 +79,7 @@ def _overrides(folder: Path, seed: int) -> dict[str, list[str]]:
     narrations = [
         f"prepare.ego4d_narrations.narration_json='{shuffled / 'narration.json'}'",
         f"prepare.ego4d_narrations.output_folder='{shuffled}'",
-        f"data.sources.ego4d.narrations='{shuffled / 'narrations.h5'}'",
+        f"data.sources.ego4d.narrations='{shuffled / 'narrations.arrow'}'",
         f"data.sources.ego4d.texts='{shuffled / f'texts.{SENTENCES}.h5'}'",
     ]
     of_seed = [f"world.seed={seed}", f"evaluator.probe.seed={seed}"]

@@ -54,7 +54,7 @@ def main(words: Sequence[str] | None = None) -> None:
     settings = read_settings(Settings, words)
     quiet()
     folder = Path(settings.folder)
-    narrations, texts, bank = (str(folder / name) for name in ("narrations.h5", "texts.h5", "bank.h5"))
+    narrations, texts, bank = (str(folder / name) for name in ("narrations.arrow", "texts.h5", "bank.h5"))
     data = MomentDataModule(
         {"made": NarrationSource(narrations, texts, bank, val_fraction=0.0, duplicate_s=0.0)},
         batch_size=settings.batch_size,

@@ -64,7 +64,7 @@ def _opening(settings: Settings, report: Report, folder: Path) -> None:
     rng = np.random.default_rng(0)
     uids = [f"{rng.integers(2**63):016x}-{number:05d}" for number in range(settings.videos)]
     table_of = _narrations(uids, settings.narrations, settings.distinct_texts, rng)
-    table_of.write(folder / "narrations.h5")
+    table_of.write(folder / "narrations.arrow")
     with BankWriter(folder / "bank.h5", settings.dim, Clock(), n_rows=2 * settings.videos) as writer:
         for uid in uids:
             writer.add(uid, np.ones((2, settings.dim), np.float16))
@@ -82,7 +82,7 @@ def _opening(settings: Settings, report: Report, folder: Path) -> None:
             return keys, pickle.load(file)
 
     def opened() -> tuple[FeatureBank, Narrations]:
-        bank, narrations = FeatureBank.open(folder / "bank.h5"), Narrations.open(folder / "narrations.h5")
+        bank, narrations = FeatureBank.open(folder / "bank.h5"), Narrations.open(folder / "narrations.arrow")
         assert len(bank.videos) == settings.videos
         assert len(narrations) == settings.narrations
         return bank, narrations
@@ -137,7 +137,7 @@ def _train_from_disk(settings: Settings, size_gb: float, folder: Path) -> dict[s
     videos = max(2, round(size_gb * 1e9 / (2 * settings.dim * ROWS_OF_A_VIDEO)))
     uids = [f"video-{number:06d}" for number in range(videos)]
     narrations = _narrations(uids, settings.moments, settings.moments // 4, rng)
-    narrations.write(folder / "narrations.h5")
+    narrations.write(folder / "narrations.arrow")
     with BankWriter(folder / "texts.h5", settings.text_dim, None, "float32", source=narrations.digest) as writer:
         writer.add("texts", rng.standard_normal((len(narrations.texts), settings.text_dim), dtype=np.float32))
     block = rng.standard_normal((4 * ROWS_OF_A_VIDEO, settings.dim), dtype=np.float32).astype(np.float16)
@@ -174,7 +174,7 @@ def _narrations(uids: list[str], count: int, distinct: int, rng: np.random.Gener
         written_id=text,
         texts=texts,
         written=texts,
-        written_words=np.full(distinct, 8, np.int16),
+        words=np.full(count, 8, np.int16),
     )
 
 

@@ -239,14 +239,14 @@ def _narrated_videos(settings: Settings, folder: Path) -> NarrationSource:
         written_id=random.integers(0, len(texts), n).astype(np.int32),
         tag_style="clean",
     )
-    made.write(folder / "narrations.h5")
-    narrations = Narrations.open(folder / "narrations.h5")
+    made.write(folder / "narrations.arrow")
+    narrations = Narrations.open(folder / "narrations.arrow")
     with BankWriter(folder / "texts.h5", size.text_dim, None, "float32", source=narrations.digest) as writer:
         writer.add("texts", random.standard_normal((len(narrations.texts), size.text_dim), dtype=np.float32))
     with BankWriter(folder / "bank.h5", size.dim, clock, "float16", encoder="made up") as writer:
         for video in videos:
             writer.add(video, random.standard_normal((settings.rows, size.dim), dtype=np.float32))
-    paths = {"narrations": "narrations.h5", "texts": "texts.h5", "bank": "bank.h5"}
+    paths = {"narrations": "narrations.arrow", "texts": "texts.h5", "bank": "bank.h5"}
     return NarrationSource(**{key: str(folder / name) for key, name in paths.items()}, val_fraction=0.0)
 
 

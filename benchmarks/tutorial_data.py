@@ -58,7 +58,7 @@ class TutorialData:
     @property
     def narrations(self) -> Path:
         """The narrations as a table."""
-        return self.folder / "clep" / "narrations.h5"
+        return self.folder / "clep" / "narrations.arrow"
 
     @property
     def texts(self) -> Path:

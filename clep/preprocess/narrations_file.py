@@ -1,4 +1,4 @@
-"""What the jobs share that write `narrations.h5` and the embeddings of its distinct texts beside it."""
+"""What the jobs share that write `narrations.arrow` and the embeddings of its distinct texts beside it."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -39,21 +39,21 @@ def write_if_outdated(
 
 
 def text_bank(output_folder: str | Path, encoder: str) -> TextBank:
-    """Return the bank, written or to be written, of the texts of `narrations.h5` in a folder."""
-    narrations = Narrations.open(Path(output_folder) / "narrations.h5")
+    """Return the bank, written or to be written, of the texts of `narrations.arrow` in a folder."""
+    narrations = Narrations.open(Path(output_folder) / "narrations.arrow")
     return TextBank(Path(output_folder), "texts", {"texts": narrations.texts}, encoder, narrations.digest)
 
 
 def outputs(options: dict[str, Any]) -> list[Path]:
     """Return the files that a job with these options leaves, all of them there once it is done."""
     folder = Path(options["output_folder"])
-    return [folder / "narrations.h5", text_bank_path(folder, "texts", options["text_encoder"])]
+    return [folder / "narrations.arrow", text_bank_path(folder, "texts", options["text_encoder"])]
 
 
 def texts_cost_warning(options: dict[str, Any], long_texts: int, write: Callable[[], object]) -> str | None:
     """Say why encoding the texts of a folder's narrations would take long; None where it would not.
 
-    How many texts there are shows only once `narrations.h5` is written, so this calls `write`, which is short.
+    How many texts there are shows only once `narrations.arrow` is written, so this calls `write`, which is short.
     """
     if _on_a_cluster(options.get("compute")) or (torch.cuda.is_available() and options["device"] != "cpu"):
         return None

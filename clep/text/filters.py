@@ -48,7 +48,7 @@ def training_moments(
     leave_out("split", held_out[video])
     redacted = narrations.redacted & (not keep_redacted)
     leave_out("redacted", redacted[video])
-    leave_out("short", (np.asarray(narrations.written_words) < min_words)[narrations.written_id])
+    leave_out("short", np.asarray(narrations.words) < min_words)
     index = np.flatnonzero(left)
     report["duplicate"] = 0
     if duplicate_s is not None:

@@ -1,24 +1,23 @@
-"""Narrations on disk: opened in milliseconds whatever their number, read where they are used."""
+"""Narrations as columns, in memory and in an Arrow file that opens in milliseconds whatever its size."""
 
 import json
 import math
-import mmap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Bool, Float64, Int8, Int16, Int32
 
 from clep.errors import InputError
-from clep.files import atomic_path
+from clep.text.columns import ColumnFile, buffers, string_dictionary, write_columns
 from clep.text.tags import TAG_STYLES, is_summary, remove_tags, substitute_tags
 from clep.text.texts import GroupIds, Texts
 
-FORMAT, VERSION = "clep-narrations", 1
+FORMAT, VERSION = "clep-narrations", 2
 SPLITS = ("split_em", "split_fho", "split_av")
 
 
@@ -32,7 +31,7 @@ class VideoMetadata:
 
 @dataclass(frozen=True, eq=False)
 class NarrationTable:
-    """Narrations in memory: one row a narration, sorted by video and second, and their distinct texts.
+    """Narrations in memory: one row per narration, sorted by video and second, and their distinct texts.
 
     Shapes: V videos sorted by id, N narrations, W distinct texts as written.
 
@@ -43,16 +42,16 @@ class NarrationTable:
         redacted: `[V]`, whether the video was withdrawn.
         video: `[N]` index into `videos`.
         second: `[N]` seconds from the start of the video.
-        passes: `[N]` the number of the annotation pass, 1 or 2.
+        passes: `[N]` number of the annotation pass, 1 or 2.
         text_id: `[N]` index into `texts`.
         written_id: `[N]` index into `written`.
-        texts: distinct texts after tag substitution in the style `tag_style`, blanks folded.
+        texts: distinct texts in the style `tag_style`; blanks are folded in every style but "raw".
         written: distinct texts as annotators wrote them.
-        written_words: `[W]` words of each written text without its tags.
+        words: `[N]` number of words of each narration without its tags.
         tag_style: one of `TAG_STYLES`.
         report: what was read and what was left out, as counts.
         start_s, end_s: `[N]` seconds of each narration's own span; None where narrations came with a time only.
-        verbs, nouns: numbers of the verbs and nouns of each of `texts`, where they came with them; else None.
+        verbs, nouns: verb ids and noun ids of each of `texts`; None where the source has none.
 
     Raises:
         InputError: columns of different lengths, rows out of order, indices out of range, a second that is negative
@@ -70,7 +69,7 @@ class NarrationTable:
     written_id: Int32[np.ndarray, "narrations"]
     texts: Texts
     written: Texts
-    written_words: Int16[np.ndarray, "written"]
+    words: Int16[np.ndarray, "narrations"]
     tag_style: str = "clean"
     report: dict[str, int] = field(default_factory=dict)
     start_s: Float64[np.ndarray, "narrations"] | None = None
@@ -82,14 +81,15 @@ class NarrationTable:
         n_videos = len(self.videos)
         problems = {
             "videos are not sorted, or one is there twice": list(self.videos) != sorted(set(self.videos)),
-            "duration_s, redacted or a split has not one value a video": any(
+            "a video id has a NUL character": any("\0" in name for name in self.videos),
+            "duration_s, redacted or a split has not one value per video": any(
                 len(column) != n_videos for column in (self.duration_s, self.redacted, *self.splits.values())
             ),
             f"splits are not {', '.join(SPLITS)}": set(self.splits) != set(SPLITS),
             "columns differ in length": any(
-                len(column) != len(self.video) for column in (self.second, self.passes, self.text_id, self.written_id)
+                len(column) != len(self.video)
+                for column in (self.second, self.passes, self.text_id, self.written_id, self.words)
             ),
-            "written_words has not one value a written text": len(self.written_words) != len(self.written),
             "a second is negative, infinite or not a number": not bool(
                 np.all(np.isfinite(self.second) & (self.second >= 0))
             ),
@@ -100,9 +100,11 @@ class NarrationTable:
             f"tag_style is {self.tag_style!r}, not one of {', '.join(TAG_STYLES)}": self.tag_style not in TAG_STYLES,
         }
         if self.start_s is not None or self.end_s is not None:
-            problems["start_s and end_s are not spans, one a row"] = not _spans(self.start_s, self.end_s, len(self))
+            problems["start_s and end_s are not spans, one per row"] = not _are_spans(
+                self.start_s, self.end_s, len(self)
+            )
         for kind, groups in (("verbs", self.verbs), ("nouns", self.nouns)):
-            problems[f"{kind} has not one set a text"] = groups is not None and len(groups) != len(self.texts)
+            problems[f"{kind} has not one set per text"] = groups is not None and len(groups) != len(self.texts)
         wrong = [problem for problem, found in problems.items() if found]
         if wrong:
             raise InputError(f"this is no narration table: {'; '.join(wrong)}")
@@ -116,57 +118,48 @@ class NarrationTable:
         return self.texts.digest()
 
     def write(self, path: str | Path) -> None:
-        """Write the table as HDF5, whole or not at all; `Narrations.open` reads it.
+        """Write the table as an Arrow IPC file, whole or not at all; `Narrations.open` reads it.
 
-        Every column is a contiguous dataset at an aligned place, so that a reader can map it into memory.
+        Every narration is a row. Videos and texts are dictionaries, so that pandas and polars show ids and sentences.
         """
-        with (
-            atomic_path(path) as temporary,
-            h5py.File(temporary, "w", alignment_threshold=1, alignment_interval=64) as file,
-        ):
-            file.attrs.update(
-                {"format": FORMAT, "version": VERSION, "tag_style": self.tag_style, "digest": self.digest}
-            )
-            file.attrs["report"] = json.dumps(self.report)
-            columns: dict[str, np.ndarray] = {
-                "video/duration_s": self.duration_s,
-                "video/redacted": self.redacted.astype(np.uint8),
-                "narration/video": self.video,
-                "narration/second": self.second,
-                "narration/pass": self.passes,
-                "narration/text_id": self.text_id,
-                "narration/written_id": self.written_id,
-                "text/utf8": self.texts.blob,
-                "text/offset": self.texts.offsets,
-                "written/utf8": self.written.blob,
-                "written/offset": self.written.offsets,
-                "written/words": self.written_words,
-            }
-            if self.start_s is not None and self.end_s is not None:
-                columns |= {"narration/start_s": self.start_s, "narration/end_s": self.end_s}
-            for kind, groups in (("verb", self.verbs), ("noun", self.nouns)):
-                if groups is not None:
-                    columns |= {f"text/{kind}": groups.numbers, f"text/{kind}_offset": groups.offsets}
-            for name, column in columns.items():
-                file.create_dataset(name, data=column, track_times=False)
-            _write_strings(file, "video/id", self.videos)
-            for name in SPLITS:
-                _write_strings(file, f"video/{name}", self.splits[name].tolist())
+        columns: dict[str, pa.Array] = {
+            "video": string_dictionary(self.video, *_strings(Texts.of(self.videos))),
+            "second": pa.array(self.second),
+            "pass": pa.array(self.passes),
+            "text": string_dictionary(self.text_id, *_strings(self.texts)),
+            "written": string_dictionary(self.written_id, *_strings(self.written)),
+            "words": pa.array(self.words),
+        }
+        if self.start_s is not None and self.end_s is not None:
+            columns |= {"start_s": pa.array(self.start_s), "end_s": pa.array(self.end_s)}
+        for name, groups in (("verb", self.verbs), ("noun", self.nouns)):
+            if groups is not None:
+                of_rows = groups.take(self.text_id)
+                columns[name] = pa.LargeListArray.from_arrays(pa.array(of_rows.offsets), pa.array(of_rows.ids))
+        header = {
+            "format": FORMAT,
+            "version": VERSION,
+            "tag_style": self.tag_style,
+            "digest": self.digest,
+            "report": self.report,
+        }
+        videos = {
+            "duration_s": [None if math.isnan(seconds) else seconds for seconds in self.duration_s.tolist()],
+            "redacted": self.redacted.tolist(),
+            **{name: self.splits[name].tolist() for name in SPLITS},
+        }
+        write_columns(path, columns, header, {"videos": json.dumps(videos, allow_nan=False)})
 
 
-def _write_strings(file: h5py.File, name: str, strings: Sequence[str]) -> None:
-    """Write short strings as fixed-length utf-8, which any HDF5 viewer shows and a memory map can read."""
-    encoded = [string.encode("utf-8") for string in strings]
-    length = max([1, *map(len, encoded)])
-    dtype = h5py.string_dtype("utf-8", length)
-    file.create_dataset(name, data=np.array(encoded, dtype=dtype), track_times=False)
+def _strings(texts: Texts) -> tuple[np.ndarray, np.ndarray]:
+    return texts.offsets, texts.blob
 
 
 def _within(index: np.ndarray, size: int) -> bool:
     return not len(index) or bool(index.min() >= 0 and index.max() < size)
 
 
-def _spans(start_s: np.ndarray | None, end_s: np.ndarray | None, rows: int) -> bool:
+def _are_spans(start_s: np.ndarray | None, end_s: np.ndarray | None, rows: int) -> bool:
     """Whether both are there, as long as the table, and each span begins at 0 or later and ends after it began."""
     if start_s is None or end_s is None or len(start_s) != rows or len(end_s) != rows:
         return False
@@ -209,8 +202,8 @@ def assemble(
         written: distinct texts as they were written; `written_id` counts in them.
         tag_style: style of the cleaned texts.
         spans: start and end of each narration in seconds, if they have spans.
-        groups: verb numbers and noun numbers of each of `written`, if they have any. A cleaned text has those of all
-            that it was written as.
+        groups: verb ids and noun ids of each of `written`, if they have any. A cleaned text has those of all the
+            written texts that it stands for.
     """
     by_id = sorted(range(len(videos)), key=videos.__getitem__)
     ids = tuple(videos[i] for i in by_id)
@@ -229,6 +222,7 @@ def assemble(
     texts: dict[str, int] = {}
     text_of_written = np.array([texts.setdefault(cleaned[i], len(texts)) for i in used], dtype=np.int32)
     of_used = [written[i] for i in used]
+    words = np.array([min(len(remove_tags(text).split()), _MOST_WORDS) for text in of_used], dtype=np.int16)
     known = [about.get(name) or VideoMetadata() for name in ids]
     optional: dict[str, Any] = {}
     if spans is not None:
@@ -251,7 +245,7 @@ def assemble(
         written_id=renumbered,
         texts=Texts.of(texts),
         written=Texts.of(of_used),
-        written_words=np.array([min(len(remove_tags(t).split()), _MOST_WORDS) for t in of_used], dtype=np.int16),
+        words=words[renumbered],
         tag_style=tag_style,
         report={"empty": int(np.count_nonzero(empty & ~summary)), "summary": int(np.count_nonzero(summary))},
         **optional,
@@ -273,39 +267,24 @@ def _by_first_use(
 
 
 _REMEDY = "Make it again with: python -m clep.preprocess ego4d_narrations"
+_STRINGS, _IDS = pa.dictionary(pa.int32(), pa.large_string()), pa.large_list(pa.int32())
 _COLUMNS = {
-    "video/duration_s": "<f8",
-    "video/redacted": "u1",
-    "video/id": None,
-    **{f"video/{name}": None for name in SPLITS},
-    "narration/video": "<i4",
-    "narration/second": "<f8",
-    "narration/pass": "i1",
-    "narration/text_id": "<i4",
-    "narration/written_id": "<i4",
-    "text/utf8": "u1",
-    "text/offset": "<i8",
-    "written/utf8": "u1",
-    "written/offset": "<i8",
-    "written/words": "<i2",
+    "video": _STRINGS,
+    "second": pa.float64(),
+    "pass": pa.int8(),
+    "text": _STRINGS,
+    "written": _STRINGS,
+    "words": pa.int16(),
 }
-
-
-_OPTIONAL = {
-    "narration/start_s": "<f8",
-    "narration/end_s": "<f8",
-    "text/verb": "<i4",
-    "text/verb_offset": "<i8",
-    "text/noun": "<i4",
-    "text/noun_offset": "<i8",
-}
+_OPTIONAL = {"start_s": pa.float64(), "end_s": pa.float64(), "verb": _IDS, "noun": _IDS}
 
 
 class Narrations:
-    """A `narrations.h5` with the attributes of `NarrationTable`, each read from disk at its first use.
+    """A `narrations.arrow` with the attributes of `NarrationTable`, each read from disk at its first use.
 
-    The file is mapped into memory: workers share its pages, and no HDF5 handle stays open. Columns are read-only
-    arrays. Pickles as its path, and is opened again where it is unpickled.
+    The file is mapped into memory, so workers share its pages. Columns are read-only arrays, checked at their first
+    use: their checksum, and what `NarrationTable` promises of them. Pickles as its path, and is opened again where it
+    is unpickled.
     """
 
     path: Path
@@ -318,7 +297,8 @@ class Narrations:
         """Open a file that `NarrationTable.write` made.
 
         Raises:
-            InputError: the file is missing, cut off, of another format or version, or lacks a column.
+            InputError: the file is missing, cut off, of another format or version, or lacks a column. Reading a
+                column that is damaged raises it too.
         """
         narrations = cls.__new__(cls)
         narrations._open(Path(path))
@@ -329,52 +309,15 @@ class Narrations:
 
     def _open(self, path: Path) -> None:
         self.path = path
-        if not path.is_file():
-            raise InputError(f"{path} does not exist. {_REMEDY}")
+        self._file = ColumnFile(path, FORMAT, VERSION, _COLUMNS, _OPTIONAL, _REMEDY)
         try:
-            with h5py.File(path, "r") as file:
-                self._read_header(file)
-        except OSError as error:
-            raise InputError(f"{path} cannot be read as HDF5 ({error}); it may be cut off. {_REMEDY}") from error
-        # Mapped now, not at the first use: a file that is replaced in between would not fit the places just read.
-        with path.open("rb") as raw:
-            self._bytes = mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ)
-
-    def _read_header(self, file: h5py.File) -> None:
-        attributes = dict(file.attrs)
-        if attributes.get("format") != FORMAT or attributes.get("version") != VERSION:
-            raise InputError(
-                f"{self.path} has format {attributes.get('format')!r} version {attributes.get('version')!r}, "
-                f"but {FORMAT!r} version {VERSION} is needed. {_REMEDY}"
-            )
-        try:
-            self.tag_style, self.digest = str(attributes["tag_style"]), str(attributes["digest"])
-            self.report = json.loads(attributes["report"])
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise InputError(f"{self.path} has no readable attribute {error}. {_REMEDY}") from error
-        self._places: dict[str, tuple[np.dtype, int, int]] = {}
-        for name, dtype in (_COLUMNS | _OPTIONAL).items():
-            if name in _OPTIONAL and name not in file:
-                continue
-            try:
-                column = h5py.h5d.open(file.id, name.encode())
-            except KeyError as error:
-                raise InputError(f"{self.path} has no column {name!r}. {_REMEDY}") from error
-            count, offset = column.shape[0], column.get_offset()
-            stored = column.dtype if dtype is None else np.dtype(dtype)
-            if stored != column.dtype or (count and offset is None):
-                raise InputError(f"{self.path}: column {name!r} is not a contiguous array of {stored}. {_REMEDY}")
-            self._places[name] = (stored, count, offset or 0)
-
-    def _column(self, name: str) -> np.ndarray:
-        dtype, count, offset = self._places[name]
-        return np.frombuffer(self._bytes, dtype, count, offset) if count else np.empty(0, dtype)
-
-    def _strings(self, name: str) -> list[str]:
-        return [item.decode("utf-8") for item in self._column(name).tolist()]
+            self.tag_style, self.digest = str(self._file.header["tag_style"]), str(self._file.header["digest"])
+            self.report = dict(self._file.header["report"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path} has no readable value {error} in its header. {_REMEDY}") from error
 
     def __len__(self) -> int:
-        return self._places["narration/video"][1]
+        return len(self._file)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": str(self.path)}
@@ -385,87 +328,130 @@ class Narrations:
     def __repr__(self) -> str:
         return f"Narrations({str(self.path)!r}: {len(self):,} narrations, {len(self.texts):,} texts)"
 
+    def verify(self) -> None:
+        """Read and check all columns.
+
+        Raises:
+            InputError: one is damaged.
+        """
+        for name in NarrationTable.__dataclass_fields__:
+            getattr(self, name)
+
     @cached_property
     def videos(self) -> tuple[str, ...]:
         """`[V]` video ids, sorted."""
-        return tuple(self._strings("video/id"))
+        videos = tuple(self._texts("video"))
+        if list(videos) != sorted(set(videos)):
+            raise self._file.wrong("video", "has ids that are not sorted, or one twice")
+        return videos
+
+    @cached_property
+    def _video_table(self) -> dict[str, list[Any]]:
+        table = self._file.text("videos")
+        names = ("duration_s", "redacted", *SPLITS)
+        if not isinstance(table, dict) or any(len(table.get(name) or ()) != len(self.videos) for name in names):
+            raise InputError(f"{self.path}: its list of videos has not one value per video. {_REMEDY}")
+        return table
 
     @cached_property
     def duration_s(self) -> Float64[np.ndarray, "videos"]:
         """`[V]` seconds, NaN where unknown."""
-        return self._column("video/duration_s")
+        return np.array(self._video_table["duration_s"], dtype=np.float64)
 
     @cached_property
     def splits(self) -> dict[str, np.ndarray]:
         """`split_em`, `split_fho` and `split_av`: `[V]` arrays of str, "" where there is none."""
-        return {name: np.array(self._strings(f"video/{name}"), dtype=np.str_) for name in SPLITS}
+        return {name: np.array(self._video_table[name], dtype=np.str_) for name in SPLITS}
 
     @cached_property
     def redacted(self) -> Bool[np.ndarray, "videos"]:
         """`[V]`, whether the video was withdrawn."""
-        return self._column("video/redacted").astype(bool)
+        return np.array(self._video_table["redacted"], dtype=bool)
 
     @cached_property
     def video(self) -> Int32[np.ndarray, "narrations"]:
         """`[N]` index into `videos`."""
-        return self._column("narration/video")
+        return self._file.numbers("video")
 
     @cached_property
     def second(self) -> Float64[np.ndarray, "narrations"]:
         """`[N]` seconds from the start of the video."""
-        return self._column("narration/second")
+        second = self._file.numbers("second")
+        if not np.all(np.isfinite(second) & (second >= 0)):
+            raise self._file.wrong("second", "has a value that is negative, infinite or not a number")
+        if not _sorted(self.video, second):
+            raise self._file.wrong("second", "is not sorted by video and second")
+        return second
 
     @cached_property
+    def _spans(self) -> tuple[np.ndarray, np.ndarray] | None:
+        if "start_s" not in self._file or "end_s" not in self._file:
+            return None
+        start_s, end_s = self._file.numbers("start_s"), self._file.numbers("end_s")
+        if not _are_spans(start_s, end_s, len(self)):
+            raise self._file.wrong("end_s", "and 'start_s' are not spans")
+        return start_s, end_s
+
+    @property
     def start_s(self) -> Float64[np.ndarray, "narrations"] | None:
-        """`[N]` second at which a narration's own span starts; None where they have no spans."""
-        return self._column("narration/start_s") if "narration/start_s" in self._places else None
+        """`[N]` second at which a narration's own span starts; None where narrations have no spans."""
+        return None if self._spans is None else self._spans[0]
 
-    @cached_property
+    @property
     def end_s(self) -> Float64[np.ndarray, "narrations"] | None:
-        """`[N]` second at which it ends."""
-        return self._column("narration/end_s") if "narration/end_s" in self._places else None
+        """`[N]` second at which a narration's own span ends; None where narrations have no spans."""
+        return None if self._spans is None else self._spans[1]
 
     @cached_property
     def passes(self) -> Int8[np.ndarray, "narrations"]:
         """`[N]` number of the annotation pass."""
-        return self._column("narration/pass")
+        return self._file.numbers("pass")
 
     @cached_property
     def text_id(self) -> Int32[np.ndarray, "narrations"]:
         """`[N]` index into `texts`."""
-        return self._column("narration/text_id")
+        return self._file.numbers("text")
 
     @cached_property
     def written_id(self) -> Int32[np.ndarray, "narrations"]:
         """`[N]` index into `written`."""
-        return self._column("narration/written_id")
+        return self._file.numbers("written")
+
+    @cached_property
+    def words(self) -> Int16[np.ndarray, "narrations"]:
+        """`[N]` number of words of each narration without its tags."""
+        return self._file.numbers("words")
 
     @cached_property
     def texts(self) -> Texts:
-        """Distinct texts after tag substitution in the style `tag_style`, blanks folded."""
-        return Texts(self._column("text/utf8"), self._column("text/offset"))
-
-    @cached_property
-    def verbs(self) -> GroupIds | None:
-        """Numbers of the verbs of each of `texts`, as the csv had them; None where it had none."""
-        return self._groups("verb")
-
-    @cached_property
-    def nouns(self) -> GroupIds | None:
-        """The same of the nouns."""
-        return self._groups("noun")
-
-    def _groups(self, kind: str) -> GroupIds | None:
-        if f"text/{kind}_offset" not in self._places:
-            return None
-        return GroupIds(self._column(f"text/{kind}"), self._column(f"text/{kind}_offset"))
+        """Distinct texts in the style `tag_style`."""
+        return self._texts("text")
 
     @cached_property
     def written(self) -> Texts:
         """Distinct texts as annotators wrote them."""
-        return Texts(self._column("written/utf8"), self._column("written/offset"))
+        return self._texts("written")
+
+    def _texts(self, name: str) -> Texts:
+        _, offsets, blob = buffers(self._file.column(name))
+        return Texts(blob, offsets)
 
     @cached_property
-    def written_words(self) -> Int16[np.ndarray, "written"]:
-        """`[W]` words of each written text without its tags."""
-        return self._column("written/words")
+    def verbs(self) -> GroupIds | None:
+        """Verb ids of each of `texts`, as the source had them; None where it had none."""
+        return self._groups("verb")
+
+    @cached_property
+    def nouns(self) -> GroupIds | None:
+        """Noun ids of each of `texts`, as the source had them; None where it had none."""
+        return self._groups("noun")
+
+    def _groups(self, name: str) -> GroupIds | None:
+        if name not in self._file:
+            return None
+        offsets, ids = buffers(self._file.column(name))
+        if len(ids) and ids.min() < 0:
+            raise self._file.wrong(name, "has a negative id")
+        row_of_text = np.full(len(self.texts), -1)
+        row_of_text[self.text_id] = np.arange(len(self))  # rows of one text have the same ids
+        return GroupIds(ids, offsets).take(row_of_text)

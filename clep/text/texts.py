@@ -1,4 +1,4 @@
-"""Many strings as one block of bytes: millions of texts without a Python object for each."""
+"""Many strings as one block of bytes, and sets of ids: millions of texts without a Python object for each."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from hashlib import sha256
 from typing import overload
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt8
+from jaxtyping import Int32, Int64, Integer, UInt8
 
 
 class Texts(Sequence[str]):
-    """A read-only sequence of strings, decoded when asked for.
+    """A read-only sequence of strings, each decoded when it is read.
 
     Shapes: blob `[bytes]` uint8, the texts' utf-8 one after the other; offsets `[n + 1]` int64, text i being
     `blob[offsets[i] : offsets[i + 1]]`. Both may be views of a memory-mapped file.
@@ -63,38 +63,46 @@ class Texts(Sequence[str]):
 
 @dataclass(frozen=True, eq=False)
 class GroupIds:
-    """Sets of group numbers, one a text, stored one after the other.
+    """Sets of group ids, one a text, stored one after the other.
 
     Attributes:
-        numbers: not negative; those of text `i` are `numbers[offsets[i] : offsets[i + 1]]`, ascending, each once.
+        ids: not negative; those of text `i` are `ids[offsets[i] : offsets[i + 1]]`, ascending, each once.
         offsets: from 0, one more than there are texts.
     """
 
-    numbers: Int32[np.ndarray, " entries"]
+    ids: Int32[np.ndarray, " entries"]
     offsets: Int64[np.ndarray, " bounds"]
 
     @classmethod
     def of(cls, sets: Iterable[Iterable[int]]) -> "GroupIds":
-        """Store a set a text."""
-        ordered = [sorted(set(numbers)) for numbers in sets]
+        """Store one set per text."""
+        ordered = [sorted(set(ids)) for ids in sets]
         offsets = np.zeros(len(ordered) + 1, dtype=np.int64)
-        np.cumsum([len(numbers) for numbers in ordered], out=offsets[1:])
-        return cls(np.array([number for numbers in ordered for number in numbers], dtype=np.int32), offsets)
+        np.cumsum([len(ids) for ids in ordered], out=offsets[1:])
+        return cls(np.array([one for ids in ordered for one in ids], dtype=np.int32), offsets)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, text: int | np.integer) -> list[int]:
-        return self.numbers[self.offsets[text] : self.offsets[text + 1]].tolist()
+        return self.ids[self.offsets[text] : self.offsets[text + 1]].tolist()
 
     @property
     def widest(self) -> int:
-        """The most numbers of one text."""
+        """Size of the largest set."""
         return int(np.diff(self.offsets).max(initial=0))
 
+    def take(self, index: Integer[np.ndarray, " chosen"]) -> "GroupIds":
+        """Return the sets at `index`, with an empty set for -1."""
+        counts = np.append(np.diff(self.offsets), 0)[index]
+        offsets = np.zeros(len(index) + 1, dtype=np.int64)
+        np.cumsum(counts, out=offsets[1:])
+        source = np.arange(offsets[-1]) + np.repeat(self.offsets[index] - offsets[:-1], counts)
+        return GroupIds(self.ids[source], offsets)
+
     def padded(self, width: int) -> Int32[np.ndarray, "texts width"]:
-        """Return a row a text, its numbers first, then -1; `width` must be at least `widest`."""
+        """Return one row per text: its ids, then -1; `width` must be at least `widest`."""
         counts = np.diff(self.offsets)
         table = np.full((len(self), width), -1, dtype=np.int32)
-        table[np.arange(width) < counts[:, None]] = self.numbers
+        table[np.arange(width) < counts[:, None]] = self.ids
         return table

@@ -57,7 +57,7 @@ def test_only_whole_banks_of_a_folder_count(tmp_path: Path) -> None:
     whole = (tmp_path / "a.h5").read_bytes()
     (tmp_path / ".b.1234.tmp.h5").write_bytes(whole[:1000])
     (tmp_path / "notes.txt").write_text("hello")
-    with h5py.File(tmp_path / "narrations.h5", "w") as file:
+    with h5py.File(tmp_path / "clips.h5", "w") as file:
         file.attrs["format"] = "clep-narrations"
     assert FeatureBank.open(tmp_path).videos == ["a"]
     (tmp_path / "c.h5").write_bytes(whole[:1000])

@@ -45,7 +45,7 @@ def test_moments_whose_video_is_missing_are_refused_or_counted(tmp_path: Path) -
         tiny_source(tmp_path).open(Window())
     source = tiny_source(tmp_path, on_missing="skip", duplicate_s=0.0)
     train, val = source.open(Window())
-    seconds = Narrations.open(tmp_path / "narrations.h5").second[20:40]
+    seconds = Narrations.open(tmp_path / "narrations.arrow").second[20:40]
     late = int((seconds - 2 > 30.0 + 32 / 30).sum())
     assert late > 0
     assert source.report["dropped: video not in the bank"] == 20
@@ -56,7 +56,7 @@ def test_moments_whose_video_is_missing_are_refused_or_counted(tmp_path: Path) -
 def test_text_bank_of_other_narrations_is_refused(tmp_path: Path) -> None:
     write_tiny_files(tmp_path)
     with BankWriter(tmp_path / "texts.h5", 8, None, "float32", source="of something else") as writer:
-        writer.add("texts", np.ones((len(Narrations.open(tmp_path / "narrations.h5").texts), 8), np.float32))
+        writer.add("texts", np.ones((len(Narrations.open(tmp_path / "narrations.arrow").texts), 8), np.float32))
     with pytest.raises(InputError, match="was not made from the texts"):
         tiny_source(tmp_path).open(Window())
 
@@ -71,7 +71,7 @@ def test_no_matching_video_names_both_sides(tmp_path: Path) -> None:
 
 def test_pass_order_is_the_tutorials(tmp_path: Path) -> None:
     train, _ = tiny_source(tmp_path, order="pass", val_fraction=0.0, duplicate_s=0.0).open(Window())
-    narrations = Narrations.open(tmp_path / "narrations.h5")
+    narrations = Narrations.open(tmp_path / "narrations.arrow")
     starts = [
         s
         for v in range(12)
@@ -86,7 +86,7 @@ def test_egovlp_gaps_count_narrations_that_are_not_trained_on(tmp_path: Path) ->
     train, _ = source.open(Window())
     source.min_words = 4
     fewer, _ = source.open(Window())
-    narrations = Narrations.open(tmp_path / "narrations.h5")
+    narrations = Narrations.open(tmp_path / "narrations.arrow")
     one_pass = np.flatnonzero((narrations.video == 0) & (narrations.passes == 1))
     beta = np.diff(np.sort(narrations.second[one_pass])).mean()
     widths = {
@@ -109,7 +109,7 @@ def test_sources_share_ids_where_they_share_sentences(tmp_path: Path) -> None:
     sources = [tiny_source(tmp_path / name) for name in "ab"]
     parts = [source.open(Window())[0] for source in sources]
     share_text_keys(parts, sources)
-    texts = [list(Narrations.open(tmp_path / name / "narrations.h5").texts) for name in "ab"]
+    texts = [list(Narrations.open(tmp_path / name / "narrations.arrow").texts) for name in "ab"]
     for i, one in enumerate(texts[0]):
         for j, other in enumerate(texts[1]):
             assert (parts[0].text_key[i] == parts[1].text_key[j]) == (one == other)

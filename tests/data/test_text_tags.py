@@ -37,7 +37,7 @@ def test_batches_carry_the_groups_of_their_texts(tmp_path: Path) -> None:
         taxonomy=taxonomy(tmp_path),
     )
     data.setup()
-    texts = Narrations.open(tmp_path / "narrations.h5").texts
+    texts = Narrations.open(tmp_path / "narrations.arrow").texts
     for batch in [*data.train_dataloader(), *data.val_dataloader()]:
         assert (batch["verb"].dtype, batch["noun"].dtype) == (torch.int64, torch.int64)
         assert batch["verb"].tolist() == [expected(texts[i])[0] for i in batch["text_id"].tolist()]
@@ -52,7 +52,7 @@ def test_mixed_sources_have_one_width_and_one_numbering(tmp_path: Path) -> None:
     sources = {name: tiny_source(tmp_path / name, weight=1.0) for name in ("a", "b")}
     data = MomentDataModule(sources, batch_size=40, verb_noun="taxonomy", taxonomy=groups)
     data.setup()
-    texts = [Narrations.open(tmp_path / name / "narrations.h5").texts for name in ("a", "b")]
+    texts = [Narrations.open(tmp_path / name / "narrations.arrow").texts for name in ("a", "b")]
     draw = next(iter(data.training_sampler()))
     batch = data.train_set.__getitems__(draw)
     for moment, verb, noun in zip(
@@ -73,14 +73,14 @@ def with_given_tags(folder: Path) -> None:
     found = [expected(text) for text in table.texts]
     verbs = GroupIds.of(verb for verb, _ in found)
     nouns = GroupIds.of([100 + n for n in noun if n >= 0] for _, noun in found)
-    NarrationTable(**{**vars(table), "verbs": verbs, "nouns": nouns}).write(folder / "narrations.h5")
+    NarrationTable(**{**vars(table), "verbs": verbs, "nouns": nouns}).write(folder / "narrations.arrow")
 
 
 def test_numbers_that_narrations_came_with(tmp_path: Path) -> None:
     with_given_tags(tmp_path)
     data = MomentDataModule({"tiny": tiny_source(tmp_path)}, batch_size=20, verb_noun="given")
     data.setup()
-    texts = Narrations.open(tmp_path / "narrations.h5").texts
+    texts = Narrations.open(tmp_path / "narrations.arrow").texts
     for batch in data.train_dataloader():
         nouns = [[100 + n if n >= 0 else -1 for n in expected(texts[i])[1]] for i in batch["text_id"].tolist()]
         assert batch["noun"].tolist() == nouns

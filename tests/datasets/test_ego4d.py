@@ -29,7 +29,7 @@ def test_rows_are_sorted_and_texts_shared(tmp_path: Path) -> None:
     assert made.text_id.tolist() == [0, 1, 1, 1]
     assert list(made.written) == ["#O man X waves", "#C C cuts  bread", "C C cuts bread", "#C C cuts bread"]
     assert made.written_id.tolist() == [0, 1, 2, 3]
-    assert made.written_words.tolist() == [2, 2, 2, 2]
+    assert made.words.tolist() == [2, 2, 2, 2]
     assert np.isnan(made.duration_s[0])
     assert made.duration_s[1] == 10
     assert made.splits["split_em"].tolist() == ["", "train"]
@@ -107,8 +107,8 @@ def test_without_ego4d_json(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
 def test_no_narrations_at_all(tmp_path: Path, narrations: dict) -> None:
     made = table(tmp_path, narrations, [])
     assert len(made) == len(made.texts) == 0
-    made.write(tmp_path / "n.h5")
-    opened = Narrations.open(tmp_path / "n.h5")
+    made.write(tmp_path / "n.arrow")
+    opened = Narrations.open(tmp_path / "n.arrow")
     assert len(opened) == len(opened.texts) == len(opened.video) == 0
     assert opened.videos == made.videos
     assert training_moments(opened)[0].tolist() == []

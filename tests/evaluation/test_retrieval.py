@@ -101,7 +101,7 @@ def test_a_bank_of_another_encoder_is_refused(tmp_path: Path) -> None:
 
 
 def test_something_must_be_held_out(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"narrations\.h5 holds out no videos \(val_fraction=0\)"):
+    with pytest.raises(InputError, match=r"narrations\.arrow holds out no videos \(val_fraction=0\)"):
         retrieval(tmp_path, val_fraction=0.0).run(model_for(metadata={}))
     with pytest.raises(InputError, match="size=1"):
         retrieval(tmp_path, size=1)

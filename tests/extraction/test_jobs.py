@@ -125,14 +125,14 @@ def test_captions_become_a_source_that_can_be_mixed(films, tmp_path, encoder, se
     coverage = conceptual_captions.run(**options)
     assert coverage["lists"]["skipped"] == {"gone.jpg": "no such file"}
     assert list(coverage["lists"]["failed"]) == ["bad.jpg"]
-    bank, narrations = FeatureBank.open(out / "features.h5"), Narrations.open(out / "narrations.h5")
+    bank, narrations = FeatureBank.open(out / "features.h5"), Narrations.open(out / "narrations.arrow")
     assert bank.videos == ["0/blue.png", "0/red.jpg", "green.jpg"]
     np.testing.assert_allclose(bank.video_rows("green.jpg")[0], [0, 1, 0, 1 / 3], atol=0.02)
     assert 'a "red" wall' in narrations.texts
     assert narrations.report["empty"] == 1
 
     source = NarrationSource(
-        narrations=str(out / "narrations.h5"), texts=str(out / "texts.fake.h5"), bank=str(out / "features.h5"),
+        narrations=str(out / "narrations.arrow"), texts=str(out / "texts.fake.h5"), bank=str(out / "features.h5"),
         offset_s=1.0, val_fraction=0.0, on_missing="skip",
     )  # fmt: skip
     data = MomentDataModule({"captions": source}, batch_size=4, shuffle=False)

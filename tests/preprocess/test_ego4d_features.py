@@ -27,7 +27,7 @@ def test_packs_and_says_what_is_missing_or_cannot_be_used(tmp_path, encoder, can
     (tmp_path / "features" / "short.pt").write_bytes(b"PK")
     torch.save(torch.ones(3, DIM + 1), tmp_path / "features" / "wide.pt")
 
-    coverage = run(tmp_path, ego4d_json=ego4d_json, narrations=tmp_path / "n" / "narrations.h5")
+    coverage = run(tmp_path, ego4d_json=ego4d_json, narrations=tmp_path / "n" / "narrations.arrow")
     bank = FeatureBank.open(tmp_path / "out" / "bank.h5")
     assert list(bank.videos) == ["b", "c", "extra"]
     assert torch.equal(bank.video_rows("b"), tensors["b"].half().float())

@@ -19,7 +19,7 @@ def run(folder, **options):
 def test_writes_narrations_and_the_embeddings_of_their_distinct_texts(tmp_path, encoder):
     write_ego4d(tmp_path)
     run(tmp_path)
-    table = Narrations.open(tmp_path / "out" / "narrations.h5")
+    table = Narrations.open(tmp_path / "out" / "narrations.arrow")
     texts = FeatureBank.open(tmp_path / "out" / "texts.fake.h5")
     assert len(table) == 7
     assert texts.n_rows == len(table.texts) == 5
@@ -44,7 +44,7 @@ def test_says_what_it_found(tmp_path, encoder):
     assert lists["videos_redacted"] == ["c"]
     assert lists["split_em_test"] == ["a"]
     assert coverage["texts"]["counts"]["texts"] == 5
-    assert read_coverage(tmp_path / "out" / "narrations.h5")["lists"] == lists
+    assert read_coverage(tmp_path / "out" / "narrations.arrow")["lists"] == lists
 
 
 def test_says_quickly_that_nothing_is_to_be_done(tmp_path, encoder, monkeypatch):
@@ -62,7 +62,7 @@ def test_changed_inputs_or_tags_are_read_again(tmp_path, encoder):
     narration_json, _ = write_ego4d(tmp_path)
     run(tmp_path)
     assert not run(tmp_path, tag_style="tutorial")["up_to_date"]
-    assert "Camera wearer C sits" in list(Narrations.open(tmp_path / "out" / "narrations.h5").texts)
+    assert "Camera wearer C sits" in list(Narrations.open(tmp_path / "out" / "narrations.arrow").texts)
     narration_json.write_text(narration_json.read_text().replace("sits", "rests"))
     again = run(tmp_path, tag_style="tutorial")
     assert not again["up_to_date"]
@@ -73,7 +73,7 @@ def test_changed_inputs_or_tags_are_read_again(tmp_path, encoder):
 def test_a_table_that_cannot_be_read_is_made_again(tmp_path, encoder):
     write_ego4d(tmp_path)
     run(tmp_path)
-    path = tmp_path / "out" / "narrations.h5"
+    path = tmp_path / "out" / "narrations.arrow"
     path.write_bytes(path.read_bytes()[:2000])
     assert not run(tmp_path)["up_to_date"]
     assert len(Narrations.open(path)) == 7
@@ -94,7 +94,7 @@ def test_a_table_left_from_an_interrupted_run_is_not_taken_for_the_new_inputs(tm
             run(tmp_path)
     narration_json.write_text(first)
     run(tmp_path)
-    texts = list(Narrations.open(tmp_path / "out" / "narrations.h5").texts)
+    texts = list(Narrations.open(tmp_path / "out" / "narrations.arrow").texts)
     assert "Camera wearer sits" in texts
     assert "Camera wearer rests" not in texts
 
@@ -106,7 +106,7 @@ def test_inputs_that_cannot_be_used_are_named(tmp_path, encoder):
     narration_json.write_text("{}")
     with pytest.raises(InputError, match=r"narration\.json holds no narration"):
         run(tmp_path)
-    assert not (tmp_path / "out" / "narrations.h5").exists()
+    assert not (tmp_path / "out" / "narrations.arrow").exists()
 
 
 def test_without_metadata_no_video_has_a_split(tmp_path, encoder):

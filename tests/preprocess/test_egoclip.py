@@ -29,7 +29,7 @@ def run(folder, **options):
 def test_spans_verbs_and_nouns_are_read(tmp_path, encoder):
     write(tmp_path)
     told = run(tmp_path)
-    read = Narrations.open(tmp_path / "out" / "narrations.h5")
+    read = Narrations.open(tmp_path / "out" / "narrations.arrow")
     assert [read.videos[v] for v in read.video] == ["v1", "v1", "v2"]
     assert read.second.tolist() == [0.25, 9.5, 3.0]
     assert read.start_s.tolist() == [0.0, 9.0, 2.0]
@@ -49,7 +49,7 @@ def test_a_second_run_does_nothing_and_other_settings_do(tmp_path, encoder, monk
     run(tmp_path)
     assert run(tmp_path)["up_to_date"]
     assert not run(tmp_path, verbs_nouns=False)["up_to_date"]
-    assert Narrations.open(tmp_path / "out" / "narrations.h5").verbs is None
+    assert Narrations.open(tmp_path / "out" / "narrations.arrow").verbs is None
 
 
 def test_spans_equal_those_computed_from_the_times(tmp_path, encoder):
@@ -75,7 +75,7 @@ def test_spans_equal_those_computed_from_the_times(tmp_path, encoder):
     ]
     write(tmp_path, rows)
     run(tmp_path)
-    read = Narrations.open(tmp_path / "out" / "narrations.h5")
+    read = Narrations.open(tmp_path / "out" / "narrations.arrow")
     start_s, end_s = egovlp_spans(read.video, read.passes, read.second)
     assert read.start_s.tolist() == pytest.approx(start_s.tolist())
     assert read.end_s.tolist() == pytest.approx(end_s.tolist())
@@ -120,4 +120,4 @@ def test_bad_input(tmp_path, encoder, given, message):
     write(tmp_path, *given)
     with pytest.raises(InputError, match=message):
         run(tmp_path)
-    assert not (tmp_path / "out" / "narrations.h5").exists()
+    assert not (tmp_path / "out" / "narrations.arrow").exists()

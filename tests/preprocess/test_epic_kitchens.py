@@ -30,7 +30,7 @@ def run(folder, rows=ROWS, header=HEADER, **options):
 
 def test_spans_and_classes_are_read(tmp_path, encoder):
     told = run(tmp_path)
-    read = Narrations.open(tmp_path / "out" / "narrations.h5")
+    read = Narrations.open(tmp_path / "out" / "narrations.arrow")
     assert [read.videos[v] for v in read.video] == ["P01_01", "P01_02", "P01_02"]
     assert (read.start_s.tolist(), read.end_s.tolist()) == ([1.0, 10.0, 60.0], [3.0, 12.5, 62.0])
     assert read.second.tolist() == [2.0, 11.25, 61.0]
@@ -49,7 +49,7 @@ def test_a_source_takes_the_spans_and_refuses_narrations_without(tmp_path, encod
     with BankWriter(out / "features.h5", 3, Clock(), "float32", encoder="tiny") as writer:
         for video in ("P01_01", "P01_02"):
             writer.add(video, np.arange(360, dtype=np.float32).reshape(120, 3))
-    files = {"narrations": out / "narrations.h5", "texts": out / "texts.fake.h5", "bank": out / "features.h5"}
+    files = {"narrations": out / "narrations.arrow", "texts": out / "texts.fake.h5", "bank": out / "features.h5"}
     train, _ = NarrationSource(**files, span="given", min_words=1, val_fraction=0.0).open(Window())
     bank = FeatureBank.open(out / "features.h5")
     first, last = bank.window(np.array([0, 1, 1]), np.array([1.0, 10.0, 60.0]), np.array([3.0, 12.5, 62.0]))
@@ -78,7 +78,7 @@ def test_bad_input(tmp_path, encoder, header, rows, message):
 
 def test_classes_can_be_left_out(tmp_path, encoder):
     run(tmp_path, header=HEADER.replace("verb_class", "verb"), verbs_nouns=False)
-    assert Narrations.open(tmp_path / "out" / "narrations.h5").verbs is None
+    assert Narrations.open(tmp_path / "out" / "narrations.arrow").verbs is None
 
 
 @pytest.mark.skipif("CLEP_SAMPLE_DATA" not in os.environ, reason="CLEP_SAMPLE_DATA names no folder of sample inputs")

@@ -31,7 +31,7 @@ def jobs(tmp_path, encoder) -> list[dict]:
 
 def test_runs_what_is_missing_and_nothing_twice(tmp_path, jobs, encoder):
     assert [path.name for job in jobs for path in missing_outputs(job)] == [
-        "ego4d_features.h5", "narrations.h5", "texts.fake.h5",
+        "ego4d_features.h5", "narrations.arrow", "texts.fake.h5",
     ]  # fmt: skip
     first = ensure(jobs)
     assert not first[0]["up_to_date"]

@@ -20,8 +20,8 @@ def test_spans_and_groups_follow_their_narrations(tmp_path) -> None:
         spans=(np.array([4.0, 8.0, 1.5, 0.0]), np.array([6.0, 10.0, 2.5, 2.0])),
         groups=([[3], [9], [1, 3], []], [[], [], [2], [5]]),
     )
-    table.write(tmp_path / "narrations.h5")
-    for read in (table, Narrations.open(tmp_path / "narrations.h5")):
+    table.write(tmp_path / "narrations.arrow")
+    for read in (table, Narrations.open(tmp_path / "narrations.arrow")):
         assert read.videos == ("a", "b")
         assert read.redacted.tolist() == [True, False]
         assert read.second.tolist() == [1.0, 2.0, 5.0]

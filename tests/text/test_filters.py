@@ -36,8 +36,8 @@ def test_reasons_are_counted_once_each(tmp_path: Path) -> None:
     assert report == {"narrations": 12, "split": 4, "redacted": 2, "short": 1, "duplicate": 1, "kept": 4}
     assert index.dtype == np.int64
 
-    made.write(tmp_path / "n.h5")
-    opened, opened_report = training_moments(Narrations.open(tmp_path / "n.h5"))
+    made.write(tmp_path / "n.arrow")
+    opened, opened_report = training_moments(Narrations.open(tmp_path / "n.arrow"))
     assert opened.tolist() == index.tolist()
     assert opened_report == report
 
@@ -101,7 +101,7 @@ def test_duplicates_equal_a_slow_search(rows: list[tuple[int, int, int, int]], w
         written_id=text_id,
         texts=Texts.of("xyz"),
         written=Texts.of("xyz"),
-        written_words=np.full(3, 3, dtype=np.int16),
+        words=np.full(len(rows), 3, dtype=np.int16),
     )
     index, report = training_moments(made, duplicate_s=within_s)
     assert index.tolist() == slow_duplicates(made, within_s)

@@ -1,16 +1,23 @@
+import json
+import os
 import pickle
+import random
+import subprocess
+import sys
 import time
 from pathlib import Path
 
-import h5py
 import numpy as np
+import pyarrow as pa
 import pytest
 
+from clep.checksums import digest
 from clep.errors import InputError
-from clep.text import Narrations, NarrationTable, Texts
+from clep.text import GroupIds, Narrations, NarrationTable, Texts
+from clep.text.columns import buffers
 from tests.text.sample_table import about, passes, table
 
-COLUMNS = ("duration_s", "redacted", "video", "second", "passes", "text_id", "written_id", "written_words")
+COLUMNS = ("duration_s", "redacted", "video", "second", "passes", "text_id", "written_id", "words")
 
 
 @pytest.fixture
@@ -40,7 +47,7 @@ def million(path: Path, count: int) -> None:
         written_id=text_id,
         texts=texts,
         written=texts,
-        written_words=np.full(5_000, 3, dtype=np.int16),
+        words=np.full(count, 3, dtype=np.int16),
     ).write(path)
 
 
@@ -61,14 +68,14 @@ def same(opened: Narrations, made: NarrationTable) -> None:
 
 @pytest.mark.parametrize("again", [False, True])
 def test_reads_what_was_written(small: NarrationTable, tmp_path: Path, again: bool) -> None:
-    small.write(tmp_path / "n.h5")
-    opened = Narrations.open(tmp_path / "n.h5")
+    small.write(tmp_path / "n.arrow")
+    opened = Narrations.open(tmp_path / "n.arrow")
     same(pickle.loads(pickle.dumps(opened)) if again else opened, small)
 
 
 def test_columns_are_read_only_views_of_the_file(small: NarrationTable, tmp_path: Path) -> None:
-    small.write(tmp_path / "n.h5")
-    opened = Narrations.open(tmp_path / "n.h5")
+    small.write(tmp_path / "n.arrow")
+    opened = Narrations.open(tmp_path / "n.arrow")
     for name in ("video", "second", "text_id"):
         assert not getattr(opened, name).flags.writeable
         assert not getattr(opened, name).flags.owndata
@@ -76,11 +83,11 @@ def test_columns_are_read_only_views_of_the_file(small: NarrationTable, tmp_path
 
 
 def test_opening_a_million_narrations_reads_nothing_but_the_header(tmp_path: Path) -> None:
-    million(tmp_path / "n.h5", 1_000_000)
+    million(tmp_path / "n.arrow", 1_000_000)
     times = []
     for _ in range(20):
         begin = time.perf_counter()
-        opened = Narrations.open(tmp_path / "n.h5")
+        opened = Narrations.open(tmp_path / "n.arrow")
         times.append(time.perf_counter() - begin)
     assert len(opened) == 1_000_000
     assert not {"video", "texts", "videos", "splits"} & opened.__dict__.keys()
@@ -89,50 +96,174 @@ def test_opening_a_million_narrations_reads_nothing_but_the_header(tmp_path: Pat
     assert opened.texts[opened.text_id[999_999]].startswith("Camera wearer does number ")
 
 
-def test_the_file_stays_free_and_a_replacement_does_not_disturb(small: NarrationTable, tmp_path: Path) -> None:
-    path = tmp_path / "n.h5"
+def test_a_replacement_does_not_disturb_an_open_file(small: NarrationTable, tmp_path: Path) -> None:
+    path = tmp_path / "n.arrow"
     small.write(path)
     opened = Narrations.open(path)
-    with h5py.File(path, "r+") as file:  # refused by HDF5 while another handle holds the file
-        assert file["narration/video"].shape == (len(small),)
     million(path, 10)
     same(opened, small)
 
 
-@pytest.mark.parametrize("attribute", ["format", "version", "digest"])
-def test_another_format(small: NarrationTable, tmp_path: Path, attribute: str) -> None:
-    path = tmp_path / "n.h5"
+@pytest.mark.parametrize("again", [False, True])
+def test_spans_verbs_and_nouns(tmp_path: Path, again: bool) -> None:
+    million(tmp_path / "n.arrow", 1000)
+    table = Narrations.open(tmp_path / "n.arrow")
+    rng = np.random.default_rng(1)
+    verbs = GroupIds.of(rng.integers(0, 9, rng.integers(0, 4)).tolist() for _ in table.texts)
+    nouns = GroupIds.of([number] for number in range(len(table.texts)))
+    columns = {name: getattr(table, name) for name in NarrationTable.__dataclass_fields__}
+    columns |= {"start_s": table.second, "end_s": table.second + 2, "verbs": verbs, "nouns": nouns}
+    NarrationTable(**columns).write(tmp_path / "n.arrow")
+    read = Narrations.open(tmp_path / "n.arrow")
+    read = pickle.loads(pickle.dumps(read)) if again else read
+    np.testing.assert_array_equal(read.start_s, table.second)
+    np.testing.assert_array_equal(read.end_s, table.second + 2)
+    used = set(table.text_id.tolist())
+    for text in range(0, len(table.texts), 7):
+        assert read.verbs[text] == (verbs[text] if text in used else [])
+        assert read.nouns[text] == ([text] if text in used else [])
+
+
+def rewritten(path: Path, change) -> None:
+    """Write the file again with its header or columns changed, and with checksums that fit if `change` keeps them."""
+    with pa.memory_map(str(path)) as file:
+        table = pa.ipc.open_file(file).read_all()
+        table = change(table)
+        content = pa.BufferOutputStream()
+        with pa.ipc.new_file(content, table.schema) as writer:
+            writer.write_table(table)
+    path.write_bytes(content.getvalue())
+
+
+def with_header(change) -> object:
+    def rewrite(table: pa.Table) -> pa.Table:
+        header = json.loads(table.schema.metadata[b"clep"])
+        change(header)
+        encoded = json.dumps(header)
+        metadata = {**table.schema.metadata, b"clep": encoded, b"clep.checksum": digest(encoded)}
+        return table.replace_schema_metadata(metadata)
+
+    return rewrite
+
+
+@pytest.mark.parametrize("key", ["format", "version", "digest"])
+def test_another_format(small: NarrationTable, tmp_path: Path, key: str) -> None:
+    path = tmp_path / "n.arrow"
     small.write(path)
-    with h5py.File(path, "r+") as file:
-        del file.attrs[attribute]
-    with pytest.raises(InputError, match=rf"n\.h5 has .*{attribute}.*clep\.preprocess ego4d_narrations"):
+    rewritten(path, with_header(lambda header: header.pop(key)))
+    with pytest.raises(InputError, match=rf"n\.arrow has .*{key}.*clep\.preprocess ego4d_narrations"):
         Narrations.open(path)
 
 
-def test_missing_and_chunked_columns(small: NarrationTable, tmp_path: Path) -> None:
-    path = tmp_path / "n.h5"
+def test_missing_columns_and_columns_of_another_type(small: NarrationTable, tmp_path: Path) -> None:
+    path = tmp_path / "n.arrow"
     small.write(path)
-    with h5py.File(path, "r+") as file:
-        seconds = file["narration/second"][:]
-        del file["narration/second"]
-    with pytest.raises(InputError, match="no column 'narration/second'"):
+    rewritten(path, lambda table: table.drop_columns("second"))
+    with pytest.raises(InputError, match=r"n\.arrow has no column 'second'.*clep\.preprocess"):
         Narrations.open(path)
-    with h5py.File(path, "r+") as file:
-        file.create_dataset("narration/second", data=seconds, chunks=(2,))
-    with pytest.raises(InputError, match="'narration/second' is not a contiguous"):
+    small.write(path)
+    rewritten(path, lambda table: table.set_column(1, "second", table["second"].cast(pa.float32())))
+    with pytest.raises(InputError, match=r"n\.arrow: column 'second' is float"):
         Narrations.open(path)
+
+
+def replaced(column: str, values: np.ndarray):
+    """Change values and their checksum, as a program of somebody else might."""
+
+    def rewrite(table: pa.Table) -> pa.Table:
+        place = table.schema.get_field_index(column)
+        field = table.schema.field(place)
+        changed = pa.array(values)
+        if pa.types.is_dictionary(field.type):
+            old = table.column(place).chunk(0)
+            changed = pa.DictionaryArray.from_arrays(changed, old.dictionary, safe=False)
+        table = table.set_column(place, field, changed)
+        checksum = digest(*buffers(changed))
+        return with_header(lambda header: header["checksums"].update({column: checksum}))(table)
+
+    return rewrite
+
+
+WRONG = {
+    "second": ("second", np.array([np.nan, 1, 1.5, 3]), "second"),
+    "order": ("second", np.array([0, 3, 1.5, 1]), "second"),
+    "video": ("video", np.array([0, 0, 0, 7], np.int32), "video"),
+    "text": ("text", np.array([0, 0, -1, 1], np.int32), "text_id"),
+    "written": ("written", np.array([0, 0, 99, 1], np.int32), "written_id"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_values_with_fitting_checksums(small: NarrationTable, tmp_path: Path, name: str) -> None:
+    column, values, attribute = WRONG[name]
+    path = tmp_path / "n.arrow"
+    small.write(path)
+    rewritten(path, replaced(column, values.astype(getattr(small, attribute).dtype)))
+    with pytest.raises(InputError, match=rf"n\.arrow.*column '{column}'.*clep\.preprocess"):
+        getattr(Narrations.open(path), attribute)
 
 
 def test_missing_truncated_and_foreign_files(small: NarrationTable, tmp_path: Path) -> None:
-    path = tmp_path / "n.h5"
-    with pytest.raises(InputError, match=r"n\.h5 does not exist.*clep\.preprocess ego4d_narrations"):
+    path = tmp_path / "n.arrow"
+    with pytest.raises(InputError, match=r"n\.arrow does not exist.*clep\.preprocess ego4d_narrations"):
         Narrations.open(path)
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=r"n\.arrow.* is no file"):
+        Narrations.open(path)
+    path.unlink()
     small.write(path)
-    path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(InputError, match="cannot be read as HDF5"):
-        Narrations.open(path)
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 97):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match="cannot be read as Arrow"):
+            Narrations.open(path)
     path.write_text("{}")
-    with pytest.raises(InputError, match="cannot be read as HDF5"):
+    with pytest.raises(InputError, match="cannot be read as Arrow"):
         Narrations.open(path)
     with pytest.raises(TypeError, match=r"Narrations\.open"):
         Narrations()
+
+
+def damaged(whole: bytes, rng: random.Random) -> bytes:
+    """Flip one bit, or set 64 bytes to zero as a lost page would."""
+    content = bytearray(whole)
+    position = rng.randrange(len(content))
+    if rng.random() < 0.7:
+        content[position] ^= 1 << rng.randrange(8)
+    else:
+        content[position : position + 64] = bytes(len(content[position : position + 64]))
+    return bytes(content)
+
+
+def test_damage_is_an_error_and_never_a_wrong_value(small: NarrationTable, tmp_path: Path) -> None:
+    """In a process of its own, so that a crash would be seen as one."""
+    path = tmp_path / "n.arrow"
+    small.write(path)
+    code = "import sys; from tests.text.test_narrations import fuzz; fuzz(sys.argv[1], 600)"
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    refused, unchanged = map(int, done.stdout.split())
+    assert refused > 300
+    assert refused + unchanged == 600
+
+
+def fuzz(path: str, count: int) -> None:
+    """Damage a file `count` times; print how often it was refused, and how often all its values were right."""
+    before, whole, rng = contents(Path(path)), Path(path).read_bytes(), random.Random(0)
+    refused = 0
+    for _ in range(count):
+        Path(path).write_bytes(damaged(whole, rng))
+        try:
+            assert contents(Path(path)) == before
+        except InputError:
+            refused += 1
+    print(refused, count - refused)
+
+
+def contents(path: Path) -> list[object]:
+    read = Narrations.open(path)
+    read.verify()
+    columns = [getattr(read, name) for name in COLUMNS]
+    plain = [(column.dtype.str, np.nan_to_num(column, nan=-1).tolist()) for column in columns]
+    splits = {name: split.tolist() for name, split in read.splits.items()}
+    return [*plain, read.videos, splits, list(read.texts), list(read.written), read.digest, read.report, read.tag_style]

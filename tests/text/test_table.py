@@ -1,8 +1,9 @@
 import copy
 from pathlib import Path
 
-import h5py
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from clep.errors import InputError
@@ -22,7 +23,7 @@ BROKEN = {
     "passes": (np.ones(5, np.int8), "columns differ in length"),
     "text_id": (np.array([0, 1, 1, 0, 1, -1], np.int32), "text_id has an index out of range"),
     "written_id": (np.array([0, 1, 1, 0, 1, 2], np.int32), "written_id has an index out of range"),
-    "written_words": (np.ones(1, np.int16), "written_words"),
+    "words": (np.ones(1, np.int16), "columns differ in length"),
     "videos": (("é-b", "a"), "videos are not sorted"),
     "tag_style": ("other", "tag_style is 'other'"),
     "duration_s": (np.ones(3), "duration_s, redacted or a split"),
@@ -51,30 +52,33 @@ def test_refuses_unsorted_and_negative_seconds(small: NarrationTable) -> None:
         rebuilt(small, "second", small.second - 1.5)
 
 
-def test_file_is_plain_hdf5_with_contiguous_aligned_columns(small: NarrationTable, tmp_path: Path) -> None:
-    small.write(tmp_path / "n.h5")
-    with h5py.File(tmp_path / "n.h5") as file:
-        assert file.attrs["format"] == "clep-narrations"
-        assert file.attrs["version"] == 1
-        assert file.attrs["digest"] == small.digest
-        assert [item.decode() for item in file["video/id"][:]] == ["a", "é-b"]
-        assert h5py.check_string_dtype(file["video/id"].dtype).encoding == "utf-8"
-        columns: list[h5py.Dataset] = []
-        file.visititems(lambda _, item: columns.append(item) if isinstance(item, h5py.Dataset) else None)
-        assert len(columns) == 16
-        assert all(column.chunks is None and column.id.get_offset() % 8 == 0 for column in columns)
+def test_refuses_a_nul_in_an_id(small: NarrationTable) -> None:
+    with pytest.raises(InputError, match="NUL"):
+        rebuilt(small, "videos", ("a", "é-b\0"))
+
+
+def test_file_opens_in_pandas(small: NarrationTable, tmp_path: Path) -> None:
+    small.write(tmp_path / "n.arrow")
+    frame = pd.read_feather(tmp_path / "n.arrow")
+    assert list(frame) == ["video", "second", "pass", "text", "written", "words"]
+    assert frame["video"].tolist() == [small.videos[index] for index in small.video]
+    assert frame["second"].tolist() == small.second.tolist()
+    assert frame["pass"].tolist() == small.passes.tolist()
+    assert frame["text"].tolist() == [small.texts[index] for index in small.text_id]
+    assert frame["written"].tolist() == [small.written[index] for index in small.written_id]
+    assert frame["words"].tolist() == small.words.tolist()
 
 
 def test_a_failed_write_leaves_the_old_file(small: NarrationTable, tmp_path: Path, monkeypatch) -> None:
-    path = tmp_path / "out" / "n.h5"
+    path = tmp_path / "out" / "n.arrow"
     small.write(path)
     before = path.read_bytes()
 
     def full(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(h5py.File, "create_dataset", full)
+    monkeypatch.setattr(pa.ipc, "new_file", full)
     with pytest.raises(InputError, match="No space left"):
         small.write(path)
     assert path.read_bytes() == before
-    assert [item.name for item in path.parent.iterdir()] == ["n.h5"]
+    assert [item.name for item in path.parent.iterdir()] == ["n.arrow"]

@@ -131,4 +131,4 @@ def test_real_narrations_have_the_classes_that_annotators_gave_them() -> None:
     found = sum(number in nouns[i] for number, i in pairs)
     assert right / len(rows) > 0.88
     assert found / len(pairs) > 0.98
-    assert found / len(nouns.numbers) > 0.96
+    assert found / len(nouns.ids) > 0.96

@@ -68,7 +68,7 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, operator: str, workers: in
 
 def plant_the_past(folder: Path, seconds_ago: float = 8.0) -> None:
     """Write a bank in which what a narration says was to be seen some seconds before it, and noise when it is said."""
-    narrations = Narrations.open(folder / "narrations.h5")
+    narrations = Narrations.open(folder / "narrations.arrow")
     texts = FeatureBank.open(folder / "texts.h5").video_rows("texts").numpy()
     random = np.random.default_rng(1)
     (folder / "bank.h5").unlink()
