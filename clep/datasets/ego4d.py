@@ -1,23 +1,25 @@
 """Ego4D's narration.json and ego4d.json, read into columns."""
 
-import json
 import logging
 import math
 import re
+import reprlib
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass
-from math import nan
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from clep.datasets.json_members import json_members
 from clep.errors import InputError
 from clep.files import read_json
 from clep.text.narrations import SPLITS, NarrationTable, VideoMetadata, assemble
 from clep.text.tags import TAG_STYLES
 
+_log = logging.getLogger(__name__)
+_shown = reprlib.Repr()
+_shown.maxstring = _shown.maxother = 100
 _REMEDY = "Check that it is Ego4D's ego4d.json, and fetch it again if it is"
 
 
@@ -49,7 +51,7 @@ def _duration(path: str | Path, uid: str, video: dict[str, Any]) -> float:
     if value is None:
         return math.nan
     if type(value) not in (int, float) or not 0 <= value < math.inf:
-        raise InputError(f"{path}: 'duration_sec' of {uid!r} is {value!r}, not seconds or null. {_REMEDY}")
+        raise InputError(f"{path}: 'duration_sec' of {uid!r} is {_shown.repr(value)}, not seconds or null. {_REMEDY}")
     return float(value)
 
 
@@ -61,100 +63,6 @@ def _split(path: str | Path, uid: str, video: dict[str, Any], key: str) -> str:
     return value or ""
 
 
-_CHUNK = 1 << 22
-# A decoder that stops this far before the end of what was read has met an error, not the end.
-_MARGIN = 1 << 16
-_BLANK = " \t\n\r"
-
-
-def json_members(path: str | Path) -> Iterator[tuple[str, Any]]:
-    """Yield (key, value) of the object in a JSON file, in its order.
-
-    Raises:
-        InputError: the file is missing, not utf-8, holds something else than an object, or breaks off; the message
-            names the member after which it does.
-    """
-    path = Path(path)
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            yield from _Reader(path, file).members()
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not utf-8 text ({error}); fetch it again") from error
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-class _Reader:
-    def __init__(self, path: Path, file: Any):
-        self.path, self.file = path, file
-        self.text, self.position, self.dropped = "", 0, 0
-        self.last = ""
-        self.decoder = json.JSONDecoder()
-
-    def members(self) -> Iterator[tuple[str, Any]]:
-        if self.peek() != "{":
-            raise InputError(f"{self.path} holds no JSON object at its top; is it the right file?")
-        self.position += 1
-        if self.peek() == "}":
-            self.position += 1
-        else:
-            while True:
-                key = self.value()
-                if not isinstance(key, str):
-                    raise self.broken(f"the key {key!r} is not a string")
-                self.expect(":")
-                value = self.value()
-                self.last = key
-                yield key, value
-                if self.peek() == "}":
-                    self.position += 1
-                    break
-                self.expect(",")
-        if self.peek():
-            raise self.broken("there is more after the end of the object")
-
-    def value(self) -> Any:
-        self.peek()
-        while True:
-            try:
-                value, self.position = self.decoder.raw_decode(self.text, self.position)
-                return value
-            except json.JSONDecodeError as error:
-                if error.pos < len(self.text) - _MARGIN or not self.more():
-                    raise self.broken(error.msg) from error
-
-    def peek(self) -> str:
-        """Skip blanks and return the next character, "" at the end of the file."""
-        while True:
-            while self.position < len(self.text) and self.text[self.position] in _BLANK:
-                self.position += 1
-            if self.position < len(self.text) or not self.more():
-                return self.text[self.position : self.position + 1]
-
-    def expect(self, character: str) -> None:
-        if self.peek() != character:
-            raise self.broken(f"expected {character!r}")
-        self.position += 1
-
-    def more(self) -> bool:
-        # At least as much again as is kept, or a long member would be scanned once for every chunk.
-        chunk = self.file.read(max(_CHUNK, len(self.text) - self.position))
-        self.text = self.text[self.position :] + chunk
-        self.dropped += self.position
-        self.position = 0
-        return bool(chunk)
-
-    def broken(self, reason: str) -> InputError:
-        where = f"after the member {self.last!r}" if self.last else "in the first member"
-        return InputError(
-            f"{self.path} is not valid JSON {where}, near character {self.dropped + self.position:,} ({reason}); "
-            f"it may be cut off: fetch it again"
-        )
-
-
-_log = logging.getLogger(__name__)
 _PASS = re.compile(r"narration_pass_([1-9]\d?)")
 _WRONG_FILE = "Check that it is Ego4D's narration.json, and fetch it again if it is"
 
@@ -164,10 +72,10 @@ def read_ego4d(
 ) -> NarrationTable:
     """Read Ego4D's narrations, videos and splits.
 
-    A missing or empty pass, narrations out of order and redacted videos are in order. Left out and counted in the
-    table's `report`: narrations without text (`empty`) and those whose time is negative, null or not a number
-    (`bad_time`). Counted only: narrations after their video's end (`after_end`), videos without narrations
-    (`without_narrations`), videos that `ego4d_json` lacks (`without_metadata`: no split, unknown duration) and
+    A missing or empty pass, narrations out of order and redacted videos are fine. Left out and counted in the
+    table's `report`: narrations without text (`empty`), summaries (`summary`) and narrations whose time is negative,
+    null or not a number (`bad_time`). Counted only: narrations after their video's end (`after_end`), videos without
+    narrations (`without_narrations`), videos that `ego4d_json` lacks (`without_metadata`: no split, unknown duration) and
     those that only it has (`only_metadata`: not in the table).
 
     Args:
@@ -178,7 +86,8 @@ def read_ego4d(
         tag_style: style of the cleaned texts, one of `TAG_STYLES`.
 
     Raises:
-        InputError: a file is missing, cut off or of another schema, named with the video and the key.
+        InputError: a file is missing, cut off or of another schema, named with the video and the key; see
+            `json_members`.
     """
     if tag_style not in TAG_STYLES:
         raise InputError(f"tag_style={tag_style!r} is not one of {', '.join(TAG_STYLES)}")
@@ -203,8 +112,6 @@ class _Columns:
     def add_video(self, uid: str, video: Any) -> None:
         if not isinstance(video, dict):
             raise self._wrong(uid, "", "a JSON object", video)
-        if uid in self.redacted:
-            raise InputError(f"{self.path} has the video {uid!r} twice. {_WRONG_FILE}")
         if video and "status" not in video and not any(_PASS.fullmatch(key) for key in video):
             raise InputError(
                 f"{self.path}: video {uid!r} has neither 'status' nor 'narration_pass_1', but "
@@ -234,7 +141,7 @@ class _Columns:
             except (KeyError, TypeError) as error:
                 raise InputError(
                     f"{self.path}: {uid}.{key}.narrations[{position}] needs 'timestamp_sec' (a number) and "
-                    f"'narration_text' (a string), but is {str(narration)[:200]}. {_WRONG_FILE}"
+                    f"'narration_text' (a string), but is {_shown.repr(narration)}. {_WRONG_FILE}"
                 ) from error
             if not 0 <= second < math.inf:
                 self.bad_time += 1
@@ -246,10 +153,10 @@ class _Columns:
 
     def _wrong(self, uid: str, key: str, expected: str, value: object) -> InputError:
         place = f"{uid}.{key}" if key else uid
-        return InputError(f"{self.path}: {place} should be {expected}, but is {str(value)[:100]}. {_WRONG_FILE}")
+        return InputError(f"{self.path}: {place} should be {expected}, but is {_shown.repr(value)}. {_WRONG_FILE}")
 
     def table(self, metadata: dict[str, VideoMetadata] | None, tag_style: str) -> NarrationTable:
-        """Sort by video and second, leave out empty texts, number texts by their first use."""
+        """Sort by video and second, leave out empty texts, and index texts in the order of their first use."""
         uids = list(self.redacted)
         table = assemble(
             videos=uids,
@@ -301,14 +208,14 @@ def _warn(path: Path, has_metadata: bool, report: dict[str, int]) -> None:
 
 @dataclass(frozen=True)
 class Ego4DVideo:
-    """One video: its seconds, NaN where unknown, and whether it is a stereo film, side by side."""
+    """One video: its duration in seconds, NaN where unknown, and whether it is stereo, side by side."""
 
-    duration_s: float = nan
+    duration_s: float = math.nan
     stereo: bool = False
 
 
 def read_videos(ego4d_json: str | Path) -> dict[str, Ego4DVideo]:
-    """Read the videos of `ego4d.json` by id. Splits are not looked at, unlike by `clep.text`, which trains by them.
+    """Read the videos of `ego4d.json` by id, without their splits, which `read_ego4d_metadata` reads.
 
     Raises:
         InputError: the file is missing or has another layout.
@@ -319,7 +226,7 @@ def read_videos(ego4d_json: str | Path) -> dict[str, Ego4DVideo]:
             str(entry["video_uid"]): Ego4DVideo(_seconds(entry.get("duration_sec")), bool(entry.get("is_stereo")))
             for entry in content["videos"]
         }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(
             f"{ego4d_json} is not Ego4D's metadata ({type(error).__name__}: {error}): expected "
             '{"videos": [{"video_uid": ..., "duration_sec": ..., "is_stereo": ...}]}'
@@ -327,5 +234,5 @@ def read_videos(ego4d_json: str | Path) -> dict[str, Ego4DVideo]:
 
 
 def _seconds(value: str | float | int | None) -> float:
-    seconds = nan if value is None else float(value)
-    return seconds if 0 <= seconds < float("inf") else nan
+    seconds = math.nan if value is None else float(value)
+    return seconds if 0 <= seconds < math.inf else nan

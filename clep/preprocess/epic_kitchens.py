@@ -1,4 +1,4 @@
-"""Job: an EPIC-KITCHENS csv → `narrations.arrow` with spans, verbs and nouns, and the embeddings of its distinct texts."""
+"""Job: an EPIC-KITCHENS csv → `narrations.arrow` with spans, verbs and nouns, and embeddings of its distinct texts."""
 
 from pathlib import Path
 from typing import Any

@@ -214,7 +214,7 @@ def _view(buffer: pa.Buffer | None, dtype: np.dtype, first: int, count: int) -> 
 
 
 def string_dictionary(indices: np.ndarray, offsets: np.ndarray, blob: np.ndarray) -> pa.DictionaryArray:
-    """Make a dictionary column: `[rows]` int32 indices into strings, which are a blob of UTF-8 with `[n + 1]` offsets."""
+    """Make a dictionary column: `[rows]` indices into strings, which are a blob of UTF-8 with `[n + 1]` offsets."""
     strings = pa.LargeStringArray.from_buffers(
         len(offsets) - 1,
         pa.py_buffer(np.ascontiguousarray(offsets, "<i8")),
