@@ -75,8 +75,8 @@ def read_ego4d(
     A missing or empty pass, narrations out of order and redacted videos are fine. Left out and counted in the
     table's `report`: narrations without text (`empty`), summaries (`summary`) and narrations whose time is negative,
     null or not a number (`bad_time`). Counted only: narrations after their video's end (`after_end`), videos without
-    narrations (`without_narrations`), videos that `ego4d_json` lacks (`without_metadata`: no split, unknown duration) and
-    those that only it has (`only_metadata`: not in the table).
+    narrations (`without_narrations`), videos that `ego4d_json` lacks (`without_metadata`: no split, unknown duration)
+    and those that only it has (`only_metadata`: not in the table).
 
     Args:
         narration_json: `{uid: {narration_pass_1: {narrations: [{timestamp_sec, narration_text}]}, status}}`. Read
