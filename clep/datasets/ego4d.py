@@ -235,4 +235,4 @@ def read_videos(ego4d_json: str | Path) -> dict[str, Ego4DVideo]:
 
 def _seconds(value: str | float | int | None) -> float:
     seconds = math.nan if value is None else float(value)
-    return seconds if 0 <= seconds < math.inf else nan
+    return seconds if 0 <= seconds < math.inf else math.nan
