@@ -1,8 +1,8 @@
 """What the demo learns: `python -m benchmarks.demo [key=value …]`.
 
-For each seed a demo world of that seed is made, and three models are trained on it with the configurations as they
-are: `experiment=demo`; `experiment=ego4d_tutorial`, the published recipe; and `experiment=demo` on the same narrations
-with their texts dealt out at random, which must stay at chance. Zero-shot top-1 on the never-narrated pairs is given
+For each seed a synthetic dataset of that seed is generated, and three models are trained on it with the configurations
+as they are: `experiment=demo`; `experiment=ego4d_tutorial`, the published recipe; and `experiment=demo` on the same
+narrations with their texts permuted, which must stay at chance. Zero-shot top-1 on the never-narrated pairs is given
 beside that of the supervised probe on the same features.
 """
 
@@ -50,7 +50,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
         for name, overrides in _overrides(folder, seed).items():
             extra = settings.overrides + (settings.demo_overrides if name != "ego4d_tutorial" else [])
             if name == "shuffled pairs":
-                shuffled_narrations(folder / "world/ego4d/narration.json", folder / "shuffled/narration.json", seed)
+                shuffled_narrations(folder / "data/ego4d/narration.json", folder / "shuffled/narration.json", seed)
             runs[name].append(_run([*overrides, *extra], folder, name))
         if not settings.keep:
             shutil.rmtree(folder)
@@ -69,10 +69,10 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
 
 def _overrides(folder: Path, seed: int) -> dict[str, list[str]]:
     """Return the words of each run as one would type them behind `python train.py`."""
-    world, shuffled = folder / "world", folder / "shuffled"
+    data, shuffled = folder / "data", folder / "shuffled"
     same = [
         f"seed={seed}",
-        f"paths.data='{world}'",
+        f"paths.data='{data}'",
         f"paths.runs='{folder / 'runs'}'",
         "logger=none",
     ]
@@ -82,7 +82,7 @@ def _overrides(folder: Path, seed: int) -> dict[str, list[str]]:
         f"data.sources.ego4d.narrations='{shuffled / 'narrations.arrow'}'",
         f"data.sources.ego4d.texts='{shuffled / f'texts.{SENTENCES}.h5'}'",
     ]
-    of_seed = [f"world.seed={seed}", f"evaluator.probe.seed={seed}"]
+    of_seed = [f"synthetic.seed={seed}", f"evaluator.probe.seed={seed}"]
     return {
         "demo": ["experiment=demo", *same, *of_seed],
         "ego4d_tutorial": ["experiment=ego4d_tutorial", f"text_encoder={SENTENCES}", "video_encoder=clep-demo", *same],

@@ -1,6 +1,6 @@
 """What the minute around a moment is worth: `python -m benchmarks.demo_long_term [key=value …]`.
 
-For each seed a long-term demo world of that seed is made, and `experiment=demo_long_term` is trained on it with each
+For each seed a synthetic dataset of that seed is generated, and `experiment=demo_long_term` is trained on it with each
 feature bank operator and with none, by `clep.ablate`. The questions "who picked it up" and "open or closed" have two
 choices that look alike at the moment itself; those of "now" are answered by the moment.
 """
@@ -43,8 +43,8 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     found = ablate(
         [
             "experiment=demo_long_term",
-            "world.seed=${seed}",
-            f"paths.data='{folder}/world-${{seed}}'",
+            "synthetic.seed=${seed}",
+            f"paths.data='{folder}/seed-${{seed}}'",
             "logger=none",
             *settings.overrides,
             f"operator={','.join(settings.operators)}",

@@ -41,8 +41,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
     seconds: dict[str, float] = {}
 
     started = time.perf_counter()
-    if settings["world"]:
-        instantiate(settings["world"])
+    if settings["synthetic"]:
+        instantiate(settings["synthetic"])
     ensure(needed_jobs(settings))
     seconds["seconds/prepare"] = time.perf_counter() - started
 

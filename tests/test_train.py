@@ -24,7 +24,7 @@ from clep.train import main
 
 ROOT = Path(__file__).parents[1]
 WORLD = (
-    "+world.settings={_target_:clep.demo.WorldSettings,training_videos:10,other_videos:5,shortest_s:40,longest_s:60,"
+    "++synthetic.dataset={_target_:clep.demo.SyntheticFeatures,training_videos:10,other_videos:5,shortest_s:40,longest_s:60,"
     "unseen_per_verb:1,kinetics_clips:2,charades_classes:12,charades_scripts:5,"
     "encoder:{_target_:clep.demo.EncoderSettings,dim:32,hidden:16}}"
 )
@@ -76,7 +76,7 @@ def run(root: Path, name: str, *overrides: str) -> Path:
 
 @pytest.fixture(scope="session")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder for every process of the tests, so that the world is made and preprocessed once."""
+    """One folder for every process of the tests, so that the synthetic dataset is generated and preprocessed once."""
     base = tmp_path_factory.getbasetemp()
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared_world"
 

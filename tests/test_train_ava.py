@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from clep.config.folder import config_folder
 from clep.config.resolvers import register_resolvers
 from clep.data import Regions
-from clep.demo import AvaWorldSettings, make_ava_world
+from clep.demo import SyntheticAVA
 from clep.errors import InputError
 from clep.evaluate import evaluate, main
 from clep.files import read_json
@@ -17,18 +17,18 @@ from clep.models import ActionClassifier, load_model
 from clep.train import train
 
 pytest.importorskip("efficientnet_lite_pytorch")
-SETTINGS = AvaWorldSettings(train_films=4, val_films=2, film_s=9, talk_s=2)
+DATASET = SyntheticAVA(train_videos=4, val_videos=2, video_s=9, talk_s=2)
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ava")
-    make_ava_world(folder, SETTINGS)
+    DATASET.make(folder, progress=False)
     return folder
 
 
-def words(world: Path, run: Path, *more: str) -> list[str]:
-    places = [f"paths.data={world}", f"paths.runs={run.parent}", f"paths.run={run}", "logger=none", "world=null"]
+def words(dataset: Path, run: Path, *more: str) -> list[str]:
+    places = [f"paths.data={dataset}", f"paths.runs={run.parent}", f"paths.run={run}", "logger=none", "synthetic=null"]
     small = ["prepare.ava_train.extraction.encoder.crop_px=64", "trainer.max_epochs=2"]
     on_cpu = ["trainer.check_val_every_n_epoch=1", "trainer.accelerator=cpu", "prepare.ava_train.extraction.device=cpu"]
     return ["experiment=demo_ava", *places, *small, *on_cpu, *more]
@@ -40,12 +40,12 @@ def composed(overrides: list[str]) -> DictConfig:
         return compose("train", overrides)
 
 
-def test_from_films_to_frame_map(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    overrides = words(world, tmp_path / "run", "operator=nl", "data.batch_size=8", "data.context.window_s=20")
+def test_from_films_to_frame_map(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = words(dataset, tmp_path / "run", "operator=nl", "data.batch_size=8", "data.context.window_s=20")
     metrics = train(composed(overrides))
     run = tmp_path / "run"
     assert metrics["ava/mAP"] > read_json(run / "metrics.json")["before/ava/mAP"]
-    regions = Regions.open(world / "clep" / "ava" / "train.regions.h5")
+    regions = Regions.open(dataset / "clep" / "ava" / "train.regions.h5")
     assert len(regions) > 30
     assert read_json(run / "coverage.json")["data"]["train"]["regions"] == len(regions)
     model = load_model(run)
@@ -60,13 +60,13 @@ def test_from_films_to_frame_map(world: Path, tmp_path: Path, capsys: pytest.Cap
     assert (tmp_path / "again" / "ava" / "results.csv").read_text() == (run / "ava" / "results.csv").read_text()
     main([f"ckpt={run}/checkpoints/last.ckpt", "evaluator=ava", f"out={tmp_path / 'ckpt'}", "device=cpu"])
     assert read_json(tmp_path / "ckpt" / "metrics.json")["ava/mAP"] == pytest.approx(again["ava/mAP"])
-    excluded = f"excluded={world}/ava/ava_val_excluded_timestamps_v2.2.csv"
-    files = [f"predictions={run}/ava/results.csv", f"groundtruth={world}/ava/ava_val_v2.2.csv", excluded]
+    excluded = f"excluded={dataset}/ava/ava_val_excluded_timestamps_v2.2.csv"
+    files = [f"predictions={run}/ava/results.csv", f"groundtruth={dataset}/ava/ava_val_v2.2.csv", excluded]
     main(["evaluator=ava", *files, f"out={tmp_path / 'csv'}"])
     assert read_json(tmp_path / "csv" / "metrics.json")["ava/mAP"] == again["ava/mAP"]
 
 
-def test_an_encoder_that_is_trained_on_the_clips(world: Path, tmp_path: Path) -> None:
+def test_an_encoder_that_is_trained_on_the_clips(dataset: Path, tmp_path: Path) -> None:
     encoder = ["model.short_term.encoder.frames=1", "model.short_term.encoder.crop_px=64", "data.clips.clip_s=0"]
     more = [
         "short_term=clips",
@@ -76,7 +76,7 @@ def test_an_encoder_that_is_trained_on_the_clips(world: Path, tmp_path: Path) ->
         "data.num_workers=0",
         "trainer.max_steps=3",
     ]
-    overrides = words(world, tmp_path / "run", *more, "model.short_term.checkpointing=true")
+    overrides = words(dataset, tmp_path / "run", *more, "model.short_term.checkpointing=true")
     metrics = train(composed(overrides))
     assert 0 < metrics["ava/mAP"] <= 100
     model = load_model(tmp_path / "run")
@@ -100,6 +100,6 @@ def test_an_encoder_that_is_trained_on_the_clips(world: Path, tmp_path: Path) ->
         ("+data.clips.videos={w}", r"data\.clips"),
     ],
 )
-def test_what_a_user_can_mend_is_told(world: Path, tmp_path: Path, word: str, message: str) -> None:
+def test_what_a_user_can_mend_is_told(dataset: Path, tmp_path: Path, word: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        train(composed(words(world, tmp_path / "run", word.format(w=world))))
+        train(composed(words(dataset, tmp_path / "run", word.format(w=dataset))))

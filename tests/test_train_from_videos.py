@@ -13,7 +13,7 @@ from clep.files import read_json
 from clep.train import main
 
 WORLD = (
-    "+world.settings={_target_:clep.demo.VideoWorldSettings,training_videos:7,other_videos:1,shortest_s:8,longest_s:9,"
+    "++synthetic.dataset={_target_:clep.demo.SyntheticVideos,training_videos:7,other_videos:1,shortest_s:8,longest_s:9,"
     "kinetics_clips:1,kinetics_clip_s:1,width:96,height:64}"
 )
 

@@ -40,7 +40,7 @@ def run_settings(
     final_weights: Literal["best", "last"],
     ckpt_path: str | None,
     init_from: str | None,
-    world: dict[str, Any] | None,
+    synthetic: dict[str, Any] | None,
     paths: dict[str, Any],
     prepare: dict[str, Any],
     task: dict[str, Any],

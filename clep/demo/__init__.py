@@ -1,45 +1,42 @@
-"""A small simulated world in the official formats of Ego4D, Kinetics and Charades-Ego: no licence, no network.
+"""Synthetic datasets in the official formats of Ego4D, Kinetics, Charades-Ego and AVA: no licence, no network.
 
-`make_world` makes it, `simulate_*` make features for annotation files that exist, `probe_ceiling` measures what
-supervision reaches on its zero-shot classes, and `shuffled_narrations` makes the control. `make_video_world` makes the
-counterpart in pixels: H.264 files of drawn things and hands, to extract features from. `make_long_term_world` makes
-one in which what is right to say depends on the half minute before, `make_objectives_world` one on which objectives,
-towers and batches make a difference.
+Five kinds, each a class of settings with `make(folder, seed)`: `SyntheticFeatures`, `SyntheticVideos` (drawn H.264
+files), `SyntheticLongTerm` (narrations that depend on the half minute before), `SyntheticObjectives` (objectives,
+towers and batches make a difference) and `SyntheticAVA`. `simulate_*` write features for existing annotation files,
+`supervised_probe` measures a supervised reference for zero-shot accuracy, and `shuffled_narrations` writes a control.
 """
 
-from clep.demo.ava_world import AvaWorldSettings, make_ava_world
-from clep.demo.frozen_encoder import EncoderSettings, FrozenEncoder
-from clep.demo.long_term_world import LongTermWorldSettings, make_long_term_world
-from clep.demo.objectives_world import ObjectivesWorldSettings, make_objectives_world
-from clep.demo.probe import chance, probe_ceiling, probe_top1
-from clep.demo.settings import WorldSettings
-from clep.demo.shuffled import shuffled_narrations
-from clep.demo.simulate import simulate_ego_charades, simulate_features, simulate_kinetics, simulate_narrations
-from clep.demo.video_settings import VideoWorldSettings
-from clep.demo.video_world import make_video_world, read_video_world
-from clep.demo.world import make_world, read_world
+from clep.demo.ava import SyntheticAVA
+from clep.demo.encoder import EncoderSettings, FrozenEncoder
+from clep.demo.features import SyntheticFeatures
+from clep.demo.long_term import SyntheticLongTerm
+from clep.demo.objectives import SyntheticObjectives
+from clep.demo.probe import ProbeReference, supervised_probe
+from clep.demo.simulate import (
+    shuffled_narrations,
+    simulate_ego_charades,
+    simulate_features,
+    simulate_kinetics,
+    simulate_narrations,
+)
+from clep.demo.synthetic import SyntheticDataset, make_dataset
+from clep.demo.videos import SyntheticVideos
 
 __all__ = [
-    "AvaWorldSettings",
     "EncoderSettings",
     "FrozenEncoder",
-    "LongTermWorldSettings",
-    "ObjectivesWorldSettings",
-    "VideoWorldSettings",
-    "WorldSettings",
-    "chance",
-    "make_ava_world",
-    "make_long_term_world",
-    "make_objectives_world",
-    "make_video_world",
-    "make_world",
-    "probe_ceiling",
-    "probe_top1",
-    "read_video_world",
-    "read_world",
+    "ProbeReference",
+    "SyntheticAVA",
+    "SyntheticDataset",
+    "SyntheticFeatures",
+    "SyntheticLongTerm",
+    "SyntheticObjectives",
+    "SyntheticVideos",
+    "make_dataset",
     "shuffled_narrations",
     "simulate_ego_charades",
     "simulate_features",
     "simulate_kinetics",
     "simulate_narrations",
+    "supervised_probe",
 ]

@@ -1,9 +1,10 @@
-"""Command line of the simulation: `python -m clep.demo WHAT key=value …`."""
+"""Command line of the synthetic data: `python -m clep.demo COMMAND key=value …`."""
 
 import inspect
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import MISSING, fields
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -13,16 +14,12 @@ from yaml import YAMLError
 
 from clep.config.check import check_call, did_you_mean
 from clep.demo import (
-    AvaWorldSettings,
-    LongTermWorldSettings,
-    ObjectivesWorldSettings,
-    VideoWorldSettings,
-    WorldSettings,
-    make_ava_world,
-    make_long_term_world,
-    make_objectives_world,
-    make_video_world,
-    make_world,
+    SyntheticAVA,
+    SyntheticDataset,
+    SyntheticFeatures,
+    SyntheticLongTerm,
+    SyntheticObjectives,
+    SyntheticVideos,
     shuffled_narrations,
     simulate_ego_charades,
     simulate_features,
@@ -31,29 +28,25 @@ from clep.demo import (
 )
 from clep.errors import InputError
 
-COMMANDS: dict[str, Callable[..., Any]] = {
-    "world": make_world,
-    "video_world": make_video_world,
-    "long_term_world": make_long_term_world,
-    "ava_world": make_ava_world,
-    "objectives_world": make_objectives_world,
+DATASETS: dict[str, type[SyntheticDataset]] = {
+    "feature_dataset": SyntheticFeatures,
+    "video_dataset": SyntheticVideos,
+    "long_term_dataset": SyntheticLongTerm,
+    "objectives_dataset": SyntheticObjectives,
+    "ava_dataset": SyntheticAVA,
+}
+FUNCTIONS: dict[str, Callable[..., Any]] = {
     "features": simulate_features,
     "kinetics": simulate_kinetics,
     "ego_charades": simulate_ego_charades,
     "narrations": simulate_narrations,
     "shuffled": shuffled_narrations,
 }
-_SETTINGS = {
-    "world": WorldSettings,
-    "video_world": VideoWorldSettings,
-    "long_term_world": LongTermWorldSettings,
-    "ava_world": AvaWorldSettings,
-    "objectives_world": ObjectivesWorldSettings,
-}
+_MAKE_OPTIONS = {"out": MISSING, "seed": 0, "progress": True}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Simulate what the words ask for; return 0, 1 for input that cannot be used, or 130 after Ctrl-C."""
+    """Run a command; return 0, 1 after an InputError, which is printed, or 130 after Ctrl-C."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     console, errors = Console(), Console(stderr=True, soft_wrap=True)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -71,14 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(what: str, options: list[str]) -> Any:
-    """Call one of `COMMANDS` with `key=value` options and return what it returns.
+def run(command: str, options: list[str]) -> Any:
+    """Run one of `DATASETS` or `FUNCTIONS` with `key=value` options and return its result.
 
     Raises:
         InputError: the command or an option is unknown, or a value has the wrong type.
     """
-    if what not in COMMANDS:
-        raise InputError(f"there is nothing called {what!r} to simulate. {did_you_mean(what, COMMANDS)}")
+    if command not in DATASETS and command not in FUNCTIONS:
+        raise InputError(f"there is no command {command!r}. {did_you_mean(command, [*DATASETS, *FUNCTIONS])}")
     wrong = [option for option in options if "=" not in option]
     if wrong:
         raise InputError(f"{wrong[0]!r} is not key=value")
@@ -88,23 +81,39 @@ def run(what: str, options: list[str]) -> Any:
         raise InputError(f"cannot read the options {' '.join(options)}: {error}") from error
     assert isinstance(values, dict)
     named = {str(key): value for key, value in values.items()}
-    if what in _SETTINGS and isinstance(named.get("settings"), dict):
-        check_call(_SETTINGS[what], named["settings"], "settings")
-        named["settings"] = _SETTINGS[what](**named["settings"])
-    check_call(COMMANDS[what], named, "")
-    return COMMANDS[what](**named)
+    if command in FUNCTIONS:
+        check_call(FUNCTIONS[command], named, "")
+        return FUNCTIONS[command](**named)
+    own = {key: named.pop(key) for key in list(named) if key in _MAKE_OPTIONS}
+    unknown = [key for key in named if key not in _settings(DATASETS[command])]
+    if unknown:
+        known = [*_MAKE_OPTIONS, *_settings(DATASETS[command])]
+        raise InputError(f"{command} has no option {unknown[0]!r}. {did_you_mean(unknown[0], known)}")
+    dataset = DATASETS[command].from_dict(named)
+    check_call(dataset.make, own, "")
+    return dataset.make(**own)
 
 
 def usage() -> str:
-    """List the commands with what each is for and its options."""
-    lines = ["Simulate inputs in the official formats.", "", "  python -m clep.demo WHAT key=value …", ""]
-    for name, function in COMMANDS.items():
-        options = ", ".join(
-            key if p.default is p.empty else f"{key}={p.default}"
-            for key, p in inspect.signature(function).parameters.items()
+    """Return the list of commands, each with its purpose and its options."""
+    lines = ["Generate synthetic data in official formats.", "", "  python -m clep.demo COMMAND key=value …", ""]
+    for name, dataset in DATASETS.items():
+        lines += _described(name, dataset, {**_MAKE_OPTIONS, **_settings(dataset)})
+    for name, function in FUNCTIONS.items():
+        parameters = inspect.signature(function).parameters.items()
+        lines += _described(
+            name, function, {key: MISSING if p.default is p.empty else p.default for key, p in parameters}
         )
-        lines += [f"{name}", f"    {inspect.getdoc(function).splitlines()[0]}", f"    {options}", ""]  # type: ignore[union-attr]
     return "\n".join(lines)
+
+
+def _settings(dataset: type[SyntheticDataset]) -> dict[str, Any]:
+    return {item.name: "…" if item.default is MISSING else item.default for item in fields(dataset)}
+
+
+def _described(name: str, target: Callable[..., Any], options: dict[str, Any]) -> list[str]:
+    shown = ", ".join(key if value is MISSING else f"{key}={value}" for key, value in options.items())
+    return [name, f"    {str(inspect.getdoc(target)).splitlines()[0]}", f"    {shown}", ""]
 
 
 if __name__ == "__main__":

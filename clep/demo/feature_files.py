@@ -1,23 +1,52 @@
-"""Feature files as Ego4D has them: one .pt a video, a float tensor `[rows, dim]`."""
+"""Feature files as Ego4D has them: one .pt per video, a float tensor `[rows, dim]`."""
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from rich.progress import track
 from torch import Tensor
 
-from clep.demo.encoding_threads import map_videos
-from clep.demo.frozen_encoder import FrozenEncoder
-from clep.demo.settings import FEATURE_DTYPES
+from clep.compute.threads import one_core_each
+from clep.demo.encoder import FrozenEncoder
 from clep.errors import InputError
 from clep.files import atomic_path, read_json, write_json
 
+FEATURE_DTYPES = ("float16", "float32")
 _MARKER = "simulated.json"
+
+Item = TypeVar("Item")
+
+
+def write_files(
+    folder: Path,
+    suffix: str,
+    items: Iterable[tuple[str, Item]],
+    write: Callable[[Path, Item], object],
+    title: str,
+    progress: bool = True,
+) -> dict[str, int]:
+    """Call `write(<folder>/<id><suffix>, item)` for each (id, item) whose file does not exist, one thread per core.
+
+    Each thread computes on one core, so that the result does not depend on their number.
+
+    Returns:
+        Counts: `written` and `kept` files.
+    """
+    items = list(items)
+    done = {path.name for path in folder.glob(f"*{suffix}")}
+    missing = [item for item in items if f"{item[0]}{suffix}" not in done]
+    with one_core_each(os.cpu_count()) as threads:
+        written = threads.map(lambda item: write(folder / f"{item[0]}{suffix}", item[1]), missing)
+        for _ in track(written, title, total=len(missing), disable=not progress):
+            pass
+    return {"written": len(missing), "kept": len(items) - len(missing)}
 
 
 def write_feature_files(
@@ -28,37 +57,30 @@ def write_feature_files(
     title: str,
     progress: bool = True,
 ) -> dict[str, int]:
-    """Write `<folder>/<id>.pt` for each (id, function that makes its rows); files already there are kept.
+    """Write `<folder>/<id>.pt` for each (id, function that returns its rows); existing files are kept.
 
-    Each file appears whole or not at all, so a run that was stopped is continued by the same call. A file
-    "simulated.json" in the folder remembers the encoder and the number format, so that two encoders never mix.
-    Equal rows make equal files, byte for byte: torch writes the name of the file it saves to into it, so rows are
-    saved to memory first.
+    Each file is written atomically, so the same call continues a stopped run. "simulated.json" in the folder records
+    encoder and dtype, so that two encoders never mix. Equal rows give equal bytes: torch writes the name of the target
+    file into it, so rows are first saved to memory.
 
     Returns:
         Counts: `written` and `kept` files.
 
     Raises:
-        InputError: the folder holds features of another seed, encoder or number format, or of an origin unknown here.
+        InputError: the folder holds features of another seed, encoder or dtype, or of unknown origin.
     """
     if dtype not in FEATURE_DTYPES:
-        raise InputError(f"simulated features: dtype must be one of {FEATURE_DTYPES}, got {dtype!r}")
+        raise InputError(f"dtype must be one of {FEATURE_DTYPES}, got {dtype!r}")
     folder = Path(folder)
     _claim(folder, encoder, dtype)
-    items = list(rows_of)
-    done = {path.name for path in folder.glob("*.pt")}
-    missing = [item for item in items if f"{item[0]}.pt" not in done]
 
-    def write(item: tuple[str, Callable[[], Float[Tensor, "..."]]]) -> None:
-        name, make = item
+    def write(path: Path, rows: Callable[[], Float[Tensor, "..."]]) -> None:
         content = BytesIO()
-        torch.save(make().to(getattr(torch, dtype)), content)
-        with atomic_path(folder / f"{name}.pt", durable=False) as temporary:
+        torch.save(rows().to(getattr(torch, dtype)), content)
+        with atomic_path(path, durable=False) as temporary:
             temporary.write_bytes(content.getvalue())
 
-    for _ in track(map_videos(write, missing), title, total=len(missing), disable=not progress):
-        pass
-    return {"written": len(missing), "kept": len(items) - len(missing)}
+    return write_files(folder, ".pt", rows_of, write, title, progress)
 
 
 def _claim(folder: Path, encoder: FrozenEncoder, dtype: str) -> None:
@@ -67,8 +89,8 @@ def _claim(folder: Path, encoder: FrozenEncoder, dtype: str) -> None:
     if marker.exists():
         if json.dumps(read_json(marker), sort_keys=True) != json.dumps(mine, sort_keys=True):
             raise InputError(
-                f"{marker} says that {folder} holds features of another seed, encoder or number format; choose another "
-                f"folder, or delete this one"
+                f"{marker} says that {folder} holds features of another seed, encoder or dtype; choose another folder, "
+                f"or delete this one"
             )
     elif folder.exists() and any(folder.glob("*.pt")):
         raise InputError(f"{folder} holds .pt files that were not simulated here; choose another folder")

@@ -1,4 +1,7 @@
-"""The language of the demo world: verbs, nouns and places, and the many ways in which one action is written down."""
+"""Verbs, nouns and places of the synthetic datasets: how an action is written as a sentence, and read back from one.
+
+Verbs, nouns and places are referred to by their index in `VERBS`, `NOUNS` and `PLACES`.
+"""
 
 import re
 from typing import NamedTuple
@@ -6,7 +9,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
-from clep.demo.action import Action, word_key
+
+class Action(NamedTuple):
+    """A verb and its objects, as word keys (see `word_key`)."""
+
+    verb: str
+    nouns: tuple[str, ...]
+    by_other: bool = False
+    """True where another person than the camera wearer acts, so that the action is seen from outside."""
 
 
 class Verb(NamedTuple):
@@ -19,12 +29,11 @@ class Verb(NamedTuple):
     @property
     def key(self) -> str:
         """The key that `read_action` finds for every form of the verb."""
-        first, *particle = self.base.split()
-        return " ".join([word_key(first), *particle])
+        return verb_key(self.base)
 
 
 class Place(NamedTuple):
-    """A place, and the surface there that things are taken from and put on."""
+    """A place, and the surface there that objects are taken from and put on."""
 
     name: str
     surface: str
@@ -110,24 +119,85 @@ _UNSURE_TEMPLATES = tuple(
 )
 _TAG_ODDS = np.array([0.94, 0.03, 0.015, 0.015])
 
+_PARTICLES = frozenset({"up", "down", "on", "off", "out", "over", "away"})
+_STOP_WORD_LIST = """
+    a an the and or of to from in into onto with at by near under for is are was his her their its some it them
+    this that then again while both right left camera wearer someone something unsure small big old red blue white
+"""
+_STOP_WORDS = frozenset(_STOP_WORD_LIST.split())
+_PERSON_WORDS = frozenset({"man", "woman", "lady", "boy", "girl", "person", "cashier", "guy"})
+_WORD = re.compile(r"#?[a-z]+")
+_VOWEL = re.compile("[aeiouy]")
+_MAX_NOUNS = 3
+
+
+def word_key(word: str) -> str:
+    """Reduce the forms of a word to one key: "slice", "slices", "sliced" and "slicing" all become "slic".
+
+    A few suffix rules, not a dictionary: irregular forms ("cut" is fine, "took" is not) keep keys of their own.
+    """
+    key = word.lower()
+    for suffix in ("ing", "ed", "s"):
+        stem = key.removesuffix(suffix)
+        if stem != key and _VOWEL.search(stem) and not key.endswith(("ss", "eed")):
+            key = stem
+            break
+    if len(key) > 1 and key.endswith(("i", "ie")):
+        key = key.removesuffix("e").removesuffix("i") + "y"
+    key = key.removesuffix("e") if len(key) > 2 else key
+    if len(key) > 2 and key[-1] == key[-2]:
+        key = key[:-1]
+    return key
+
+
+def verb_key(base: str) -> str:
+    """Return the key of a verb in its base form; a particle ("pick up") stays as it is."""
+    first, *particle = base.split()
+    return " ".join([word_key(first), *particle])
+
+
+def read_action(text: str) -> Action:
+    """Parse the action out of a narration, a class label or any short sentence.
+
+    Tags ("#C C", "#O The man B", "#unsure"), articles, prepositions and a few adjectives are skipped. The first word
+    left is the verb (with a particle right after it: "pick up" and "pick" differ), the next up to three are nouns. A
+    text without any word left gives `Action("", ())`.
+    """
+    words = _WORD.findall(text.lower())
+    by_other = any(word.startswith("#o") for word in words)
+    content: list[str] = []
+    for word in words:
+        if word.startswith("#") or len(word) == 1 or word in _STOP_WORDS:
+            continue
+        if by_other and not content and word in _PERSON_WORDS:
+            continue
+        content.append(word)
+    if not content:
+        return Action("", (), by_other)
+    verb, rest = word_key(content[0]), content[1:]
+    if rest and rest[0] in _PARTICLES:
+        verb, rest = f"{verb} {rest[0]}", rest[1:]
+    nouns = tuple(word_key(word) for word in rest if word not in _PARTICLES)
+    return Action(verb, nouns[:_MAX_NOUNS], by_other)
+
 
 def action_of(verb: int, noun: int, by_other: bool = False) -> Action:
-    """Give the action of verb number `verb` on noun number `noun`, as `read_action` would read it."""
+    """Return the action of a verb on a noun (indices), as `read_action` would read it."""
     return Action(VERBS[verb].key, (word_key(NOUNS[noun]),), by_other)
 
 
 def article(noun: str) -> str:
-    """Give "a" or "an", by the first letter, which is right for every noun of the grammar."""
+    """Return "a" or "an", by the first letter, which is right for every noun of the grammar."""
     return "an" if noun[0] in "aeiou" else "a"
 
 
 def kinetics_label(verb: int, noun: int) -> str:
-    """Write a class in the style of Kinetics: "opening bottle"."""
+    """Return a class name in the style of Kinetics: "opening bottle"."""
     return f"{VERBS[verb].ing} {NOUNS[noun]}"
 
 
 def charades_class(verb: int, noun: int, someone: bool = False) -> str:
-    """Write a class in the style of Charades: "Opening a bottle", or "Someone is opening a bottle"."""
+    """Return a class name in the style of Charades: "Opening a bottle", or "Someone is opening a bottle"."""
     phrase = f"{VERBS[verb].ing} {article(NOUNS[noun])} {NOUNS[noun]}"
     return f"Someone is {phrase}" if someone else phrase.capitalize()
 
@@ -140,10 +210,10 @@ def narrate(
     by_other: Bool[np.ndarray, " n"],
     unsure: Bool[np.ndarray, " n"],
 ) -> list[str]:
-    """Write down actions as Ego4D narrators would, each in one of several phrasings, tag in front.
+    """Write actions as Ego4D narrators would, each in one of several phrasings, tag in front.
 
-    The plain phrasings are the likely ones, so that exact repeats are common, as they are in Ego4D. Where
-    `by_other`, the subject is somebody else ("#O The man X"); where `unsure`, the noun is replaced by "#unsure".
+    Plain phrasings are the most likely, so that exact repeats are common, as they are in Ego4D. Where `by_other`, the
+    subject is another person ("#O The man X"); where `unsure`, "#unsure" replaces the noun.
     """
     count = len(verb)
     template = rng.choice(len(_TEMPLATES), count, p=_TEMPLATE_ODDS)
@@ -168,10 +238,10 @@ def narrate(
 def unseen_pairs(
     rng: np.random.Generator, per_verb: int = 7, n_verbs: int = len(VERBS), n_nouns: int = len(NOUNS)
 ) -> list[tuple[int, int]]:
-    """Choose the (verb, noun) pairs that no narration ever mentions and no training video ever shows.
+    """Draw the (verb, noun) pairs to hold out: no narration mentions them and no training video shows them.
 
-    Every verb loses `per_verb` nouns and every noun about as many verbs as any other, so that each word is still met in
-    training, with most of its partners. With 30 verbs and 7 nouns each that is 210 pairs of 1,200. Numbers are below
+    Every verb loses `per_verb` nouns and every noun about as many verbs as any other, so that each word still occurs in
+    training, with most of its partners. With 30 verbs and 7 nouns each that is 210 pairs of 1,200. Indices are below
     `n_verbs` and `n_nouns`.
 
     Raises:

@@ -1,29 +1,78 @@
-"""The supervised ceiling of the demo world: a linear probe trained on other clips of the zero-shot classes."""
+"""References for the zero-shot accuracy of `experiment=demo`: a supervised probe on the same features, and chance."""
 
-import csv
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from clep.demo.encoding_threads import map_videos, one_thread
-from clep.demo.frozen_encoder import FrozenEncoder
-from clep.demo.settings import WorldSettings
-from clep.demo.simulate import encode_labelled_clip
-from clep.demo.world import read_world
+from clep.compute.threads import one_core_each
+from clep.demo.encoder import FrozenEncoder
+from clep.demo.features import SyntheticFeatures
+from clep.demo.simulate import encode_labelled_clip, read_kinetics
+from clep.evaluation import Evaluator
+from clep.models import DualEncoder
 
 _EPOCHS = 200
 _PATIENCE = 15
 _BATCH = 512
 
 
+class ProbeReference(Evaluator):
+    """`reference/kinetics/probe_top1` (supervised) and `reference/kinetics/chance_top1`, in percent.
+
+    They do not depend on the model, so they are measured once.
+
+    Args:
+        dataset: folder of a `SyntheticFeatures` dataset.
+        clips_per_class: training clips of the probe per class.
+        seed: of these clips and of the probe.
+    """
+
+    depends_on_model = False
+
+    def __init__(self, dataset: str, clips_per_class: int = 20, seed: int = 0) -> None:
+        super().__init__()
+        self.dataset, self.clips_per_class, self.seed = dataset, clips_per_class, seed
+        self._measured: dict[str, float] = {}
+
+    def measure(self, model: DualEncoder) -> dict[str, float]:
+        """Return the two metrics; `model` is not used."""
+        if not self._measured:
+            with torch.inference_mode(False), torch.enable_grad():  # evaluation has switched both
+                probe = supervised_probe(self.dataset, self.clips_per_class, self.seed)
+            self.coverage = {
+                "clips": probe["test_clips"],
+                "classes": probe["classes"],
+                "training clips": probe["train_clips"],
+            }
+            self._measured = {
+                "reference/kinetics/probe_top1": probe["top1"],
+                "reference/kinetics/chance_top1": probe["chance"],
+            }
+        return dict(self._measured)
+
+
 def chance(classes: int) -> float:
-    """Give the top-1 accuracy, in percent, of a guess among `classes` classes."""
+    """Return the top-1 accuracy, in percent, of a random guess among `classes` classes."""
     return 100.0 / classes
 
 
-@one_thread()
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    # Products of small matrices wait longer for each other's threads than they compute, most of all on a busy machine.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@_one_thread()
 def probe_top1(
     train: Float[Tensor, "clips dim"],
     train_label: Int[Tensor, " clips"],
@@ -32,10 +81,10 @@ def probe_top1(
     seed: int = 0,
     weight_decay: float = 1e-2,
 ) -> float:
-    """Train a multinomial logistic regression and give its top-1 accuracy on the test clips, in percent.
+    """Train a multinomial logistic regression and return its top-1 accuracy on the test clips, in percent.
 
-    Features are standardised by the training clips. A tenth of these, drawn with `seed`, decides when to stop: the
-    weights of the epoch with the lowest held-out loss are used, and 15 epochs without a better one end the training.
+    Features are standardised with the training clips. A tenth of these, drawn with `seed`, is held out for early
+    stopping: training ends after 15 epochs without a lower held-out loss, and the weights of the best epoch are used.
     """
     generator = torch.Generator().manual_seed(seed)
     centre, spread = train.mean(0), train.std(0).clamp_min(1e-6)
@@ -66,35 +115,39 @@ def probe_top1(
         return 100.0 * (linear(test).argmax(1) == test_label).double().mean().item()
 
 
-def probe_ceiling(world: str | Path, clips_per_class: int = 20, seed: int = 0) -> dict[str, int | float]:
-    """Measure what supervision reaches on the Kinetics-like clips of a demo world, given other clips of their classes.
+def supervised_probe(dataset: str | Path, clips_per_class: int = 20, seed: int = 0) -> dict[str, int | float]:
+    """Measure a supervised linear probe on the Kinetics clips of a synthetic dataset, trained on other clips.
 
-    The training clips are made here, by the world's own encoder, and never written: no model can be trained on them by
-    mistake. Clips are mean-pooled; the test clips are read from the world's files.
+    The training clips are generated here with the dataset's encoder and never written, so that no model can train on
+    them by mistake. Features are averaged over each clip; the test clips are read from the dataset's files.
+
+    Args:
+        dataset: folder of a `SyntheticFeatures` dataset.
+        clips_per_class: training clips per class.
+        seed: of these clips and of the probe.
 
     Returns:
         `top1` and `chance` in percent, `classes`, `train_clips`, `test_clips`.
 
     Raises:
-        InputError: the folder holds no whole demo world.
+        InputError: the folder holds no complete dataset.
     """
-    world = Path(world)
-    made = read_world(world)
-    encoder = FrozenEncoder(made["seed"], WorldSettings.from_dict(made["settings"]).encoder)
-    with (world / "kinetics" / "val.csv").open(encoding="utf-8", newline="") as file:
-        lines = list(csv.DictReader(file))
-    labels = sorted({line["label"] for line in lines})
-    number = {label: i for i, label in enumerate(labels)}
+    dataset = Path(dataset)
+    description = SyntheticFeatures.read(dataset)
+    encoder = FrozenEncoder(description["seed"], SyntheticFeatures.from_dict(description["settings"]).encoder)
+    tests = read_kinetics(dataset / "kinetics" / "val.csv")
+    labels = sorted({label for _, label, _ in tests})
     clips = [(label, f"probe {seed} {label} {clip}") for label in labels for clip in range(clips_per_class)]
-    train = torch.stack(list(map_videos(lambda clip: encode_labelled_clip(encoder, clip[1], clip[0]).mean(0), clips)))
-    names = [f"{line['youtube_id']}_{int(line['time_start']):06d}_{int(line['time_end']):06d}.pt" for line in lines]
-    features = world / "kinetics" / "features"
-    test = torch.stack([torch.load(features / name, weights_only=True).float().mean(0) for name in names])
+    with one_core_each(os.cpu_count()) as threads:
+        encoded = threads.map(lambda clip: encode_labelled_clip(encoder, clip[1], clip[0]).mean(0), clips)
+        train = torch.stack(list(encoded))
+    features = dataset / "kinetics" / "features"
+    test = torch.stack([torch.load(features / f"{name}.pt", weights_only=True).float().mean(0) for name, _, _ in tests])
     top1 = probe_top1(
         train,
         torch.arange(len(labels)).repeat_interleave(clips_per_class),
         test,
-        torch.tensor([number[line["label"]] for line in lines]),
+        torch.tensor([labels.index(label) for _, label, _ in tests]),
         seed,
     )
     return {

@@ -31,8 +31,8 @@ def test_each_cell_composes_and_fits(tmp_path: Path, cell: Cell) -> None:
         cfg = compose("train", [*cell.overrides, f"paths.run={tmp_path}"])
     values = OmegaConf.to_container(cfg, resolve=True)
     check_config(values | {"model": fill_in_dims(values["model"], 1, 1), "operator": None})
-    assert values["seed"] == values["world"]["seed"] == 0
-    assert "world-0" in values["paths"]["data"]
+    assert values["seed"] == values["synthetic"]["seed"] == 0
+    assert "seed-0" in values["paths"]["data"]
 
 
 def test_rows_differ_and_are_of_one_seed_each() -> None:

@@ -10,9 +10,9 @@ from benchmarks import demo_long_term
 
 @pytest.mark.whole_benchmark
 def test_demo_long_term(tmp_path: Path) -> None:
-    world = ["training_videos=4", "test_videos=2", "shortest_s=60", "longest_s=70"]
-    world.append("encoder={_target_: clep.demo.EncoderSettings, dim: 16, hidden: 8}")
-    small = [f"+world.settings.{word}" for word in ("_target_=clep.demo.LongTermWorldSettings", *world)]
+    settings = ["training_videos=4", "test_videos=2", "shortest_s=60", "longest_s=70"]
+    settings.append("encoder={_target_: clep.demo.EncoderSettings, dim: 16, hidden: 8}")
+    small = [f"+synthetic.dataset.{word}" for word in settings]
     small += ["data.batch_size=16", "trainer.max_epochs=1", "operator.latent_dim=8"]
     lists = [f"overrides={json.dumps(small)}", "seeds=[3]", "operators=[none,nl]", "processes=2"]
     result = demo_long_term.main([f"results={tmp_path / 'results'}", f"data={tmp_path / 'data'}", *lists])

@@ -145,9 +145,9 @@ def test_a_film_is_repeated_by_its_packets(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_demo(tmp_path: Path, words: list[str]) -> None:
-    world = ["training_videos=4", "other_videos=0", "kinetics_clips=1", "charades_scripts=4"]
-    world.append("encoder={_target_: clep.demo.EncoderSettings, dim: 32}")
-    small = [f"+world.settings.{word}" for word in ("_target_=clep.demo.WorldSettings", *world)]
+    settings = ["training_videos=4", "other_videos=0", "kinetics_clips=1", "charades_scripts=4"]
+    settings.append("encoder={_target_: clep.demo.EncoderSettings, dim: 32}")
+    small = [f"+synthetic.dataset.{word}" for word in settings]
     once = [*small, "evaluator.probe.clips_per_class=1", "data.batch_size=32"]
     every = ["trainer.max_epochs=1", "model.video.hidden_dim=16", "model.text.hidden_dim=16"]
     lists = [f"demo_overrides={json.dumps(once)}", f"overrides={json.dumps(every)}"]

@@ -1,10 +1,11 @@
+import threading
 from functools import partial
 
 import pytest
 import torch
 
-from clep.demo.feature_files import write_feature_files
-from clep.demo.frozen_encoder import EncoderSettings, FrozenEncoder
+from clep.demo.encoder import EncoderSettings, FrozenEncoder
+from clep.demo.feature_files import write_feature_files, write_files
 from clep.errors import InputError
 
 _ENCODER = FrozenEncoder(0, EncoderSettings(dim=8))
@@ -42,7 +43,7 @@ def test_encoders_and_formats_do_not_mix(tmp_path):
     _write(tmp_path, _makers(_ENCODER, [])("a"))
     with pytest.raises(InputError, match=r"simulated\.json"):
         _write(tmp_path, _makers(_ENCODER, [])("b"), FrozenEncoder(1, EncoderSettings(dim=8)))
-    with pytest.raises(InputError, match="number format"):
+    with pytest.raises(InputError, match="encoder or dtype"):
         _write(tmp_path, _makers(_ENCODER, [])("b"), dtype="float16")
     with pytest.raises(InputError, match="dtype"):
         _write(tmp_path, [], dtype="int8")
@@ -58,3 +59,33 @@ def test_features_of_unknown_origin_are_left_alone(tmp_path):
 def test_dtype(tmp_path):
     _write(tmp_path, _makers(_ENCODER, [])("a"), dtype="float16")
     assert torch.load(tmp_path / "a.pt", weights_only=True).dtype == torch.float16
+
+
+def test_items_are_written_by_threads_of_one_core_each(tmp_path):
+    torch.set_num_threads(2)
+    seen = {}
+
+    def write(path, item):
+        seen[item] = (torch.get_num_threads(), threading.current_thread().name)
+        path.write_text(str(item))
+
+    (tmp_path / "3.txt").write_text("kept")
+    counts = write_files(tmp_path, ".txt", [(str(n), n) for n in range(50)], write, "test", progress=False)
+    assert counts == {"written": 49, "kept": 1}
+    assert (tmp_path / "3.txt").read_text() == "kept"
+    assert sorted(seen) == [n for n in range(50) if n != 3]
+    assert {threads for threads, _ in seen.values()} == {1}
+    assert threading.main_thread().name not in {name for _, name in seen.values()}
+    assert torch.get_num_threads() == 2
+
+
+def test_an_exception_ends_the_work_and_settings_return(tmp_path):
+    torch.set_num_threads(2)
+
+    def write(path, item):
+        if item == 3:
+            raise KeyError("three")
+
+    with pytest.raises(KeyError, match="three"):
+        write_files(tmp_path, ".txt", [(str(n), n) for n in range(1000)], write, "test", progress=False)
+    assert torch.get_num_threads() == 2

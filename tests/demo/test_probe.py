@@ -1,7 +1,9 @@
 import pytest
 import torch
 
+from clep.demo import EncoderSettings, SyntheticFeatures, supervised_probe
 from clep.demo.probe import chance, probe_top1
+from clep.errors import InputError
 
 
 def _clips(spread, count, seed):
@@ -38,3 +40,17 @@ def test_seeded():
 
 def test_chance():
     assert chance(200) == 0.5
+
+
+def test_the_probe_of_a_dataset(tmp_path):
+    encoder = EncoderSettings(dim=32, hidden=16)
+    tiny = {"training_videos": 1, "other_videos": 0, "shortest_s": 20.0, "longest_s": 30.0}
+    sets = {"unseen_per_verb": 1, "kinetics_clips": 1, "charades_classes": 12, "charades_scripts": 3}
+    SyntheticFeatures(**tiny, **sets, encoder=encoder).make(tmp_path / "data", seed=1, progress=False)
+    found = supervised_probe(tmp_path / "data", clips_per_class=5)
+    assert (found["classes"], found["train_clips"], found["test_clips"]) == (30, 150, 30)
+    assert found["chance"] == pytest.approx(100 / 30)
+    assert found["chance"] < found["top1"] <= 100
+    assert supervised_probe(tmp_path / "data", clips_per_class=5) == found
+    with pytest.raises(InputError, match=r"dataset\.json"):
+        supervised_probe(tmp_path)

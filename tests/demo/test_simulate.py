@@ -5,10 +5,16 @@ from collections import Counter
 import pytest
 import torch
 
-from clep.demo import simulate_ego_charades, simulate_features, simulate_kinetics, simulate_narrations
-from clep.demo.ego4d_files import video_metadata, write_ego4d_json, write_narration_json
-from clep.demo.frozen_encoder import EncoderSettings
-from clep.demo.simulate import _performances
+from clep.demo import (
+    EncoderSettings,
+    shuffled_narrations,
+    simulate_ego_charades,
+    simulate_features,
+    simulate_kinetics,
+    simulate_narrations,
+)
+from clep.demo.annotation_files import video_metadata, write_ego4d_json, write_narration_json
+from clep.demo.simulate import _action_spans
 from clep.errors import InputError
 
 _SMALL = EncoderSettings(dim=16)
@@ -64,9 +70,9 @@ def test_an_action_lasts_to_halfway_between_neighbours_of_its_pass():
         "narration_pass_2": _pass((9.0, "#C C wipes")),
         "status": "complete",
     }
-    spans = {one.action.verb: (one.start_s, one.end_s) for one in _performances(entry, 21.0)}
+    spans = {one.action.verb: (one.start_s, one.end_s) for one in _action_spans(entry, 21.0)}
     assert spans == {"open": (6.5, 9.0), "cut": (9.0, 11.5), "clos": (18.5, 21.0), "wip": (7.5, 10.5)}
-    assert _performances({"status": "redacted"}, 20.0) == []
+    assert _action_spans({"status": "redacted"}, 20.0) == []
 
 
 def test_kinetics_of_any_label(tmp_path):
@@ -112,5 +118,41 @@ def test_narration_files_of_any_size(tmp_path):
             assert all(0 <= one["timestamp_sec"] <= metadata[uid]["duration_sec"] for one in entry[name]["narrations"])
     assert sum(counts.values()) == 1001
     assert max(counts.values()) - min(counts.values()) <= 2
-    with pytest.raises(InputError, match="2 narrations a video"):
+    with pytest.raises(InputError, match="n_narrations of at least 2"):
         simulate_narrations(tmp_path, 7, 13)
+
+
+def _slots(path):
+    return [
+        (uid, name, one["timestamp_sec"], one["annotation_uid"], one["narration_text"])
+        for uid, entry in json.loads(path.read_text()).items()
+        for name in ("narration_pass_1", "narration_pass_2")
+        for one in entry[name]["narrations"]
+    ]
+
+
+def test_texts_are_dealt_out_anew_and_nothing_else_changes(tmp_path):
+    simulate_narrations(tmp_path, 4, 400)
+    source, target = tmp_path / "narration.json", tmp_path / "shuffled" / "narration.json"
+    assert shuffled_narrations(source, target) == 400
+    before, after = _slots(source), _slots(target)
+    assert [slot[:4] for slot in before] == [slot[:4] for slot in after]
+    assert Counter(slot[4] for slot in before) == Counter(slot[4] for slot in after)
+    assert sum(a[4] == b[4] for a, b in zip(before, after, strict=True)) < 20
+    video_of = {slot[4]: slot[0] for slot in before}
+    assert sum(video_of[slot[4]] != slot[0] for slot in after) > 200, "texts move between videos"
+    again = tmp_path / "again.json"
+    shuffled_narrations(source, again)
+    assert again.read_bytes() == target.read_bytes()
+    shuffled_narrations(source, again, seed=1)
+    assert again.read_bytes() != target.read_bytes()
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(InputError, match=r"narration\.json"):
+        shuffled_narrations(tmp_path / "narration.json", tmp_path / "out.json")
+
+
+def test_entries_without_passes(tmp_path):
+    (tmp_path / "narration.json").write_text('{"a": {"status": "redacted"}, "b": {"narration_pass_1": null}}')
+    assert shuffled_narrations(tmp_path / "narration.json", tmp_path / "out.json") == 0

@@ -36,8 +36,8 @@ def _shown(cell: nbformat.NotebookNode) -> str:
 
 @pytest.mark.slow
 @each_notebook
-def test_runs_on_a_tiny_world_offline(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("CLEP_NOTEBOOK_WORLD", "tiny")
+def test_runs_offline_on_tiny_data(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CLEP_NOTEBOOK_SIZE", "tiny")
     monkeypatch.delenv("CLEP_NOTEBOOK_VIDEOS", raising=False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("PYTHONPATH", str(_ROOT))
@@ -87,7 +87,7 @@ def test_every_notebook_is_in_the_list() -> None:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("written to: world/clep/kinetics/clips.coverage.json", False),
+        ("written to: data/clep/kinetics/clips.coverage.json", False),
         ("zeroshot/kinetics/top1", False),
         ("https://example.org/a/b", False),
         ("saved in /home/someone/data", True),
