@@ -1,7 +1,7 @@
 """Batches of videos that are close to each other in the learned embedding space (VideoCLIP)."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,11 @@ class HardNegatives(SamplingStrategy):
         self.sizes = self.video_source = self.video_of_moment = np.zeros(0, dtype=np.int64)
         self.neighbours: Int32[Tensor, "videos near"] | None = None
         self.found_for: int | None = None  # epoch
+
+    @classmethod
+    def requires(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of a run that this strategy needs: the callback that computes the neighbours, too."""
+        return {**super().requires(config), "callbacks.hard_negatives": ...}
 
     def open(self, keys: MomentKeys, rows: int, rank_rows: int) -> None:
         """Group the moments by video; sets `sizes` and `video_source` of each video, and `video_of_moment`.

@@ -267,6 +267,8 @@ class RegionSource:
         boxes: which regions are examples: "annotated" or "detected".
     """
 
+    reads = ("bank", "regions", "context_bank")  # arguments that name files
+
     def __init__(
         self,
         bank: str | Path,

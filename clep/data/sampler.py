@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -44,6 +44,11 @@ class SamplingStrategy(ABC):
 
     def __init__(self) -> None:
         self._logged: set[str] = set()
+
+    @classmethod
+    def requires(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of a run that this strategy needs, by key; `...` stands for any value but null."""
+        return {"data.shuffle": True, "data.drop_last": True}
 
     def log_once(self, level: int, message: str) -> None:
         """Log a message, but not again when the strategy is opened again."""

@@ -47,6 +47,8 @@ class NarrationSource:
         InputError: a number is out of range, or a split is unknown.
     """
 
+    reads = ("narrations", "texts", "bank")  # arguments that name files
+
     def __init__(
         self,
         narrations: str | Path,

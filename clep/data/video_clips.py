@@ -43,6 +43,8 @@ class LabelledVideoSource:
         InputError: `val_fraction` is out of range.
     """
 
+    reads = ("train", "val", "folder", "classes")  # arguments that name files
+
     def __init__(
         self,
         train: str | Path,

@@ -43,6 +43,8 @@ class AvaRegions(Evaluator):
         device: storage of the banks, "disk" or "cpu".
     """
 
+    reads = ("groundtruth", "label_map", "excluded")
+
     def __init__(
         self,
         source: RegionSource,

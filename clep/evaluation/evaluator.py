@@ -63,6 +63,7 @@ class Evaluator(ABC):
         batch_size: items encoded at once.
     """
 
+    reads: tuple[str, ...] = ()  # arguments of the constructor that name files
     depends_on_model = True  # False: the metrics are not computed again for the average of the weights
 
     def __init__(self, batch_size: int = 4096) -> None:

@@ -89,6 +89,8 @@ class MultipleChoice(Evaluator):
         InputError: another `on_missing`.
     """
 
+    reads = ("questions", "bank")
+
     def __init__(
         self, questions: str | Path, bank: str | Path, on_missing: str = "error", batch_size: int = 4096
     ) -> None:

@@ -36,6 +36,8 @@ class ZeroShot(Evaluator):
         batch_size: clips encoded at once.
     """
 
+    reads = ("folder", "features")
+
     def __init__(
         self, folder: str | Path, text_encoder: str, features: str | Path | None = None, batch_size: int = 4096
     ) -> None:

@@ -1,6 +1,7 @@
 """Rules that decide which texts of a batch are positives of which videos."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -46,6 +47,11 @@ class PositivesRule(ABC):
         Raises:
             ValueError: a key is missing.
         """
+
+    @classmethod
+    def requires(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of a run that this rule needs, by key; `...` stands for any value but null."""
+        return {}
 
     def of_batch(self, batch: dict[str, Any]) -> Keys:
         """Return this rule's keys of a batch.
@@ -224,6 +230,11 @@ class VerbNounPositives(PositivesRule):
     def keys(self) -> tuple[str, ...]:
         """`verb` `[b, kv]` and `noun` `[b, kn]`, group ids padded with -1 to a fixed width; `text_id` `[b]`."""
         return (*KEYS[self.share], "text_id")
+
+    @classmethod
+    def requires(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of a run that this rule needs, by key: verb and noun ids."""
+        return {"data.verb_noun": ...}
 
     @property
     def source(self) -> str:

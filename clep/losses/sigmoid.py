@@ -1,6 +1,6 @@
 """SigLIP's objective: whether video and text match is a binary classification of each pair by itself."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -35,6 +35,11 @@ class SigmoidLoss(nn.Module):
     """
 
     by_rows = True  # positives may be a function that returns rows of the matrix
+
+    @classmethod
+    def requires(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of a run that this loss needs, by key: a raw scale cannot outgrow the bias of -10."""
+        return {"model.scale_form": "exp"}
 
     def __init__(self, chunk: int | None = 1024) -> None:
         super().__init__()

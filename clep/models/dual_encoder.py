@@ -30,6 +30,15 @@ class Tower(nn.Module):
         """Return embeddings, not normalised, in any floating dtype."""
         raise NotImplementedError(f"{type(self).__name__} must define forward(batch)")
 
+    @classmethod
+    def requires(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of a run that this tower needs, by key; `...` stands for any value but null.
+
+        Args:
+            config: the tower's own settings.
+        """
+        return {}
+
     def saved_config(self, config: dict[str, Any]) -> dict[str, Any]:
         """Return the config for a saved model, from which the tower can be built without other files.
 

@@ -1,5 +1,6 @@
 """Video tower with a long-term context: the minute around a moment."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -61,6 +62,16 @@ class LongTermTower(Tower):
             in_dim + operator.out_dim, out_dim, hidden_dim, layers, activation, dropout=dropout, init=init
         )
         self.mixture = None if attention is None else GatedAttention(attention, out_dim, gate)
+
+    @classmethod
+    def requires(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of a run that this tower needs: a context, and rows for attention or counted slots."""
+        needs: dict[str, Any] = {"data.context": ...}
+        if config.get("attention"):
+            needs["data.window.pool"] = "rows"
+        if (config.get("operator") or {}).get("empty_slots") == "counted":
+            needs["data.context.pool"] = "rows"
+        return needs
 
     def forward(self, batch: dict[str, Any]) -> Float[Tensor, "batch embed"]:
         """Embed a batch."""

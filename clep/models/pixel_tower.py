@@ -1,5 +1,6 @@
 """Video tower on pixels, for end-to-end training."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -80,6 +81,11 @@ class PixelTower(Tower):
             self.attention = nn.Linear(encoder.dim, out_dim)
         for name, values in (("mean", encoder.clip.mean), ("std", encoder.clip.std)):
             self.register_buffer(name, 255 * torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    @classmethod
+    def requires(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of a run that this tower needs: the rows of windows, which are frames."""
+        return {"data.window.pool": "rows"}
 
     def saved_config(self, config: dict[str, Any]) -> dict[str, Any]:
         """Return the config with the encoder's architecture, which is built without downloading weights."""

@@ -1,6 +1,7 @@
 """Temporal attention: a video tower that depends on the order of the rows of a window."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -279,6 +280,11 @@ class TemporalTower(Tower):
         self.head = ProjectionHead(in_dim, out_dim, hidden_dim, layers, activation, dropout=dropout, init=init)
         attention = TemporalAttention(in_dim, dim, depth, heads, pool, positions, max_rows, dropout)
         self.mixture = GatedAttention(attention, out_dim, gate)
+
+    @classmethod
+    def requires(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of a run that this tower needs: the rows of windows."""
+        return {"data.window.pool": "rows"}
 
     def forward(self, batch: dict[str, Any]) -> Float[Tensor, "batch embed"]:
         """Embed a batch."""

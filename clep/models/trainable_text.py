@@ -1,6 +1,6 @@
 """Fine-tuned sentence encoder: a transformer over tokens with the pooling of the published encoder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -165,6 +165,15 @@ class SentenceTower(Tower):
             self.encoder.out_dim, out_dim, hidden_dim, layers, activation, dropout=dropout, init=init
         )
         self.out_dim = out_dim
+
+    @classmethod
+    def requires(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of a run that this tower needs: tokens of the same encoder and length."""
+        return {
+            "data.tokens": ...,
+            "data.tokens.encoder": config.get("encoder"),
+            "data.tokens.max_tokens": config.get("max_tokens", 64),
+        }
 
     def forward(self, batch: dict[str, Any]) -> Float[Tensor, "batch embed"]:
         """Return the embeddings of the texts."""

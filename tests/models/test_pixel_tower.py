@@ -47,12 +47,12 @@ def test_training_crops_and_mirrors_all_frames_of_a_clip_alike_and_is_seeded() -
     built = tower().train()
     still = batch()["video"][:, :1].expand(-1, 3, -1).unflatten(2, (3, SIDE, SIDE))
     torch.manual_seed(3)
-    seen = built._seen(still)
+    seen = built._augment(still)
     assert torch.equal(seen[:, 0], seen[:, 1])
     assert not torch.equal(seen[0], still[0])
     torch.manual_seed(3)
-    assert torch.equal(built._seen(still), seen)
-    assert torch.equal(built.eval()._seen(still), still)
+    assert torch.equal(built._augment(still), seen)
+    assert torch.equal(built.eval()._augment(still), still)
 
 
 def test_a_larger_bank_is_shrunk_and_a_smaller_one_refused() -> None:
