@@ -126,10 +126,9 @@ def main(words: Sequence[str] | None = None) -> None:
     """Read a whole bank, a batch of neighbouring contexts at a time, then wait for a line of input."""
     settings = read_settings(Settings, words)
     bank = FeatureBank.open(settings.bank, settings.device)
-    buffers = bank.long_term_buffers(settings.batch_size, dtype=bank.dtype)
     every: Any = torch.cartesian_prod(torch.arange(len(bank)), torch.arange(30, settings.seconds + 30, 60))
     for some in every.split(settings.batch_size):
-        bank.long_term(some[:, 0], FIRST_SECOND + some[:, 1].double(), out=buffers)
+        bank.long_term(some[:, 0], FIRST_SECOND + some[:, 1].double())
     print("ready", flush=True)
     sys.stdin.readline()
 

@@ -58,7 +58,7 @@ def _model(operator: str) -> PretrainedModel:
     tower = {"_target_": "clep.models.LongTermTower", "in_dim": DIM, "out_dim": EMBED}
     tower["operator"] = {"_target_": f"clep.models.{operator}", "in_dim": DIM}
     text = {"_target_": "clep.models.ProjectionHead", "in_dim": 768, "out_dim": EMBED}
-    metadata = {"window": Window().plain(), "context": LongTerm().plain()}
+    metadata = {"window": Window().to_dict(), "context": LongTerm().to_dict()}
     return PretrainedModel(DualEncoder.from_config({"video": tower, "text": text, "metadata": metadata}), "cpu")
 
 

@@ -1,4 +1,4 @@
-"""The bank of a set of videos: seconds to rows, and rows to tensors, wherever the rows live."""
+"""The bank of a set of videos: from seconds to row indices, and from these to tensors, wherever the rows live."""
 
 import logging
 from collections.abc import Iterable
@@ -9,23 +9,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
 from clep.bank.clock import Clock, Explicit, Grid, Numbers, as_seconds, check_spans, valid_spans
 from clep.bank.files import read_shards
 from clep.bank.format import Shard
 from clep.bank.gather import masked_maxima, masked_means, mean_rows, padded_rows, sample_rows, select_rows
-from clep.bank.lmdb_contents import read_lmdb
-from clep.bank.lmdb_file import LMDB_SUFFIX
-from clep.bank.long_term import SlotBuffers, long_term_rows
-from clep.bank.storage import Rows, open_rows, parse_device, parse_dtype, read_seconds
+from clep.bank.lmdb import LMDB_SUFFIX, read_lmdb
+from clep.bank.long_term import long_term_rows
+from clep.bank.storage import Rows, Verify, open_rows, parse_device, parse_dtype, parse_verify, read_seconds
 from clep.errors import InputError
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
 class BankContents:
-    """Tables and rows of an opened bank, on the device of the rows; everything that a pickle of the bank leaves out."""
+    """Tables and rows of an opened bank, on the device of the rows; all that a pickle of the bank leaves out."""
 
     clock: Clock | None
     encoder: str
@@ -37,24 +38,36 @@ class BankContents:
     duration_s: Float64[Tensor, " videos"]
     last_start: Float64[Tensor, " videos"] | None
     seconds: Float64[Tensor, " rows"] | None
+    nonfinite_rows: Int64[np.ndarray, " videos"] | None
+    lengths: dict[Path, tuple[int, int]]
 
     @cached_property
     def position(self) -> dict[str, int]:
-        """The number of each video id."""
+        """Index of each video id."""
         return {uid: index for index, uid in enumerate(self.videos)}
 
 
 def read_contents(
-    path: Path, device: str | torch.device, dtype: str | torch.dtype | None, clock: Clock | None
+    path: Path,
+    device: str | torch.device,
+    dtype: str | torch.dtype | None,
+    clock: Clock | None,
+    verify: Verify = "first_read",
 ) -> BankContents:
     """Open the files of a bank, and join their tables; see `FeatureBank.open`."""
     if parse_device(device)[0] == "lmdb":
-        blocks, table, second = read_lmdb(path, dtype, clock)
+        blocks, table, second = read_lmdb(path, dtype, clock, verify)
         return _joined([table], blocks, second)
     if path.suffix == LMDB_SUFFIX:
         raise InputError(f"{path} is a bank in an LMDB: open it with device='lmdb', or open the bank it was made from")
     shards = read_shards(path, clock)
-    rows = open_rows([extent for shard in shards for extent in shard.rows], device, dtype)
+    rows = open_rows(
+        [extent for shard in shards for extent in shard.rows],
+        [shard.digests for shard in shards for _ in shard.rows],
+        device,
+        dtype,
+        verify,
+    )
     extents = [shard.seconds for shard in shards if shard.seconds is not None]
     return _joined(shards, rows, read_seconds(extents) if extents else None)
 
@@ -65,6 +78,7 @@ def _joined(shards: list[Shard], rows: Rows, seconds: Float64[Tensor, " rows"] |
     first_row = torch.nn.functional.pad(n_rows.cumsum(0), (1, 0))
     duration_s = torch.from_numpy(np.concatenate([shard.duration_s for shard in shards])).to(device)
     regular = clock is not None and clock.rows_per_second is not None
+    counts = [shard.nonfinite_rows for shard in shards if shard.nonfinite_rows is not None]
     return BankContents(
         clock,
         shards[0].encoder,
@@ -76,11 +90,21 @@ def _joined(shards: list[Shard], rows: Rows, seconds: Float64[Tensor, " rows"] |
         duration_s,
         clock.last_start(n_rows, duration_s) if clock is not None and regular else None,
         None if seconds is None else seconds.to(device),
+        np.concatenate(counts) if len(counts) == len(shards) else None,
+        {shard.path: _inode_and_size(shard.path) for shard in shards},
     )
 
 
+def _inode_and_size(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:  # deleted or unreachable: what is mapped stays readable
+        return 0, 0
+    return found.st_ino, found.st_size
+
+
 class OpenedBank:
-    """Path and options of a bank, and its contents, read when first asked for and again in every process."""
+    """Path and options of a bank, and its contents, read on first use and again in every process."""
 
     def __init__(
         self,
@@ -88,17 +112,18 @@ class OpenedBank:
         device: str | torch.device = "disk",
         dtype: str | torch.dtype | None = None,
         clock: Clock | None = None,
+        verify: Verify = "first_read",
     ) -> None:
         self.path = Path(path).absolute()
-        self._device, self._dtype, self._clock = device, dtype, clock
+        self._device, self._dtype, self._clock, self._verify = device, dtype, clock, parse_verify(verify)
         self.storage = parse_device(device)[0]
         parse_dtype(dtype)
         self.skipped_moments = 0
-        """Moments that `long_term` has given no context because the bank lacks their video, in this process."""
+        """Moments without context in `long_term` because the bank lacks their video, counted in this process."""
 
     @cached_property
     def _contents(self) -> BankContents:
-        return read_contents(self.path, self._device, self._dtype, self._clock)
+        return read_contents(self.path, self._device, self._dtype, self._clock, self._verify)
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_contents"}
@@ -116,12 +141,12 @@ class OpenedBank:
 
     @property
     def dim(self) -> int:
-        """Numbers in a row."""
+        """Feature dimension."""
         return self._contents.rows.dim
 
     @property
     def n_rows(self) -> int:
-        """Rows of all videos together."""
+        """Count of the rows of all videos."""
         return self._contents.rows.n_rows
 
     @property
@@ -141,7 +166,7 @@ class OpenedBank:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type in which rows are held; results are float32 all the same."""
+        """Type in which rows are held; results are float32."""
         return self._contents.rows.dtype
 
     @property
@@ -158,6 +183,46 @@ class OpenedBank:
     def duration_s(self) -> Float64[Tensor, " videos"]:
         """Length of each video in seconds, NaN where unknown."""
         return self._contents.duration_s
+
+    @property
+    def nonfinite_rows(self) -> dict[str, int] | None:
+        """Count of rows with NaN or infinity of each video that has any; None where the writer did not count them."""
+        counts = self._contents.nonfinite_rows
+        return None if counts is None else {self.videos[i]: int(counts[i]) for i in np.flatnonzero(counts)}
+
+    def check_length(self) -> None:
+        """Check that no file of the bank was cut off since it was opened; costs a system call for each file.
+
+        Reading a mapped page beyond the end of its file ends the process with SIGBUS, which nothing can catch; call
+        this before an epoch. A file that was replaced by a new one, or deleted, is no danger: its old pages stay.
+
+        Raises:
+            InputError: a file is shorter than when it was opened.
+        """
+        for path, (inode, length) in self._contents.lengths.items():
+            now, size = _inode_and_size(path)
+            if now == inode and size < length:
+                raise InputError(
+                    f"{path} was truncated while it was in use: it has {size:,} bytes of {length:,}. Nothing may "
+                    f"write to an open bank; make it again, or copy it again under another name and rename it"
+                )
+
+    def verify(self) -> None:
+        """Compare all rows with their checksums; those of a bank in RAM or on a GPU were verified when it was loaded.
+
+        Raises:
+            InputError: rows are damaged.
+        """
+        self._contents.rows.verify_all()
+
+    def verify_video(self, uid: str) -> None:
+        """Compare the rows of one video with their checksums, where they lie on disk.
+
+        Raises:
+            InputError: the bank lacks the video, or its rows are damaged.
+        """
+        first, last = self._span(uid)
+        self._contents.rows.verify(torch.arange(first, last), always=True)
 
     def video_rows(self, uid: str) -> Float32[Tensor, "time dim"]:
         """All rows of one video, copied.
@@ -181,11 +246,9 @@ class OpenedBank:
         contents = self._contents
         if uid not in contents.position:
             raise InputError(f"{self.path} has no rows for video {uid!r}; it holds {len(self)} others: see bank.videos")
-        number = contents.position[uid]
-        return int(contents.first_row[number]), int(contents.first_row[number + 1])
+        index = contents.position[uid]
+        return int(contents.first_row[index]), int(contents.first_row[index + 1])
 
-
-_log = logging.getLogger(__name__)
 
 Integers = int | np.integer | np.ndarray | Tensor | list | tuple
 
@@ -193,9 +256,9 @@ Integers = int | np.integer | np.ndarray | Tensor | list | tuple
 class FeatureBank(OpenedBank):
     """Rows of features for a set of videos, looked up by seconds.
 
-    Numbers of videos, seconds and rows are accepted as torch tensors, numpy arrays, lists or scalars; results are on
-    `bank.device`. Rows are counted through the whole bank. A bank pickles as its path and options and is opened again
-    in the process that uses it; no file handle is kept, so it may also be shared by a fork.
+    Indices and seconds are accepted as torch tensors, numpy arrays, lists or scalars; results are on `bank.device`. A
+    row index counts through the whole bank. A bank pickles as its path and options and is opened again in the process
+    that uses it; no file handle is kept, so a fork may share it.
 
     ```python
     bank = FeatureBank.open("ego4d_features.h5")
@@ -211,6 +274,7 @@ class FeatureBank(OpenedBank):
         device: str | torch.device = "disk",
         dtype: str | torch.dtype | None = None,
         clock: Clock | None = None,
+        verify: Verify = "first_read",
     ) -> "FeatureBank":
         """Open a bank.
 
@@ -220,12 +284,20 @@ class FeatureBank(OpenedBank):
                 from the LMDB that `build_lmdb` put beside the bank, or at `path` itself.
             dtype: type to hold the rows in, float16, bfloat16 or float32; None as stored. On disk they stay as stored.
             clock: required for the tutorial's layout, which has none.
+            verify: when rows are compared with their checksums. Rows that are loaded ("cpu", "cuda") are verified while
+                they load, unless False. Rows that stay on disk ("disk", "lmdb"): "first_read", a block of 64 kB when a
+                process reads from it first; True, all of them now; "sample", a few blocks now; False, none. Tables are
+                always verified. Files without checksums, of version 1, open with a warning.
 
         Raises:
             InputError: whatever is wrong with the file or the options; names the file, the key and the remedy.
         """
-        bank = cls(path, device, dtype, clock)
-        _ = bank._contents
+        bank = cls(path, device, dtype, clock, verify)
+        if nonfinite := bank.nonfinite_rows:
+            _log.warning(
+                "%s: %s rows of %s videos are not finite (%r is the first): leave them out, or make their rows again",
+                *(path, f"{sum(nonfinite.values()):,}", f"{len(nonfinite):,}", next(iter(nonfinite))),
+            )
         return bank
 
     @property
@@ -242,30 +314,30 @@ class FeatureBank(OpenedBank):
         return torch.where(contents.duration_s.isnan(), last_row_ends, contents.duration_s)
 
     def index(self, ids: Iterable[str]) -> Int64[Tensor, " batch"]:
-        """Numbers of videos by their ids, -1 for those the bank lacks."""
+        """Indices of videos by their ids, -1 for those that the bank lacks."""
         position = self._contents.position
         return torch.tensor([position.get(uid, -1) for uid in ids], dtype=torch.int64, device=self.device)
 
     def window(
         self, video: Integers, start_s: Numbers, end_s: Numbers, align: str = "centre"
     ) -> tuple[Int64[Tensor, " batch"], Int64[Tensor, " batch"]]:
-        """Which rows `[first, last)` of the bank each span takes; never none. See `Clock.window` for `align`.
+        """Row indices `[first, last)` of the window of each span; never empty. See `Clock.window` for `align`.
 
         Args:
-            video: `[batch]`, numbers from `index`.
+            video: `[batch]`, indices from `index`.
             start_s, end_s: `[batch]` seconds.
 
         Raises:
-            InputError: a video of number -1, a span that cannot be looked up, or a bank of texts.
+            InputError: a video of index -1, a span that cannot be looked up, or a bank of texts.
         """
         clock = self._timed()
         start, end = (as_seconds(x, self.device).reshape(-1) for x in (start_s, end_s))
-        number = self._numbers(video)
-        in_bank = (number >= 0) & (number < len(self))
+        index = self._indices(video)
+        in_bank = (index >= 0) & (index < len(self))
         if not bool((valid_spans(start, end) & in_bank).all()):
-            self._check_videos(number)
+            self._check_videos(index)
             check_spans(start, end)
-        base, rows = self._timeline(number)
+        base, rows = self._timeline(index)
         first, last = clock.window_of(rows, start, end, align)
         return first + base, last + base
 
@@ -275,15 +347,15 @@ class FeatureBank(OpenedBank):
         Raises:
             ValueError: an empty window, or one that leaves the bank.
         """
-        return mean_rows(self._contents.rows, self._numbers(first), self._numbers(last))
+        return mean_rows(self._contents.rows, self._indices(first), self._indices(last))
 
     def take(self, row: Integers) -> Float32[Tensor, "batch dim"]:
         """Single rows.
 
         Raises:
-            ValueError: a row that the bank does not have.
+            ValueError: a row index out of bounds.
         """
-        return select_rows(self._contents.rows, self._numbers(row))
+        return select_rows(self._contents.rows, self._indices(row))
 
     def rows(
         self,
@@ -293,12 +365,12 @@ class FeatureBank(OpenedBank):
         sample: str = "uniform",
         generator: torch.Generator | None = None,
     ) -> tuple[Float32[Tensor, "batch time dim"], Bool[Tensor, "batch time"]]:
-        """The rows of each window as a sequence of `max_rows` places, zeros and False after the end of a short one.
+        """The rows of each window as a sequence of length `max_rows`, padded with zeros, and its mask.
 
-        Of a window with more rows, one is taken from each of `max_rows` equal parts: its middle ("uniform"), or any
-        ("random", with the generator or the global one).
+        A window with more rows is cut into `max_rows` equal parts, and one row of each is taken: the middle one
+        ("uniform"), or a random one ("random", drawn from the generator or the global one).
         """
-        row, mask = sample_rows(self._numbers(first), self._numbers(last), max_rows, sample, generator)
+        row, mask = sample_rows(self._indices(first), self._indices(last), max_rows, sample, generator)
         return padded_rows(self._contents.rows, row, mask), mask
 
     def long_term(
@@ -309,8 +381,7 @@ class FeatureBank(OpenedBank):
         per_second: int = 5,
         generator: torch.Generator | None = None,
         on_missing: str = "error",
-        out: SlotBuffers | None = None,
-    ) -> tuple[Float[Tensor, "batch slots dim"], Bool[Tensor, "batch slots"]]:
+    ) -> tuple[Float32[Tensor, "batch slots dim"], Bool[Tensor, "batch slots"]]:
         """The rows around a moment, `per_second` slots for each of `window_s` seconds; empty slots are zero and masked.
 
         Slot `k * per_second + j` holds row `j` of those that start in the second `floor(second) - window_s // 2 + k`.
@@ -318,30 +389,16 @@ class FeatureBank(OpenedBank):
         Seconds outside the video have no rows.
 
         Args:
-            video: `[batch]`, numbers from `index`.
+            video: `[batch]`, indices from `index`.
             second: `[batch]`, of the moments.
-            on_missing: "error" refuses a moment whose video the bank lacks (number -1), "skip" masks all its slots,
+            on_missing: "error" refuses a moment whose video the bank lacks (index -1), "skip" masks all its slots,
                 counts it in `skipped_moments` and warns once.
-            out: buffers from `long_term_buffers`, to be filled instead of allocating; the result is views of them.
 
         Raises:
             InputError: a video that the bank lacks, a second that is not finite, or a bank of texts.
         """
         row, mask = self._long_term_rows(video, second, window_s, per_second, generator, on_missing)
-        if out is not None:
-            return out.fill(self._contents.rows, row, mask)
         return padded_rows(self._contents.rows, row, mask), mask
-
-    def long_term_buffers(
-        self,
-        batch: int,
-        window_s: int = 60,
-        per_second: int = 5,
-        dtype: torch.dtype = torch.float32,
-        pin_memory: bool = False,
-    ) -> SlotBuffers:
-        """Room for `long_term` of up to `batch` moments, to be used again for every batch: see `SlotBuffers`."""
-        return SlotBuffers(batch, window_s * per_second, self.dim, dtype, self.device, pin_memory)
 
     def long_term_pooled(
         self,
@@ -353,7 +410,7 @@ class FeatureBank(OpenedBank):
         on_missing: str = "error",
         pool: str = "mean",
     ) -> tuple[Float32[Tensor, "batch dim"], Bool[Tensor, " batch"]]:
-        """Mean or maximum ("max"), number by number, of the rows that `long_term` would return, without copying them.
+        """Mean or elementwise maximum ("max") of the rows that `long_term` would return, without copying them to slots.
 
         Zeros and False where there is no row. Arguments and errors are those of `long_term`, and `pool` must be known.
         """
@@ -372,10 +429,10 @@ class FeatureBank(OpenedBank):
         generator: torch.Generator | None = None,
         on_missing: str = "error",
     ) -> tuple[Float32[Tensor, "rows dim"], Bool[Tensor, "batch rows"]]:
-        """The rows that `long_term` would return, each once, in the bank's order, and which of them each moment has.
+        """The rows that `long_term` would return, each once, in the bank's order, and the mask of each moment's own.
 
-        For moments that lie close together: around every second of a video, 60 moments have a row in common. Arguments
-        and errors are those of `long_term`.
+        For moments that lie close together, one a second of a video for example, of which 60 share a row. Arguments and
+        errors are those of `long_term`.
         """
         row, mask = self._long_term_rows(video, second, window_s, per_second, generator, on_missing)
         distinct, place = row[mask].unique(return_inverse=True)
@@ -395,55 +452,50 @@ class FeatureBank(OpenedBank):
         self._timed()
         if on_missing not in ("error", "skip"):
             raise InputError(f"on_missing={on_missing!r} is unknown: choose 'error' or 'skip'")
-        at, number = as_seconds(second, self.device).reshape(-1), self._numbers(video)
-        known = number >= 0 if on_missing == "skip" else torch.ones_like(number, dtype=torch.bool)
-        number = torch.where(known, number, 0)
-        self._check_videos(number)
-        if on_missing == "skip":
-            self._count_skipped(known)
+        at, index = as_seconds(second, self.device).reshape(-1), self._indices(video)
+        known = index >= 0 if on_missing == "skip" else torch.ones_like(index, dtype=torch.bool)
+        index = torch.where(known, index, 0)
+        self._check_videos(index)
+        if on_missing == "skip" and (missing := int((~known).sum())):
+            if not self.skipped_moments:
+                text = "%d of %d moments name a video that %s lacks, and get no context"
+                _log.warning(text, missing, len(known), self.path)
+            self.skipped_moments += missing
         if not bool(at.isfinite().all()):
-            raise InputError("long_term was asked for a second that is NaN or infinite; drop that moment")
-        base, timeline = self._timeline(number)
+            raise InputError("the second of a moment is NaN or infinite: drop that moment")
+        base, timeline = self._timeline(index)
         row, mask = long_term_rows(timeline, at, window_s, per_second, generator)
         return row + base[:, None], mask & known[:, None]
 
-    def _count_skipped(self, known: Bool[Tensor, " batch"]) -> None:
-        lacking = len(known) - int(known.sum())
-        if lacking and not self.skipped_moments:
-            _log.warning(
-                "%d of %d moments name a video that %s lacks, and get no context", lacking, len(known), self.path
-            )
-        self.skipped_moments += lacking
-
-    def _numbers(self, value: Integers) -> Int64[Tensor, " batch"]:
-        number = torch.as_tensor(value, device=self.device).reshape(-1)
-        if number.is_floating_point() and number.numel():  # an empty list is of no type
-            raise TypeError(f"numbers of videos and rows are integers, not {number.dtype}")
-        return number.long()
+    def _indices(self, value: Integers) -> Int64[Tensor, " batch"]:
+        index = torch.as_tensor(value, device=self.device).reshape(-1)
+        if index.is_floating_point() and index.numel():  # an empty list is of no type
+            raise TypeError(f"indices of videos and rows are integers, not {index.dtype}")
+        return index.long()
 
     def _timed(self) -> Clock:
         clock = self._contents.clock
         if clock is None:
             raise InputError(
-                f"{self.path} is a bank without a clock (of texts): use take, mean or rows with row numbers"
+                f"{self.path} is a bank without a clock (of texts): use take, mean or rows with row indices"
             )
         return clock
 
-    def _check_videos(self, number: Int64[Tensor, " batch"]) -> None:
-        wrong = ((number < 0) | (number >= len(self))).nonzero().squeeze(1)
+    def _check_videos(self, index: Int64[Tensor, " batch"]) -> None:
+        wrong = ((index < 0) | (index >= len(self))).nonzero().squeeze(1)
         if len(wrong):
             raise InputError(
-                f"{len(wrong)} of {len(number)} moments name a video that {self.path} lacks (number "
-                f"{int(number[wrong[0]])} at position {int(wrong[0])}). List them with [uid for uid, i in zip(ids, "
+                f"{len(wrong)} of {len(index)} moments name a video that {self.path} lacks (index "
+                f"{int(index[wrong[0]])} at position {int(wrong[0])}). List them with [uid for uid, i in zip(ids, "
                 f"bank.index(ids).tolist()) if i < 0], then leave them out or add their rows to the bank"
             )
 
-    def _timeline(self, number: Int64[Tensor, " batch"]) -> tuple[Int64[Tensor, " batch"], Grid | Explicit]:
+    def _timeline(self, index: Int64[Tensor, " batch"]) -> tuple[Int64[Tensor, " batch"], Grid | Explicit]:
         contents = self._contents
         assert contents.clock is not None
-        base, n_rows = contents.first_row[number], contents.n_rows[number]
+        base, n_rows = contents.first_row[index], contents.n_rows[index]
         if contents.seconds is not None:
             return base, Explicit(contents.seconds, base, n_rows)
         assert contents.clock.rows_per_second is not None
         assert contents.last_start is not None
-        return base, Grid(contents.clock.rows_per_second, n_rows, contents.last_start[number])
+        return base, Grid(contents.clock.rows_per_second, n_rows, contents.last_start[index])

@@ -1,4 +1,4 @@
-"""The published tutorial's layout, one HDF5 dataset per video: read where it is, or converted to a bank file."""
+"""The files of a bank: one, a folder of shards, or the published tutorial's file of one dataset per video."""
 
 import logging
 from collections.abc import Callable
@@ -8,19 +8,22 @@ import h5py
 import numpy as np
 
 from clep.bank.clock import Clock
-from clep.bank.format import FORMAT, Extent, Shard, file_format, open_hdf5, read_shard
+from clep.bank.format import FORMAT, Extent, Shard, file_format, read_header, read_shard
 from clep.errors import InputError
+from clep.hdf5 import open_hdf5
+
+_log = logging.getLogger(__name__)
 
 
 def looks_per_video(file: h5py.File) -> bool:
-    """Whether an open file could be in the tutorial's layout: no `format`, and only datasets at its root."""
+    """Whether an open file could be in the tutorial's layout: no `format`, and a dataset comes first at its root."""
     return "format" not in file.attrs and len(file) > 0 and isinstance(file[next(iter(file))], h5py.Dataset)
 
 
 def read_per_video(file: h5py.File, path: Path, clock: Clock | None) -> Shard:
-    """Find the rows of every video of a tutorial file; its keys are listed once, in alphabetical order.
+    """Describe the rows of every video of a tutorial file; its keys are listed once, in alphabetical order.
 
-    Shape of a dataset: `[T, dim]` or `[T, 1, dim]`, floating point.
+    Shape of a dataset: `[T, dim]` or `[T, 1, dim]`, floating point. Such files have no checksums.
 
     Raises:
         InputError: no clock was given; a dataset of another shape, type or dim; names the file and the key.
@@ -37,7 +40,7 @@ def read_per_video(file: h5py.File, path: Path, clock: Clock | None) -> Shard:
     for uid, extent in zip(ids, extents, strict=True):
         if extent.shape[1] != extents[0].shape[1]:
             raise InputError(
-                f"{path}: video {uid!r} has rows of {extent.shape[1]} numbers, video {ids[0]!r} of "
+                f"{path}: video {uid!r} has the feature dimension {extent.shape[1]}, video {ids[0]!r} has "
                 f"{extents[0].shape[1]}; remove the wrong one"
             )
     first_row = np.concatenate([[0], np.cumsum([extent.shape[0] for extent in extents])]).astype(np.int64)
@@ -61,11 +64,8 @@ def _extent(found: object, path: Path, uid: str) -> Extent:
     return Extent.of(found, path, (found.shape[0], found.shape[-1]))
 
 
-_log = logging.getLogger(__name__)
-
-
 def read_shards(path: Path, clock: Clock | None = None) -> list[Shard]:
-    """Read what the files of a bank say about themselves, in the order of their names.
+    """Read and verify all of the files of a bank but their rows, in the order of their names.
 
     Args:
         path: a bank file; a folder of them, in which other HDF5 files and hidden ones are left alone; or a file in the
@@ -73,8 +73,8 @@ def read_shards(path: Path, clock: Clock | None = None) -> list[Shard]:
         clock: for a bank that has its own, it must be the same.
 
     Raises:
-        InputError: no bank there, a file that cannot be read, or files that disagree in clock, dim or encoder or share
-            a video; names both files and what they say.
+        InputError: no bank there, a file that cannot be read or is damaged, or files that disagree in clock, dim or
+            encoder or share a video; names both files and what they say.
     """
     shards = _read_folder(path) if path.is_dir() else [_read_file(path, clock)]
     first = shards[0]
@@ -98,8 +98,11 @@ def read_shards(path: Path, clock: Clock | None = None) -> list[Shard]:
 
 
 def _read_file(path: Path, clock: Clock | None) -> Shard:
-    with open_hdf5(path) as file:
-        return read_per_video(file, path, clock) if looks_per_video(file) else read_shard(file, path)
+    header = read_header(path) if path.is_file() else None
+    with open_hdf5(path, check_storage=False) as file:
+        if header is None and looks_per_video(file):
+            return read_per_video(file, path, clock)
+        return read_shard(file, path, header)
 
 
 def _read_folder(folder: Path) -> list[Shard]:
@@ -107,9 +110,10 @@ def _read_folder(folder: Path) -> list[Shard]:
     for path in sorted(folder.glob("*.h5"), key=lambda p: p.name):
         if path.name.startswith("."):
             continue
-        with open_hdf5(path) as file:
-            if file_format(file) == FORMAT:
-                shards.append(read_shard(file, path))
+        header = read_header(path)
+        with open_hdf5(path, check_storage=False) as file:
+            if header is not None or file_format(file) == FORMAT:
+                shards.append(read_shard(file, path, header))
             else:
                 _log.info("%s is not a bank (format %r) and is left out", path, file_format(file))
     if not shards:

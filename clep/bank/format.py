@@ -1,29 +1,126 @@
-"""The bank file: its HDF5 names, and reading everything of one file but its rows.
+"""The bank file: names of its parts, its checksums, and reading everything of one file but its rows.
 
-`rows` `[N, dim]` float16, float32 or uint8 (pixels), contiguous so that it can be memory-mapped; `video/id` `[V]`
-utf-8; `video/first_row` `[V + 1]` int64, ascending; `video/duration_s` `[V]` float64, NaN where unknown; `row/second`
-`[N]` float64 for an irregular clock. Attributes: `format`, `version`, `rows_per_second` (NaN: no regular grid),
-`row_seconds` (NaN too: no clock at all, a bank of texts), `encoder`, `source`.
+HDF5 with a user block. `rows` `[N, dim]` float16, float32 or uint8 (pixels), contiguous so that it can be
+memory-mapped; `video/id` `[V]` fixed-length UTF-8; `video/first_row` `[V + 1]` int64, ascending; `video/duration_s`
+`[V]` float64, NaN where unknown; `video/nonfinite_rows` `[V]` int64, only where some row holds NaN or infinity;
+`row/second` `[N]` float64 for an irregular clock. Attributes: `format`, `version`, `rows_per_second` (NaN: no regular
+grid), `row_seconds` (NaN too: no clock at all, a bank of texts), `encoder`, `source`, `block_rows`.
+
+Checksums (version 2): `row/block_digest` `[blocks]` uint64 is the XXH3 of each `block_rows` rows, and the user block,
+the first 4,096 bytes, is a text with the file's length, the byte range of the rows, and the digest of everything else.
+It is compared before HDF5 parses anything, since libhdf5 can hang or crash on damaged metadata.
 """
 
-import hashlib
 import math
+import os
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import torch
+import xxhash
+from jaxtyping import Int64, UInt64
 from torch import Tensor
 
 from clep.bank.clock import Clock
+from clep.checksums import block_digest, check_digest, warn_unverified
 from clep.errors import InputError
+from clep.hdf5 import REMEDY, refuse_outside_storage
 
-_BLOCK_BYTES = 64 * 1024 * 1024
+FORMAT, VERSION = "clep-bank", 2
+ROWS, ROW_SECOND, BLOCK_DIGEST = "rows", "row/second", "row/block_digest"
+VIDEO_ID, FIRST_ROW, DURATION, NONFINITE = "video/id", "video/first_row", "video/duration_s", "video/nonfinite_rows"
+ROW_DTYPES = ("float16", "float32", "uint8")
+
+HEADER_BYTES = 4096  # a page: rows stay aligned to pages
+BLOCK_BYTES = 1 << 16  # of rows with one digest: little more than what a short window reads from disk anyway
+_READ_BYTES = 64 << 20
+_MAGIC = f"{FORMAT} checksums 1"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the user block of a bank says.
+
+    Attributes:
+        length: bytes of the whole file.
+        rows_begin, rows_end: byte range of the rows.
+        digest: of all other bytes behind the user block; since the digests of the rows are among these, it stands for
+            the whole content.
+    """
+
+    length: int
+    rows_begin: int
+    rows_end: int
+    digest: str
+
+    def encode(self) -> bytes:
+        """The user block: lines of text, their own digest, zeros."""
+        lines = f"{_MAGIC}\nbytes {self.length}\nrows {self.rows_begin} {self.rows_end}\nmetadata {self.digest}\n"
+        return f"{lines}header {xxhash.xxh3_128_hexdigest(lines.encode())}\n".encode().ljust(HEADER_BYTES, b"\0")
+
+    @classmethod
+    def decode(cls, block: bytes, path: Path) -> "Header | None":
+        """Read a user block; None where it is not ours, as in files of version 1.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        if not block.startswith(FORMAT.encode()):
+            return None
+        if len(block) < HEADER_BYTES:
+            raise InputError(f"{path} is truncated or damaged: it has {len(block):,} bytes; {REMEDY}")
+        try:
+            _, length, rows, metadata, _ = block.rstrip(b"\0").decode().splitlines()
+            begin, end = rows.split()[1:]
+            header = cls(int(length.split()[1]), int(begin), int(end), metadata.split()[1])
+        except (ValueError, IndexError) as error:
+            raise InputError(f"{path} is damaged: its header cannot be read; {REMEDY}") from error
+        check_digest(path, "its header", header.encode(), block)
+        return header
+
+
+def write_header(path: Path, rows_begin: int, rows_end: int) -> None:
+    """Digest the metadata of a finished bank file and write its user block."""
+    length = path.stat().st_size
+    with path.open("r+b", buffering=0) as file:
+        digest = _metadata_digest(file.fileno(), length, rows_begin, rows_end)
+        file.write(Header(length, rows_begin, rows_end, digest).encode())
+
+
+def read_header(path: Path) -> Header | None:
+    """Read and verify the user block and the metadata of a bank file, rows excepted; None for version 1.
+
+    Raises:
+        InputError: the file cannot be read, is truncated, or is damaged.
+    """
+    try:
+        with path.open("rb", buffering=0) as file:
+            header = Header.decode(file.read(HEADER_BYTES), path)
+            if header is None:
+                return None
+            length = os.fstat(file.fileno()).st_size
+            if length != header.length:
+                raise InputError(
+                    f"{path} is truncated or damaged: it has {length:,} bytes of {header.length:,}; {REMEDY}"
+                )
+            found = _metadata_digest(file.fileno(), length, header.rows_begin, header.rows_end)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    check_digest(path, "what describes its rows", header.digest, found)
+    return header
+
+
+def _metadata_digest(file: int, length: int, rows_begin: int, rows_end: int) -> str:
+    whole = xxhash.xxh3_128()
+    for begin, end in ((HEADER_BYTES, rows_begin), (rows_end, length)):
+        for at in range(begin, end, _READ_BYTES):
+            whole.update(os.pread(file, min(_READ_BYTES, end - at), at))
+    return whole.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -34,8 +131,8 @@ class Extent:
         path, name: the file, and the dataset in it.
         shape: as it is to be read; a tutorial's `[T, 1, dim]` counts as `[T, dim]`.
         dtype: as stored.
-        offset: byte of the file where its values begin; None where they are chunked, compressed, external, or not
-            in the byte order of this machine, so that they cannot be memory-mapped.
+        offset: byte of the file where its values begin; None where they are chunked, compressed, or not in the byte
+            order of this machine, so that they cannot be memory-mapped.
     """
 
     path: Path
@@ -46,10 +143,14 @@ class Extent:
 
     @classmethod
     def of(cls, dataset: h5py.Dataset, path: Path, shape: tuple[int, ...] | None = None) -> "Extent":
-        """Look at an open dataset; nothing of it is kept open."""
-        created = dataset.id.get_create_plist()
+        """Describe an open dataset; nothing of it is kept open.
+
+        Raises:
+            InputError: its values lie in another file.
+        """
+        refuse_outside_storage(dataset, path)
         offset = None
-        if created.get_layout() == h5py.h5d.CONTIGUOUS and created.get_external_count() == 0:
+        if dataset.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS:
             offset = dataset.id.get_offset()
         dtype = dataset.dtype
         if offset is not None and (offset % dtype.itemsize or not dtype.isnative):
@@ -57,18 +158,28 @@ class Extent:
         return cls(path, str(dataset.name).lstrip("/"), shape or dataset.shape, dtype, offset)
 
     def map(self, file_bytes: np.memmap) -> Tensor:
-        """The dataset as a tensor over a mapped file: no copy, and writing to it is an error of the process."""
+        """The dataset as a tensor over a mapped file: no copy, and writing to it is an error of the process.
+
+        Raises:
+            InputError: the file ends before the dataset does; reading there would end the process.
+        """
         assert self.offset is not None
         size = int(np.prod(self.shape)) * self.dtype.itemsize
+        if self.offset + size > len(file_bytes):
+            raise InputError(f"{self.path} is truncated: '{self.name}' reaches beyond its end; {REMEDY}")
         values = file_bytes[self.offset : self.offset + size].view(self.dtype).reshape(self.shape)
         with warnings.catch_warnings():
             # Tensors cannot be read-only; no function of this folder hands out or writes to a mapped one.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             return torch.from_numpy(values)
 
-    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """The rows in order, in blocks of some 64 MB: the first row's number, and the rows."""
-        size = max(1, _BLOCK_BYTES // max(1, int(np.prod(self.shape[1:])) * self.dtype.itemsize))
+    def blocks(self, multiple: int = 1) -> Iterator[tuple[int, np.ndarray]]:
+        """The rows in order, in blocks of about 64 MB: index of the first row, and the rows.
+
+        Args:
+            multiple: every block but the last has a multiple of so many rows.
+        """
+        size = max(1, _READ_BYTES // max(1, int(np.prod(self.shape[1:])) * self.dtype.itemsize * multiple)) * multiple
         with h5py.File(self.path, "r", locking=False) as file:
             dataset = file[self.name]
             for start in range(0, self.shape[0], size):
@@ -87,10 +198,81 @@ def map_file(path: Path) -> np.memmap:
     return np.memmap(path, mode="r", dtype=np.uint8)
 
 
-FORMAT, VERSION = "clep-bank", 1
-ROWS, ROW_SECOND = "rows", "row/second"
-VIDEO_ID, FIRST_ROW, DURATION = "video/id", "video/first_row", "video/duration_s"
-ROW_DTYPES = ("float16", "float32", "uint8")
+class RowDigests:
+    """Stored digests of the rows of one file, and which blocks of them this process has verified.
+
+    Args:
+        path: the file, for messages.
+        block_rows: rows in a block; the last block may have fewer.
+        digests: of each block.
+    """
+
+    def __init__(self, path: Path, block_rows: int, digests: UInt64[np.ndarray, " blocks"]) -> None:
+        self.path, self.block_rows, self.digests = path, block_rows, digests
+        self.pending = np.ones(len(digests), dtype=bool)
+        self.n_pending = len(digests)
+
+    def check_block(self, block: int, rows: np.ndarray) -> None:
+        """Compare the rows of one block, contiguous and little-endian, with their digest.
+
+        Raises:
+            InputError: they differ.
+        """
+        first = block * self.block_rows
+        what = f"the content of rows {first:,} to {first + len(rows) - 1:,}"
+        check_digest(self.path, what, int(self.digests[block]), block_digest(rows))
+        self.n_pending -= int(self.pending[block])
+        self.pending[block] = False
+
+    def check_run(self, start: int, rows: np.ndarray) -> None:
+        """Compare a run of rows that begins at the row `start`, the first one of a block, with their digests.
+
+        Raises:
+            InputError: a block differs.
+        """
+        rows = np.ascontiguousarray(rows, dtype=rows.dtype.newbyteorder("<"))
+        for at in range(0, len(rows), self.block_rows):
+            self.check_block((start + at) // self.block_rows, rows[at : at + self.block_rows])
+
+
+class RowDigester:
+    """Digests the rows of a bank while they are written, and can forget those of a video that is refused.
+
+    Args:
+        row_bytes: bytes of a row.
+    """
+
+    def __init__(self, row_bytes: int) -> None:
+        self.block_rows = max(1, BLOCK_BYTES // row_bytes)
+        self._finished: list[int] = []
+        self._open, self._rows = xxhash.xxh3_64(), 0
+        self.keep()
+
+    def update(self, rows: np.ndarray) -> None:
+        """Update with the next rows, contiguous, in the type that is stored."""
+        while len(rows):
+            part = rows[: self.block_rows - self._rows]
+            self._open.update(memoryview(part.view(np.uint8).reshape(-1).data))
+            self._rows += len(part)
+            rows = rows[len(part) :]
+            if self._rows == self.block_rows:
+                self._finished.append(self._open.intdigest())
+                self._open, self._rows = xxhash.xxh3_64(), 0
+
+    def keep(self) -> None:
+        """Keep all rows so far: `forget` returns to here."""
+        self._mark = len(self._finished), self._open.copy(), self._rows
+
+    def forget(self) -> None:
+        """Forget the rows since `keep`."""
+        kept, hasher, rows = self._mark
+        del self._finished[kept:]
+        self._open, self._rows = hasher.copy(), rows
+
+    def finish(self) -> UInt64[np.ndarray, " blocks"]:
+        """Digests of all blocks that were kept."""
+        self.forget()
+        return np.array([*self._finished, *([self._open.intdigest()] if self._rows else [])], dtype=np.uint64)
 
 
 @dataclass(frozen=True)
@@ -101,6 +283,9 @@ class Shard:
         rows: extents of `[n, dim]` that follow each other; one in a bank file, one per video in the tutorial's layout.
         ids: `[V]` video ids. first_row: `[V + 1]` int64. duration_s: `[V]` float64 seconds.
         seconds: the extent of `row/second`, for an irregular clock.
+        digests: of the rows; None in files that have none.
+        nonfinite_rows: `[V]` rows with NaN or infinity of each video; None where they were not counted.
+        content_digest: of tables and rows together; None in files that have none.
     """
 
     path: Path
@@ -112,35 +297,14 @@ class Shard:
     encoder: str
     source: str
     seconds: Extent | None = None
+    digests: RowDigests | None = None
+    nonfinite_rows: Int64[np.ndarray, " videos"] | None = None
+    content_digest: str | None = None
 
     @property
     def dim(self) -> int:
-        """Numbers in a row."""
+        """Feature dimension."""
         return self.rows[0].shape[1]
-
-
-@contextmanager
-def open_hdf5(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading, without a lock.
-
-    Raises:
-        InputError: it does not exist, cannot be read, is not HDF5 or is truncated.
-    """
-    if not path.exists():
-        raise InputError(f"{path} does not exist")
-    try:
-        file = h5py.File(path, "r", locking=False)
-    except OSError as error:
-        if not path.is_file():
-            raise InputError(f"{path} is not a file") from error
-        try:
-            known = h5py.is_hdf5(path)
-        except OSError:
-            known = False
-        state = "is truncated or damaged" if known else "is not an HDF5 file, or is truncated"
-        raise InputError(f"{path} {state} ({error}); copy it again or run the job that wrote it") from error
-    with file:
-        yield file
 
 
 def file_format(file: h5py.File) -> str | None:
@@ -149,8 +313,12 @@ def file_format(file: h5py.File) -> str | None:
     return value.decode() if isinstance(value, bytes) else value if isinstance(value, str) else None
 
 
-def read_shard(file: h5py.File, path: Path) -> Shard:
+def read_shard(file: h5py.File, path: Path, header: Header | None = None) -> Shard:
     """Read all of one open bank file but its rows.
+
+    Args:
+        file, path: the open file.
+        header: from `read_header`; None for files of version 1, which are read with a warning.
 
     Raises:
         InputError: another format, a newer version, something missing or contradictory; names the file and the key.
@@ -160,6 +328,8 @@ def read_shard(file: h5py.File, path: Path) -> Shard:
     version = int(_attribute(file, path, "version"))
     if version > VERSION:
         raise InputError(f"{path} has the bank format {version}; this clep reads up to {VERSION}: upgrade clep")
+    if version > 1 and header is None:
+        raise InputError(f"{path} is damaged: it lacks the header with its checksums; {REMEDY}")
     rows = Extent.of(_dataset(file, path, ROWS, ndim=2), path)
     if rows.dtype.name not in ROW_DTYPES:
         raise InputError(
@@ -179,17 +349,17 @@ def read_shard(file: h5py.File, path: Path) -> Shard:
         double = next(i for i in ids if ids.count(i) > 1)
         raise InputError(f"{path}: the video id {double!r} occurs twice in {VIDEO_ID}; write it again")
     clock, seconds = _clock(file, path, rows.shape[0])
-    return Shard(
-        path,
-        (rows,),
-        ids,
-        first_row,
-        duration_s,
-        clock,
-        _text(file, path, "encoder"),
-        _text(file, path, "source"),
-        seconds,
-    )
+    encoder, source = _text(file, path, "encoder"), _text(file, path, "source")
+    plain = Shard(path, (rows,), ids, first_row, duration_s, clock, encoder, source, seconds)
+    if header is None:
+        warn_unverified(path)
+        return plain
+    block_rows = int(_attribute(file, path, "block_rows"))
+    digests = RowDigests(path, block_rows, _dataset(file, path, BLOCK_DIGEST, ndim=1)[()].astype(np.uint64))
+    nonfinite = np.zeros(len(ids), dtype=np.int64)
+    if NONFINITE in file:
+        nonfinite = _dataset(file, path, NONFINITE, ndim=1)[()].astype(np.int64)
+    return replace(plain, digests=digests, nonfinite_rows=nonfinite, content_digest=header.digest)
 
 
 def _clock(file: h5py.File, path: Path, n_rows: int) -> tuple[Clock | None, Extent | None]:
@@ -225,43 +395,3 @@ def _dataset(file: h5py.File, path: Path, name: str, ndim: int) -> h5py.Dataset:
     if not isinstance(found, h5py.Dataset) or found.ndim != ndim:
         raise InputError(f"{path} lacks the {ndim}-dimensional dataset {name!r}; write it again")
     return found
-
-
-FileFacts = list[str | int]  # name, bytes, nanoseconds of the last change
-
-
-def bank_files(path: Path) -> list[FileFacts]:
-    """Name, size and time of the last change of each file of a bank, in order."""
-    files = sorted(path.glob("[!.]*.h5"), key=lambda p: p.name) if path.is_dir() else [path]
-    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
-
-
-class RowsDigest:
-    """Digest of the rows of a bank, fed in order, and of its tables."""
-
-    def __init__(self) -> None:
-        self._digest = hashlib.blake2b(digest_size=16)
-
-    def add(self, rows: np.ndarray) -> None:
-        """The next rows, little-endian and contiguous."""
-        self._digest.update(rows.reshape(-1).view(np.uint8).data)
-
-    def finish(self, shards: Sequence[Shard]) -> str:
-        """The digest as 32 hex digits."""
-        for shard in shards:
-            self._digest.update(repr((shard.ids, str(shard.clock), shard.encoder, shard.source)).encode())
-            self._digest.update(shard.first_row.astype("<i8").tobytes())
-            self._digest.update(shard.duration_s.astype("<f8").tobytes())
-            for _, block in shard.seconds.blocks() if shard.seconds is not None else ():
-                self._digest.update(block.astype("<f8").tobytes())
-        return self._digest.hexdigest()
-
-
-def rows_digest(shards: Sequence[Shard]) -> str:
-    """Read all rows of a bank and digest them."""
-    digest = RowsDigest()
-    for shard in shards:
-        for extent in shard.rows:
-            for _, block in extent.blocks():
-                digest.add(np.ascontiguousarray(block, dtype=block.dtype.newbyteorder("<")))
-    return digest.finish(shards)

@@ -1,4 +1,4 @@
-"""The one gather: means, single rows and padded sequences of a bank's rows, on whatever device holds them."""
+"""Gathers: means, single rows, padded sequences and pooled contexts of a bank's rows, on whatever device holds them."""
 
 from collections.abc import Iterator
 
@@ -25,9 +25,13 @@ def mean_rows(
     if len(first) == 0:
         return torch.zeros(0, store.dim, device=store.device)
     length = last - first
-    total, shortest, lowest, highest = _bounds(first, last, length)
+    total, shortest, longest, lowest, highest = _bounds(first, last, length)
     if shortest < 1 or lowest < 0 or highest > store.n_rows:
         raise ValueError(f"windows must be 0 <= first < last <= {store.n_rows}: take them from bank.window")
+    if store.block_rows:
+        # A window that is shorter than a block touches the blocks of its first and its last row only.
+        edges = torch.cat([first, last - 1])
+        store.verify(edges if longest <= store.block_rows else _spans(first, length, total))
     # PyTorch sums no bags of bytes: such rows are copied together and converted.
     in_place = isinstance(store, RowStore) and store.dtype.is_floating_point
     if isinstance(store, RowStore) and in_place and len(store.pieces) == 1:
@@ -36,7 +40,7 @@ def mean_rows(
     apart = torch.ones_like(first, dtype=torch.bool)  # windows whose rows must be copied together first
     if isinstance(store, RowStore) and in_place:
         piece = torch.bucketize(first, store.starts, right=True) - 1
-        # Only windows that were not made by bank.window leave their video.
+        # Windows from bank.window never leave their video, hence never their file.
         apart = piece != torch.bucketize(last - 1, store.starts, right=True) - 1
         for index in piece[~apart].unique().tolist():
             which = ((piece == index) & ~apart).nonzero().squeeze(1)
@@ -55,7 +59,7 @@ def select_rows(store: Rows, row: Int64[Tensor, " batch"]) -> Float32[Tensor, "b
     """Single rows, copied, in float32.
 
     Raises:
-        ValueError: a row that the bank does not have.
+        ValueError: a row index out of bounds.
     """
     check_rows(store, row)
     return store.select(row).float()
@@ -66,36 +70,32 @@ def padded_rows(
 ) -> Float32[Tensor, "batch time dim"]:
     """Rows where the mask is true, zeros elsewhere."""
     out = _zeros(mask.numel(), store.dim, store.device)
-    place_rows(store, row[mask], mask.reshape(-1).nonzero().squeeze(1), out)
+    _scatter_rows(store, row[mask], mask.reshape(-1).nonzero().squeeze(1), out)
     return out.view(*row.shape, store.dim)
 
 
-def place_rows(
-    store: Rows, row: Int64[Tensor, " rows"], place: Int64[Tensor, " rows"], out: Float[Tensor, "places dim"]
+def _scatter_rows(
+    store: Rows, row: Int64[Tensor, " rows"], slot: Int64[Tensor, " rows"], out: Float32[Tensor, "slots dim"]
 ) -> None:
-    """Write rows to their places in `out`, converted to its type; other places stay as they are.
-
-    Raises:
-        ValueError: a row that the bank does not have.
-    """
+    """Copy rows to slots of `out`, converted to float32; other slots stay as they are."""
     check_rows(store, row)
-    if store.place(row, place, out):
+    if store.copy_to(row, slot, out):
         return
-    # A row is copied twice, the second time from the processor's cache: faster than any one pass that PyTorch has.
+    # A row is copied twice, the second time from the processor's cache: faster than any single pass that PyTorch has.
     step = len(row) if store.device.type == "cuda" else max(1, _CACHED_BYTES // (store.dim * store.dtype.itemsize))
     held = torch.empty(min(step, len(row)), store.dim, dtype=store.dtype, device=store.device)
-    wide = widest(out)
+    wide = _widest(out)
     for begin in range(0, len(row), max(1, step)):
         part = row[begin : begin + step]
-        wide[place[begin : begin + step]] = widest(store.select(part, held[: len(part)]).to(out.dtype))
+        wide[slot[begin : begin + step]] = _widest(store.select(part, held[: len(part)]).to(out.dtype))
 
 
-def widest(rows: Shaped[Tensor, "rows dim"]) -> Shaped[Tensor, "rows words"]:
-    """The same memory as the widest numbers that its rows can be cut into: PyTorch scatters number by number."""
+def _widest(rows: Shaped[Tensor, "rows dim"]) -> Shaped[Tensor, "rows words"]:
+    """The same memory in the widest type that divides a row, since PyTorch scatters element by element."""
     if not rows.numel():
         return rows
-    bytes_of_row = rows.shape[1] * rows.element_size()
-    kind = next((kind for kind in (torch.complex128, torch.float64) if bytes_of_row % kind.itemsize == 0), rows.dtype)
+    row_bytes = rows.shape[1] * rows.element_size()
+    kind = next((kind for kind in (torch.complex128, torch.float64) if row_bytes % kind.itemsize == 0), rows.dtype)
     return rows.view(kind)
 
 
@@ -127,26 +127,28 @@ def sample_rows(
 
 
 def random_like(like: Tensor, generator: torch.Generator | None) -> Float[Tensor, "..."]:
-    """Uniform numbers in `[0, 1)` of the shape and device of another tensor; the generator may live elsewhere."""
+    """Uniform draws from `[0, 1)` in the shape and device of another tensor; the generator may be on another device."""
     device = like.device if generator is None else generator.device
     return torch.rand(like.shape, generator=generator, device=device, dtype=torch.float64).to(like.device)
 
 
 def check_rows(store: Rows, row: Int64[Tensor, " batch"]) -> None:
-    """Refuse numbers of rows that the bank does not have.
+    """Refuse row indices out of bounds, and verify the blocks of rows that were not read before.
 
     Raises:
-        ValueError: there are such.
+        ValueError: an index is out of bounds.
+        InputError: a block is damaged.
     """
     if len(row) == 0:
         return
     lowest, highest = torch.stack(torch.aminmax(row)).tolist()
     if lowest < 0 or highest >= store.n_rows:
         raise ValueError(f"rows must be 0 or more and less than {store.n_rows}, not {lowest} to {highest}")
+    store.verify(row)
 
 
 def groups(length: Int64[Tensor, " batch"], store: Rows) -> Iterator[tuple[int, int]]:
-    """Cut a batch of windows of so many rows where its rows would fill 64 MB: `[begin, end)` of each part."""
+    """Cut a batch of windows into parts `[begin, end)` of at most 64 MB of rows, at least one window each."""
     most = max(1, _GROUP_BYTES // (store.dim * store.dtype.itemsize))
     begin = taken = 0
     for index, rows in enumerate(length.tolist()):
@@ -161,7 +163,7 @@ def groups(length: Int64[Tensor, " batch"], store: Rows) -> Iterator[tuple[int, 
 def bag_means(
     rows: Shaped[Tensor, "_ dim"], index: Int64[Tensor, " taken"], length: Int64[Tensor, " batch"]
 ) -> Float32[Tensor, "batch dim"]:
-    """Mean of the next `length` of the rows that `index` names, for each window; zeros where it is 0."""
+    """Mean of the next `length` rows of `rows[index]` for each window; zeros where `length` is 0."""
     begin = length.cumsum(0) - length
     rows = rows if rows.is_floating_point() else rows.float()
     if rows.dtype == torch.float32:
@@ -177,23 +179,23 @@ def bag_means(
 
 
 def _spans(first: Int64[Tensor, " batch"], length: Int64[Tensor, " batch"], total: int) -> Int64[Tensor, " taken"]:
-    """The rows of windows, one window after the other."""
+    """Row indices of windows, one window after the other."""
     index = torch.repeat_interleave(first - (length.cumsum(0) - length), length, output_size=total)
     return index.add_(torch.arange(total, device=first.device))
 
 
-def _zeros(places: int, dim: int, device: torch.device) -> Float32[Tensor, "places dim"]:
-    """Zeros that cost nothing on the CPU until they are touched; `torch.zeros` writes them."""
+def _zeros(slots: int, dim: int, device: torch.device) -> Float32[Tensor, "slots dim"]:
+    """Zeros, on the CPU as untouched pages of the system; `torch.zeros` would write them."""
     if device.type == "cpu":
-        return torch.from_numpy(np.zeros((places, dim), dtype=np.float32))
-    return torch.zeros(places, dim, device=device)
+        return torch.from_numpy(np.zeros((slots, dim), dtype=np.float32))
+    return torch.zeros(slots, dim, device=device)
 
 
 def _bounds(
     first: Int64[Tensor, " batch"], last: Int64[Tensor, " batch"], length: Int64[Tensor, " batch"]
 ) -> list[int]:
-    """All that a gather must know of its windows before it starts; on a GPU this waits once."""
-    return torch.stack([length.sum(), length.min(), first.min(), last.max()]).tolist()
+    """Total, shortest and longest length, lowest and highest row of windows; on a GPU this waits once."""
+    return torch.stack([length.sum(), length.min(), length.max(), first.min(), last.max()]).tolist()
 
 
 def masked_means(
@@ -202,7 +204,7 @@ def masked_means(
     """Mean of the rows where the mask is true, for each moment; zeros where there is none.
 
     Raises:
-        ValueError: a row that the bank does not have.
+        ValueError: a row index out of bounds.
     """
     length, real = mask.sum(1), row[mask]
     check_rows(store, real)
@@ -222,10 +224,10 @@ def masked_means(
 def masked_maxima(
     store: Rows, row: Int64[Tensor, "batch slots"], mask: Bool[Tensor, "batch slots"]
 ) -> Float32[Tensor, "batch dim"]:
-    """Maximum of the rows where the mask is true, number by number, for each moment; zeros where there is none.
+    """Maximum of the rows where the mask is true, element by element, for each moment; zeros where there is none.
 
     Raises:
-        ValueError: a row that the bank does not have.
+        ValueError: a row index out of bounds.
     """
     length, real = mask.sum(1).tolist(), row[mask]
     check_rows(store, real)

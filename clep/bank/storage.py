@@ -1,8 +1,8 @@
-"""Where a bank's rows live: mapped from disk, in RAM, on a GPU, or in an LMDB; to a gather all are the same."""
+"""Where a bank's rows live: mapped from disk, in RAM, on a GPU, or in an LMDB; a gather sees no difference."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -12,28 +12,33 @@ import torch
 from jaxtyping import Float64, Int64, Shaped
 from torch import Tensor
 
-from clep.bank.format import Extent, map_file
+from clep.bank.format import Extent, RowDigests, map_file
 from clep.errors import InputError
 
+Verify = bool | str  # True, False, "first_read" or "sample": see `FeatureBank.open`
+
+SAMPLED_BLOCKS = 256
+"""Blocks of each file that `verify="sample"` compares, evenly spread."""
+
 FEWEST_ROWS = 8
-"""Of a run on average, below which its own cost in Python is more than what one pass saves."""
+"""Average length of a run of consecutive rows below which copying run by run costs more than it saves."""
 
 MOST_THREADS = 2
-"""A run is copied by one thread: with more than so many, gathering and scattering in parallel is left to PyTorch."""
+"""One thread copies the runs: with more threads than this, PyTorch's parallel gather and scatter are faster."""
 
 
-def place_runs(
+def copy_runs(
     rows: Shaped[Tensor, "_ dim"],
     row: Int64[Tensor, " taken"],
-    place: Int64[Tensor, " taken"],
-    out: Shaped[Tensor, "places dim"],
+    slot: Int64[Tensor, " taken"],
+    out: Shaped[Tensor, "slots dim"],
 ) -> bool:
-    """Write rows to their places in `out`, if the way is open and worth while: says whether it has.
+    """Copy `rows[row]` to `out[slot]` run by run where that is possible and fastest; returns whether it was done.
 
     Args:
         rows: all rows, as they lie in memory.
-        row, place: which go where; they exist on both sides.
-        out: of the same type.
+        row, slot: indices of source and target; all within bounds.
+        out: where to; other slots stay as they are.
     """
     alike = rows.dtype == out.dtype and not rows.is_cuda and not out.is_cuda
     if not alike or len(row) == 0 or rows.shape[1] == 0 or torch.get_num_threads() > MOST_THREADS:
@@ -43,14 +48,14 @@ def place_runs(
     if len(row) < FEWEST_ROWS * (len(bounds) - 1) or not (rows.is_contiguous() and out.is_contiguous()):
         return False
     source, target = (as_items(tensor) for tensor in (rows, out))
-    first, to = row[torch.tensor(bounds[:-1])].tolist(), place.numpy()
+    first, to = row[torch.tensor(bounds[:-1])].tolist(), slot.numpy()
     for (begin, end), at in zip(pairwise(bounds), first, strict=True):
         target[to[begin:end]] = source[at : at + end - begin]
     return True
 
 
 def as_items(rows: Shaped[Tensor, "n dim"]) -> np.ndarray:
-    """The same memory as an array of one item a row, which NumPy copies whole."""
+    """The same memory as an array with one item a row, which NumPy copies whole."""
     size = rows.shape[1] * rows.element_size()
     return rows.view(torch.uint8).numpy().view(f"V{size}")[:, 0]
 
@@ -61,35 +66,68 @@ _STORED = _DTYPES | {"uint8": torch.uint8}
 
 
 class Rows(ABC):
-    """All rows of a bank, `[n_rows, dim]`, wherever they live; read by their numbers."""
+    """All rows of a bank, `[n_rows, dim]`, wherever they live; read by their indices."""
 
     dtype: torch.dtype
     device: torch.device
     dim: int
     n_rows: int
 
+    @property
+    def block_rows(self) -> int:
+        """Rows in the smallest block with one checksum; 0 where no block is left to verify."""
+        return 0
+
     @abstractmethod
     def select(
         self, row: Int64[Tensor, " batch"], out: Shaped[Tensor, "batch dim"] | None = None
     ) -> Shaped[Tensor, "batch dim"]:
-        """Copy single rows, as they are held, into `out` or a new tensor; the numbers must be rows of the bank."""
+        """Copy single rows, in the type of the bank, into `out` or a new tensor; indices must be within bounds."""
 
-    def place(
-        self, row: Int64[Tensor, " taken"], place: Int64[Tensor, " taken"], out: Shaped[Tensor, "places dim"]
+    def copy_to(
+        self, row: Int64[Tensor, " taken"], slot: Int64[Tensor, " taken"], out: Shaped[Tensor, "slots dim"]
     ) -> bool:
-        """Write rows to their places in `out` in one pass where that is fastest, and say whether it was done."""
+        """Copy rows to slots of `out` in one pass where that is fastest; returns whether it was done."""
         return False
+
+    @abstractmethod
+    def verify(self, row: Int64[Tensor, " taken"], always: bool = False) -> None:
+        """Compare the blocks that hold these rows with their checksums, each block once in a process.
+
+        Args:
+            row: indices within bounds.
+            always: also where the bank was opened without verification of what is read.
+
+        Raises:
+            InputError: a block is damaged.
+        """
+
+    @abstractmethod
+    def verify_all(self) -> None:
+        """Compare all rows with their checksums.
+
+        Raises:
+            InputError: a block is damaged.
+        """
 
 
 @dataclass(frozen=True)
 class RowStore(Rows):
-    """Rows as tensors `[n, dim]` that follow each other: one, or one per file where they are mapped."""
+    """Rows as tensors `[n, dim]` that follow each other: one, or one per file where they are mapped.
+
+    Attributes:
+        pieces: the tensors.
+        digests: of each piece, None where it has none; an empty list where no piece has.
+        verify_reads: verify each block when it is read first.
+    """
 
     pieces: list[Shaped[Tensor, "_ dim"]]
+    digests: list[RowDigests | None] = field(default_factory=list)
+    verify_reads: bool = False
 
     @property
     def dtype(self) -> torch.dtype:  # type: ignore[override]
-        """As the rows are held."""
+        """Type in which the rows are held."""
         return self.pieces[0].dtype
 
     @property
@@ -99,7 +137,7 @@ class RowStore(Rows):
 
     @property
     def dim(self) -> int:  # type: ignore[override]
-        """Numbers in a row."""
+        """Feature dimension."""
         return self.pieces[0].shape[1]
 
     @cached_property
@@ -113,16 +151,59 @@ class RowStore(Rows):
         """Rows in all pieces together."""
         return sum(len(piece) for piece in self.pieces)
 
-    def place(
-        self, row: Int64[Tensor, " taken"], place: Int64[Tensor, " taken"], out: Shaped[Tensor, "places dim"]
+    @property
+    def block_rows(self) -> int:
+        """Rows in the smallest block with one checksum; 0 where no block is left to verify."""
+        if not self.verify_reads:
+            return 0
+        return min((one.block_rows for one in self.digests if one is not None and one.n_pending), default=0)
+
+    def verify(self, row: Int64[Tensor, " taken"], always: bool = False) -> None:
+        """Compare the blocks that hold these rows with their checksums, each block once in a process."""
+        if not len(row) or not (self.block_rows or (always and self.digests)):
+            return
+        if len(self.pieces) == 1:
+            self._verify(0, row)
+            return
+        piece = torch.bucketize(row, self.starts, right=True) - 1
+        for index in piece.unique().tolist():
+            self._verify(index, row[piece == index] - self.starts[index])
+
+    def _verify(self, piece: int, row: Int64[Tensor, " taken"]) -> None:
+        digests = self.digests[piece]
+        if digests is not None and digests.n_pending:
+            block = row.numpy() // digests.block_rows
+            self._verify_blocks(piece, np.unique(block[digests.pending[block]]))
+
+    def _verify_blocks(self, piece: int, blocks: Int64[np.ndarray, " blocks"]) -> None:
+        digests, rows = self.digests[piece], self.pieces[piece].numpy()
+        assert digests is not None
+        for block in blocks.tolist():
+            digests.check_block(block, rows[block * digests.block_rows : (block + 1) * digests.block_rows])
+
+    def verify_all(self) -> None:
+        """Compare all rows with their checksums."""
+        for piece, digests in enumerate(self.digests):
+            if digests is not None:
+                self._verify_blocks(piece, np.flatnonzero(digests.pending))
+
+    def verify_sample(self) -> None:
+        """Compare up to `SAMPLED_BLOCKS` blocks of each piece with their checksums, evenly spread."""
+        for piece, digests in enumerate(self.digests):
+            if digests is not None:
+                spread = np.linspace(0, len(digests.digests) - 1, SAMPLED_BLOCKS)
+                self._verify_blocks(piece, np.unique(spread.round().astype(np.int64)))
+
+    def copy_to(
+        self, row: Int64[Tensor, " taken"], slot: Int64[Tensor, " taken"], out: Shaped[Tensor, "slots dim"]
     ) -> bool:
-        """Write rows to their places in `out` in one pass where that is fastest, and say whether it was done."""
-        return len(self.pieces) == 1 and place_runs(self.pieces[0], row, place, out)
+        """Copy rows to slots of `out` in one pass where that is fastest; returns whether it was done."""
+        return len(self.pieces) == 1 and copy_runs(self.pieces[0], row, slot, out)
 
     def select(
         self, row: Int64[Tensor, " batch"], out: Shaped[Tensor, "batch dim"] | None = None
     ) -> Shaped[Tensor, "batch dim"]:
-        """Copy single rows, as they are held, into `out` or a new tensor; the numbers must be rows of the bank."""
+        """Copy single rows, in the type of the bank, into `out` or a new tensor; indices must be within bounds."""
         if out is None:
             out = torch.empty(len(row), self.dim, dtype=self.dtype, device=self.device)
         if len(self.pieces) == 1:
@@ -138,7 +219,7 @@ class RowStore(Rows):
 
 
 def parse_device(device: str | torch.device) -> tuple[str, torch.device]:
-    """What `device=` asks for: "disk", "cpu", "cuda" or "lmdb", and the torch device on which gathers run.
+    """Parse `device=`: the storage, "disk", "cpu", "cuda" or "lmdb", and the torch device on which gathers run.
 
     Raises:
         InputError: an unknown device, or a GPU that this machine lacks.
@@ -160,7 +241,7 @@ def parse_device(device: str | torch.device) -> tuple[str, torch.device]:
 
 
 def parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
-    """The type in which rows are to be held; None means as stored.
+    """Parse `dtype=`, the type in which rows are held; None means as stored.
 
     Raises:
         InputError: neither float16, bfloat16 nor float32.
@@ -173,11 +254,33 @@ def parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     return found
 
 
-def open_rows(extents: Sequence[Extent], device: str | torch.device, dtype: str | torch.dtype | None) -> RowStore:
-    """Map or load the rows of a bank.
+def parse_verify(verify: Verify) -> Verify:
+    """Check the option `verify` of `FeatureBank.open`.
 
     Raises:
-        InputError: rows that cannot be mapped, or not in that type; files of different types; not enough memory.
+        InputError: it is none of True, False, "first_read" and "sample".
+    """
+    if verify not in (True, False, "first_read", "sample"):
+        raise InputError(f"verify={verify!r} is unknown: choose 'first_read', true, 'sample' or false")
+    return verify
+
+
+def open_rows(
+    extents: Sequence[Extent],
+    digests: Sequence[RowDigests | None],
+    device: str | torch.device,
+    dtype: str | torch.dtype | None,
+    verify: Verify = "first_read",
+) -> RowStore:
+    """Map or load the rows of a bank.
+
+    Args:
+        extents: where the rows lie; digests: of each, None where it has none.
+        device, dtype, verify: as for `FeatureBank.open`.
+
+    Raises:
+        InputError: rows that cannot be mapped, or not in that type; files of different types; not enough memory;
+            damaged rows.
     """
     kind, where = parse_device(device)
     wanted = parse_dtype(dtype)
@@ -193,14 +296,19 @@ def open_rows(extents: Sequence[Extent], device: str | torch.device, dtype: str 
     as_stored = _STORED.get(stored.name)
     if kind == "disk":
         check_as_stored(extents[0].path, stored.name, wanted)
-        return RowStore(map_extents(extents))
+        store = RowStore(map_extents(extents), list(digests) if any(digests) else [], verify == "first_read")
+        if verify is True:
+            store.verify_all()
+        elif verify == "sample":
+            store.verify_sample()
+        return store
     target = wanted or as_stored
     assert target is not None
-    return RowStore([_load(extents, where, target)])
+    return RowStore([_load(extents, digests if verify else [None] * len(extents), where, target)])
 
 
 def check_as_stored(path: Path, stored: str, wanted: torch.dtype | None) -> None:
-    """Refuse another type than the stored one, for rows that are used where they lie.
+    """Refuse a type other than the stored one, for rows that are not copied.
 
     Raises:
         InputError: `wanted` is another type.
@@ -226,19 +334,23 @@ def map_extents(extents: Sequence[Extent]) -> list[Tensor]:
     return [extent.map(maps[extent.path]) for extent in extents]
 
 
-def _load(extents: Sequence[Extent], device: torch.device, dtype: torch.dtype) -> Tensor:
+def _load(
+    extents: Sequence[Extent], digests: Sequence[RowDigests | None], device: torch.device, dtype: torch.dtype
+) -> Tensor:
     shape = (sum(extent.shape[0] for extent in extents), extents[0].shape[1])
     try:
         rows = torch.empty(shape, dtype=dtype, device=device)
     except (RuntimeError, MemoryError) as error:
         size = shape[0] * shape[1] * dtype.itemsize / 2**30
         raise InputError(
-            f"{extents[0].path} needs {size:.1f} GiB on {device}, which has not so much to give: open the bank "
-            f"with device='disk'"
+            f"{extents[0].path} needs {size:.1f} GiB on {device}, more than is free there: open the bank with "
+            f"device='disk'"
         ) from error
     first = 0
-    for extent in extents:
-        for start, block in extent.blocks():
+    for extent, stored in zip(extents, digests, strict=True):
+        for start, block in extent.blocks(1 if stored is None else stored.block_rows):
+            if stored is not None:
+                stored.check_run(start, block)
             values = torch.from_numpy(block.astype(block.dtype.newbyteorder("="), copy=False)).to(device)
             part = rows[first + start : first + start + len(values)]
             part.copy_(values)
@@ -249,7 +361,7 @@ def _load(extents: Sequence[Extent], device: torch.device, dtype: torch.dtype) -
 
 
 def read_seconds(extents: Sequence[Extent]) -> Float64[Tensor, " rows"]:
-    """Mapped like rows; those of several files are joined, at a small part of the size of their rows."""
+    """Second of each row: mapped where they are in one file, copied together from several."""
     parts = [
         map_extents([extent])[0]
         if extent.offset is not None

@@ -18,18 +18,18 @@ from clep.bank import format as names
 from clep.bank.clock import Clock
 from clep.bank.feature_bank import FeatureBank
 from clep.bank.files import read_per_video
-from clep.bank.format import open_hdf5
+from clep.bank.format import HEADER_BYTES, RowDigester, write_header
 from clep.errors import InputError
 from clep.files import atomic_path
+from clep.hdf5 import open_hdf5
 
 Rows = np.ndarray | Tensor
 
-# A pixel that was divided by 255 and multiplied again is this near to what it was, and far nearer.
-_WHOLE = 1e-2
+_INTEGER_TOLERANCE = 1e-2  # a pixel that was divided by 255 and multiplied again differs from an integer by far less
 
 
 class _Abandoned(Exception):
-    """Tells the files of a writer to go away, whatever the caller's own error was."""
+    """Makes a writer's files be removed, whatever the caller's own error is."""
 
 
 class BankWriter:
@@ -40,19 +40,20 @@ class BankWriter:
         writer.add("uid", rows, duration_s=61.2)
     ```
 
-    Rows must be contiguous in the file, which therefore has to know their number. With `n_rows` they are written
-    straight into it; without, or where fewer come in the end, they gather in a temporary file beside it that is copied
-    when the block ends. A video that `add` refuses leaves no trace, so a job may catch the error and go on. When the
-    block raises, Ctrl-C included, nothing is left and a previous file stays as it was.
+    Rows are contiguous in the file, so their count must be known first. With `n_rows` they are written straight into
+    it; without, or where fewer are added in the end, they are collected in a temporary file beside it and copied when
+    the block ends. A video that `add` refuses leaves no trace, so a job may catch the error and go on. When the block
+    raises, Ctrl-C included, nothing is left and a previous file stays as it was. The file carries checksums of its rows
+    and tables, computed from what was given, not from what the disk holds.
 
     Args:
         path: the file to write, `.h5`.
-        dim: numbers in a row.
+        dim: feature dimension.
         clock: None for a bank of texts, whose rows have no seconds.
-        dtype: "float16", "float32", or "uint8" for rows of whole numbers from 0 to 255, as pixels are.
+        dtype: "float16", "float32", or "uint8" for rows of integers from 0 to 255, such as pixels.
         encoder, source: which frozen model made the rows, and from what; kept as attributes.
-        allow_nonfinite: accept rows with NaN or infinity.
-        n_rows: rows that will be added at most, where known.
+        allow_nonfinite: accept rows with NaN or infinity; they are counted for each video.
+        n_rows: upper bound of the rows that will be added, where known.
 
     Raises:
         InputError: the disk is full or the folder cannot be written to; no video was added by the end.
@@ -79,6 +80,8 @@ class BankWriter:
         self._ids: dict[str, float] = {}
         self._first_row = [0]
         self._seconds: list[np.ndarray] = []
+        self._nonfinite: list[int] = []
+        self._digester = RowDigester(self.dim * self.dtype.itemsize)
         self._base = 0
         self._file: BinaryIO | None = None
 
@@ -120,22 +123,26 @@ class BankWriter:
             rows: `[n, dim]`, numpy or torch, at least one row; or an iterator of such blocks, for a set too large
                 for memory.
             seconds: `[n]`, the second at which each row starts, ascending; for an irregular clock, and only there.
-            duration_s: length of the video in seconds, None or NaN where unknown; or a function that is asked for it
-                once the rows are through, for a video whose length shows only then.
+            duration_s: length of the video in seconds, None or NaN where unknown; or a function that returns it,
+                called once all rows were read, for a video whose length is known only then.
 
         Raises:
             InputError: a duplicate or unusable id; no rows, rows of another shape, NaN or infinite ones (unless
-                allowed), too large for float16, or no whole numbers for uint8; seconds that are missing, unwanted,
-                too few, unsorted or not finite; a duration that is not positive; more rows than `n_rows`. It names the
+                allowed), too large for float16, or not integers for uint8; seconds that are missing, unwanted, too
+                few, unsorted or not finite; a duration that is not positive; more rows than `n_rows`. It names the
                 file and the video.
         """
         if self._file is None:
             raise RuntimeError("BankWriter is a context manager: use it in a with statement")
         self._check_id(uid)
-        at = self._first_row[-1]
+        at, nonfinite = self._first_row[-1], 0
+        self._digester.forget()  # a video that was refused
         for block in rows if isinstance(rows, Iterator) else (rows,):
             values = self._stored(uid, block)
             self._write(uid, at, values)
+            self._digester.update(values)
+            if self.allow_nonfinite and self.dtype != np.uint8:
+                nonfinite += int((~np.isfinite(values).all(axis=1)).sum())
             at += len(values)
         n_rows = at - self._first_row[-1]
         if n_rows == 0:
@@ -149,6 +156,8 @@ class BankWriter:
             self._seconds.append(checked)
         self._ids[uid] = duration
         self._first_row.append(at)
+        self._nonfinite.append(nonfinite)
+        self._digester.keep()
 
     def _refuse(self, uid: str, fault: str) -> InputError:
         return InputError(f"{self.path}: video {uid!r} {fault}")
@@ -165,7 +174,7 @@ class BankWriter:
             block = (block.float() if block.dtype == torch.bfloat16 else block).numpy()
         if block.ndim != 2 or block.shape[1] != self.dim or block.dtype.kind not in "fiu":
             raise self._refuse(
-                uid, f"has rows {block.dtype} {list(block.shape)} where numbers [n, {self.dim}] are expected"
+                uid, f"has rows {block.dtype} {list(block.shape)} where features [n, {self.dim}] are expected"
             )
         if self.dtype == np.uint8:
             return self._as_bytes(uid, block)
@@ -190,8 +199,8 @@ class BankWriter:
     def _as_bytes(self, uid: str, block: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore"):  # NaN fails the comparison
             values = np.ascontiguousarray(np.rint(block), dtype=np.uint8)
-        if not (np.abs(values - block.astype(np.float32)) < _WHOLE).all():
-            raise self._refuse(uid, "has rows that are not whole numbers from 0 to 255: use dtype='float32'")
+        if not (np.abs(values - block.astype(np.float32)) < _INTEGER_TOLERANCE).all():
+            raise self._refuse(uid, "has rows that are not integers from 0 to 255: use dtype='float32'")
         return values
 
     def _write(self, uid: str, at: int, values: np.ndarray) -> None:
@@ -225,8 +234,15 @@ class BankWriter:
         return values
 
     def _allocate(self, n_rows: int) -> int:
-        """Make the target file with room for its rows; returns the byte where they begin."""
-        with h5py.File(self._target, "w", locking=False, alignment_threshold=1 << 16, alignment_interval=4096) as file:
+        """Create the target file with room for its rows; returns the byte where they begin."""
+        with h5py.File(
+            self._target,
+            "w",
+            locking=False,
+            userblock_size=HEADER_BYTES,
+            alignment_threshold=1 << 16,
+            alignment_interval=4096,
+        ) as file:
             created = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             created.set_layout(h5py.h5d.CONTIGUOUS)
             created.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -246,7 +262,8 @@ class BankWriter:
             self._file.close()
             if n_rows != self._limit:
                 self._copy_rows(n_rows)
-            self._describe()
+            rows_begin = self._describe()
+            write_header(self._target, rows_begin, rows_begin + n_rows * self.dim * self.dtype.itemsize)
         self._file = None
 
     def _copy_rows(self, n_rows: int) -> None:
@@ -255,13 +272,14 @@ class BankWriter:
         start = self._allocate(n_rows)
         size = n_rows * self.dim * self.dtype.itemsize
         with self._spool.open("rb") as source, self._target.open("r+b") as target:
-            # What a refused video left after the last row is not copied; what it left before was overwritten.
+            # Rows of a refused video after the last row are not copied; those before it were overwritten.
             os.truncate(self._spool, self._base + size)
             source.seek(self._base)
             target.seek(start)
             shutil.copyfileobj(source, target, 1 << 24)
 
-    def _describe(self) -> None:
+    def _describe(self) -> int:
+        """Write everything but the rows; returns the byte where the rows begin."""
         ids = [uid.encode() for uid in self._ids]
         text = h5py.string_dtype("utf-8", max(map(len, ids)))
         clock = self.clock
@@ -269,6 +287,9 @@ class BankWriter:
             file.create_dataset(names.VIDEO_ID, data=np.array(ids, dtype=text))
             file.create_dataset(names.FIRST_ROW, data=np.array(self._first_row, dtype=np.int64))
             file.create_dataset(names.DURATION, data=np.array(list(self._ids.values()), dtype=np.float64))
+            file.create_dataset(names.BLOCK_DIGEST, data=self._digester.finish())
+            if any(self._nonfinite):
+                file.create_dataset(names.NONFINITE, data=np.array(self._nonfinite, dtype=np.int64))
             if self._seconds:
                 file.create_dataset(names.ROW_SECOND, data=np.concatenate(self._seconds))
             file.attrs["format"], file.attrs["version"] = names.FORMAT, names.VERSION
@@ -276,12 +297,14 @@ class BankWriter:
             file.attrs["rows_per_second"] = math.nan if rate is None else float(rate)
             file.attrs["row_seconds"] = math.nan if clock is None else float(clock.row_seconds)
             file.attrs["encoder"], file.attrs["source"] = self.encoder, self.source
+            file.attrs["block_rows"] = self._digester.block_rows
+            return int(file[names.ROWS].id.get_offset())
 
     @contextmanager
     def _disk_errors(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, RuntimeError) as error:  # HDF5 reports a failing flush or close as a RuntimeError
+        except (OSError, RuntimeError) as error:  # HDF5 raises RuntimeError where a flush or close fails
             reason = getattr(error, "strerror", None) or error
             raise InputError(
                 f"cannot write {self.path}: {reason}. Nothing was left there; free some space or choose another "
@@ -292,9 +315,12 @@ class BankWriter:
 def copy_video(bank: FeatureBank, uid: str, writer: BankWriter) -> None:
     """Add a video of one bank to another: its rows, their seconds where the clock is irregular, its duration.
 
+    The rows are verified, whatever the option `verify` with which the bank was opened.
+
     Raises:
-        InputError: the bank lacks the video, or the other one refuses it (see `BankWriter.add`).
+        InputError: the bank lacks the video or its rows are damaged, or the other one refuses it (`BankWriter.add`).
     """
+    bank.verify_video(uid)
     seconds = bank.video_seconds(uid)
     duration_s = float(bank.duration_s[bank.index([uid])])
     writer.add(uid, bank.video_rows(uid), None if seconds is None else seconds.cpu(), duration_s)
@@ -307,13 +333,13 @@ def convert_per_video(
     dtype: str = "float16",
     encoder: str = "",
 ) -> None:
-    """Write a tutorial file as a bank file, one video at a time; the bank opens and gathers many times faster.
+    """Convert a tutorial file to a bank file, one video at a time; the bank opens and gathers many times faster.
 
     Raises:
         InputError: as `read_per_video` and `BankWriter.add`.
     """
     path = Path(path)
-    with open_hdf5(path) as file:
+    with open_hdf5(path, check_storage=False) as file:
         shard = read_per_video(file, path, clock)
     total = int(shard.first_row[-1])
     with BankWriter(out, shard.dim, clock, dtype, encoder, source=path.name, n_rows=total) as writer:

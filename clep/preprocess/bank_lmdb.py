@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from clep.bank import Clock, FeatureBank, build_lmdb
-from clep.bank.lmdb_file import lmdb_path
+from clep.bank.lmdb import lmdb_path
 from clep.errors import InputError
 from clep.files import remove_temporaries
 

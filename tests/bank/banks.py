@@ -1,5 +1,7 @@
 """Small banks for the tests of this folder."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from clep.bank import BankWriter, Clock, FeatureBank, build_lmdb
+from clep.bank.format import BLOCK_DIGEST, HEADER_BYTES
 
 DIM = 6
 
@@ -40,3 +43,15 @@ def opened(path: Path, device: str, clock: Clock | None = None) -> FeatureBank:
         pytest.importorskip("lmdb")
         build_lmdb(path, clock=clock)
     return FeatureBank.open(path, device, clock=clock)
+
+
+@contextmanager
+def edited(path: Path) -> Iterator[h5py.File]:
+    """Open a bank file to change it by hand; it loses its checksums and becomes one of version 1."""
+    with h5py.File(path, "r+") as file:
+        if BLOCK_DIGEST in file:
+            del file[BLOCK_DIGEST], file.attrs["block_rows"]
+        file.attrs["version"] = 1
+        yield file
+    with path.open("r+b") as raw:
+        raw.write(bytes(HEADER_BYTES))

@@ -1,4 +1,4 @@
-"""Banks of whole numbers from 0 to 255: pixels."""
+"""Banks of integers from 0 to 255: pixels."""
 
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def test_other_numbers_are_refused(tmp_path: Path, value: float) -> None:
     rows = PIXELS.astype(np.float32)
     rows[3, 4] = value
     with (
-        pytest.raises(InputError, match=r"'a' has rows that are not whole numbers from 0 to 255"),
+        pytest.raises(InputError, match=r"'a' has rows that are not integers from 0 to 255"),
         BankWriter(tmp_path / "bank.h5", 12, Clock(), "uint8") as writer,
     ):
         writer.add("a", rows)
@@ -68,5 +68,5 @@ def test_real_numbers_are_not_loaded_as_bytes(tmp_path: Path) -> None:
         writer.add("a", PIXELS.astype(np.float32) / 2)
     with pytest.raises(InputError, match=r"dtype='uint8' is unknown"):
         FeatureBank.open(tmp_path / "bank.h5", "cpu", "uint8")
-    half = FeatureBank.open(written(tmp_path / "bytes.h5"), "cpu", "float16")  # whole numbers to 2,048 are exact
+    half = FeatureBank.open(written(tmp_path / "bytes.h5"), "cpu", "float16")  # integers to 2,048 are exact
     np.testing.assert_array_equal(half.video_rows("a"), PIXELS[:25])

@@ -1,12 +1,11 @@
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 
 from clep.bank import BankWriter, Clock, FeatureBank
 from clep.bank.feature_bank import read_contents
-from tests.bank.banks import random_videos, write
+from tests.bank.banks import edited, random_videos, write
 
 
 def test_tables_are_joined_over_files(tmp_path: Path) -> None:
@@ -25,7 +24,7 @@ def test_chunked_seconds_are_read(tmp_path: Path) -> None:
     seconds = np.array([1.0, 2.0, 2.0])
     with BankWriter(tmp_path / "b.h5", 2, Clock.irregular(1.0)) as writer:
         writer.add("v", np.eye(3, 2), seconds=seconds)
-    with h5py.File(tmp_path / "b.h5", "r+") as file:
+    with edited(tmp_path / "b.h5") as file:
         del file["row/second"]
         file.create_dataset("row/second", data=seconds, chunks=(2,))
     assert FeatureBank.open(tmp_path / "b.h5").window([0], [1.9], [2.6])[0].tolist() == [1]

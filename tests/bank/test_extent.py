@@ -35,7 +35,7 @@ def test_only_contiguous_native_bytes_can_be_mapped(tmp_path: Path) -> None:
 
 def test_blocks_follow_each_other(tmp_path: Path, monkeypatch) -> None:
     found = extents(tmp_path / "a.h5")
-    monkeypatch.setattr(extent_module, "_BLOCK_BYTES", 4 * 6 * 4)
+    monkeypatch.setattr(extent_module, "_READ_BYTES", 4 * 6 * 4)
     for name in ("plain", "chunked", "foreign"):
         starts, blocks = zip(*found[name].blocks(), strict=True)
         assert starts == (0, 4, 8)

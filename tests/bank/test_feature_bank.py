@@ -89,11 +89,11 @@ def test_long_term_rows_are_the_video_s_own(bank: FeatureBank) -> None:
 
 def test_a_video_that_is_missing(bank: FeatureBank) -> None:
     video = bank.index(["v0_1", "nobody", "v0_0", "nowhere"])
-    with pytest.raises(InputError, match=r"2 of 4 moments .*b\.h5 lacks \(number -1 at position 1\).*bank\.index"):
+    with pytest.raises(InputError, match=r"2 of 4 moments .*b\.h5 lacks \(index -1 at position 1\).*bank\.index"):
         bank.window(video, torch.zeros(4), torch.ones(4))
     with pytest.raises(InputError, match="2 of 4 moments"):
         bank.long_term(video, torch.zeros(4))
-    with pytest.raises(InputError, match="number 20 at position 0"):
+    with pytest.raises(InputError, match="index 20 at position 0"):
         bank.window([20], [0.0], [1.0])
     with pytest.raises(InputError, match=r"no rows for video 'nobody'"):
         bank.video_rows("nobody")
@@ -111,9 +111,9 @@ def test_a_missing_video_s_context_may_be_skipped(bank: FeatureBank) -> None:
         assert real.tolist() == [True, False, False]
         assert found.dtype == torch.float32
         assert not found[1:].any()
-        with pytest.raises(InputError, match=r"1 of 3 moments .*b\.h5 lacks \(number -1 at position 1\)"):
+        with pytest.raises(InputError, match=r"1 of 3 moments .*b\.h5 lacks \(index -1 at position 1\)"):
             look(video, second, 8, 2)
-    with pytest.raises(InputError, match="number 20 at position 0"):
+    with pytest.raises(InputError, match="index 20 at position 0"):
         bank.long_term([20], [0.0], on_missing="skip")
     with pytest.raises(InputError, match="on_missing='ignore' is unknown: choose 'error' or 'skip'"):
         bank.long_term([0], [0.0], on_missing="ignore")
@@ -151,22 +151,7 @@ def test_shared_rows_are_those_of_each_moment(bank: FeatureBank) -> None:
         bank.long_term_pooled([0], [0.0], pool="median")
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_buffers_hold_what_a_fresh_gather_returns(bank: FeatureBank, dtype: torch.dtype) -> None:
-    buffers = bank.long_term_buffers(9, 6, 2, dtype)
-    generator = torch.Generator().manual_seed(0)
-    for batch in (9, 4, 0, 9, 7, 9):
-        video = torch.randint(-1, 20, (batch,), generator=generator)
-        second = torch.rand(batch, dtype=torch.float64, generator=generator) * 25
-        rows, mask = bank.long_term(video, second, 6, 2, on_missing="skip", out=buffers)
-        fresh, real = bank.long_term(video, second, 6, 2, on_missing="skip")
-        assert rows.dtype == dtype
-        assert rows.float().equal(fresh)
-        assert mask.equal(real)
-        assert batch == 0 or rows.data_ptr() == buffers.rows.data_ptr()
-
-
-def test_spans_and_numbers_that_cannot_be_looked_up(bank: FeatureBank) -> None:
+def test_spans_and_indices_that_cannot_be_looked_up(bank: FeatureBank) -> None:
     with pytest.raises(InputError, match="span 1 of 2 ends before it starts"):
         bank.window([0, 1], [0.0, 5.0], [1.0, 4.0])
     with pytest.raises(InputError, match="not a number"):

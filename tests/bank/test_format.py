@@ -5,16 +5,17 @@ import numpy as np
 import pytest
 
 from clep.bank import Clock, FeatureBank
-from clep.bank.format import open_hdf5, read_shard
+from clep.bank.format import read_header, read_shard
 from clep.errors import InputError
-from tests.bank.banks import random_videos, write
+from clep.hdf5 import open_hdf5
+from tests.bank.banks import edited, random_videos, write
 
 
 def test_everything_but_the_rows(tmp_path: Path) -> None:
     videos = random_videos()
     path = write(tmp_path / "b.h5", videos, Clock(2.0, 1.0), encoder="e", source="s")
     with open_hdf5(path) as file:
-        shard = read_shard(file, path)
+        shard = read_shard(file, path, read_header(path))
     assert shard.ids == list(videos)
     assert (shard.clock, shard.encoder, shard.source, shard.dim) == (Clock(2.0, 1.0), "e", "s", 6)
     assert shard.rows[0].offset is not None
@@ -37,7 +38,7 @@ def test_files_that_are_not_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["version", "rows_per_second", "row_seconds", "encoder", "source"])
 def test_a_missing_attribute_is_named(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / "b.h5", random_videos())
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         del file.attrs[name]
     with pytest.raises(InputError, match=rf"b\.h5 lacks the attribute '{name}'"):
         FeatureBank.open(path)
@@ -46,14 +47,14 @@ def test_a_missing_attribute_is_named(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", ["rows", "video/id", "video/first_row", "video/duration_s"])
 def test_a_missing_dataset_is_named(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / "b.h5", random_videos())
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         del file[name]
     with pytest.raises(InputError, match=rf"b\.h5 lacks the \d-dimensional dataset '{name}'"):
         FeatureBank.open(path)
 
 
 def replaced(path: Path, name: str, value: np.ndarray) -> None:
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         del file[name]
         file[name] = value
 
@@ -78,11 +79,11 @@ def test_contents_that_contradict_themselves(tmp_path: Path) -> None:
 
 def test_other_formats_and_newer_versions(tmp_path: Path) -> None:
     path = write(tmp_path / "b.h5", random_videos())
-    with h5py.File(path, "r+") as file:
-        file.attrs["version"] = 2
-    with pytest.raises(InputError, match="format 2; this clep reads up to 1: upgrade"):
+    with edited(path) as file:
+        file.attrs["version"] = 3
+    with pytest.raises(InputError, match="format 3; this clep reads up to 2: upgrade"):
         FeatureBank.open(path)
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         file.attrs["format"] = "clep-narrations"
     with pytest.raises(InputError, match="'clep-narrations' where 'clep-bank' is expected"):
         FeatureBank.open(path)
@@ -90,11 +91,11 @@ def test_other_formats_and_newer_versions(tmp_path: Path) -> None:
 
 def test_a_clock_without_a_grid_needs_its_seconds(tmp_path: Path) -> None:
     path = write(tmp_path / "b.h5", random_videos())
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         file.attrs["rows_per_second"] = np.nan
     with pytest.raises(InputError, match="neither the attribute 'rows_per_second' nor the dataset 'row/second'"):
         FeatureBank.open(path)
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         file["row/second"] = np.zeros(2)
     with pytest.raises(InputError, match="'row/second' must be float64"):
         FeatureBank.open(path)
@@ -102,7 +103,7 @@ def test_a_clock_without_a_grid_needs_its_seconds(tmp_path: Path) -> None:
 
 def test_variable_length_ids_of_other_writers(tmp_path: Path) -> None:
     path = write(tmp_path / "b.h5", {"a": np.ones((3, 2)), "b": np.ones((2, 2))})
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         del file["video/id"]
         file.create_dataset("video/id", data=["ä", "long name"], dtype=h5py.string_dtype())
     assert FeatureBank.open(path).videos == ["ä", "long name"]

@@ -54,7 +54,7 @@ def test_its_keys_are_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (np.ones((2, 5), np.float32), r"'zz' has rows of 5 numbers, video 'v0_0' of 6"),
+        (np.ones((2, 5), np.float32), r"'zz' has the feature dimension 5, video 'v0_0' has 6"),
         (np.ones((2, 2, 6), np.float32), r"'zz' has the shape \[2, 2, 6\]"),
         (np.ones(6, np.float32), r"'zz' has the shape \[6\]"),
         (np.ones((0, 6), np.float32), r"'zz' has the shape \[0, 6\]"),

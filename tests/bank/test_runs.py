@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from clep.bank.storage import MOST_THREADS, place_runs
+from clep.bank.storage import MOST_THREADS, copy_runs
 
 
 @pytest.fixture(autouse=True)
@@ -22,17 +22,17 @@ def test_runs_go_to_their_places_and_nothing_else_changes(dtype: torch.dtype, di
     expected = out.clone()
     for taken, at in zip(row.tolist(), place.tolist(), strict=True):
         expected[at] = rows[taken]
-    assert place_runs(rows, row, place, out)
+    assert copy_runs(rows, row, place, out)
     assert out.equal(expected)
 
 
 def test_what_is_left_to_a_gather_is_left_alone() -> None:
     rows, out = torch.rand(50, 4), torch.zeros(50, 4)
     run, scattered = torch.arange(20), torch.arange(0, 40, 2)
-    assert not place_runs(rows, scattered, run, out)
-    assert not place_runs(rows.half(), run, run, out)
-    assert not place_runs(rows, run[:0], run[:0], out)
-    assert not place_runs(rows.T.contiguous().T, run, run, out)
+    assert not copy_runs(rows, scattered, run, out)
+    assert not copy_runs(rows.half(), run, run, out)
+    assert not copy_runs(rows, run[:0], run[:0], out)
+    assert not copy_runs(rows.T.contiguous().T, run, run, out)
     torch.set_num_threads(MOST_THREADS + 1)
-    assert not place_runs(rows, run, run, out)
+    assert not copy_runs(rows, run, run, out)
     assert not out.any()

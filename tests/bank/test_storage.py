@@ -1,6 +1,5 @@
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import torch
@@ -8,11 +7,11 @@ import torch
 from clep.bank import FeatureBank
 from clep.bank.storage import parse_device, parse_dtype
 from clep.errors import InputError
-from tests.bank.banks import random_videos, write
+from tests.bank.banks import edited, random_videos, write
 
 
 def rechunked(path: Path, **options: object) -> Path:
-    with h5py.File(path, "r+") as file:
+    with edited(path) as file:
         rows = file["rows"][()]
         del file["rows"]
         file.create_dataset("rows", data=rows, **options)

@@ -43,7 +43,7 @@ def test_what_is_added_is_in_the_file(tmp_path: Path, dtype: str, n_rows: str | 
         np.testing.assert_array_equal(file["video/duration_s"], [math.nan, 21, 22, 23, 24, 25, 26])
         assert {key: file.attrs[key] for key in ("format", "version", "encoder", "source")} == {
             "format": "clep-bank",
-            "version": 1,
+            "version": 2,
             "encoder": "encoder",
             "source": "folder",
         }

@@ -1,0 +1,421 @@
+"""A bank in an LMDB (`*.lmdb`): rows in blocks of about 128 kB, tables beside them, checksums of everything.
+
+Values are raw little-endian arrays, never pickles: `rows<index>` for each block, and `bank`, written last: an .npz with
+the tables and a JSON of the shape, the clock, and the files that it was made from. Behind LMDB's own pages comes a
+seal: the digests of `bank` and of all pages but those of large values. It is compared before liblmdb opens the file,
+since damaged B-tree pages can crash it; a file that is cut off or half-built has none.
+"""
+
+import importlib
+import io
+import json
+import logging
+import os
+import struct
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64, Shaped, UInt64
+from torch import Tensor
+
+from clep.bank.clock import Clock
+from clep.bank.files import read_shards
+from clep.bank.format import ROW_DTYPES, RowDigests, Shard, map_file
+from clep.bank.storage import SAMPLED_BLOCKS, Rows, Verify, check_as_stored, parse_dtype, read_seconds
+from clep.checksums import block_digest, check_digest, digest, file_digest
+from clep.errors import InputError
+from clep.files import atomic_path
+
+LMDB_SUFFIX = ".lmdb"
+_BANK, _SEAL = b"bank", b"clep-lmdb-seal-1"
+_TAIL = struct.Struct("<QQ16s")  # digest and length of the seal's text, and its mark
+_PAGE_HEADER, _OVERFLOW = 16, 4  # bytes before a value, and the flag of pages that hold one large value
+_BLOCK_BYTES = (1 << 17) - _PAGE_HEADER  # whole pages; reading a value reads all of it
+_COMMIT_BYTES = 64 << 20
+
+_log = logging.getLogger(__name__)
+
+FileId = tuple[int, int, int]  # device, inode and size
+
+
+def block_key(block: int) -> bytes:
+    """Key of one block of rows; keys sort as their indices."""
+    return b"rows" + block.to_bytes(8, "big")
+
+
+def lmdb_path(path: str | Path) -> Path:
+    """Path of the LMDB of a bank: `features.lmdb` beside `features.h5`, or beside the folder `features`."""
+    path = Path(path)
+    if path.suffix == LMDB_SUFFIX:
+        return path
+    return path.with_suffix(LMDB_SUFFIX) if path.suffix in (".h5", ".hdf5") else path.with_name(path.name + LMDB_SUFFIX)
+
+
+def _build_command(path: Path) -> str:
+    bank = path.with_suffix(".h5") if path.suffix == LMDB_SUFFIX else path
+    return f"python -m clep.preprocess bank_lmdb bank={bank} overwrite=true"
+
+
+def _import_lmdb() -> Any:
+    try:
+        return importlib.import_module("lmdb")
+    except ModuleNotFoundError as error:
+        raise InputError("a bank in an LMDB needs the package lmdb: pip install 'clep[lmdb]'") from error
+
+
+def build_lmdb(path: str | Path, out: str | Path | None = None, clock: Clock | None = None) -> Path:
+    """Write the rows and tables of a bank into an LMDB, for `FeatureBank.open(path, device="lmdb")`.
+
+    It is written under a temporary name and renamed when whole, and takes about as much room as the bank. Rows of the
+    bank are verified while they are copied.
+
+    Args:
+        path: the bank: a file, a folder of shards, or a tutorial file with its `clock`.
+        out: the file to write; None for where `FeatureBank.open` looks, `features.lmdb` beside `features.h5`.
+
+    Returns:
+        The file that was written.
+
+    Raises:
+        InputError: the bank cannot be read, holds none of float16, float32 and uint8, or the disk is full.
+    """
+    path = Path(path).absolute()
+    target = lmdb_path(path) if out is None else Path(out).absolute()
+    if path.suffix == LMDB_SUFFIX or target.suffix != LMDB_SUFFIX:
+        raise InputError(f"an LMDB is made from a bank (.h5) and named *.lmdb, not {target} from {path}")
+    lmdb = _import_lmdb()
+    stats = _stats(path)  # before the rows are read: a bank that changes meanwhile counts as changed
+    shards = read_shards(path, clock)
+    extents = [extent for shard in shards for extent in shard.rows]
+    dtype = extents[0].dtype.newbyteorder("=")
+    if dtype.name not in ROW_DTYPES or any(extent.dtype.newbyteorder("=") != dtype for extent in extents):
+        raise InputError(f"{path} stores {dtype.name}, or several types; an LMDB holds one of {', '.join(ROW_DTYPES)}")
+    dim, n_rows = shards[0].dim, sum(extent.shape[0] for extent in extents)
+    block_rows = max(1, _BLOCK_BYTES // (dim * dtype.itemsize))
+    map_size = 2 * n_rows * dim * dtype.itemsize + n_rows * 512 + (64 << 20)
+    with atomic_path(target) as temporary:
+        try:
+            with lmdb.open(str(temporary), subdir=False, lock=False, map_size=map_size, max_dbs=0) as environment:
+                digests = _put_blocks(environment, _blocks(shards, block_rows, dtype.newbyteorder("<")))
+                about = {"dim": dim, "n_rows": n_rows, "dtype": dtype.name, "block_rows": block_rows}
+                tables = _tables(shards, digests, about | {"bank": path.name, "files": stats})
+                with environment.begin(write=True) as transaction:
+                    transaction.put(_BANK, tables)
+                environment.sync(True)
+                used, page_bytes = _bytes_used(environment), environment.stat()["psize"]
+            os.truncate(temporary, used)  # unused pages at the end were not written
+            _seal(temporary, page_bytes, tables)
+        except lmdb.Error as error:
+            raise InputError(f"cannot write {target}: {error}. Free some space, or choose another folder") from error
+    return target
+
+
+def _put_blocks(environment: Any, blocks: Iterator[np.ndarray]) -> UInt64[np.ndarray, " blocks"]:
+    transaction, waiting, digests = environment.begin(write=True), 0, []
+    try:
+        for index, block in enumerate(blocks):
+            transaction.put(block_key(index), block.reshape(-1).view(np.uint8).data, append=True)
+            digests.append(block_digest(block))
+            waiting += block.nbytes
+            if waiting >= _COMMIT_BYTES:
+                transaction.commit()
+                transaction, waiting = environment.begin(write=True), 0
+        transaction.commit()
+    except BaseException:
+        transaction.abort()
+        raise
+    return np.array(digests, dtype=np.uint64)
+
+
+def _blocks(shards: list[Shard], block_rows: int, dtype: np.dtype) -> Iterator[np.ndarray]:
+    """All rows in order, `block_rows` at a time, verified."""
+    left = np.empty((0, shards[0].dim), dtype=dtype)
+    for shard in shards:
+        for extent in shard.rows:
+            for start, part in extent.blocks(1 if shard.digests is None else shard.digests.block_rows):
+                rows = np.ascontiguousarray(part, dtype=dtype)
+                if shard.digests is not None:
+                    shard.digests.check_run(start, rows)
+                rows = np.concatenate([left, rows]) if len(left) else rows
+                whole = len(rows) // block_rows * block_rows
+                yield from (rows[begin : begin + block_rows] for begin in range(0, whole, block_rows))
+                left = rows[whole:].copy()
+    if len(left):
+        yield left
+
+
+def _tables(shards: list[Shard], digests: UInt64[np.ndarray, " blocks"], about: dict[str, Any]) -> bytes:
+    about |= {
+        "clock": None if shards[0].clock is None else asdict(shards[0].clock),
+        "encoder": shards[0].encoder,
+        "source": "; ".join(dict.fromkeys(shard.source for shard in shards if shard.source)),
+        "content": _content(shards),
+        "ids": [uid for shard in shards for uid in shard.ids],
+    }
+    n_rows = np.concatenate([np.diff(shard.first_row) for shard in shards])
+    tables = {
+        "about": np.frombuffer(json.dumps(about).encode(), dtype=np.uint8),
+        "first_row": np.concatenate([[0], n_rows.cumsum()]).astype("<i8"),
+        "duration_s": np.concatenate([shard.duration_s for shard in shards]).astype("<f8"),
+        "block_digest": digests.astype("<u8"),
+    }
+    if extents := [shard.seconds for shard in shards if shard.seconds is not None]:
+        tables["second"] = read_seconds(extents).numpy().astype("<f8")
+    counts = [shard.nonfinite_rows for shard in shards if shard.nonfinite_rows is not None]
+    if len(counts) == len(shards):
+        tables["nonfinite_rows"] = np.concatenate(counts).astype("<i8")
+    np.savez(buffer := io.BytesIO(), **tables)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _stats(path: Path) -> list[list[str | int]]:
+    """Name, size and time of the last change of each file of a bank."""
+    files = sorted(path.glob("[!.]*.h5"), key=lambda p: p.name) if path.is_dir() else [path]
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.exists()]
+
+
+def _content(shards: list[Shard]) -> list[str]:
+    """Digest of the content of each file of a bank; files without checksums are read whole."""
+    return [shard.content_digest or file_digest(shard.path) for shard in shards]
+
+
+def _seal(path: Path, page_bytes: int, tables: bytes) -> None:
+    pages = map_file(path).reshape(-1, page_bytes)
+    own: list[list[int]] = []  # ranges of pages that hold no large value
+    page = 0
+    while page < len(pages):
+        flags, size = pages[page, 10:12].view("<u2")[0], int(pages[page, 12:16].view("<u4")[0])
+        if page > 1 and flags & _OVERFLOW:
+            page += size
+            continue
+        if not own or own[-1][1] != page:
+            own.append([page, page])
+        page = own[-1][1] = page + 1
+    seal = {"shape": pages.shape, "pages": own, "pages_digest": _pages_digest(pages, own), "bank": digest(tables)}
+    text = json.dumps(seal).encode()
+    with path.open("ab") as file:
+        file.write(text + _TAIL.pack(block_digest(text), len(text), _SEAL))
+
+
+def _pages_digest(pages: np.ndarray, ranges: list[list[int]]) -> str:
+    return digest(*(pages[begin:end] for begin, end in ranges))
+
+
+def _read_seal(path: Path) -> dict[str, Any]:
+    """Read the seal of an LMDB, and compare the pages that liblmdb follows with it."""
+    data = map_file(path) if path.stat().st_size else np.empty(0, dtype=np.uint8)
+    stored, size, magic = _TAIL.unpack(data[-_TAIL.size :].tobytes().rjust(_TAIL.size, b"\0"))
+    text = data[len(data) - _TAIL.size - size : -_TAIL.size].tobytes() if magic == _SEAL else b""
+    if magic != _SEAL or block_digest(text) != stored:
+        raise InputError(f"{path} is truncated, half-built, damaged, of an older clep, or not an LMDB of a bank")
+    seal = json.loads(text)
+    pages = data[: seal["shape"][0] * seal["shape"][1]].reshape(seal["shape"])
+    check_digest(path, "what describes its rows", seal["pages_digest"], _pages_digest(pages, seal["pages"]), " ")
+    return seal
+
+
+class LmdbFile:
+    """One LMDB, opened for reading without a lock or read-ahead, once in a process (`LmdbFile.of`), when first used.
+
+    An open LMDB must not be used by the child of a fork: all are closed before one, and opened again on the next use.
+
+    Raises:
+        InputError: it is missing, not an LMDB of a bank, truncated or damaged.
+    """
+
+    opened: ClassVar["weakref.WeakValueDictionary[FileId, LmdbFile]"] = weakref.WeakValueDictionary()
+    lock = threading.RLock()
+
+    def __init__(self, path: Path, identity: FileId) -> None:
+        self._environment: Any = None
+        self.path, self.identity, self.seal = path, identity, _read_seal(path)
+
+    @classmethod
+    def of(cls, path: Path) -> "LmdbFile":
+        """The file that this process has open, or a new one."""
+        with cls.lock:
+            identity = _identity(path)
+            file = cls.opened.get(identity)
+            return file or cls.opened.setdefault(identity, cls(path, identity))
+
+    @contextmanager
+    def reading(self) -> Iterator[Any]:
+        """A transaction whose values are memoryviews, valid until the block ends; one thread at a time.
+
+        Raises:
+            InputError: the file cannot be read, or was replaced since it was opened.
+        """
+        lmdb = _import_lmdb()
+        with LmdbFile.lock:
+            try:
+                if self._environment is None:
+                    if _identity(self.path) != self.identity:
+                        raise InputError(f"{self.path} was replaced while it was in use: open the bank again")
+                    options = {"readonly": True, "create": False, "lock": False, "readahead": False, "max_dbs": 0}
+                    self._environment = lmdb.open(str(self.path), subdir=False, **options)
+                with self._environment.begin(buffers=True) as transaction:
+                    yield transaction
+            except lmdb.Error as error:
+                raise InputError(f"{self.path} is damaged, or not an LMDB ({error})") from error
+
+    def close(self) -> None:
+        """Close it; the next use opens it again."""
+        if self._environment is not None:
+            self._environment.close()
+            self._environment = None
+
+    __del__ = close
+
+
+def _before_fork() -> None:
+    LmdbFile.lock.acquire()
+    for file in list(LmdbFile.opened.values()):
+        file.close()
+
+
+def _in_child() -> None:
+    LmdbFile.lock = threading.RLock()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=lambda: LmdbFile.lock.release(), after_in_child=_in_child)
+
+
+def _identity(path: Path) -> FileId:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    return found.st_dev, found.st_ino, found.st_size
+
+
+def _bytes_used(environment: Any) -> int:
+    return (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+
+
+def read_lmdb(
+    path: Path, dtype: str | torch.dtype | None, clock: Clock | None, verify: Verify
+) -> tuple["LmdbRows", Shard, Float64[Tensor, " rows"] | None]:
+    """Open the LMDB of a bank: its rows, its tables as those of one file, and the second of each row or None.
+
+    Args:
+        path: the bank, or the LMDB itself.
+        dtype, clock, verify: as for `FeatureBank.open`; a type or clock other than the stored one is refused.
+
+    Raises:
+        InputError: it is missing, half-built, damaged, not a bank, or the bank has changed since it was built; the
+            message ends with the command that builds it.
+    """
+    where = lmdb_path(path)
+    if not where.exists():
+        raise InputError(f"{where} does not exist: build it with {_build_command(path)}")
+    _import_lmdb()
+    try:
+        file = LmdbFile.of(where)
+        with file.reading() as transaction:
+            value = bytes(transaction.get(_BANK) or b"")
+        check_digest(where, "its tables", file.seal["bank"], digest(value), " ")
+        with np.load(io.BytesIO(value), allow_pickle=False) as archive:
+            tables = dict(archive)
+        about = json.loads(tables["about"].tobytes())
+        _check_current(path, where, about)
+        rows = LmdbRows(file, about, tables["block_digest"], verify)
+    except InputError as error:
+        raise InputError(f"{str(error).rstrip('; ')}: build it again with {_build_command(path)}") from error
+    stored = None if about["clock"] is None else Clock(**about["clock"])
+    if clock is not None and clock != stored:
+        raise InputError(f"{where} has the clock ({stored}), not ({clock}): leave clock out to use its own")
+    check_as_stored(where, about["dtype"], parse_dtype(dtype))
+    first_row, duration_s = tables["first_row"].astype(np.int64), tables["duration_s"].astype(np.float64)
+    shard = Shard(where, (), about["ids"], first_row, duration_s, stored, about["encoder"], about["source"])
+    shard = replace(shard, nonfinite_rows=tables.get("nonfinite_rows"))
+    return rows, shard, torch.from_numpy(tables["second"].astype(np.float64)) if "second" in tables else None
+
+
+def _check_current(path: Path, where: Path, about: dict[str, Any]) -> None:
+    """Refuse an LMDB whose bank has changed since: other sizes or times of files, and another content.
+
+    Raises:
+        InputError: it is of another bank, or stale.
+    """
+    bank = where.with_name(about["bank"])
+    if path != where and path.name != about["bank"]:
+        raise InputError(f"{where} was made from {about['bank']}, not from {path.name}")
+    if not bank.exists() or _stats(bank) == about["files"]:
+        return
+    try:
+        if _content(read_shards(bank, None if about["clock"] is None else Clock(**about["clock"]))) == about["content"]:
+            return  # only times differ, as after copying
+    except InputError as error:
+        _log.info("%s", error)
+    raise InputError(f"{where} is stale, {bank} has changed since it was made")
+
+
+class LmdbRows(Rows):
+    """Rows in blocks, read through transactions; only blocks that hold a wanted row are read.
+
+    Args:
+        file: the LMDB.
+        about: with `n_rows`, `dim`, `dtype` and `block_rows`; the last block may have fewer rows.
+        digests: of each block.
+        verify: as for `FeatureBank.open`.
+    """
+
+    def __init__(self, file: LmdbFile, about: dict[str, Any], digests: np.ndarray, verify: Verify) -> None:
+        self.file, self.n_rows, self.dim = file, about["n_rows"], about["dim"]
+        self.dtype, self.device = getattr(torch, about["dtype"]), torch.device("cpu")
+        self._stored = np.dtype(about["dtype"]).newbyteorder("<")
+        self._digests = RowDigests(file.path, about["block_rows"], digests.astype(np.uint64))
+        self._verify_reads = verify == "first_read"
+        if verify is True:
+            self.verify_all()
+        elif verify == "sample":
+            self._verify_blocks(np.unique(np.linspace(0, len(digests) - 1, SAMPLED_BLOCKS).round().astype(np.int64)))
+
+    def select(
+        self, row: Int64[Tensor, " batch"], out: Shaped[Tensor, "batch dim"] | None = None
+    ) -> Shaped[Tensor, "batch dim"]:
+        """Copy single rows, in the type of the bank, into `out` or a new tensor; indices must be within bounds.
+
+        Rows of one block that follow each other in `row` cost one look-up, so sorted ones are fastest.
+        """
+        if out is None:
+            out = torch.empty(len(row), self.dim, dtype=self.dtype)
+        to, index = out.numpy(), row.numpy()
+        block = index // self._digests.block_rows
+        inside = index - block * self._digests.block_rows
+        edges = (np.flatnonzero(np.diff(block)) + 1).tolist()
+        with self.file.reading() as transaction:
+            for begin, end in pairwise([0, *edges, len(index)]) if len(index) else ():
+                rows = self._block(transaction, int(block[begin]), self._verify_reads)
+                first, last = int(inside[begin]), int(inside[end - 1])
+                in_order = last - first == end - begin - 1 and (np.diff(inside[begin:end]) == 1).all()
+                to[begin:end] = rows[first : last + 1] if in_order else rows[inside[begin:end]]
+        return out
+
+    def verify(self, row: Int64[Tensor, " taken"], always: bool = False) -> None:
+        """Compare the blocks that hold these rows with their checksums if `always`; `select` verifies its own."""
+        if always:
+            self._verify_blocks(np.unique(row.numpy() // self._digests.block_rows))
+
+    def verify_all(self) -> None:
+        """Compare all rows with their checksums."""
+        self._verify_blocks(np.flatnonzero(self._digests.pending))
+
+    def _verify_blocks(self, blocks: Int64[np.ndarray, " blocks"]) -> None:
+        with self.file.reading() as transaction:
+            for block in blocks.tolist():
+                self._block(transaction, block, True)
+
+    def _block(self, transaction: Any, block: int, verify: bool) -> np.ndarray:
+        rows = np.frombuffer(transaction.get(block_key(block)), dtype=self._stored).reshape(-1, self.dim)
+        if verify and self._digests.pending[block]:
+            self._digests.check_block(block, rows)
+        return rows
