@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "clep"
 LAYERS = [
     {"errors"},
-    {"checksums", "files", "machine"},
+    {"checksums", "files", "hdf5", "machine"},
     {"config", "compute"},
     {"bank", "text"},
     {"datasets", "video"},
