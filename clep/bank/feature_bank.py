@@ -193,8 +193,8 @@ class OpenedBank:
     def check_length(self) -> None:
         """Check that no file of the bank was cut off since it was opened; costs a system call for each file.
 
-        Reading a mapped page beyond the end of its file ends the process with SIGBUS, which nothing can catch; call
-        this before an epoch. A file that was replaced by a new one, or deleted, is no danger: its old pages stay.
+        Reading a mapped page beyond the end of its file kills the process (SIGBUS): call this before an epoch. A file
+        that was replaced by a new one, or deleted, is no danger: its old pages stay.
 
         Raises:
             InputError: a file is shorter than when it was opened.
@@ -458,8 +458,8 @@ class FeatureBank(OpenedBank):
         self._check_videos(index)
         if on_missing == "skip" and (missing := int((~known).sum())):
             if not self.skipped_moments:
-                text = "%d of %d moments name a video that %s lacks, and get no context"
-                _log.warning(text, missing, len(known), self.path)
+                words = "%d of %d moments name a video that %s lacks, and get no context"
+                _log.warning(words, missing, len(known), self.path)
             self.skipped_moments += missing
         if not bool(at.isfinite().all()):
             raise InputError("the second of a moment is NaN or infinite: drop that moment")
@@ -476,9 +476,7 @@ class FeatureBank(OpenedBank):
     def _timed(self) -> Clock:
         clock = self._contents.clock
         if clock is None:
-            raise InputError(
-                f"{self.path} is a bank without a clock (of texts): use take, mean or rows with row indices"
-            )
+            raise InputError(f"{self.path} is a bank without a clock, of texts: use take, mean or rows by row index")
         return clock
 
     def _check_videos(self, index: Int64[Tensor, " batch"]) -> None:
