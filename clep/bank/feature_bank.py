@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
 from clep.bank.clock import Clock, Explicit, Grid, Numbers, as_seconds, check_spans, valid_spans
-from clep.bank.files import read_shards
+from clep.bank.files import FileLengths, read_shards
 from clep.bank.format import Shard
 from clep.bank.gather import masked_maxima, masked_means, mean_rows, padded_rows, sample_rows, select_rows
 from clep.bank.lmdb import LMDB_SUFFIX, read_lmdb
@@ -39,7 +39,7 @@ class BankContents:
     last_start: Float64[Tensor, " videos"] | None
     seconds: Float64[Tensor, " rows"] | None
     nonfinite_rows: Int64[np.ndarray, " videos"] | None
-    lengths: dict[Path, tuple[int, int]]
+    lengths: FileLengths
 
     @cached_property
     def position(self) -> dict[str, int]:
@@ -91,16 +91,8 @@ def _joined(shards: list[Shard], rows: Rows, seconds: Float64[Tensor, " rows"] |
         clock.last_start(n_rows, duration_s) if clock is not None and regular else None,
         None if seconds is None else seconds.to(device),
         np.concatenate(counts) if len(counts) == len(shards) else None,
-        {shard.path: _inode_and_size(shard.path) for shard in shards},
+        FileLengths([shard.path for shard in shards]),
     )
-
-
-def _inode_and_size(path: Path) -> tuple[int, int]:
-    try:
-        found = path.stat()
-    except OSError:  # deleted or unreachable: what is mapped stays readable
-        return 0, 0
-    return found.st_ino, found.st_size
 
 
 class OpenedBank:
@@ -199,13 +191,7 @@ class OpenedBank:
         Raises:
             InputError: a file is shorter than when it was opened.
         """
-        for path, (inode, length) in self._contents.lengths.items():
-            now, size = _inode_and_size(path)
-            if now == inode and size < length:
-                raise InputError(
-                    f"{path} was truncated while it was in use: it has {size:,} bytes of {length:,}. Nothing may "
-                    f"write to an open bank; make it again, or copy it again under another name and rename it"
-                )
+        self._contents.lengths.check()
 
     def verify(self) -> None:
         """Compare all rows with their checksums; those of a bank in RAM or on a GPU were verified when it was loaded.

@@ -1,8 +1,10 @@
 """The files of a bank: one, a folder of shards, or the published tutorial's file of one dataset per video."""
 
 import logging
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import h5py
 import numpy as np
@@ -13,6 +15,52 @@ from clep.errors import InputError
 from clep.hdf5 import open_hdf5
 
 _log = logging.getLogger(__name__)
+
+
+class FileLengths:
+    """Lengths of the files of an open bank.
+
+    Reading a mapped page beyond the end of its file kills the process (SIGBUS), so that a file which was cut off while
+    it is open is to be found before it is read.
+    """
+
+    opened: ClassVar["weakref.WeakSet[FileLengths]"] = weakref.WeakSet()
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._files = {path: _inode_and_size(path) for path in paths}
+        FileLengths.opened.add(self)
+
+    def check(self) -> None:
+        """Compare the lengths with those at opening; a file that was replaced or deleted keeps its old pages.
+
+        Raises:
+            InputError: a file is shorter than when it was opened.
+        """
+        for path, (inode, length) in self._files.items():
+            now, size = _inode_and_size(path)
+            if now == inode and size < length:
+                raise InputError(
+                    f"{path} was truncated while it was in use: it has {size:,} bytes of {length:,}. Nothing may "
+                    f"write to an open bank; make it again, or copy it again under another name and rename it"
+                )
+
+
+def check_open_banks() -> None:
+    """Check that no file of a bank that this process has open was cut off; costs a system call for each file.
+
+    Raises:
+        InputError: a file is shorter than when it was opened.
+    """
+    for lengths in list(FileLengths.opened):
+        lengths.check()
+
+
+def _inode_and_size(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_ino, found.st_size
 
 
 def looks_per_video(file: h5py.File) -> bool:

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Int64, UInt8
 
 from clep.errors import InputError
 from clep.files import atomic_path
+from clep.hdf5 import open_hdf5
 
 FORMAT = "clep-clips"
 VERSION = 1
@@ -91,7 +92,7 @@ class LabelledClips:
                 f"{path} does not exist; make it with `python -m clep.preprocess kinetics` (or ego_charades)"
             )
         try:
-            with h5py.File(path, "r") as file:
+            with open_hdf5(path) as file:
                 found, version = file.attrs.get("format"), int(file.attrs.get("version", 0))
                 if found != FORMAT or version > VERSION:
                     raise InputError(f"{path} is not a file of labelled clips (format {found!r}, version {version})")

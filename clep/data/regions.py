@@ -20,6 +20,7 @@ from clep.data.sampler import Draw
 from clep.datasets.ava import AVA_ACTIONS, read_label_map
 from clep.errors import InputError
 from clep.files import atomic_path
+from clep.hdf5 import open_hdf5
 from clep.metrics.ava import AVA_60
 
 FORMAT = "clep-regions"
@@ -130,7 +131,7 @@ class Regions:
         if not path.is_file():
             raise InputError(f"{path} does not exist; make it with `python -m clep.preprocess ava`")
         try:
-            with h5py.File(path, "r") as file:
+            with open_hdf5(path) as file:
                 found, version = file.attrs.get("format"), int(file.attrs.get("version", 0))
                 if found != FORMAT or version > VERSION:
                     raise InputError(f"{path} is not a file of regions (format {found!r}, version {version})")

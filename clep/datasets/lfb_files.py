@@ -1,11 +1,10 @@
-"""mmaction2's long-term feature banks, `lfb_{train,val}.pkl`: read as data alone, and written again.
+"""mmaction2's long-term feature banks, `lfb_{train,val}.pkl`, read as data alone, and written.
 
-Such a file holds `{video: {second: features}}`: one tensor `[regions, dim]` a second, or a list of tensors `[dim]`.
-`torch.save` wrote it, or plain `pickle`; neither way may the file name code to be run.
+Such a file holds `{video: {second: features}}`: one tensor `[regions, dim]` a second, or a list of tensors `[dim]`,
+written by `torch.save` or plain `pickle`. A file that names code to run is refused.
 """
 
 import codecs
-import importlib
 import io
 import pickle
 import re
@@ -25,9 +24,7 @@ from clep.files import atomic_path
 Lfb = dict[str, dict[int, Float[Tensor, "regions dim"]]]
 
 _ZIP = b"PK"
-_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled number that an old torch.save begins with
-
-_multiarray, _numeric = (importlib.import_module(f"numpy._core.{name}") for name in ("multiarray", "numeric"))
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled magic number of an old torch.save
 
 
 def load_lfb(path: str | Path) -> Lfb:
@@ -114,6 +111,8 @@ def _features(value: object) -> Tensor | None:
         value = torch.from_numpy(value)
     if not isinstance(value, Tensor) or value.dim() != 2 or not value.is_floating_point() or value.is_sparse:
         return None
+    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        return None  # strides of 0: a small file may describe more rows than any memory holds
     return value.detach()
 
 
@@ -123,18 +122,70 @@ def _kind(value: object) -> str:
     return f"a {type(value).__name__}" if value is not None else "nothing"
 
 
+# What a pickle may call, by the names that PyTorch and NumPy give it. NumPy's own functions trust their arguments (an
+# array of objects over arbitrary bytes crashes the process), so that stand-ins take their place, which build arrays of
+# plain numbers from bytes alone.
+
+
+class _Name:
+    """Stands for a class that a pickle may name but not call."""
+
+
+class _Dtype:
+    """Stand-in for `numpy.dtype`: numbers and booleans only."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        if not isinstance(code, str) or re.fullmatch(r"[<>=|]?[biuf][1248]", code) is None:
+            raise pickle.UnpicklingError(f"arrays of the type {code!r} are not read")
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: tuple) -> None:
+        if state[1] in ("<", ">"):
+            self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array(np.ndarray):
+    """Stand-in for a pickled `numpy.ndarray`, whose state comes after it was made."""
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, data = state
+        data = data.encode("latin1") if isinstance(data, str) else data
+        if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray):
+            raise pickle.UnpicklingError("arrays of objects are not read")
+        plain: Any = (1, shape, dtype.dtype, bool(fortran), bytes(data))
+        super().__setstate__(plain)
+
+
+def _reconstruct(*_: object) -> _Array:
+    return np.empty(0, dtype=np.int8).view(_Array)
+
+
+def _frombuffer(data: Any, dtype: _Dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
+    return np.frombuffer(bytes(data), dtype=dtype.dtype).reshape(shape, order="F" if order == "F" else "C")
+
+
+def _scalar(dtype: _Dtype, data: bytes | str) -> np.generic:
+    return np.frombuffer(data.encode("latin1") if isinstance(data, str) else data, dtype=dtype.dtype, count=1)[0]
+
+
+def _rebuild_tensor(storage: Any, offset: int, size: tuple, stride: tuple, *rest: Any) -> Tensor:
+    if not isinstance(storage, torch.storage.TypedStorage | torch.UntypedStorage):
+        raise pickle.UnpicklingError("a tensor without a storage is not read")
+    return torch._utils._rebuild_tensor_v2(storage, offset, size, stride, *rest)
+
+
 def _load_storage(data: bytes) -> object:
     """In place of torch's own function of this purpose, which would unpickle whatever it is given."""
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """How old pickles hold bytes."""
+    """Build the bytes that old pickles hold as text."""
     return codecs.encode(text, "latin1" if encoding == "latin1" else "utf-8")
 
 
 def _empty_bytes() -> bytes:
-    """How old protocols write the bytes of an empty array; with an argument it could fill the memory."""
+    """Build the bytes of an empty array, as old protocols write them; with an argument it could fill the memory."""
     return b""
 
 
@@ -142,7 +193,7 @@ class _DataUnpickler(pickle.Unpickler):
     """Rebuilds tensors, arrays and containers, and refuses every other name."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """What a pickle may call or make, by the names that PyTorch and NumPy give it in their versions."""
+        """Look up a name in the list of what is allowed; NumPy's modules have two spellings."""
         module = module.replace("numpy.core", "numpy._core")
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"Unsupported global: GLOBAL {module}.{name}")
@@ -151,13 +202,13 @@ class _DataUnpickler(pickle.Unpickler):
 
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
     ("torch.storage", "_load_from_bytes"): _load_storage,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("numpy._core.multiarray", "_reconstruct"): _multiarray._reconstruct,
-    ("numpy._core.multiarray", "scalar"): _multiarray.scalar,
-    ("numpy._core.numeric", "_frombuffer"): _numeric._frombuffer,
+    ("numpy", "ndarray"): _Name(),
+    ("numpy", "dtype"): _Dtype,
+    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy._core.multiarray", "scalar"): _scalar,
+    ("numpy._core.numeric", "_frombuffer"): _frombuffer,
     ("_codecs", "encode"): _encode,
     ("__builtin__", "bytes"): _empty_bytes,
 }

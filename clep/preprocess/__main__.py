@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ def _run(words: list[str]) -> None:
         return
     check_call(run, options, "")
     check_config(options)
-    with file_lock(_lock(sys.modules[run.__module__].outputs(options)[0], options)):
+    written = sys.modules[run.__module__].outputs(options)
+    with file_lock(_lock(written[0], options)) if written else nullcontext():
         run(**options)
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
+from clep.bank import check_open_banks
 from clep.compute.float32_matmul import fast_float32_products
 from clep.errors import InputError
 from clep.models import SavedModel
@@ -166,6 +167,10 @@ class BaseModule(pl.LightningModule):
         run_seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
         place = (self.trainer.current_epoch * 1_000_003 + batch_idx) * 4_099 + self.global_rank
         torch.manual_seed((run_seed * 1_000_033 + place) % 2**63)
+
+    def on_train_epoch_start(self) -> None:
+        """Refuse banks that were cut off since they were opened, whose missing pages would kill the process."""
+        check_open_banks()
 
     def on_train_epoch_end(self) -> None:
         """Stop a run that only skips."""

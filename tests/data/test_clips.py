@@ -59,7 +59,7 @@ def test_files_that_cannot_be_used_are_named(tmp_path):
     with pytest.raises(InputError, match=r"clips\.h5 does not exist"):
         LabelledClips.open(tmp_path / "clips.h5")
     (tmp_path / "clips.h5").write_bytes(b"not hdf5")
-    with pytest.raises(InputError, match=r"clips\.h5 cannot be read"):
+    with pytest.raises(InputError, match=r"clips\.h5 is (damaged|not an HDF5 file|truncated)"):
         LabelledClips.open(tmp_path / "clips.h5")
     with h5py.File(tmp_path / "clips.h5", "w") as file:
         file.attrs["format"] = "clep-bank"
@@ -67,5 +67,5 @@ def test_files_that_cannot_be_used_are_named(tmp_path):
         LabelledClips.open(tmp_path / "clips.h5")
     with h5py.File(tmp_path / "clips.h5", "w") as file:
         file.attrs.update({"format": "clep-clips", "version": 1, "task": "kinetics"})
-    with pytest.raises(InputError, match=r"clips\.h5 cannot be read"):
+    with pytest.raises(InputError, match=r"clips\.h5 is (damaged|not an HDF5 file|truncated)"):
         LabelledClips.open(tmp_path / "clips.h5")

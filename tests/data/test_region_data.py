@@ -63,7 +63,7 @@ def test_files_of_two_runs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.h5"):
         RegionSource(tmp_path / "none.h5").open(CLASSES, CONTEXT)
     (tmp_path / "text.h5").write_text("no")
-    with pytest.raises(InputError, match=r"text\.h5 cannot be read"):
+    with pytest.raises(InputError, match=r"text\.h5 is (damaged|not an HDF5 file|truncated)"):
         Regions.open(tmp_path / "text.h5")
     with pytest.raises(InputError, match=r"is not a file of regions"):
         Regions.open(path)

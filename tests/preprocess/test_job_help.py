@@ -10,7 +10,7 @@ from clep.preprocess.job_help import job_files, option_meanings
 JOBS = [
     *("conceptual_captions", "ego4d_features", "ego4d_narrations", "ego4d_videos"),
     *("ego_charades", "kinetics", "videos"),
-    *("bank_lmdb", "lfb_export", "lfb_import"),
+    *("bank_lmdb", "lfb_export", "lfb_import", "verify"),
 ]
 
 

@@ -1,0 +1,133 @@
+"""Job: compare files of clep with the checksums that they store."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clep.bank import FeatureBank
+from clep.bank.format import FORMAT, file_format, read_header
+from clep.bank.lmdb import LMDB_SUFFIX
+from clep.errors import InputError
+from clep.hdf5 import open_hdf5
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of file that can be verified.
+
+    Attributes:
+        name: for messages.
+        recognise: whether a file is of this kind, by its name and first bytes; it must not raise for any file.
+        verify: read the file whole and compare it with its checksums; returns a line that says what was compared.
+            Raises an InputError where they differ.
+    """
+
+    name: str
+    recognise: Callable[[Path], bool]
+    verify: Callable[[Path], str]
+
+
+def run(*, path: str | Path | list[str]) -> dict[str, Any]:
+    """Read files whole and compare them with the checksums that they store: feature banks, text banks, LMDBs.
+
+    Files without checksums, written by an older clep, are counted and named, and are no error.
+
+    Args:
+        path: a file, a folder (every known file in and below it), or a list of these.
+
+    Returns:
+        Counts of files that are intact, and of those without checksums.
+
+    Raises:
+        InputError: a file is damaged, or nothing that can be verified is there; names every damaged file.
+    """
+    paths = [Path(one) for one in path] if isinstance(path, list) else [Path(path)]
+    counts = {"intact": 0, "without_checksums": 0}
+    damaged = []
+    for file, kind in _files(paths):
+        try:
+            found = kind.verify(file)
+        except InputError as error:
+            damaged.append(str(error))
+            logger.error("damaged: %s", error)
+            continue
+        without = found.startswith(WITHOUT)
+        counts["without_checksums" if without else "intact"] += 1
+        logger.info("%s %s: %s", kind.name, file, found)
+    if damaged:
+        total = len(damaged) + sum(counts.values())
+        raise InputError(f"{len(damaged)} of {total} files are damaged: {'; '.join(damaged)}")
+    if not any(counts.values()):
+        known = ", ".join(kind.name for kind in KINDS)
+        raise InputError(f"{', '.join(map(str, paths))}: no file there can be verified ({known})")
+    return counts
+
+
+def inputs(options: dict[str, Any]) -> list[Path]:
+    """Return the files and folders that a run with these options reads."""
+    path = options["path"]
+    return [Path(one) for one in path] if isinstance(path, list) else [Path(path)]
+
+
+def outputs(options: dict[str, Any]) -> list[Path]:
+    """Return the files that a run with these options leaves: none."""
+    return []
+
+
+def cost_warning(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
+    """Say why a run with these options, defaults included, would take long; None where it would not."""
+    return None
+
+
+WITHOUT = "no checksums"
+
+
+def _files(paths: list[Path]) -> Iterator[tuple[Path, Kind]]:
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path} does not exist")
+        named = not path.is_dir()
+        for file in [path] if named else sorted(p for p in path.rglob("[!.]*") if p.is_file()):
+            kind = next((kind for kind in KINDS if kind.recognise(file)), None)
+            if kind is not None:
+                yield file, kind
+            elif named:
+                known = ", ".join(kind.name for kind in KINDS)
+                raise InputError(f"{file} is no file that can be verified: {known}")
+
+
+def _is_bank(path: Path) -> bool:
+    if path.suffix not in (".h5", ".hdf5"):
+        return False
+    try:
+        with path.open("rb") as file:
+            if file.read(len(FORMAT)) == FORMAT.encode():
+                return True
+        with open_hdf5(path) as opened:
+            return file_format(opened) == FORMAT
+    except (InputError, OSError):
+        return False
+
+
+def _verify_bank(path: Path) -> str:
+    if read_header(path) is None:
+        FeatureBank.open(path)
+        return f"{WITHOUT}, written by an older clep; tables can be read"
+    bank = FeatureBank.open(path, verify=True)
+    return f"intact, {len(bank):,} videos, {bank.n_rows:,} rows"
+
+
+def _verify_lmdb(path: Path) -> str:
+    bank = FeatureBank.open(path, "lmdb", verify=True)
+    return f"intact, {len(bank):,} videos, {bank.n_rows:,} rows"
+
+
+KINDS: list[Kind] = [
+    Kind("feature bank", _is_bank, _verify_bank),
+    Kind("LMDB of a bank", lambda path: path.suffix == LMDB_SUFFIX, _verify_lmdb),
+]
+"""Kinds of files, in the order in which they are tried. A reader of another format adds its own here."""

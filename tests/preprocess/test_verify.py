@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from clep.bank import build_lmdb
+from clep.errors import InputError
+from clep.preprocess import verify
+from clep.preprocess.__main__ import main
+from tests.bank.banks import edited, random_videos, write
+
+
+def damage(path: Path, at: float) -> None:
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * at)] ^= 16
+    path.write_bytes(bytes(data))
+
+
+def test_a_file_and_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("lmdb")
+    bank = write(tmp_path / "deep" / "b.h5", random_videos(dim=512))
+    build_lmdb(bank)
+    with edited(write(tmp_path / "old.h5", random_videos())):
+        pass
+    (tmp_path / "notes.txt").write_text("hello")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = np.ones(3)
+    assert main(["verify", f"path={tmp_path}"]) == 0
+    assert verify.run(path=bank) == {"intact": 1, "without_checksums": 0}
+    assert verify.run(path=[str(bank), str(tmp_path / "old.h5")]) == {"intact": 1, "without_checksums": 1}
+    assert verify.run(path=tmp_path) == {"intact": 2, "without_checksums": 1}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["deep", "notes.txt", "old.h5", "other.h5"]
+    damage(bank, 0.6)
+    damage(bank.with_suffix(".lmdb"), 0.01)
+    with pytest.raises(InputError, match=r"2 of 3 files are damaged: \S*b\.h5 is damaged.*; \S*b\.lmdb is damaged"):
+        verify.run(path=tmp_path)
+    assert main(["verify", f"path={bank}"]) == 1
+    assert "b.h5 is damaged" in capsys.readouterr().err
+
+
+def test_nothing_to_verify_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(InputError, match=r"notes\.txt is no file that can be verified: feature bank"):
+        verify.run(path=tmp_path / "notes.txt")
+    with pytest.raises(InputError, match="no file there can be verified"):
+        verify.run(path=tmp_path)
+    with pytest.raises(InputError, match="none does not exist"):
+        verify.run(path=tmp_path / "none")
