@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import DATA, RESULTS, Report, quiet, read_settings
-from clep.ablation import ablate
+from clep.ablate import ablate
 
 PAST = ("who_picked_it_up", "open_or_closed")
 GROUPS = (*PAST, "now")
@@ -37,7 +37,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     """Train, measure, write the result and return it."""
     settings = read_settings(Settings, words)
     quiet()
-    logging.getLogger("clep.ablation").setLevel(logging.INFO)
+    logging.getLogger("clep.ablate").setLevel(logging.INFO)
     report = Report("demo_long_term", settings, settings.results)
     folder = Path(settings.data) / "demo_long_term"
     found = ablate(

@@ -3,17 +3,27 @@
 import logging
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from clep.ablation import ablate
+from clep.ablation.cells import Outcome, claim, run_cells
+from clep.ablation.grid import Grid, read_grid
+from clep.ablation.table import as_data, chosen_metrics, draw, in_terminal, rows_of, with_suffix, write_table
 from clep.compute import Stopped, graceful_shutdown
+from clep.compute.locks import file_lock
+from clep.config.check import describe_compose_error
 from clep.config.folder import config_folder
+from clep.config.resolvers import register_resolvers
 from clep.errors import InputError
 
 log = logging.getLogger(__name__)
 
-USAGE = """Train a grid of settings over seeds, a process a run, and write what each buys and costs.
+USAGE = """Train a grid of settings over seeds, one process a run, and tabulate accuracy and training time.
 
   python -m clep.ablate experiment=demo_long_term operator=none,avg,max,nl seed=0,1,2 out=DIR
   python -m clep.ablate ablation=NAME [key=value[,value…] …]
@@ -21,10 +31,10 @@ USAGE = """Train a grid of settings over seeds, a process a run, and write what 
 key=a,b    settings of train.py; those with several values, in Hydra's grammar, are swept
 seed=0,1   the runs of a row; the table gives their mean and sample standard deviation
 ablation   {names}, or a file like those: common settings, and named variants, one a row
-metrics    [a,b]: names or patterns (zeroshot/*/top1) of metrics.json; default: all that evaluators measure
-out        where the runs go; the same command again does only what is missing. Default: runs/<ablation>
-table      where table.md, table.json and table.png go, without suffix; default: <out>/table
-processes  runs at once; the default is 1, and each then has all cores"""
+metrics    [a,b]: names or patterns (zeroshot/*/top1) of metrics.json; default: all evaluators' metrics
+out        folder of the runs; the same command again trains only what is missing. Default: runs/<ablation>
+table      path of table.md, table.json and table.png without suffix; default: <out>/table
+processes  runs at once, which share the cores and GPUs evenly; default: 1, which has all of them"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,6 +58,59 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.error("stopped by signal %d; the same command again continues", stopped.signal)
         return 128 + stopped.signal
     return int(any(cell["failed"] for cell in data["cells"]))
+
+
+def ablate(words: Sequence[str], console: Console | None = None) -> dict[str, Any]:
+    """Train every missing cell; write table.md, table.json and table.png; return the content of table.json.
+
+    Args:
+        words: `key=value` as on the command line, see `read_grid`.
+        console: where to show the table; None: nowhere.
+
+    Raises:
+        InputError: a word cannot be used, the folder holds something else, or no run succeeded.
+    """
+    grid = read_grid(words)
+    check_settings(grid)
+    log.info("%d runs in %s", len(grid.cells()), grid.out)
+    with file_lock(grid.out / "grid.json"):
+        claim(grid)
+        outcomes = run_cells(grid, _log_outcome)
+        if all(one.metrics is None for one in outcomes):
+            raise InputError(f"none of {len(outcomes)} runs succeeded; the first: {outcomes[0].failed}")
+        metrics = chosen_metrics(outcomes, grid.metrics)
+        data, rows = as_data(grid, outcomes, metrics, words), rows_of(outcomes, metrics)
+        figure: Path | None = with_suffix(grid.table, ".png")
+        try:
+            draw(with_suffix(grid.table, ".png"), rows, metrics)
+        except InputError as error:
+            log.warning("%s", error)
+            figure = None
+        write_table(grid.table, data, rows, figure)
+    if console is not None:
+        console.print(in_terminal(rows, metrics, str(with_suffix(grid.table, ".md"))))
+    return data
+
+
+def check_settings(grid: Grid) -> None:
+    """Compose the config of every row before the first run; cells of other seeds differ in nothing else.
+
+    Raises:
+        InputError: a setting does not exist; the message names the row and the setting.
+    """
+    register_resolvers()
+    cells = grid.cells()
+    with initialize_config_dir(str(config_folder()), version_base=None):
+        for cell in (one for one in cells if one.seed == cells[0].seed):
+            try:
+                compose("train", [*cell.overrides, "paths.run=run"])
+            except (HydraException, OmegaConfBaseException) as error:
+                raise InputError(f"{cell.row}: {describe_compose_error(error)}") from error
+
+
+def _log_outcome(outcome: Outcome) -> None:
+    done = "trained before" if outcome.reused else f"{outcome.seconds or 0.0:.0f} s"
+    log.info("%s: %s", outcome.cell.title, done)
 
 
 if __name__ == "__main__":

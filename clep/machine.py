@@ -1,4 +1,4 @@
-"""The machine that runs are timed on."""
+"""Description of this machine, recorded with every measured time."""
 
 import functools
 import os
@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
-
 
 @functools.cache
 def this_machine() -> dict[str, Any]:
-    """Return this machine's processor, cores (those that this process may use) and GPU, and the software, as JSON."""
+    """Return the processor, the number of cores that this process may use, the GPU, and versions, as JSON values."""
+    import torch  # not at the top: workers that only start trainings need none
+
     cpu = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
@@ -28,13 +28,13 @@ def this_machine() -> dict[str, Any]:
 
 
 def in_words(machine: dict[str, Any]) -> str:
-    """Return what decides how fast a machine is, as in "2 cores (AMD EPYC)"."""
+    """Return cores, processor and GPU in words, as in "2 cores (AMD EPYC)"."""
     gpu = f" and {machine['gpu']}" if machine["gpu"] else ""
     cores = "1 core" if machine["cores"] == 1 else f"{machine['cores']} cores"
     return f"{cores} ({machine['cpu']}){gpu}"
 
 
 def _gpu() -> str | None:
-    # A process of its own asks: this one shall not hold memory of a GPU while the runs train on it.
+    # In a process of its own: this one must not allocate GPU memory while runs train there.
     code = "import torch; print(torch.cuda.get_device_name())"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() or None

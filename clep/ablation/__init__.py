@@ -1,6 +1,5 @@
-"""Ablations: train a grid of settings over seeds, one run a cell, and put what each buys and costs into a table."""
+"""Ablations: the grid of settings and seeds, its training runs, and the table; the command is `clep.ablate`."""
 
 from clep.ablation.grid import Cell, Grid, read_grid
-from clep.ablation.study import ablate
 
-__all__ = ["Cell", "Grid", "ablate", "read_grid"]
+__all__ = ["Cell", "Grid", "read_grid"]

@@ -1,4 +1,4 @@
-"""Run the cells of a grid, each in a process of its own, and continue where an earlier call stopped."""
+"""Train the cells of a grid, each in a process of its own, and continue where an earlier call stopped."""
 
 import contextlib
 import fcntl
@@ -8,159 +8,37 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from clep.ablation.grid import Cell, Grid
-from clep.compute.attempts import GRACE_S
+from clep.compute import Local
+from clep.compute.attempts import describe_exit
 from clep.errors import InputError
 from clep.files import read_json, write_json
 from clep.machine import this_machine
 
 logger = logging.getLogger(__name__)
 
-_TRACEBACK = "Traceback (most recent call last):"
-_LOGGED, _TOLD = "[ERROR] - ", "error: "
-
-
-@contextlib.contextmanager
-def held_by_runs(folder: Path) -> Iterator[int]:
-    """Yield the descriptor of a lock for processes to inherit; wait for those that a killed command left in `folder`.
-
-    The lock is free when the last process that inherited it is gone, however the command that started it ended.
-    On a file system without locks nothing is known of such processes.
-    """
-    with (folder / ".runs.lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info("a run that a killed command left still trains in %s; waiting for it (or end it)", folder)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:  # no locks there, of which the lock of the whole ablation has warned
-            pass
-        yield file.fileno()
-
-
-class Processes:
-    """Processes that train cells; each has a session of its own, so that it is ended with all that it started.
-
-    Args:
-        held: descriptor of the lock that they hold, see `held_by_runs`.
-        at_once: how many share the cores.
-    """
-
-    def __init__(self, held: int, at_once: int) -> None:
-        self._held = held
-        self._environment = _environment(at_once)
-        self._running: set[subprocess.Popen[bytes]] = set()
-        self._guard, self._closed = threading.Lock(), False
-
-    def run(self, words: Sequence[str], log: Path) -> int:
-        """Run a command, its output into `log`, and return its exit status, which is negative after a signal.
-
-        Raises:
-            KeyboardInterrupt: `close` has been called; nothing was started.
-        """
-        with log.open("wb") as output, self._guard:
-            if self._closed:
-                raise KeyboardInterrupt
-            process = subprocess.Popen(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=self._environment,
-                pass_fds=[self._held],
-                start_new_session=True,
-            )
-            self._running.add(process)
-        try:
-            return process.wait()
-        finally:
-            _kill(process)
-            with self._guard:
-                self._running.discard(process)
-
-    def close(self) -> None:
-        """Start no more; let those that run end, and after a few seconds, or a second Ctrl-C, kill what is left."""
-        with self._guard:
-            self._closed = True
-            running = list(self._running)
-        try:
-            for process in running:
-                process.terminate()
-            deadline = time.monotonic() + GRACE_S
-            for process in running:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(max(0.0, deadline - time.monotonic()))
-        finally:
-            for process in running:
-                _kill(process)
-
-
-def why(status: int, log: Path) -> str:
-    """Return in one line why a run ended with `status`, by the last error that it told, and where to read more."""
-    if status < 0:
-        name = signal.Signals(-status).name
-        return f"killed by {name}{' (out of memory?)' if name == 'SIGKILL' else ''}; see {log}"
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return f"{_last_error(lines) or f'exit status {status}'}; see {log}"
-
-
-def _last_error(lines: Sequence[str]) -> str:
-    """Return the first line of the last logged error or traceback's exception; without any, the last line.
-
-    A line that ends with a colon, as in Hydra's "Error in call to target 'Trainer':", is followed by the next one.
-    """
-    reason, in_traceback = "", False
-    for line in lines:
-        if line.startswith(_TRACEBACK):
-            in_traceback = True
-        elif in_traceback and line and not line[0].isspace():
-            reason, in_traceback = line, False
-        elif _LOGGED in line:
-            reason = line.split(_LOGGED, 1)[1]
-        elif line.startswith(_TOLD):
-            reason = line.removeprefix(_TOLD)
-        elif reason.endswith(":") and line.strip() and not in_traceback:
-            reason = f"{reason} {line.strip()}"
-    return reason.strip() or next((line.strip() for line in reversed(lines) if line.strip()), "")
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and what it started, as far as they still run."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def _environment(at_once: int) -> dict[str, str]:
-    """Share the cores, unless the user has said how many threads each takes, and let Hydra print whole tracebacks."""
-    environment = os.environ | {"HYDRA_FULL_ERROR": "1"}
-    if at_once > 1 and "OMP_NUM_THREADS" not in environment:
-        environment["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // at_once))
-    return environment
-
-
 FORMAT, VERSION = "clep-ablation", 1
 LOG = "log.txt"
+TERMINATION_S = 3.0
+"""Seconds that a training may take to end after SIGTERM; less than a worker of `Local` has for it."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a cell: its metrics, or why there are none.
+    """The metrics of a cell, or why there are none.
 
     Attributes:
-        metrics: None stands for a number that is not finite.
-        seconds: wall time of its process; None where another command ended before the process did.
+        metrics: None stands for a value that is not finite.
+        seconds: wall time of its process; None where it is unknown, since the command ended before the process did.
         failed: why there are no metrics.
-        reused: the metrics were there already.
-        machine: where it ran, see `this_machine`; None if that was not written down.
+        reused: an earlier command had trained it.
+        machine: where it was trained, see `this_machine`; None if that was not recorded.
     """
 
     cell: Cell
@@ -172,9 +50,9 @@ class Outcome:
 
 
 def claim(grid: Grid) -> None:
-    """Mark `grid.out` as the folder of this ablation, or see that it is.
+    """Record in `grid.out` which ablation it belongs to, or check that it belongs to this one.
 
-    More values, variants and seeds may be added to an ablation; its common settings and what is swept must stay.
+    Values, variants and seeds may be added to an ablation; its common settings and the swept keys are fixed.
 
     Raises:
         InputError: the folder holds another ablation, or other files.
@@ -205,77 +83,200 @@ def claim(grid: Grid) -> None:
     write_json(path, mine | {"variants": variants})
 
 
-def run_cells(grid: Grid, told: Callable[[Outcome], None] = lambda outcome: None) -> list[Outcome]:
-    """Train every cell that has no metrics.json yet and return what became of each, in the order of `grid.cells()`.
+def run_cells(grid: Grid, report: Callable[[Outcome], None] = lambda outcome: None) -> list[Outcome]:
+    """Train every cell that has no metrics.json yet and return the outcomes in the order of `grid.cells()`.
 
-    A cell that fails does not stop the others. Any exception, Ctrl-C and `Stopped` included, ends the processes;
-    finished cells stay. A run that a killed command left in the folder is waited for, and counted if it ends well.
+    A cell that fails does not stop the others; its reason is logged. Any exception, Ctrl-C and `Stopped` included, ends
+    the processes; finished cells stay. A training that a killed command left in the folder is waited for, and counts
+    if it succeeds.
 
     Args:
         grid: `grid.out` is claimed.
-        told: called with each outcome as soon as it is known.
+        report: called with the outcome of each cell that has metrics, as soon as it is known.
     """
-    with held_by_runs(grid.out) as held:
-        cells = grid.cells()
-        found: dict[str, Outcome] = {}
-        missing = []
-        for cell in cells:
-            outcome = _finished(cell, grid.out / cell.name)
-            if outcome is None:
-                missing.append(cell)
-            else:
-                found[cell.name] = outcome
-                told(outcome)
-        with contextlib.closing(_train(missing, grid, held)) as trained:
-            for outcome in trained:
-                found[outcome.cell.name] = outcome
-                told(outcome)
-    return [found[cell.name] for cell in cells]
-
-
-def _finished(cell: Cell, folder: Path) -> Outcome | None:
-    if not (folder / "metrics.json").is_file():
-        return None
-    described = read_json(folder / "cell.json")
-    if described.get("overrides") != list(cell.overrides):
-        raise InputError(
-            f"{folder} holds a run with other settings ({' '.join(described.get('overrides', []))}); delete it, or "
-            f"choose another folder with out=DIR"
-        )
-    metrics, seconds = read_json(folder / "metrics.json"), described.get("seconds")
-    return Outcome(cell, metrics, seconds, reused=True, machine=described.get("machine"))
-
-
-def _train(cells: Sequence[Cell], grid: Grid, held: int) -> Generator[Outcome, None, None]:
-    with (
-        ThreadPoolExecutor(grid.processes) as pool,
-        contextlib.closing(Processes(held, grid.processes)) as processes,
-    ):
-        waiting = [pool.submit(_run, cell, grid.out / cell.name, processes) for cell in cells]
-        try:
-            for done in as_completed(waiting):
-                yield done.result()
-        finally:
-            for one in waiting:
-                one.cancel()
-
-
-def _run(cell: Cell, folder: Path, processes: Processes) -> Outcome:
-    if (folder / "cell.json").exists():
-        shutil.rmtree(folder)  # what a run left that did not end
+    cells = grid.cells()
+    wait_for_trainings(grid.out)
+    found = {cell.name: outcome for cell in cells if (outcome := _finished(cell, grid.out / cell.name)) is not None}
+    for outcome in found.values():
+        report(outcome)
     machine = this_machine()
-    described = {"overrides": list(cell.overrides), "seconds": None, "machine": machine}
-    write_json(folder / "cell.json", described)
-    started = perf_counter()
-    status = processes.run(command(cell, folder), folder / LOG)
-    seconds = perf_counter() - started
-    if status == 0 and (folder / "metrics.json").is_file():
-        write_json(folder / "cell.json", described | {"seconds": seconds})
-        return Outcome(cell, read_json(folder / "metrics.json"), seconds, machine=machine)
-    return Outcome(cell, None, seconds, why(status, folder / LOG), machine=machine)
+    missing = {cell.title: cell for cell in cells if cell.name not in found}
+    trainings = {
+        title: Training(
+            tuple(command(cell, grid.out / cell.name)),
+            grid.out / cell.name,
+            {"overrides": list(cell.overrides), "seconds": None, "machine": machine},
+        )
+        for title, cell in missing.items()
+    }
+
+    def report_finished() -> None:
+        for cell in missing.values():
+            folder = grid.out / cell.name
+            if cell.name not in found and _seconds(folder) and (outcome := _finished(cell, folder)) is not None:
+                found[cell.name] = replace(outcome, reused=False)
+                report(found[cell.name])
+
+    local = Local(processes=grid.processes, threads=_threads(grid.processes), retries=0)
+    failures = local.run(train, trainings, grid.out / ".compute", report_finished)
+    for title, cell in missing.items():
+        if cell.name not in found:
+            seconds = _seconds(grid.out / cell.name)
+            found[cell.name] = Outcome(cell, None, seconds, failures.get(title, "it left no metrics"), machine=machine)
+    return [found[cell.name] for cell in cells]
 
 
 def command(cell: Cell, folder: Path) -> list[str]:
     """Return the command that trains a cell in `folder`."""
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     return [sys.executable, "-m", "clep.train", *cell.overrides, f"hydra.run.dir='{quoted}'"]
+
+
+def wait_for_trainings(folder: Path) -> None:
+    """Wait until no training that a killed command left still runs in `folder`.
+
+    Each training inherits a shared lock (`file_lock` has none to inherit). It is free when the last process that
+    inherited it is gone, however the command that started it ended. On a file system without locks nothing is known of
+    such processes.
+    """
+    with (folder / ".runs.lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("a training that a killed command left still runs in %s; waiting for it (or end it)", folder)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # no locks there; the lock of the whole ablation has warned of that
+            pass
+
+
+@contextlib.contextmanager
+def _lock_to_inherit(folder: Path) -> Iterator[int]:
+    with (folder / ".runs.lock").open("a") as file:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_SH)
+        yield file.fileno()
+
+
+@dataclass(frozen=True)
+class Training:
+    """A task of `compute.Local`: the command that trains a cell, its folder, and what cell.json records."""
+
+    command: tuple[str, ...]
+    folder: Path
+    record: dict[str, Any]
+
+
+def train(training: Training) -> None:
+    """Train a cell in a process of its own, and record its wall time.
+
+    Raises:
+        InputError: the process failed; the message gives the last error in its log, and the log's path.
+    """
+    folder, log = training.folder, training.folder / LOG
+    if (folder / "cell.json").exists():
+        shutil.rmtree(folder)  # of a training that did not end
+    write_json(folder / "cell.json", training.record)
+    started = perf_counter()
+    with _lock_to_inherit(folder.parent) as lock:
+        status = _run(training.command, log, lock)
+    failed = None
+    if status != 0:
+        failed = failure_reason(status, log)
+    elif not (folder / "metrics.json").is_file():
+        failed = f"it wrote no metrics; see {log}"
+    write_json(folder / "cell.json", training.record | {"seconds": perf_counter() - started, "failed": failed})
+    if failed is not None:
+        raise InputError(failed)
+
+
+def _run(command: Sequence[str], log: Path, lock: int) -> int:
+    """Run a command, its output into `log`; return its exit status, which is negative after a signal.
+
+    Its session is its own, so that Ctrl-C reaches this process alone, and so that it ends with all that it started.
+    """
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"HYDRA_FULL_ERROR": "1"},  # whole tracebacks
+            pass_fds=[lock],
+            start_new_session=True,
+        )
+    try:
+        return process.wait()
+    finally:
+        try:
+            if process.poll() is None:
+                process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(TERMINATION_S)
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _threads(processes: int) -> int | None:
+    """Return the threads that the user set for each process; None shares the cores out evenly."""
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    return int(threads) if processes > 1 and threads.isdecimal() and int(threads) > 0 else None
+
+
+def _finished(cell: Cell, folder: Path) -> Outcome | None:
+    """Return the outcome of a cell that has metrics.
+
+    Raises:
+        InputError: its folder holds a run with other settings.
+    """
+    if not (folder / "metrics.json").is_file():
+        return None
+    record = read_json(folder / "cell.json")
+    if record.get("overrides") != list(cell.overrides):
+        raise InputError(
+            f"{folder} holds a run with other settings ({' '.join(record.get('overrides', []))}); delete it, or "
+            f"choose another folder with out=DIR"
+        )
+    if record.get("failed") is not None:
+        return None
+    metrics, seconds = read_json(folder / "metrics.json"), record.get("seconds")
+    return Outcome(cell, metrics, seconds, reused=True, machine=record.get("machine"))
+
+
+def _seconds(folder: Path) -> float | None:
+    with contextlib.suppress(InputError):
+        return read_json(folder / "cell.json").get("seconds")
+    return None
+
+
+_TRACEBACK = "Traceback (most recent call last):"
+_LOGGED_ERROR, _PRINTED_ERROR = "[ERROR] - ", "error: "
+
+
+def failure_reason(status: int, log: Path) -> str:
+    """Return in one line why a run ended with `status`: the last error in its log, and the log's path."""
+    reason = describe_exit(status)
+    if status >= 0:
+        reason = _last_error(log.read_text(encoding="utf-8", errors="replace").splitlines()) or reason
+    return f"{reason}; see {log}"
+
+
+def _last_error(lines: Sequence[str]) -> str:
+    """Return the first line of the last logged error or traceback's exception; without any, the last line.
+
+    A line that ends with a colon, as in Hydra's "Error in call to target 'Trainer':", is followed by the next one.
+    """
+    reason, in_traceback = "", False
+    for line in lines:
+        if line.startswith(_TRACEBACK):
+            in_traceback = True
+        elif in_traceback and line and not line[0].isspace():
+            reason, in_traceback = line, False
+        elif _LOGGED_ERROR in line:
+            reason = line.split(_LOGGED_ERROR, 1)[1]
+        elif line.startswith(_PRINTED_ERROR):
+            reason = line.removeprefix(_PRINTED_ERROR)
+        elif reason.endswith(":") and line.strip() and not in_traceback:
+            reason = f"{reason} {line.strip()}"
+    return reason.strip() or next((line.strip() for line in reversed(lines) if line.strip()), "")

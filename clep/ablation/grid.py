@@ -1,4 +1,4 @@
-"""What an ablation trains: settings that all cells share, settings that are varied, and seeds."""
+"""The grid of an ablation: common settings, swept settings or named variants, and seeds."""
 
 import hashlib
 import itertools
@@ -20,23 +20,28 @@ from clep.config.folder import config_folder
 from clep.errors import InputError
 
 SEED = "seed"
-_OWN = ("ablation", "metrics", "out", "table", "processes")
+_OWN_KEYS = ("ablation", "metrics", "out", "table", "processes")
 _NAME = re.compile(r"[^A-Za-z0-9=,._-]+")
 _LONGEST_NAME = 100
-_LISTED = (ValueType.CHOICE_SWEEP, ValueType.SIMPLE_CHOICE_SWEEP, ValueType.RANGE_SWEEP)
+_SWEEPS = (ValueType.CHOICE_SWEEP, ValueType.SIMPLE_CHOICE_SWEEP, ValueType.RANGE_SWEEP)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: `row` says which row of the table it belongs to, `overrides` what `train.py` is told."""
+    """One training run: its row in the table, its seed, and the overrides of `train.py`."""
 
     row: str
     seed: str | None
     overrides: tuple[str, ...]
 
     @property
+    def title(self) -> str:
+        """The cell in messages."""
+        return self.row if self.seed is None else f"{self.row}, seed {self.seed}"
+
+    @property
     def name(self) -> str:
-        """The cell as the name of a folder."""
+        """Name of the cell's folder."""
         full = self.row if self.seed is None else f"{self.row},{SEED}={self.seed}"
         name = _NAME.sub("_", full)[:_LONGEST_NAME].strip("._") or "cell"
         return name if name == full else f"{name}-{hashlib.sha256(full.encode()).hexdigest()[:6]}"
@@ -48,13 +53,13 @@ class Grid:
 
     Attributes:
         fixed: overrides that all cells share.
-        swept: setting → the values that it takes, as one types them.
-        variants: name → overrides; without any there is one, which is called by its swept values.
-        seeds: values of `seed`; empty for the default of the configuration alone.
-        metrics: names or patterns (`zeroshot/*/top1`) of the metrics in the table; empty for all evaluators' metrics.
+        swept: setting → its values, as typed.
+        variants: name → overrides; empty: one row for each combination of swept values.
+        seeds: values of `seed`; empty: only the configuration's default.
+        metrics: names or patterns (`zeroshot/*/top1`) of the metrics in the table; empty: all evaluators' metrics.
         out: folder of the cells.
-        table: where the table goes, a path without suffix: `.md`, `.json` and `.png` are added.
-        processes: cells that run at once.
+        table: path of the table without suffix; `.md`, `.json` and `.png` are added.
+        processes: cells that are trained at once.
     """
 
     fixed: tuple[str, ...] = ()
@@ -67,7 +72,7 @@ class Grid:
     processes: int = 1
 
     def cells(self) -> list[Cell]:
-        """Return the cells, seed after seed, so that a table of every row is there as early as can be."""
+        """Return the cells, seed after seed, so that every row has a value as early as possible."""
         combinations = [
             tuple(f"{key}={value}" for key, value in zip(self.swept, values, strict=True))
             for values in itertools.product(*self.swept.values())
@@ -91,29 +96,33 @@ def ablation_file(
     metrics: list[str] | None = None,
     variants: dict[str, list[str]] | None = None,
 ) -> None:
-    """Be the signature that a file of conf/ablation/ is compared with.
+    """Schema of a file of conf/ablation/; never called.
 
     Args:
         overrides: settings of all cells; one with several values (`operator=none,nl`) is swept.
         seeds: values of `seed`.
         metrics: names or patterns of the metrics in the table.
-        variants: name → overrides of one row of the table.
+        variants: name → overrides of that row of the table.
     """
 
 
 def read_grid(words: Sequence[str]) -> Grid:
-    """Read `key=value` words, and the file that `ablation=NAME` names, as a grid.
+    """Parse `key=value` words, and the file of `ablation=NAME`, into a grid.
 
-    Words are in Hydra's grammar of overrides: `operator=none,nl`, `seed=0,1,2` or `seed=range(3)` are swept, all
-    others are the same in all cells. A word replaces what the file's overrides say of the same setting.
+    Words follow Hydra's grammar of overrides: `operator=none,nl`, `seed=0,1,2` or `seed=range(3)` are swept, all others
+    are common to all cells. A word replaces the file's override of the same setting.
 
     Raises:
         InputError: a word is not an override, a sweep cannot be listed, the file is not an ablation, or one of its
-            variants sets what a word sets, or what is swept: the row would not train what its name says.
+            variants sets what a word sets or sweeps, so that its row would not be what its name says.
     """
     parsed = _parse(words)
-    own = {override.get_key_element(): _plain(override) for override in parsed if override.get_key_element() in _OWN}
-    given = [override for override in parsed if override.get_key_element() not in _OWN]
+    own = {
+        override.get_key_element(): _single_value(override)
+        for override in parsed
+        if override.get_key_element() in _OWN_KEYS
+    }
+    given = [override for override in parsed if override.get_key_element() not in _OWN_KEYS]
     name = own.get("ablation")
     content: dict[str, Any] = _read_file(str(name)) if name is not None else {}
     keys = {_key(override) for override in given}
@@ -127,7 +136,7 @@ def read_grid(words: Sequence[str]) -> Grid:
         else:
             fixed.append(str(override.input_line))
     variants = {key: _variant(key, lines) for key, lines in (content.get("variants") or {}).items()}
-    _refuse_what_variants_set([*(one for one in before if one.is_sweep_override()), *given], variants)
+    _check_variants([*(one for one in before if one.is_sweep_override()), *given], variants)
     seeds = swept.pop(SEED, tuple(str(seed) for seed in content.get("seeds") or ()))
     title = Path(str(name)).stem if name is not None else "ablation"
     out = Path(str(own.get("out") or f"runs/{title}"))
@@ -136,7 +145,7 @@ def read_grid(words: Sequence[str]) -> Grid:
         swept,
         variants,
         seeds,
-        tuple(_texts("metrics", own.get("metrics") or content.get("metrics") or [])),
+        tuple(_names("metrics", own.get("metrics") or content.get("metrics") or [])),
         out,
         Path(str(own.get("table") or out / "table")),
         _processes(own.get("processes", 1)),
@@ -147,7 +156,7 @@ def _parse(words: Iterable[str]) -> list[Override]:
     words = list(words)
     for word in words:
         if "=" not in word and not word.startswith("~"):
-            raise InputError(f"{word!r} is not of the form key=value. {did_you_mean(word, _OWN)}")
+            raise InputError(f"{word!r} is not of the form key=value. {did_you_mean(word, _OWN_KEYS)}")
     try:
         return OverridesParser.create().parse_overrides(words)
     except HydraException as error:
@@ -155,11 +164,11 @@ def _parse(words: Iterable[str]) -> list[Override]:
 
 
 def _values(override: Override) -> tuple[str, ...]:
-    if override.value_type not in _LISTED:
+    if override.value_type not in _SWEEPS:
         raise InputError(f"{override.input_line}: list the values of a sweep (a,b,c), or give a range(start,stop)")
     values = tuple(dict.fromkeys(override.sweep_string_iterator()))
     if not values:
-        raise InputError(f"{override.input_line} sweeps over nothing")
+        raise InputError(f"{override.input_line} sweeps over no value")
     return values
 
 
@@ -172,7 +181,7 @@ def _variant(name: str, lines: Any) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _refuse_what_variants_set(overrides: Iterable[Override], variants: dict[str, tuple[str, ...]]) -> None:
+def _check_variants(overrides: Iterable[Override], variants: dict[str, tuple[str, ...]]) -> None:
     set_by = {_key(one): name for name, lines in variants.items() for one in _parse(lines)}
     for override in overrides:
         if (name := set_by.get(_key(override))) is not None:
@@ -186,14 +195,14 @@ def _key(override: Override) -> str:
     return str(override.get_key_element()).lstrip("+~")
 
 
-def _plain(override: Override) -> Any:
+def _single_value(override: Override) -> Any:
     if override.is_sweep_override():
         raise InputError(f"{override.input_line}: {override.get_key_element()} takes one value; write lists as [a,b]")
     value = override.value()
     return value.text if isinstance(value, QuotedString) else value
 
 
-def _texts(key: str, value: Any) -> list[str]:
+def _names(key: str, value: Any) -> list[str]:
     values = value if isinstance(value, list | tuple) else [value]
     texts = [one.text if isinstance(one, QuotedString) else one for one in values]
     if not all(isinstance(one, str) for one in texts):

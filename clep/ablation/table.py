@@ -1,4 +1,4 @@
-"""The table of an ablation: mean and spread of each row, as data, Markdown, and in the terminal."""
+"""The table of an ablation: mean and standard deviation of each row, as JSON, Markdown, terminal table and figure."""
 
 import shlex
 from collections import Counter
@@ -21,7 +21,7 @@ from clep.machine import in_words, this_machine
 
 FIT = "seconds/fit"
 _NOT_SHOWN = ("before/", "train/", "seconds/")
-_FEWER = "(n of m): of n runs; the other runs of the row ended without a finite number there."
+_FEWER = "(n of m): mean of n runs; the other runs of the row have no finite value of this metric."
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: a metric is absent where no run of the row has it as a finite number.
+    """A row of the table; a metric is absent where no run of the row has a finite value of it.
 
     Attributes:
-        runs: how many ended well.
+        runs: how many succeeded.
         cells: how many there are.
     """
 
@@ -67,7 +67,7 @@ class Row:
 
 
 def chosen_metrics(outcomes: Sequence[Outcome], wanted: Sequence[str]) -> list[str]:
-    """Return the names of the metrics to show, in the order of `wanted`; without any, those of the evaluators.
+    """Return the names of the metrics to show, in the order of `wanted`; all evaluators' metrics where it is empty.
 
     Raises:
         InputError: no run has a metric of that name.
@@ -85,7 +85,7 @@ def chosen_metrics(outcomes: Sequence[Outcome], wanted: Sequence[str]) -> list[s
 
 
 def rows_of(outcomes: Sequence[Outcome], metrics: Sequence[str]) -> list[Row]:
-    """Put the cells that differ in nothing but the seed into one row each, in the order of their first cells."""
+    """Group the cells that differ only in their seed into rows, in the order of their first cells."""
     by_row: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         by_row.setdefault(outcome.cell.row, []).append(outcome)
@@ -103,12 +103,12 @@ def rows_of(outcomes: Sequence[Outcome], metrics: Sequence[str]) -> list[Row]:
 
 
 def as_data(grid: Grid, outcomes: Sequence[Outcome], metrics: Sequence[str], words: Sequence[str]) -> dict[str, Any]:
-    """Return all there is to know of an ablation as plain JSON: where and when, every cell, every row.
+    """Return the whole ablation as JSON values: command, date, machines, every row, every cell.
 
-    A cell's `machine` is its place in `machines`; one of which nothing was written down counts as of this machine.
+    A cell's `machine` is an index into `machines`; one without a record counts as this machine.
     """
     of_cells = [one.machine or this_machine() for one in outcomes]
-    machines = [machine for place, machine in enumerate(of_cells) if machine not in of_cells[:place]]
+    machines = [machine for index, machine in enumerate(of_cells) if machine not in of_cells[:index]]
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -141,8 +141,8 @@ def as_data(grid: Grid, outcomes: Sequence[Outcome], metrics: Sequence[str], wor
     }
 
 
-def markdown(data: dict[str, Any], rows: Sequence[Row], picture: str | None = None) -> str:
-    """Return the table with what it was made by, and the cells that failed."""
+def markdown(data: dict[str, Any], rows: Sequence[Row], figure: str | None = None) -> str:
+    """Return the table as Markdown, with the command, and the cells that failed."""
     metrics, seeds = data["metrics"], {cell[SEED] for cell in data["cells"]}
     names = [
         f"`{name}`" if name == short else f"{short.replace('_', ' ')}"
@@ -150,43 +150,43 @@ def markdown(data: dict[str, Any], rows: Sequence[Row], picture: str | None = No
     ]
     what = f"Mean ± sample standard deviation of {len(seeds)} seeds" if len(seeds) > 1 else "One run a row"
     lines = [
-        "# What each setting buys and costs",
+        "# Ablation: accuracy and training time",
         "",
-        f"{what}; accuracies in percent; `fit` is the time of training alone. Made by",
+        f"{what}; accuracies in percent; `fit` is the training time. Made by",
         "",
         f"    {data['command']}",
         "",
-        f"on {_where(data)}, {data['date'][:10]}; metrics: "
+        f"on {_machines(data)}, {data['date'][:10]}; metrics: "
         f"{', '.join(f'`{name}`' for name in metrics)}; settings of all runs: `{' '.join(data['settings'])}`.",
         "",
         f"| | {' | '.join(names)} | fit, s |",
         f"|---|{'---|' * (len(metrics) + 1)}",
     ]
     lines += [f"| {' | '.join(cells)} |" for cells in _cells(rows, metrics)]
-    if _some_are_of_fewer(rows, metrics):
+    if _any_partial(rows, metrics):
         lines += ["", _FEWER]
     failed = [cell for cell in data["cells"] if cell["failed"]]
     if failed:
         lines += ["", f"{len(failed)} of {len(data['cells'])} runs failed:", ""]
         lines += [f"- {cell['row']}, seed {cell[SEED]}: {cell['failed']}" for cell in failed]
-    if picture:
-        lines += ["", f"![each row's seeds, their mean and spread]({picture})"]
+    if figure:
+        lines += ["", f"![each row's seeds, their mean and standard deviation]({figure})"]
     return "\n".join(lines) + "\n"
 
 
 def in_terminal(rows: Sequence[Row], metrics: Sequence[str], title: str) -> Table:
     """Return the table for the terminal."""
-    caption = _FEWER if _some_are_of_fewer(rows, metrics) else None
+    caption = _FEWER if _any_partial(rows, metrics) else None
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
-    for place, column in enumerate(("", *short_names(metrics), "fit, s")):
-        table.add_column(column, justify="left" if place == 0 else "right", overflow="fold")
+    for index, column in enumerate(("", *short_names(metrics), "fit, s")):
+        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
     for cells in _cells(rows, metrics):
         table.add_row(*cells)
     return table
 
 
 def short_names(metrics: Sequence[str]) -> list[str]:
-    """Return metrics without the parts of their names that all begin or end with: `choice/*/accuracy` is `*`."""
+    """Return the metrics' names without their common first and last parts: `choice/*/accuracy` becomes `*`."""
     parts = [name.split("/") for name in metrics]
     if len(parts) < 2:
         return list(metrics)
@@ -197,15 +197,15 @@ def short_names(metrics: Sequence[str]) -> list[str]:
     return ["/".join(of) for of in parts]
 
 
-def write_table(path: Path, data: dict[str, Any], rows: Sequence[Row], picture: Path | None) -> None:
+def write_table(path: Path, data: dict[str, Any], rows: Sequence[Row], figure: Path | None) -> None:
     """Write `<path>.json` and `<path>.md`, each whole or not at all."""
     write_json(with_suffix(path, ".json"), data)
     with atomic_path(with_suffix(path, ".md")) as temporary:
-        temporary.write_text(markdown(data, rows, picture.name if picture else None), encoding="utf-8")
+        temporary.write_text(markdown(data, rows, figure.name if figure else None), encoding="utf-8")
 
 
 def with_suffix(path: Path, suffix: str) -> Path:
-    """Return the path with a suffix more; one that is in it stays."""
+    """Append a suffix to the path, even where it has one."""
     return path.with_name(path.name + suffix)
 
 
@@ -223,51 +223,51 @@ def _entry(value: Spread | None, runs: int) -> str:
     return ("–" if value is None else str(value)) + ("" if count == runs else f" ({count} of {runs})")
 
 
-def _some_are_of_fewer(rows: Sequence[Row], metrics: Sequence[str]) -> bool:
+def _any_partial(rows: Sequence[Row], metrics: Sequence[str]) -> bool:
     values = [(row.runs, value) for row in rows for value in (*(row.metrics.get(one) for one in metrics), row.fit_s)]
     return any(runs != (len(value.each) if value else 0) for runs, value in values)
 
 
-def _where(data: dict[str, Any]) -> str:
-    """Return the machine that the runs of the table were timed on; several with the number of runs of each."""
+def _machines(data: dict[str, Any]) -> str:
+    """Describe the machine that the runs were timed on, or the number of runs on each of several."""
     machines = [in_words(machine) for machine in data["machines"]]
     runs = Counter(machines[cell["machine"]] for cell in data["cells"] if not cell["failed"])
     if len(runs) < 2:
         return next(iter(runs), machines[0])
     each = ", ".join(f"{count} runs on {machine}" for machine, count in runs.items())
-    return f"machines that differ, so that times of different runs may not compare ({each})"
+    return f"different machines, whose times may not be comparable ({each})"
 
 
 _MEAN, _SEED, _GUIDE = "#1f5a8a", "#8fb3d1", "#d9d9d9"
 
 
 def draw(path: Path, rows: Sequence[Row], metrics: Sequence[str]) -> None:
-    """Write a PNG with a panel a metric and one for the time of training; rows share the vertical axis.
+    """Draw a PNG with one panel for each metric and one for the training time; rows share the vertical axis.
 
     Raises:
-        InputError: matplotlib is not there; the message says how to get it.
+        InputError: matplotlib is not installed.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InputError(f"no picture {path}: it needs matplotlib; pip install 'clep[notebooks]'") from error
+        raise InputError(f"no figure {path}: it needs matplotlib; pip install 'clep[notebooks]'") from error
     panels = [
         (short.replace("_", " "), [row.metrics.get(name) for row in rows])
         for name, short in zip(metrics, short_names(metrics), strict=True)
     ]
-    panels.append(("seconds of training", [row.fit_s for row in rows]))
+    panels.append(("training time, s", [row.fit_s for row in rows]))
     longest = max(len(row.name) for row in rows)
     figure = Figure(figsize=(2.6 * len(panels) + 0.075 * longest + 0.3, 0.32 * len(rows) + 1.1), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axis, (name, values) in zip(axes, panels, strict=True):
-        for place, value in enumerate(values):
+        for index, value in enumerate(values):
             if value is None:
                 continue
-            axis.scatter(value.each, [place] * len(value.each), s=14, color=_SEED, zorder=2)
+            axis.scatter(value.each, [index] * len(value.each), s=14, color=_SEED, zorder=2)
             axis.errorbar(
-                value.mean, place, xerr=value.standard_deviation, fmt="o", ms=5, color=_MEAN, capsize=3, zorder=3
+                value.mean, index, xerr=value.standard_deviation, fmt="o", ms=5, color=_MEAN, capsize=3, zorder=3
             )
         axis.set_title(name, fontsize=9)
         axis.grid(axis="x", color=_GUIDE, linewidth=0.6)

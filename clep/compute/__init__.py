@@ -1,4 +1,4 @@
-"""Where work runs: tasks on the processes of this machine or on a Slurm cluster."""
+"""Tasks on the processes of this machine or on a Slurm cluster; locks; graceful shutdown."""
 
 from clep.compute.local import Local
 from clep.compute.shutdown import Stopped, graceful_shutdown

@@ -1,4 +1,4 @@
-"""What local processes and a cluster share: one attempt at a task, and which tasks are still to be tried."""
+"""Attempts at tasks, shared by `Local` and `Slurm`: one attempt and its outcome, retries, log files."""
 
 import hashlib
 import logging
@@ -20,7 +20,6 @@ from clep.errors import InputError
 logger = logging.getLogger(__name__)
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-GRACE_S = 5.0  # what a worker that is describe_exit to end has for keeping what is done and removing half-written files
 _LONGEST_NAME = 150
 
 
@@ -38,7 +37,7 @@ class Outcome:
 
 
 class Attempts:
-    """Which tasks wait, how often each was tried, and which failed for good.
+    """The tasks that wait, how often each was tried, and those that failed for good.
 
     Arguments:
         tasks: names, in the order in which they start.
@@ -62,7 +61,7 @@ class Attempts:
         return self._tried[task]
 
     def settle(self, task: str, outcome: Outcome) -> None:
-        """Note how an attempt ended: a task that failed waits again, unless it was its last attempt."""
+        """Record the outcome of an attempt: a task that failed waits again, unless it was its last attempt."""
         if outcome.reason is None:
             return
         if outcome.final or self._tried[task] > self._retries:
@@ -80,14 +79,13 @@ def call_pickled(pickled: bytes) -> None:
 
 
 def attempt(function: Callable[[Any], Any], payload: Any) -> Outcome:
-    """Call `function(payload)`; a failure's traceback goes to the log.
+    """Call `function(payload)` and return its outcome; the traceback of a failure is logged, but for an InputError.
 
-    Only what a person or the system stopped (KeyboardInterrupt, `Stopped`) comes out as an exception.
+    Only KeyboardInterrupt and `Stopped`, which are no failures of the task, are raised.
     """
     try:
         function(payload)
     except InputError as error:
-        logger.error("%s", error)
         return Outcome(str(error), final=True)
     except Exception as error:
         logger.exception("the task failed")
@@ -101,7 +99,7 @@ def attempt(function: Callable[[Any], Any], payload: Any) -> Outcome:
 
 
 def describe_exit(exit_status: int) -> str:
-    """Say how a process ended, by its exit status as Python gives it: minus the signal where one killed it."""
+    """Describe how a process ended, by its exit status in Python's form: negative after a signal."""
     if exit_status >= 0:
         return f"ended with exit status {exit_status}"
     if -exit_status == signal.SIGKILL:
@@ -113,7 +111,7 @@ def describe_exit(exit_status: int) -> str:
 
 
 def log_path(folder: Path, task: str) -> Path:
-    """Return the log file of a task, inside `folder` whatever the task is called."""
+    """Return the log file of a task, which lies in `folder` whatever the name of the task is."""
     name = quote(task, safe=" ")
     if len(name) > _LONGEST_NAME:
         name = f"{name[:_LONGEST_NAME]}-{hashlib.blake2b(task.encode(), digest_size=4).hexdigest()}"
@@ -121,7 +119,7 @@ def log_path(folder: Path, task: str) -> Path:
 
 
 def write_output_to(log: Path) -> None:
-    """Append what this process prints from now on, that of C libraries included, to a file."""
+    """Redirect the output of this process, that of C libraries included, to the end of a file."""
     sys.stdout.flush()
     sys.stderr.flush()
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -130,12 +128,12 @@ def write_output_to(log: Path) -> None:
     os.close(file)
 
 
-class Regularly:
-    """Calls a function about once in `seconds`, whenever it is given the chance.
+class Periodic:
+    """Calls a function at most once in `seconds`, from `call_if_due`.
 
     Arguments:
-        function: called without arguments; None: there is nothing to call.
-        seconds: at least this long passes between two calls.
+        function: called without arguments; None: nothing is called.
+        seconds: least time between two calls.
     """
 
     def __init__(self, function: Callable[[], None] | None, seconds: float | int = 1.0) -> None:
@@ -143,13 +141,13 @@ class Regularly:
         self._seconds = seconds
         self._last = time.monotonic()
 
-    def left(self) -> float:
+    def time_left(self) -> float:
         """Return the seconds until the next call is due."""
         return max(0.0, self._last + self._seconds - time.monotonic())
 
     def call_if_due(self) -> None:
-        """Call the function if its time has come."""
-        if self.left() == 0.0:
+        """Call the function if the last call is long enough ago."""
+        if self.time_left() == 0.0:
             self.call()
 
     def call(self) -> None:

@@ -1,4 +1,4 @@
-"""Float32 matrix products on a CPU: by oneDNN, where a trial shows that it computes them in float32 too."""
+"""Float32 matrix products on a CPU by oneDNN, where a trial product shows that it keeps float32 precision."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +13,12 @@ _oneDNN: Any = torch.backends.mkldnn
 
 @contextmanager
 def fast_float32_products() -> Iterator[bool]:
-    """Let oneDNN compute the float32 products of the block where that loses nothing; yields whether it does.
+    """Let oneDNN compute the float32 products of the block where it keeps their precision; yields whether it does.
 
-    PyTorch takes MKL, which leaves AVX-512 unused on processors of AMD and takes about twice as long there, unless a
-    lower precision is allowed. What oneDNN makes of that permission depends on the processor: those with matrix units
-    (AMX) round to bfloat16, all others compute in float32 as before. A trial product tells which, once in a process.
-    Nothing is changed where there is a GPU, for which the permission would count as well.
+    By default PyTorch uses MKL, which leaves AVX-512 unused on AMD's processors and takes about twice as long there. It
+    uses oneDNN where a lower precision is allowed. Processors with matrix units (AMX) then round to bfloat16; all
+    others still compute in float32. A trial product, once in a process, shows which. Nothing changes where there is a
+    GPU, to which the permission would apply too.
     """
     matmul = _oneDNN.matmul
     before = matmul.fp32_precision
@@ -44,5 +44,5 @@ def _keeps_float32() -> bool:
     finally:
         matmul.fp32_precision = before
     exact = left.double() @ right.double()
-    # Float32 errs by some 1e-7 of the product, bfloat16 by 1e-3.
+    # The relative error of float32 is about 1e-7, that of bfloat16 1e-3.
     return bool(((product - exact).abs() / exact).max() < 1e-5)

@@ -1,4 +1,4 @@
-"""Being told to end: a signal as an exception, so that what is done is kept and what is half done removed."""
+"""Graceful shutdown: a signal becomes an exception, so that finished work is kept and half-written files removed."""
 
 import signal
 import threading
@@ -7,17 +7,19 @@ from contextlib import contextmanager
 from types import FrameType
 
 TIME_IS_OVER = signal.SIGUSR2
-"""What Slurm and the process that waits for local workers send when a task has had its time."""
+"""The signal for a task that has reached its time limit, from Slurm or from the parent of local workers."""
+GRACE_S = 5.0
+"""Seconds that a process has after the signal for keeping finished work and removing half-written files."""
 
 
 class Stopped(SystemExit):
-    """This process is to end; no task takes that for a failure of its own.
+    """A signal asks this process to end; no task treats that as a failure of its own.
 
     Uncaught, it ends the process with the exit status that shells give after this signal, without a traceback.
 
     Attributes:
         signal: its number.
-        time_is_over: the task has had its time. Otherwise somebody wants the process gone: a preemption, a shutdown.
+        time_is_over: the task has reached its time limit. Otherwise: a preemption, a shutdown, a user.
     """
 
     def __init__(self, number: int) -> None:
@@ -35,7 +37,7 @@ def raise_stopped(number: int, frame: FrameType | None) -> None:
 def graceful_shutdown() -> Iterator[None]:
     """Let SIGTERM and SIGHUP raise `Stopped` in the block, so that jobs are cancelled and temporary files removed.
 
-    A signal that is ignored (nohup) or handled by somebody else stays as it is, and so do all in a thread.
+    Signals that are ignored (nohup) or have another handler stay as they are; in a thread nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -43,7 +45,7 @@ def graceful_shutdown() -> Iterator[None]:
     taken = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL]
 
     def raise_once(number: int, frame: FrameType | None) -> None:
-        for one in taken:  # a second one, which often follows at once, must not cut the tidying up short
+        for one in taken:  # a second signal, which often follows at once, must not interrupt the tidying up
             signal.signal(one, signal.SIG_IGN)
         raise_stopped(number, frame)
 

@@ -1,4 +1,4 @@
-"""Tasks as job arrays of a Slurm cluster."""
+"""Tasks as job arrays of a Slurm cluster: the options, the jobs of one run, and the task on its node."""
 
 import contextlib
 import logging
@@ -17,7 +17,7 @@ from clep.compute.attempts import (
     LOG_FORMAT,
     Attempts,
     Outcome,
-    Regularly,
+    Periodic,
     attempt,
     call_pickled,
     log_path,
@@ -26,57 +26,7 @@ from clep.compute.attempts import (
 from clep.compute.shutdown import TIME_IS_OVER, Stopped, graceful_shutdown, raise_stopped
 from clep.compute.slurm_queue import JobState
 from clep.errors import InputError
-from clep.files import read_json, write_json
-
-
-@dataclass(frozen=True)
-class SlurmTask:
-    """One attempt at a task, as submitit pickles it and calls it on the node.
-
-    Attributes:
-        pickled: the function and its payload. Unpickled within the attempt, so that a module that is missing on the
-            node is a failure with a reason.
-        log: the task's log file, on a disk that all nodes share.
-        outcome: file for the outcome, likewise.
-        time_min: the time limit, for messages.
-        folder: where the command was given; relative paths start there, wherever Slurm starts the task.
-    """
-
-    pickled: bytes
-    log: Path
-    outcome: Path
-    time_min: int
-    folder: Path
-
-    def __call__(self) -> None:
-        """Run the task, write its outcome, and end with status 1 where it failed, so that Slurm counts it as FAILED."""
-        write_output_to(self.log)
-        logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr, force=True)
-        # submitit's own handlers put up with SIGTERM until Slurm kills, and send a preempted job back to the queue.
-        signal.signal(signal.SIGTERM, raise_stopped)
-        signal.signal(TIME_IS_OVER, raise_stopped)
-        try:
-            outcome = attempt(self._call_in_folder, None)
-        except Stopped as stopped:
-            if not stopped.time_is_over:
-                raise  # Slurm knows why: cancelled, preempted, node failure
-            outcome = Outcome(f"the time limit of time_min={self.time_min} was reached")
-        write_json(self.outcome, asdict(outcome))
-        if outcome.reason is not None:
-            raise SystemExit(1)
-
-    def _call_in_folder(self, _: None) -> None:
-        os.chdir(self.folder)
-        call_pickled(self.pickled)
-
-
-def read_outcome(path: Path) -> Outcome | None:
-    """Return the outcome that a node wrote; None where it cannot be read (yet)."""
-    try:
-        return Outcome(**read_json(path))
-    except (InputError, TypeError):
-        return None
-
+from clep.files import make_folder, read_json, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -86,185 +36,28 @@ _MOST_AT_ONCE = 1000
 _GRACE_S = 20.0
 
 
-@dataclass
-class _Job:
-    task: str
-    outcome: Path
-    submission_log: Path
-    over_since: float | None = None
-
-
-class SlurmRun:
-    """The jobs of one call of `Slurm.run`.
-
-    Arguments:
-        executor: of submitit, with all options set.
-        name: what the jobs are called. No others have it, so that even one that was submitted while Ctrl-C came can be
-            cancelled by it.
-        time_min: the time limit, for messages.
-        function, tasks, folder: as for `Slurm.run`.
-        attempts: which tasks wait and which failed.
-    """
-
-    def __init__(
-        self,
-        executor: Any,
-        name: str,
-        time_min: int,
-        function: Callable[[Any], Any],
-        tasks: Mapping[str, Any],
-        folder: Path,
-        attempts: Attempts,
-    ) -> None:
-        self.attempts = attempts
-        self._executor = executor
-        self._name = name
-        self._time_min = time_min
-        self._function = function
-        self._tasks = tasks
-        self._folder = folder
-        self._outcomes = Path(executor.folder) / name
-        self._jobs: dict[str, _Job] = {}
-        self._told: tuple[str, ...] = ()
-        self._accepted = False  # the first array was
-        self._submitting = False
-
-    def unfinished(self) -> bool:
-        """Whether a task runs or waits."""
-        return bool(self._jobs or self.attempts.waiting)
-
-    def submit(self) -> None:
-        """Submit what waits, as far as there is room, as one array.
-
-        Raises:
-            InputError: Slurm refuses the first array. A later one that it refuses counts as a failed attempt.
-        """
-        import cloudpickle
-        from submitit.core.utils import FailedJobError, FailedSubmissionError
-
-        room = _MOST_AT_ONCE - len(self._jobs)
-        names = [self.attempts.take() for _ in range(min(room, len(self.attempts.waiting)))]
-        if not names:
-            return
-        self._outcomes.mkdir(exist_ok=True)
-        calls = [
-            SlurmTask(
-                pickled=cloudpickle.dumps((self._function, self._tasks[name])),
-                log=log_path(self._folder, name),
-                outcome=self._outcomes / f"{log_path(Path(), name).stem}.{self.attempts.number(name)}.json",
-                time_min=self._time_min,
-                folder=Path.cwd(),
-            )
-            for name in names
-        ]
-        try:
-            self._submitting = True
-            with _outside_of_any_job():
-                jobs = self._executor.submit_array(calls)
-        except (FailedJobError, FailedSubmissionError, OSError) as error:
-            self._submitting = False
-            told = " ".join(str(error).split())
-            if not self._accepted:
-                raise InputError(f"Slurm refuses the jobs: {told}") from error
-            for name in names:
-                self.attempts.settle(name, Outcome(f"Slurm refused to take it again: {told}"))
-            return
-        self._accepted = True
-        for job, name, call in zip(jobs, names, calls, strict=True):
-            self._jobs[job.job_id] = _Job(name, call.outcome, job.paths.stdout)
-        self._submitting = False
-        logger.info("submitted %d tasks as Slurm job %s", len(jobs), jobs[0].job_id.partition("_")[0])
-
-    def collect(self) -> None:
-        """Settle the tasks whose outcome has arrived."""
-        with contextlib.suppress(OSError):
-            there = {entry.name for entry in os.scandir(self._outcomes)}
-            for key, job in list(self._jobs.items()):
-                if job.outcome.name in there and (outcome := read_outcome(job.outcome)) is not None:
-                    if outcome.reason is not None and not outcome.final:
-                        outcome = Outcome(f"{outcome.reason}; see {log_path(self._folder, job.task)}")
-                    self._settle(key, outcome)
-
-    def poll(self) -> None:
-        """Look at the queue for jobs that ended without an outcome, and submit again what failed."""
-        states = slurm_queue.queue()
-        if states is None:
-            logger.warning("Slurm does not answer when asked for the queue; it will be asked again")
-            return
-        self.collect()
-        now = time.monotonic()
-        for key, job in list(self._jobs.items()):
-            state = states.get(key)
-            if state is not None and not state.over:
-                job.over_since = None
-            elif job.over_since is None:
-                job.over_since = now
-            elif now - job.over_since >= _GRACE_S:
-                self._settle(key, Outcome(f"{slurm_queue.ending(key)}; see {self._log_of(job)}"))
-        self._tell([states[key] for key in self._jobs if key in states])
-        self.submit()
-
-    def cancel(self) -> None:
-        """Cancel all jobs of this run that are not over."""
-        if not self._jobs and not self._submitting:
-            return
-        if slurm_queue.cancel(self._name):
-            logger.warning("cancelled the Slurm jobs called %s", self._name)
-        else:
-            logger.error("could not cancel the Slurm jobs: run `scancel --name=%s` yourself", self._name)
-
-    def _settle(self, key: str, outcome: Outcome) -> None:
-        job = self._jobs.pop(key)
-        self.attempts.settle(job.task, outcome)
-
-    def _log_of(self, job: _Job) -> Path:
-        """Return the task's own log, or Slurm's where the task did not come so far as to open it."""
-        own = log_path(self._folder, job.task)
-        return own if own.exists() else job.submission_log
-
-    def _tell(self, states: list[JobState]) -> None:
-        """Log why jobs wait, when that changes."""
-        reasons = tuple(sorted({state.reason for state in states if state.state == "PENDING"}))
-        if reasons != self._told and reasons:
-            logger.info("tasks that wait for Slurm do so because of: %s", ", ".join(reasons))
-        self._told = reasons
-
-
-@contextlib.contextmanager
-def _outside_of_any_job() -> Iterator[None]:
-    """Hide the variables of a job that this process may be part of: sbatch and srun would take them for options."""
-    hidden = {}
-    if "SLURM_JOB_ID" in os.environ:
-        names = [name for name in os.environ if name.startswith(("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_"))]
-        hidden = {name: os.environ.pop(name) for name in names if name != "SLURM_CONF"}
-    try:
-        yield
-    finally:
-        os.environ.update(hidden)
-
-
 class Slurm:
-    """Runs tasks as members of job arrays, by submitit, and waits for them: start it where it may stay, in tmux say.
+    """Runs tasks as members of job arrays, through submitit, and waits for them; start it in tmux or screen.
 
-    Nodes and the process that waits share a disk with the log folder, and nothing else: no connection, no accounting
-    database. The nodes use this Python, in the same place.
+    Nodes and the waiting process share only the disk of the log folder: no connection, no accounting database. The
+    nodes use the same Python, at the same path.
 
     Args:
-        partition: None: the cluster's default one. Likewise the account.
-        account: who pays.
-        time_min: minutes that a task may take.
-        gpus: of a task; 0 asks for none.
-        cpus: of a task.
-        mem_gb: of a task. None: what the cluster gives for that many CPUs.
+        partition: None: the cluster's default.
+        account: the account to charge; None: the user's default.
+        time_min: time limit of a task in minutes.
+        gpus: GPUs of a task; 0: none.
+        cpus: cores of a task.
+        mem_gb: memory of a task. None: the cluster's default for that many cores.
         constraint: features that a node must have, e.g. "a100|h100".
-        max_parallel: members of one array that run at once.
-        retries: how often a task that raised, died, was preempted or took too long is submitted again.
-        setup: lines of shell before the task, e.g. "module load cuda".
+        max_parallel: tasks of one array that run at once.
+        retries: how often a task that raised, died, was preempted or timed out is submitted again.
+        setup: shell lines before the task, e.g. "module load cuda".
         extra: further options of sbatch by their long names, e.g. {"qos": "low"}; true for one without a value.
-        poll_s: seconds between two looks at the queue.
+        poll_s: seconds between two queries of the queue.
 
     Raises:
-        InputError: a number is out of range.
+        InputError: an option is out of range.
     """
 
     def __init__(
@@ -311,50 +104,46 @@ class Slurm:
         log_folder: Path,
         watch: Callable[[], None] | None = None,
     ) -> dict[str, str]:
-        """Call `function(payload)` once for every task, as `Local.run` does; only what differs is said here.
+        """Call `function(payload)` for every task, as `Local.run` does; only the differences are listed here.
 
         Args:
             function: defined in a module that the nodes can import.
-            tasks: name → payload. Relative paths in them start where this process was started.
-            log_folder: on a disk that all nodes share; what submitit writes goes to `submitit/` in it.
+            tasks: name → payload. Relative paths in it are relative to this process's working folder.
+            log_folder: on a disk that all nodes share; submitit's files go to `submitit/` in it.
             watch: called by this thread.
 
         Returns:
             Task → reason: Slurm's state, how the job ended, its log.
 
         Raises:
-            InputError: this is no machine of a Slurm cluster, submitit is not installed, or Slurm refuses the jobs.
+            InputError: Slurm's commands or submitit are missing, or Slurm refuses the jobs.
             KeyboardInterrupt: Ctrl-C; the jobs are cancelled. Likewise `Stopped`, after SIGTERM or SIGHUP.
         """
         missing = slurm_queue.first_missing(["sbatch", "srun", "squeue", "scancel"])
         if missing is not None:
             raise InputError(
-                f"there is no {missing!r} on PATH: start this on a login node of a Slurm cluster, "
-                f"or choose compute=local"
+                f"there is no {missing!r} on PATH: run this on a login node of a Slurm cluster, or with compute=local"
             )
         folder = Path(log_folder).absolute()
         submission = folder / "submitit"
-        try:
-            submission.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot make the folder {folder}: {error.strerror or error}") from error
+        make_folder(submission)
         name = f"clep-{uuid.uuid4().hex[:8]}"
         attempts = Attempts(tasks, self.retries)
         run = SlurmRun(self._executor(submission, name), name, self.time_min, function, tasks, folder, attempts)
-        regularly = Regularly(watch)
+        watcher = Periodic(watch)
         with graceful_shutdown():
             try:
                 run.submit()
-                poll = Regularly(run.poll, self.poll_s)
+                poll = Periodic(run.poll, self.poll_s)
                 while run.unfinished():
-                    time.sleep(min(regularly.left(), poll.left(), 1.0))
+                    time.sleep(min(watcher.time_left(), poll.time_left(), 1.0))
                     run.collect()
                     poll.call_if_due()
-                    regularly.call_if_due()
+                    watcher.call_if_due()
             except BaseException:
                 run.cancel()
                 raise
-        regularly.call()
+        watcher.call()
         return attempts.failures
 
     def _executor(self, folder: Path, job_name: str) -> Any:
@@ -383,3 +172,211 @@ class Slurm:
             slurm_additional_parameters=extra,
         )
         return executor
+
+
+@dataclass
+class _Job:
+    task: str
+    outcome: Path
+    submission_log: Path
+    over_since: float | None = None
+
+
+class SlurmRun:
+    """The jobs of one call of `Slurm.run`.
+
+    Arguments:
+        executor: of submitit, with all options set.
+        name: name of all its jobs, and of no others, so that a job can be cancelled even if Ctrl-C came while it was
+            submitted.
+        time_min: the time limit, for messages.
+        function, tasks, folder: as for `Slurm.run`.
+        attempts: the tasks that wait or failed.
+    """
+
+    def __init__(
+        self,
+        executor: Any,
+        name: str,
+        time_min: int,
+        function: Callable[[Any], Any],
+        tasks: Mapping[str, Any],
+        folder: Path,
+        attempts: Attempts,
+    ) -> None:
+        self.attempts = attempts
+        self._executor = executor
+        self._name = name
+        self._time_min = time_min
+        self._function = function
+        self._tasks = tasks
+        self._folder = folder
+        self._outcomes = Path(executor.folder) / name
+        self._jobs: dict[str, _Job] = {}
+        self._logged_reasons: tuple[str, ...] = ()
+        self._accepted = False  # whether Slurm took the first array
+        self._submitting = False
+
+    def unfinished(self) -> bool:
+        """Whether a task runs or waits."""
+        return bool(self._jobs or self.attempts.waiting)
+
+    def submit(self) -> None:
+        """Submit the waiting tasks as one array, as many as the array limit allows.
+
+        Raises:
+            InputError: Slurm refuses the first array. A later one that it refuses counts as a failed attempt.
+        """
+        import cloudpickle
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+        room = _MOST_AT_ONCE - len(self._jobs)
+        names = [self.attempts.take() for _ in range(min(room, len(self.attempts.waiting)))]
+        if not names:
+            return
+        self._outcomes.mkdir(exist_ok=True)
+        calls = [
+            SlurmTask(
+                pickled=cloudpickle.dumps((self._function, self._tasks[name])),
+                log=log_path(self._folder, name),
+                outcome=self._outcomes / f"{log_path(Path(), name).stem}.{self.attempts.number(name)}.json",
+                time_min=self._time_min,
+                folder=Path.cwd(),
+            )
+            for name in names
+        ]
+        try:
+            self._submitting = True
+            with _outside_of_any_job():
+                jobs = self._executor.submit_array(calls)
+        except (FailedJobError, FailedSubmissionError, OSError) as error:
+            self._submitting = False
+            message = " ".join(str(error).split())
+            if not self._accepted:
+                raise InputError(f"Slurm refuses the jobs: {message}") from error
+            for name in names:
+                self.attempts.settle(name, Outcome(f"Slurm refused to take it again: {message}"))
+            return
+        self._accepted = True
+        for job, name, call in zip(jobs, names, calls, strict=True):
+            self._jobs[job.job_id] = _Job(name, call.outcome, job.paths.stdout)
+        self._submitting = False
+        logger.info("submitted %d tasks as Slurm job %s", len(jobs), jobs[0].job_id.partition("_")[0])
+
+    def collect(self) -> None:
+        """Settle the tasks whose outcome has arrived."""
+        with contextlib.suppress(OSError):
+            there = {entry.name for entry in os.scandir(self._outcomes)}
+            for key, job in list(self._jobs.items()):
+                if job.outcome.name in there and (outcome := read_outcome(job.outcome)) is not None:
+                    if outcome.reason is not None and not outcome.final:
+                        outcome = Outcome(f"{outcome.reason}; see {log_path(self._folder, job.task)}")
+                    self._settle(key, outcome)
+
+    def poll(self) -> None:
+        """Look at the queue for jobs that ended without an outcome, and submit again what failed."""
+        states = slurm_queue.queue()
+        if states is None:
+            logger.warning("Slurm does not answer when asked for the queue; it will be asked again")
+            return
+        self.collect()
+        now = time.monotonic()
+        for key, job in list(self._jobs.items()):
+            state = states.get(key)
+            if state is not None and not state.over:
+                job.over_since = None
+            elif job.over_since is None:
+                job.over_since = now
+            elif now - job.over_since >= _GRACE_S:
+                self._settle(key, Outcome(f"{slurm_queue.ending(key)}; see {self._log_of(job)}"))
+        self._log_pending([states[key] for key in self._jobs if key in states])
+        self.submit()
+
+    def cancel(self) -> None:
+        """Cancel all jobs of this run that are not over."""
+        if not self._jobs and not self._submitting:
+            return
+        if slurm_queue.cancel(self._name):
+            logger.warning("cancelled the Slurm jobs called %s", self._name)
+        else:
+            logger.error("could not cancel the Slurm jobs: run `scancel --name=%s` yourself", self._name)
+
+    def _settle(self, key: str, outcome: Outcome) -> None:
+        job = self._jobs.pop(key)
+        self.attempts.settle(job.task, outcome)
+
+    def _log_of(self, job: _Job) -> Path:
+        """Return the task's own log, or Slurm's where the task did not come so far as to open it."""
+        own = log_path(self._folder, job.task)
+        return own if own.exists() else job.submission_log
+
+    def _log_pending(self, states: list[JobState]) -> None:
+        """Log why jobs wait, whenever that changes."""
+        reasons = tuple(sorted({state.reason for state in states if state.state == "PENDING"}))
+        if reasons != self._logged_reasons and reasons:
+            logger.info("tasks wait in the queue because of: %s", ", ".join(reasons))
+        self._logged_reasons = reasons
+
+
+@contextlib.contextmanager
+def _outside_of_any_job() -> Iterator[None]:
+    """Hide the variables of the job that this process may run in: sbatch and srun would take them for options."""
+    hidden = {}
+    if "SLURM_JOB_ID" in os.environ:
+        names = [name for name in os.environ if name.startswith(("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_"))]
+        hidden = {name: os.environ.pop(name) for name in names if name != "SLURM_CONF"}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+@dataclass(frozen=True)
+class SlurmTask:
+    """One attempt at a task; submitit pickles it and calls it on the node.
+
+    Attributes:
+        pickled: the function and its payload. Unpickled inside the attempt, so that a module that is missing on the
+            node is a failure with a reason.
+        log: the task's log file, on a disk that all nodes share.
+        outcome: file for the outcome, likewise.
+        time_min: the time limit, for messages.
+        folder: the working folder of the command; relative paths start there, wherever Slurm starts the task.
+    """
+
+    pickled: bytes
+    log: Path
+    outcome: Path
+    time_min: int
+    folder: Path
+
+    def __call__(self) -> None:
+        """Run the task, write its outcome, and end with status 1 where it failed, so that Slurm counts it as FAILED."""
+        write_output_to(self.log)
+        logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr, force=True)
+        # submitit's own handlers ignore SIGTERM until Slurm kills, and requeue a preempted job.
+        signal.signal(signal.SIGTERM, raise_stopped)
+        signal.signal(TIME_IS_OVER, raise_stopped)
+        try:
+            outcome = attempt(self._call_in_folder, None)
+            if outcome.final:
+                logger.error("%s", outcome.reason)
+        except Stopped as stopped:
+            if not stopped.time_is_over:
+                raise  # Slurm knows why: cancelled, preempted, node failure
+            outcome = Outcome(f"the time limit of time_min={self.time_min} was reached")
+        write_json(self.outcome, asdict(outcome))
+        if outcome.reason is not None:
+            raise SystemExit(1)
+
+    def _call_in_folder(self, _: None) -> None:
+        os.chdir(self.folder)
+        call_pickled(self.pickled)
+
+
+def read_outcome(path: Path) -> Outcome | None:
+    """Return the outcome that a node wrote; None where it cannot be read yet."""
+    try:
+        return Outcome(**read_json(path))
+    except (InputError, TypeError):
+        return None

@@ -1,4 +1,4 @@
-"""What Slurm says about jobs: whether they are still to come, and how they ended."""
+"""Queries to Slurm: the state of jobs in the queue, and how they ended."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ from clep.compute.attempts import describe_exit
 
 logger = logging.getLogger(__name__)
 
-# Job states after which nothing more will come. In a state that is not listed a job may still run.
+# Final states of a job. In a state that is not listed it may still run.
 OVER = {
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
     *("OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
@@ -23,10 +23,10 @@ _PATIENCE_S = 60
 
 @dataclass(frozen=True)
 class JobState:
-    """What the queue says about a job.
+    """The state of a job in the queue.
 
     Attributes:
-        state: Slurm's word, e.g. "RUNNING".
+        state: Slurm's name of it, e.g. "RUNNING".
         reason: why it is in that state, e.g. "Resources" of a pending job.
     """
 
@@ -35,21 +35,21 @@ class JobState:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will come of the job."""
+        """Whether the job has ended."""
         return self.state in OVER
 
 
 def queue() -> dict[str, JobState] | None:
-    """Return the user's jobs in the queue, those that ended a few minutes ago included; None: Slurm does not answer.
+    """Return the user's jobs in the queue, those that ended recently included; None: Slurm does not answer.
 
     Keys are job ids as submitit has them: "12", or "12_3" for a member of an array.
     """
-    printed = _printed("squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-o", "%F|%K|%T|%r")
+    printed = _output("squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-o", "%F|%K|%T|%r")
     return None if printed is None else parse_queue(printed)
 
 
 def parse_queue(printed: str) -> dict[str, JobState]:
-    """Read lines of `array id|member|state|reason`; a job that is no array has "N/A" for its member."""
+    """Parse lines of `array id|member|state|reason`; the member of a job that is no array is "N/A"."""
     jobs = {}
     for line in printed.splitlines():
         array, member, state, reason = (line.strip().split("|", 3) + [""] * 4)[:4]
@@ -59,32 +59,32 @@ def parse_queue(printed: str) -> dict[str, JobState]:
 
 
 def ending(job: str) -> str:
-    """Say how a job ended, by the controller or the accounts: state, exit status or signal, node.
+    """Describe how a job ended, by the controller or the accounting: state, exit status or signal, node.
 
-    A cluster without accounting has forgotten a job some minutes later; then this says just that.
+    A cluster without accounting forgets a job after some minutes; then the message says that.
     """
-    printed = _printed("scontrol", "show", "job", "-o", job)
+    printed = _output("scontrol", "show", "job", "-o", job)
     if printed is not None:
         values = dict(re.findall(r"(\w+)=(\S*)", printed))
         if "JobState" in values:
-            return described(
+            return describe_ending(
                 values["JobState"], values.get("Reason", ""), values.get("ExitCode", ""), values.get("BatchHost", "")
             )
-    printed = _printed("sacct", "-X", "-n", "-P", "-j", job, "-o", "State,Reason,ExitCode,NodeList")
+    printed = _output("sacct", "-X", "-n", "-P", "-j", job, "-o", "State,Reason,ExitCode,NodeList")
     lines = (printed or "").strip().splitlines()
     if lines:
-        return described(*(lines[0].split("|", 3) + [""] * 4)[:4])
+        return describe_ending(*(lines[0].split("|", 3) + [""] * 4)[:4])
     return "it vanished from Slurm's queue and left no result"
 
 
-def described(state: str, reason: str, exit_code: str, node: str) -> str:
-    """Put what Slurm knows about a job that is over into words.
+def describe_ending(state: str, reason: str, exit_code: str, node: str) -> str:
+    """Describe the end of a job in words.
 
     Args:
         state: e.g. "FAILED", or "CANCELLED by 1000".
         reason: e.g. "NonZeroExitCode".
         exit_code: "status:signal", e.g. "1:0" or "0:9". A shell turns the signal n into the status 128 + n.
-        node: where it ran.
+        node: the node on which it ran.
     """
     words = [state]
     if reason not in ("", "None", "NonZeroExitCode") and not reason.startswith("RaisedSignal"):
@@ -100,19 +100,18 @@ def described(state: str, reason: str, exit_code: str, node: str) -> str:
 
 
 def cancel(name: str) -> bool:
-    """Cancel the user's jobs that are called `name`; return whether Slurm took the order."""
-    return _printed("scancel", "-u", str(os.getuid()), f"--name={name}") is not None
+    """Cancel the user's jobs of that name; return whether Slurm accepted."""
+    return _output("scancel", "-u", str(os.getuid()), f"--name={name}") is not None
 
 
-def _printed(*command: str) -> str | None:
-    """Return what a command prints; None where it is not there, fails, or takes too long."""
+def _output(*command: str) -> str | None:
+    """Return the output of a command; None where it is missing, fails, or takes too long."""
     if shutil.which(command[0]) is None:
         return None
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        told_by_it = getattr(error, "stderr", None) or error
-        logger.debug("%s: %s", command[0], told_by_it)
+        logger.debug("%s: %s", command[0], getattr(error, "stderr", None) or error)
         return None
     return done.stdout
 

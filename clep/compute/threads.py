@@ -1,4 +1,4 @@
-"""Threads of a CPU that each compute on their own, a core each."""
+"""Threads that each compute on one core, and an iterator that runs ahead in a thread."""
 
 import queue
 import threading
@@ -15,15 +15,15 @@ Result = TypeVar("Result")
 
 @contextmanager
 def one_core_each(threads: int | None = None) -> Iterator["OneCoreThreads"]:
-    """Start work in threads of one core each inside the block.
+    """Yield a pool of threads, each limited to one core.
 
-    Threads that share every product of a small model wait for each other more than they compute, and where a decoder
-    holds one of the cores all of them wait for that one. Threads that have work of their own never wait. What a thread
-    computes does not depend on how many there are, so results are the same bits on any number of cores. An exception,
-    Ctrl-C included, ends the work: what has not begun is dropped.
+    Threads that share each product of a small model mostly wait for each other, and all of them for the one whose core
+    a decoder uses. Threads with work of their own never wait. A thread's result does not depend on the number of
+    threads, so results are bit-equal on any number of cores. An exception, Ctrl-C included, drops the work that has not
+    begun.
 
     Args:
-        threads: how many; None for `torch.get_num_threads()`.
+        threads: number of threads; None: `torch.get_num_threads()`.
     """
     before = torch.get_num_threads()
     count = threads or before
@@ -32,17 +32,17 @@ def one_core_each(threads: int | None = None) -> Iterator["OneCoreThreads"]:
         yield OneCoreThreads(pool, count)
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)  # a thread's own number is also that of threads which start later
+        torch.set_num_threads(before)  # a pool thread's setting is inherited by threads that start later
 
 
 class OneCoreThreads:
-    """Threads to start work in, from `one_core_each`; `count` is how many there are."""
+    """The pool of `one_core_each`; `count` is its number of threads."""
 
     def __init__(self, pool: ThreadPoolExecutor, count: int) -> None:
         self._pool, self.count = pool, count
 
     def start(self, work: Callable[[], Result]) -> Callable[[], Result]:
-        """Start `work` and return what waits for its result, or raises what it raised."""
+        """Start `work` and return a function that waits for its result, or raises its exception."""
         future: Future[Result] = self._pool.submit(work)
         return future.result
 
@@ -57,14 +57,14 @@ class _Failure:
 
 
 _END = object()
-_LOOK_UP_S = 0.1
+_POLL_S = 0.1
 
 
 def in_background(produce: Callable[[], Iterator[Item]], ahead: int) -> Generator[Item, None, None]:
-    """Yield what an iterator yields, which a thread runs meanwhile, at most `ahead` items ahead.
+    """Yield the items of an iterator that runs in a thread, at most `ahead` items ahead.
 
-    What the iterator raises is raised here. When this generator is closed, or an exception leaves the loop that reads
-    it, the iterator is closed in its thread, and the thread has ended when the generator has.
+    The iterator's exception is raised here. When this generator is closed, also by an exception in the loop that reads
+    it, the iterator is closed in its thread, and the thread ends before the generator does.
     """
     items: queue.Queue[Any] = queue.Queue(ahead)
     stop = threading.Event()
@@ -72,7 +72,7 @@ def in_background(produce: Callable[[], Iterator[Item]], ahead: int) -> Generato
     def put(item: Any) -> bool:
         while not stop.is_set():
             try:
-                items.put(item, timeout=_LOOK_UP_S)
+                items.put(item, timeout=_POLL_S)
                 return True
             except queue.Full:
                 continue

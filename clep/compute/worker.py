@@ -1,65 +1,145 @@
-"""The program of a worker process: it takes tasks from its parent, one after another, until the parent is gone."""
+"""The parent's side of a worker process; `worker_process.py` is the program that runs in it."""
 
-import faulthandler
-import logging
+import contextlib
 import os
-import queue
 import signal
+import subprocess
 import sys
-import threading
 import time
-from multiprocessing.connection import Connection
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
-from clep.compute.attempts import GRACE_S, LOG_FORMAT, Outcome, attempt, call_pickled, write_output_to
-from clep.compute.shutdown import TIME_IS_OVER, Stopped, raise_stopped
+from clep.compute.attempts import Outcome, describe_exit
+from clep.compute.shutdown import GRACE_S, TIME_IS_OVER
 
 
-def main(descriptor: int) -> None:
-    """Run the tasks that arrive on a pipe and answer each with its `Outcome`.
+class Worker:
+    """A worker process, started anew when it has died, and the task that it runs.
 
-    Args:
-        descriptor: number of the inherited file descriptor of the pipe. A message is (log file, pickled function and
-            payload), or None when there is no more work.
+    Arguments:
+        threads: of PyTorch and OpenMP in the process.
+        gpu: the only GPU that it sees; None: those of the parent.
+        limit_s: time limit of a task in seconds; None: no limit.
     """
-    os.set_inheritable(descriptor, False)
-    faulthandler.enable()
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
-    signal.signal(signal.SIGTERM, raise_stopped)
-    signal.signal(TIME_IS_OVER, raise_stopped)
-    pipe = Connection(descriptor)
-    messages: queue.SimpleQueue[tuple[str, bytes] | None] = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(pipe, messages), daemon=True).start()
-    while (message := messages.get()) is not None:
-        log, pickled = message
-        write_output_to(Path(log))
-        pipe.send(_attempt(pickled))
+
+    def __init__(self, threads: int, gpu: str | None, limit_s: float | None) -> None:
+        self.task = ""
+        self._log = Path()
+        self._threads = threads
+        self._gpu = gpu
+        self._limit_s = limit_s
+        self._started = 0.0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe: Connection | None = None
+
+    @property
+    def pipe(self) -> Connection:
+        """The pipe to the worker; readable when it has sent an outcome or is dead."""
+        assert self._pipe is not None
+        return self._pipe
+
+    def start(self, task: str, pickled: bytes, log: Path) -> None:
+        """Send a task to the process, which is started first where there is none."""
+        self.task, self._log = task, log
+        if self._process is not None and self._process.poll() is not None:
+            self.stop()  # died between two tasks
+        if self._process is None:
+            self._start_process()
+        self._started = time.monotonic()
+        with contextlib.suppress(OSError):  # outcome() notices a dead process
+            self.pipe.send((str(log), pickled))
+
+    def time_left(self) -> float:
+        """Return the seconds until the task reaches its time limit."""
+        return float("inf") if self._limit_s is None else max(0.0, self._started + self._limit_s - time.monotonic())
+
+    def outcome(self) -> Outcome | None:
+        """Return how the task ended; None while it runs."""
+        assert self._process is not None
+        dead = self._process.poll() is not None  # before the pipe is read, which then holds all that it sent
+        try:
+            if self.pipe.poll():
+                return self.pipe.recv()
+        except (EOFError, OSError):
+            dead = True
+        if dead:
+            process = self._process
+            self.stop()
+            return self._failed(describe_exit(process.returncode))
+        if self.time_left() == 0.0:
+            self._process.send_signal(TIME_IS_OVER)
+            self._wait(GRACE_S)
+            self.kill()
+            return self._failed(f"took longer than the {self._limit_s:g} s of timeout_min")
+        return None
+
+    def finish(self) -> None:
+        """Tell the process that there are no more tasks, and wait briefly until it has ended."""
+        if self._process is not None:
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                self.pipe.send(None)
+                self._process.wait(GRACE_S)
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM: the process removes its half-written files and ends."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+
+    def stop(self, grace_s: float = GRACE_S) -> None:
+        """End the process and everything that it started, with time to tidy up."""
+        self.ask_to_stop()
+        try:
+            self._wait(grace_s)
+        finally:
+            self.kill()
+
+    def _wait(self, grace_s: float) -> None:
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(grace_s)
+
+    def _failed(self, reason: str) -> Outcome:
+        return Outcome(f"{reason}; see {self._log}")
+
+    def kill(self) -> None:
+        """End the process and everything that it started, at once."""
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        if self._pipe is not None:
+            self._pipe.close()
+        self._process = self._pipe = None
+
+    def _start_process(self) -> None:
+        self._pipe, theirs = Pipe()
+        threads = str(self._threads)
+        paths = os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
+        environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        if self._gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = self._gpu
+        with theirs, self._log.open("ab") as log:
+            # In a session of its own: Ctrl-C reaches the parent alone, which then ends the worker and its children.
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "clep.compute.worker_process", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
 
 
-def _attempt(pickled: bytes) -> Outcome:
+def stop_workers(workers: Sequence[Worker]) -> None:
+    """End all workers at the same time, and everything that they started; at once where this is interrupted."""
     try:
-        return attempt(call_pickled, pickled)
+        for worker in workers:
+            worker.ask_to_stop()
+        deadline = time.monotonic() + GRACE_S
+        for worker in workers:
+            worker.stop(max(0.0, deadline - time.monotonic()))
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-
-
-def _receive(pipe: Connection, messages: "queue.SimpleQueue[tuple[str, bytes] | None]") -> None:
-    """Pass messages on. A pipe that ends without a farewell means that the parent is dead: so is this process then."""
-    try:
-        while (message := pipe.recv()) is not None:
-            messages.put(message)
-        messages.put(None)
-    except (EOFError, OSError):
-        os.kill(os.getpid(), signal.SIGTERM)  # the main thread removes its half-written files and ends
-        time.sleep(GRACE_S)
-        os.killpg(0, signal.SIGKILL)  # the group is this process and what it started
-
-
-if __name__ == "__main__":
-    try:
-        main(int(sys.argv[1]))
-    except Stopped:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        os.killpg(0, signal.SIGTERM)  # what a task may have started
-        os._exit(128 + signal.SIGTERM)
+        for worker in workers:
+            worker.kill()

@@ -1,4 +1,4 @@
-"""What stands in for `train.py` in the tests: a process that writes metrics which follow from its settings."""
+"""A stand-in for `train.py`: a process that writes metrics which follow from its settings."""
 
 import json
 import os
@@ -14,16 +14,16 @@ import pytest
 
 from clep.ablation.grid import Cell
 
-VALUES = {"none": 50.0, "avg": 60.0, "waits": 70.0, "nl": 90.0}
+VALUES = {"none": 50.0, "avg": 60.0, "waits": 70.0, "nl": 90.0, "leaves-a-child": 80.0}
 _SCRIPT = f"""
 import json, os, pathlib, signal, sys, time
 *words, folder = sys.argv[1:]
-told = dict(word.split("=", 1) for word in words)
-seed = int(told.get("seed", 0))
+given = dict(word.split("=", 1) for word in words)
+seed = int(given.get("seed", 0))
 folder = pathlib.Path(folder)
-with open(told["log"], "a") as log:
+with open(given["log"], "a") as log:
     log.write(folder.name + chr(10))
-what = told.get("operator", "none")
+what = given.get("operator", "none")
 if what == "wrong":
     sys.exit("[2026-01-01 00:00:00][clep.train][ERROR] - data.batch_size=0 must be at least 1")
 if what == "killed":
@@ -32,7 +32,15 @@ if what == "quiet":
     sys.exit(3)
 if what == "slow":
     time.sleep(60)
-while what == "waits" and not os.path.exists(told["log"] + ".go"):
+if what in ("stubborn", "leaves-a-child"):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    child = os.fork()
+    if child == 0 or what == "stubborn":
+        pathlib.Path(given["log"] + ("." + str(bool(child)))).write_text(str(os.getpid()))
+        time.sleep(60)
+    while not os.path.exists(given["log"] + ".False"):
+        time.sleep(0.02)
+while what == "waits" and not os.path.exists(given["log"] + ".go"):
     time.sleep(0.02)
 value = {VALUES!r}[what] + seed
 metrics = {{"choice/a/accuracy": value, "before/choice/a/accuracy": 1.0, "train/loss": 2.0, "seconds/fit": 3.0 + seed}}
@@ -47,7 +55,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> None:
         return [sys.executable, "-S", "-c", _SCRIPT, *cell.overrides, str(folder)]
 
     monkeypatch.setattr("clep.ablation.cells.command", command)
-    monkeypatch.setattr("clep.ablation.study._refuse_what_cannot_be_composed", lambda grid: None)
+    monkeypatch.setattr("clep.ablate.check_settings", lambda grid: None)
 
 
 def begin(words: Sequence[str], ignored: Collection[signal.Signals] = ()) -> subprocess.Popen[bytes]:

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from clep.ablate import main
-from clep.ablation import ablate
-from clep.ablation.cells import held_by_runs
+from clep.ablate import ablate, main
+from clep.ablation.cells import wait_for_trainings
 from clep.errors import InputError
 from clep.machine import this_machine
 from tests.ablation.stand_in import begin, read, started, use, wait_for
@@ -53,7 +52,7 @@ def test_mean_and_sample_standard_deviation_of_each_row(tmp_path: Path, words: l
     assert "91.0 ± 1.0" in console.export_text()
 
 
-def test_the_same_command_again_runs_what_is_missing_alone(tmp_path: Path, words: list[str]) -> None:
+def test_the_same_command_again_trains_only_what_is_missing(tmp_path: Path, words: list[str]) -> None:
     first = ablate([*words, "operator=none,nl", "seed=0"])
     (tmp_path / "out" / "operator=nl,seed=0" / "metrics.json").unlink()
     (tmp_path / "out" / "operator=nl,seed=0" / "half.ckpt").write_text("")
@@ -69,7 +68,7 @@ def test_the_same_command_again_runs_what_is_missing_alone(tmp_path: Path, words
     assert again["cells"][0]["seconds"] == first["cells"][0]["seconds"]
 
 
-def test_cells_that_were_timed_elsewhere_or_before_machines_were_written_down(
+def test_cells_that_were_timed_elsewhere_or_without_a_record_of_the_machine(
     tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = ablate([*words, "operator=none,nl", "seed=0"])["machines"][0]
@@ -88,22 +87,22 @@ def test_cells_that_were_timed_elsewhere_or_before_machines_were_written_down(
     assert "seed=0,1 'metrics=['\"'\"'choice/*'\"'\"']'" in text  # as a shell takes it
 
 
-def test_a_failed_run_is_told_and_the_others_are_written(
+def test_a_failed_run_is_logged_and_the_others_are_written(
     tmp_path: Path, words: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     data = ablate([*words, "operator=wrong,none,killed,quiet", "seed=0,1", "processes=3"])
     failed = {cell["row"]: cell["failed"] for cell in data["cells"]}
     logs = {what: tmp_path / "out" / f"operator={what},seed=1" / "log.txt" for what in ("wrong", "killed", "quiet")}
     assert failed["operator=wrong"] == f"data.batch_size=0 must be at least 1; see {logs['wrong']}"
-    assert failed["operator=killed"] == f"killed by SIGKILL (out of memory?); see {logs['killed']}"
-    assert failed["operator=quiet"] == f"exit status 3; see {logs['quiet']}"
+    assert failed["operator=killed"] == f"killed by signal 9 (out of memory?); see {logs['killed']}"
+    assert failed["operator=quiet"] == f"ended with exit status 3; see {logs['quiet']}"
     assert failed["operator=none"] is None
     text = (tmp_path / "out" / "table.md").read_text()
     assert "| operator=wrong (0 of 2 runs) | – | – |" in text
     assert "| operator=none | 50.5 ± 0.7 | 3.5 ± 0.7 |" in text
     assert "6 of 8 runs failed" in text
     assert "- operator=wrong, seed 1: data.batch_size=0 must be at least 1" in text
-    assert "operator=wrong, seed 0: failed: data.batch_size=0" in caplog.text
+    assert "operator=wrong, seed 0 failed: data.batch_size=0" in caplog.text
     assert main([*words, "operator=wrong,none,killed,quiet", "seed=0,1"]) == 1
 
 
@@ -115,8 +114,8 @@ def test_why_a_real_run_crashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ablate(["experiment=demo", *crashes, "seed=0", f"out={tmp_path / 'out'}"])
 
 
-def test_nothing_is_written_of_nothing(tmp_path: Path, words: list[str]) -> None:
-    with pytest.raises(InputError, match=r"none of 1 runs ended well; the first: data\.batch_size=0"):
+def test_without_a_run_that_succeeded_nothing_is_written(tmp_path: Path, words: list[str]) -> None:
+    with pytest.raises(InputError, match=r"none of 1 runs succeeded; the first: data\.batch_size=0"):
         ablate([*words, "operator=wrong"])
     assert not (tmp_path / "out" / "table.md").exists()
 
@@ -158,18 +157,18 @@ def test_metrics_are_chosen_by_name_or_pattern(words: list[str]) -> None:
         ablate([*grid, "metrics=[choice/a/acuracy]"])
 
 
-def test_the_table_goes_where_it_is_wanted(tmp_path: Path, words: list[str]) -> None:
+def test_the_path_of_the_table(tmp_path: Path, words: list[str]) -> None:
     ablate([*words, "operator=nl,none", f"table={tmp_path / 'docs' / 'v1.0'}"])
     assert {path.name for path in (tmp_path / "docs").iterdir()} == {"v1.0.md", "v1.0.json", "v1.0.png"}
     assert "![" in (tmp_path / "docs" / "v1.0.md").read_text()
 
 
-def test_without_matplotlib_there_is_a_table_and_a_word_about_the_picture(
+def test_without_matplotlib_there_is_a_table_and_a_warning(
     tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     ablate([*words, "operator=nl,none"])
-    assert "no picture" in caplog.text
+    assert "no figure" in caplog.text
     assert "clep[notebooks]" in caplog.text
     assert {path.name for path in (tmp_path / "out").glob("table.*")} == {"table.md", "table.json"}
     assert "![" not in (tmp_path / "out" / "table.md").read_text()
@@ -189,8 +188,8 @@ def test_a_signal_ends_what_runs_and_keeps_what_is_done(
     assert f"{message}; the same command again continues" in told
     assert (tmp_path / "out" / "operator=nl" / "metrics.json").exists()
     assert not (tmp_path / "out" / "table.md").exists()
-    with held_by_runs(tmp_path / "out"):
-        assert "still trains" not in caplog.text
+    wait_for_trainings(tmp_path / "out")
+    assert "still runs" not in caplog.text
 
 
 def test_a_run_that_a_killed_command_left_is_waited_for_and_counted(
@@ -203,7 +202,7 @@ def test_a_run_that_a_killed_command_left_is_waited_for_and_counted(
     process.communicate(timeout=30)
     threading.Timer(0.3, (tmp_path / "log.go").touch).start()
     data = ablate([*words, "operator=waits,nl"])
-    assert f"still trains in {tmp_path / 'out'}; waiting for it" in caplog.text
+    assert f"still runs in {tmp_path / 'out'}; waiting for it" in caplog.text
     assert started(tmp_path / "log") == ["operator=waits", "operator=nl"]
     assert [row["metrics"]["choice/a/accuracy"]["mean"] for row in data["rows"]] == [70.0, 90.0]
 
@@ -220,7 +219,7 @@ def test_signals_that_are_ignored_in_the_background_stay_ignored(tmp_path: Path)
     assert (tmp_path / "out" / "table.md").exists()
 
 
-def test_a_setting_that_does_not_exist_is_told_before_the_first_run(
+def test_a_setting_that_does_not_exist_is_named_before_the_first_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert main(["experiment=demo", "data.batchsize=3", "seed=0,1", f"out={tmp_path / 'out'}"]) == 1

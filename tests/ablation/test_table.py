@@ -34,8 +34,8 @@ def test_rows_keep_their_order_and_count_what_failed() -> None:
 
 def test_a_mean_over_fewer_seeds_than_the_row_has_is_marked() -> None:
     found = outcomes({"whole": [1.0, 3.0], "diverged": [1.0, 3.0, 5.0], "all diverged": [1.0], "failed": [None]})
-    for place in (3, 5):
-        found[place].metrics["a/b"] = None  # what not-a-number is in metrics.json
+    for index in (3, 5):
+        found[index].metrics["a/b"] = None  # what not-a-number is in metrics.json
     rows = rows_of(found, ["a/b"])
     text = markdown(as_data(Grid(), found, ["a/b"], []), rows)
     for line in (
@@ -43,7 +43,7 @@ def test_a_mean_over_fewer_seeds_than_the_row_has_is_marked() -> None:
         "| diverged | 3.0 ± 2.8 (2 of 3) | 2.0 ± 0.0 |",
         "| all diverged | – (0 of 1) | 2.0 |",
         "| failed (0 of 1 runs) | – | – |",
-        "(n of m): of n runs; the other runs of the row ended without a finite number there.",
+        "(n of m): mean of n runs; the other runs of the row have no finite value of this metric.",
     ):
         assert line in text.splitlines()
     console = Console(record=True, width=120)
@@ -67,7 +67,7 @@ def test_names_without_what_all_share(metrics: list[str], short: list[str]) -> N
     assert short_names(metrics) == short
 
 
-def test_the_picture_shows_every_row_and_is_the_same_each_time(tmp_path: Path) -> None:
+def test_the_figure_shows_every_row_and_is_the_same_each_time(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from PIL import Image
 

@@ -14,7 +14,7 @@ from clep.compute import Slurm, Stopped, slurm_queue
 from clep.compute import slurm as slurm_run
 from clep.compute.attempts import Attempts
 from clep.compute.slurm import SlurmRun
-from clep.compute.slurm_queue import JobState, described, parse_queue
+from clep.compute.slurm_queue import JobState, describe_ending, parse_queue
 from clep.errors import InputError
 
 from . import tasks
@@ -220,7 +220,7 @@ def test_the_queue_as_it_is_printed() -> None:
     ],
 )
 def test_how_a_job_ended(known: tuple[str, str, str, str], said: str) -> None:
-    assert described(*known) == said
+    assert describe_ending(*known) == said
 
 
 def test_without_slurm_nothing_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
