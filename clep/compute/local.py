@@ -104,7 +104,11 @@ class Local:
             while attempts.waiting:
                 task = attempts.take()
                 with _logging_to(log_path(log_folder, task)):
-                    attempts.settle(task, attempt(function, tasks[task]))
+                    outcome = attempt(function, tasks[task])
+                    if outcome.final:  # its reason is not in the log yet
+                        attempts.settle(task, outcome)
+                if not outcome.final:
+                    attempts.settle(task, outcome)
 
     def _run_on_workers(
         self,

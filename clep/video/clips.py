@@ -1,4 +1,4 @@
-"""Dense windows in one pass over the decoded frames, with no more of them in memory than a window shows."""
+"""The clips of a video: dense windows in one pass, segments and key frames by seeking."""
 
 import math
 from bisect import bisect_right
@@ -16,13 +16,13 @@ from clep.video.sampling import DenseWindows, KeyFrames, SampledClip, Segments
 if TYPE_CHECKING:
     import av
 
-# Decoded frames wait for being resized, which most of them never are where clips have few frames. Windows of frames so
-# large that more than these bytes would wait are resized as they come.
+# Decoded frames are resized only when a clip shows them. Where those of a window would take more bytes, they are
+# resized at once.
 _WAITING_BYTES = 256 << 20
 
 
 class _Shown:
-    """A frame that is on screen from canonical frame `first` on, resized when a clip first asks for it."""
+    """A frame that is on screen from canonical frame `first` on, resized when a clip first shows it."""
 
     def __init__(self, first: int, number: int, picture: "av.VideoFrame") -> None:
         self.first = first
@@ -44,32 +44,33 @@ def dense_clips(
     frames: int,
     resize: "Callable[[av.VideoFrame], Tensor]",
 ) -> Iterator[SampledClip]:
-    """Yield the clip of each window, of `frames` frames each; nothing where nothing was decoded."""
+    """Yield the clip of each window, of `frames` frames each; none if no frame can be decoded."""
     positions = sampling.positions(frames)
     shown: deque[_Shown] = deque()
     rows = 0
 
     def clip(start: int, last: int) -> SampledClip:
         firsts = [frame.first for frame in shown]
-        asked = [shown[bisect_right(firsts, min(start + at, last)) - 1] for at in positions]
+        chosen = [shown[bisect_right(firsts, min(start + at, last)) - 1] for at in positions]
         second = start / sampling.rate
         return SampledClip(
-            second, second, tuple(frame.number for frame in asked), tuple(frame.pixels(resize) for frame in asked)
+            second, second, tuple(frame.number for frame in chosen), tuple(frame.pixels(resize) for frame in chosen)
         )
 
     for number, (second, frame) in enumerate(timeline.in_order(decoded)):
-        first = max(0, math.ceil((second - TOLERANCE_S) * sampling.rate))
+        # The first frame is shown from second 0 on, also where the file's clock starts before it.
+        first = max(0, math.ceil((second - TOLERANCE_S) * sampling.rate)) if number else 0
         if shown and shown[-1].first == first:
-            shown.pop()  # no instant fell on it
+            shown.pop()  # no canonical frame shows it
         elif shown and _bytes(frame) * sampling.window > _WAITING_BYTES:
             shown[-1].pixels(resize)
         shown.append(_Shown(first, number, frame.picture))
-        # Canonical frames before `known` are on screen before this frame, and the video surely has them.
+        # Canonical frames before `known` are on screen before this frame, so the video has them.
         known = min(first, round(second * sampling.rate))
         while rows * sampling.stride + sampling.window <= known:
             yield clip(rows * sampling.stride, known - 1)
             rows += 1
-        # Neither the next window nor one that ends with the video begins earlier.
+        # Neither the next window nor the last one, which ends with the video, starts earlier.
         while len(shown) > 1 and shown[1].first <= known - sampling.window:
             shown.popleft()
     if shown:
@@ -82,14 +83,14 @@ def _bytes(frame: DecodedFrame) -> int:
     return sum(plane.buffer_size for plane in frame.picture.planes)
 
 
-# A seek throws the decoder's frames away and starts at a key frame: it must skip more than this.
+# A seek discards the decoder's frames and starts at a key frame, so it must skip more than this.
 _SEEK_SAVES_S = 1.0
-# Where a file does not list its key frames, one may be this far before the instant that is sought.
+# Where a file does not list its key frames, the nearest may be this far before the target of a seek.
 _KEY_FRAMES_WITHIN_S = 10.0
 
 
 class Walk:
-    """Moves forward through a file and tells which frame is on screen; made by `walk_through`."""
+    """A forward pass through a file that returns the frame on screen at each second; made by `walk_through`."""
 
     def __init__(self, file: VideoFile, timeline: Timeline) -> None:
         self._file = file
@@ -100,14 +101,18 @@ class Walk:
         self._seekable = self._seekable and not file.stamps_are_of_packets
 
     def at(self, second: float) -> DecodedFrame | None:
-        """The frame on screen at a second, which must not be earlier than the last one asked for."""
+        """Return the frame on screen at a second, which must not be before that of the last call."""
         if self._next is not None and self._seek_pays(second):
             self._seek(second)
         self._forward(second)
         return None if self._now is None else self._now[1]
 
+    def reaches(self, second: float) -> bool:
+        """Whether the video lasts beyond a second that was visited: it has a later frame, or the last one lasts."""
+        return self._next is not None or second < self._timeline.end_s - TOLERANCE_S
+
     def rest(self) -> Iterator[object]:
-        """All frames that follow."""
+        """Return an iterator over all frames that follow."""
         return self._frames
 
     def _forward(self, second: float) -> None:
@@ -117,19 +122,24 @@ class Walk:
     def _seek_pays(self, second: float) -> bool:
         assert self._next is not None
         here = self._next[0]
-        if not self._seekable or second < here + _SEEK_SAVES_S or self._timeline.first_s is None:
+        if (
+            not self._seekable
+            or self._file.discontinuities
+            or second < here + _SEEK_SAVES_S
+            or self._timeline.zero_s is None
+        ):
             return False
-        key = self._file.key_frame_before(second + self._timeline.first_s)
+        key = self._file.key_frame_before(second + self._timeline.zero_s)
         if key is None:
             return second > here + 2 * _KEY_FRAMES_WITHIN_S
-        return key - self._timeline.first_s > here + _SEEK_SAVES_S
+        return key - self._timeline.zero_s > here + _SEEK_SAVES_S
 
     def _seek(self, second: float) -> None:
-        """Go to a key frame before a second; from a file that cannot, decode on from its beginning."""
-        first_s = self._timeline.first_s
-        assert first_s is not None
+        """Seek to a key frame before a second; where the file cannot, decode from its beginning."""
+        zero_s = self._timeline.zero_s
+        assert zero_s is not None
         for back in (0.0, _KEY_FRAMES_WITHIN_S):
-            if not self._file.seek(max(0.0, second - back) + first_s):
+            if not self._file.seek(max(0.0, second - back) + zero_s):
                 break
             self._frames = self._timeline.in_order(_from_key_frame(self._file.frames()))
             self._next = next(self._frames, None)
@@ -143,7 +153,7 @@ class Walk:
 
 
 def _from_key_frame(frames: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
-    """Leave out what a decoder gives before the first key frame's own second: it lacks what it was predicted from."""
+    """Skip frames before the time of the first key frame, whose reference frames are missing."""
     key: DecodedFrame | None = None
     for frame in frames:
         if key is None and frame.picture.key_frame and frame.second is not None:
@@ -172,7 +182,7 @@ def walk_through(file: VideoFile, timeline: Timeline, enough_s: float | None = N
     first = walk.at(0.0)
     if first is None:
         return None
-    if span is None or first.second is None or timeline.first_s is None:
+    if span is None or first.second is None or timeline.zero_s is None:
         for _ in walk.rest():
             pass
         duration_s = timeline.end_s
@@ -180,7 +190,7 @@ def walk_through(file: VideoFile, timeline: Timeline, enough_s: float | None = N
         timeline.restart()
         walk = Walk(file, timeline)
     else:
-        start_s = span[0] if file.stamps_are_of_packets else timeline.first_s
+        start_s = span[0] if file.stamps_are_of_packets else timeline.zero_s
         duration_s = max(span[1] - start_s, timeline.interval_s)
     return walk, duration_s
 
@@ -192,7 +202,7 @@ def segment_clips(
     frames: int,
     resize: "Callable[[av.VideoFrame], Tensor]",
 ) -> Iterator[SampledClip]:
-    """Yield the clip of each segment, of `frames` frames each; nothing where nothing decodes."""
+    """Yield the clip of each segment, of `frames` frames each; none if no frame can be decoded."""
     begun = walk_through(file, timeline)
     if begun is None:
         return
@@ -222,12 +232,12 @@ def key_frame_clips(
     frames: int,
     resize: "Callable[[av.VideoFrame], Tensor]",
 ) -> Iterator[SampledClip]:
-    """Yield the clip around each second, of `frames` frames each; seconds at which the video is over have none.
+    """Yield the clip around each second, of `frames` frames each; none for seconds after the end of the video.
 
-    Clips that overlap share frames, so the instants of all are visited in one order, and each frame is resized once.
+    Overlapping clips share frames: the instants of all clips are visited in order, and each frame is resized once.
 
     Raises:
-        InputError: the video is over before the first second.
+        InputError: the video ends before the first second.
     """
     enough_s = max(sampling.seconds, default=0.0) + sampling.span_s if sampling.trusts_length else None
     begun = walk_through(file, timeline, enough_s)
@@ -236,10 +246,7 @@ def key_frame_clips(
     walk, duration_s = begun
     seconds = [second for second in sampling.seconds if second < duration_s - TOLERANCE_S]
     if not seconds and sampling.seconds:
-        raise InputError(
-            f"{file.path} lasts {duration_s:.1f} s, and the first key frame is at {sampling.seconds[0]:.1f} s: is it "
-            f"this video, and where does its clock start?"
-        )
+        raise _no_key_frame(file, duration_s, sampling.seconds[0])
     clips = [sampling.instants(second, frames, duration_s) for second in seconds]
     visits = iter(sorted({instant for clip in clips for instant in clip}))
     shown: dict[float, tuple[int, Tensor]] = {}
@@ -253,7 +260,12 @@ def key_frame_clips(
             if pixels is None or frame is not last:
                 number, last, pixels = number + 1, frame, resize(frame.picture)
             shown[visit] = (number, pixels)
-        # Clips begin one after the other: what was shown before the beginning of this one is not asked for again.
+        if sampling.trusts_length and not walk.reaches(second):
+            duration_s = timeline.end_s  # the header stated more
+            if second == seconds[0]:
+                raise _no_key_frame(file, duration_s, second)
+            break
+        # Clips start in order of time: later ones show nothing from before the start of this one.
         shown = {instant: one for instant, one in shown.items() if instant >= clip[0]}
         yield SampledClip(
             max(0.0, second - sampling.span_s / 2),
@@ -262,3 +274,10 @@ def key_frame_clips(
             tuple(shown[instant][1] for instant in clip),
         )
     timeline.end_s = duration_s
+
+
+def _no_key_frame(file: VideoFile, duration_s: float, second: float) -> InputError:
+    return InputError(
+        f"{file.path} lasts {duration_s:.1f} s, and the first key frame is at {second:.1f} s: is it this video, and "
+        f"where does its clock start?"
+    )

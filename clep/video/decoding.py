@@ -1,4 +1,4 @@
-"""The decoded frames of a video file, one after the other, whatever is wrong with the file."""
+"""Decode the frames of a video file in order of time, however damaged the file is."""
 
 import math
 from bisect import bisect_right
@@ -9,24 +9,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clep.errors import InputError
+from clep.files import check_input
 
 if TYPE_CHECKING:
     import av
 
 _NO_TIMESTAMPS = 0x80  # FFmpeg's AVFMT_NOTIMESTAMPS: bare pictures, whose duration is guessed from the bytes
-_TEXT_CODECS = ("ansi", "bintext", "idf", "xbin")  # FFmpeg films a text file as a terminal would show it
+_CLOCK_RESTARTS = 0x200  # FFmpeg's AVFMT_TS_DISCONT: transport streams, program streams, Ogg
+_TEXT_CODECS = ("ansi", "bintext", "idf", "xbin")  # FFmpeg renders a text file as a terminal would
 _USUAL_RATE = 30.0
 _LARGE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
 class DecodedFrame:
-    """A frame as the decoder gave it.
+    """A frame from the decoder.
 
     Attributes:
         picture: PyAV's frame.
-        second: its timestamp in seconds, None where the file has none.
-        lasts_s: how long it is shown, None where the file does not say.
+        second: its timestamp in seconds; None where the file has none.
+        lasts_s: how long it is shown; None where the file does not state it.
     """
 
     picture: "av.VideoFrame"
@@ -35,7 +37,7 @@ class DecodedFrame:
 
 
 def pyav() -> Any:
-    """PyAV.
+    """Import PyAV.
 
     Raises:
         InputError: it is not installed.
@@ -47,27 +49,110 @@ def pyav() -> Any:
     return av
 
 
+class PacketClock:
+    """Corrects the timestamps of packets at discontinuities: the clock goes on from where it was, as in ffmpeg.
+
+    Decoding timestamps jump in recordings joined by `cat`, where a camera was restarted, and at a damaged stamp. A jump
+    is a discontinuity if it goes back by more than 0.1 s and four frames, or forward by more than 10 s in a format whose
+    clocks may restart (transport streams), or by more than 10 s past the length that the header states in another
+    format, or by more than an hour. A stamp that fits the clock from before a discontinuity ends it, so that a single wrong stamp
+    moves its own packet only.
+
+    Args:
+        time_base: seconds of a unit of the stamps.
+        interval_s: usual time between packets.
+        restarts: whether clocks of this format may restart.
+        stated_s: length by the header; None: not stated.
+
+    Attributes:
+        discontinuities: corrected so far.
+    """
+
+    BACK_S, FORWARD_S, LONGEST_GAP_S = 0.1, 10.0, 3600.0
+    _MOST_KNOWN = 64
+
+    def __init__(self, time_base: float, interval_s: float, restarts: bool, stated_s: float | None) -> None:
+        self.discontinuities = 0
+        self._time_base = time_base
+        self._interval = max(1, round(interval_s / time_base))
+        self._restarts = restarts
+        self._longest = None if stated_s is None else (1.25 * stated_s + 5.0) / time_base
+        self._near = self.BACK_S / time_base
+        # Matroska stores no decoding timestamps, and FFmpeg's guess at them may go back by a few reordered frames.
+        self._back = max(self._near, 4 * self._interval)
+        self._forward, self._gap = self.FORWARD_S / time_base, self.LONGEST_GAP_S / time_base
+        self._offset = 0
+        self._known = [0]
+        self._first: int | None = None
+        self._next: int | None = None
+        self._end = 0
+
+    def jump(self) -> None:
+        """Accept any stamp next, after a seek."""
+        self._first = self._next = None
+
+    def correct(self, packet: Any) -> None:
+        """Change the stamps of a packet in place."""
+        duration = packet.duration or self._interval
+        if packet.dts is not None:
+            self._follow(packet, duration)
+        if packet.pts is not None:
+            packet.pts += self._offset
+        if packet.dts is None:
+            return
+        packet.dts += self._offset
+        if packet.pts is not None and abs(packet.pts - packet.dts) > max(self._forward, 32 * self._interval):
+            packet.pts = packet.dts  # no decoder reorders frames that far
+        self._end = max(self._end, (packet.dts if packet.pts is None else packet.pts) + duration)
+
+    def _follow(self, packet: Any, duration: int) -> None:
+        stamp = packet.dts
+        if self._first is None:
+            self._first = self._end = stamp
+        if self._next is not None and self._is_jump(stamp + self._offset):
+            fitting = (known for known in reversed(self._known) if abs(stamp + known - self._next) <= self._near)
+            # The key frame of a new recording is shown when the last frame before it ends.
+            begins = packet.is_keyframe and packet.pts is not None
+            self._offset = next(fitting, self._end - packet.pts if begins else self._next - stamp)
+            if self._offset not in self._known:
+                self._known = [0, *self._known[1:][-self._MOST_KNOWN :], self._offset]
+                self.discontinuities += 1
+        self._next = stamp + self._offset + duration
+
+    def _is_jump(self, stamp: int) -> bool:
+        assert self._next is not None
+        assert self._first is not None
+        ahead = stamp - self._next
+        if ahead <= self._forward:
+            return ahead < -self._back
+        past_the_end = self._longest is not None and stamp - self._first > self._longest
+        return self._restarts or past_the_end or ahead > self._gap
+
+
 class VideoFile:
     """A video file that is open for decoding.
 
+    Of several video streams the one that ffmpeg chooses is decoded (attached pictures aside). What the header states,
+    the length above all, is a hint: the frames decide.
+
     Args:
-        path: of the file.
-        threads: that decode; 0: as many as there are processors.
+        path: the file.
+        threads: of the decoder; 0: as many as there are processors.
 
     Attributes:
-        path: of the file.
+        path: the file.
         pixel_aspect: width of a pixel over its height.
-        usual_interval_s: between two frames, by the file's own word.
+        usual_interval_s: time between two frames, by the header.
         stamps_are_of_packets: the format (AVI) stores no timestamps of frames, only packets in order at a fixed rate.
-            What is guessed from that is often wrong, so frames are timed by the packets that completed them.
-        stated_s: how long the file says that it lasts, None where it says nothing; a guess.
-        longest_s: a timestamp further than that from the first one cannot be true; None: nothing is known.
+            Timestamps of frames derived from that are often wrong, so frames get the time of the packet that completed
+            them.
+        start_s: where the file's clock starts, e.g. with sound before the first picture; None: unknown.
+        stated_s: length by the header; None: not stated.
         decoded_frames: so far.
-        corrupt_packets: that could not be read or decoded, or only in part, so far.
+        corrupt_packets: packets that could not be read or decoded, or only in part, so far.
 
     Raises:
-        InputError: there is no such file, it is empty, not a video or cut off before its index, or nothing here decodes
-            its pictures.
+        InputError: the file does not exist, is empty, not a video or cut off before its index, or its codec is unknown.
     """
 
     def __init__(self, path: str | Path, threads: int = 0) -> None:
@@ -75,26 +160,16 @@ class VideoFile:
         self._threads = threads
         self.decoded_frames = 0
         self.corrupt_packets = 0
+        self._most_discontinuities = 0
         self._key_frames: list[float] = []
         self._open()
-        stream = self._stream
-        aspect = stream.sample_aspect_ratio
-        self.pixel_aspect = float(aspect) if aspect and 0.1 < aspect < 10 else 1.0
-        rate = stream.guessed_rate or stream.average_rate
-        self.usual_interval_s = 1 / float(rate) if rate and 0.1 < rate < 1000 else 1 / _USUAL_RATE
         self.stamps_are_of_packets = self._container.format.name == "avi"
-        self.stated_s: float | None = None
-        self.longest_s: float | None = None
-        if self._container.duration and not self._container.format.flags & _NO_TIMESTAMPS:
-            self.stated_s = self._container.duration / 1e6
-            self.longest_s = 1.25 * self.stated_s + 5.0
+        aspect = self._stream.sample_aspect_ratio
+        self.pixel_aspect = float(aspect) if aspect and 0.1 < aspect < 10 else 1.0
 
     def _open(self) -> None:
         av = pyav()
-        if not self.path.exists():
-            raise InputError(f"{self.path} does not exist")
-        if self.path.is_dir():
-            raise InputError(f"{self.path} is a folder, not a video file")
+        check_input(self.path)
         if self.path.stat().st_size == 0:
             raise InputError(f"{self.path} is empty (0 bytes): fetch it again")
         try:
@@ -103,33 +178,55 @@ class VideoFile:
         except (av.FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"{self.path} cannot be opened as a video: {reason}; not a video, or cut off?") from error
-        cover = av.stream.Disposition.attached_pic
-        streams = [stream for stream in self._container.streams.video if not stream.disposition & cover]
-        if not streams:
+        try:
+            self._stream = self._best_stream()
+        except InputError:
             self.close()
-            raise InputError(f"{self.path} has no video stream")
-        self._stream = streams[0]
-        if self._stream.codec_context is None:
-            self.close()
-            raise InputError(f"{self.path} is encoded in a way that this PyAV cannot decode")
-        if self._stream.codec_context.name in _TEXT_CODECS:
-            self.close()
-            raise InputError(f"{self.path} cannot be opened as a video: it is a text")
+            raise
         self._stream.thread_type = "AUTO"
         self._stream.thread_count = self._threads
         self._time_base = float(self._stream.time_base)
+        rate = self._stream.guessed_rate or self._stream.average_rate
+        self.usual_interval_s = 1 / float(rate) if rate and 0.1 < rate < 1000 else 1 / _USUAL_RATE
+        flags, duration = self._container.format.flags, self._container.duration
+        self.stated_s = duration / 1e6 if duration and not flags & _NO_TIMESTAMPS else None
+        start = self._container.start_time
+        self.start_s = None if start is None or flags & _NO_TIMESTAMPS else start / 1e6
+        self._restarts = bool(flags & _CLOCK_RESTARTS)
+        self._clock = PacketClock(self._time_base, self.usual_interval_s, self._restarts, self.stated_s)
+
+    def _best_stream(self) -> Any:
+        av = pyav()
+        cover = av.stream.Disposition.attached_pic
+        streams = [stream for stream in self._container.streams.video if not stream.disposition & cover]
+        if not streams:
+            raise InputError(f"{self.path} has no video stream")
+        films = [stream for stream in streams if stream.frames != 1] or streams  # a thumbnail may carry no mark
+        best = self._container.streams.best("video")
+        stream = best if best in films else max(films, key=lambda one: one.width * one.height)
+        if stream.codec_context is None:
+            raise InputError(f"{self.path} is encoded in a way that this PyAV cannot decode")
+        if stream.codec_context.name in _TEXT_CODECS:
+            raise InputError(f"{self.path} cannot be opened as a video: it is a text")
+        return stream
+
+    @property
+    def discontinuities(self) -> int:
+        """Discontinuities of the clock that were found, in the pass that found most."""
+        return max(self._most_discontinuities, self._clock.discontinuities)
 
     def close(self) -> None:
         """Close the file; closing twice does nothing."""
         self._container.close()
 
     def rewind(self) -> None:
-        """Go back to the first frame, by opening the file again: not every format can seek to it."""
+        """Go back to the first frame by opening the file again: not every format can seek to it."""
+        self._most_discontinuities = self.discontinuities
         self.close()
         self._open()
 
     def frames(self) -> Iterator[DecodedFrame]:
-        """Decode from where the file is; packets that cannot be read or decoded are counted and left out."""
+        """Decode from the current position; packets that cannot be read or decoded are counted and skipped."""
         av = pyav()
         for packet in self._packets():
             if packet.is_corrupt:
@@ -156,41 +253,48 @@ class VideoFile:
         av = pyav()
         packets = self._container.demux(self._stream)
         try:
-            yield from packets
-        except (av.FFmpegError, OSError, ValueError):  # what follows is lost; the decoder still holds frames
+            for packet in packets:
+                self._clock.correct(packet)
+                yield packet
+        except (av.FFmpegError, OSError, ValueError):  # the rest is lost; the decoder still holds frames
             self.corrupt_packets += 1
             flush = av.Packet()
             flush.stream = self._stream
             yield flush
 
     def seek(self, second: float) -> bool:
-        """Go to the key frame at or before a timestamp; False where the format cannot."""
+        """Go to the key frame at or before a timestamp; False where the format cannot.
+
+        Only where there is no discontinuity before it: stamps behind one are known after reading up to it alone.
+        """
         av = pyav()
         try:
             self._container.seek(math.floor(second / self._time_base), stream=self._stream)
         except (av.FFmpegError, OSError, ValueError):
             return False
+        self._clock.jump()
         return True
 
     def key_frame_before(self, second: float) -> float | None:
-        """Where a seek to a timestamp would go to, about; None where its key frames are not known."""
+        """Return about where a seek to a timestamp would go; None where the key frames are unknown."""
         if self._key_frames:
             return self._key_frames[max(0, bisect_right(self._key_frames, second) - 1)]
         entries = self._stream.index_entries
         stamp = math.floor(second / self._time_base)
-        if not len(entries) or entries[len(entries) - 1].timestamp < stamp:  # it may list only what was read so far
+        if not len(entries) or entries[len(entries) - 1].timestamp < stamp:  # may list only what was read so far
             return None
         found = entries.search_timestamp(stamp)
         return None if found < 0 else entries[found].timestamp * self._time_base
 
     def packet_span(self) -> tuple[float, float] | None:
-        """Timestamps at which the first packet starts and the last one ends; None where packets have no timestamps.
+        """Return the start of the first packet and the end of the last in seconds; None: packets have no timestamps.
 
-        Nothing is decoded. Of a large file the end alone is read, if the format can seek there, and the first is that
-        of the packets there. The file is somewhere else afterwards.
+        Nothing is decoded. Of a large file only the end is read, if the format can seek there and its clock does not
+        restart; the first packet is then that of the end. The position in the file is undefined afterwards.
         """
         duration = self._container.duration
-        if duration and not self.stamps_are_of_packets and self.path.stat().st_size > _LARGE_BYTES:
+        large = self.path.stat().st_size > _LARGE_BYTES
+        if duration and large and not self.stamps_are_of_packets and not self._restarts:
             start = self._container.start_time or 0
             span = self._span() if self.seek((start + duration) / 1e6 - 1.0) else None
             self._key_frames = []
@@ -214,60 +318,62 @@ class VideoFile:
                 self._key_frames.append(second)
             lasts = 0 if self.stamps_are_of_packets or not packet.duration else packet.duration * self._time_base
             lasts = lasts or self.usual_interval_s
-            if span is None:
-                span = second, second + lasts
-            elif self.longest_s is None or second - span[0] <= self.longest_s:
-                span = min(span[0], second), max(span[1], second + lasts)
+            span = (second, second + lasts) if span is None else (min(span[0], second), max(span[1], second + lasts))
         self.corrupt_packets = corrupt
         return span
 
 
 def expected_seconds(path: str | Path) -> float:
-    """Return the seconds that a video file claims to last, NaN where it says nothing or cannot be opened.
+    """Return the length that the header of a video file states, NaN where it states none or cannot be opened.
 
-    A guess at the cost of decoding it: how long it lasts shows only then.
+    An estimate of the cost of decoding it; only decoding shows the true length.
     """
     av = pyav()
     try:
+        check_input(path)
         with av.open(f"file:{path}", options={"protocol_whitelist": "file"}) as container:
             return container.duration / 1e6 if container.duration else nan
     except (av.FFmpegError, OSError, ValueError, InputError):
         return nan
 
 
-# Containers round: Matroska to milliseconds. A frame that starts this little after an instant is on screen then. The
-# microsecond keeps frame 30 of 29.97 a second, at 1.001 s, from being left to the last bit of a float.
+# Matroska rounds timestamps to milliseconds: a frame that starts this little after an instant counts as on screen then.
+# Without the microsecond, rounding of floats would decide about frame 30 of 29.97 a second, at 1.001 s.
 TOLERANCE_S = 1e-3 + 1e-6
-# So many frames in a row that lie in the past are a clock that was set back, not a few wrong timestamps.
+# So many frames in a row that lie in the past mean that the clock was set back; fewer are wrong timestamps.
 _SET_BACK_FRAMES = 16
 
 
 class Timeline:
-    """Puts decoded frames in order of time and drops those whose timestamp cannot be true.
+    """Puts decoded frames in order of time and drops those with impossible timestamps.
 
-    A frame without a timestamp comes a mean interval after the one before. Of two frames of which the second claims to
-    be earlier, one is wrong: the first, if without it time goes forward, else the second. Many in a row that claim
-    to be earlier are a clock that was set back, and go on from where it stood.
+    A frame without a timestamp comes a mean interval after the one before. Where the second of two frames has the
+    earlier timestamp, one is wrong: the first, if time goes forward without it, else the second. Many such frames in a
+    row mean that the clock was set back; it then goes on from where it was.
 
     Args:
-        usual_interval_s: between frames, until two of them have been seen.
-        longest_s: a frame that claims to come later than that after the first is dropped; None: there is no bound.
+        usual_interval_s: time between frames, used until two of them have been seen.
+        stated_s: length by the header, against which the duration of the last frame is checked; None: not stated.
+        start_s: timestamp of second 0; None, or where it cannot be true: that of the first frame.
 
     Attributes:
-        first_s: timestamp of the first frame, None until there is one.
-        end_s: when the last frame that was given ends, in seconds after the first frame.
-        dropped: frames with timestamps that cannot be true.
+        zero_s: timestamp of second 0; None until there is a frame.
+        end_s: end of the last frame so far, in seconds.
+        lead_s: second of the first frame; above 0 where the clock starts before it.
+        dropped: frames with impossible timestamps.
     """
 
-    def __init__(self, usual_interval_s: float, longest_s: float | None = None) -> None:
+    def __init__(self, usual_interval_s: float, stated_s: float | None = None, start_s: float | None = None) -> None:
         self._usual_interval_s = usual_interval_s
-        self._longest_s = longest_s
+        self._longest_s = 10.0 if stated_s is None else 1.25 * stated_s + 5.0
+        self._start_s = start_s
         self.restart()
 
     def restart(self) -> None:
-        """Forget all frames: the file is read from its beginning again."""
-        self.first_s: float | None = None
+        """Forget all frames, before the file is read from its beginning again."""
+        self.zero_s: float | None = None
         self.end_s = 0.0
+        self.lead_s = 0.0
         self.dropped = 0
         self._given = 0
         self._run_given = 0
@@ -276,9 +382,9 @@ class Timeline:
         self._set_back_s = 0.0
 
     def in_order(self, frames: Iterable[DecodedFrame]) -> Iterator[tuple[float, DecodedFrame]]:
-        """Yield frames with their seconds after the first frame, which rise strictly.
+        """Yield frames with their seconds, strictly ascending.
 
-        May be called again after a seek: seconds stay relative to the very first frame.
+        May be called again after a seek: seconds stay relative to the same second 0.
         """
         held: tuple[float, DecodedFrame] | None = None
         before: float | None = None
@@ -286,9 +392,6 @@ class Timeline:
         self._run_given = 0
         for frame in frames:
             second = self._relative(frame, held)
-            if self._longest_s is not None and second > self._longest_s:
-                self.dropped += 1
-                continue
             if held is None or second > held[0]:
                 if held is not None:
                     yield self._give(held)
@@ -298,10 +401,9 @@ class Timeline:
             self.dropped += 1
             refused += 1
             if before is None or second > before:
-                if before is None and self._given == 0:  # the very first frame was the wrong one
-                    assert self.first_s is not None
-                    self.first_s += second
-                    second = 0.0
+                if before is None and self._given == 0 and frame.second is not None:  # the very first one was wrong
+                    self.zero_s = self._zero(frame.second)
+                    second = frame.second - self.zero_s
                 held, refused = (second, frame), 0
             elif refused == _SET_BACK_FRAMES:
                 self._set_back_s += held[0] + self.interval_s - second
@@ -317,23 +419,31 @@ class Timeline:
 
     def _relative(self, frame: DecodedFrame, held: tuple[float, DecodedFrame] | None) -> float:
         if frame.second is None:
-            if self.first_s is None:
-                self.first_s = 0.0
+            if self.zero_s is None:
+                self.zero_s = 0.0
                 return 0.0
             return (held[0] if held is not None else self._last_s) + self.interval_s
-        if self.first_s is None:
-            self.first_s = frame.second
-        return frame.second - self.first_s + self._set_back_s
+        if self.zero_s is None:
+            self.zero_s = self._zero(frame.second)
+        return frame.second - self.zero_s + self._set_back_s
+
+    def _zero(self, first_s: float) -> float:
+        """Return the timestamp of second 0, given that of the first frame."""
+        if self._start_s is None or not TOLERANCE_S < first_s - self._start_s <= self._longest_s:
+            return first_s
+        return self._start_s
 
     def _give(self, held: tuple[float, DecodedFrame]) -> tuple[float, DecodedFrame]:
         second, frame = held
         if self._run_given == 0:
             self._run_first_s = second
+        if self._given == 0:
+            self.lead_s = second
         self._given += 1
         self._run_given += 1
         self._last_s = second
         lasts = frame.lasts_s
-        if lasts is None or lasts <= 0 or (self._longest_s is not None and second + lasts > self._longest_s):
+        if lasts is None or lasts <= 0 or second + lasts > max(self._longest_s, second + PacketClock.FORWARD_S):
             lasts = self.interval_s
         self.end_s = second + lasts
         return held

@@ -1,4 +1,4 @@
-"""From a video file to rows: one thread decodes, others encode, memory holds a few batches."""
+"""Encode a video file to rows: one thread decodes, others encode, and a few batches are in memory."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -23,10 +23,10 @@ Rows = Float32[np.ndarray, "units dim"]
 
 
 def remainder_sizes(left: int, batch_size: int) -> list[tuple[int, int]]:
-    """How the units that fill no whole batch are batched: (size of the batch, units in it).
+    """Return the batches for the units after the last full batch: (size of the batch, units in it).
 
-    Powers of two, largest first (18 = 16 + 2); where one more than fits wastes at most an eighth, that one, padded
-    (15 of 16). Shapes depend on the number alone, so that the rows of a video do not depend on other videos.
+    Powers of two, largest first (18 = 16 + 2), or the next larger one where padding is at most an eighth of it (15 in
+    16). Shapes depend on the number of units alone, so that the rows of a video do not depend on other videos.
     """
     sizes = []
     while left > 0:
@@ -42,9 +42,9 @@ def encode_in_batches(
 ) -> Iterator[Rows]:
     """Encode units in order: batches of exactly `batch_size`, and the last few in `remainder_sizes`.
 
-    `encode` starts the work on a list of such a length and returns what waits for its rows. Padding repeats the last
-    unit, its rows are cut off. A batch is waited for once the next `at_once` have been started, so that a GPU, or the
-    cores that have a batch each, are not idle while its rows are used.
+    `encode` starts the work on a batch and returns a function that waits for its rows. Padding repeats the last unit;
+    its rows are dropped. The next `at_once` batches are started before a batch is waited for, so that a GPU, or the
+    cores with a batch each, are not idle while its rows are used.
     """
     started: deque[tuple[Callable[[], Rows], int]] = deque()
     for batch, used in _batches(units, batch_size):
@@ -82,39 +82,41 @@ def encode_video(
     precision: str = "float32",
     left_eye: bool = False,
     threads: int = 0,
+    t0: str = "container",
 ) -> "EncodedVideo":
-    """Encode a video: iterate over the result to get its rows, in order of time.
+    """Encode a video; iterating over the result yields its rows in order of time.
 
-    A row depends on the video and on these settings, not on what else is encoded: batches never hold two videos, and
-    their shapes follow from the number of rows alone.
+    A row depends only on the video and these settings: batches never hold two videos, and their shapes follow from the
+    number of rows alone.
 
     Args:
-        path: of the video file.
-        encoder: is moved to the device and put into evaluation mode.
-        sampling: which instants make which row.
+        path: the video file.
+        encoder: moved to the device and put into evaluation mode.
+        sampling: the instants that each row shows.
         crops: "centre", or "three" or "ten" crops whose rows are averaged.
-        batch_size: clips a batch; frames, where the encoder is frame-wise. Crops multiply it.
-        device: that encodes.
+        batch_size: clips in a batch; frames, where the encoder is frame-wise. Crops multiply it.
+        device: of the encoder.
         precision: "float32", or "bf16" for autocast on a GPU; a CPU computes in float32 either way.
         left_eye: the video is stereo, halves side by side; keep the left one.
-        threads: that decode; 0: as many as there are processors.
+        threads: of the decoder; 0: as many as there are processors.
+        t0: where second 0 is, "container" or "first_frame"; see `VideoReader`.
 
     Raises:
         InputError: an unknown setting or device; while iterating, a file that cannot be decoded.
     """
-    return EncodedVideo(path, encoder, sampling, crops, batch_size, device, precision, left_eye, threads)
+    return EncodedVideo(path, encoder, sampling, crops, batch_size, device, precision, left_eye, threads, t0)
 
 
 class EncodedVideo:
-    """The rows of a video, computed while iterating; iterating again computes them again.
+    """The rows of a video, computed while iterating, each time anew.
 
     Attributes:
-        note: what is to be told of the video, though it has rows.
-        n_rows: rows given so far.
-        seconds: of `Segments`, the second of each row given so far; None for a regular grid.
-        duration_s: end of the last frame, in seconds after the first one; 0 until all rows were given.
+        note: a remark about a video that has rows, such as jumps of its clock; empty: none.
+        n_rows: rows yielded so far.
+        seconds: of `Segments`, the second of each row yielded so far; None for a regular grid.
+        duration_s: end of the last frame in seconds; 0 until all rows were yielded.
         decoded_frames: frames that were decoded.
-        corrupt_packets: packets that could not be decoded whole, and frames whose timestamp cannot be true.
+        corrupt_packets: packets that could not be decoded completely, and frames with impossible timestamps.
     """
 
     def __init__(
@@ -128,6 +130,7 @@ class EncodedVideo:
         precision: str,
         left_eye: bool,
         threads: int,
+        t0: str = "container",
     ) -> None:
         if crops not in CROPS:
             raise InputError(f"crops={crops!r} is unknown: choose one of {', '.join(CROPS)}")
@@ -136,15 +139,14 @@ class EncodedVideo:
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size} must be at least 1")
         self._device = _usable(device)
-        self._path, self._left_eye, self._threads = path, left_eye, threads
+        self._path, self._left_eye, self._threads, self._t0 = path, left_eye, threads, t0
         self._encoder, self._sampling = encoder, sampling
         self._crops, self._batch_size = crops, batch_size
         self._bf16 = precision == "bf16" and self._device.type == "cuda"
         self._reset()
 
-    note = ""
-
     def _reset(self) -> None:
+        self.note = ""
         self._seconds: list[float] = []
         self.n_rows = 0
         self.duration_s = 0.0
@@ -153,16 +155,16 @@ class EncodedVideo:
 
     @property
     def seconds(self) -> Float64[np.ndarray, " rows"] | None:
-        """Second of each row given so far; None where rows lie on a regular grid."""
+        """Second of each row yielded so far; None where rows lie on a regular grid."""
         return None if isinstance(self._sampling, DenseWindows) else np.asarray(self._seconds[: self.n_rows])
 
     @property
     def ends_s(self) -> float:
-        """The second, as those of the rows are counted, at which the video ends."""
+        """The end of the video, in the seconds of the rows."""
         return self.duration_s
 
     def __iter__(self) -> Iterator[Float32[np.ndarray, "rows dim"]]:
-        """Yield blocks of rows, some at a time."""
+        """Yield blocks of rows."""
         self._reset()
         self._encoder.to(self._device).eval()
         clip = self._encoder.clip
@@ -178,20 +180,20 @@ class EncodedVideo:
                 self.n_rows += len(block)
                 self.decoded_frames, self.corrupt_packets = reader.decoded_frames, reader.corrupt_packets
                 yield block
-        self.duration_s = reader.duration_s
+        self.duration_s, self.note = reader.duration_s, getattr(reader, "note", "")
         self.decoded_frames, self.corrupt_packets = reader.decoded_frames, reader.corrupt_packets
 
     def _reader(self) -> Any:
-        return VideoReader(self._path, self._encoder.clip.short_side_px, self._left_eye, self._threads)
+        return VideoReader(self._path, self._encoder.clip.short_side_px, self._left_eye, self._threads, self._t0)
 
     def _ahead(self) -> int:
-        """Clips that the decoder may be ahead: a batch, so that it works on while one is encoded, and some to spare."""
+        """Number of clips that the decoder may be ahead, so that it goes on while a batch is encoded."""
         if not self._encoder.frame_wise:
             return 2 * self._batch_size
         return 4 * -(-self._batch_size // self._encoder.clip.frames)  # clips share half of their frames, or more
 
     def _note(self, clip: SampledClip) -> None:
-        if not isinstance(self._sampling, DenseWindows):  # which are many, and nobody asks for their seconds
+        if not isinstance(self._sampling, DenseWindows):  # they are many, on a regular grid
             self._seconds.append(clip.second)
 
     def _by_clip(
@@ -209,8 +211,8 @@ class EncodedVideo:
     ) -> Iterator[Float32[np.ndarray, "rows dim"]]:
         """Encode each frame once; the row of a clip is the mean over its frames.
 
-        Clips begin one after the other, so frames before the beginning of one are not asked for again. Within that, a
-        later clip may ask for an earlier frame: the last window lies across the grid of the others.
+        Clips start in order of time, so frames before the start of a clip are not used again. A later clip may still
+        use a frame before those of the one before it: the last window is off the grid of the others.
         """
         waiting: deque[tuple[int, ...]] = deque()
 
@@ -259,7 +261,7 @@ class EncodedVideo:
             return to_host(rows)
 
     def _on_device(self, units: list[tuple[Tensor, ...]]) -> UInt8[Tensor, "units frames 3 height width"]:
-        """The frames of a batch in one tensor; the centre is cut out first where that is all that is wanted."""
+        """Return the frames of a batch in one tensor; the centre crop, where it is the only one, is cut out first."""
         frames = [frame for unit in units for frame in unit]
         if self._crops == "centre":
             frames = [crops_of(frame, "centre", self._encoder.clip.crop_px)[0] for frame in frames]
@@ -270,7 +272,7 @@ class EncodedVideo:
 
 
 def to_host(rows: Float32[Tensor, "units dim"]) -> Callable[[], Float32[np.ndarray, "units dim"]]:
-    """Start to copy rows to the host; the function that is returned waits for these rows and for nothing later."""
+    """Start to copy rows to the host; the returned function waits for these rows only."""
     if rows.device.type != "cuda":
         return lambda: rows.cpu().numpy()
     host = torch.empty(rows.shape, pin_memory=True)

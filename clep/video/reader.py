@@ -1,6 +1,8 @@
-"""The clips of a video file: each frame that one of them shows is decoded once and resized once."""
+"""Read clips from a video file; each frame that a clip shows is decoded once and resized once."""
 
+import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,19 +19,19 @@ from clep.video.sampling import DenseWindows, KeyFrames, SampledClip, Segments
 if TYPE_CHECKING:
     import av
 
-# A picture that is longer than that many times its short side is squeezed: one row of pixels must not fill the memory.
+# Pictures longer than so many times their short side are squeezed: a single row of pixels must not fill the memory.
 _LONGEST = 16
 
 
 class SmallPictures:
-    """Turns decoded frames into uint8 RGB tensors whose short side is `short_side_px`; all of a video get one size.
+    """Converts decoded frames to uint8 RGB tensors whose short side is `short_side_px`; one size for a whole video.
 
     Colour and size are converted in one pass, to planes: swscale writes these two to three times as fast as interleaved
-    RGB, and they are what a tensor `[3, height, width]` holds. A picture is scaled as it is stored and turned upright
-    when it is small.
+    RGB, and a tensor `[3, height, width]` is made of planes. Pictures are scaled as stored; the small ones are then
+    oriented by the display matrix (rotated, mirrored or both), as ffmpeg and players show them.
 
     Args:
-        short_side_px: of the result.
+        short_side_px: short side of the result.
         left_eye: keep the left half of a stereo picture, whose halves lie side by side.
         pixel_aspect: width of a pixel over its height.
     """
@@ -42,7 +44,7 @@ class SmallPictures:
         self._aspect = pixel_aspect
         self._reformatter = VideoReformatter()
         self._stored: tuple[int, int] | None = None
-        self._turns = 0
+        self._orientation = Orientation()
 
     def __call__(self, picture: "av.VideoFrame") -> UInt8[Tensor, "3 height width"]:
         """Convert one frame."""
@@ -51,7 +53,7 @@ class SmallPictures:
         width, height = self._stored
         small = self._reformatter.reformat(picture, width, height, "gbrp", interpolation="BILINEAR", threads=1)
         stored = [np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size) for plane in small.planes]
-        green, blue, red = (np.rot90(plane[:, :width], self._turns) for plane in stored)
+        green, blue, red = (self._orientation.apply(plane[:, :width]) for plane in stored)
         rows, columns = red.shape
         pixels = np.empty((3, rows, columns // 2 if self._left_eye else columns), np.uint8)
         for out, plane in zip(pixels, (red, green, blue), strict=True):
@@ -59,10 +61,10 @@ class SmallPictures:
         return torch.from_numpy(pixels)
 
     def _plan(self, picture: "av.VideoFrame") -> tuple[int, int]:
-        """Size before it is turned, and how often that is by a quarter counter-clockwise."""
-        self._turns = round(picture.rotation / 90) % 4
+        """Read the orientation, and return the size before it is applied."""
+        self._orientation = Orientation.of(picture)
         width, height = picture.width * self._aspect, float(picture.height)
-        if self._turns % 2:
+        if self._orientation.transpose:
             width, height = height, width
         if self._left_eye:
             width /= 2
@@ -71,41 +73,80 @@ class SmallPictures:
         upright = [min(max(self._short, round(side * scale)), longest) for side in (width, height)]
         if self._left_eye:
             upright[0] *= 2
-        return (upright[1], upright[0]) if self._turns % 2 else (upright[0], upright[1])
+        return (upright[1], upright[0]) if self._orientation.transpose else (upright[0], upright[1])
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """One of the eight orientations of a picture: transposed first, then mirrored.
+
+    Attributes:
+        transpose: exchange rows and columns.
+        mirror: reverse the columns, left to right.
+        flip: reverse the rows, top to bottom.
+    """
+
+    transpose: bool = False
+    mirror: bool = False
+    flip: bool = False
+
+    @classmethod
+    def of(cls, picture: "av.VideoFrame") -> "Orientation":
+        """Read the display matrix of a frame: the nearest multiple of 90 degrees, with its mirroring."""
+        matrix = picture.side_data.get("DISPLAYMATRIX")
+        if matrix is None:
+            return cls()
+        # ISO 14496-12: a picture's point (x, y) is shown at (a x + c y, b x + d y).
+        a, b, _, c, d, *_ = struct.unpack("=9i", bytes(matrix))
+        if abs(b) + abs(c) > abs(a) + abs(d):
+            return cls(True, c < 0, b < 0)
+        return cls(False, a < 0, d < 0)
+
+    def apply(self, plane: UInt8[np.ndarray, "height width"]) -> UInt8[np.ndarray, "rows columns"]:
+        """Return a view of the plane in this orientation."""
+        shown = plane.T if self.transpose else plane
+        return shown[:: -1 if self.flip else 1, :: -1 if self.mirror else 1]
 
 
 class VideoReader:
     """A video file from which clips can be sampled, once.
 
     Args:
-        path: of the file.
-        short_side_px: what the short side of a frame is resized to.
+        path: the file.
+        short_side_px: the short side of frames after resizing.
         left_eye: the video is stereo, halves side by side; keep the left one.
-        threads: that decode; 0: as many as there are processors.
+        threads: of the decoder; 0: as many as there are processors.
+        t0: where second 0 is: "container", the start of the file's clock, as in players and annotations (with sound
+            before the first picture, that picture is shown from second 0 on), or "first_frame".
 
     Attributes:
-        duration_s: end of the last frame, in seconds after the first one; 0 until the clips are exhausted.
+        duration_s: end of the last frame in seconds; 0 until the clips are exhausted.
 
     Raises:
-        InputError: the file does not exist, is empty, not a video, or cut off before its index.
+        InputError: the file does not exist, is empty, not a video, or cut off before its index; `t0` is unknown.
     """
 
-    def __init__(self, path: str | Path, short_side_px: int, left_eye: bool = False, threads: int = 0) -> None:
+    def __init__(
+        self, path: str | Path, short_side_px: int, left_eye: bool = False, threads: int = 0, t0: str = "container"
+    ) -> None:
         if short_side_px < 1:
             raise InputError(f"short_side_px={short_side_px} must be at least 1")
+        if t0 not in ("container", "first_frame"):
+            raise InputError(f"t0={t0!r} is unknown: choose container or first_frame")
         self._file = VideoFile(path, threads)
         self._resize = SmallPictures(short_side_px, left_eye, self._file.pixel_aspect)
-        self._timeline = Timeline(self._file.usual_interval_s, self._file.longest_s)
+        start_s = self._file.start_s if t0 == "container" and not self._file.stamps_are_of_packets else None
+        self._timeline = Timeline(self._file.usual_interval_s, self._file.stated_s, start_s)
         self.duration_s = 0.0
         self.resized_frames = 0
 
     def clips(self, sampling: DenseWindows | Segments | KeyFrames, frames: int) -> Iterator[SampledClip]:
         """Yield the clip of each row in order of time, `frames` frames each, and close the file at the end.
 
-        Memory holds the frames of one window at a time, besides those that the caller keeps.
+        At most the frames of one window are in memory, besides those that the caller keeps.
 
         Raises:
-            InputError: not one frame of the file can be decoded.
+            InputError: no frame of the file can be decoded.
         """
         if frames < 1:
             raise InputError(f"a clip needs at least one frame, not {frames}")
@@ -123,7 +164,7 @@ class VideoReader:
         self.duration_s = self._timeline.end_s
 
     def close(self) -> None:
-        """Close the file, for who asks for no clips."""
+        """Close the file, where no clips are read."""
         self._file.close()
 
     @property
@@ -133,8 +174,18 @@ class VideoReader:
 
     @property
     def corrupt_packets(self) -> int:
-        """Packets so far that could not be decoded whole, and frames whose timestamp cannot be true."""
+        """Packets so far that could not be decoded completely, and frames with impossible timestamps."""
         return self._file.corrupt_packets + self._timeline.dropped
+
+    @property
+    def note(self) -> str:
+        """What is unusual about the file's clock; empty where nothing is."""
+        notes = []
+        if (count := self._file.discontinuities) > 0:
+            notes.append(f"the clock jumps {count} times (joined recordings?) and was continued at each jump")
+        if self._timeline.lead_s >= 0.5:
+            notes.append(f"the first picture comes {self._timeline.lead_s:.1f} s after the start of the file's clock")
+        return "; ".join(notes)
 
     def _clips(self, sampling: DenseWindows | Segments | KeyFrames, frames: int) -> Iterator[SampledClip]:
         if isinstance(sampling, KeyFrames):

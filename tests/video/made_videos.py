@@ -56,7 +56,7 @@ def write_video(
     if pictures is None:
         pictures = [numbered(number) for number in range(len(times))]
     pictures = [np.ascontiguousarray(np.rot90(picture, -rotation // 90)) for picture in pictures]
-    clock = 1 / Fraction(rate) if codec == "mpeg4" else Fraction(1, 90000)
+    clock = 1 / Fraction(rate) if codec.startswith("mpeg") else Fraction(1, 90000)
     with av.open(str(path), "w", format=container) as file:
         stream = file.add_stream(codec, rate=Fraction(rate))
         stream.height, stream.width = pictures[0].shape[:2]
