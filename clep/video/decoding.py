@@ -53,10 +53,10 @@ class PacketClock:
     """Corrects the timestamps of packets at discontinuities: the clock goes on from where it was, as in ffmpeg.
 
     Decoding timestamps jump in recordings joined by `cat`, where a camera was restarted, and at a damaged stamp. A jump
-    is a discontinuity if it goes back by more than 0.1 s and four frames, or forward by more than 10 s in a format whose
-    clocks may restart (transport streams), or by more than 10 s past the length that the header states in another
-    format, or by more than an hour. A stamp that fits the clock from before a discontinuity ends it, so that a single wrong stamp
-    moves its own packet only.
+    is a discontinuity if it goes back by more than 0.1 s and four frames, or forward by more than an hour, or by more
+    than 10 s in a format whose clocks may restart (transport streams), or by more than 10 s to past the length that the
+    header states in another format. A stamp that fits the clock from before a discontinuity ends it, so that a single
+    wrong stamp moves its own packet only.
 
     Args:
         time_base: seconds of a unit of the stamps.
