@@ -198,6 +198,9 @@ class Engine:
         Raises:
             InputError: the disk is full, or a bank cannot be read.
         """
+        if not any(one.bank is not None for one in known.values()):
+            reasons = {name: one.entry.reason for name, one in known.items()}
+            raise InputError(f"{self.output} was not written: it would have no rows{first_reason(reasons)}")
         if not self.is_joined(known):
             self._write_bank(known, attribute or source_attribute(self.words, self.source.key))
         self.write_ledger(entries or {name: one.entry for name, one in known.items()})

@@ -1,0 +1,188 @@
+"""The engine with an encoder that costs nothing: kills at any moment, and batches that hold parts of several items."""
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import chain
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from clep.bank import Clock, FeatureBank
+from clep.compute import Local
+from clep.errors import InputError
+from clep.extraction.engine import Engine, ShardSize, is_settled, shards_folder
+from clep.extraction.items import Dtype, EncodedItem, Item, RowFacts, RowSource
+from clep.extraction.ledger import ledger_path, read_ledger
+
+DIM = 4
+
+
+@dataclass(frozen=True)
+class Word:
+    """An item with a row per letter."""
+
+    id: str
+    fingerprint: str = "v1"
+    cost: int = 1
+    max_rows: int | None = None
+
+    def rows(self) -> np.ndarray:
+        digests = [blake2b(f"{self.fingerprint}{letter}".encode(), digest_size=DIM).digest() for letter in self.id]
+        return np.array([list(digest) for digest in digests], np.float32)
+
+
+@dataclass(frozen=True)
+class Letters(RowSource):
+    """Encodes letters in batches that hold letters of several words; a word with "!" fails at it."""
+
+    batch_size: int = 3
+    seconds: float = 0.0
+    dtype: Dtype = "float32"
+    noun: ClassVar[str] = "words"
+    name: ClassVar[str] = "letters"
+    dim: ClassVar[int] = DIM
+    batches: ClassVar[list[int]] = []
+
+    @property
+    def key(self) -> str:
+        return "0123456789ab"
+
+    def bank_clock(self) -> Clock:
+        return Clock(1.0, 1.0)
+
+    def load(self) -> "Letters":
+        return self
+
+    def encode(self, items: Sequence[Item]) -> Iterator[EncodedItem]:
+        words = [item for item in items if isinstance(item, Word)]
+        parts = [(word, row) for word in words for row in word.rows()]
+        batches = (parts[start : start + self.batch_size] for start in range(0, len(parts), self.batch_size))
+        rows = chain.from_iterable(self._encoded(batch) for batch in batches)
+        for word in words:
+            yield EncodedItem(
+                word, self._rows_of(word, rows), lambda word=word: RowFacts(duration_s=float(len(word.id)))
+            )
+
+    def _encoded(self, batch: list[tuple[Word, np.ndarray]]) -> list[np.ndarray]:
+        self.batches.append(len({word.id for word, _ in batch}))
+        time.sleep(self.seconds)
+        return [row for _, row in batch]
+
+    def _rows_of(self, word: Word, rows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        error = None
+        for letter in word.id:
+            row = next(rows)
+            if letter == "!":
+                error = InputError("it shouts")
+            elif error is None:
+                yield row[None]
+        if error is not None:
+            raise error
+
+
+def make(output: Path, words: Sequence[Word], source: RowSource, **size: int) -> Engine:
+    """Make the bank of these words from what earlier runs left."""
+    engine = Engine(output, source, "words", ShardSize(**{"cost": 7} | size))
+    fingerprints = {word.id: word.fingerprint for word in words}
+    with engine.lock():
+        known = engine.finished(fingerprints.get)
+        missing = [word for word in words if not is_settled(known.get(word.id), word.fingerprint)]
+        lost = engine.encode(missing, Local(processes=1))
+        known = lost | engine.finished(fingerprints.get)
+        engine.join({word.id: known[word.id] for word in words})
+    return engine
+
+
+def words(count: int, seed: int = 0) -> list[Word]:
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(1, 9, count)
+    return [Word(f"w{number:03d}" + "x" * int(length)) for number, length in enumerate(lengths)]
+
+
+def test_batches_may_hold_parts_of_several_items_and_a_failure_costs_its_item_alone(tmp_path: Path) -> None:
+    given = [Word("ab"), Word("b!c"), Word("c"), Word("defgh"), Word("i!")]
+    Letters.batches.clear()
+    make(tmp_path / "x.h5", given, Letters(), fewest=1, most=1)
+    assert max(Letters.batches) > 1
+    bank = FeatureBank.open(tmp_path / "x.h5")
+    assert bank.videos == ["ab", "c", "defgh"]
+    for word in (given[0], given[2], given[3]):
+        np.testing.assert_array_equal(bank.video_rows(word.id).numpy(), word.rows())
+    assert bank.duration_s.tolist() == [2.0, 1.0, 5.0]
+    entries = {entry.id: (entry.status, entry.reason) for entry in read_ledger(ledger_path(tmp_path / "x.h5"))}
+    assert entries["b!c"] == entries["i!"] == ("failed", "it shouts")
+
+
+@pytest.mark.parametrize("cost", [1, 5, 1000])
+@pytest.mark.parametrize("save_every", [0, 1, 4])
+def test_the_bank_does_not_depend_on_how_the_work_is_cut(tmp_path: Path, cost: int, save_every: int) -> None:
+    given = words(20)
+    make(tmp_path / "whole.h5", given, Letters(batch_size=1))
+    size = {"cost": cost} | ({"save_every": save_every} if save_every else {})
+    make(tmp_path / "cut.h5", given, Letters(batch_size=5), **size)
+    assert (tmp_path / "cut.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+@pytest.mark.parametrize("save_every", [0, 2])
+def test_kills_at_any_moment_lose_nothing_and_leave_nothing(tmp_path: Path, save_every: int) -> None:
+    given, source = words(40), Letters(seconds=0.002)
+    size = {"save_every": save_every} if save_every else {}
+    make(tmp_path / "whole" / "x.h5", given, source)
+    output = tmp_path / "killed" / "x.h5"
+    generator = np.random.default_rng(save_every)
+    for _ in range(6):
+        process = multiprocessing.get_context("fork").Process(target=make, args=(output, given, source), kwargs=size)
+        process.start()
+        time.sleep(float(generator.uniform(0.02, 0.15)))
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    engine = make(output, given, source, **size)
+    assert output.read_bytes() == (tmp_path / "whole" / "x.h5").read_bytes()
+    assert sorted(path.name for path in output.parent.iterdir()) == [".x.shards.lock", "x.h5", "x.ledger.jsonl"]
+    assert not shards_folder(output).exists()
+    assert engine.is_joined(engine.finished({word.id: word.fingerprint for word in given}.get))
+
+
+def test_a_new_fingerprint_replaces_the_rows(tmp_path: Path) -> None:
+    given = words(6)
+    make(tmp_path / "x.h5", given, Letters())
+    changed = [Word(word.id, "v2") if place % 2 else word for place, word in enumerate(given)]
+    make(tmp_path / "x.h5", changed, Letters())
+    bank = FeatureBank.open(tmp_path / "x.h5")
+    for word in changed:
+        np.testing.assert_array_equal(bank.video_rows(word.id).numpy(), word.rows())
+
+
+def test_a_damaged_line_of_the_ledger_costs_its_item_alone(tmp_path: Path) -> None:
+    given = words(6)
+    make(tmp_path / "x.h5", given, Letters())
+    before = (tmp_path / "x.h5").read_bytes()
+    ledger = ledger_path(tmp_path / "x.h5")
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    lines[2] = lines[2].replace(b'"rows": ', b'"rows": 1')
+    ledger.write_bytes(b"".join(lines))
+    Letters.batches.clear()
+    make(tmp_path / "x.h5", given, Letters(batch_size=100))
+    assert Letters.batches == [1]
+    assert (tmp_path / "x.h5").read_bytes() == before
+    assert len(read_ledger(ledger)) == 6
+
+
+def test_no_rows_at_all_is_an_error_that_writes_no_bank(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"x\.h5 was not written.*'!': it shouts"):
+        make(tmp_path / "x.h5", [Word("!")], Letters())
+    assert not (tmp_path / "x.h5").exists()
+
+
+@pytest.mark.parametrize("output", ["x.hdf5", "x", "folder.h5"])
+def test_an_output_that_cannot_be_a_bank(tmp_path: Path, output: str) -> None:
+    (tmp_path / "folder.h5").mkdir()
+    with pytest.raises(InputError, match=r"must be a file that ends in \.h5"):
+        Engine(tmp_path / output, Letters(), "words", ShardSize(cost=1))
