@@ -3,6 +3,8 @@
 import logging
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
@@ -16,7 +18,10 @@ from clep.errors import InputError
 from clep.evaluation import EvaluatorCallback
 from clep.files import write_json
 from clep.preprocess.plan import ensure
-from clep.training import BaseModule, checked_monitors, find_checkpoint, finish_loggers, print_results
+from clep.training.base import BaseModule
+from clep.training.checkpoint import best_checkpoint, checked_monitors, find_checkpoint, remove_leftovers
+from clep.training.display import finish_loggers, print_results
+from clep.training.run_folder import locked_run_folder, rank
 
 log = logging.getLogger(__name__)
 register_resolvers()
@@ -25,56 +30,58 @@ register_resolvers()
 def train(cfg: DictConfig) -> dict[str, float]:
     """Run the experiment that `cfg` describes and return its final metrics.
 
-    Writes into `cfg.paths.run`: checkpoints, logs, `prompts.json`, `model/` (see `clep.load`) and `metrics.json`,
-    whose names that begin with `before/` were measured before training and whose `seconds/…` are wall-clock times.
+    Writes into `cfg.paths.run`: checkpoints, logs, `prompts.json`, `model/` (see `clep.load`) and `metrics.json`.
+    Metrics whose names begin with `before/` were measured before training; `seconds/…` are wall-clock times. A run
+    that was interrupted in this folder is continued.
 
     Raises:
-        InputError: a setting, a file or a checkpoint cannot be used; the message says which and what to do.
+        InputError: a setting, a file or a checkpoint cannot be used, or training diverged; the message names the
+            remedy.
     """
-    settings, run_folder = checked(cfg), Path(cfg.paths.run)
-    resume_from = find_checkpoint(cfg.ckpt_path, Path(cfg.paths.runs) / cfg.name)
-    if (run_folder / "metrics.json").exists():
-        raise InputError(
-            f"{run_folder} holds a finished run; give this one a folder of its own (name=…, CLEP_RUN_ID=…)"
-        )
+    settings = checked(cfg)
+    with locked_run_folder(cfg.paths.run):
+        return _train(cfg, settings, Path(cfg.paths.run))
+
+
+def _train(cfg: DictConfig, settings: dict, run_folder: Path) -> dict[str, float]:
+    runs = Path(cfg.paths.runs) / cfg.name
+    if rank() == 0:
+        remove_leftovers(runs, run_folder)
+    resume_from = find_checkpoint(cfg.ckpt_path, runs, run_folder)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     seconds: dict[str, float] = {}
-
-    started = time.perf_counter()
-    if settings["synthetic"]:
-        instantiate(settings["synthetic"])
-    ensure(needed_jobs(settings))
-    seconds["seconds/prepare"] = time.perf_counter() - started
+    with _timed(seconds, "prepare"):
+        if settings["synthetic"]:
+            instantiate(settings["synthetic"])
+        ensure(needed_jobs(settings))
 
     data = instantiate(cfg.data)
     module: BaseModule = instantiate(cfg.task)(settings, data)
     evaluators = {name: instantiate(evaluator) for name, evaluator in cfg.evaluator.items()}
     evaluation = EvaluatorCallback(evaluators, run_folder / "prompts.json")
-    # The evaluators come first, so that a checkpoint can be chosen by what they logged.
+    # Evaluators run before ModelCheckpoint, which may monitor what they log.
     callbacks = [evaluation, *(instantiate(callback) for callback in cfg.callbacks.values() if callback)]
     loggers = [instantiate(logger) for logger in cfg.logger.values() if logger]
     trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers or False)
 
     def measure(name: str, ckpt_path: str | None = None) -> dict[str, float]:
-        started = time.perf_counter()
-        trainer.validate(module, datamodule=data, ckpt_path=ckpt_path, verbose=False, weights_only=True)
-        seconds[f"seconds/{name}"] = time.perf_counter() - started
+        with _timed(seconds, name):
+            trainer.validate(module, datamodule=data, ckpt_path=ckpt_path, verbose=False, weights_only=True)
         return {key: float(value) for key, value in trainer.callback_metrics.items()}
 
     before = {}
     if not resume_from:
         before = measure("evaluate_before")
         checked_monitors(callbacks, before)
-    started = time.perf_counter()
-    try:
-        trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
-    except SystemExit as error:  # what the trainer makes of Ctrl-C
-        raise (KeyboardInterrupt if trainer.interrupted else error) from error
-    seconds["seconds/fit"] = time.perf_counter() - started
+    with _timed(seconds, "fit"):
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
+        except SystemExit as error:  # Lightning turns Ctrl-C into an exit
+            raise (KeyboardInterrupt if trainer.interrupted else error) from error
     fitted = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
 
-    best = getattr(trainer.checkpoint_callback, "best_model_path", "") if cfg.final_weights == "best" else ""
-    metrics = fitted | measure("evaluate_after", best or None)
+    trainer.loggers = []  # the best weights are of an earlier step than a logger would write down
+    metrics = fitted | measure("evaluate_after", best_checkpoint(trainer) if cfg.final_weights == "best" else None)
     if trainer.is_global_zero:
         if prompts := evaluation.prompts():
             module.model.metadata["prompts"] = prompts
@@ -85,6 +92,14 @@ def train(cfg: DictConfig) -> dict[str, float]:
         print_results(before, metrics, f"{cfg.name}: {run_folder}")
     finish_loggers(loggers)
     return metrics
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Add the wall-clock time of the block to `seconds`."""
+    started = time.perf_counter()
+    yield
+    seconds[f"seconds/{name}"] = time.perf_counter() - started
 
 
 @hydra.main(version_base=None, config_path=str(config_folder()), config_name="train")
@@ -101,7 +116,7 @@ def _run(cfg: DictConfig) -> dict[str, float]:
 
 
 def main() -> None:
-    """Train from the command line; what a user can mend is told in one sentence, without a traceback."""
+    """CLI entry point; prints an InputError without a traceback."""
     refuse_unknown_settings(sys.argv[1:])
     _run()
 

@@ -1,4 +1,4 @@
-"""What configs can compute: `${clep.run_id:}`, `${clep.precision:auto}`, `${clep.slug:NAME}`."""
+"""OmegaConf resolvers of the configs: `${clep.run_id:}`, `${clep.precision:auto}`, `${clep.slug:NAME}`."""
 
 import os
 from datetime import datetime
@@ -10,33 +10,48 @@ from clep.text import sentence_model_name
 
 
 def register_resolvers() -> None:
-    """Make the resolvers known to OmegaConf; calling it again does nothing new."""
+    """Register the resolvers with OmegaConf; calling it again changes nothing."""
     OmegaConf.register_new_resolver("clep.run_id", run_id, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("clep.precision", precision, replace=True)
     OmegaConf.register_new_resolver("clep.slug", sentence_model_name, replace=True)
 
 
 def run_id() -> str:
-    """Return a name for this run that is the same in every process of it.
+    """Return the name of this run: `shared_run_id`, else the time and, inside a Slurm job, the job.
 
-    `CLEP_RUN_ID` decides where it is set. Processes that Slurm or torchrun started together have the job and step, or
-    the port they meet at and the day, in common; a process alone takes the time.
+    Several runs may follow each other inside a Slurm job of one task, and the tasks of an array start in the same
+    second, so neither the time nor the job is enough there.
+    """
+    now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    return shared_run_id() or "-slurm-".join([now, *([_slurm_job()] if _slurm_job() else [])])
+
+
+def shared_run_id() -> str | None:
+    """Return the name that all ranks of this training derive alike; None for a process that trains alone.
+
+    `CLEP_RUN_ID` wins. Ranks that Slurm started share the job (of an array: its job and task) and the step; ranks that
+    torchrun started share its run id, or the rendezvous port and the day.
     """
     environment = os.environ
     if environment.get("CLEP_RUN_ID"):
         return environment["CLEP_RUN_ID"]
-    if int(environment.get("SLURM_NTASKS", 1)) > 1:
-        parts = (environment.get(f"SLURM_{part}") for part in ("JOB_ID", "ARRAY_TASK_ID", "STEP_ID"))
-        return "slurm-" + "-".join(part for part in parts if part)
+    if int(environment.get("SLURM_NTASKS") or 1) > 1:
+        return "-".join(part for part in ("slurm", _slurm_job(), environment.get("SLURM_STEP_ID")) if part)
     if "TORCHELASTIC_RUN_ID" in environment:
         name = environment["TORCHELASTIC_RUN_ID"]
         return f"torchrun-{name if name != 'none' else environment['MASTER_PORT']}-{datetime.now():%Y-%m-%d}"
-    return datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    return None
 
 
 def precision(choice: str | int, accelerator: str = "auto") -> str | int:
-    """Return the trainer's precision: for "auto" bfloat16 where a GPU computes in it, else float32."""
+    """Return the trainer's precision: "auto" is bfloat16 where a GPU computes in it, else float32."""
     if choice != "auto":
         return choice
     on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(False) else "32-true"
+
+
+def _slurm_job() -> str:
+    """Return the Slurm job, of an array its job and task ("71-5"); empty outside Slurm."""
+    job = os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ.get("SLURM_JOB_ID")
+    return "-".join(part for part in (job, os.environ.get("SLURM_ARRAY_TASK_ID")) if part and job)

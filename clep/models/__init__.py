@@ -1,6 +1,7 @@
 """Models: the dual encoder and its towers, feature bank operators, classifiers, saving and loading."""
 
 from clep.models.action_classifier import ActionClassifier, RegionEncoder
+from clep.models.checkpoint_file import read_checkpoint, write_checkpoint
 from clep.models.dual_encoder import DualEncoder, Tower
 from clep.models.evaluating import evaluating
 from clep.models.feature_bank_operators import FBOAvg, FBOMax, FBONone, FBONonLocal, FeatureBankOperator
@@ -8,7 +9,7 @@ from clep.models.long_term import LongTermTower
 from clep.models.pixel_tower import PixelTower
 from clep.models.pooling import masked_max, masked_mean
 from clep.models.projection import ProjectionHead
-from clep.models.saving import SavedModel, load_model, load_weights, read_checkpoint
+from clep.models.saving import SavedModel, load_model, load_weights
 from clep.models.temporal import GatedAttention, TemporalAttention, TemporalTower
 from clep.models.trainable_text import SentenceTower, TrainableSentenceEncoder
 from clep.models.trained_encoder import TrainedEncoder
@@ -41,4 +42,5 @@ __all__ = [
     "masked_max",
     "masked_mean",
     "read_checkpoint",
+    "write_checkpoint",
 ]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from clep.config.build import TARGET
 from clep.errors import InputError
 from clep.files import atomic_path, read_json, write_json
+from clep.models.checkpoint_file import read_checkpoint
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT, VERSION = "clep-model", 1
@@ -229,23 +230,3 @@ def model_class(config: Mapping[str, Any]) -> type[SavedModel]:
     if not name.startswith("clep.models.") or not (isinstance(found, type) and issubclass(found, SavedModel)):
         raise InputError(f"model.{TARGET}={name!r} is not a model of clep.models")
     return found
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a Lightning checkpoint without running any code in it.
-
-    Raises:
-        InputError: it is missing, truncated, or holds more than plain data.
-    """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"{path} cannot be read as a checkpoint of plain data ({reason}); it may be truncated, or of other code"
-        ) from error
-    if not isinstance(checkpoint, dict):
-        raise InputError(f"{path} is not a checkpoint: it holds a {type(checkpoint).__name__}, not a dict")
-    return checkpoint

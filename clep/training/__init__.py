@@ -1,16 +1,19 @@
-"""Training: the LightningModule, its optimizer and schedules, and what watches over a run."""
+"""Training: LightningModules, optimizer and schedules, checkpoints, run folders."""
 
 from clep.training.base import BaseModule, NonFiniteGuard, NonFiniteLossError
-from clep.training.checkpoint import Checkpoint, checked_monitors, find_checkpoint
+from clep.training.checkpoint import AtomicCheckpointIO, Checkpoint, checked_monitors, find_checkpoint
 from clep.training.classifier import ClassifierModule
 from clep.training.contrastive import ContrastiveModule
 from clep.training.display import ProgressBar, finish_loggers, print_results
 from clep.training.hard_negative_search import HardNegativeSearch
 from clep.training.optimizer import adamw, steady, warmup_cosine
+from clep.training.run_folder import ClaimRunFolder
 
 __all__ = [
+    "AtomicCheckpointIO",
     "BaseModule",
     "Checkpoint",
+    "ClaimRunFolder",
     "ClassifierModule",
     "ContrastiveModule",
     "HardNegativeSearch",

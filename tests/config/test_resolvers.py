@@ -11,11 +11,12 @@ VARIABLES = (
     "CLEP_RUN_ID",
     "TORCHELASTIC_RUN_ID",
     "MASTER_PORT",
-    *(f"SLURM_{part}" for part in ("JOB_ID", "ARRAY_TASK_ID", "STEP_ID", "NTASKS")),
+    *(f"SLURM_{part}" for part in ("JOB_ID", "ARRAY_JOB_ID", "ARRAY_TASK_ID", "STEP_ID", "NTASKS")),
 )
 TIME = r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d"
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "abc", "MASTER_PORT": "29500"}
 SLURM = {"SLURM_JOB_ID": "71", "SLURM_STEP_ID": "0", "SLURM_NTASKS": "4"}
+ARRAY = {**SLURM, "SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "5"}
 
 
 @pytest.fixture(autouse=True)
@@ -28,10 +29,12 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     ("environment", "expected"),
     [
         ({}, TIME),
-        ({**SLURM, "SLURM_NTASKS": "1"}, TIME),  # several runs may follow one another in such a job
+        ({**SLURM, "SLURM_NTASKS": "1"}, rf"{TIME}-slurm-71"),  # several runs may follow one another in such a job
+        ({**ARRAY, "SLURM_NTASKS": "1"}, rf"{TIME}-slurm-70-5"),
+        ({**ARRAY, "SLURM_NTASKS": ""}, rf"{TIME}-slurm-70-5"),
         (SLURM, "slurm-71-0"),
         ({**SLURM, "SLURM_STEP_ID": "1"}, "slurm-71-1"),
-        ({**SLURM, "SLURM_ARRAY_TASK_ID": "5"}, "slurm-71-5-0"),
+        (ARRAY, "slurm-70-5-0"),
         (TORCHRUN, r"torchrun-abc-\d{4}-\d\d-\d\d"),
         ({**TORCHRUN, "TORCHELASTIC_RUN_ID": "none"}, r"torchrun-29500-\d{4}-\d\d-\d\d"),
         ({**TORCHRUN, **SLURM, "CLEP_RUN_ID": "mine"}, "mine"),

@@ -7,7 +7,8 @@ import torch
 
 from clep.errors import InputError
 from clep.models import read_checkpoint
-from clep.training.checkpoint import checked_monitors, find_checkpoint
+from clep.training.checkpoint import checked_monitors, find_checkpoint, remove_leftovers
+from clep.training.run_folder import locked_run_folder
 
 
 def left_by(run: Path, at: float) -> Path:
@@ -16,6 +17,13 @@ def left_by(run: Path, at: float) -> Path:
     torch.save({"at": at}, path)
     os.utime(path, (at, at))
     return path
+
+
+@pytest.fixture(autouse=True)
+def _first_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setenv("CLEP_CONTINUES", "")
+    monkeypatch.setenv("CLEP_TRAINING", "")
 
 
 def test_none_is_none(tmp_path: Path) -> None:
@@ -59,8 +67,68 @@ def test_further_devices_continue_what_the_first_found(tmp_path: Path, monkeypat
     assert "sweep-1" in str(find_checkpoint("last", tmp_path))
 
 
+def test_the_newest_that_can_be_read_is_taken_and_the_others_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, torn, newest = left_by(tmp_path / "a", 100.0), left_by(tmp_path / "b", 200.0), left_by(tmp_path / "c", 300.0)
+    for path, content in ((torn, torn.read_bytes()[:-100]), (newest, b"")):
+        at = path.stat().st_mtime
+        path.write_bytes(content)
+        os.utime(path, (at, at))
+    with caplog.at_level("INFO"):
+        assert find_checkpoint("last", tmp_path) == str(whole)
+    skipped = [record.getMessage() for record in caplog.records if "cannot be read" in record.getMessage()]
+    assert [str(newest) in skipped[0], str(torn) in skipped[1]] == [True, True]
+    assert f"continuing from {whole}" in caplog.text
+    whole.write_bytes(b"")
+    with pytest.raises(InputError, match=r"ckpt_path=last: no checkpoint can be read.*leave ckpt_path out"):
+        find_checkpoint("last", tmp_path)
+
+
+def test_a_run_whose_last_checkpoint_is_broken_continues_from_another_of_its_own(tmp_path: Path) -> None:
+    last = left_by(tmp_path / "a", 300.0)
+    best = last.with_name("best.ckpt")
+    torch.save({}, best)
+    left_by(tmp_path / "b", 200.0)
+    os.utime(best, (250.0, 250.0))
+    assert find_checkpoint("last", tmp_path) == str(last)
+    last.write_bytes(b"")
+    assert find_checkpoint("last", tmp_path) == find_checkpoint(str(tmp_path / "a"), tmp_path) == str(best)
+    with pytest.raises(InputError, match=r"ckpt_path=.*last.ckpt: no checkpoint can be read"):
+        find_checkpoint(str(last), tmp_path)
+
+
+def test_an_interrupted_run_continues_from_its_own_checkpoint(tmp_path: Path) -> None:
+    own = left_by(tmp_path / "own", 100.0)
+    other = left_by(tmp_path / "other", 300.0)
+    earlier = own.with_name("best.ckpt")
+    torch.save({}, earlier)
+    for choice in (None, "last", str(other), str(tmp_path / "other")):
+        assert find_checkpoint(choice, tmp_path, tmp_path / "own") == str(own)
+    assert find_checkpoint(str(earlier), tmp_path, tmp_path / "own") == str(earlier)
+    assert find_checkpoint(None, tmp_path, tmp_path / "new") is None
+
+
+def test_what_killed_runs_left_is_removed_and_what_a_live_one_writes_is_not(tmp_path: Path) -> None:
+    names = [".last.0123abcd.tmp.ckpt", ".best.89abcdef.tmp.ckpt"]
+    left = [
+        left_by(tmp_path / run, 1.0).with_name(name)
+        for run, name in zip(("own", "dead", "alive", "sweep-1/0"), names * 2, strict=True)
+    ]
+    (tmp_path / "dead" / "model").mkdir()
+    left.append(tmp_path / "dead" / "model" / ".model.0123abcd.tmp.safetensors")
+    kept = tmp_path / "dead" / ".hidden.tmp"
+    for path in (*left, kept):
+        path.touch()
+    with locked_run_folder(tmp_path / "own"), locked_run_folder(tmp_path / "alive"):
+        remove_leftovers(tmp_path, tmp_path / "own")
+    assert [path.exists() for path in left] == [False, False, True, False, False]
+    assert kept.exists()
+    assert all((tmp_path / run / "checkpoints" / "last.ckpt").exists() for run in ("own", "dead", "alive"))
+
+
 def test_a_monitor_that_nothing_measures_is_refused(tmp_path: Path) -> None:
     callbacks = [pl.callbacks.ModelCheckpoint(tmp_path, monitor="val/retrieval/t2v/r1"), pl.Callback()]
     checked_monitors(callbacks, {"val/retrieval/t2v/r1": 3.0})
-    with pytest.raises(InputError, match=r"waits for 'val/retrieval/t2v/r1'.*callbacks=last final_weights=last"):
+    with pytest.raises(InputError, match=r"monitors 'val/retrieval/t2v/r1'.*callbacks=last final_weights=last"):
         checked_monitors(callbacks, {"zeroshot/kinetics/top1": 3.0})
