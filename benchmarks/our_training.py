@@ -18,7 +18,7 @@ from clep.config.folder import config_folder
 from clep.config.resolvers import register_resolvers
 from clep.data import MomentDataModule
 from clep.training import ContrastiveModule
-from clep.training.tasks import make_model
+from clep.training.tasks import make_dual_encoder
 
 
 def experiment(overrides: Sequence[str]) -> DictConfig:
@@ -93,7 +93,7 @@ def examples_per_second(
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     made_for = data.data if isinstance(data, GatheredBefore) else data
     module = ContrastiveModule(
-        make_model(plain, made_for),
+        make_dual_encoder(plain, made_for),
         instantiate(cfg.loss),
         instantiate(cfg.optim.optimizer),
         instantiate(cfg.optim.schedule),

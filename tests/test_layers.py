@@ -28,7 +28,6 @@ KNOWN = {
     ("config/resolvers.py", "text"),
     ("config/settings.py", "losses"),
     ("config/settings.py", "training"),
-    ("training/tasks.py", "pretrained"),
 }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -233,6 +234,46 @@ def test_a_continued_run_knows_the_best_weights_before_it(root: Path, finished: 
     assert {name: metrics[name] for name in told} == {name: expected[name] for name in told}
     assert not (continued / "checkpoints" / "best.ckpt").exists()
     assert (whole / "checkpoints" / "best.ckpt").exists()
+
+
+def test_training_that_diverges_ends_with_the_reason_and_no_traceback(
+    root: Path, finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = ("optim.optimizer.lr=1e6", "~evaluator.probe", "logger=none", f"paths.runs={tmp_path}")
+    with pytest.raises(SystemExit) as ended:
+        run(root, "diverged", *options)
+    assert ended.value.code == 1
+    assert "not finite" in caplog.text
+    assert "lower optim.optimizer.lr" in caplog.text
+    assert not (tmp_path / "demo" / "diverged" / "metrics.json").exists()
+
+
+@pytest.mark.usefixtures("ctrl_c_still_works")
+def test_an_interrupted_run_continues_when_it_is_started_again(root: Path, finished: Path, tmp_path: Path) -> None:
+    """As a requeued job: the same command, the same name, no `ckpt_path`; the curve has one point a step."""
+    options = ("~evaluator.probe", "logger=csv", f"paths.runs={tmp_path}")
+    per_epoch = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] // 3
+    folder = tmp_path / "demo" / "again"
+    with pytest.raises(SystemExit):
+        run(root, "again", *options, f"+callbacks.stop={{_target_:{__name__}.Stop,after:{per_epoch + 2}}}")
+    (folder / "checkpoints" / ".last.0123abcd.tmp.ckpt").touch()
+    run(root, "again", *options)
+    ours, theirs = (parameters(path / "checkpoints" / "last.ckpt") for path in (folder, finished))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+
+
+def test_the_learning_curve_holds_no_value_of_another_step(root: Path, finished: Path, tmp_path: Path) -> None:
+    """By the learning rate the first epoch is the best; its metrics, measured last, are no point of the last step."""
+    options = ("callbacks.checkpoint.monitor=train/lr", "~evaluator.probe", "logger=csv", f"paths.runs={tmp_path}")
+    run(root, "curve", *options)
+    folder = tmp_path / "demo" / "curve"
+    curve = pd.read_csv(folder / "csv" / "metrics.csv").dropna(subset="val/loss")
+    steps = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert curve["step"].tolist() == [0, *(steps * epoch // 3 - 1 for epoch in (1, 2, 3))]
+    metrics = read_json(folder / "metrics.json")
+    assert metrics["val/loss"] == pytest.approx(curve["val/loss"].iloc[1], rel=1e-5)
+    assert metrics["val/loss"] != pytest.approx(curve["val/loss"].iloc[-1], rel=1e-3)
 
 
 def test_nothing_to_continue_is_said(

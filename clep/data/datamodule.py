@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from clep.bank import FeatureBank
 from clep.data.dataset import Batch, IndexOnlyDataset, MixedDataset, MomentDataset, Window, identity_collate
+from clep.data.feature_check import check_features
 from clep.data.long_term import LongTerm
 from clep.data.sampler import MomentBatchSampler, MomentKeys, SamplingStrategy
 from clep.data.source import NarrationSource, attach_verb_noun_ids, share_text_keys
@@ -223,6 +224,9 @@ class MomentDataModule(ResumableDataModule):
         device = self.rank_device(self.device)
         text_device = self.rank_device(self.text_device or ("cuda" if device.startswith("cuda") else "cpu"))
         opened = [source.open(self.window, device, text_device, self.context) for source in self.sources.values()]
+        for source, (part, _) in zip(self.sources.values(), opened, strict=True):
+            check_features(part.bank, "row", "extract the features of these videos again")
+            check_features(part.texts, "text embedding", f"embed the texts of {source.narrations_path} again")
         train, val = [part for part, _ in opened], [part for _, part in opened if part is not None]
         if len(opened) > 1:
             share_text_keys(train, list(self.sources.values()))

@@ -102,12 +102,22 @@ class Evaluator(ABC):
             count: number of items.
             encode: from indices of items to their embeddings.
             batch_size: items encoded at once; None for the evaluator's `batch_size`.
+
+        Raises:
+            InputError: embeddings are NaN, so that no metric is defined.
         """
         share = my_share(count)
         pieces = [encode(piece) for piece in share.split(batch_size or self.batch_size) if len(piece)]
         if not pieces:
             pieces = [encode(torch.zeros(1, dtype=torch.int64))[:0]]
-        return gather_shares(torch.cat(pieces), count)
+        rows = gather_shares(torch.cat(pieces), count)
+        undefined = int(rows.isnan().any(dim=1).sum())
+        if undefined:
+            raise InputError(
+                f"{type(self).__name__}: {undefined:,} of {count:,} items have embeddings or scores that are NaN: the "
+                f"model diverged (lower optim.optimizer.lr), or the features that it reads are not finite"
+            )
+        return rows
 
 
 def coverage_text(coverage: Mapping[str, object]) -> str:

@@ -1,4 +1,4 @@
-"""A model on disk: `config.json`, which says how to build it, and `model.safetensors`. Data, never code."""
+"""A model on disk: `config.json`, which describes how to build it, and `model.safetensors`. Data, never code."""
 
 import copy
 import hashlib
@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from clep.checksums import check_digest, digest, warn_unverified
 from clep.config.build import TARGET
 from clep.errors import InputError
 from clep.files import atomic_path, read_json, write_json
@@ -23,24 +24,33 @@ FORMAT, VERSION = "clep-model", 1
 
 
 def save_folder(folder: str | Path, content: dict[str, Any], state: dict[str, Tensor]) -> None:
-    """Write weights, then config. Both carry a digest of the config, which shows a save that was cut in between.
+    """Write weights, then config, each atomically, with checksums of both.
+
+    The weights file carries the digest of the config too, which reveals a save that was interrupted in between.
 
     Raises:
         InputError: the folder cannot be written to.
     """
     folder = Path(folder)
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    config_digest = _config_digest(content)
+    header = {
+        "format": "pt",
+        "clep": FORMAT,
+        "config_digest": config_digest,
+        "weights_digest": _weights_digest(tensors),
+    }
     with atomic_path(folder / WEIGHTS) as temporary:
-        temporary.write_bytes(save(tensors, {"format": "pt", "clep": FORMAT, "config_digest": digest}))
-    write_json(folder / CONFIG, {"format": FORMAT, "version": VERSION, "config_digest": digest, **content})
+        temporary.write_bytes(save(tensors, header))
+    write_json(folder / CONFIG, {"format": FORMAT, "version": VERSION, "config_digest": config_digest, **content})
 
 
 def load_folder(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Read what `save_folder` wrote.
 
     Raises:
-        InputError: a file is missing, truncated, of another format or version, or of another save than its neighbour.
+        InputError: a file is missing, truncated, damaged, of another format or version, or of another save than its
+            neighbour.
     """
     folder = Path(folder)
     content = read_json(folder / CONFIG)
@@ -51,20 +61,59 @@ def load_folder(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{folder / CONFIG} has version {content.get('version')}, and this clep reads version {VERSION}; "
             f"use the release of clep that wrote it"
         )
-    path = folder / WEIGHTS
+    header, state = _read_weights(folder / WEIGHTS)
+    stored = content.get("config_digest")
+    if stored and header.get("config_digest") and header["config_digest"] != stored:
+        raise InputError(
+            f"{folder / WEIGHTS} and {CONFIG} beside it come from two different saves, the second was interrupted; "
+            f"save again"
+        )
+    _check_config(folder / CONFIG, content)
+    if "weights_digest" in header:
+        check_digest(folder / WEIGHTS, "a tensor", header["weights_digest"], _weights_digest(state), "save it again")
+    else:
+        warn_unverified(folder / WEIGHTS, "load and save the model again to add them")
+    return content, state
+
+
+def _read_weights(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Return the header and the tensors of a safetensors file.
+
+    Raises:
+        InputError: it is missing, truncated, or of another format.
+    """
     if not path.exists():
         raise InputError(f"{path} does not exist; the folder needs {WEIGHTS} and {CONFIG}")
     try:
         with safe_open(path, framework="pt") as file:
-            digest = (file.metadata() or {}).get("config_digest")
-            state = {name: file.get_tensor(name) for name in tuple(file.keys())}
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in tuple(file.keys())}
     except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is truncated or not a safetensors file ({error}); fetch or save it again") from error
-    if digest and content.get("config_digest") and digest != content["config_digest"]:
-        raise InputError(
-            f"{path} and {CONFIG} beside it come from two different saves, the second was interrupted; save again"
-        )
-    return content, state
+
+
+def _check_config(path: Path, content: Mapping[str, Any]) -> None:
+    """Recompute the digest of a config; one that was edited by hand has its `config_digest` removed.
+
+    Raises:
+        InputError: they differ, or a key is none of ours, as a damaged name would be.
+    """
+    described = {key: value for key, value in content.items() if key not in ("format", "version", "config_digest")}
+    strange = described.keys() - {"model", "metadata"}
+    if strange:
+        raise InputError(f"{path}: the key {sorted(strange)[0]!r} belongs to no model; save the model again")
+    if "config_digest" not in content:
+        warn_unverified(path, "load and save the model again to add them")
+        return
+    remedy = "save the model again; if you edited the file on purpose, remove the line config_digest"
+    check_digest(path, "the config", content["config_digest"], _config_digest(described), remedy)
+
+
+def _config_digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _weights_digest(tensors: Mapping[str, Tensor]) -> str:
+    return digest(*(part for name in sorted(tensors) for part in (name, tensors[name])))
 
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
@@ -140,7 +189,7 @@ class SavedModel(nn.Module):
             )
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write `model.safetensors` and `config.json`, each whole or not at all, and told apart if of two saves.
+        """Write `model.safetensors` and `config.json`, each atomically; checksums detect damage and a mismatched pair.
 
         Raises:
             InputError: the model was not made by `from_config`, metadata is not plain JSON, or the disk is full.

@@ -1,4 +1,4 @@
-"""Skip steps whose loss is not finite, on all ranks alike, and stop a run that cannot recover."""
+"""Base LightningModule: optimizer, schedule, EMA, non-finite guard. Subclasses define `compute_loss`."""
 
 import math
 import os
@@ -20,99 +20,26 @@ from clep.models import SavedModel
 from clep.training.ema import averaged_copy, check_decay, update_average
 from clep.training.optimizer import Schedule, constant
 
-
-class NonFiniteLossError(RuntimeError):
-    """Too many losses in a row were NaN or infinite."""
-
-
-class NonFiniteGuard(nn.Module):
-    """Count non-finite losses on the device, and tell a fused optimizer to skip the step.
-
-    Nothing here waits for the GPU but `raise_if_stuck`, which is called now and then. The counts are buffers, so a
-    checkpoint keeps them.
-
-    Args:
-        patience: so many non-finite losses in a row stop the run.
-    """
-
-    skipped: Tensor
-    in_a_row: Tensor
-    longest: Tensor
-
-    def __init__(self, patience: int = 10) -> None:
-        super().__init__()
-        self.patience = patience
-        for name in ("skipped", "in_a_row", "longest"):
-            # A run that continues one which stopped counts anew how many come in a row.
-            self.register_buffer(name, torch.zeros((), dtype=torch.int64), persistent=name == "skipped")
-
-    def check(self, loss: Float[Tensor, ""]) -> Float32[Tensor, ""]:
-        """Return 1 where the loss of any rank is not finite, else 0, and count it."""
-        bad = (~torch.isfinite(loss.detach())).float()
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(bad, op=torch.distributed.ReduceOp.MAX)
-        count = bad.long()
-        self.skipped += count
-        self.in_a_row.add_(1).mul_(count)
-        torch.maximum(self.longest, self.in_a_row, out=self.longest)
-        return bad
-
-    def skip(self, optimizer: torch.optim.Optimizer, bad: Float32[Tensor, ""], first_of_step: bool = True) -> None:
-        """Make the next step of a fused optimizer change nothing where `bad` is 1.
-
-        Fused optimizers read `found_inf`, the flag that a gradient scaler sets, on the device. Where gradients are
-        accumulated, one bad batch among those of a step skips the step; `first_of_step` starts anew.
-        """
-        before = None if first_of_step else getattr(optimizer, "found_inf", None)
-        optimizer.found_inf = bad if before is None else torch.maximum(before, bad)  # type: ignore[attr-defined]
-
-    def raise_if_stuck(self) -> None:
-        """Stop the run after `patience` non-finite losses in a row. Waits for the GPU.
-
-        Raises:
-            NonFiniteLossError: with the count and what to try.
-        """
-        if int(self.longest) >= self.patience:
-            raise NonFiniteLossError(
-                f"the loss was not finite in {int(self.longest)} steps in a row ({int(self.skipped)} in all), so the "
-                f"run stops. "
-                f"Lower optim.optimizer.lr, set trainer.gradient_clip_val=1, train in float32 "
-                f"(trainer.precision=32-true), "
-                f"or look for NaN rows in the feature bank (python -m clep.preprocess ego4d_features lists them)"
-            )
-
-
-def total_steps(trainer: Any) -> int:
-    """Count the optimizer steps of a whole run, from its epochs and the length of this rank's sampler.
-
-    Not by `trainer.estimated_stepping_batches`, which builds the loader before a checkpoint is restored; that is taken
-    only where the trainer has no `MomentDataModule`.
-    """
-    if not hasattr(trainer.datamodule, "training_sampler"):
-        return int(trainer.estimated_stepping_batches)
-    batches, limit = len(trainer.datamodule.training_sampler()), trainer.limit_train_batches
-    if trainer.overfit_batches:
-        limit = trainer.overfit_batches
-    batches = min(batches, limit) if isinstance(limit, int) else max(1, int(batches * limit))
-    per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
-    by_epochs = per_epoch * trainer.max_epochs if (trainer.max_epochs or -1) > 0 else math.inf
-    return int(min(trainer.max_steps if trainer.max_steps > 0 else math.inf, by_epochs, 2**62))
+REMEDY = (
+    "lower optim.optimizer.lr, set trainer.gradient_clip_val=1, train in float32 (precision=32-true), or look for NaN "
+    "and infinite values in the feature bank (python -m clep.preprocess ego4d_features lists them)"
+)
 
 
 class BaseModule(pl.LightningModule):
-    """Train a model by steps that are skipped where the loss is not finite; a subclass defines `compute_loss`.
+    """Trains a model, skips steps whose loss is not finite, and stops a run that diverged.
 
     Args:
-        model: is trained and saved.
-        optimizer: from the model to its optimizer.
+        model: trained and saved.
+        optimizer: builds the optimizer of a model; a fused one, which can skip a step on the device.
         schedule: factor of the learning rate as a function of the step and the number of steps.
-        patience: so many non-finite losses in a row stop the run.
-        ema: decay of an exponential moving average of the weights, `self.ema`, which is measured and saved beside
+        patience: this many non-finite losses in a row stop the run.
+        ema: decay of an exponential moving average of the weights (`self.ema`), which is evaluated and saved beside
             them; None for no average.
     """
 
     loss_is_a_share = False
-    """Whether a rank's loss is its share of the joined batch's, so that their mean is to be logged."""
+    """Whether a rank's loss is its share of the joined batch's loss, so that the mean over ranks is logged."""
 
     def __init__(
         self,
@@ -126,19 +53,23 @@ class BaseModule(pl.LightningModule):
         check_decay(ema)
         self.model, self.make_optimizer, self.schedule = model, optimizer, schedule
         self.guard = NonFiniteGuard(patience)
-        # A part of the module, so that checkpoints hold it and a continued run continues it.
+        # A submodule, so that checkpoints hold it and a resumed run continues it.
         self.ema_decay, self.ema = ema, None if ema is None else averaged_copy(model)
         self._while_fitting = ExitStack()
+
+    # What a subclass defines.
 
     def compute_loss(self, batch: dict[str, Tensor]) -> Float[Tensor, ""]:
         """Return the loss of one batch."""
         raise NotImplementedError(f"{type(self).__name__} must define compute_loss(batch)")
 
     def after_step(self) -> None:
-        """Keep what must hold of the weights; called after each optimizer step."""
+        """Constrain the weights; called after each optimizer step."""
 
     def log_more(self) -> None:
-        """Log what else a step should tell; called at the steps that are logged."""
+        """Log further values; called at the steps that are logged."""
+
+    # Steps.
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Float[Tensor, ""]:
         """Return the loss; a non-finite one marks the step to be skipped on all ranks."""
@@ -153,29 +84,6 @@ class BaseModule(pl.LightningModule):
             self.log_more()
         return loss
 
-    def on_fit_start(self) -> None:
-        """Use the CPU's fastest float32 products until the fit ends."""
-        self._while_fitting.close()
-        self._while_fitting.enter_context(fast_float32_products())
-
-    def on_fit_end(self) -> None:
-        """Put the products back to what they were."""
-        self._while_fitting.close()
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seed dropout and its like by the batch, so that a resumed run draws what an uninterrupted one draws."""
-        run_seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
-        place = (self.trainer.current_epoch * 1_000_003 + batch_idx) * 4_099 + self.global_rank
-        torch.manual_seed((run_seed * 1_000_033 + place) % 2**63)
-
-    def on_train_epoch_start(self) -> None:
-        """Refuse banks that were cut off since they were opened, whose missing pages would kill the process."""
-        check_open_banks()
-
-    def on_train_epoch_end(self) -> None:
-        """Stop a run that only skips."""
-        self.guard.raise_if_stuck()
-
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Log the loss of held-out examples; an empty batch means that none are held out."""
         if batch:
@@ -186,35 +94,44 @@ class BaseModule(pl.LightningModule):
                     self.log("ema/val/loss", self.compute_loss(batch), sync_dist=True, batch_size=size)
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
-        """Take a step, and average the weights: before any callback of the batch writes a checkpoint."""
+        """Take a step and update the average: before any callback of the batch writes a checkpoint."""
         super().optimizer_step(*arguments, **options)
         self.after_step()
         if self.ema is not None and self.ema_decay is not None:
             update_average(self.ema, self.model, self.ema_decay, self.trainer.global_step)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put into the checkpoint what builds its model again: plain data only."""
-        checkpoint["clep"] = {"model": self.model.config, "metadata": self.model.metadata}
+    def on_fit_start(self) -> None:
+        """Use the CPU's fastest float32 products until the fit ends."""
+        self._while_fitting.close()
+        self._while_fitting.enter_context(fast_float32_products())
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint that has an average where the run has none, or the other way round."""
-        averaged = any(name.startswith("ema.") for name in checkpoint["state_dict"])
-        if averaged != (self.ema is not None):
-            raise InputError(
-                f"the checkpoint was written {'with' if averaged else 'without'} an average of the weights; continue "
-                f"it {'with its ema=…' if averaged else 'without ema'}, or start from its weights alone "
-                f"with init_from=PATH instead of ckpt_path"
-            )
+    def on_fit_end(self) -> None:
+        """Restore the backend of float32 products."""
+        self._while_fitting.close()
 
-    def save(self, folder: Path) -> None:
-        """Write the model to `folder/model`, and its average, where there is one, to `folder/model_ema`."""
-        self.model.save_pretrained(folder / "model")
-        if self.ema is not None:
-            self.ema.metadata = self.model.metadata
-            self.ema.save_pretrained(folder / "model_ema")
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seed dropout by run, epoch, batch and rank, so that a resumed run draws what an uninterrupted one draws."""
+        run_seed = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        position = (self.trainer.current_epoch * 1_000_003 + batch_idx) * 4_099 + self.global_rank
+        torch.manual_seed((run_seed * 1_000_033 + position) % 2**63)
+
+    def on_train_epoch_start(self) -> None:
+        """Refuse banks that were truncated since they were opened: reading a missing page would kill the process."""
+        check_open_banks()
+
+    def on_validation_epoch_start(self) -> None:
+        """Stop a run whose weights diverged, before evaluators or ModelCheckpoint see them."""
+        self.guard.raise_if_stuck()
+        check_finite_weights(self.model, self.trainer.global_step)
+
+    def on_train_epoch_end(self) -> None:
+        """Stop a run that skips all of its steps."""
+        self.guard.raise_if_stuck()
+
+    # Optimizer.
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """Build the optimizer and its schedule over the steps that this run will really take."""
+        """Build the optimizer, and its schedule over the steps that this run will take."""
         optimizer, total = self.make_optimizer(self.model), self.total_steps()
         if not getattr(optimizer, "_step_supports_amp_scaling", False):
             raise InputError(
@@ -236,16 +153,39 @@ class BaseModule(pl.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip by norm or by value here: Lightning refuses fused optimizers under mixed precision, bf16 too."""
+        """Clip by norm or by value. Lightning itself refuses fused optimizers under mixed precision, bf16 too."""
         parameters: Iterable[nn.Parameter] = self.model.parameters()
         if gradient_clip_val and gradient_clip_algorithm == "value":
             nn.utils.clip_grad_value_(parameters, gradient_clip_val)
         elif gradient_clip_val:
             nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
 
+    # Checkpoints and the trained model.
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the model's config and metadata to the checkpoint: plain data only."""
+        checkpoint["clep"] = {"model": self.model.config, "metadata": self.model.metadata}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint that has an average where the run has none, or the other way round."""
+        averaged = any(name.startswith("ema.") for name in checkpoint["state_dict"])
+        if averaged != (self.ema is not None):
+            raise InputError(
+                f"the checkpoint was written {'with' if averaged else 'without'} an average of the weights; continue "
+                f"it {'with its ema=…' if averaged else 'without ema'}, or start from its weights alone "
+                f"with init_from=PATH instead of ckpt_path"
+            )
+
+    def save(self, folder: Path) -> None:
+        """Write the model to `folder/model`, and its average, if any, to `folder/model_ema`."""
+        self.model.save_pretrained(folder / "model")
+        if self.ema is not None:
+            self.ema.metadata = self.model.metadata
+            self.ema.save_pretrained(folder / "model_ema")
+
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        """Let the average stand for the model."""
+        """Replace the model by its average for the block."""
         trained, self.model = self.model, cast(SavedModel, self.ema)
         try:
             yield
@@ -256,6 +196,100 @@ class BaseModule(pl.LightningModule):
         return self.trainer.optimizers[0]
 
     def _logs_now(self) -> bool:
-        # The trainer writes to its loggers after every n-th step, and this is asked before the step is counted.
+        # The trainer writes to its loggers after every n-th step, and this runs before the step is counted.
         trainer: Any = self.trainer
         return (trainer.global_step + 1) % trainer.log_every_n_steps == 0 or trainer.is_last_batch
+
+
+class NonFiniteLossError(InputError):
+    """The run diverged: losses or weights are NaN or infinite."""
+
+
+class NonFiniteGuard(nn.Module):
+    """Counts non-finite losses on the device, and makes a fused optimizer skip the step.
+
+    Only `raise_if_stuck`, which is called now and then, waits for the GPU. The counts are buffers, so that checkpoints
+    keep them.
+
+    Args:
+        patience: this many non-finite losses in a row stop the run.
+    """
+
+    skipped: Tensor
+    in_a_row: Tensor
+    longest: Tensor
+
+    def __init__(self, patience: int = 10) -> None:
+        super().__init__()
+        self.patience = patience
+        for name in ("skipped", "in_a_row", "longest"):
+            # A resumed run counts anew how many come in a row.
+            self.register_buffer(name, torch.zeros((), dtype=torch.int64), persistent=name == "skipped")
+
+    def check(self, loss: Float[Tensor, ""]) -> Float32[Tensor, ""]:
+        """Return 1 where the loss of any rank is not finite, else 0, and count it."""
+        bad = (~torch.isfinite(loss.detach())).float()
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(bad, op=torch.distributed.ReduceOp.MAX)
+        count = bad.long()
+        self.skipped += count
+        self.in_a_row.add_(1).mul_(count)
+        torch.maximum(self.longest, self.in_a_row, out=self.longest)
+        return bad
+
+    def skip(self, optimizer: torch.optim.Optimizer, bad: Float32[Tensor, ""], first_of_step: bool = True) -> None:
+        """Make the next step of a fused optimizer change nothing where `bad` is 1.
+
+        Fused optimizers read `found_inf`, the flag that a gradient scaler sets, on the device. Where gradients are
+        accumulated, one bad batch among those of a step skips the step; `first_of_step` resets the flag.
+        """
+        before = None if first_of_step else getattr(optimizer, "found_inf", None)
+        optimizer.found_inf = bad if before is None else torch.maximum(before, bad)  # type: ignore[attr-defined]
+
+    def raise_if_stuck(self) -> None:
+        """Stop the run after `patience` non-finite losses in a row. Waits for the GPU.
+
+        Raises:
+            NonFiniteLossError: with the count and the remedy.
+        """
+        if int(self.longest) >= self.patience:
+            raise NonFiniteLossError(
+                f"the loss was not finite in {int(self.longest)} steps in a row ({int(self.skipped)} in all), so the "
+                f"run stops: {REMEDY}"
+            )
+
+
+def check_finite_weights(model: nn.Module, step: int) -> None:
+    """Stop a run whose weights are NaN or infinite. Waits for the GPU once.
+
+    Args:
+        model: whose parameters are checked.
+        step: optimizer steps so far, for the message.
+
+    Raises:
+        NonFiniteLossError: names the first parameter.
+    """
+    parameters = dict(model.named_parameters())
+    finite = torch.stack([parameter.detach().isfinite().all() for parameter in parameters.values()])
+    if not bool(finite.all()):
+        name = next(name for name, good in zip(parameters, finite.tolist(), strict=True) if not good)
+        raise NonFiniteLossError(
+            f"the weights model.{name} are not finite after {step} steps, so the run stops: {REMEDY}"
+        )
+
+
+def total_steps(trainer: Any) -> int:
+    """Count the optimizer steps of a whole run from its epochs and the length of this rank's sampler.
+
+    `trainer.estimated_stepping_batches` would build the loader before a checkpoint is restored; it is used only where
+    the trainer's DataModule has no `training_sampler`.
+    """
+    if not hasattr(trainer.datamodule, "training_sampler"):
+        return int(trainer.estimated_stepping_batches)
+    batches, limit = len(trainer.datamodule.training_sampler()), trainer.limit_train_batches
+    if trainer.overfit_batches:
+        limit = trainer.overfit_batches
+    batches = min(batches, limit) if isinstance(limit, int) else max(1, int(batches * limit))
+    per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
+    by_epochs = per_epoch * trainer.max_epochs if (trainer.max_epochs or -1) > 0 else math.inf
+    return int(min(trainer.max_steps if trainer.max_steps > 0 else math.inf, by_epochs, 2**62))

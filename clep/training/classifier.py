@@ -1,4 +1,4 @@
-"""The LightningModule of supervised classification: one step of a classifier, whatever its loss."""
+"""LightningModule of supervised classification."""
 
 from collections.abc import Callable
 
@@ -13,17 +13,17 @@ from clep.training.optimizer import Schedule, constant
 
 
 class ClassifierModule(BaseModule):
-    """Train a model to tell which classes an example shows.
+    """Trains a model to classify examples.
 
     Args:
         model: called with a batch, returns logits `[batch, classes]`.
-        loss: called as `loss(logits, target)` with the batch's `target`, a mean over its examples. E.g.
-            `torch.nn.BCEWithLogitsLoss` for any number of labels each (float `[batch, classes]`), or
-            `torch.nn.CrossEntropyLoss(ignore_index=-1)` for one each (int64 `[batch]`), a mean over those that could be
-            read: their target is not `UNREADABLE`.
-        optimizer: from the model to its optimizer.
+        loss: called as `loss(logits, target)` with the batch's `target`; a mean over examples. E.g.
+            `torch.nn.BCEWithLogitsLoss` for several labels per example (float `[batch, classes]`), or
+            `torch.nn.CrossEntropyLoss(ignore_index=-1)` for one label (int64 `[batch]`), a mean over the examples that
+            could be read: the target of the others is `UNREADABLE`.
+        optimizer: builds the optimizer of a model.
         schedule: factor of the learning rate as a function of the step and the number of steps.
-        patience: so many non-finite losses in a row stop the run.
+        patience: this many non-finite losses in a row stop the run.
         ema: decay of an average of the weights, see `BaseModule`.
     """
 
@@ -50,12 +50,12 @@ class ClassifierModule(BaseModule):
             return self._share(logits.float(), target)
 
     def _share(self, logits: Float[Tensor, "batch classes"], target: Int64[Tensor, " batch"]) -> Float[Tensor, ""]:
-        """Return ranks * (sum over this rank's readable examples) / (their number on all ranks), 0 without any.
+        """Return ranks * (sum over this rank's readable examples) / (their count on all ranks), 0 without any.
 
-        DDP averages gradients over ranks, so each readable example weighs the same wherever it lies.
+        DDP averages gradients over ranks, so each readable example has the same weight on whichever rank it is.
         """
         own = (target != UNREADABLE).sum()
-        # The mean over no example would be NaN; that of any others is finite, and counts 0 times.
+        # The mean over no example would be NaN; any other mean is finite, and is multiplied by 0.
         mean = self.loss(logits, torch.where(own > 0, target, 0))
         total, ranks = own.clone(), 1
         if distributed.is_available() and distributed.is_initialized():

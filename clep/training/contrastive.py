@@ -1,4 +1,4 @@
-"""Large batches on small GPUs: encode chunk by chunk, and encode again when gradients are asked for."""
+"""LightningModule of contrastive training, with large batches on small GPUs: towers may encode a batch in chunks."""
 
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
@@ -15,79 +15,21 @@ from clep.training.base import BaseModule
 from clep.training.optimizer import Schedule, constant
 
 Encode = Callable[[dict[str, Any]], Tensor]
-
-
-def encode_in_chunks(encode: Encode, batch: dict[str, Any], chunk_size: int) -> Float[Tensor, "batch embed"]:
-    """Return `encode(batch)` with the memory of a chunk's activations, value and gradient those of the whole batch.
-
-    A contrastive loss needs the embeddings of the whole batch, which are small, and not what the towers computed on
-    the way. The forward pass keeps the embeddings alone; the backward pass encodes each chunk again, with the random
-    numbers and the autocast of the first time (Chen et al., 2016, "Training deep nets with sublinear memory cost"; for
-    contrastive learning Gao et al., 2021, "Scaling deep contrastive learning batch size under memory limited setup").
-    It costs a second forward pass. Without gradients the chunks are encoded once.
-
-    Args:
-        encode: from a batch to embeddings, each by itself: `encode_video` or `encode_text` of a model.
-        batch: every tensor in it that is as long as `moment` is cut, anything else is handed over whole.
-        chunk_size: moments encoded at once.
-    """
-    if chunk_size >= len(batch["moment"]):
-        return encode(batch)
-    if not torch.is_grad_enabled():
-        return torch.cat([encode(chunk) for chunk in chunks(batch, chunk_size)])
-    return torch.cat([checkpoint(encode, chunk, use_reentrant=False) for chunk in chunks(batch, chunk_size)])
-
-
-def check_chunk_size(chunk_size: int | None) -> None:
-    """Refuse chunks of nothing.
-
-    Raises:
-        InputError: it is below 1.
-    """
-    if chunk_size is not None and chunk_size < 1:
-        raise InputError(f"chunk_size={chunk_size} must be at least 1, or null to encode the whole batch at once")
-
-
-def refuse_batch_norm(model: nn.Module) -> None:
-    """Refuse a model in which the examples of a batch change each other's embeddings, or encoding twice changes it.
-
-    Raises:
-        InputError: a batch norm that is trained; the message names it.
-    """
-    for name, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
-            raise InputError(
-                f"chunk_size is not for model.{name}, a batch norm: its means would be a chunk's, and it would count "
-                f"each chunk twice; keep it in evaluation mode (frozen), or lower data.batch_size"
-            )
-
-
-def chunks(batch: dict[str, Any], chunk_size: int) -> Iterator[dict[str, Any]]:
-    """Yield the batch in pieces of `chunk_size` moments, the last one maybe shorter; they are views, not copies."""
-    length = len(batch["moment"])
-    tensors = {key: value for key, value in batch.items() if isinstance(value, Tensor) and value.ndim}
-    # Rows [rows, d] that all moments share have a mask [batch, rows], and may be as many as the moments by chance.
-    shared = {key for key, value in tensors.items() if value.ndim == 2 and f"{key}_mask" in batch}
-    cut = {key for key, value in tensors.items() if len(value) == length} - shared
-    for begin in range(0, length, chunk_size):
-        yield {key: value[begin : begin + chunk_size] if key in cut else value for key, value in batch.items()}
-
-
 SAME_TEXT = TextIdPositives()
 
 
 class ContrastiveModule(BaseModule):
-    """Train a `DualEncoder` to tell which texts belong to which moments.
+    """Trains a `DualEncoder` to match moments with their texts.
 
     Args:
-        model: the two towers and the scale.
+        model: the two towers and the logit scale.
         loss: an objective of `clep.losses`, called as `loss(video, text, scale, positives, bias)`.
-        optimizer: from the model to its optimizer.
+        optimizer: builds the optimizer of a model.
         schedule: factor of the learning rate as a function of the step and the number of steps.
-        positives: which texts of a batch are right for which moments.
+        positives: which texts of a batch are positives of which moments.
         form: of the loss across ranks, "global" or "local"; both have the gradient of one process with the joined
             batch.
-        patience: so many non-finite losses in a row stop the run.
+        patience: this many non-finite losses in a row stop the run.
         ema: decay of an average of the weights, see `BaseModule`.
         chunk_size: moments that a tower encodes at once, see `encode_in_chunks`; None for the whole batch.
     """
@@ -109,17 +51,11 @@ class ContrastiveModule(BaseModule):
         self.chunk_size = chunk_size
         self.model: DualEncoder
         check_objective(loss, form, model.logit_bias is not None)
-        # The sampler gives every rank batches of one size, so comparing sizes, which waits for the GPU, is left out.
+        # The sampler gives every rank batches of one size; comparing sizes would wait for the GPU.
         self.loss = across_ranks(loss, form, positives, check_sizes=False)
         self.positives = positives
         # In the local form a rank's value is its share; their mean is the loss of the joined batch.
         self.loss_is_a_share = self.loss.form == "local"
-
-    def on_fit_start(self) -> None:
-        """Refuse chunks of a batch that must be encoded as one."""
-        super().on_fit_start()
-        if self.chunk_size is not None:
-            refuse_batch_norm(self.model)
 
     def compute_loss(self, batch: dict[str, Tensor]) -> Float[Tensor, ""]:
         """Return the loss of one batch (of all ranks' batches together)."""
@@ -130,12 +66,74 @@ class ContrastiveModule(BaseModule):
         )
         return self.loss(video, text, self.model.logit_scale, self.positives.of_batch(batch), self.model.logit_bias)
 
+    def on_fit_start(self) -> None:
+        """Refuse to encode in chunks what must be encoded as one batch."""
+        super().on_fit_start()
+        if self.chunk_size is not None:
+            refuse_batch_norm(self.model)
+
+    def after_step(self) -> None:
+        """Clamp the logit scale to its bounds."""
+        self.model.clamp_scale()
+
     def log_more(self) -> None:
-        """Log the scale, and the bias where there is one."""
+        """Log the logit scale, and the bias if there is one."""
         self.log("train/logit_scale", self.model.logit_scale.detach())
         if self.model.logit_bias is not None:
             self.log("train/logit_bias", self.model.logit_bias.detach())
 
-    def after_step(self) -> None:
-        """Keep the scale within its bounds."""
-        self.model.clamp_scale()
+
+def encode_in_chunks(encode: Encode, batch: dict[str, Any], chunk_size: int) -> Float[Tensor, "batch embed"]:
+    """Return `encode(batch)` with the activation memory of one chunk; value and gradient are those of the whole batch.
+
+    A contrastive loss needs the embeddings of the whole batch, which are small, but not the towers' activations. The
+    forward pass keeps the embeddings alone; the backward pass encodes each chunk again, with the random state and the
+    autocast of the first time (Chen et al., 2016, "Training deep nets with sublinear memory cost"; for contrastive
+    learning Gao et al., 2021, "Scaling deep contrastive learning batch size under memory limited setup"). It costs a
+    second forward pass. Without gradients the chunks are encoded once.
+
+    Args:
+        encode: from a batch to one embedding per moment: `encode_video` or `encode_text` of a model.
+        batch: tensors with one entry per moment are cut into chunks, everything else is passed on whole.
+        chunk_size: moments encoded at once.
+    """
+    if chunk_size >= len(batch["moment"]):
+        return encode(batch)
+    if not torch.is_grad_enabled():
+        return torch.cat([encode(chunk) for chunk in chunks(batch, chunk_size)])
+    return torch.cat([checkpoint(encode, chunk, use_reentrant=False) for chunk in chunks(batch, chunk_size)])
+
+
+def chunks(batch: dict[str, Any], chunk_size: int) -> Iterator[dict[str, Any]]:
+    """Yield the batch in views of `chunk_size` moments; the last one may be shorter."""
+    length = len(batch["moment"])
+    tensors = {key: value for key, value in batch.items() if isinstance(value, Tensor) and value.ndim}
+    # Rows [rows, d] that all moments share have a mask [batch, rows], and may be as many as the moments by chance.
+    shared = {key for key, value in tensors.items() if value.ndim == 2 and f"{key}_mask" in batch}
+    cut = {key for key, value in tensors.items() if len(value) == length} - shared
+    for begin in range(0, length, chunk_size):
+        yield {key: value[begin : begin + chunk_size] if key in cut else value for key, value in batch.items()}
+
+
+def check_chunk_size(chunk_size: int | None) -> None:
+    """Refuse a chunk size below 1.
+
+    Raises:
+        InputError: it is below 1.
+    """
+    if chunk_size is not None and chunk_size < 1:
+        raise InputError(f"chunk_size={chunk_size} must be at least 1, or null to encode the whole batch at once")
+
+
+def refuse_batch_norm(model: nn.Module) -> None:
+    """Refuse a model in which embeddings depend on the rest of the batch, or change when encoded twice.
+
+    Raises:
+        InputError: a batch norm that is trained; the message names it.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
+            raise InputError(
+                f"chunk_size cannot be used with model.{name}, a batch norm: its statistics would be those of a chunk, "
+                f"and each chunk would count twice; keep it in evaluation mode (frozen), or lower data.batch_size"
+            )

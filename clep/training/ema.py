@@ -1,4 +1,4 @@
-"""The exponential moving average of a model's weights."""
+"""Exponential moving average (EMA) of a model's weights."""
 
 import copy
 from typing import TypeVar
@@ -13,14 +13,14 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def averaged_copy(model: Model) -> Model:
-    """Return a copy of `model` that holds the average and is not trained.
+    """Return a copy of `model` for the average; its parameters need no gradient.
 
     Raises:
-        InputError: weights of 16 bits, which the small steps of an average leave where they are.
+        InputError: 16-bit weights, in which the small updates of an average would be rounded away.
     """
     average = copy.deepcopy(model).requires_grad_(False)
     if any(parameter.dtype in (torch.bfloat16, torch.float16) for parameter in average.parameters()):
-        raise InputError("ema: an average of 16-bit weights would round its steps away; use precision=bf16-mixed")
+        raise InputError("ema: updates of an average of 16-bit weights would be rounded away; use precision=bf16-mixed")
     return average
 
 
@@ -28,15 +28,15 @@ def averaged_copy(model: Model) -> Model:
 def update_average(average: nn.Module, model: nn.Module, decay: float | int, step: int) -> None:
     """Move `average` towards `model` after an optimizer step: average ← d · average + (1 − d) · model.
 
-    d grows as (1 + step) / (10 + step) up to `decay`, so that a short run's average is not made of its first weights.
-    The number of the step is a number of the host: nothing waits for a GPU. Buffers, such as the statistics of a batch
-    norm, are copied.
+    d grows as (1 + step) / (10 + step) up to `decay`, so that the initial weights do not dominate a short run's
+    average. The step count is kept on the host, so nothing waits for the GPU. Buffers, such as the statistics of a
+    batch norm, are copied.
 
     Args:
         average: made by `averaged_copy`.
         model: as trained.
-        decay: in (0, 1), of a long run; 0.999 remembers about 1,000 steps.
-        step: steps that were taken before this one.
+        decay: in (0, 1), reached in a long run; 0.999 averages over about 1,000 steps.
+        step: optimizer steps before this one.
     """
     now = min(decay, (1 + step) / (10 + step))
     held, trained = list(average.parameters()), list(model.parameters())
@@ -46,7 +46,7 @@ def update_average(average: nn.Module, model: nn.Module, decay: float | int, ste
 
 
 def check_decay(decay: float | int | None) -> None:
-    """Refuse a decay that is no average.
+    """Refuse a decay outside (0, 1).
 
     Raises:
         InputError: it is not between 0 and 1.

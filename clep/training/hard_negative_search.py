@@ -1,4 +1,4 @@
-"""Find, between epochs, which training videos are near each other in the space that is being learned."""
+"""Callback: search, between epochs, for training videos whose embeddings are close to each other."""
 
 import logging
 from collections.abc import Iterator
@@ -21,21 +21,21 @@ log = logging.getLogger(__name__)
 
 
 class HardNegativeSearch(pl.Callback):
-    """Tell the `HardNegatives` of the data which videos are near neighbours now (VideoCLIP, Xu et al. 2021).
+    """Update the nearest neighbours of the `HardNegatives` sampler (VideoCLIP, Xu et al. 2021).
 
-    A video's embedding is the mean of the embeddings, video and text, of some of its moments. Ranks share that work,
-    and the search, and all end with the same neighbours. Nothing else of the run changes: neither its random numbers
-    nor its weights. With `V` videos of embeddings with `d` numbers, on the device that trains, this needs one batch,
-    the embeddings (`8 * V * d` bytes), the neighbours (`8 * V * videos`) and, for the similarities of some videos to
-    all, twice `at_once_mb` megabytes (one row of them, where that is longer).
+    A video's embedding is the mean of the video and text embeddings of some of its moments. Ranks share the encoding
+    and the search, and all get the same neighbours. Neither the random state nor the weights of the run change. With
+    `V` videos and embeddings of dimension `d`, this needs, on the training device, one batch, the embeddings
+    (`8 * V * d` bytes), the neighbours (`8 * V * videos`) and twice `at_once_mb` megabytes of similarities (one row of
+    them, where that is more).
 
     Args:
         every_epochs: epochs between two searches; the first is before the first epoch.
-        moments: of each video, at most; another random choice at each search.
-        at_once_mb: of similarities computed at once.
+        moments: at most this many per video, drawn anew for each search.
+        at_once_mb: megabytes of similarities computed at once.
 
     Raises:
-        InputError: a number is not positive.
+        InputError: a value is not positive.
     """
 
     def __init__(self, every_epochs: int = 1, moments: int = 16, at_once_mb: int = BYTES_AT_ONCE // 2**20) -> None:
@@ -47,16 +47,16 @@ class HardNegativeSearch(pl.Callback):
         self.every_epochs, self.moments, self.at_once_mb = every_epochs, moments, at_once_mb
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Search before the loader is made, which may look ahead; those of a checkpoint are kept while they last."""
+        """Search before the loader is made, which may prefetch; neighbours from a checkpoint stay while valid."""
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         self._search_if_due(trainer, pl_module, getattr(data, "first_epoch", 0))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Search with the weights that the last epoch ended with."""
+        """Search with the weights of the end of the last epoch."""
         self._search_if_due(trainer, pl_module, trainer.current_epoch)
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget whose neighbours they are: the next fit on these data may train another model."""
+        """Mark the neighbours as outdated: the next fit on this data may train another model."""
         strategy = getattr(trainer.datamodule, "strategy", None)  # type: ignore[attr-defined]
         if isinstance(strategy, HardNegatives):
             strategy.found_for = None
@@ -66,7 +66,7 @@ class HardNegativeSearch(pl.Callback):
         strategy = getattr(data, "strategy", None)
         if not isinstance(strategy, HardNegatives):
             raise InputError(
-                "callbacks.hard_negatives searches for data.sampler=HardNegatives, which the data does not have; "
+                "callbacks.hard_negatives needs data.sampler=HardNegatives, which the data does not have; "
                 "choose sampler=hard_negatives, or remove the callback with ~callbacks.hard_negatives"
             )
         found_for = strategy.found_for
@@ -93,7 +93,7 @@ class HardNegativeSearch(pl.Callback):
         batches = list(chosen.split(min(data.batch_size, pl_module.chunk_size or data.batch_size)))
         own = batches[trainer.global_rank :: trainer.world_size]
         counts = bool(own)
-        own = own or batches[:1]  # a rank without work learns the size of an embedding
+        own = own or batches[:1]  # a rank without work still needs the embedding dimension
         total = torch.empty(0)
         with _progress(trainer, "hard negatives: embedding", len(own)) as step:
             for moments in own:
@@ -102,7 +102,7 @@ class HardNegativeSearch(pl.Callback):
                 )
                 with trainer.precision_plugin.forward_context():
                     both = pl_module.model.encode_video(batch).float() + pl_module.model.encode_text(batch).float()
-                both = both.where(both.isfinite().all(1, keepdim=True), 0)  # NaN would be near everything
+                both = both.where(both.isfinite().all(1, keepdim=True), 0)  # NaN would rank as nearest to everything
                 if not total.numel():
                     total = both.new_zeros(len(strategy.sizes), both.shape[1])
                 if counts:
@@ -115,7 +115,7 @@ class HardNegativeSearch(pl.Callback):
     def _nearest(
         self, trainer: pl.Trainer, embeddings: Float[Tensor, "videos dim"], strategy: HardNegatives
     ) -> Int32[Tensor, "videos near"]:
-        """Return the nearest videos of each; every rank looks for those of its own share of them."""
+        """Return the nearest videos of each video; every rank searches for its share of the videos."""
         n, near = len(embeddings), 2 * strategy.videos
         share = -(-n // trainer.world_size)
         own = range(min(n, trainer.global_rank * share), min(n, (trainer.global_rank + 1) * share))
@@ -132,7 +132,7 @@ class HardNegativeSearch(pl.Callback):
 
 @contextmanager
 def _progress(trainer: pl.Trainer, what: str, total: int) -> Iterator[Any]:
-    """Show how far the first rank is; yields a function to be called with what is done."""
+    """Progress bar of the first rank; yields a function that advances it."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not trainer.is_global_zero, transient=True) as progress:
         task = progress.add_task(what, total=total)

@@ -1,4 +1,4 @@
-"""AdamW with weight decay where it belongs."""
+"""AdamW with per-group weight decay and learning rates, and learning-rate schedules."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,22 +15,22 @@ Schedule = Callable[[int, int], float]
 
 
 def constant(step: int, total_steps: int) -> float:
-    """Keep the peak learning rate throughout."""
+    """Schedule that keeps the peak learning rate."""
     return 1.0
 
 
 def warmup_cosine(warmup: float = 0.05, floor: float = 0.0) -> Schedule:
-    """Rise linearly over the share `warmup` of the steps, then fall along half a cosine to `floor` at the last one.
+    """Linear warm-up over a fraction of the steps, then cosine decay to `floor` at the last step.
 
     Args:
-        warmup: share of the run's steps in [0, 1).
-        floor: factor at the end.
+        warmup: fraction of the run's steps, in [0, 1).
+        floor: factor of the learning rate at the end.
 
     Raises:
-        InputError: `warmup` is not a share.
+        InputError: `warmup` is outside [0, 1).
     """
     if not 0 <= warmup < 1:
-        raise InputError(f"schedule.warmup={warmup} is a share of the run's steps: at least 0 and below 1")
+        raise InputError(f"schedule.warmup={warmup} is a fraction of the run's steps: at least 0 and below 1")
 
     def factor(step: int, total_steps: int) -> float:
         rising = max(1, round(warmup * total_steps)) if warmup else 0
@@ -50,41 +50,41 @@ def steady() -> Schedule:
 def layer_factors(
     model: nn.Module, decay: float | int, lr_factors: Mapping[str, float | int] | None = None
 ) -> dict[str, float]:
-    """Return a factor for each stage of the video encoders in a model: `decay` for the last, its square before, …
+    """Layer-wise learning-rate decay: `decay` for the last stage of a video encoder, its square for the one before, …
 
-    After BEiT's fine-tuning (Bao et al. 2021, arXiv 2106.08254, appendix). What follows an encoder keeps the full rate,
-    stages that are frozen have none.
+    As in BEiT's fine-tuning (Bao et al. 2021, arXiv 2106.08254, appendix). Parts after the encoder keep the full rate,
+    frozen stages get none.
 
     Args:
-        model: with a `VideoEncoder` that tells its stages somewhere in it.
-        decay: above 0 and at most 1.
-        lr_factors: of parts by the start of their parameters' names; a part's factor multiplies those of its stages.
+        model: contains a `VideoEncoder` that defines `stages`.
+        decay: in (0, 1].
+        lr_factors: by prefix of parameter names; the factor of a part multiplies those of its stages.
 
     Raises:
-        InputError: `decay` is out of range, or no encoder in the model tells its stages.
+        InputError: `decay` is out of range, or no encoder in the model defines stages.
     """
     if not 0 < decay <= 1:
-        raise InputError(f"optim.optimizer.layer_decay={decay} must lie above 0 and at most at 1")
+        raise InputError(f"optim.optimizer.layer_decay={decay} must be above 0 and at most 1")
     factors = {prefix: float(factor) for prefix, factor in (lr_factors or {}).items()}
     found = False
-    for place, encoder in model.named_modules():
+    for name_of_encoder, encoder in model.named_modules():
         if not isinstance(encoder, VideoEncoder) or not encoder.stages():
             continue
         found = True
         trained = [name for name, parameter in encoder.named_parameters() if parameter.requires_grad]
         for left, stage in enumerate(reversed(encoder.stages()), start=1):
             for part in stage:
-                prefix = f"{place}.{part}" if place else part
+                prefix = f"{name_of_encoder}.{part}" if name_of_encoder else part
                 if any(f"{name}.".startswith(f"{part}.") for name in trained):
                     around = [given for given in (lr_factors or {}) if f"{prefix}.".startswith(f"{given}.")]
                     base = float((lr_factors or {})[max(around, key=len)]) if around else 1.0
                     factors.setdefault(prefix, base * float(decay) ** left)
     if not found:
         raise InputError(
-            f"optim.optimizer.layer_decay={decay} is for a model with a video encoder that tells its stages, and this "
-            f"{type(model).__name__} has none; leave it out"
+            f"optim.optimizer.layer_decay={decay} needs a model with a video encoder that defines its stages, and "
+            f"this {type(model).__name__} has none; leave it out"
         )
-    # A part whose stages all have a factor of their own has no parameter left for its own one.
+    # A part whose stages all have their own factor has no parameter left for its own.
     return {prefix: factor for prefix, factor in factors.items() if not _is_covered(model, prefix, factors)}
 
 
@@ -107,28 +107,27 @@ def adamw(
 ) -> torch.optim.AdamW:
     """Return fused AdamW over the trainable parameters of `model`.
 
-    The fused form skips a step on the device itself when told that the loss was not finite, which costs no
-    synchronisation.
+    The fused kernel can skip a step on the device when the loss is not finite, without a GPU sync.
 
     Args:
-        model: whose parameters are trained.
+        model: its trainable parameters are optimised.
         lr: peak learning rate.
-        betas: decay rates of the two moments.
+        betas: decay rates of the two moment estimates.
         eps: added to the denominator.
         weight_decay: decoupled, multiplied by the learning rate.
-        decay: "matrices" spares biases, norms and the logit scale, as CLIP does (Radford et al., 2021); "all" is
-            PyTorch's default.
-        lr_factors: by the start of parameters' names, as `{"text.encoder": 0.05}`, what their learning rate is
-            multiplied by; of several that fit a name the longest counts. Parts that are frozen have no rate.
-        layer_decay: what the learning rate falls by from a stage of a video encoder to the one before it, e.g. 0.75;
-            None for one rate. See `layer_factors`.
+        decay: "matrices" exempts biases, norms and the logit scale from weight decay, as CLIP does (Radford et al.,
+            2021); "all" is PyTorch's default.
+        lr_factors: factors of the learning rate by prefix of parameter names, as `{"text.encoder": 0.05}`; the longest
+            matching prefix counts. Frozen parameters are left out.
+        layer_decay: factor of the learning rate from one stage of a video encoder to the stage before, e.g. 0.75; None
+            for one rate. See `layer_factors`.
 
     Raises:
-        InputError: `betas` are not two, a factor is not positive, a name fits no parameter, or longer ones fit all
-            of its trained ones.
+        InputError: `betas` are not two, a factor is not positive, or a prefix matches no trained parameter or only
+            ones that longer prefixes match.
     """
     if len(betas) != 2:
-        raise InputError(f"optim.optimizer.betas={list(betas)}: AdamW has two decay rates")
+        raise InputError(f"optim.optimizer.betas={list(betas)} must be two decay rates")
     first, second = betas
     if layer_decay is not None:
         lr_factors = layer_factors(model, layer_decay, lr_factors)
@@ -139,11 +138,11 @@ def adamw(
 def _groups(
     model: nn.Module, decay_of_vectors: float, decay: float, lr: float, lr_factors: Mapping[str, float | int]
 ) -> list[dict[str, Any]]:
-    """Return parameter groups; those with the full learning rate come first, since the first one's rate is logged."""
+    """Return parameter groups; those with the full learning rate come first, since the rate of the first is logged."""
     for prefix, factor in lr_factors.items():
         if factor <= 0:
             raise InputError(
-                f"optim.optimizer.lr_factors.{prefix}={factor} must be positive; a tower's own options freeze its parts"
+                f"optim.optimizer.lr_factors.{prefix}={factor} must be positive; options of the towers freeze parts"
             )
     found: dict[tuple[str, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -159,18 +158,18 @@ def _groups(
 
 
 def _refuse_unused(model: nn.Module, lr_factors: Mapping[str, float | int], used: set[str]) -> None:
-    """Refuse a prefix that is a typing error; one of parts that are all frozen waits for a run that trains them."""
+    """Refuse a prefix that matches no parameter; one whose parameters are all frozen is ignored."""
     parameters = dict(model.named_parameters())
     for prefix in (prefix for prefix in lr_factors if prefix not in used):
         trained = [value.requires_grad for name, value in parameters.items() if f"{name}.".startswith(f"{prefix}.")]
         if any(trained):
             raise InputError(
-                f"optim.optimizer.lr_factors.{prefix}: longer prefixes take all of its trained parameters; leave it out"
+                f"optim.optimizer.lr_factors.{prefix}: longer prefixes match all its trained parameters; leave it out"
             )
         if not trained:
             known = _prefixes({name.rpartition(".")[0] for name in parameters})
             raise InputError(
-                f"optim.optimizer.lr_factors.{prefix}: no parameter's name starts so. {did_you_mean(prefix, known)} "
+                f"optim.optimizer.lr_factors.{prefix}: no parameter has this prefix. {did_you_mean(prefix, known)} "
                 f"optim.optimizer.lr_factors=null gives all parts one rate"
             )
 

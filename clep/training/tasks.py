@@ -1,4 +1,4 @@
-"""The task of action detection: a classifier of regions that sees the minute around them."""
+"""What a run trains: each task builds the LightningModule of a run from its settings and its data."""
 
 from typing import Any
 
@@ -7,31 +7,94 @@ from clep.data import MomentDataModule
 from clep.data.region_datamodule import RegionDataModule
 from clep.data.video_datamodule import LabelledVideoDataModule
 from clep.errors import InputError
-from clep.models import ActionClassifier, DualEncoder, VideoClassifier, load_model, load_weights
-from clep.pretrained import load_encoder
-from clep.training import ClassifierModule, ContrastiveModule
+from clep.models import ActionClassifier, DualEncoder, SavedModel, VideoClassifier, load_model, load_weights
+from clep.training.classifier import ClassifierModule
+from clep.training.contrastive import ContrastiveModule
+
+
+def contrastive(settings: dict[str, Any], data: MomentDataModule) -> ContrastiveModule:
+    """Build the module that contrasts moments with texts.
+
+    Args:
+        settings: of the run, see `clep.config.settings.run_settings`.
+        data: its banks set the feature dimensions of the towers.
+
+    Raises:
+        InputError: the bank is of another encoder than `video_encoder`, or the weights of `init_from` are of another
+            model or were trained on other features.
+    """
+    optim = instantiate(settings["optim"])
+    return ContrastiveModule(
+        make_dual_encoder(settings, data),
+        instantiate(settings["loss"]),
+        optim["optimizer"],
+        optim["schedule"],
+        instantiate(settings["positives"]),
+        settings["form"],
+        ema=settings["ema"],
+        chunk_size=settings["chunk_size"],
+    )
 
 
 def action_detection(settings: dict[str, Any], data: RegionDataModule) -> ClassifierModule:
-    """Build the module that trains a classifier of regions on a region bank.
+    """Build the module that trains a classifier of regions, with their long-term context.
 
     Args:
-        settings: of the run, see `clep.config.settings.run_settings`; `model` is a `clep.models.ActionClassifier`.
-        data: whose banks say how many numbers the model takes, and which actions it learns.
+        settings: of the run; `model` is a `clep.models.ActionClassifier`.
+        data: its banks set the feature dimensions of the model, its label map the classes.
 
     Raises:
-        InputError: the model has no part that the data needs, or the weights of `init_from` are of another model.
+        InputError: the model lacks a part that the data needs, or the weights of `init_from` are of another model.
     """
-    optim = instantiate(settings["optim"])
-    model = make_classifier(settings["model"], data)
+    return _classifier_module(settings, make_action_classifier(settings["model"], data))
+
+
+def finetune_video(settings: dict[str, Any], data: LabelledVideoDataModule) -> ClassifierModule:
+    """Build the module that fine-tunes a video encoder and a linear layer, and set the pixel transforms of the data.
+
+    Args:
+        settings: of the run; `model` is a `clep.models.VideoClassifier`.
+        data: its classes are learned.
+
+    Raises:
+        InputError: the encoder cannot be built, or the weights of `init_from` are of another model.
+    """
+    metadata = {"trained_on": str(data.source.train), "classes_from": str(data.source.classes or "labels")}
+    model = VideoClassifier.from_config({**settings["model"], "classes": data.classes, "metadata": metadata})
+    module = _classifier_module(settings, model)
+    data.fit_to(model.encoder.clip)
+    return module
+
+
+def make_dual_encoder(settings: dict[str, Any], data: MomentDataModule) -> DualEncoder:
+    """Build the model for the banks of `data`, with its metadata, from the weights of `init_from` if given.
+
+    Raises:
+        InputError: see `contrastive`.
+    """
+    metadata = data.metadata(settings["text_encoder"])
+    check_video_encoder(settings["video_encoder"], metadata["bank_encoder"])
+    model = DualEncoder.from_config({**fill_in_dims(settings["model"], *data.dims), "metadata": metadata})
     if settings["init_from"]:
-        load_weights(model, load_model(settings["init_from"]).state_dict(), settings["init_from"])
-    optimizer, schedule = optim["optimizer"], optim["schedule"]
-    return ClassifierModule(model, instantiate(settings["loss"]), optimizer, schedule, ema=settings["ema"])
+        other = load_model(settings["init_from"])
+        if not isinstance(other, DualEncoder):
+            raise InputError(
+                f"init_from={settings['init_from']} holds a {type(other).__name__}, and task=contrastive trains a "
+                f"DualEncoder; give a run of a contrastive experiment"
+            )
+        other.check_bank(metadata["bank_encoder"])
+        other.check_sentence_encoder(metadata["sentence_encoder"])
+        state = other.state_dict()
+        # The bias belongs to the objective, which may be another one now.
+        bias = state.pop("logit_bias", model.logit_bias)
+        if model.logit_bias is not None:
+            state["logit_bias"] = bias.detach()
+        load_weights(model, state, settings["init_from"])
+    return model
 
 
-def make_classifier(config: dict[str, Any], data: RegionDataModule) -> ActionClassifier:
-    """Build the model for the banks of `data`, and let the data's clips fit its encoder.
+def make_action_classifier(config: dict[str, Any], data: RegionDataModule) -> ActionClassifier:
+    """Build the model for the banks of `data`, and set the clip that its encoder reads.
 
     Raises:
         InputError: the model reads clips and the data has none, or the other way round.
@@ -56,61 +119,23 @@ def make_classifier(config: dict[str, Any], data: RegionDataModule) -> ActionCla
     return model
 
 
-def contrastive(settings: dict[str, Any], data: MomentDataModule) -> ContrastiveModule:
-    """Build the module that contrasts moments with texts.
-
-    Args:
-        settings: of the run, see `clep.config.settings.run_settings`.
-        data: whose banks say how many numbers the towers take.
+def check_video_encoder(wanted: str, of_bank: str) -> None:
+    """Refuse a bank of another encoder than the setting `video_encoder`; a bank without a name is accepted.
 
     Raises:
-        InputError: the weights of `init_from` are of another model, or were trained on other features.
+        InputError: names both.
     """
-    optim = instantiate(settings["optim"])
-    return ContrastiveModule(
-        make_model(settings, data),
-        instantiate(settings["loss"]),
-        optim["optimizer"],
-        optim["schedule"],
-        instantiate(settings["positives"]),
-        settings["form"],
-        ema=settings["ema"],
-        chunk_size=settings["chunk_size"],
-    )
+    if of_bank and of_bank != wanted:
+        raise InputError(
+            f"data.sources: the bank holds features of {of_bank!r}, and video_encoder={wanted}; set "
+            f"video_encoder='{of_bank}' to train on them, or give a bank of {wanted!r}"
+        )
 
 
-def make_model(settings: dict[str, Any], data: MomentDataModule) -> DualEncoder:
-    """Build the model for the banks of `data`, from the weights of `init_from` if given, with what it must remember."""
-    metadata = data.metadata(settings["text_encoder"])
-    model = DualEncoder.from_config({**fill_in_dims(settings["model"], *data.dims), "metadata": metadata})
-    if settings["init_from"]:
-        other = load_encoder(settings["init_from"])
-        other.check_bank(metadata["bank_encoder"])
-        other.check_sentence_encoder(metadata["sentence_encoder"])
-        state = other.state_dict()
-        # The bias belongs to the objective, which may be another one now.
-        bias = state.pop("logit_bias", model.logit_bias)
-        if model.logit_bias is not None:
-            state["logit_bias"] = bias.detach()
-        load_weights(model, state, settings["init_from"])
-    return model
-
-
-def finetune_video(settings: dict[str, Any], data: LabelledVideoDataModule) -> ClassifierModule:
-    """Build the module that trains an encoder and a linear layer over its row, and tell the data which pixels it wants.
-
-    Args:
-        settings: of the run, see `clep.config.settings.run_settings`; `model` is a `clep.models.VideoClassifier`.
-        data: whose classes are learned.
-
-    Raises:
-        InputError: the encoder cannot be built, or the weights of `init_from` are of another model.
-    """
-    optim = instantiate(settings["optim"])
-    metadata = {"trained_on": str(data.source.train), "classes_from": str(data.source.classes or "labels")}
-    model = VideoClassifier.from_config({**settings["model"], "classes": data.classes, "metadata": metadata})
+def _classifier_module(settings: dict[str, Any], model: SavedModel) -> ClassifierModule:
     if settings["init_from"]:
         load_weights(model, load_model(settings["init_from"]).state_dict(), settings["init_from"])
-    data.fit_to(model.encoder.clip)
-    optimizer, schedule = optim["optimizer"], optim["schedule"]
-    return ClassifierModule(model, instantiate(settings["loss"]), optimizer, schedule, ema=settings["ema"])
+    optim = instantiate(settings["optim"])
+    return ClassifierModule(
+        model, instantiate(settings["loss"]), optim["optimizer"], optim["schedule"], ema=settings["ema"]
+    )

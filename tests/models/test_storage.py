@@ -1,4 +1,5 @@
 import json
+import random
 
 import pytest
 import torch
@@ -33,9 +34,11 @@ def saved(tmp_path):
     return model, tmp_path / "model"
 
 
-def edit(folder, change):
+def edit(folder, change, on_purpose=True):
     content = json.loads((folder / "config.json").read_text())
     change(content)
+    if on_purpose:
+        content.pop("config_digest")
     (folder / "config.json").write_text(json.dumps(content))
 
 
@@ -69,6 +72,44 @@ def test_metadata_set_later_is_saved_and_a_config_may_be_edited(saved):
         "tag_style": "tutorial",
         "bank_encoder": "other",
     }
+
+
+def test_an_edit_that_left_the_checksum_is_refused_with_the_remedy(saved):
+    _, folder = saved
+    edit(folder, lambda content: content["metadata"].update(bank_encoder="other"), on_purpose=False)
+    with pytest.raises(InputError, match=r"config\.json is damaged.*remove the line config_digest"):
+        DualEncoder.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("damage", ["flip", "zero"])
+def test_damage_is_an_error_or_changes_nothing(saved, name, damage):
+    model, folder = saved
+    draw, path = random.Random(f"{name} {damage}"), folder / name
+    whole, weights, refused = path.read_bytes(), model.state_dict(), 0
+    for _ in range(150):
+        content, at = bytearray(whole), draw.randrange(len(whole))
+        if damage == "flip":
+            content[at] ^= 1 << draw.randrange(8)
+        else:
+            content[at : at + 16] = bytes(len(content[at : at + 16]))
+        path.write_bytes(content)
+        try:
+            loaded = DualEncoder.from_pretrained(folder)
+        except InputError:
+            refused += 1
+            continue
+        assert (loaded.config, loaded.metadata) == (model.config, METADATA)
+        assert all(torch.equal(value, weights[key]) for key, value in loaded.state_dict().items())
+    assert refused >= 100  # blanks, line ends and zeros that became zeros change nothing
+
+
+def test_weights_without_a_checksum_are_read_with_a_warning(saved, caplog):
+    model, folder = saved
+    save_file(model.state_dict(), folder / "model.safetensors")
+    loaded = DualEncoder.from_pretrained(folder)
+    assert torch.equal(loaded.log_scale, model.log_scale)
+    assert "model.safetensors has no checksums" in caplog.text
 
 
 def test_a_model_without_config_says_how_to_be_saved(tmp_path):

@@ -14,7 +14,7 @@ from clep.evaluation.ava import evaluate_ava
 from clep.files import read_json
 from clep.models import ActionClassifier
 from clep.training import ClassifierModule, adamw, warmup_cosine
-from clep.training.tasks import make_classifier
+from clep.training.tasks import make_action_classifier
 from tests.data.tiny_regions import CLASSES, write_regions
 from tests.training.tiny_run import tiny_trainer
 
@@ -40,7 +40,7 @@ def model_of(operator: str, data: RegionDataModule, seed: int = 0) -> ActionClas
     pl.seed_everything(seed, verbose=False)
     options = {} if operator == "none" else {"latent_dim": 16, "dropout": 0.0}
     described = {"_target_": f"clep.models.{OPERATORS[operator]}", "in_dim": None, **options}
-    return make_classifier({"in_dim": None, "operator": described, "dropout": 0.0, "classes": []}, data)
+    return make_action_classifier({"in_dim": None, "operator": described, "dropout": 0.0, "classes": []}, data)
 
 
 def module_of(model: ActionClassifier) -> ClassifierModule:
@@ -125,4 +125,4 @@ def test_what_does_not_belong_to_the_model_is_refused(banks: Path, tmp_path: Pat
     with pytest.raises(InputError, match=r"^\S*short_term\.csv, line 1 has 5 columns"):
         AvaRegions(evaluator.source, tmp_path / "short_term.csv", banks / "map.txt").run(model)
     with pytest.raises(InputError, match="choose short_term=bank, or short_term=clips"):
-        make_classifier({"operator": {}, "short_term": {"_target_": "clep.models.RegionEncoder"}}, data)
+        make_action_classifier({"operator": {}, "short_term": {"_target_": "clep.models.RegionEncoder"}}, data)

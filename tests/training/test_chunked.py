@@ -126,7 +126,7 @@ def test_a_run_by_chunks_is_the_run(tmp_path: Path) -> None:
 def test_a_batch_norm_that_is_trained_is_refused(tmp_path: Path) -> None:
     module = tiny_module(chunk_size=7)
     module.model.video.append(nn.BatchNorm1d(6))
-    with pytest.raises(InputError, match=r"chunk_size is not for model\.video\.\d, a batch norm"):
+    with pytest.raises(InputError, match=r"chunk_size cannot be used with model\.video\.\d, a batch norm"):
         tiny_trainer(tmp_path).fit(module, datamodule=tiny_data(tmp_path / "files"))
     module.model.video[-1].eval()
     tiny_trainer(tmp_path, max_steps=1).fit(module, datamodule=tiny_data(tmp_path / "files"))

@@ -118,6 +118,14 @@ def test_a_run_of_nan_losses_stops_with_the_reason(tmp_path: Path) -> None:
         tiny_trainer(tmp_path).fit(module, datamodule=tiny_data(tmp_path / "f"))
 
 
+def test_weights_that_diverge_are_named_before_they_are_evaluated(tmp_path: Path) -> None:
+    module = tiny_module()
+    with torch.no_grad():
+        module.model.text[0].bias[0] = float("inf")
+    with pytest.raises(NonFiniteLossError, match=r"model\.text\.0\.bias are not finite.*optim\.optimizer\.lr"):
+        tiny_trainer(tmp_path).validate(module, datamodule=tiny_data(tmp_path / "f"), verbose=False)
+
+
 def test_checkpoints_are_plain_data(tmp_path: Path) -> None:
     trainer = tiny_trainer(tmp_path, max_epochs=1)
     trainer.fit(tiny_module(), datamodule=tiny_data(tmp_path / "f"))

@@ -1,0 +1,61 @@
+"""Check, when a bank is opened for training, that something can be learned from its rows."""
+
+import logging
+
+import torch
+from jaxtyping import Bool, Int64
+from torch import Tensor
+
+from clep.bank import FeatureBank
+from clep.errors import InputError
+
+log = logging.getLogger(__name__)
+
+ALL_ROWS = 20_000
+BLOCKS, BLOCK_ROWS = 64, 16
+HUGE = 1e6
+
+
+def check_features(bank: FeatureBank, what: str, remedy: str) -> None:
+    """Warn about rows that are not finite or huge; refuse a bank in which all are, or all are zero or equal.
+
+    Of a large bank 64 blocks of 16 rows are read, spread evenly; of one with at most 20,000 rows all.
+
+    Args:
+        bank: opened.
+        what: what a row is, for the message: "row" or "text embedding".
+        remedy: what to do.
+
+    Raises:
+        InputError: all rows that were read are NaN, infinite, huge, zero or equal.
+    """
+    row = sampled_rows(bank.n_rows)
+    some = torch.cat([bank.take(piece).float().cpu() for piece in row.split(BLOCKS * BLOCK_ROWS)])
+    scope = "" if len(row) == bank.n_rows else f" (of {len(row):,} that were sampled from {bank.n_rows:,})"
+    finite = some.isfinite().all(dim=1)
+    huge = finite & (some.abs() > HUGE).any(dim=1)
+    for bad, problem in ((~finite, "not finite"), (huge, f"larger than {HUGE:,.0f}")):
+        if bad.all():
+            raise InputError(f"{bank.path}: all {what}s are {problem}{scope}; {remedy}")
+        if bad.any():
+            log.warning("%s: %s %s%s; %s", bank.path, _count(bank, row, bad, what), problem, scope, remedy)
+    if not some.any():
+        raise InputError(f"{bank.path}: all {what}s are zero{scope}; {remedy}")
+    if len(some) > 1 and (some == some[0]).all():
+        raise InputError(f"{bank.path}: all {what}s are equal{scope}; {remedy}")
+
+
+def sampled_rows(n_rows: int) -> Int64[Tensor, " sample"]:
+    """Return the indices of the rows to read: all of a small bank, else blocks that are spread evenly."""
+    if n_rows <= ALL_ROWS:
+        return torch.arange(n_rows)
+    starts = torch.linspace(0, n_rows - BLOCK_ROWS, BLOCKS, dtype=torch.float64).long()
+    return (starts[:, None] + torch.arange(BLOCK_ROWS)).reshape(-1)
+
+
+def _count(bank: FeatureBank, row: Int64[Tensor, " sample"], bad: Bool[Tensor, " sample"], what: str) -> str:
+    video = torch.searchsorted(bank.first_row.cpu(), row[bad], right=True) - 1
+    count, videos = int(bad.sum()), len(video.unique())
+    rows = f"{count:,} {what}{'s' if count > 1 else ''}"
+    of = f" of {videos:,} video{'s' if videos > 1 else ''} (the first is {bank.videos[int(video[0])]})"
+    return f"{rows}{of if len(bank) > 1 else ''} {'are' if count > 1 else 'is'}"
