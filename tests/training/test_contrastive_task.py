@@ -38,7 +38,7 @@ def test_a_bank_of_another_encoder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_warm_start_from_another_kind_of_model_is_refused(tmp_path: Path) -> None:
-    config = {"in_dim": 4, "operator": {"_target_": "clep.models.FBONone", "in_dim": 4}, "classes": ["a", "b"]}
+    config = {"in_dim": 4, "operator": {"_target_": "clep.models.FBONone", "in_dim": 4}, "classes": [1, 2]}
     ActionClassifier.from_config(config).save_pretrained(tmp_path / "other")
     settings = {"model": tiny_model().config, "text_encoder": "x", "video_encoder": "tiny"}
     with pytest.raises(InputError, match="init_from=.*other holds a ActionClassifier.*DualEncoder"):
