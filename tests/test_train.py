@@ -261,6 +261,12 @@ def test_an_interrupted_run_continues_when_it_is_started_again(root: Path, finis
     ours, theirs = (parameters(path / "checkpoints" / "last.ckpt") for path in (folder, finished))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    curves = [pd.read_csv(folder / "csv" / name) for name in ("metrics-1.csv", "metrics.csv")]
+    lasted = [curve.dropna(subset="train/loss").set_index("step")["train/loss"] for curve in curves]
+    assert [lasted[0].index[0], lasted[1].index[0], lasted[1].index[-1]] == [0, per_epoch, 3 * per_epoch - 1]
+    both = lasted[0].index.intersection(lasted[1].index)
+    assert len(both) == 2
+    assert lasted[0][both].tolist() == lasted[1][both].tolist()
 
 
 def test_the_learning_curve_holds_no_value_of_another_step(root: Path, finished: Path, tmp_path: Path) -> None:

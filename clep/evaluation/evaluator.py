@@ -111,13 +111,21 @@ class Evaluator(ABC):
         if not pieces:
             pieces = [encode(torch.zeros(1, dtype=torch.int64))[:0]]
         rows = gather_shares(torch.cat(pieces), count)
+        self.refuse_nan(rows, "items")
+        return rows
+
+    def refuse_nan(self, rows: Float[Tensor, "count dim"], what: str) -> None:
+        """Refuse embeddings or scores of which no metric is defined.
+
+        Raises:
+            InputError: some are NaN; says how many, and why that happens.
+        """
         undefined = int(rows.isnan().any(dim=1).sum())
         if undefined:
             raise InputError(
-                f"{type(self).__name__}: {undefined:,} of {count:,} items have embeddings or scores that are NaN: the "
-                f"model diverged (lower optim.optimizer.lr), or the features that it reads are not finite"
+                f"{type(self).__name__}: {undefined:,} of {len(rows):,} {what} have embeddings or scores that are NaN: "
+                f"the model diverged (lower optim.optimizer.lr), or what it reads is not finite"
             )
-        return rows
 
 
 def coverage_text(coverage: Mapping[str, object]) -> str:

@@ -48,8 +48,8 @@ class VideoAccuracy(Evaluator):
         """Return the accuracies; `source.on_error` decides about videos that cannot be decoded.
 
         Raises:
-            InputError: the model is not a classifier of these classes, or no video could be decoded.
-            ValueError: logits of videos that could be decoded are NaN.
+            InputError: the model is not a classifier of these classes, no video could be decoded, or logits of decoded
+                videos are NaN.
         """
         videos, classes = self.source.open().val, self.source.open().classes
         if not isinstance(model, VideoClassifier):
@@ -81,6 +81,7 @@ class VideoAccuracy(Evaluator):
         if not readable.any():
             reason = next(iter(self.unreadable), f"{videos.paths[0]} and the others (another rank has the reason)")
             raise InputError(f"none of the {len(videos)} held-out videos could be decoded: {reason}")
+        self.refuse_nan(scores[readable], "videos")
         accuracy = topk_accuracy(scores[readable], torch.tensor(videos.labels)[readable], ks=(1, 5))
         return {f"val/top{k}": value for k, value in accuracy.items()}
 

@@ -111,6 +111,7 @@ class ZeroShot(Evaluator):
             embedded = model.encode_sentences(sentences)
         else:
             embedded = model.encode_text({"text": prompts.video_rows(name).to(model_device(model))})
+        self.refuse_nan(embedded, "prompts")
         templates = embedded.unflatten(0, (len(self._open()[0].classes), -1))
         return average_templates(templates) if model.normalize else templates.mean(1)
 

@@ -4,7 +4,7 @@ from clep.training.base import BaseModule, NonFiniteGuard, NonFiniteLossError
 from clep.training.checkpoint import AtomicCheckpointIO, Checkpoint, checked_monitors, find_checkpoint
 from clep.training.classifier import ClassifierModule
 from clep.training.contrastive import ContrastiveModule
-from clep.training.display import ProgressBar, finish_loggers, print_results
+from clep.training.display import CurveLogger, ProgressBar, finish_loggers, print_results
 from clep.training.hard_negative_search import HardNegativeSearch
 from clep.training.optimizer import adamw, steady, warmup_cosine
 from clep.training.run_folder import ClaimRunFolder
@@ -16,6 +16,7 @@ __all__ = [
     "ClaimRunFolder",
     "ClassifierModule",
     "ContrastiveModule",
+    "CurveLogger",
     "HardNegativeSearch",
     "NonFiniteGuard",
     "NonFiniteLossError",

@@ -1,10 +1,13 @@
 """Terminal output of a run: progress bar and final table of metrics; and closing its loggers."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
 
@@ -32,6 +35,19 @@ def _formatted(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.4g}"
+
+
+class CurveLogger(CSVLogger):
+    """Lightning's CSV logger; the curve of an interrupted run in the same folder is kept as `metrics-<n>.csv`."""
+
+    @property
+    def experiment(self) -> Any:
+        """The writer. Lightning's deletes the file that it finds, so the file is renamed first."""
+        found = Path(self.log_dir) / "metrics.csv"
+        if self._experiment is None and rank_zero_only.rank == 0 and found.is_file():
+            count = len(list(found.parent.glob("metrics-*.csv")))
+            found.replace(found.with_name(f"metrics-{count + 1}.csv"))
+        return super().experiment
 
 
 class ProgressBar(TQDMProgressBar):

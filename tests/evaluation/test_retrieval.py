@@ -27,6 +27,14 @@ def held_out(folder: Path, **options: Any) -> MomentDataset:
     return found
 
 
+def test_embeddings_that_are_nan_are_counted_with_a_reason(tmp_path: Path) -> None:
+    model = model_for(metadata={})
+    next(model.video.parameters()).data.fill_(float("nan"))
+    evaluator = retrieval(tmp_path)
+    with pytest.raises(InputError, match=r"NarrationRetrieval: (\d+) of \1 items .* NaN.*optim\.optimizer\.lr"):
+        evaluator.run(model)
+
+
 def metrics_by_hand(model: DualEncoder, moments: MomentDataset) -> dict[str, float]:
     """Embed each held-out moment on its own and let every query walk down its sorted list."""
     clock = moments.bank.clock

@@ -32,7 +32,7 @@ def test_nan_for_videos_that_could_be_read_is_an_error(
         return forward(batch).index_fill(0, torch.tensor(rows), torch.nan)
 
     monkeypatch.setattr(model, "forward", diverged)
-    with pytest.raises(ValueError, match=rf"{count} of 3 items have scores that are NaN"):
+    with pytest.raises(InputError, match=rf"VideoAccuracy: {count} of 3 videos .* NaN"):
         accuracy.run(model)
     assert accuracy.coverage["decoded"] == 3
 

@@ -1,8 +1,9 @@
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from clep.training import finish_loggers, print_results
+from clep.training import CurveLogger, finish_loggers, print_results
 
 
 def test_the_table_has_a_line_for_each_metric(capsys: pytest.CaptureFixture[str]) -> None:
@@ -11,6 +12,19 @@ def test_the_table_has_a_line_for_each_metric(capsys: pytest.CaptureFixture[str]
     assert lines[0].strip() == "a run"
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
     assert cells == [["a/top1", "0.50", "71.23"], ["b", "1e-05", "–"], ["c", "–", "3.00"]]
+
+
+def test_a_second_logger_in_a_folder_keeps_the_curves_before_it(tmp_path: Path) -> None:
+    for value in range(3):
+        logger = CurveLogger(tmp_path, name=None, version="csv")
+        logger.log_metrics({"a": value}, step=5)
+        logger.save()
+    found = {path.name: path.read_text().split() for path in (tmp_path / "csv").glob("*.csv")}
+    assert found == {
+        "metrics-1.csv": ["a,step", "0,5"],
+        "metrics-2.csv": ["a,step", "1,5"],
+        "metrics.csv": ["a,step", "2,5"],
+    }
 
 
 def test_only_loggers_that_can_finish_are_finished() -> None:
