@@ -1,5 +1,6 @@
 """Terminal output of a run: progress bar and final table of metrics; and closing its loggers."""
 
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,9 @@ class CurveLogger(CSVLogger):
         if self._experiment is None and rank_zero_only.rank == 0 and found.is_file():
             count = len(list(found.parent.glob("metrics-*.csv")))
             found.replace(found.with_name(f"metrics-{count + 1}.csv"))
-        return super().experiment
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Experiment logs directory")  # it holds renamed files
+            return super().experiment
 
 
 class ProgressBar(TQDMProgressBar):
