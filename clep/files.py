@@ -278,6 +278,16 @@ def temporaries(path: str | Path) -> list[Path]:
     return sorted(path.with_name(name) for name in names if _TEMPORARY.fullmatch(name.removeprefix(prefix)))
 
 
+def temporaries_in(folder: str | Path) -> list[Path]:
+    """Return the temporary files of all outputs in a folder; none where the folder cannot be read."""
+    try:
+        names = [entry.name for entry in os.scandir(folder) if entry.name.startswith(".")]
+    except OSError:
+        return []
+    rests = {name: [name[at + 1 :] for at, letter in enumerate(name) if letter == "." and at] for name in names}
+    return sorted(Path(folder) / name for name in names if any(map(_TEMPORARY.fullmatch, rests[name])))
+
+
 def remove_temporaries(path: str | Path, abandoned_only: bool = False) -> None:
     """Remove the temporary files of `path`. The caller holds the lock of `path`, so that nobody writes it now.
 

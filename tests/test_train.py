@@ -256,7 +256,7 @@ def test_an_interrupted_run_continues_when_it_is_started_again(root: Path, finis
     folder = tmp_path / "demo" / "again"
     with pytest.raises(SystemExit):
         run(root, "again", *options, f"+callbacks.stop={{_target_:{__name__}.Stop,after:{per_epoch + 2}}}")
-    (folder / "checkpoints" / ".last.0123abcd.tmp.ckpt").touch()
+    (folder / "checkpoints" / f".last.ckpt.{'0123abcd' * 3}.tmp.ckpt").touch()
     run(root, "again", *options)
     ours, theirs = (parameters(path / "checkpoints" / "last.ckpt") for path in (folder, finished))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

@@ -12,6 +12,7 @@ import os
 import pwd
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from hashlib import blake2b
@@ -27,8 +28,12 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _LONGEST_NAME = 240
 
 
+class LockedError(InputError):
+    """Another process holds a lock for longer than the caller waits."""
+
+
 @contextmanager
-def file_lock(output: str | Path, shared: bool = False) -> Iterator[None]:
+def file_lock(output: str | Path, shared: bool = False, wait_s: float | None = None) -> Iterator[None]:
     """Hold the lock of `output` for the block; wait while another process holds it.
 
     The lock is the empty file `.<output>.lock` beside it. The system frees it when the process ends, however it ends.
@@ -38,8 +43,10 @@ def file_lock(output: str | Path, shared: bool = False) -> Iterator[None]:
     Args:
         output: the file or folder to make; it need not exist.
         shared: let in others that ask for a shared lock too, and nobody else.
+        wait_s: seconds to wait at most; None waits for as long as it takes.
 
     Raises:
+        LockedError: another process still holds the lock after `wait_s`.
         InputError: the folder cannot be made or written to, the lock cannot be opened, or `output` is a link, a device
             or a pipe, which no output replaces.
     """
@@ -50,11 +57,11 @@ def file_lock(output: str | Path, shared: bool = False) -> Iterator[None]:
     with ExitStack() as files:
         file = files.enter_context(_open(_lock_path(output)))
         try:
-            _lock(file, kind, output)
+            _lock(file, kind, output, wait_s)
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise InputError(f"cannot lock {file.name}: {error.strerror or error}") from error
-            _lock(files.enter_context(_substitute(output)), kind, output)
+            _lock(files.enter_context(_substitute(output)), kind, output, wait_s)
         yield
 
 
@@ -110,12 +117,20 @@ def _owner(path: Path) -> str:
     return "unknown"
 
 
-def _lock(file: IO[bytes], kind: int, output: Path) -> None:
-    try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        logger.info("another process is making %s; waiting for it", output)
-        fcntl.flock(file, kind)
+def _lock(file: IO[bytes], kind: int, output: Path, wait_s: float | None) -> None:
+    deadline = None if wait_s is None else time.monotonic() + wait_s
+    while True:
+        try:
+            return fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if deadline is None:
+                logger.info("another process is making %s; waiting for it", output)
+                return fcntl.flock(file, kind)
+            if time.monotonic() >= deadline:
+                raise LockedError(
+                    f"{output} is locked: another process is making it; wait until it has ended"
+                ) from error
+        time.sleep(0.05)
 
 
 def _substitute(output: Path) -> IO[bytes]:

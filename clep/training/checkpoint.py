@@ -12,6 +12,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from clep.config.check import did_you_mean
 from clep.errors import InputError
+from clep.files import temporaries_in
 from clep.models.checkpoint_file import read_checkpoint, write_checkpoint
 from clep.training.run_folder import is_alive
 
@@ -96,8 +97,8 @@ def remove_leftovers(runs: str | Path, own: str | Path) -> None:
         own: the folder of this run, which is locked by it and cleaned too.
     """
     for folder in {Path(own), *(one for one in Path(runs).glob("*") if one.is_dir()), *Path(runs).glob("sweep-*/*")}:
-        patterns = (f"{place}.*.{'[0-9a-f]' * 8}.tmp*" for place in ("", "checkpoints/", "model/", "model_ema/"))
-        left = [path for pattern in patterns for path in folder.glob(pattern)]
+        places = (folder, *(folder / name for name in ("checkpoints", "model", "model_ema")))
+        left = [path for place in places for path in temporaries_in(place)]
         if left and (folder.absolute() == Path(own).absolute() or not is_alive(folder)):
             for path in left:
                 path.unlink(missing_ok=True)

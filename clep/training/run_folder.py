@@ -7,24 +7,24 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from clep.compute.locks import LockedError, file_lock
 from clep.config.resolvers import shared_run_id
 from clep.errors import InputError
 from clep.files import write_json
 
-LOCK, OWNER = ".run.lock", ".run.json"
+LOCKED, OWNER = "run", ".run.json"  # the lock of "run" is the file .run.lock
 WAIT_S = 10.0  # loader processes of a killed run hold its lock until they notice, up to 5 seconds later
 RANK_WAIT_S = 120.0
 _TRAINING = "CLEP_TRAINING"
 
-_held: dict[Path, FileLock] = {}
+_held: dict[Path, ExitStack] = {}
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def locked_run_folder(folder: str | Path) -> Iterator[None]:
     finally:
         lock = _held.pop(Path(folder).absolute(), None)
         if lock is not None:
-            lock.release()
+            lock.close()
 
 
 def claim(folder: str | Path, wait_s: float = WAIT_S) -> None:
@@ -62,19 +62,16 @@ def claim(folder: str | Path, wait_s: float = WAIT_S) -> None:
     if rank() > 0:
         _wait_for_rank_0(folder)
         return
+    lock = ExitStack()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / LOCK)
-        lock.acquire(timeout=wait_s)
-    except Timeout as error:
+        lock.enter_context(file_lock(folder / LOCKED, wait_s=wait_s))
+    except LockedError as error:
         raise InputError(
             f"{folder}: another run is alive in this folder ({_describe_owner(folder)}); wait until it has ended, or "
             f"give this one a name of its own (CLEP_RUN_ID=…)"
         ) from error
-    except OSError as error:
-        raise InputError(f"cannot write to the folder {folder}: {error.strerror or error}") from error
     if (folder / "metrics.json").exists():
-        lock.release()
+        lock.close()
         raise InputError(f"{folder} holds a finished run; give this one a folder of its own (name=…, CLEP_RUN_ID=…)")
     _held[folder] = lock
     # Processes that the trainer starts for further devices inherit the variable.
@@ -86,15 +83,13 @@ def claim(folder: str | Path, wait_s: float = WAIT_S) -> None:
 
 def is_alive(folder: Path) -> bool:
     """Return whether a run holds the lock of a folder now, this process's own runs included."""
-    if not (folder / LOCK).exists():
+    if not (folder / f".{LOCKED}.lock").exists():
         return False
-    lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
-    except (Timeout, OSError):
+        with file_lock(folder / LOCKED, wait_s=0.0):
+            return False
+    except InputError:
         return True
-    lock.release()
-    return False
 
 
 def rank() -> int:

@@ -7,11 +7,12 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from clep.compute import locks
-from clep.compute.locks import file_lock
+from clep.compute.locks import LockedError, file_lock
 from clep.errors import InputError
 
 
@@ -97,7 +98,7 @@ def test_a_lock_of_another_user_that_can_be_read_is_locked(tmp_path):
     code = """
         import os, sys
         from pathlib import Path
-        from clep.compute.locks import file_lock
+        from clep.compute.locks import LockedError, file_lock
         from clep.errors import InputError
         os.setgid(65534); os.setuid(65534)
         with file_lock(Path("out.h5")):
@@ -140,4 +141,14 @@ def test_an_output_that_is_a_device_is_refused_before_the_work(tmp_path):
 
 def test_outputs_with_long_names_have_locks(tmp_path):
     with file_lock(tmp_path / ("x" * 255)), file_lock(tmp_path / ("x" * 254 + "y")):
+        pass
+
+
+def test_a_wait_may_be_bounded(tmp_path: Path) -> None:
+    with file_lock(tmp_path / "a"):
+        started = time.monotonic()
+        with pytest.raises(LockedError, match="a is locked"), file_lock(tmp_path / "a", wait_s=0.2):
+            pass
+        assert time.monotonic() - started >= 0.2
+    with file_lock(tmp_path / "a", wait_s=0.0):
         pass

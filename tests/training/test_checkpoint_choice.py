@@ -110,13 +110,13 @@ def test_an_interrupted_run_continues_from_its_own_checkpoint(tmp_path: Path) ->
 
 
 def test_what_killed_runs_left_is_removed_and_what_a_live_one_writes_is_not(tmp_path: Path) -> None:
-    names = [".last.0123abcd.tmp.ckpt", ".best.89abcdef.tmp.ckpt"]
+    names = [f".last.ckpt.{'0123abcd' * 3}.tmp.ckpt", f".best.ckpt.{'89abcdef' * 3}.tmp.ckpt"]
     left = [
         left_by(tmp_path / run, 1.0).with_name(name)
         for run, name in zip(("own", "dead", "alive", "sweep-1/0"), names * 2, strict=True)
     ]
     (tmp_path / "dead" / "model").mkdir()
-    left.append(tmp_path / "dead" / "model" / ".model.0123abcd.tmp.safetensors")
+    left.append(tmp_path / "dead" / "model" / f".model.safetensors.{'0123abcd' * 3}.tmp.safetensors")
     kept = tmp_path / "dead" / ".hidden.tmp"
     for path in (*left, kept):
         path.touch()
