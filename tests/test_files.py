@@ -390,14 +390,9 @@ def test_a_command_in_a_folder_that_was_deleted_ends_with_the_remedy(tmp_path: P
 
 
 def test_the_temporaries_of_a_folder_are_those_of_all_its_files(tmp_path: Path) -> None:
-    names = ("a.json", "no suffix", "last.ckpt")
-    with atomic_path(tmp_path / names[0]), atomic_path(tmp_path / names[1]), atomic_path(tmp_path / names[2]):
-        for name in names:
-            (one,) = temporaries(tmp_path / name)
-            one.touch()
-        (tmp_path / ".hidden.tmp").touch()
-        (tmp_path / "a.json.tmp").touch()
-        assert temporaries_in(tmp_path) == sorted(one for name in names for one in temporaries(tmp_path / name))
-        for name in names:
-            temporaries(tmp_path / name)[0].write_text("whole")
+    first, second, third = (atomic_path(tmp_path / name) for name in ("a.json", "no suffix", "last.ckpt"))
+    with first as one, second as two, third as three:
+        for path in (one, two, three, tmp_path / ".hidden.tmp", tmp_path / "a.json.tmp"):
+            path.touch()
+        assert temporaries_in(tmp_path) == sorted([one, two, three])
     assert temporaries_in(tmp_path) == temporaries_in(tmp_path / "none") == []
