@@ -128,7 +128,10 @@ def _kind(value: object) -> str:
 
 
 class _Name:
-    """Stands for a class that a pickle may name but not call."""
+    """Stand-in for `numpy.ndarray`, which pickles of arrays name and do not call."""
+
+    def __call__(self, *_: object) -> None:
+        raise pickle.UnpicklingError("Unsupported global: GLOBAL numpy.ndarray")
 
 
 class _Dtype:
@@ -161,7 +164,7 @@ def _reconstruct(*_: object) -> _Array:
 
 
 def _frombuffer(data: Any, dtype: _Dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
-    return np.frombuffer(bytes(data), dtype=dtype.dtype).reshape(shape, order="F" if order == "F" else "C")
+    return np.frombuffer(bytes(data), dtype=dtype.dtype).reshape(shape, order="F" if order == "F" else "C").copy()
 
 
 def _scalar(dtype: _Dtype, data: bytes | str) -> np.generic:

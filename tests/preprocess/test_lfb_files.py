@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from clep.datasets.ava_proposals import read_proposals
 from clep.datasets.lfb_files import load_lfb, save_lfb
 from clep.errors import InputError
 
@@ -127,3 +128,52 @@ def test_damaged_files(tmp_path: Path) -> None:
         path.write_bytes(data)
         with pytest.raises(InputError, match=r"lfb\.pkl is (damaged|not a file)"):
             load_lfb(path)
+
+
+class CallsNumpy:
+    """Calls one of NumPy's own functions, which trust their arguments."""
+
+    def __init__(self, function: object, *arguments: object) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> object:
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 5])
+@pytest.mark.parametrize(
+    ("evil", "words"),
+    [
+        ([CallsNumpy(np.ndarray, (1, 5), "O", b"A" * 64)], "asks to run numpy.ndarray when it is loaded"),
+        (CallsNumpy(np.ndarray, (1 << 40, 5), "f8"), "asks to run numpy.ndarray when it is loaded"),
+        (np.array([[None] * 5], dtype=object), "arrays of the type 'O8' are not read"),
+        (np.zeros(1, dtype=[("a", "O"), ("b", "f4")]), "arrays of the type 'V12' are not read"),
+    ],
+)
+def test_arrays_over_arbitrary_bytes_are_refused(tmp_path: Path, evil: object, words: str, protocol: int) -> None:
+    """The first of these ended the process when NumPy rebuilt it."""
+    path = tmp_path / "some.pkl"
+    path.write_bytes(pickle.dumps({"v,0902": evil}, protocol))
+    for read in (load_lfb, read_proposals):
+        with pytest.raises(InputError, match=rf"some\.pkl .*{words}"):
+            read(path)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_plain_arrays_of_every_protocol_are_read(tmp_path: Path, protocol: int, dtype: str, order: str) -> None:
+    boxes = np.array([[0.1, 0.2, 0.5, 0.6, 0.9], [0, 0, 1, 1, 0.5]])
+    array = np.array(boxes, dtype=dtype, order=order)
+    value = {"v,0902": array, "w,0903": np.zeros((0, 5)), "x,0903": [array[0], [np.float64(x) for x in array[1]]]}
+    (tmp_path / "some.pkl").write_bytes(pickle.dumps(value, protocol))
+    found = read_proposals(tmp_path / "some.pkl")
+    np.testing.assert_allclose(found.box, np.concatenate([boxes, boxes])[:, :4], rtol=1e-6)
+    np.testing.assert_allclose(found.score, [0.9, 0.5, 0.9, 0.5], rtol=1e-6)
+
+
+def test_a_small_file_of_many_rows_is_refused(tmp_path: Path) -> None:
+    """Strides of 0 repeat one value: 2 TB of rows in a file of a kilobyte."""
+    torch.save({"v": {1: torch.zeros(1, 1).expand(1 << 30, 512)}}, tmp_path / "lfb.pkl")
+    with pytest.raises(InputError, match=r"second 1 of video 'v' holds torch.float32 \[1073741824, 512\]"):
+        load_lfb(tmp_path / "lfb.pkl")
