@@ -322,7 +322,7 @@ class RegionSource:
         """Return the indices of the regions that are examples.
 
         Raises:
-            InputError: there are none; the message names the job that makes them.
+            InputError: there are no such regions; the message names the job that makes them.
         """
         rows = np.flatnonzero(regions.annotated if self.boxes == "annotated" else ~regions.annotated)
         if not len(rows):

@@ -186,9 +186,7 @@ def ava_files(arguments: Sequence[str]) -> dict[str, Any]:
         found[key] = value
     for key in _NEEDED:
         if key not in found:
-            raise InputError(
-                f"{key}=CSV is needed with evaluator=ava; `python -m clep.evaluate --help` tells what it is"
-            )
+            raise InputError(f"{key}=CSV is needed with evaluator=ava; see `python -m clep.evaluate --help`")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Pure functions from scores to figures in percent; ties never flatter."""
+"""Metrics: pure functions from scores to values in percent. Ties count against the model."""
 
 from clep.metrics.accuracy import topk_accuracy
 from clep.metrics.ava import ava_frame_map

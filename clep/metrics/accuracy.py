@@ -14,21 +14,21 @@ def topk_accuracy(
     target: Int[Tensor, "n"] | Int[np.ndarray, "n"],
     ks: Sequence[int] = (1, 5),
 ) -> dict[int, float]:
-    """Tell in what percentage of items the right class is among the `k` best scored.
+    """Percentage of items whose target is among the `k` classes with the highest scores.
 
-    Ties count against the model: every other class with the same score ranks before the right one, so constant
-    scores reach 0 unless `k` is at least the number of classes, where any scores reach 100.
+    Ties count against the model: other classes with the same score rank before the target, so constant scores give 0,
+    unless `k` is at least the number of classes, which always gives 100.
 
     Args:
         scores: higher is better.
-        target: the right class of each item.
-        ks: each at least 1.
+        target: class index of each item.
+        ks: values of k, each at least 1.
 
     Returns:
         Percent by k.
 
     Raises:
-        ValueError: no items, a score is NaN, a target is no class, or a k below 1.
+        ValueError: no items, a score is NaN, a target is not a class index, or a k is below 1.
     """
     scores = torch.as_tensor(scores)
     target = torch.as_tensor(target, device=scores.device).long()

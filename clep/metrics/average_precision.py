@@ -1,4 +1,4 @@
-"""Mean average precision of multi-label classification, as Charades and Charades-Ego define it."""
+"""Mean average precision of multi-label classification, as defined by Charades and Charades-Ego."""
 
 import numpy as np
 import torch
@@ -10,21 +10,21 @@ def charades_map(
     scores: Float[np.ndarray, "n classes"] | Float[Tensor, "n classes"],
     targets: Shaped[np.ndarray, "n classes"] | Shaped[Tensor, "n classes"],
 ) -> tuple[float, Float[np.ndarray, "classes"]]:
-    """Rank the videos by each class's score, and average the precision at each video that has the class.
+    """Mean over classes of the average precision of videos ranked by score.
 
-    The definition is that of Charades_v1_classify.m (Sigurdsson et al. 2016): scores are compared across videos as
-    they are, without a softmax per video, and videos without any label rank behind all others. Two things are said
-    more exactly here than there: ties count against the model, videos without the class before those with it,
-    so that the figure does not depend on the order of the videos; and a class that no video has is left out of the
-    mean. All is computed in float64. torchmetrics differs in ties (one threshold each) and in absent classes (0).
+    The definition is that of Charades_v1_classify.m (Sigurdsson et al. 2016): scores are compared across videos without
+    a softmax per video, and videos without any label rank last. Two rules are added: ties count against the model
+    (negatives rank first), so that the value does not depend on the order of the videos; and classes without a positive
+    video are excluded from the mean. All is computed in float64. torchmetrics differs for ties (one threshold each) and
+    for classes without positives (0).
 
     Args:
         scores: higher is better; minus infinity is allowed.
         targets: 1 or True where the video has the class, 0 or False elsewhere.
 
     Returns:
-        The mean over classes that some video has, in percent (NaN where there is none), and each class's average
-        precision in percent, NaN where no video has it.
+        The mean in percent, NaN without any positive; and each class's average precision in percent, NaN for classes
+        without a positive video.
 
     Raises:
         ValueError: shapes differ, a score is NaN, or a target is neither 0 nor 1.
@@ -52,9 +52,9 @@ def charades_map(
 def _hits_in_order(
     score: Float[np.ndarray, "classes n"], target: Bool[np.ndarray, "classes n"]
 ) -> Int[np.ndarray, "classes n"]:
-    """Sort each row's targets from the best score to the worst, among equal scores 0 before 1.
+    """Sort each row's targets by descending score, and 0 before 1 among equal scores.
 
-    Two plain sorts, whose order of equals is arbitrary, are several times faster than one stable sort by two keys.
+    Two unstable sorts are several times faster than one stable sort by two keys.
     """
     order = np.argsort(-score, axis=1)
     score, target = np.take_along_axis(score, order, axis=1), np.take_along_axis(target, order, axis=1)

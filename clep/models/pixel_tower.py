@@ -140,5 +140,5 @@ def _pad_clips(
             f"data.window.max_rows={frames}"
         )
     last = mask.sum(1, keepdim=True).clamp(min=1) - 1
-    place = torch.arange(frames, device=clips.device).minimum(last)
-    return clips[torch.arange(len(clips), device=clips.device)[:, None], place]
+    index = torch.arange(frames, device=clips.device).minimum(last)
+    return clips[torch.arange(len(clips), device=clips.device)[:, None], index]

@@ -73,12 +73,14 @@ class TrainedEncoder(VideoEncoder):
         if not (folder / "config.json").is_file() and (folder / "model" / "config.json").is_file():
             folder = folder / "model"
         content, state = load_folder(folder)
-        place, config = _find(content["model"], folder)
-        prefix = f"{place}."
-        own = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
-        encoder = build_module(config, f"model.{place}")
+        key, config = _find(content["model"], folder)
+        prefix = f"{key}."
+        own = {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
+        encoder = build_module(config, f"model.{key}")
         if not isinstance(encoder, VideoEncoder):
-            raise InputError(f"{folder / 'config.json'}: model.{place} is no video encoder")
+            raise InputError(
+                f"{folder / 'config.json'}: model.{key} is no video encoder; choose a run of experiment=finetune_video"
+            )
         load_weights(encoder, own, str(folder))
         self.encoder = encoder.requires_grad_(False).eval()
         self.clip, self.dim = encoder.clip, encoder.dim
@@ -92,7 +94,7 @@ class TrainedEncoder(VideoEncoder):
     def spatial(
         self, pixels: Float[Tensor, "clips frames 3 height width"]
     ) -> Float[Tensor, "clips dim times rows columns"]:
-        """Return the features of each place."""
+        """Return the feature map."""
         return self.encoder.spatial(pixels)
 
     def unwrapped(self) -> VideoEncoder:
@@ -103,12 +105,12 @@ class TrainedEncoder(VideoEncoder):
 
 def _find(model: dict[str, Any], folder: Path) -> tuple[str, dict[str, Any]]:
     """Return the key of the encoder in the model's config, and the encoder's config."""
-    for place in _ENCODER_KEYS:
+    for key in _ENCODER_KEYS:
         found: Any = model
-        for key in place.split("."):
-            found = found.get(key) if isinstance(found, dict) else None
+        for part in key.split("."):
+            found = found.get(part) if isinstance(found, dict) else None
         if isinstance(found, dict):
-            return place, found
+            return key, found
     raise InputError(
         f"{folder / 'config.json'} describes a model without a video encoder, trained on frozen features; choose a run "
         f"of experiment=finetune_video or experiment=demo_end_to_end"

@@ -93,7 +93,7 @@ def test_autocast_does_not_reach_it():
 
 def test_refusals():
     square = torch.zeros(2, 2)
-    with pytest.raises(ValueError, match="1 of 2 queries have no right answer"):
+    with pytest.raises(ValueError, match="1 of 2 queries have no correct answer"):
         retrieval_metrics(square, torch.tensor([[True, False], [False, False]]))
     with pytest.raises(ValueError, match="1 queries have similarities that are NaN"):
         retrieval_metrics(torch.tensor([[0.0, float("nan")], [0.0, 0.0]]))
