@@ -49,6 +49,7 @@ class RegionExtraction(Extraction):
         encoder: the frozen model, one of conf/encoder with a feature map.
         compute: where it runs, one of conf/compute: local or slurm.
         clip_s: seconds that the clip around a key frame covers. 0: the key frame alone.
+        t0: where second 0 of a file is: "container", the start of its clock, or "first_frame".
         clip_start_s: second, as the annotations count, at which the video files start: 900 for AVA's 15-minute clips,
             0 for whole films. Folders of key frames are named by the annotations' own seconds.
         fit: "squeeze" whole frames into the encoder's square, or "whole" to keep their shape. null: whole for an
@@ -105,9 +106,11 @@ class RegionExtraction(Extraction):
             device=device,
             precision=self.precision,
             threads=threads,
+            t0=self.t0,
         )
 
     def cache_key_fields(self) -> dict[str, Any]:
         """Return the options that the rows depend on, as plain JSON values."""
-        names = ("clip_s", "clip_start_s", "fit", "roi_size", "roi_samples", "region_pool", "clip_batch", "precision")
-        return {"encoder": self.encoder, "regions": True, **{name: getattr(self, name) for name in names}}
+        names = ("clip_s", "t0", "clip_start_s", "fit", "roi_size", "roi_samples", "region_pool")
+        values = {name: getattr(self, name) for name in (*names, "clip_batch", "precision")}
+        return {"encoder": self.encoder, "regions": True, **values}

@@ -32,6 +32,8 @@ class Extraction:
         stride: frames from one dense window to the next.
         rate: frames per second that window and stride count in, whatever the video's own rate.
         segments: rows a video gives with sampling=segments.
+        t0: where second 0 of a video is: "container", the start of the file's clock (in players and annotations), or
+            "first_frame", also where sound comes before the first picture.
         crops: "centre"; "three" or "ten" crops, whose rows are averaged.
         clip_batch: clips (or frames, of an encoder that looks at each alone) that go through the encoder at once.
         precision: "float32", or on a GPU "bf16", which is faster and gives slightly other rows.
@@ -55,6 +57,7 @@ class Extraction:
     stride: int = 16
     rate: float | int = 30.0
     segments: int = 1
+    t0: Literal["container", "first_frame"] = "container"
     crops: Crops = "centre"
     clip_batch: int = 8
     precision: Literal["float32", "bf16"] = "float32"
@@ -118,6 +121,7 @@ class Extraction:
             precision=self.precision,
             left_eye=item.left_eye,
             threads=threads,
+            t0=self.t0,
         )
 
     def make_compute(self) -> Any:
@@ -131,6 +135,7 @@ class Extraction:
             "encoder": self.encoder,
             "sampling": self.sampling,
             **(rule if self.sampling == "dense" else {"segments": self.segments}),
+            "t0": self.t0,
             "crops": self.crops,
             "clip_batch": self.clip_batch,
             "precision": self.precision,

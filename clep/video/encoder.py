@@ -1,4 +1,4 @@
-"""What a video encoder is to the rest of the framework: the clip it wants, rows out, how it is trained and saved."""
+"""The interface of video encoders: input clip, rows, training and saving."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,16 +11,16 @@ from clep.errors import InputError
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """The pixels that an encoder wants.
+    """The input of an encoder.
 
     Attributes:
-        frames: frames of a window, or of a segment, that it looks at.
-        crop_px: side of the square it takes.
-        short_side_px: what the short side of a frame is resized to before the square is cut out of it.
-        mean, std: of the red, green and blue values in [0, 1], for normalisation.
+        frames: frames per window or segment.
+        crop_px: side of the square crop.
+        short_side_px: short side of a frame after resizing, before the crop.
+        mean, std: of red, green and blue in [0, 1], for normalisation.
 
     Raises:
-        InputError: a number is not positive, or the crop is larger than the resized frame.
+        InputError: a value is not positive, or the crop is larger than the resized frame.
     """
 
     frames: int
@@ -39,18 +39,18 @@ class ClipSpec:
 
 
 class VideoEncoder(nn.Module):
-    """A model that turns a clip into one row. A subclass sets the attributes and `forward`.
+    """A model that encodes a clip as one row. Subclasses set the attributes and define `forward`.
 
-    It comes frozen. To train it, `encoder.requires_grad_(True).train()`; a family that can be trained in parts, with
-    less memory, or saved, defines the other methods too.
+    It is frozen when built. To train it: `encoder.requires_grad_(True).train()`. Families that can be trained in parts,
+    with activation checkpointing, or saved define the other methods too.
 
     Attributes:
-        name: what a bank remembers it by, e.g. "timesformer-base-k400"; two that give different rows differ in it.
-        clip: the pixels it wants.
-        dim: numbers in a row.
-        frame_wise: it looks at each frame alone, and the row of a clip is the mean of the rows of its frames. A frame
-            that several windows share is then encoded once.
-        any_size: it takes pictures of any height and width, not only the square of `clip`.
+        name: recorded in banks, e.g. "timesformer-base-k400"; encoders with different rows have different names.
+        clip: the input.
+        dim: feature dimension.
+        frame_wise: each frame is encoded alone, and the row of a clip is the mean over its frames; a frame that several
+            windows share is then encoded once.
+        any_size: accepts pictures of any height and width, not only the square of `clip`.
     """
 
     name: str
@@ -66,23 +66,25 @@ class VideoEncoder(nn.Module):
     def spatial(
         self, pixels: Float[Tensor, "clips frames 3 height width"]
     ) -> Float[Tensor, "clips dim times rows columns"]:
-        """Return what the encoder sees at each place of normalised clips, over a grid that covers the whole picture.
+        """Return the feature map of normalised clips, a grid over the whole picture.
 
         Raises:
-            InputError: this encoder does not tell places apart.
+            InputError: this encoder has no feature map.
         """
-        raise InputError(f"{type(self).__name__} has no features of places, so it has none of regions; choose another")
+        raise InputError(
+            f"{type(self).__name__} has no feature map, so it cannot encode regions; choose another encoder"
+        )
 
     def unwrapped(self) -> "VideoEncoder":
-        """Return the encoder itself, to be trained, where this one holds another."""
+        """Return the inner encoder, for training, where this one wraps another."""
         return self
 
     def stages(self) -> list[tuple[str, ...]]:
-        """Return the parts from the pixels to the row, each as beginnings of its parameters' names; none if unknown."""
+        """Return the stages from pixels to row, each as prefixes of its parameters' names; empty: unknown."""
         return []
 
     def checkpoint_activations(self) -> None:
-        """Keep only what enters each block while training, and compute the rest again for the gradient.
+        """Enable activation checkpointing: only block inputs are kept, the rest is recomputed in the backward pass.
 
         Raises:
             InputError: this encoder has no blocks.
@@ -90,9 +92,9 @@ class VideoEncoder(nn.Module):
         raise InputError(f"{type(self).__name__} has no blocks to recompute; leave activation checkpointing off")
 
     def architecture(self) -> dict[str, Any]:
-        """Return the plain config that `clep.config.build.build_module` makes this encoder of, its weights apart.
+        """Return the config from which `clep.config.build.build_module` builds this encoder without its weights.
 
         Raises:
             InputError: an encoder of this kind cannot be saved.
         """
-        raise InputError(f"{type(self).__name__} does not say how it is built again, so it cannot be saved")
+        raise InputError(f"{type(self).__name__} defines no architecture(), so it cannot be saved")

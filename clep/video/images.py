@@ -1,4 +1,4 @@
-"""Images as videos of one frame: read upright and in RGB, then rows of a frozen encoder."""
+"""Images as videos of one frame: reading, and encoding by a frozen encoder."""
 
 import re
 from collections import deque
@@ -12,6 +12,7 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from clep.errors import InputError
+from clep.files import check_input
 from clep.video.encoder import VideoEncoder
 from clep.video.sampling import KeyFrames, SampledClip
 from clep.video.suffixes import IMAGE_SUFFIXES
@@ -24,9 +25,9 @@ _LARGEST_PIXELS = 200_000_000
 
 
 def read_image(path: str | Path, short_side_px: int) -> UInt8[Tensor, "3 height width"]:
-    """Read an image, turned as its EXIF says, as RGB whose short side is `short_side_px`. Of several frames the first.
+    """Read an image as RGB with a short side of `short_side_px`, in its EXIF orientation; of several frames the first.
 
-    What is transparent is white. A picture that is longer than 16 times its short side is squeezed to that.
+    Transparent pixels become white. A picture longer than 16 times its short side is squeezed to that.
 
     Raises:
         InputError: the file is missing, empty, no image, cut off, or of more than 200 million pixels.
@@ -37,6 +38,7 @@ def read_image(path: str | Path, short_side_px: int) -> UInt8[Tensor, "3 height 
     except ImportError as error:
         raise InputError("reading images needs Pillow: pip install 'clep[video]'") from error
     try:
+        check_input(path)
         with images.open(path) as file:
             if file.width * file.height > _LARGEST_PIXELS:
                 raise InputError(f"{path} has {file.width}x{file.height} pixels, more than an image of this kind has")
@@ -46,8 +48,8 @@ def read_image(path: str | Path, short_side_px: int) -> UInt8[Tensor, "3 height 
             if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
                 upright = images.alpha_composite(images.new("RGBA", upright.size, "white"), upright.convert("RGBA"))
             pixels = np.array(upright.convert("RGB"))
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
+    except InputError:
+        raise
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, images.DecompressionBombError) as error:
         raise InputError(f"{path} cannot be read as an image: {error}") from error
     tensor = torch.from_numpy(pixels).permute(2, 0, 1)
@@ -69,10 +71,10 @@ def encode_images(
     device: str | torch.device = "cpu",
     precision: str = "float32",
 ) -> Iterator[Float32[np.ndarray, " dim"] | InputError]:
-    """Encode images, each a video of one frame; yield its row, or why it has none, in the order of `paths`.
+    """Encode images, each a video of one frame; yield its row, or the error of its file, in the order of `paths`.
 
-    Every batch has exactly `batch_size` images, the last one padded, so that one shape goes through the encoder. An
-    encoder of clips sees the image in each of its frames.
+    Every batch has exactly `batch_size` images, the last one padded, so that all inputs have one shape. A clip encoder
+    gets the image as each of its frames.
 
     Raises:
         InputError: the crops are unknown.
@@ -86,7 +88,7 @@ def encode_images(
             return crops_of(read_image(path, spec.short_side_px), crops, spec.crop_px).contiguous()
         except InputError as error:
             return error
-        except Exception as error:  # what else a reader makes of a damaged file is that file's fault alone
+        except Exception as error:  # any other error of a damaged file concerns that file alone
             return InputError(f"{path} cannot be read as an image: {type(error).__name__}: {error}")
 
     def encoded(images: list[Tensor]) -> Float32[np.ndarray, "images dim"]:
@@ -113,7 +115,7 @@ def encode_images(
 def _read_ahead(
     readers: ThreadPoolExecutor, load: Callable[[str | Path], Image], paths: Sequence[str | Path], ahead: int
 ) -> Iterator[Image]:
-    """Yield what `load` makes of each path, in order; so many at most are read before they are asked for."""
+    """Yield `load(path)` for each path, in order, at most `ahead` images in advance."""
     reading: deque[Future[Image]] = deque()
     for path in paths:
         reading.append(readers.submit(load, path))
@@ -132,14 +134,14 @@ def _in_order(
 
 
 class KeyFrameImages:
-    """Images `<second>.jpg` of one video ("0902.jpg" and "902.jpg" alike), read as clips that do not move.
+    """Images `<second>.jpg` of one video ("0902.jpg" or "902.jpg"), read as still clips.
 
     Args:
-        folder: of the images.
-        short_side_px: what their short side is resized to.
+        folder: folder of the images.
+        short_side_px: short side after resizing.
 
     Attributes:
-        duration_s: the number of images, taken for a second each.
+        duration_s: the number of images, one second each.
 
     Raises:
         InputError: the folder has no such image.
@@ -156,10 +158,10 @@ class KeyFrameImages:
         self.duration_s = float(len(self._files))
 
     def clips(self, sampling: KeyFrames, frames: int) -> Iterator[SampledClip]:
-        """Yield a clip for each second that has an image which can be read: the image, `frames` times.
+        """Yield a clip for each second whose image can be read: the image, `frames` times.
 
         Raises:
-            InputError: not one second has such an image.
+            InputError: no second has such an image.
         """
         reason = "none is there"
         for number, second in enumerate(sampling.seconds):
@@ -179,7 +181,7 @@ class KeyFrameImages:
 
 
 def key_frame_files(folder: str | Path) -> dict[float, Path]:
-    """Return the images of a folder that are called by a second, sorted by it."""
+    """Return the images of a folder whose names are seconds, sorted by second."""
     found = {
         float(path.stem): path
         for path in sorted(Path(folder).iterdir())

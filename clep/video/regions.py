@@ -1,4 +1,4 @@
-"""Boxes of a picture to rows: what an encoder sees at the places of each box, pooled."""
+"""Rows of boxes: RoIAlign over the encoder's feature map, then pooling over the cells of each box."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -28,20 +28,21 @@ def roi_align(
 ) -> Float[Tensor, "boxes channels size size"]:
     """Return a grid of `size` × `size` means for each box.
 
-    A box is cut into equal cells, and a cell is the mean of `samples` × `samples` bilinear samples at the middles of
-    its equal parts. The value of a cell of a map lies at its centre (half a cell from its corner: "aligned"), and the
-    border goes on outside. `grid_sample` without aligned corners counts places in the same way, from edge to edge of
-    the map, so that a fraction of the picture is a fraction of the map and no scale is needed.
+    A box is divided into equal cells; a cell is the mean of `samples` × `samples` bilinear samples at the centres of
+    its equal parts. The value of a cell of the map lies at its centre ("aligned" RoIAlign), and border values continue
+    outside of the map. `grid_sample` with align_corners=False has the same coordinates, from edge to edge of the map,
+    so a fraction of the picture is the same fraction of the map and no scale is needed. After He et al., "Mask R-CNN"
+    (arXiv 1703.06870, section 3).
 
     Args:
-        features: maps that cover whole pictures.
+        features: feature maps of whole pictures.
         boxes: x1, y1, x2, y2 as fractions of the picture's width and height.
-        map_of_box: which map each box lies in.
-        size: cells of a box, down and across.
-        samples: of a cell, down and across.
+        map_of_box: index of each box's map.
+        size: cells of a box in each direction.
+        samples: of a cell in each direction.
 
     Raises:
-        InputError: a size or number of samples below 1.
+        InputError: `size` or `samples` is below 1.
     """
     if size < 1 or samples < 1:
         raise InputError(f"RoIAlign needs a size and samples of at least 1, not {size} and {samples}")
@@ -56,7 +57,7 @@ def roi_align(
 def _middles(
     start: Float[Tensor, " boxes"], end: Float[Tensor, " boxes"], count: int
 ) -> Float[Tensor, "boxes {count}"]:
-    """Return the middles of `count` equal parts of each span."""
+    """Return the centres of `count` equal parts of each span."""
     middles = (torch.arange(count, device=start.device, dtype=start.dtype) + 0.5) / count
     return start[:, None] + (end - start)[:, None] * middles
 
@@ -68,13 +69,13 @@ Fit = Literal["squeeze", "whole"]
 def fit(
     frames: Shaped[Tensor, "*batch 3 height width"], encoder: VideoEncoder, how: Fit
 ) -> Shaped[Tensor, "*batch 3 new_height new_width"]:
-    """Resize whole frames to what an encoder takes; nothing is cut off, so boxes stay the same fractions of the frame.
+    """Resize whole frames to the encoder's input size, without a crop: boxes stay the same fractions of the frame.
 
     Args:
         frames: of any size.
-        encoder: whose `clip.crop_px` is the side.
-        how: "squeeze" into the square that the encoder was trained on, whatever the frame's shape; or "whole", which
-            keeps the shape and makes the short side that long, for an encoder of `any_size`.
+        encoder: its `clip.crop_px` is the side.
+        how: "squeeze" into the encoder's square, or "whole", which keeps the aspect ratio and makes the short side that
+            long, for an encoder of `any_size`.
     """
     side = encoder.clip.crop_px
     return resize_short_side(frames, side) if how == "whole" else resize(frames, side, side)
@@ -91,9 +92,9 @@ def region_rows(
     """Return a row for each box: RoIAlign over the features of its clip, then the maximum or mean over its cells.
 
     Args:
-        features: of places, averaged over time as in the paper's RoI head.
+        features: feature maps, averaged over time as in the RoI head of SlowFast (arXiv 1812.03982).
         boxes: x1, y1, x2, y2 as fractions of the picture.
-        clip_of_box: which clip each box lies in.
+        clip_of_box: index of each box's clip.
         size, samples: see `roi_align`.
         pool: over the cells of a box.
     """
@@ -102,22 +103,22 @@ def region_rows(
 
 
 class EncodedRegions:
-    """The rows of a video's regions, computed while iterating; iterating again computes them again.
+    """The rows of a video's regions, computed while iterating, each time anew.
 
     Args:
-        path: of the video file, or of a folder with an image for each key frame, see `KeyFrameImages`.
-        encoder: with features of places; is moved to the device and put into evaluation mode.
-        boxes: of each key frame, by its second as the annotations count it: `[boxes, 4]`, fractions of the frame.
-        start_s: second, as the annotations count, of the video's first frame.
+        path: the video file, or a folder with an image for each key frame, see `KeyFrameImages`.
+        encoder: with a feature map; moved to the device and put into evaluation mode.
+        boxes: the boxes of each key frame, by its second in the annotations: `[boxes, 4]`, fractions of the frame.
+        start_s: second of the annotations at second 0 of the file.
         span_s: seconds that the clip around a key frame covers.
         how: see `fit`; None is "whole" for an encoder of any size and "squeeze" for others.
         size, samples, pool: see `region_rows`.
         batch_size: clips a batch; frames, where the encoder is frame-wise.
-        device, precision, threads: see `encode_video`.
+        device, precision, threads, t0: see `encode_video`.
 
     Attributes:
-        note: how many boxes have no row, since the video or an image is not there at their second.
-        n_rows, seconds, duration_s, corrupt_packets: as of `EncodedVideo`; the second is that of the annotations.
+        note: number of boxes without a row, since there is no frame or image at their second.
+        n_rows, seconds, duration_s, corrupt_packets: as in `EncodedVideo`; seconds are those of the annotations.
 
     Raises:
         InputError: an unknown setting or device, or `how="whole"` with an encoder of one size.
@@ -139,6 +140,7 @@ class EncodedRegions:
         device: str | torch.device = "cpu",
         precision: str = "float32",
         threads: int = 0,
+        t0: str = "container",
     ) -> None:
         how = how or ("whole" if encoder.any_size else "squeeze")
         if how == "whole" and not encoder.any_size:
@@ -149,13 +151,13 @@ class EncodedRegions:
         self._boxes, self._start_s = dict(sorted(boxes.items())), float(start_s)
         self._only_images = Path(path).is_dir()
         self._size, self._samples, self._pool = size, samples, pool
-        # What lies before the first frame has no row, as what lies after the last has none.
+        # Seconds before the start of the file have no row, like those after its end.
         seconds = tuple(float(second) - self._start_s for second in self._boxes if second >= start_s)
         if not seconds:
             raise InputError(
                 f"{path} starts at second {start_s:g}, after the last box (clip_start_s says where it starts)"
             )
-        self._maps = _Maps(path, encoder, KeyFrames(seconds, span_s), how, batch_size, device, precision, threads)
+        self._maps = _Maps(path, encoder, KeyFrames(seconds, span_s), how, batch_size, device, precision, threads, t0)
         self._reset()
 
     def _reset(self) -> None:
@@ -164,26 +166,26 @@ class EncodedRegions:
 
     @property
     def seconds(self) -> Float64[np.ndarray, " rows"]:
-        """The second of each row given so far."""
+        """Second of each row yielded so far."""
         return np.array(self._seconds, np.float64)
 
     @property
     def duration_s(self) -> float:
-        """Seconds from the first frame of the video to the end of the last one; 0 until all rows were given."""
+        """End of the video in seconds; 0 until all rows were yielded."""
         return self._maps.duration_s
 
     @property
     def ends_s(self) -> float:
-        """The second, as the annotations count, at which the video ends; NaN where there are only key frames."""
+        """End of the video in seconds of the annotations; NaN for a folder of key frames."""
         return math.nan if self._only_images else self._start_s + self._maps.duration_s
 
     @property
     def corrupt_packets(self) -> int:
-        """Packets that could not be decoded whole, and frames whose timestamp cannot be true."""
+        """Packets that could not be decoded completely, and frames with impossible timestamps."""
         return self._maps.corrupt_packets
 
     def __iter__(self) -> Iterator[Float32[np.ndarray, "rows dim"]]:
-        """Yield the rows of each key frame, in order of time and of its boxes."""
+        """Yield the rows of each key frame, in order of time, then of its boxes."""
         self._reset()
         by_second = {second - self._start_s: second for second in self._boxes}
         given = 0
@@ -200,7 +202,7 @@ class EncodedRegions:
                 self.n_rows += len(rows)
                 yield rows
             given = len(found)
-        self.note = self._missed()
+        self.note = "; ".join(filter(None, (self._missed(), self._maps.note)))
 
     def _missed(self) -> str:
         there = set(self._seconds)
@@ -212,7 +214,7 @@ class EncodedRegions:
 
 
 class _Maps(EncodedVideo):
-    """The features of places of each key frame's clip, flat: `grid` are its rows and columns."""
+    """The flattened feature map of each key frame's clip; `grid` holds its rows and columns."""
 
     grid: tuple[int, int]
 
@@ -226,8 +228,9 @@ class _Maps(EncodedVideo):
         device: str | torch.device,
         precision: str,
         threads: int,
+        t0: str,
     ) -> None:
-        super().__init__(path, encoder, sampling, "centre", batch_size, device, precision, False, threads)
+        super().__init__(path, encoder, sampling, "centre", batch_size, device, precision, False, threads, t0)
         self._how: Fit = how
 
     def _reader(self) -> Any:

@@ -1,4 +1,4 @@
-"""Which instants of a video make which row."""
+"""Sampling rules: the instants of a video that each row shows."""
 
 import math
 import random
@@ -12,20 +12,20 @@ from clep.errors import InputError
 
 @dataclass(frozen=True)
 class DenseWindows:
-    """Sliding windows over the frames of a canonical rate, Ego4D's rule: a row a stride, each looks at a window.
+    """Sliding windows over frames at a canonical rate, Ego4D's rule: one row for each stride.
 
-    Canonical frame k is what is on screen k/rate seconds after the first frame. Row i looks at canonical frames
-    `[i * stride, i * stride + window)`; where frames remain after the last whole window, one more row ends with the
-    video (39 frames: rows at frames 0 and 7). A video shorter than a window has one row, whose frames beyond the end
-    are the last one.
+    Canonical frame k is the one on screen at k/rate seconds. Row i covers canonical frames
+    `[i * stride, i * stride + window)`; where frames remain after the last complete window, one more row ends with the
+    video (39 frames: rows at frames 0 and 7). A video shorter than a window has one row, in which the last frame
+    repeats.
 
     Attributes:
-        window: canonical frames that a row covers.
+        window: canonical frames covered by a row.
         stride: canonical frames from a row to the next.
         rate: canonical frames per second.
 
     Raises:
-        InputError: a number is not positive.
+        InputError: a value is not positive.
     """
 
     window: int = 32
@@ -40,24 +40,24 @@ class DenseWindows:
 
     @property
     def rows_per_second(self) -> float:
-        """Rows that start in a second."""
+        """Rows per second."""
         return self.rate / self.stride
 
     @property
     def row_seconds(self) -> float:
-        """Seconds that a row covers."""
+        """Seconds covered by a row."""
         return self.window / self.rate
 
     def positions(self, frames: int) -> tuple[int, ...]:
-        """Where in its window the frames of a clip are: the middle one of each of `frames` equal parts."""
+        """Return the positions of a clip's frames in its window: the middle of each of `frames` equal parts."""
         return tuple((2 * part + 1) * self.window // (2 * frames) for part in range(frames))
 
     def canonical_frames(self, duration_s: float | int) -> int:
-        """Canonical frames of a video that lasts `duration_s` seconds, at least one."""
+        """Return the number of canonical frames of a video of `duration_s` seconds, at least one."""
         return max(1, round(duration_s * self.rate))
 
     def starts(self, canonical_frames: int) -> list[int]:
-        """The canonical frame at which each row of a whole video starts."""
+        """Return the canonical frame at which each row of a video starts."""
         starts = list(range(0, canonical_frames - self.window + 1, self.stride))
         if not starts or starts[-1] + self.window < canonical_frames:
             starts.append(max(0, canonical_frames - self.window))
@@ -66,10 +66,10 @@ class DenseWindows:
 
 @dataclass(frozen=True)
 class Segments:
-    """A video cut into equal parts, TimeSformer's rule: each part is cut again, and shows the middle of each piece.
+    """Equal segments of a video, TimeSformer's rule: a row shows the middles of equal pieces of its segment.
 
     Attributes:
-        rows: parts of the video, each of which makes a row.
+        rows: segments of the video, one row each.
 
     Raises:
         InputError: fewer than one row.
@@ -83,29 +83,29 @@ class Segments:
 
     @property
     def rows_per_second(self) -> None:
-        """None: rows are not on a regular grid, a bank keeps the second of each."""
+        """None: rows lie on no regular grid, and a bank stores the second of each."""
         return None
 
     @property
     def row_seconds(self) -> float:
-        """0: a row stands for the instant in the middle of its segment."""
+        """0: a row stands for the middle of its segment."""
         return 0.0
 
     def instants(self, row: int, frames: int, duration_s: float | int) -> tuple[float, ...]:
-        """Seconds of the frames of a row: the middle of each of `frames` equal pieces of the row's segment."""
+        """Return the seconds of a row's frames: the middle of each of `frames` equal pieces of its segment."""
         return tuple((row + (2 * piece + 1) / (2 * frames)) * duration_s / self.rows for piece in range(frames))
 
 
 @dataclass(frozen=True)
 class RandomSegment(Segments):
-    """One clip a video at random, for training: part of it, wherever, and in each piece of that part any instant.
+    """One random clip of a video, for training: a part at a random place, with a random instant in each of its pieces.
 
     Attributes:
-        views: the part is as long as one of so many equal parts of the video; 1 takes all of it.
-        seed: of the choice.
+        views: the part is 1/views of the video.
+        seed: of the random choice.
 
     Raises:
-        InputError: fewer than one view, or several rows.
+        InputError: `views` is below 1, or there are several rows.
     """
 
     views: int = 1
@@ -116,7 +116,7 @@ class RandomSegment(Segments):
             raise InputError(f"a random clip is one row of at least one view, not {self.rows} of {self.views}")
 
     def instants(self, row: int, frames: int, duration_s: float | int) -> tuple[float, ...]:
-        """Seconds of the frames, ascending: one in each of `frames` equal pieces of the part."""
+        """Return the seconds of the frames, ascending: one in each of `frames` equal pieces of the part."""
         draw = random.Random(self.seed).random
         length_s = duration_s / self.views
         start_s = draw() * (duration_s - length_s)
@@ -125,15 +125,16 @@ class RandomSegment(Segments):
 
 @dataclass(frozen=True)
 class KeyFrames:
-    """Clips around given seconds, each of which is a row: AVA's key frames.
+    """Clips around given seconds, one row each: AVA's key frames.
 
     Attributes:
-        seconds: after the first frame, ascending, each once.
-        span_s: seconds that a clip covers, half of them before the key frame. 0 shows the key frame alone.
-        trusts_length: take a file at its word that it reaches that far, which is fastest for a few clips of a long one.
+        seconds: ascending, without duplicates.
+        span_s: seconds covered by a clip, half of them before the key frame. 0: the key frame alone.
+        trusts_length: skip reading the file to its end where its header states a sufficient length, which is fastest
+            for a few clips of a long file.
 
     Raises:
-        InputError: seconds that do not ascend or lie before the first frame, or a negative span.
+        InputError: seconds that do not ascend or are negative, or a negative span.
     """
 
     seconds: tuple[float, ...]
@@ -148,7 +149,7 @@ class KeyFrames:
             raise InputError(f"a clip around a key frame covers 0 s or more, not {self.span_s}")
 
     def instants(self, second: float | int, frames: int, duration_s: float | int) -> tuple[float, ...]:
-        """Seconds of the frames of a clip: the middle of each of `frames` equal pieces, within the video."""
+        """Return the seconds of a clip's frames: the middle of each of `frames` equal pieces, within the video."""
         start_s = second - self.span_s / 2
         return tuple(
             min(max(0.0, start_s + (2 * piece + 1) * self.span_s / (2 * frames)), float(duration_s))
@@ -158,13 +159,13 @@ class KeyFrames:
 
 @dataclass(frozen=True)
 class SampledClip:
-    """What a row is made from.
+    """The frames of one row.
 
     Attributes:
-        start_s: second, after the first frame, at which its window or segment starts.
-        second: what a bank keeps of a row that lies on no grid: the middle of the segment; of a window, its start.
-        frame_numbers: one for each frame, in order of time; equal numbers in one video are the same frame.
-        frames: uint8 RGB, upright, the short side resized; equal numbers share one tensor.
+        start_s: second at which its window or segment starts.
+        second: second that a bank stores for a row on no grid: the middle of a segment, the start of a window.
+        frame_numbers: index of each frame, in order of time; equal indices in one video are the same frame.
+        frames: uint8 RGB, upright, the short side resized; equal indices share one tensor.
     """
 
     start_s: float

@@ -1,4 +1,4 @@
-"""Pixel transforms on tensors `[..., 3, height, width]`, uint8 or float: pictures, clips, batches of clips."""
+"""Pixel transforms on tensors `[..., 3, height, width]`, uint8 or float: pictures, clips or batches of clips."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,7 @@ def resize(
 def resize_short_side(
     pixels: Shaped[Tensor, "*batch 3 height width"], short_side_px: int
 ) -> Shaped[Tensor, "*batch 3 new_height new_width"]:
-    """Resize so that the shorter side has `short_side_px` pixels; the sides keep their ratio."""
+    """Resize the short side to `short_side_px`, keeping the aspect ratio."""
     height, width = pixels.shape[-2:]
     short = min(height, width)
     return resize(pixels, *(max(short_side_px, round(side * short_side_px / short)) for side in (height, width)))
@@ -38,7 +38,7 @@ def resize_short_side(
 def crop(
     pixels: Shaped[Tensor, "*batch 3 height width"], top: int, left: int, height: int, width: int
 ) -> Shaped[Tensor, "*batch 3 new_height new_width"]:
-    """Cut a rectangle out: a view, nothing is copied.
+    """Crop a rectangle, as a view.
 
     Raises:
         InputError: it does not lie within the picture.
@@ -50,13 +50,13 @@ def crop(
 
 
 def centre_crop(pixels: Shaped[Tensor, "*batch 3 height width"], side_px: int) -> Shaped[Tensor, "*batch 3 side side"]:
-    """Cut the square in the middle out, as a view."""
+    """Crop the central square, as a view."""
     rows, columns = pixels.shape[-2:]
     return crop(pixels, (rows - side_px) // 2, (columns - side_px) // 2, side_px, side_px)
 
 
 def three_crop(pixels: Shaped[Tensor, "*batch 3 height width"], side_px: int) -> Shaped[Tensor, "3 *batch 3 side side"]:
-    """Squares at the beginning, middle and end of the long side (left or top first), centred along the short one."""
+    """Return squares at the start, middle and end of the long side (left or top first), centred along the short one."""
     rows, columns = pixels.shape[-2:]
     down, across = rows - side_px, columns - side_px
     if columns >= rows:
@@ -67,7 +67,7 @@ def three_crop(pixels: Shaped[Tensor, "*batch 3 height width"], side_px: int) ->
 
 
 def ten_crop(pixels: Shaped[Tensor, "*batch 3 height width"], side_px: int) -> Shaped[Tensor, "10 *batch 3 side side"]:
-    """The four corners (top left, top right, bottom left, bottom right), the centre, and the mirror images of these."""
+    """Return the corners (top left, top right, bottom left, bottom right), the centre, and their mirror images."""
     down, across = pixels.shape[-2] - side_px, pixels.shape[-1] - side_px
     corners = [(0, 0), (0, across), (down, 0), (down, across), (down // 2, across // 2)]
     five = torch.stack([crop(pixels, *corner, side_px, side_px) for corner in corners])
@@ -77,7 +77,7 @@ def ten_crop(pixels: Shaped[Tensor, "*batch 3 height width"], side_px: int) -> S
 def crops_of(
     pixels: Shaped[Tensor, "*batch 3 height width"], crops: str, side_px: int
 ) -> Shaped[Tensor, "crops *batch 3 side side"]:
-    """The crops that a name stands for, stacked: "centre" (1), "three" or "ten".
+    """Return the stacked crops of a name: "centre" (1), "three" or "ten".
 
     Raises:
         InputError: an unknown name, or crops that are larger than the picture.
@@ -99,9 +99,9 @@ def flip(pixels: Shaped[Tensor, "*batch 3 height width"]) -> Shaped[Tensor, "*ba
 def random_flip(
     clips: Shaped[Tensor, "clips frames 3 height width"], generator: torch.Generator, chance: float | int = 0.5
 ) -> Shaped[Tensor, "clips frames 3 height width"]:
-    """Mirror each clip with a chance, for training; all frames of a clip or none.
+    """Mirror each clip with a probability, for training: all frames of a clip or none.
 
-    Actions that tell left from right lose that.
+    Labels that distinguish left and right become wrong.
     """
     mirrored = torch.rand(len(clips), generator=generator, device=generator.device) < chance
     return torch.where(mirrored.to(clips.device)[:, None, None, None, None], flip(clips), clips)
@@ -113,10 +113,10 @@ def multi_scale_crop(
     generator: torch.Generator,
     scales: Sequence[float | int] = (1.0, 0.875, 0.75, 0.66),
 ) -> Shaped[Tensor, "clips frames 3 side side"]:
-    """Cut a rectangle of a random size from a random place of each clip and resize it to a square, for training.
+    """Crop a random rectangle of each clip and resize it to a square, for training.
 
-    Height and width are each one of `scales` times the short side, at most one step apart in that list; the place is
-    one of the four corners or the centre. One choice a clip, so that its frames stay registered. After Wang et al.,
+    Height and width are each one of `scales` times the short side, at most one step apart in that list; the
+    position is one of the four corners or the centre. All frames of a clip get the same crop. After Wang et al.,
     "Towards Good Practices for Very Deep Two-Stream ConvNets" (arXiv 1507.02159, section 3).
 
     Raises:
@@ -140,9 +140,9 @@ def multi_scale_crop(
 def normalize(
     pixels: UInt8[Tensor, "*batch 3 height width"], mean: Sequence[float], std: Sequence[float]
 ) -> Float32[Tensor, "*batch 3 height width"]:
-    """Bring bytes to [0, 1], then subtract the mean and divide by the standard deviation of each colour.
+    """Scale bytes to [0, 1], then subtract the mean and divide by the standard deviation of each colour.
 
-    Done in place after the conversion, on the device of the pixels: fresh memory is what costs.
+    In place after the conversion, on the device of the pixels: allocating memory is the main cost.
     """
     scale, shift = (
         torch.tensor(values, device=pixels.device)[:, None, None]

@@ -41,7 +41,7 @@ def test_the_key_changes_with_what_decides_the_rows_only():
     for same in ({"limit": 3}, {"n_shards": 2}, {"decode_threads": 1}, {"segments": 9}, {"compute": FAKE}):
         assert replace(usual, **same).key("float16") == key, same
     others = [{"stride": 8}, {"rate": 15.0}, {"crops": "ten"}, {"clip_batch": 4}, {"precision": "bf16"}]
-    others += [{"encoder": {**FAKE, "frames": 2}}, {"sampling": "segments"}]
+    others += [{"t0": "first_frame"}, {"encoder": {**FAKE, "frames": 2}}, {"sampling": "segments"}]
     keys = {replace(usual, **other).key("float16") for other in others} | {usual.key("float32"), key}
     assert len(keys) == len(others) + 2
 

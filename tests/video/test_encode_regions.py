@@ -142,5 +142,5 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     class Blind(Colours):
         spatial = VideoEncoder.spatial
 
-    with pytest.raises(InputError, match="Blind has no features of places"):
+    with pytest.raises(InputError, match="Blind has no feature map"):
         list(EncodedRegions(path, Blind(), {1.0: boxes(PLACE)}))
