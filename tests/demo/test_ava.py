@@ -1,4 +1,4 @@
-"""The drawn AVA: its boxes lie on the people of their colour, and who watches hangs on the film and on nothing else."""
+"""The synthetic AVA: boxes are on people of their colour, and who watches depends on the video only."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -23,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "ava"
 
 
-def test_a_box_shows_the_colour_of_what_its_person_does(folder: Path) -> None:
+def test_boxes_show_the_colour_of_their_action(folder: Path) -> None:
     boxes = read_annotations(folder / "ava_train_v2.2.csv")
     colour_of = {POSES[colour]: COLOURS[colour] for colour in POSES} | {TALKS: COLOURS["yellow"]}
     right = []
@@ -41,7 +41,7 @@ def test_a_box_shows_the_colour_of_what_its_person_does(folder: Path) -> None:
     assert np.mean(right) > 0.75  # somebody may stand in front of another
 
 
-def test_all_but_the_talker_watch_in_films_in_which_somebody_talks(folder: Path) -> None:
+def test_all_but_the_talker_watch_where_somebody_talks(folder: Path) -> None:
     boxes = read_annotations(folder / "ava_train_v2.2.csv")
     actions = defaultdict(set)
     for video, second, box, label in zip(boxes.video, boxes.second, boxes.box.tolist(), boxes.label, strict=True):
@@ -52,7 +52,7 @@ def test_all_but_the_talker_watch_in_films_in_which_somebody_talks(folder: Path)
         assert (WATCHES in shown) == (video in talked and TALKS not in shown)
 
 
-def test_detections_are_the_annotated_boxes_a_little_off_and_wrong_ones_with_low_scores(folder: Path) -> None:
+def test_detections_are_shifted_boxes_and_false_ones_with_low_scores(folder: Path) -> None:
     truth, found = read_annotations(folder / "ava_val_v2.2.csv"), read_proposals(folder / "ava_proposals_val.csv")
     distinct = len({(v, s, *b) for v, s, b in zip(truth.video, truth.second, truth.box.tolist(), strict=True)})
     assert int((found.score >= 0.9).sum()) == distinct
@@ -60,7 +60,7 @@ def test_detections_are_the_annotated_boxes_a_little_off_and_wrong_ones_with_low
     assert {video for video, _ in read_excluded(folder / "ava_val_excluded_timestamps_v2.2.csv")} == {*truth.videos}
 
 
-def test_a_whole_world_is_reused_and_another_one_is_not_written_over(folder: Path) -> None:
+def test_a_complete_dataset_is_reused_and_another_seed_refused(folder: Path) -> None:
     before = (folder / "videos" / "train000.mp4").stat().st_mtime_ns
     DATASET.make(folder.parent, seed=3, progress=False)
     assert (folder / "videos" / "train000.mp4").stat().st_mtime_ns == before

@@ -1,4 +1,4 @@
-"""What is drawn and filmed: shapes, motions, frames, and the ways of recording."""
+"""Drawn videos: shapes, motions, frames, and recordings."""
 
 from fractions import Fraction
 
@@ -39,7 +39,7 @@ def test_tints_stay_colours():
     assert tinted([_SQUARE], (0, 0, 0), 128)[0].colour == (10, 20, 30, 128)
 
 
-def test_what_is_drawn_has_words():
+def test_drawn_verbs_and_nouns_are_in_the_grammar():
     assert {VERBS[verb].base for verb in DRAWN_VERBS} == set(MOTIONS)
     assert {NOUNS[noun] for noun in DRAWN_NOUNS} == set(OBJECTS)
     for name, patches in OBJECTS.items():
@@ -60,7 +60,7 @@ def test_motions_are_smooth_and_use_hands_that_exist(verb):
         assert abs(hand.y) < 1.8
 
 
-def test_the_thing_is_missing_before_it_is_put_down():
+def test_the_object_is_invisible_before_it_is_put_down():
     variation = Variation(1.0, 3.0, 0.3, (90, 90, 90))
     assert not MOTIONS["put down"](0.0, variation).visible
     assert MOTIONS["put down"](0.6, variation).x == pytest.approx(0)
@@ -68,7 +68,7 @@ def test_the_thing_is_missing_before_it_is_put_down():
     assert [ease(x, 1, 3) for x in (0.0, 2.0, 4.0)] == [0, 0.5, 1]
 
 
-def test_a_frame_depends_on_the_scene_and_the_second_alone():
+def test_frames_depend_on_scene_and_time_only():
     renderer = Renderer(_scene(), 160, 120)
     first = renderer.frame(1.2)
     assert (first.shape, first.dtype) == ((120, 160, 3), np.uint8)
@@ -118,7 +118,7 @@ def test_a_variable_rate_shows_the_same_instants(tmp_path):
     assert np.abs(frames[-1].to_ndarray(format="rgb24") - drawn).mean() < 8
 
 
-def test_a_rotated_video_is_upright_after_turning_it_as_it_says(tmp_path):
+def test_a_rotated_video_is_upright_after_its_display_rotation(tmp_path):
     write_video(tmp_path / "a.mp4", _scene(), Fraction(1, 2), Recording(rotated=True), 96, 64)
     _, frames, _ = _decoded(tmp_path / "a.mp4")
     frame = frames[3]
@@ -141,7 +141,7 @@ def test_stereo_is_two_views_side_by_side(tmp_path):
     assert (left != right).any()
 
 
-def test_nothing_is_left_of_a_film_that_failed(tmp_path, monkeypatch):
+def test_a_failed_video_leaves_no_file(tmp_path, monkeypatch):
     real, calls = Renderer.frame, []
 
     def frame(self, *arguments):

@@ -55,7 +55,7 @@ def test_never_narrated_pairs_are_in_no_narration_and_no_video(videos):
                 assert not (set(VERBS[verb].third.split()) <= words and NOUNS[noun] in words)
 
 
-def test_every_word_and_form_is_met_in_training(videos):
+def test_every_word_and_form_occurs_in_training(videos):
     text = "\n".join(
         narration["narration_text"]
         for video in videos
@@ -73,7 +73,7 @@ def test_every_word_and_form_is_met_in_training(videos):
         assert words[place.surface] > 0, place
 
 
-def test_the_bulk_is_as_promised(videos):
+def test_sizes_of_the_default_dataset(videos):
     training = [video for video in videos if not _kept_out(video)]
     assert len(training) == 120
     assert len(videos) == 141
@@ -84,7 +84,7 @@ def test_the_bulk_is_as_promised(videos):
     assert len(set().union(*(video.pairs for video in training))) > 950
 
 
-def test_the_oddities_of_ego4d_are_there(videos):
+def test_the_irregularities_of_ego4d_occur(videos):
     metadata = [video.metadata for video in videos]
     assert {item["split_em"] for item in metadata} >= {None, "train", "val"}
     assert {item["split_fho"] for item in metadata} >= {None, "train", "test", "multi"}
@@ -110,9 +110,9 @@ def test_the_oddities_of_ego4d_are_there(videos):
 
 def test_the_second_pass_repeats_some_of_the_first_within_a_second(videos):
     first, second = _passes(videos[0])
-    said = [(narration["narration_text"], narration["timestamp_sec"]) for narration in first]
+    texts = [(narration["narration_text"], narration["timestamp_sec"]) for narration in first]
     repeats = sum(
-        any(text == narration["narration_text"] and abs(at - narration["timestamp_sec"]) < 1 for text, at in said)
+        any(text == narration["narration_text"] and abs(at - narration["timestamp_sec"]) < 1 for text, at in texts)
         for narration in second
     )
     assert 0.1 < repeats / len(second) < 0.6
@@ -135,7 +135,7 @@ def _files(out):
     return {str(path.relative_to(out)): path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
-def test_the_folder_is_laid_out_as_promised(dataset):
+def test_files_of_the_dataset(dataset):
     out, counts = dataset
     names = {name for name in _files(out) if not name.endswith(".pt")}
     assert names == {
@@ -160,7 +160,7 @@ def test_the_folder_is_laid_out_as_promised(dataset):
     assert SyntheticFeatures.read(out)["counts"] == {name: value for name, value in counts.items() if name != "folder"}
 
 
-def test_rows_are_on_the_clock_and_some_have_an_axis_more(dataset):
+def test_rows_are_on_the_clock_and_some_have_an_extra_axis(dataset):
     out, _ = dataset
     shapes = set()
     for video in json.loads((out / "ego4d" / "ego4d.json").read_text())["videos"]:

@@ -21,13 +21,13 @@ from clep.demo.grammar import (
 )
 
 
-def test_there_are_enough_words_and_no_two_are_read_alike():
+def test_words_have_distinct_keys():
     assert (len(VERBS), len(NOUNS), len(PLACES)) == (30, 40, 10)
     assert len({verb.key for verb in VERBS}) == 30
     assert len({word_key(noun) for noun in NOUNS}) == 40
 
 
-def test_every_form_of_every_pair_is_read_as_the_same_action():
+def test_every_form_of_a_pair_is_parsed_as_the_same_action():
     for verb in range(len(VERBS)):
         for noun in range(len(NOUNS)):
             action = action_of(verb, noun)
@@ -48,7 +48,7 @@ def _narrated(by_other: bool, unsure: bool, count: int = 3000) -> list[str]:
     )
 
 
-def test_narrations_say_what_is_done_in_many_phrasings():
+def test_narrations_have_many_phrasings_of_an_action():
     texts = _narrated(by_other=False, unsure=False)
     for i, text in enumerate(texts):
         read, meant = read_action(text), action_of(i % len(VERBS), i % len(NOUNS))
@@ -86,7 +86,7 @@ def test_unseen_pairs_leave_every_word_most_of_its_partners(seed):
     assert {noun for _, noun in pairs} == set(range(40))
 
 
-def test_unseen_pairs_refuses_to_take_everything():
+def test_unseen_pairs_must_leave_a_noun():
     with pytest.raises(ValueError, match="per_verb"):
         unseen_pairs(np.random.default_rng(0), 40)
 
@@ -136,7 +136,7 @@ def test_read_action(text, action):
 
 @settings(max_examples=50)
 @given(st.text(max_size=60))
-def test_any_text_can_be_read(text):
+def test_any_text_can_be_parsed(text):
     action = read_action(text)
     assert len(action.nouns) <= 3
     assert action == read_action(text)

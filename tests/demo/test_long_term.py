@@ -21,41 +21,41 @@ def videos():
 
 
 def _causes_and_moments(video):
-    """Read out of the texts, not out of the plan, what was said of each thing, as (second, past or None)."""
-    said = defaultdict(list)
-    things = {thing: kind for kind in KINDS for thing in kind.nouns}
+    """Read from the texts, not from the plan, what was narrated of each object, as (kind, second, cause)."""
+    narrated_events = defaultdict(list)
+    kind_of_noun = {noun: kind for kind in KINDS for noun in kind.nouns}
     for one in video.events:
-        thing = one.text.split()[-1] if one.text.split()[-1] in things else None
-        thing = thing or next((word for word in one.text.split() if word in things), None)
-        if thing is None:
+        noun = one.text.split()[-1] if one.text.split()[-1] in kind_of_noun else None
+        noun = noun or next((word for word in one.text.split() if word in kind_of_noun), None)
+        if noun is None:
             continue
         words = one.text.split()
         by_other = words[0] == "#O"
         if "picks up" in one.text and "puts" not in words and "washes" not in words:
-            said[thing].append(("cause", one.middle_s, int(by_other)))
+            narrated_events[noun].append(("cause", one.middle_s, int(by_other)))
         elif words[2] in ("opens", "closes"):
-            said[thing].append(("cause", one.middle_s, int(words[2] == "closes")))
+            narrated_events[noun].append(("cause", one.middle_s, int(words[2] == "closes")))
         else:
             other = any(word in one.text for word in ("another person", "the man", "closed"))
-            said[thing].append(("moment", one.middle_s, int(other)))
-    return said
+            narrated_events[noun].append(("moment", one.middle_s, int(other)))
+    return narrated_events
 
 
-def test_what_is_said_of_a_moment_is_what_happened_to_its_thing_before(videos):
+def test_the_narration_of_a_moment_follows_from_the_cause_of_its_object(videos):
     checked = 0
     for video in videos[0]:
         for events in _causes_and_moments(video).values():
             assert [kind for kind, *_ in events] == (["cause", "moment"] * len(events))[: len(events)]
-            for (_, cause_s, cause), (_, moment_s, told) in zip(events[::2], events[1::2], strict=False):
+            for (_, cause_s, cause), (_, moment_s, narrated) in zip(events[::2], events[1::2], strict=False):
                 assert SHORTEST_DELAY_S <= moment_s - cause_s <= LONGEST_DELAY_S
-                assert told == cause
+                assert narrated == cause
                 checked += 1
             for (_, moment_s, _), (_, again_s, _) in zip(events[1::2], events[2::2], strict=False):
                 assert again_s - moment_s >= 30.0
     assert checked > 1000
 
 
-def test_a_moment_shows_the_same_whatever_happened_before(videos):
+def test_features_of_a_moment_do_not_depend_on_the_cause(videos):
     seen = defaultdict(set)
     for video in videos[0]:
         for one in video.events:
@@ -65,10 +65,10 @@ def test_a_moment_shows_the_same_whatever_happened_before(videos):
                 seen[span.action].add(one.text)
     for kind in KINDS:
         for actions in (seen[action] for action in seen if action.nouns[0] == kind.nouns[1]):
-            assert len(actions) == 4  # two pasts in two phrases each
+            assert len(actions) == 4  # two causes in two phrases each
 
 
-def test_pasts_are_fair_coins_and_the_choices_differ_in_them_alone(videos):
+def test_causes_are_balanced_and_choices_differ_in_them_only(videos):
     training, asked = videos
     test = {video.uid for video in training if video.metadata["split_em"] == "val"}
     assert {question.video for question in asked} <= test
@@ -86,17 +86,17 @@ def test_pasts_are_fair_coins_and_the_choices_differ_in_them_alone(videos):
     assert len(now) == len(by_past)
 
 
-def test_neighbours_tell_nothing_about_a_past(videos):
-    pasts = defaultdict(list)
+def test_causes_of_neighbours_are_independent(videos):
+    causes = defaultdict(list)
     for question in videos[1]:
         if question.group != "now":
-            pasts[question.video].append(question.answer)
-    pairs = [(a, b) for of in pasts.values() for a, b in pairwise(of)]
+            causes[question.video].append(question.answer)
+    pairs = [(a, b) for of in causes.values() for a, b in pairwise(of)]
     first, second = np.array(pairs).T
     assert abs(np.corrcoef(first, second)[0, 1]) < 4 / len(pairs) ** 0.5
 
 
-def test_the_folder_has_the_official_forms_and_questions_and_is_reused(tmp_path):
+def test_files_of_the_dataset_and_reuse(tmp_path):
     counts = _TINY.make(tmp_path, seed=1, progress=False)
     described = json.loads((tmp_path / "ego4d" / "ego4d.json").read_text())["videos"]
     narrated = json.loads((tmp_path / "ego4d" / "narration.json").read_text())

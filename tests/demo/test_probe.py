@@ -26,7 +26,7 @@ def test_two_overlapping_classes_reach_the_best_possible():
     assert found == pytest.approx(84.1, abs=1.5)
 
 
-def test_labels_dealt_at_random_give_chance():
+def test_random_labels_give_chance():
     train, label = _clips(0.1, 400, 0)
     shuffled = label[torch.randperm(400, generator=torch.Generator().manual_seed(2))]
     test, truth = torch.randn(2000, 6, generator=torch.Generator().manual_seed(3)), torch.arange(2000) % 4

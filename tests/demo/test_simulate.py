@@ -20,8 +20,8 @@ from clep.errors import InputError
 _SMALL = EncoderSettings(dim=16)
 
 
-def _pass(*said):
-    return {"narrations": [{"timestamp_sec": second, "narration_text": text} for second, text in said]}
+def _pass(*narrations):
+    return {"narrations": [{"timestamp_sec": second, "narration_text": text} for second, text in narrations]}
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_features_for_an_existing_narration_json(ego4d):
     torch.testing.assert_close(torch.load(ego4d / "again" / "b.pt", weights_only=True), rows["b"], rtol=0, atol=0)
 
 
-def test_a_video_without_length_is_named(ego4d):
+def test_a_video_without_duration_is_named(ego4d):
     write_ego4d_json(ego4d / "ego4d.json", [video_metadata(uid, 20.0, 0) for uid in "ac"])
     with pytest.raises(InputError, match=r"ego4d\.json.*1 of 3.*'b'"):
         simulate_features(ego4d / "narration.json", ego4d / "ego4d.json", ego4d / "features", progress=False)
@@ -131,7 +131,7 @@ def _slots(path):
     ]
 
 
-def test_texts_are_dealt_out_anew_and_nothing_else_changes(tmp_path):
+def test_texts_are_permuted_and_nothing_else_changes(tmp_path):
     simulate_narrations(tmp_path, 4, 400)
     source, target = tmp_path / "narration.json", tmp_path / "shuffled" / "narration.json"
     assert shuffled_narrations(source, target) == 400

@@ -45,7 +45,7 @@ def _opened(path):
     return stream, frames
 
 
-def test_the_folder_is_laid_out_in_the_official_formats(dataset):
+def test_files_of_the_dataset(dataset):
     out, counts = dataset
     described = json.loads((out / "ego4d" / "ego4d.json").read_text())["videos"]
     with (out / "kinetics" / "val.csv").open() as file:
@@ -63,21 +63,21 @@ def test_the_folder_is_laid_out_in_the_official_formats(dataset):
     assert [video["split_em"] for video in described] == ["train", "train", "val", "train"]
 
 
-def test_videos_have_the_length_rate_and_size_that_is_said(dataset):
+def test_videos_have_the_duration_rate_and_size_of_their_metadata(dataset):
     out, _ = dataset
     for video in json.loads((out / "ego4d" / "ego4d.json").read_text())["videos"]:
         stream, frames = _opened(out / "ego4d" / "videos" / f"{video['video_uid']}.mp4")
-        said = video["video_metadata"]
+        metadata = video["video_metadata"]
         assert float(stream.duration * stream.time_base) == pytest.approx(video["duration_sec"], abs=1e-4)
-        assert len(frames) == said["num_frames"]
+        assert len(frames) == metadata["num_frames"]
         if video["origin_video_id"] != "simulated_00003":  # that one has a variable rate
-            assert float(stream.average_rate) == pytest.approx(said["fps"], abs=1e-3)
-        assert (frames[0].width, frames[0].height) == (said["display_resolution_width"], 64)
+            assert float(stream.average_rate) == pytest.approx(metadata["fps"], abs=1e-3)
+        assert (frames[0].width, frames[0].height) == (metadata["display_resolution_width"], 64)
     for path in (out / "kinetics" / "videos").glob("*.mp4"):
         assert len(_opened(path)[1]) == 30
 
 
-def test_narrations_lie_in_their_videos_and_say_what_is_shown(dataset):
+def test_narrations_describe_the_actions_of_their_video(dataset):
     out, counts = dataset
     narrated = json.loads((out / "ego4d" / "narration.json").read_text())
     plans = {plan.video.name: plan.video for plan in _TINY.videos(1)}
@@ -97,7 +97,7 @@ def test_narrations_lie_in_their_videos_and_say_what_is_shown(dataset):
     assert seen == counts["narrations"] > 0
 
 
-def test_kinetics_classes_are_the_pairs_never_shown(dataset):
+def test_kinetics_classes_are_the_held_out_pairs(dataset):
     out, _ = dataset
     with (out / "kinetics" / "val.csv").open() as file:
         labels = {line["label"] for line in csv.DictReader(file)}
@@ -125,7 +125,7 @@ def test_training_has_every_word_and_no_held_out_pair(per_verb):
     assert shown | absent == {(verb, noun) for verb in DRAWN_VERBS for noun in DRAWN_NOUNS}
 
 
-def test_the_first_videos_are_recorded_in_many_ways():
+def test_the_first_videos_have_different_recordings():
     plans = SyntheticVideos().videos(0)
     assert [plan.video.recording for plan in plans[:6]] == list(RECORDINGS)
     assert all(plan.video.recording == RECORDINGS[0] for plan in plans[6:])
@@ -164,7 +164,7 @@ def test_a_stopped_call_is_continued_with_equal_bytes(dataset, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
         ({"training_videos": 0}, "training_videos must be at least 1"),
         ({"kinetics_clip_s": 0}, "kinetics_clip_s must be at least 1"),
@@ -177,6 +177,6 @@ def test_a_stopped_call_is_continued_with_equal_bytes(dataset, tmp_path, monkeyp
         ({"height": 32}, "height must be even and at least 64"),
     ],
 )
-def test_wrong_settings_are_named(wrong, said):
-    with pytest.raises(InputError, match=said):
+def test_wrong_settings_are_named(wrong, message):
+    with pytest.raises(InputError, match=message):
         SyntheticVideos(**wrong)

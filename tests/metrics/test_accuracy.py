@@ -17,7 +17,7 @@ def test_hand_computed():
     }
 
 
-def test_ties_never_flatter():
+def test_ties_count_against_the_model():
     constant = torch.zeros(4, 10)
     assert topk_accuracy(constant, torch.tensor([0, 3, 5, 9]), ks=(1, 5, 9, 10)) == {1: 0, 5: 0, 9: 0, 10: 100}
 
@@ -38,7 +38,7 @@ def test_agrees_with_torchmetrics_without_ties(k):
     assert topk_accuracy(scores, target, ks=(k,))[k] == pytest.approx(100 * float(theirs), abs=1e-4)
 
 
-def test_more_than_all_classes_is_everything():
+def test_k_of_all_classes_gives_100():
     assert topk_accuracy(torch.randn(6, 3), torch.tensor([0, 1, 2, 0, 1, 2]), ks=(5,)) == {5: 100.0}
 
 
@@ -52,6 +52,6 @@ def test_more_than_all_classes_is_everything():
         (torch.zeros(1, 2), [0], (0,), "at least 1"),
     ],
 )
-def test_refusals(scores, target, ks, message):
+def test_invalid_input(scores, target, ks, message):
     with pytest.raises(ValueError, match=message):
         topk_accuracy(scores, torch.tensor(target, dtype=torch.int64), ks=ks)

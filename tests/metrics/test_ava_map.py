@@ -118,7 +118,7 @@ def test_the_fifty_best_are_those_of_all_listed_classes():
     assert measure(truth, elsewhere + late, (1, 2)).per_class[1] == 100
 
 
-def test_what_is_left_out_is_counted():
+def test_dropped_boxes_are_counted():
     truth = [("v", 902, *A, 1, 0), ("v", 902, *A, 2, 0), ("w", 7, *A, 1, 0)]
     found = [
         ("v", 902, *A, 1, 0.9),
@@ -168,7 +168,7 @@ def test_a_worse_detection_never_helps_unless_it_is_right(seed):
     )
 
 
-def test_detections_without_scores_are_no_detections():
+def test_detections_without_scores_are_refused():
     boxes = as_boxes([("v", 1, *A, 1, 0)], scored=False)
     with pytest.raises(ValueError, match="no scores"):
         measure_ava(boxes, boxes)
@@ -182,7 +182,7 @@ def test_an_action_of_the_label_map_beyond_those_of_ava_is_known(tmp_path):
         ava_frame_map(rows, rows, None)
 
 
-def test_no_ground_truth_left_is_told(tmp_path):
+def test_no_ground_truth_left_is_an_error(tmp_path):
     rows = write_rows(tmp_path / "rows.csv", [("v", 1, *A, 2, 1)])
     with pytest.raises(InputError, match=r"rows\.csv: no box has an action of the label map"):
         ava_frame_map(rows, rows, None)

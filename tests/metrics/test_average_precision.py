@@ -43,7 +43,7 @@ def test_hand_computed():
     assert mean == pytest.approx(np.mean(per_class))
 
 
-def test_a_class_without_positives_is_left_out_and_reported():
+def test_a_class_without_positives_is_excluded_and_reported():
     scores, targets = random_case(30, 4, 0.3)
     targets[:, 2] = False
     mean, per_class = charades_map(scores, targets)
@@ -68,7 +68,7 @@ def test_scores_are_compared_across_videos_without_a_softmax_per_video():
     assert charades_map(softmaxed, targets)[1][0] == 50.0
 
 
-def test_ties_never_flatter():
+def test_ties_count_against_the_model():
     targets = np.array([[1, 0], [0, 1], [0, 1], [0, 1]])
     assert charades_map(np.zeros((4, 2)), targets)[1][0] == pytest.approx(25.0)
 
@@ -121,7 +121,7 @@ def test_real_size_is_fast_and_equals_the_loop():
         assert per_class[c] == pytest.approx(100 * precision[hits].mean(), rel=1e-9)
 
 
-def test_tensors_and_half_precision_are_taken():
+def test_tensors_and_half_precision_are_accepted():
     scores, targets = random_case(40, 5, 0.2)
     mean, _ = charades_map(torch.from_numpy(scores), torch.from_numpy(targets))
     assert mean == charades_map(scores, targets.astype(np.uint8))[0]
@@ -136,7 +136,7 @@ def test_the_inputs_are_not_changed():
     np.testing.assert_array_equal(scores, before)
 
 
-def test_refusals_and_no_labels_at_all():
+def test_invalid_input_and_no_labels():
     scores, targets = random_case(5, 3, 0.5)
     scores[2, 1] = np.nan
     with pytest.raises(ValueError, match="1 of 5 videos"):

@@ -27,7 +27,7 @@ def test_exactly_one_half_matches_and_a_little_less_does_not():
     assert matched([1], [[0, 0, np.nextafter(0.5, 0), 1]], [WHOLE]) == [False]
 
 
-def test_a_box_is_found_once_by_the_best_scored():
+def test_a_box_matches_the_highest_score_only():
     assert matched([0.2, 0.9, 0.5], [WHOLE] * 3, [WHOLE]) == [False, True, False]
 
 
@@ -48,7 +48,7 @@ def test_boxes_of_other_frames_and_classes_do_not_match():
     assert matched([1, 1], [WHOLE, WHOLE], [WHOLE], groups=[3, 4], true_groups=[4]) == [False, True]
 
 
-def test_of_truths_that_overlap_equally_the_upper_left_one_is_meant():
+def test_equal_overlaps_match_the_upper_left_box():
     assert matched([3, 2], [WHOLE, RIGHT], [RIGHT, LEFT]) == [True, True]
     assert matched([3, 2], [WHOLE, LEFT], [RIGHT, LEFT]) == [True, False]
     assert matched([3, 2], [WHOLE, LEFT], [LEFT, RIGHT]) == [True, False]
@@ -58,7 +58,7 @@ def test_of_truths_that_overlap_equally_the_upper_left_one_is_meant():
 
 
 @pytest.mark.parametrize(("boxes", "truth"), [([], [WHOLE]), ([WHOLE], []), ([], [])])
-def test_nothing_there(boxes, truth):
+def test_no_boxes(boxes, truth):
     assert matched([1.0] * len(boxes), boxes, truth) == [False] * len(boxes)
 
 
