@@ -1,8 +1,8 @@
 """The resumable engine: items → rows in shards, on this machine or a cluster → one bank. Run again, it does the rest.
 
 The state is files alone. A shard is a bank with a ledger, in a hidden folder beside the bank that is to be made; it is
-whole or absent. An item is done if the bank or a shard has rows of it, made with the same settings from what its
-fingerprint says. What is missing is cut into new shards, and at the end all shards are joined in the order of ids.
+whole or absent. An item is done if the bank or a shard has rows of it that were made with the same settings and
+fingerprint. What is missing is cut into new shards, and at the end all shards are joined in the order of ids.
 """
 
 import logging

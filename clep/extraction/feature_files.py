@@ -108,13 +108,15 @@ def checked_rows(
     """Return what `open_features` opened in the number format `dtype` ("float16", "float32" or "uint8").
 
     Raises:
-        FeatureFileError: another `dim`; or, unless allowed, rows with NaN or infinity, which include numbers too large
-            for float16; numbers that are no bytes for uint8.
+        FeatureFileError: another `dim`; or, unless allowed, rows with NaN or infinity, which include values too large
+            for float16; values that are no bytes for uint8.
     """
     if value.shape[1] != dim:
         raise FeatureFileError(Path(path), "other_dim", f"has dim {value.shape[1]} where the others have {dim}")
     if dtype == "uint8" and not bool((value == value.round().clamp(0, 255)).all()):
-        raise FeatureFileError(Path(path), "not_finite", "holds other numbers than bytes: pass dtype=float16")
+        raise FeatureFileError(
+            Path(path), "not_finite", "holds values that are no bytes (0 to 255): pass dtype=float16"
+        )
     rows = value.to(getattr(torch, dtype))
     finite = torch.isfinite(rows).all(dim=1)
     if finite.all():
@@ -124,7 +126,7 @@ def checked_rows(
             return rows
         why = "NaN or infinity"
     else:
-        why = f"numbers too large for {dtype}: pass dtype=float32"
+        why = f"values too large for {dtype}: pass dtype=float32"
     raise FeatureFileError(Path(path), "not_finite", f"{int((~finite).sum())} of {len(finite)} rows hold {why}")
 
 

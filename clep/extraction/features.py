@@ -114,7 +114,7 @@ class FeatureRows(RowSource):
         return self.clock
 
     def encode(self, items: Sequence[Item]) -> Iterator[EncodedItem]:
-        """Yield the rows of each file, which is checked against its checksum and read when its rows are asked for."""
+        """Yield the rows of each file; iterating over them compares its checksum and reads it."""
         for item in items:
             assert isinstance(item, FeatureFile)
             yield self._read(item)

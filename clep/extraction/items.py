@@ -92,7 +92,7 @@ class RowEncoder(Protocol):
 
     `encode` is given all items of a shard and decides by itself which parts (clips, images, sentences) go through a
     model in one batch; a batch may hold parts of several items. It gives the items in any order, each once, under the
-    rule of `itertools.groupby`: the blocks of an item are used up before the next item is asked for.
+    rule of `itertools.groupby`: the blocks of an item are used up before the generator is advanced to the next item.
     """
 
     @property

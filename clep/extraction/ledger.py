@@ -33,7 +33,7 @@ class Entry:
         id: of the item.
         status: "done"; "skipped" where there was nothing to do (no file, a duplicate id); "failed".
         reason: why it is not done; of an item that is done, a remark.
-        kind: class of the failure, where the job tells several apart (see `FeatureFileError`).
+        kind: class of the failure, where the job distinguishes several (see `FeatureFileError`).
         rows: how many rows it gave.
         video_s: length of its video in seconds, None where unknown.
         seconds: wall-clock time that it took.

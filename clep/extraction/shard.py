@@ -68,7 +68,7 @@ class ShardTask:
         source: how they become rows.
         words: for the `source` attribute of the bank.
         on_error: "stop" ends the shard at the first item that cannot be used.
-        stopped: file that tells the other shards of this run to end, since with on_error="stop" one failed.
+        stopped: file whose existence ends the other shards of this run, since with on_error="stop" one failed.
         save_every: save what is done as a bank of its own after this many items, so that a kill costs no more; None:
             when the shard is complete or the attempt is stopped.
     """

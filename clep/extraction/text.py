@@ -136,7 +136,7 @@ class ChunkEncoder:
 
 
 class _NextChunk:
-    """The next rows of a stream, computed when they are asked for."""
+    """The next rows of a stream, computed while iterating."""
 
     def __init__(self, stream: Iterator[tuple[int, Float32[np.ndarray, "texts dim"]]]) -> None:
         self._stream = stream

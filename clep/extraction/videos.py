@@ -56,7 +56,7 @@ def load_video_encoder(config: Mapping[str, Any], device: str) -> VideoEncoder:
         raise InputError(f"encoder: {type(encoder).__name__} is not a video encoder (clep.video.VideoEncoder)")
     try:
         return encoder.to(device)
-    except (RuntimeError, AssertionError) as error:  # what PyTorch says of a device that is not there
+    except (RuntimeError, AssertionError) as error:  # PyTorch's errors for a missing device
         raise InputError(f"device={device!r} cannot be used: {str(error).splitlines()[0]}") from error
 
 

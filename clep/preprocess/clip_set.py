@@ -157,7 +157,7 @@ def prepare_clips(
     Every clip stays in `clips.h5`, with or without features, so that an evaluation can say how many it lacked.
 
     Args:
-        clips: what the tables say.
+        clips: read from the tables.
         tables: the csv and class files they were read from.
         features: a folder of `<id>.pt` or `.npy` files, or a feature bank; `features.h5` itself is taken as it is.
         output_folder: where both files go.
@@ -173,14 +173,14 @@ def prepare_clips(
     if Path(features) == bank:
         settings = replace(settings, encoder=FeatureBank.open(bank).encoder)
     digest = f"{file_digest(*tables)}-{features_digest(features)}"
-    told = {
+    described = {
         "encoder": settings.encoder,
         "dtype": settings.dtype,
         "rows_per_second": settings.clock.rows_per_second,
         "row_seconds": settings.clock.row_seconds,
         "allow_nonfinite": settings.allow_nonfinite,
     }
-    coverage = Coverage(clips.task, output, digest, told)
+    coverage = Coverage(clips.task, output, digest, described)
 
     def opens(clips_path: Path) -> None:
         LabelledClips.open(clips_path)
@@ -232,9 +232,9 @@ def write_prompts(
     digest = Texts.of(prompt for prompts in rows.values() for prompt in prompts).digest()
     bank = TextBank(folder, "prompts", rows, encoder, digest)
     coverage = bank.write(batch_size=batch_size, device=device, overwrite=overwrite)
-    said = {"classes": classes, "sets": sets, "encoder": bank.name, "dim": coverage["counts"]["dim"]}
-    if not listing.exists() or read_json(listing) != said:
-        write_json(listing, said)
+    content = {"classes": classes, "sets": sets, "encoder": bank.name, "dim": coverage["counts"]["dim"]}
+    if not listing.exists() or read_json(listing) != content:
+        write_json(listing, content)
     return coverage
 
 

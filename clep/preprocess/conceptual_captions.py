@@ -36,7 +36,7 @@ def run(
 ) -> dict[str, Any]:
     """Make a training source of images and their captions, to be mixed with narrations.
 
-    Continues where an interrupted run stopped; says so and does nothing where all is up to date.
+    Continues where an interrupted run stopped; does nothing where all is up to date.
 
     Args:
         tsv: tab-separated table with the columns filepath and title.
@@ -73,9 +73,9 @@ def run(
     )
     if "waiting_for" in coverage:  # one of several machines, and not the last
         return coverage
-    told = _write_captions(tsv, table, output_folder, overwrite)
+    narrations = _write_captions(tsv, table, output_folder, overwrite)
     texts = text_bank(output_folder, text_encoder).write(batch_size, device, overwrite=overwrite)
-    return coverage | {"narrations": told, "texts": texts}
+    return coverage | {"narrations": narrations, "texts": texts}
 
 
 def read_captions(tsv: str | Path) -> pd.DataFrame:

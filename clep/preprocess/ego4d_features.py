@@ -36,12 +36,12 @@ def run(
 ) -> dict[str, Any]:
     """Pack a folder of <uid>.pt features, float [rows, dim] or [rows, 1, dim], into one feature bank.
 
-    Continues where an interrupted run stopped; says so and does nothing when the bank is up to date.
+    Continues where an interrupted run stopped; does nothing when the bank is up to date.
 
     Args:
         features_folder: folder of <uid>.pt (or .npy) files.
         output: the bank to write, e.g. ego4d_features.h5.
-        ego4d_json: Ego4D's metadata: durations, and which videos there should be. null: unknown.
+        ego4d_json: Ego4D's metadata: durations, and the list of all videos. null: unknown.
         narrations: a narrations.arrow; its narrated videos that have no features are listed. null: not checked.
         dtype: number format of the bank; float16 halves its size.
         encoder: name of the video encoder that made the features; models remember it.
@@ -50,7 +50,7 @@ def run(
         on_error: "skip" lists files that cannot be used and goes on, "stop" ends at the first of them.
         allow_nonfinite: keep videos whose features hold NaN or infinity.
         overwrite: write the bank anew even where it is up to date.
-        shard_bytes: bytes of features packed between two points at which a later run can continue.
+        shard_bytes: bytes of feature files in one shard; a kill loses at most one shard.
 
     Returns:
         The coverage: counts, and complete lists of what is missing, cannot be used or looks wrong.

@@ -26,7 +26,7 @@ def run(films: Path, output: Path, **options) -> dict[str, Any]:
 
 
 class Brightness(VideoEncoder):
-    """A clip's row is the mean of its colours and of its left half; it can be told to fail."""
+    """A clip's row is the mean of its colours and of its left half; `error` makes it fail after `error_after` clips."""
 
     name, dim, frame_wise = "brightness", 4, False
 
