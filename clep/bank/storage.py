@@ -173,7 +173,9 @@ class RowStore(Rows):
         digests = self.digests[piece]
         if digests is not None and digests.n_pending:
             block = row.numpy() // digests.block_rows
-            self._verify_blocks(piece, np.unique(block[digests.pending[block]]))
+            unread = digests.pending[block]
+            if unread.any():
+                self._verify_blocks(piece, np.unique(block[unread]))
 
     def _verify_blocks(self, piece: int, blocks: Int64[np.ndarray, " blocks"]) -> None:
         digests, rows = self.digests[piece], self.pieces[piece].numpy()
