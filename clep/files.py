@@ -78,9 +78,9 @@ def read_json(path: str | Path) -> Any:
         content = file.read()
     try:
         text = content.decode("utf-8-sig")
-        value = json.loads(text, object_pairs_hook=_unique_keys, parse_int=_int64)
+        value = json.loads(text, object_pairs_hook=unique_keys, parse_int=int64)
         if re.search(r"\\u0000|\\u[dD][89a-fA-F]", text):
-            _check_characters(value)
+            check_characters(value)
     except RecursionError as error:
         raise InputError(f"{path} is not valid JSON: it is nested too deeply; fetch or write it again") from error
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError too
@@ -129,7 +129,8 @@ def _system_devices() -> frozenset[int]:
     return frozenset(devices)
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make the dict of a JSON object (`object_pairs_hook`); ValueError where a key stands twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
@@ -137,13 +138,14 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _int64(digits: str) -> int:
+def int64(digits: str) -> int:
+    """Read a JSON integer (`parse_int`); ValueError where it has more than 64 bits."""
     if len(digits) > 20 or (value := int(digits)) not in _INT64:
         raise ValueError(f"the integer {digits[:12]}… has more than 64 bits")
     return value
 
 
-def _check_characters(value: Any) -> None:
+def check_characters(value: Any) -> None:
     """Refuse NUL, at which C libraries cut a string, and lone surrogates, which are no text."""
     waiting = [value]
     while waiting:

@@ -5,7 +5,6 @@ DataModules are imported on first use: jobs and evaluators do not need them, and
 
 from typing import TYPE_CHECKING, Any
 
-from clep.data.clips import LabelledClips
 from clep.data.dataset import MixedDataset, MomentDataset, Moments, Window
 from clep.data.hard_negatives import HardNegatives
 from clep.data.key_frame_clips import KeyFrameClips
@@ -17,6 +16,7 @@ from clep.data.source import NarrationSource
 from clep.data.text_tokens import TextTokens
 from clep.data.unique_texts import UniqueTexts
 from clep.data.video_clips import Augmentation, LabelledVideoSource
+from clep.datasets.labelled_clips import LabelledClips
 from clep.datasets.labelled_videos import LabelledVideos
 
 if TYPE_CHECKING:

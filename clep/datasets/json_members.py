@@ -7,18 +7,18 @@ Python's own `json` writes; Python's C decoder also reads five times as fast.
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 from clep.errors import InputError
+from clep.files import check_characters, int64, open_input, unique_keys
 
 _CHUNK = 1 << 22
 # A decoder that stops this far before the end of what was read has met an error, not the end.
 _MARGIN = 1 << 16
 _BLANK = " \t\n\r"
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 
 
@@ -31,44 +31,13 @@ def json_members(path: str | Path) -> Iterator[tuple[str, Any]]:
             or a lone surrogate. The message names the member after which.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():
-        raise InputError(f"{path} is no regular file; give the path of a JSON file")
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with open_input(path) as binary, TextIOWrapper(binary, encoding="utf-8-sig") as file:
             yield from _Reader(path, file).members()
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not UTF-8 text ({error}); fetch it again") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise ValueError(f"the key {twice[:100]!r} is there twice in one object")
-    return members
-
-
-def _int64(digits: str) -> int:
-    if len(digits) > 20 or not -(2**63) <= (value := int(digits)) < 2**64:
-        raise ValueError(f"the integer {digits[:12]}… has more than 64 bits")
-    return value
-
-
-def _check_characters(value: Any) -> None:
-    """Refuse NUL, at which C libraries cut a string, and lone surrogates, which are no text."""
-    waiting = [value]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, dict):
-            waiting += [*one, *one.values()]
-        elif isinstance(one, list):
-            waiting += one
-        elif isinstance(one, str) and _NO_TEXT.search(one):
-            raise ValueError(f"the string {one[:40]!r} holds NUL or half of a surrogate pair")
 
 
 class _Reader:
@@ -76,7 +45,7 @@ class _Reader:
         self.path, self.file = path, file
         self.text, self.position, self.dropped = "", 0, 0
         self.last = ""
-        self.decoder = json.JSONDecoder(object_pairs_hook=_unique_keys, parse_int=_int64)
+        self.decoder = json.JSONDecoder(object_pairs_hook=unique_keys, parse_int=int64)
 
     def members(self) -> Iterator[tuple[str, Any]]:
         if self.peek() != "{":
@@ -110,7 +79,7 @@ class _Reader:
             try:
                 value, end = self.decoder.raw_decode(self.text, self.position)
                 if _SUSPECT.search(self.text, self.position, end):
-                    _check_characters(value)
+                    check_characters(value)
                 self.position = end
                 return value
             except json.JSONDecodeError as error:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from math import nan
 from pathlib import Path
 
-from clep.datasets.tables import read_csv
 from clep.errors import InputError
 from clep.extraction.items import file_fingerprint, printable
 from clep.files import open_input
+from clep.tables import read_table
 from clep.video import expected_seconds
 from clep.video.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
@@ -108,7 +108,7 @@ def list_videos(videos: str | Path) -> list[VideoItem]:
     if videos.suffix.lower() in VIDEO_SUFFIXES:
         raise InputError(f"{videos} is a single file; give its folder, or a list file with lines name<TAB>path")
     if videos.suffix.lower() == ".csv":
-        table = read_csv(videos, CSV_COLUMNS)
+        table = read_table(videos, CSV_COLUMNS)
         return [_item(name, path, videos) for name, path in zip(table["id"], table["path"], strict=True)]
     return _in_list(videos)
 

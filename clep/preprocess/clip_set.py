@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clep.bank import FeatureBank
-from clep.data.clips import LabelledClips
+from clep.datasets.labelled_clips import LabelledClips
 from clep.errors import InputError
 from clep.extraction import Extraction, VideoItem, extract
 from clep.extraction.coverage import Coverage, file_digest, folder_digest

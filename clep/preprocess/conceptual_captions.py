@@ -5,8 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from clep.datasets.captions import caption_table
-from clep.datasets.tables import read_rows
+from clep.datasets.captions import caption_table, read_captions
 from clep.errors import InputError
 from clep.extraction import Extraction, VideoItem, extract
 from clep.extraction.coverage import Coverage, file_digest
@@ -16,9 +15,6 @@ from clep.extraction.videos import missing_videos
 from clep.preprocess import narrations_file
 from clep.preprocess.narrations_file import text_bank, write_if_outdated
 from clep.text import NarrationTable
-
-COLUMNS = ("filepath", "title")
-HINT = "Its header must name them, with a tab between them."
 
 
 def run(
@@ -76,20 +72,6 @@ def run(
     narrations = _write_captions(tsv, table, output_folder, overwrite)
     texts = text_bank(output_folder, text_encoder).write(batch_size, device, overwrite=overwrite)
     return coverage | {"narrations": narrations, "texts": texts}
-
-
-def read_captions(tsv: str | Path) -> pd.DataFrame:
-    """Read the columns filepath and title; every cell is a string. Quotation marks have no meaning in it.
-
-    Raises:
-        InputError: the file is missing, not a table, lacks a column, has no rows, or a row has too few or too many
-            cells or no file path.
-    """
-    table = read_rows(tsv, COLUMNS, HINT, separator="\t", quoted=False, option="tsv")
-    empty = table.index[table["filepath"] == ""]
-    if len(empty):
-        raise InputError(f"{tsv}, line {empty[0]}: filepath is empty ({len(empty)} such lines)")
-    return table
 
 
 def _items(table: pd.DataFrame, images: str | Path) -> list[VideoItem]:

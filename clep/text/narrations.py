@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float64, Int8, Int16, Int32
 
+from clep.columns import ColumnFile, buffers, string_dictionary, write_columns
 from clep.errors import InputError
-from clep.text.columns import ColumnFile, buffers, string_dictionary, write_columns
 from clep.text.tags import TAG_STYLES, is_summary, remove_tags, substitute_tags
 from clep.text.texts import GroupIds, Texts
 

@@ -1,7 +1,6 @@
 """Verb and noun groups of a taxonomy csv, found in narrations on the base forms of their words."""
 
 import ast
-import csv
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -10,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from clep.errors import InputError
+from clep.tables import read_table
 from clep.text.texts import GroupIds
 
 log = logging.getLogger(__name__)
@@ -258,8 +258,8 @@ class Taxonomy:
 
     A member may be of several words; the longest that fits counts ("turn on" before "turn"). Words are compared in
     lower case on their base forms (plural, third person, -ing, -ed), hyphens and underscores being blanks. A word that
-    is listed in several groups belongs to all of them. The number of a group is its `id`, where the csv has such a
-    column, else its place, from 0.
+    is listed in several groups belongs to all of them. A group's id is its `id` where the csv has such a
+    column, else its index, from 0.
 
     Args:
         verbs: csv with the columns `label, group` or `id, key, instances`; the last holds a list, `['cut', 'slice']`.
@@ -285,35 +285,32 @@ class Taxonomy:
 
 
 def read_groups(path: str | Path) -> dict[int, list[str]]:
-    """Read the members of each group of a taxonomy csv, by the group's number.
+    """Read the members of each group of a taxonomy csv, by the group's id.
 
     Raises:
         InputError: the file is missing, lacks a column, or has a row that cannot be read; the message names the line.
     """
-    groups: dict[int, list[str]] = {}
-    try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = [str(name).strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = columns
-            layout = next((names for names in LAYOUTS if set(names) <= set(columns)), None)
-            if layout is None:
-                wanted = " or ".join(", ".join(names) for names in LAYOUTS)
-                raise InputError(f"{path} lacks a column: a taxonomy has {wanted}, but its columns are {columns}")
-            for place, row in enumerate(reader):
-                where = f"{path}, line {reader.line_num}"
-                number = _number(row["id"], where) if "id" in columns else place
-                if number in groups:
-                    raise InputError(f"{where}: the group {number} was there before; every id must be another")
-                groups[number] = _members(row[layout[1]], f"{where}, column {layout[1]!r}")
-    except FileNotFoundError as error:
+    if not Path(path).exists():
         raise InputError(
             f"{path} does not exist; name the taxonomy's files with data.taxonomy.verbs=CSV and data.taxonomy.nouns=CSV"
-        ) from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read ({error})") from error
-    if not groups:
-        raise InputError(f"{path} has a header but no groups")
+        )
+    every = {name for names in LAYOUTS for name in (*names, "id")}
+    table = read_table(path, (), optional=sorted(every))
+    layout = next((names for names in LAYOUTS if set(names) <= set(table.columns)), None)
+    if layout is None:
+        wanted = " or ".join(", ".join(names) for names in LAYOUTS)
+        raise InputError(
+            f"{path} lacks a column: a taxonomy has {wanted}; name its files with data.taxonomy.verbs=CSV and "
+            f"data.taxonomy.nouns=CSV"
+        )
+    groups: dict[int, list[str]] = {}
+    ids = table["id"] if "id" in table.columns else [str(index) for index in range(len(table))]
+    for line, cell, members in zip(table.index, ids, table[layout[1]], strict=True):
+        where = f"{path}, line {line}"
+        group = _group_id(cell, where)
+        if group in groups:
+            raise InputError(f"{where}: the group {group} was there before; every id must be another")
+        groups[group] = _members(members, f"{where}, column {layout[1]!r}")
     return groups
 
 
@@ -349,21 +346,17 @@ def _alternatives(member: str) -> list[tuple[str, ...]]:
     return found
 
 
-def _number(cell: str | None, where: str) -> int:
-    try:
-        number = int(cell or "")
-    except ValueError as error:
-        raise InputError(f"{where}: id is {cell!r}, not a number") from error
-    if not 0 <= number < 2**31:
-        raise InputError(f"{where}: id is {number}, which must not be negative")
-    return number
+def _group_id(cell: str, where: str) -> int:
+    if not re.fullmatch(r"\d{1,9}", cell):
+        raise InputError(f"{where}: id is {cell[:40]!r}, not a number from 0")
+    return int(cell)
 
 
-def _members(cell: str | None, where: str) -> list[str]:
+def _members(cell: str, where: str) -> list[str]:
     try:
-        members = ast.literal_eval(cell or "")
+        members = ast.literal_eval(cell)
     except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
-        raise InputError(f"{where} is {str(cell)[:80]!r}, not a list such as ['cut', 'slice']") from error
+        raise InputError(f"{where} is {cell[:80]!r}, not a list such as ['cut', 'slice']") from error
     if not isinstance(members, list) or not all(isinstance(member, str) for member in members):
-        raise InputError(f"{where} is {str(cell)[:80]!r}, not a list of words such as ['cut', 'slice']")
+        raise InputError(f"{where} is {cell[:80]!r}, not a list of words such as ['cut', 'slice']")
     return members

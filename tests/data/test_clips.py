@@ -2,7 +2,7 @@ import h5py
 import numpy as np
 import pytest
 
-from clep.data.clips import LabelledClips
+from clep.datasets.labelled_clips import LabelledClips
 from clep.errors import InputError
 
 

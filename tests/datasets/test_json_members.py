@@ -45,7 +45,7 @@ def test_equals_json_load_whatever_the_chunk(tmp_path_factory, content, chunk, i
         ('{"a": {}, 3: {}}', "not a string"),
         ('{"a": {}} {}', "more after the end"),
         ('{"a": {}, "b": {}, "a": {}}', "after the member 'b'.*the key 'a' is there twice"),
-        ('{"a": {}, "b": [{"c": 1, "d": 2, "c": 3}]}', "after the member 'a'.*the key 'c' is there twice"),
+        ('{"a": {}, "b": [{"c": 1, "d": 2, "c": 3}]}', "after the member 'a'.*the key 'c' .*twice"),
         ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
         ('{"a": ' + '{"a":' * 100_000, "nested too deeply"),
         ('{"a": 1' + "0" * 400 + "}", "more than 64 bits"),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from clep.bank import Clock
-from clep.data.clips import LabelledClips
+from clep.datasets.labelled_clips import LabelledClips
 from clep.errors import InputError
 from clep.extraction.features import PackSettings
 from clep.files import read_json

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from clep.datasets.captions import read_captions
 from clep.errors import InputError
-from clep.preprocess.conceptual_captions import read_captions
 
 
 def table(folder: Path, text: str) -> Path:
@@ -20,10 +20,15 @@ def test_columns_are_found_by_name_and_quotation_marks_are_letters(tmp_path: Pat
     assert read.to_numpy().tolist() == [["a.jpg", 'a "red  wall'], ["b.jpg", "NA"]]
 
 
+def test_quoted_cells_as_standard_writers_write_them(tmp_path: Path) -> None:
+    read = read_captions(table(tmp_path, 'filepath\ttitle\na.jpg\t"a sign that says ""stop"""\nb.jpg\t"a\nsign"\n'))
+    assert read["title"].tolist() == ['a sign that says "stop"', "a\nsign"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("filepath\ttitle\na.jpg\ta caption\t\n", r"train\.tsv, line 2 has 3 cells, but the header has 2"),
+        ("filepath\ttitle\na.jpg\ta caption\t2\n", r"train\.tsv, line 2 has 3 cells, but the header has 2"),
         ("filepath\ttitle\na.jpg\ta caption\nb.jpg\n", r"train\.tsv, line 3 has 1 cells, but the header has 2"),
         ("filepath\ttitle\n\na.jpg\tx\n \ty\n\tz\n", r"train\.tsv, line 4: filepath is empty \(2 such lines\)"),
     ],
@@ -34,5 +39,5 @@ def test_rows_that_are_cut_or_shifted_are_refused(tmp_path: Path, text: str, mes
 
 
 def test_a_missing_table(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"train\.tsv does not exist.*\(tsv=PATH\)"):
+    with pytest.raises(InputError, match=r"train\.tsv does not exist; check the path"):
         read_captions(tmp_path / "train.tsv")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from clep.bank import FeatureBank
-from clep.data.clips import LabelledClips
+from clep.datasets.labelled_clips import LabelledClips
 from clep.errors import InputError
 from clep.files import read_json
 from clep.preprocess import ego_charades
@@ -99,7 +99,7 @@ def test_up_to_date_until_a_label_changes(tmp_path, encoder):
         ),
         (HEADER + "A,s,h,,1,Maybe,A", "egocentric is 'Maybe', expected Yes or No"),
         (HEADER, "has a header but no rows"),
-        ("", "is not a readable CSV"),
+        ("", "is not a readable table"),
     ],
 )
 def test_a_csv_that_cannot_be_used_is_named(tmp_path, encoder, csv, message):

@@ -44,6 +44,21 @@ def test_spans_verbs_and_nouns_are_read(tmp_path, encoder):
     assert (counts["texts_with_a_verb"], counts["texts_with_a_verb_and_a_noun"]) == (1, 1)
 
 
+def test_quoted_texts_and_lines_with_a_wrong_number_of_cells(tmp_path, encoder):
+    """As pandas writes them, and as EgoVLP's readers pass over bad lines."""
+    write(tmp_path)
+    path = tmp_path / "egoclip.csv"
+    row = ["v3", "narration_pass_1", "0", "3.0", "2.0", "4.0", '"#C C reads ""stop"""', "[1]", "[4]"]
+    header = path.read_text().splitlines()[0].split("\t")
+    path.write_text(path.read_text() + "\t".join(row[: len(header)]) + "\ncut\toff\n")
+    lines = len(path.read_text().splitlines())
+    with pytest.raises(InputError, match=rf"egoclip\.csv, line {lines} has 2 cells"):
+        run(tmp_path)
+    done = run(tmp_path, on_error="skip")
+    assert (done["counts"]["bad_line"], done["counts"]["narrations"]) == (1, 4)
+    assert 'Camera wearer reads "stop"' in list(Narrations.open(tmp_path / "out" / "narrations.arrow").texts)
+
+
 def test_a_second_run_does_nothing_and_other_settings_do(tmp_path, encoder, monkeypatch):
     write(tmp_path)
     run(tmp_path)
@@ -110,7 +125,7 @@ def changed(column: str, cell: str) -> tuple[list[tuple[str, ...]], str]:
         (without("tag_noun"), r"egoclip\.csv lacks the column 'tag_noun'.*verbs_nouns=false reads one without"),
         (without("clip_end"), r"egoclip\.csv lacks the column 'clip_end'"),
         (changed("clip_start", "soon"), r"egoclip\.csv, line 4: clip_start is 'soon', not a number"),
-        (changed("tag_verb", "cut"), r"egoclip\.csv, line 4: tag_verb is 'cut', not a list of numbers"),
+        (changed("tag_verb", "cut"), r"egoclip\.csv, line 4: tag_verb is 'cut', not a list of ids"),
         (changed("narration_source", "x"), r"egoclip\.csv, line 4: narration_source is 'x'"),
         (changed("video_uid", ""), r"egoclip\.csv, line 4: video_uid is empty"),
         ((ROWS[3:], HEADER), r"holds no narration with a text and a span"),

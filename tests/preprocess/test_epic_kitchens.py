@@ -7,9 +7,9 @@ import pytest
 
 from clep.bank import BankWriter, Clock, FeatureBank
 from clep.data import NarrationSource, Window
+from clep.datasets.epic_kitchens import read_epic_kitchens
 from clep.errors import InputError
 from clep.preprocess import epic_kitchens
-from clep.preprocess.epic_kitchens import read_epic_kitchens
 from clep.text import Narrations
 
 HEADER = "narration_id,video_id,start_timestamp,stop_timestamp,narration,verb_class,noun_class,all_noun_classes\n"
@@ -66,7 +66,7 @@ def test_a_source_takes_the_spans_and_refuses_narrations_without(tmp_path, encod
         (
             HEADER,
             ROWS.replace(",1,2,[2]", ",one,2,[2]"),
-            r"epic\.csv, line 3: verb_class is 'one', not a list of numbers",
+            r"epic\.csv, line 3: verb_class is 'one', not a list of ids",
         ),
         (HEADER, ROWS.replace("n1,P01_02", "n1,"), r"epic\.csv, line 3: video_id is empty"),
     ],

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from clep.bank import FeatureBank
-from clep.data.clips import LabelledClips
+from clep.datasets.labelled_clips import LabelledClips
 from clep.errors import InputError
 from clep.files import read_json
 from clep.preprocess import kinetics
@@ -102,8 +102,8 @@ def test_features_that_cannot_be_used_are_listed_once(tmp_path, encoder):
     ("header", "row", "message"),
     [
         ("label,youtube_id,time_start\n", "a,b,1", r"val\.csv lacks the column 'time_end'; its columns are: label"),
-        (HEADER, "a,b,soon,15,val,0", r"val\.csv, row 6 after the header: time_start is 'soon'"),
-        (HEADER, ",b,1,15,val,0", r"val\.csv, row 6 after the header: label is empty"),
+        (HEADER, "a,b,soon,15,val,0", r"val\.csv, line 7: time_start is 'soon'"),
+        (HEADER, ",b,1,15,val,0", r"val\.csv, line 7: label is empty"),
     ],
 )
 def test_a_csv_that_cannot_be_used_is_named(tmp_path, encoder, header, row, message):

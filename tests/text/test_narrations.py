@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 
 from clep.checksums import digest
+from clep.columns import buffers
 from clep.errors import InputError
 from clep.text import GroupIds, Narrations, NarrationTable, Texts
-from clep.text.columns import buffers
 from tests.text.sample_table import about, passes, table
 
 COLUMNS = ("duration_s", "redacted", "video", "second", "passes", "text_id", "written_id", "words")

@@ -103,12 +103,13 @@ def test_epic_kitchens_classes_are_read_by_their_ids(tmp_path: Path) -> None:
     [
         (None, r"verbs\.csv does not exist; name .* data\.taxonomy\.verbs=CSV"),
         ("label,members\na,['b']\n", r"verbs\.csv lacks a column: a taxonomy has label, group or key, instances"),
-        ("label,group\n", r"header but no groups"),
+        ("label,group\n", r"header but no rows"),
         ("label,group\ncut,['cut']\nwash,wash rinse\n", r"line 3, column 'group' is 'wash rinse', not a list"),
+        ("verb,words\na,['b']\n", r"verbs\.csv lacks a column: a taxonomy has label, group or key, instances"),
         ("label,group\ncut,__import__('os')\n", r"line 2, column 'group'"),
-        ("label,group\ncut\n", r"line 2, column 'group' is 'None'"),
+        ("label,group\ncut\n", r"line 2 has 1 cells, but the header has 2"),
         ("id,key,instances\nx,cut,['cut']\n", r"line 2: id is 'x'"),
-        ("id,key,instances\n-1,cut,['cut']\n", r"line 2: id is -1"),
+        ("id,key,instances\n-1,cut,['cut']\n", r"line 2: id is '-1'"),
         ("id,key,instances\n1,cut,['cut']\n1,put,['put']\n", r"line 3: the group 1 was there before"),
     ],
 )
