@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "clep"
 LAYERS = [
     {"errors"},
     {"checksums", "files", "hdf5", "machine"},
+    {"columns", "tables"},
     {"config", "compute"},
     {"bank", "text"},
     {"datasets", "video"},

@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from clep.datasets.tables import read_csv, whole_seconds
 from clep.demo.annotation_files import (
     narration_pass,
     random_uid,
@@ -22,6 +21,7 @@ from clep.demo.feature_files import write_feature_files
 from clep.demo.grammar import NOUNS, PLACES, VERBS, Action, narrate, read_action
 from clep.errors import InputError
 from clep.files import read_json
+from clep.tables import parse_whole_seconds, read_table
 
 _PASSES = ("narration_pass_1", "narration_pass_2")
 _LONGEST_HALF_S = 1.5
@@ -104,8 +104,8 @@ def read_kinetics(csv_path: str | Path) -> list[tuple[str, str, int]]:
     Raises:
         InputError: the csv is missing or lacks a column.
     """
-    table = read_csv(csv_path, ("label", "youtube_id", "time_start", "time_end"))
-    starts, ends = (whole_seconds(table, column, csv_path) for column in ("time_start", "time_end"))
+    table = read_table(csv_path, ("label", "youtube_id", "time_start", "time_end"))
+    starts, ends = (parse_whole_seconds(table[column], csv_path) for column in ("time_start", "time_end"))
     return [
         (f"{youtube_id}_{start:06d}_{end:06d}", label, end - start)
         for youtube_id, label, start, end in zip(table["youtube_id"], table["label"], starts, ends, strict=True)
@@ -143,7 +143,7 @@ def simulate_ego_charades(
     """
     names = dict(line.split(" ", 1) for line in Path(classes_txt).read_text(encoding="utf-8").splitlines() if line)
     encoder = FrozenEncoder(seed, settings)
-    table = read_csv(csv_path, ("id", "scene", "actions", "length", "egocentric"))
+    table = read_table(csv_path, ("id", "scene", "actions", "length", "egocentric"))
     lines: list[dict[Any, str]] = table.to_dict("records")[:limit]
     actions = {key: read_action(name) for key, name in names.items()}
 
