@@ -39,62 +39,27 @@ class Place(NamedTuple):
     surface: str
 
 
-VERBS = tuple(
-    Verb(*forms.split(", "))
-    for forms in (
-        "pick up, picks up, picking up",
-        "put down, puts down, putting down",
-        "hold, holds, holding",
-        "carry, carries, carrying",
-        "lift, lifts, lifting",
-        "move, moves, moving",
-        "push, pushes, pushing",
-        "pull, pulls, pulling",
-        "turn, turns, turning",
-        "shake, shakes, shaking",
-        "throw, throws, throwing",
-        "drop, drops, dropping",
-        "wash, washes, washing",
-        "wipe, wipes, wiping",
-        "dry, dries, drying",
-        "cover, covers, covering",
-        "wrap, wraps, wrapping",
-        "open, opens, opening",
-        "close, closes, closing",
-        "cut, cuts, cutting",
-        "break, breaks, breaking",
-        "press, presses, pressing",
-        "paint, paints, painting",
-        "measure, measures, measuring",
-        "touch, touches, touching",
-        "tie, ties, tying",
-        "stack, stacks, stacking",
-        "fold, folds, folding",
-        "inspect, inspects, inspecting",
-        "pass, passes, passing",
-    )
-)
+_VERB_FORMS = """
+    pick up, picks up, picking up; put down, puts down, putting down; hold, holds, holding; carry, carries, carrying;
+    lift, lifts, lifting; move, moves, moving; push, pushes, pushing; pull, pulls, pulling; turn, turns, turning;
+    shake, shakes, shaking; throw, throws, throwing; drop, drops, dropping; wash, washes, washing;
+    wipe, wipes, wiping; dry, dries, drying; cover, covers, covering; wrap, wraps, wrapping; open, opens, opening;
+    close, closes, closing; cut, cuts, cutting; break, breaks, breaking; press, presses, pressing;
+    paint, paints, painting; measure, measures, measuring; touch, touches, touching; tie, ties, tying;
+    stack, stacks, stacking; fold, folds, folding; inspect, inspects, inspecting; pass, passes, passing
+"""
+VERBS = tuple(Verb(*forms.strip().split(", ")) for forms in _VERB_FORMS.split(";"))
 _NOUN_WORDS = """
     cup bowl plate bottle jar box bag bucket basket pan lid knife spoon brush hammer screwdriver drill shovel rope
     hose cloth towel sponge paper book pillow shirt hat glove shoe tomato onion carrot potato apple bun plank pipe
     flower phone
 """
 NOUNS = tuple(_NOUN_WORDS.split())
-PLACES = tuple(
-    Place(*words.split())
-    for words in (
-        "kitchen counter",
-        "garden bench",
-        "workshop workbench",
-        "garage shelf",
-        "bathroom sink",
-        "bedroom bed",
-        "balcony railing",
-        "basement cabinet",
-        "office desk",
-        "barn crate",
-    )
-)
+_PLACE_WORDS = """
+    kitchen counter, garden bench, workshop workbench, garage shelf, bathroom sink, bedroom bed, balcony railing,
+    basement cabinet, office desk, barn crate
+"""
+PLACES = tuple(Place(*words.split()) for words in _PLACE_WORDS.split(","))
 ADJECTIVES = ("small", "big", "old", "red", "blue", "white")
 PEOPLE = ("The man X", "A man Y", "The woman B", "A lady A", "person X", "The boy A")
 CAMERA_TAGS = ("#C C", "#c c", "#C  C", "# C C")

@@ -126,7 +126,7 @@ def test_files_of_the_dataset_and_reuse(tmp_path):
     ],
 )
 def test_invalid_settings(tmp_path, capsys, option, message):
-    assert main(["long_term_dataset", f"out={tmp_path / 'world'}", option]) == 1
+    assert main(["long_term_dataset", f"out={tmp_path / 'data'}", option]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "data").exists()
 

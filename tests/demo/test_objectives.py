@@ -133,6 +133,6 @@ def test_a_complete_folder_is_reused_and_another_seed_refused(tmp_path):
     ],
 )
 def test_invalid_settings(tmp_path, capsys, option, message):
-    assert main(["objectives_dataset", f"out={tmp_path / 'world'}", option]) == 1
+    assert main(["objectives_dataset", f"out={tmp_path / 'data'}", option]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "data").exists()

@@ -23,17 +23,17 @@ def test_hand_computed():
     assert retrieval_metrics(similarity) == pytest.approx(expected)
 
 
-def test_ties_never_flatter():
+def test_ties_count_against_the_model():
     metrics = retrieval_metrics(np.zeros((20, 20), np.float32))
     assert metrics == {"r1": 0, "r5": 0, "r10": 0, "median_rank": 20, "mean_rank": 20}
 
 
-def test_another_right_answer_does_not_push_the_best_down():
+def test_other_positives_do_not_lower_the_rank():
     positives = torch.tensor([[True, True, True, False]])
     assert retrieval_metrics(torch.tensor([[0.5, 0.9, 0.9, 0.7]]), positives)["mean_rank"] == 1
 
 
-def test_equal_sentences_are_all_right_answers():
+def test_equal_sentences_are_positives():
     text = F.normalize(torch.randn(6, 8), dim=-1).repeat(4, 1)
     text_id = torch.arange(6).repeat(4)
     assert retrieval_metrics(text @ text.T)["r1"] < 100
@@ -81,7 +81,7 @@ def test_chunks_do_not_change_the_result(chunk):
     assert retrieval_from_embeddings(query, gallery, query_id, gallery_id.numpy(), chunk) == pytest.approx(whole)
 
 
-def test_autocast_does_not_reach_it():
+def test_autocast_changes_nothing():
     query, gallery = (F.normalize(torch.randn(300, 32), dim=-1) for _ in range(2))
     ids = torch.arange(300)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -91,7 +91,7 @@ def test_autocast_does_not_reach_it():
     assert inside != rough
 
 
-def test_refusals():
+def test_invalid_input():
     square = torch.zeros(2, 2)
     with pytest.raises(ValueError, match="1 of 2 queries have no correct answer"):
         retrieval_metrics(square, torch.tensor([[True, False], [False, False]]))
