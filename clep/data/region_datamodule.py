@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from clep.data.datamodule import EmptyValidationSet, ResumableDataModule
 from clep.data.dataset import Batch, IndexOnlyDataset, identity_collate
+from clep.data.feature_check import check_features
 from clep.data.key_frame_clips import KeyFrameClips
 from clep.data.long_term import LongTerm
 from clep.data.regions import RegionDataset, RegionSource, action_classes
@@ -112,6 +113,8 @@ class RegionDataModule(ResumableDataModule):
             return
         device = self.rank_device(self.device)
         self.train_set = self.train.open(self.classes, self.context, device, self.clips, augment=True)
+        for bank in {id(one): one for one in (self.train_set.bank, self.train_set.context_bank)}.values():
+            check_features(bank, "row", "extract the features of these regions again")
         if self.val is not None:
             self.val_set = self.val.open(self.classes, self.context.fixed(), device, self.clips)
 

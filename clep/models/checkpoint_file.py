@@ -44,7 +44,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         InputError: it is missing, truncated, damaged, or holds more than plain data.
     """
     try:
-        found = _check_digest(Path(path))
+        found = check_file_digest(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
@@ -71,12 +71,14 @@ def _append_digest(path: Path) -> None:
         file.write(digest.encode())
 
 
-def _check_digest(path: Path) -> bool:
-    """Compare a checkpoint with its digest; return False where it has none.
+def check_file_digest(path: str | Path) -> bool:
+    """Compare a checkpoint with the digest in it; return False where it has none.
 
     Raises:
         InputError: they differ.
+        OSError: the file cannot be read.
     """
+    path = Path(path)
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(0, size - _END_BYTES - len(_MARK) - _DIGITS))

@@ -76,6 +76,17 @@ def load_folder(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return content, state
 
 
+def verify_folder(folder: str | Path) -> bool:
+    """Compare a saved model with its digests; return False where it lacks one.
+
+    Raises:
+        InputError: see `load_folder`.
+    """
+    content, _ = load_folder(folder)
+    header, _ = _read_weights(Path(folder) / WEIGHTS)
+    return "config_digest" in content and "weights_digest" in header
+
+
 def _read_weights(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Return the header and the tensors of a safetensors file.
 

@@ -10,7 +10,10 @@ from clep.bank import FeatureBank
 from clep.bank.format import FORMAT, file_format, read_header
 from clep.bank.lmdb import LMDB_SUFFIX
 from clep.errors import InputError
+from clep.files import read_json
 from clep.hdf5 import open_hdf5
+from clep.models.checkpoint_file import check_file_digest, read_checkpoint
+from clep.models.saving import CONFIG, WEIGHTS, verify_folder
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +35,7 @@ class Kind:
 
 
 def run(*, path: str | Path | list[str]) -> dict[str, Any]:
-    """Read files whole and compare them with the checksums that they store: feature banks, text banks, LMDBs.
+    """Read files whole and compare them with the checksums that they store: banks, LMDBs, models, checkpoints.
 
     Files without checksums, written by an older clep, are counted and named, and are no error.
 
@@ -126,8 +129,30 @@ def _verify_lmdb(path: Path) -> str:
     return f"intact, {len(bank):,} videos, {bank.n_rows:,} rows"
 
 
+def _is_model(path: Path) -> bool:
+    if path.name != WEIGHTS or not (path.parent / CONFIG).is_file():
+        return False
+    try:
+        content = read_json(path.parent / CONFIG)
+    except InputError:
+        return True  # its config is damaged
+    return isinstance(content, dict) and "model" in content
+
+
+def _verify_model(path: Path) -> str:
+    return f"intact, with {CONFIG}" if verify_folder(path.parent) else f"{WITHOUT}, but it can be loaded"
+
+
+def _verify_checkpoint(path: Path) -> str:
+    checkpoint = read_checkpoint(path)
+    known = check_file_digest(path)
+    return f"intact, step {checkpoint.get('global_step')}" if known else f"{WITHOUT}, but it can be loaded"
+
+
 KINDS: list[Kind] = [
     Kind("feature bank", _is_bank, _verify_bank),
     Kind("LMDB of a bank", lambda path: path.suffix == LMDB_SUFFIX, _verify_lmdb),
+    Kind("model", _is_model, _verify_model),
+    Kind("checkpoint", lambda path: path.suffix == ".ckpt", _verify_checkpoint),
 ]
 """Kinds of files, in the order in which they are tried. A reader of another format adds its own here."""

@@ -3,12 +3,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from clep.bank import build_lmdb
 from clep.errors import InputError
+from clep.models import write_checkpoint
 from clep.preprocess import verify
 from clep.preprocess.__main__ import main
 from tests.bank.banks import edited, random_videos, write
+from tests.training.tiny_run import tiny_model
 
 
 def damage(path: Path, at: float) -> None:
@@ -37,6 +40,20 @@ def test_a_file_and_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         verify.run(path=tmp_path)
     assert main(["verify", f"path={bank}"]) == 1
     assert "b.h5 is damaged" in capsys.readouterr().err
+
+
+def test_a_run_with_its_model_and_checkpoints(tmp_path: Path) -> None:
+    tiny_model().save_pretrained(tmp_path / "model")
+    write_checkpoint(tmp_path / "checkpoints" / "last.ckpt", {"global_step": 3})
+    torch.save({"global_step": 2}, tmp_path / "checkpoints" / "old.ckpt")
+    assert verify.run(path=tmp_path) == {"intact": 2, "without_checksums": 1}
+    damage(tmp_path / "model" / "model.safetensors", 0.9)
+    damage(tmp_path / "checkpoints" / "last.ckpt", 0.5)
+    with pytest.raises(InputError, match=r"2 of 3 .*last\.ckpt is damaged.*model\.safetensors is damaged"):
+        verify.run(path=tmp_path)
+    (tmp_path / "model" / "config.json").write_text("{")
+    with pytest.raises(InputError, match=r"config\.json is not valid JSON"):
+        verify.run(path=tmp_path / "model")
 
 
 def test_nothing_to_verify_is_an_error(tmp_path: Path) -> None:
