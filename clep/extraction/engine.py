@@ -6,11 +6,12 @@ fingerprint. What is missing is cut into new shards, and at the end all shards a
 """
 
 import logging
+import os
 import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -34,7 +35,7 @@ from clep.extraction.ledger import (
     write_ledger,
 )
 from clep.extraction.shard import Finished, ShardTask, encode_shard, read_finished, source_attribute, unload_encoder
-from clep.files import remove_temporaries
+from clep.files import atomic_path, remove_temporaries
 
 logger = logging.getLogger(__name__)
 
@@ -260,10 +261,14 @@ class Engine:
         }
 
     def _write_bank(self, known: Mapping[str, Finished], attribute: str) -> None:
-        """Copy rows in the order of ids; a few banks are open at a time, however many shards there are."""
+        """Copy rows in the order of ids, or take a single shard as it is; few banks are open at a time."""
         opened: Callable[[Path], FeatureBank] = lru_cache(_MAX_OPEN_BANKS)(FeatureBank.open)
         banks = {name: one.bank for name, one in known.items() if one.bank is not None}
         first = opened(next(iter(banks.values())))
+        if len(set(banks.values())) == 1 and first.videos == sorted(banks) and first.source == attribute:
+            with suppress(InputError), atomic_path(self.output) as temporary:  # a file system may have no hard links
+                os.link(next(iter(banks.values())), temporary)
+                return
         rows = sum(known[name].entry.rows for name in banks)
         with BankWriter(
             self.output,
