@@ -1,5 +1,6 @@
 """Labelled clips of an evaluation dataset: ids, classes and labels. The features are in a bank."""
 
+import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +9,13 @@ import h5py
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
+from clep.checksums import check_digest, digest, warn_unverified
 from clep.errors import InputError
 from clep.files import atomic_path
 from clep.hdf5 import open_hdf5
 
 FORMAT = "clep-clips"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class LabelledClips:
         if len(set(self.ids)) != n:
             repeated = next(name for name, times in Counter(self.ids).items() if times > 1)
             raise InputError(f"the clips of {self.task} have the duplicate id {repeated!r}; list each clip once")
+        if any("\0" in name for name in self.ids):
+            raise InputError(f"the clips of {self.task} have an id with the character NUL; rename the clip")
         if self.label is not None and (
             len(self.label) != n or (n and not 0 <= self.label.min() <= self.label.max() < len(self.classes))
         ):
@@ -67,17 +71,26 @@ class LabelledClips:
         Raises:
             InputError: the disk is full or the folder cannot be written to.
         """
-        text = h5py.string_dtype("utf-8")
+        columns = {
+            name: column for name in ("label", "labels", "first_person") if (column := getattr(self, name)) is not None
+        }
         with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-            file.attrs["format"] = FORMAT
+            file.attrs["format"] = np.bytes_(FORMAT)
             file.attrs["version"] = VERSION
-            file.attrs["task"] = self.task
-            file.create_dataset("clip/id", data=np.array(self.ids, dtype=object), dtype=text)
-            file.create_dataset("class/name", data=np.array(self.classes, dtype=object), dtype=text)
-            for name in ("label", "labels", "first_person"):
-                column = getattr(self, name)
-                if column is not None:
-                    file.create_dataset(f"clip/{name}", data=column)
+            file.attrs["task"] = np.bytes_(self.task.encode())
+            file.attrs["digest"] = np.bytes_(self._digest())
+            for name, strings in (("clip/id", self.ids), ("class/name", self.classes)):
+                encoded = [string.encode() for string in strings]
+                # Of fixed length: damaged strings of variable length send libhdf5 into endless loops.
+                dtype = h5py.string_dtype("utf-8", max([1, *map(len, encoded)]))
+                file.create_dataset(name, data=np.array(encoded, dtype=dtype))
+            for name, column in columns.items():
+                file.create_dataset(f"clip/{name}", data=column)
+
+    def _digest(self) -> str:
+        columns = [getattr(self, name) for name in ("label", "labels", "first_person")]
+        arrays = [np.zeros(0) if column is None else np.asarray(column) for column in columns]
+        return digest(json.dumps([self.task, self.ids, self.classes]), *arrays)
 
     @classmethod
     def open(cls, path: str | Path) -> "LabelledClips":
@@ -93,20 +106,35 @@ class LabelledClips:
             )
         try:
             with open_hdf5(path) as file:
-                found, version = file.attrs.get("format"), int(file.attrs.get("version", 0))
-                if found != FORMAT or version > VERSION:
+                found, version = _text(file.attrs.get("format")), int(file.attrs.get("version", 0))
+                if found != FORMAT or not 1 <= version <= VERSION:
                     raise InputError(f"{path} is not a file of labelled clips (format {found!r}, version {version})")
+                if version > 1 and any(file[name].dtype.kind != "S" for name in ("clip/id", "class/name")):
+                    raise InputError(f"{path} cannot be read (its ids are no strings of fixed length); make it again")
 
                 def column(name: str) -> np.ndarray | None:
                     return file[name][...] if name in file else None
 
-                return cls(
-                    task=str(file.attrs["task"]),
+                stored = _text(file.attrs.get("digest"))
+                clips = cls(
+                    task=_text(file.attrs["task"]),
                     ids=[str(name) for name in file["clip/id"].asstr()[...]],
                     classes=[str(name) for name in file["class/name"].asstr()[...]],
                     label=column("clip/label"),
                     labels=column("clip/labels"),
                     first_person=column("clip/first_person"),
                 )
-        except (OSError, KeyError) as error:
+        except InputError:
+            raise
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError) as error:
             raise InputError(f"{path} cannot be read ({error}); make it again") from error
+        if version == 1:
+            warn_unverified(path)
+        else:
+            check_digest(path, "its table of clips", stored, clips._digest())
+        return clips
+
+
+def _text(value: object) -> str:
+    """Return an attribute as str; clep writes them as bytes of fixed length."""
+    return value.decode() if isinstance(value, bytes) else str(value)

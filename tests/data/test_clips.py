@@ -1,3 +1,8 @@
+import random
+import subprocess
+import sys
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -28,7 +33,8 @@ def test_multi_label_clips_survive_the_file(tmp_path):
     assert opened.labels.dtype == np.uint8
     assert opened.first_person.tolist() == [True, False]
     with h5py.File(tmp_path / "clips.h5") as file:
-        assert (file.attrs["format"], int(file.attrs["version"])) == ("clep-clips", 1)
+        assert (file.attrs["format"], int(file.attrs["version"])) == (b"clep-clips", 2)
+        assert all(file[name].dtype.kind == "S" for name in ("clip/id", "class/name"))
         assert file["clip/id"].asstr()[...].tolist() == ["a", "b"]
 
 
@@ -39,6 +45,7 @@ def test_multi_label_clips_survive_the_file(tmp_path):
         ({"ids": ["a", "a"]}, "duplicate id 'a'"),
         ({"label": np.array([0, 2])}, "from 0 to 1"),
         ({"label": np.array([0, -1])}, "from 0 to 1"),
+        ({"ids": ["a", "a\0"]}, "NUL"),
         ({"label": np.array([0])}, "2 clips"),
         ({"label": None, "labels": np.zeros((2, 3), dtype=np.uint8)}, r"shape \(2, 3\), expected \(2, 2\)"),
         ({"first_person": np.array([True])}, "1 values for 2 clips"),
@@ -66,6 +73,40 @@ def test_files_that_cannot_be_used_are_named(tmp_path):
     with pytest.raises(InputError, match="not a file of labelled clips"):
         LabelledClips.open(tmp_path / "clips.h5")
     with h5py.File(tmp_path / "clips.h5", "w") as file:
-        file.attrs.update({"format": "clep-clips", "version": 1, "task": "kinetics"})
+        file.attrs.update({"format": "clep-clips", "version": 2, "task": "kinetics"})
     with pytest.raises(InputError, match=r"clips\.h5 is (damaged|not an HDF5 file|truncated)"):
         LabelledClips.open(tmp_path / "clips.h5")
+
+
+def test_damage_is_an_error_and_never_a_wrong_value(tmp_path):
+    """Single bits flipped and 64 bytes zeroed, read in a process of its own with a limit of time."""
+    labels = np.random.default_rng(0).integers(0, 3, 200)
+    LabelledClips("kinetics", [f"clip-{i:03d}" for i in range(200)], ["x", "y", "z"], label=labels).write(
+        tmp_path / "clips.h5"
+    )
+    code = "import sys; from tests.data.test_clips import fuzz; fuzz(sys.argv[1], 300)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "clips.h5")], capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) > 100
+
+
+def fuzz(path: str, count: int) -> None:
+    """Damage the file `count` times; print how often it was refused. Otherwise all its values must be right."""
+    whole, rng, refused = Path(path).read_bytes(), random.Random(0), 0
+    before = LabelledClips.open(path)
+    for _ in range(count):
+        content, position = bytearray(whole), rng.randrange(len(whole))
+        if rng.random() < 0.7:
+            content[position] ^= 1 << rng.randrange(8)
+        else:
+            content[position : position + 64] = bytes(len(content[position : position + 64]))
+        Path(path).write_bytes(content)
+        try:
+            opened = LabelledClips.open(path)
+            assert (opened.task, opened.ids, opened.classes) == (before.task, before.ids, before.classes)
+            assert np.array_equal(opened.label, before.label)
+        except InputError:
+            refused += 1
+    print(refused)

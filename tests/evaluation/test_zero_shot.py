@@ -1,5 +1,6 @@
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from clep.data import LabelledClips
 from clep.errors import InputError
 from clep.evaluation import EgoCharadesZeroShot, KineticsZeroShot
 from tests.evaluation.tiny_clips import (
@@ -92,7 +94,7 @@ def test_classes_must_be_there(tmp_path: Path) -> None:
     write_kinetics(tmp_path)
     with h5py.File(tmp_path / "clips.h5", "a") as file:
         del file["class/name"]
-        file.create_dataset("class/name", data=np.array([], dtype=object), dtype=h5py.string_dtype("utf-8"))
+        file.create_dataset("class/name", data=np.array([], dtype="S1"))
     with pytest.raises(InputError, match="no classes"):
         kinetics(tmp_path).run(model_for())
 
@@ -126,8 +128,8 @@ def test_a_listing_that_is_not_one_is_named(tmp_path: Path) -> None:
 def test_clips_of_which_none_has_features_are_refused(tmp_path: Path) -> None:
     write_kinetics(tmp_path)
     write_kinetics(tmp_path / "other")
-    with h5py.File(tmp_path / "clips.h5", "a") as file:
-        file["clip/id"][...] = [f"another{i}" for i in range(40)]
+    clips = LabelledClips.open(tmp_path / "clips.h5")
+    replace(clips, ids=[f"another{i}" for i in range(40)]).write(tmp_path / "clips.h5")
     with pytest.raises(InputError, match=r"features\.h5 has features for none of the 40 clips"):
         kinetics(tmp_path).run(model_for())
 
