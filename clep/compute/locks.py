@@ -121,11 +121,13 @@ def _lock(file: IO[bytes], kind: int, output: Path, wait_s: float | None) -> Non
     deadline = None if wait_s is None else time.monotonic() + wait_s
     while True:
         try:
-            return fcntl.flock(file, kind | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+            return
         except BlockingIOError as error:
             if deadline is None:
                 logger.info("another process is making %s; waiting for it", output)
-                return fcntl.flock(file, kind)
+                fcntl.flock(file, kind)
+                return
             if time.monotonic() >= deadline:
                 raise LockedError(
                     f"{output} is locked: another process is making it; wait until it has ended"

@@ -146,9 +146,9 @@ def _launcher() -> str | None:
     """Return what ranks that torchrun or srun started have in common and no other training has."""
     environment = os.environ
     if "TORCHELASTIC_RUN_ID" in environment:
-        names = ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT")
+        names = ["TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT"]
     elif int(environment.get("SLURM_NTASKS") or 1) > 1:
-        names = ("SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT")
+        names = ["SLURM_JOB_ID", "SLURM_STEP_ID", "SLURM_RESTART_COUNT"]
     else:
         return None
     return "/".join(environment.get(name, "") for name in names)
