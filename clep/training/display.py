@@ -8,9 +8,10 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger
-from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
+
+from clep.training.run_folder import rank
 
 
 def print_results(before: Mapping[str, float], after: Mapping[str, float], title: str) -> None:
@@ -45,7 +46,7 @@ class CurveLogger(CSVLogger):
     def experiment(self) -> Any:
         """The writer. Lightning's deletes the file that it finds, so the file is renamed first."""
         found = Path(self.log_dir) / "metrics.csv"
-        if self._experiment is None and rank_zero_only.rank == 0 and found.is_file():
+        if self._experiment is None and rank() == 0 and found.is_file():
             count = len(list(found.parent.glob("metrics-*.csv")))
             found.replace(found.with_name(f"metrics-{count + 1}.csv"))
         with warnings.catch_warnings():
