@@ -234,8 +234,8 @@ class Clock:
     ) -> Float64[Tensor, "*batch"]:
         """Second at which the last row of each video starts: `row_seconds` before its end, or on the grid.
 
-        It stays between the grid's place for it and that of the row before, so a duration that does not fit the
-        number of rows (a sound track longer than the pictures) cannot reorder rows.
+        It is clamped between its second on the grid and that of the row before, so a duration that does not fit the
+        count of rows (a sound track longer than the pictures) cannot reorder rows.
         """
         rate = torch.full((), self.rows_per_second or 1.0, dtype=torch.float64, device=n_rows.device)
         on_grid = (n_rows - 1).double() / rate

@@ -421,9 +421,9 @@ class FeatureBank(OpenedBank):
         errors are those of `long_term`.
         """
         row, mask = self._long_term_rows(video, second, window_s, per_second, generator, on_missing)
-        distinct, place = row[mask].unique(return_inverse=True)
+        distinct, column = row[mask].unique(return_inverse=True)
         shared = torch.zeros(len(row), len(distinct), dtype=torch.bool, device=self.device)
-        shared[mask.nonzero()[:, 0], place] = True
+        shared[mask.nonzero()[:, 0], column] = True
         return select_rows(self._contents.rows, distinct), shared
 
     def _long_term_rows(

@@ -44,12 +44,12 @@ _MAGIC = f"{FORMAT} checksums 1"
 
 @dataclass(frozen=True)
 class Header:
-    """What the user block of a bank says.
+    """The user block of a bank file.
 
     Attributes:
         length: bytes of the whole file.
         rows_begin, rows_end: byte range of the rows.
-        digest: of all other bytes behind the user block; since the digests of the rows are among these, it stands for
+        digest: of all other bytes behind the user block; since the digests of the rows are among these, it identifies
             the whole content.
     """
 
@@ -277,7 +277,7 @@ class RowDigester:
 
 @dataclass(frozen=True)
 class Shard:
-    """What one file of a bank says about itself, its rows aside.
+    """Tables and metadata of one file of a bank, and where its rows lie.
 
     Attributes:
         rows: extents of `[n, dim]` that follow each other; one in a bank file, one per video in the tutorial's layout.

@@ -123,8 +123,8 @@ def _kind(value: object) -> str:
 
 
 # What a pickle may call, by the names that PyTorch and NumPy give it. NumPy's own functions trust their arguments (an
-# array of objects over arbitrary bytes crashes the process), so that stand-ins take their place, which build arrays of
-# plain numbers from bytes alone.
+# array of objects over arbitrary bytes crashes the process), so stand-ins replace them, which build numeric arrays
+# from bytes alone.
 
 
 class _Name:
@@ -178,7 +178,7 @@ def _rebuild_tensor(storage: Any, offset: int, size: tuple, stride: tuple, *rest
 
 
 def _load_storage(data: bytes) -> object:
-    """In place of torch's own function of this purpose, which would unpickle whatever it is given."""
+    """Stand-in for torch's own function, which would unpickle anything."""
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 

@@ -21,7 +21,7 @@ def run(
 ) -> dict[str, Any]:
     """Write a feature bank into an LMDB beside it: features.lmdb for features.h5.
 
-    Says so and does nothing when it is up to date; a half-built or stale one is written again.
+    Does nothing when it is up to date; a half-built or stale one is written again.
 
     Args:
         bank: the feature bank, a file or a folder of shards.
@@ -44,8 +44,8 @@ def run(
         remove_temporaries(lmdb_path(bank))  # of a run that was killed: as large as the bank
         build_lmdb(bank, clock=clock)
     made = FeatureBank.open(bank, "lmdb")
-    said = "is up to date" if up_to_date else "is written"
-    logger.info("%s %s: %s videos, %s rows", lmdb_path(bank), said, f"{len(made):,}", f"{made.n_rows:,}")
+    state = "is up to date" if up_to_date else "is written"
+    logger.info("%s %s: %s videos, %s rows", lmdb_path(bank), state, f"{len(made):,}", f"{made.n_rows:,}")
     return {"videos": len(made), "rows": made.n_rows, "up_to_date": up_to_date}
 
 

@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 def run(*, bank: str | Path, output: str | Path, overwrite: bool = False) -> dict[str, Any]:
     """Write the rows of a bank as mmaction2 reads them: {video: {second: tensor [regions, dim]}}, by torch.save.
 
-    A row goes to the whole second that it starts in, in stored order and in the number format of the bank. mmaction2's
-    settings say how many numbers a row has (lfb_channels) and how many rows of a second are taken.
+    A row goes to the integer second in which it starts, in stored order and in the dtype of the bank. In mmaction2's
+    config, lfb_channels is the feature dimension, and the rows used of each second are a setting too.
 
     Args:
         bank: the feature bank, a file or a folder of shards.
@@ -50,10 +50,10 @@ def bank_to_lfb(bank: FeatureBank) -> Lfb:
     if bank.clock is None:
         raise InputError(f"{bank.path} is a bank of texts: its rows have no seconds")
     lfb: Lfb = {}
-    for number, video in enumerate(bank.videos):
+    for index, video in enumerate(bank.videos):
         rows = bank.video_rows(video).to(bank.dtype).cpu()
         seconds = bank.video_seconds(video)
-        duration_s = float(bank.duration_s[number])
+        duration_s = float(bank.duration_s[index])
         starts = bank.clock.row_starts(len(rows), duration_s, None if seconds is None else seconds.cpu())
         whole, counts = np.unique(np.floor(starts).astype(np.int64), return_counts=True)
         lfb[video] = dict(zip(whole.tolist(), torch.split(rows, counts.tolist()), strict=True))

@@ -26,13 +26,13 @@ def run(
 ) -> dict[str, Any]:
     """Turn region features {video: {second: tensor [regions, dim]}} of mmaction2 into a feature bank.
 
-    A row's second is the key that its features have in the file, so `long_term` with the same window and number of rows
-    a second takes what mmaction2 would.
+    A row's second is the key that its features have in the file, so `long_term` with the same window and `per_second`
+    takes the rows that mmaction2 would.
 
     Args:
         lfb: the file, or a list of files whose videos differ, such as lfb_train.pkl and lfb_val.pkl.
         output: the bank to write, e.g. lfb.h5.
-        dtype: number format of the bank; float16 halves its size.
+        dtype: dtype of the rows of the bank; float16 halves its size.
         encoder: name of the model that made the features; trained models remember it.
         row_seconds: seconds that one row covers from its second on.
         overwrite: write the bank anew even where it is up to date.
