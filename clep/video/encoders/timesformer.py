@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, scaled_dot_product_attention
 
 from clep.errors import InputError
+from clep.files import open_input
 from clep.video.encoder import ClipSpec, VideoEncoder
 from clep.video.encoders.frozen import check_pixels, encoder_name, freeze, with_size
 from clep.video.encoders.hub import checkpoint_layers, load_model, model_config, plain_config, refuse_misfit, square
@@ -157,11 +158,8 @@ def _check_kind(state: dict[str, Tensor], path: str | Path) -> None:
 
 
 def _load(path: Path) -> Any:
-    try:
-        with path.open("rb") as file:
-            is_zip = file.read(2) == b"PK"  # files of torch before 1.6 cannot be mapped
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    with open_input(path) as file:
+        is_zip = file.read(2) == b"PK"  # files of torch before 1.6 cannot be mapped
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

@@ -85,6 +85,6 @@ def test_recomputed_activations_give_the_same_gradients(tmp_path: Path, family: 
 def test_an_encoder_without_blocks_says_so() -> None:
     with pytest.raises(InputError, match=r"Pixels has no blocks to recompute"):
         Pixels(8).checkpoint_activations()
-    with pytest.raises(InputError, match=r"Pixels does not say how it is built again"):
+    with pytest.raises(InputError, match=r"Pixels defines no architecture"):
         Pixels(8).architecture()
     assert Pixels(8).stages() == []
