@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -93,7 +93,7 @@ class Orientation:
     @classmethod
     def of(cls, picture: "av.VideoFrame") -> "Orientation":
         """Read the display matrix of a frame: the nearest multiple of 90 degrees, with its mirroring."""
-        matrix = picture.side_data.get("DISPLAYMATRIX")
+        matrix: Any = picture.side_data.get("DISPLAYMATRIX")
         if matrix is None:
             return cls()
         # ISO 14496-12: a picture's point (x, y) is shown at (a x + c y, b x + d y).
