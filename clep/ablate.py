@@ -6,9 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from clep.ablation.cells import Outcome, claim, run_cells
@@ -16,9 +13,8 @@ from clep.ablation.grid import Grid, read_grid
 from clep.ablation.table import as_data, chosen_metrics, draw, in_terminal, rows_of, with_suffix, write_table
 from clep.compute import Stopped, graceful_shutdown
 from clep.compute.locks import file_lock
-from clep.config.check import describe_compose_error
+from clep.config.compose import compose_config
 from clep.config.folder import config_folder
-from clep.config.resolvers import register_resolvers
 from clep.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -32,9 +28,11 @@ key=a,b    settings of train.py; those with several values, in Hydra's grammar, 
 seed=0,1   the runs of a row; the table gives their mean and sample standard deviation
 ablation   {names}, or a file like those: common settings, and named variants, one a row
 metrics    [a,b]: names or patterns (zeroshot/*/top1) of metrics.json; default: all evaluators' metrics
+allow      modules or classes of your own that an ablation's file may name: allow=[mine]
 out        folder of the runs; the same command again trains only what is missing. Default: runs/<ablation>
 table      path of table.md, table.json and table.png without suffix; default: <out>/table
-processes  runs at once, which share the cores and GPUs evenly; default: 1, which has all of them"""
+processes  runs at once, which share the cores and GPUs evenly; default: 1, which has all of them
+--config-dir DIR  a folder of config groups of your own, as of train.py"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,14 +96,12 @@ def check_settings(grid: Grid) -> None:
     Raises:
         InputError: a setting does not exist; the message names the row and the setting.
     """
-    register_resolvers()
     cells = grid.cells()
-    with initialize_config_dir(str(config_folder()), version_base=None):
-        for cell in (one for one in cells if one.seed == cells[0].seed):
-            try:
-                compose("train", [*cell.overrides, "paths.run=run"])
-            except (HydraException, OmegaConfBaseException) as error:
-                raise InputError(f"{cell.row}: {describe_compose_error(error)}") from error
+    for cell in (one for one in cells if one.seed == cells[0].seed):
+        try:
+            compose_config("train", cell.overrides, grid.config_dir)
+        except InputError as error:
+            raise InputError(f"{cell.row}: {error}") from error
 
 
 def _log_outcome(outcome: Outcome) -> None:

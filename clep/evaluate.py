@@ -5,22 +5,34 @@ With `evaluator=ava predictions=…` it needs no model: it measures a csv of det
 
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from clep.config.build import build
-from clep.config.check import check_config, describe_compose_error, did_you_mean
+from clep.config.check import check_config, did_you_mean
+from clep.config.compose import compose_config, set_path
 from clep.config.folder import config_folder
-from clep.config.resolvers import register_resolvers
+from clep.config.overrides import (
+    check_read_overrides,
+    check_references,
+    key_of,
+    listed,
+    override,
+    parse_overrides,
+    read_overrides,
+    split_config_dir,
+    typed_targets,
+)
+from clep.config.targets import REGISTERED_ONLY, Targets, allowed, targets_in_folder
 from clep.errors import InputError
 from clep.evaluation.ava import AVA_USAGE, ava_files, evaluate_ava
-from clep.evaluation.evaluator import add_metrics, coverage_text
+from clep.evaluation.evaluator import Evaluator, add_metrics, coverage_text
 from clep.files import write_json
 from clep.models import load_model
 from clep.training.display import print_results
@@ -29,22 +41,33 @@ log = logging.getLogger(__name__)
 
 USAGE = """Measure a trained model without training, or detections that a file holds.
 
-  python -m clep.evaluate ckpt=PATH [evaluator=NAME] [out=FOLDER] [device=cpu|cuda] [key=value …]
+  python -m clep.evaluate ckpt=PATH [evaluator=NAME] [out=FOLDER] [device=cpu|cuda] [allow=[MODULE]] [key=value …]
   python -m clep.evaluate evaluator=ava predictions=CSV groundtruth=CSV [label_map=FILE] [excluded=CSV] [out=PATH]
 
 ckpt       a run's folder, a .ckpt in it, or a folder with a saved model
 evaluator  {names},
            or several: 'evaluator=[kinetics,retrieval]'; the run's own where it is left out
 out        where metrics.json is written, and ava/results.csv; default: evaluate/ in the run's folder
+allow      modules or classes of your own that the run may name: allow=[mine]. Without it, what a run names is built
+           only if it is a registered class of clep, so that nobody's run folder can run code
 key=value  any setting of train.py, for instance paths.data=DIR where the data has moved
+--config-dir DIR  a folder of config groups of your own, as of train.py
 
 {ava}"""
 
 
 def evaluate(
-    ckpt: str | Path, overrides: list[str], out: str | Path | None = None, device: str | None = None
+    ckpt: str | Path,
+    overrides: Sequence[str],
+    out: str | Path | None = None,
+    device: str | None = None,
+    allow: str | Sequence[str] = (),
+    config_dir: str | Path | None = None,
 ) -> dict[str, float]:
     """Measure the model at `ckpt` with the evaluators of its run, as changed by `overrides`, and return the metrics.
+
+    What comes with the run is data: it may name registered classes of clep only, is refused before an import
+    otherwise, and writes nothing outside of `out`. What `overrides` and `config_dir` name is the user's own choice.
 
     Args:
         ckpt: a run's folder, a checkpoint, or a folder with a saved model.
@@ -52,23 +75,35 @@ def evaluate(
         out: folder of `metrics.json`, `coverage.json` and what evaluators write, such as `ava/results.csv`; None for
             `evaluate` in the folder of the run.
         device: where the model computes; None for a GPU if there is one.
+        allow: modules or classes that the run may name beside the registered classes of clep, e.g. `["mine"]`.
+        config_dir: folder of the user's own config groups, as Hydra's `--config-dir`.
 
     Raises:
-        InputError: the model, a setting or a file cannot be used.
+        InputError: the model, a setting or a file cannot be used, or the run names a class that is not allowed.
     """
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model = load_model(ckpt).to(where).eval()
+    typed = typed_targets(overrides) | (targets_in_folder(config_dir) if config_dir is not None else frozenset())
+    targets = allowed(allow, typed)
     folder = run_folder(Path(ckpt))
-    out = Path(out) if out else folder / "evaluate"
+    model = load_model(ckpt, allow).to(where).eval()
+    out = _own_out(folder) if out is None else Path(out)
     remembered = model.metadata
-    cfg = compose_like_the_run(folder, overrides, remembered.get("sentence_encoder"), remembered.get("tag_style"))
-    cfg.paths.run = str(out)  # files that an evaluator writes do not replace those of the run
-    plain: Any = OmegaConf.to_container(cfg.evaluator, resolve=True)
-    check_config(plain, "evaluator")
+    cfg = compose_like_the_run(
+        folder, overrides, remembered.get("sentence_encoder"), remembered.get("tag_style"), targets, config_dir
+    )
+    set_path(cfg, "paths.run", out)  # files that an evaluator writes do not replace those of the run
+    try:
+        plain: Any = OmegaConf.to_container(cfg.evaluator, resolve=True)
+    except OmegaConfBaseException as error:
+        raise InputError(str(error).split("\n")[0]) from error
+    check_config(plain, "evaluator", targets)
+    _refuse_other_outputs(plain, out, overrides)
     metrics: dict[str, float] = {}
     coverage = {}
     for name, config in plain.items():
-        evaluator = build(config)
+        evaluator = build(config, targets=targets, key=f"evaluator.{name}")
+        if not isinstance(evaluator, Evaluator):
+            raise InputError(f"evaluator.{name}: {type(evaluator).__name__} is not a clep.evaluation.Evaluator")
         add_metrics(metrics, evaluator.run(model), name)
         coverage[name] = evaluator.coverage
         log.info("Evaluated %s: %s", name, coverage_text(evaluator.coverage))
@@ -90,33 +125,100 @@ def run_folder(ckpt: Path) -> Path:
 
 
 def compose_like_the_run(
-    folder: Path, overrides: list[str], text_encoder: str | None, tag_style: str | None = None
+    folder: Path,
+    overrides: Sequence[str],
+    text_encoder: str | None = None,
+    tag_style: str | None = None,
+    targets: Targets = REGISTERED_ONLY,
+    config_dir: str | Path | None = None,
 ) -> DictConfig:
     """Compose the training config with the overrides of the run in `folder`, and then with `overrides`.
 
+    Where the run chose files of a config folder that is not given here, its composed config takes their place.
+
+    Args:
+        folder: of the run; its `.hydra/overrides.yaml` and `.hydra/config.yaml` are read as data.
+        overrides: settings of the user.
+        text_encoder, tag_style: what the model remembers of its texts; None where it does not say.
+        targets: classes that the run may name.
+        config_dir: folder of the user's own config groups.
+
     Raises:
-        InputError: an override does not fit the config.
+        InputError: an override does not fit the config, or the run names a class that is not among `targets`.
     """
     saved = folder / ".hydra" / "overrides.yaml"
-    before = list(OmegaConf.load(saved)) if saved.is_file() else ["experiment=ego4d_clip"]
+    before = read_overrides(saved) if saved.is_file() else ["experiment=ego4d_clip"]
     if tag_style and not saved.is_file():
-        before.append(f"tag_style={tag_style}")
-    given = {override.split("=")[0].lstrip("+~") for override in overrides}
+        before.append(override("tag_style", tag_style))
+    given = {key_of(parsed) for parsed in parse_overrides(overrides)}
     # A group that is chosen anew starts from its own file: what the run changed in the old one may not exist there.
-    kept = [override for override in before if not _is_given(override.split("=")[0].lstrip("+~"), given)]
-    encoder = [] if text_encoder is None or "text_encoder" in given else [f"text_encoder='{text_encoder}'"]
-    kept = [override for override in kept if not (encoder and override.startswith("text_encoder="))]
-    register_resolvers()
+    kept = [
+        word
+        for word, parsed in zip(before, parse_overrides(before, str(saved)), strict=True)
+        if not _is_given(key_of(parsed), given)
+    ]
+    encoder = [] if text_encoder is None or "text_encoder" in given else [override("text_encoder", text_encoder)]
+    kept = [word for word in kept if not (encoder and word.startswith("text_encoder="))]
+    folders = [config_folder(), *([Path(config_dir)] if config_dir is not None else [])]
+    known, foreign = check_read_overrides(kept, targets, str(saved), folders)
+    if foreign:
+        cfg = _composed_before(folder, foreign, [*encoder, *overrides], targets, config_dir)
+    else:
+        cfg = compose_config("train", [*known, *encoder, *overrides], config_dir)
+    if "paths.run" not in given:
+        set_path(cfg, "paths.run", folder)
+    return cfg
+
+
+def _composed_before(
+    folder: Path, foreign: list[str], words: Sequence[str], targets: Targets, config_dir: str | Path | None
+) -> DictConfig:
+    """Return the composed config that the run left, as data, with the user's settings on top."""
+    path = folder / ".hydra" / "config.yaml"
+    if not path.is_file():
+        raise InputError(
+            f"{foreign[0]}: the config folders do not have that file; add --config-dir DIR, as in training"
+        )
     try:
-        with initialize_config_dir(str(config_folder()), version_base=None):
-            return compose("train", [*kept, *encoder, f"paths.run='{folder}'", *overrides])
-    except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(describe_compose_error(error)) from error
+        cfg = OmegaConf.load(path)
+        plain = OmegaConf.to_container(cfg, resolve=False)
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException, RecursionError) as error:
+        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(cfg, DictConfig) or not isinstance(plain, dict) or not isinstance(plain.get("paths"), dict):
+        raise InputError(f"{path} is not the composed config of a run")
+    plain["paths"].pop("run", None)
+    check_references(plain, str(path))
+    fresh = compose_config("train", words, config_dir)
+    for word, parsed in zip(words, parse_overrides(words), strict=True):
+        key = key_of(parsed).replace("/", ".")
+        value = OmegaConf.select(fresh, key)
+        if value is None and OmegaConf.select(cfg, key, default=cfg) is cfg:
+            raise InputError(f"{word} needs the config folder that the run was trained with; add --config-dir DIR")
+        OmegaConf.update(cfg, key, value, merge=False, force_add=True)
+    return cfg
 
 
-def _listed(value: str) -> list[str]:
-    """Return the names in `kinetics` or `[kinetics,retrieval]`."""
-    return [name.strip() for name in value.removeprefix("[").removesuffix("]").split(",")]
+def _own_out(folder: Path) -> Path:
+    """Return `evaluate` in the run's folder, unless a link there leads elsewhere."""
+    out = folder / "evaluate"
+    if not out.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{out} is a link to {out.resolve()}; name the folder of the results with out=FOLDER")
+    return out
+
+
+def _refuse_other_outputs(evaluators: dict[str, Any], out: Path, overrides: Sequence[str]) -> None:
+    """Refuse evaluators whose option `out` leads out of `out`, unless the user typed it.
+
+    Raises:
+        InputError: names the option.
+    """
+    typed = {key_of(parsed) for parsed in parse_overrides(overrides)}
+    for name, node in evaluators.items():
+        key, path = f"evaluator.{name}.out", node.get("out") if isinstance(node, dict) else None
+        if path is None or _is_given(key, typed - {"evaluator"}):
+            continue
+        if not Path(str(path)).resolve().is_relative_to(out.resolve()):
+            raise InputError(f"{key}={path} of the run lies outside of {out}; add {key}=FOLDER yourself")
 
 
 def _is_given(key: str, given: set[str]) -> bool:
@@ -124,33 +226,36 @@ def _is_given(key: str, given: set[str]) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Evaluate from the command line."""
+    """Evaluate from the command line; prints an InputError without a traceback."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     arguments = sys.argv[1:] if arguments is None else arguments
-    names = sorted({"ava", *(path.stem for path in (config_folder() / "evaluator").glob("*.yaml"))})
-    if not arguments or {"-h", "--help", "help"} & set(arguments):
-        sys.stdout.write(USAGE.format(names=", ".join(names), ava=AVA_USAGE) + "\n")
-        return
     try:
+        arguments, config_dir = split_config_dir(arguments)
+        folders = [config_folder(), *([Path(config_dir)] if config_dir else [])]
+        names = sorted({"ava", *(path.stem for folder in folders for path in (folder / "evaluator").glob("*.yaml"))})
+        if not arguments or {"-h", "--help", "help"} & set(arguments):
+            sys.stdout.write(USAGE.format(names=", ".join(names), ava=AVA_USAGE) + "\n")
+            return
         keys = {argument.partition("=")[0] for argument in arguments}
         if "evaluator=ava" in arguments and ("predictions" in keys or "ckpt" not in keys):
             evaluate_ava(**ava_files([argument for argument in arguments if argument != "evaluator=ava"]))
             return
-        own = {"ckpt": "", "out": "", "device": ""}
+        own = {"ckpt": "", "out": "", "device": "", "allow": ""}
         overrides = []
         for argument in arguments:
             key, equals, value = argument.partition("=")
-            if not equals:
+            if not equals and not argument.startswith("~"):
                 raise InputError(f"{argument!r} is not of the form key=value. {did_you_mean(argument, list(own))}")
             if key in own:
                 own[key] = value
-            elif key == "evaluator" and (unknown := [one for one in _listed(value) if one not in names]):
+            elif key == "evaluator" and (unknown := [one for one in listed(value) if one not in names]):
                 raise InputError(f"evaluator={unknown[0]} is unknown. {did_you_mean(unknown[0], names)}")
             else:
                 overrides.append(argument)
         if not own["ckpt"]:
             raise InputError("ckpt=PATH is needed: a run's folder, a .ckpt, or a folder with a saved model")
-        evaluate(own["ckpt"], overrides, own["out"] or None, own["device"] or None)
+        allow = listed(own["allow"])
+        evaluate(own["ckpt"], overrides, own["out"] or None, own["device"] or None, allow, config_dir)
     except InputError as error:
         log.error("error: %s", error)
         sys.exit(1)

@@ -350,3 +350,13 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return value
+
+
+def sentence_model_name(name_or_path: str) -> str:
+    """Return the name of a sentence encoder as part of a file name: a folder's own name, or the hub name with `--`.
+
+    The organisation "sentence-transformers" is left out, as in "all-mpnet-base-v2".
+    """
+    folder = Path(name_or_path).expanduser()
+    name = folder.resolve().name if folder.is_dir() else name_or_path.removeprefix("sentence-transformers/")
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name.replace("/", "--")).strip("-.") or "model"

@@ -198,22 +198,35 @@ def _spans(video: int, end_s: float, window_s: float | int, stride_s: float | in
     return [(video, float(start), min(float(start) + window_s, end_s)) for start in starts]
 
 
-def load(run_or_folder: str | Path, device: str | torch.device | None = None) -> PretrainedModel:
+def load(
+    run_or_folder: str | Path, device: str | torch.device | None = None, allow: str | Sequence[str] = ()
+) -> PretrainedModel:
     """Load a trained model from a run's folder, a folder that `save_pretrained` wrote, or a checkpoint.
 
+    No code that comes with the files is run: they may name registered classes of clep and modules of torch.nn.
+
+    Args:
+        run_or_folder: where the model lies.
+        device: where it computes; None for a GPU if there is one.
+        allow: modules or classes of your own that the files may name too, e.g. `["mine."]`.
+
     Raises:
-        InputError: none of these, or its files are damaged or ask for classes outside the allow-list.
+        InputError: there is no model, or its files are damaged or name classes that are neither registered nor allowed.
     """
-    return PretrainedModel(load_encoder(run_or_folder), device)
+    encoder = load_encoder(run_or_folder, allow)
+    try:
+        return PretrainedModel(encoder, device)
+    except InputError as error:
+        raise InputError(f"{run_or_folder}: {error}") from error
 
 
-def load_encoder(path: str | Path) -> DualEncoder:
+def load_encoder(path: str | Path, allow: str | Sequence[str] = ()) -> DualEncoder:
     """Load the `DualEncoder` alone, on the CPU; see `load`.
 
     Raises:
         InputError: as `load`, or the model is another one.
     """
-    model = load_model(path)
+    model = load_model(path, allow)
     if not isinstance(model, DualEncoder):
         raise InputError(
             f"{path} holds a {type(model).__name__}, which embeds no texts; it is measured by `python -m clep.evaluate "

@@ -11,9 +11,10 @@ import hydra
 import pytorch_lightning as pl
 from omegaconf import DictConfig
 
+from clep.config.build import build_typed
 from clep.config.folder import config_folder
 from clep.config.resolvers import register_resolvers
-from clep.config.settings import checked, instantiate, needed_jobs, quiet_libraries, refuse_unknown_settings
+from clep.config.settings import checked, needed_jobs, quiet_libraries, refuse_unknown_settings
 from clep.errors import InputError
 from clep.evaluation import EvaluatorCallback
 from clep.files import write_json
@@ -52,17 +53,17 @@ def _train(cfg: DictConfig, settings: dict, run_folder: Path) -> dict[str, float
     seconds: dict[str, float] = {}
     with _timed(seconds, "prepare"):
         if settings["synthetic"]:
-            instantiate(settings["synthetic"])
+            build_typed(settings["synthetic"])
         ensure(needed_jobs(settings))
 
-    data = instantiate(cfg.data)
-    module: BaseModule = instantiate(cfg.task)(settings, data)
-    evaluators = {name: instantiate(evaluator) for name, evaluator in cfg.evaluator.items()}
+    data = build_typed(cfg.data)
+    module: BaseModule = build_typed(cfg.task)(settings, data)
+    evaluators = {name: build_typed(evaluator) for name, evaluator in cfg.evaluator.items()}
     evaluation = EvaluatorCallback(evaluators, run_folder / "prompts.json")
     # Evaluators run before ModelCheckpoint, which may monitor what they log.
-    callbacks = [evaluation, *(instantiate(callback) for callback in cfg.callbacks.values() if callback)]
-    loggers = [instantiate(logger) for logger in cfg.logger.values() if logger]
-    trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers or False)
+    callbacks = [evaluation, *(build_typed(callback) for callback in cfg.callbacks.values() if callback)]
+    loggers = [build_typed(logger) for logger in cfg.logger.values() if logger]
+    trainer: pl.Trainer = build_typed(cfg.trainer, callbacks=callbacks, logger=loggers or False)
 
     def measure(name: str, ckpt_path: str | None = None) -> dict[str, float]:
         with _timed(seconds, name):

@@ -26,7 +26,6 @@ LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 COMMAND_LINES = {"preprocess/__main__.py", "demo/__main__.py"}
 # Imports that still point up or sideways; each line goes when its module is rebuilt, and none may join.
 KNOWN = {
-    ("config/resolvers.py", "text"),
     ("config/settings.py", "losses"),
     ("config/settings.py", "training"),
 }

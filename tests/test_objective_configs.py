@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
+from clep.config.build import build_typed
 from clep.config.folder import config_folder
-from clep.config.settings import checked, fill_in_dims, instantiate
+from clep.config.settings import checked, fill_in_dims
 from clep.errors import InputError
 from clep.losses import (
     BCELoss,
@@ -47,9 +48,9 @@ def module_of(cfg: DictConfig) -> ContrastiveModule:
     values = checked(cfg)
     return ContrastiveModule(
         DualEncoder.from_config(fill_in_dims(values["model"], 8, 6)),
-        instantiate(values["loss"]),
-        instantiate(values["optim"])["optimizer"],
-        positives=instantiate(values["positives"]),
+        build_typed(values["loss"]),
+        build_typed(values["optim"]["optimizer"]),
+        positives=build_typed(values["positives"]),
         form=values["form"],
     )
 

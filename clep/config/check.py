@@ -15,32 +15,41 @@ from typing import Any
 from beartype import BeartypeConf
 from beartype.door import is_bearable
 from beartype.roar import BeartypeException
-from hydra.utils import get_object
-from omegaconf import DictConfig
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
+from clep.config.targets import REGISTERED_ONLY, TARGET, Targets, check_targets, find_target
 from clep.errors import InputError
 
-_HYDRA_KEYS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
+_OWN_KEYS = {TARGET, "_partial_"}
 _INT_IS_FLOAT = BeartypeConf(is_pep484_tower=True)
 
 
-def check_config(config: Any, where: str = "") -> None:
+def check_config(config: Any, where: str = "", targets: Targets = REGISTERED_ONLY) -> None:
     """Check a plain container (dicts, lists, scalars) and every `_target_` in it.
 
+    Args:
+        config: plain values.
+        where: its key in the whole config, for messages.
+        targets: names that may be imported. All names are checked before the first import.
+
     Raises:
-        InputError: a target cannot be imported, a key is not one of its parameters, a required one is missing,
-            or a value is of another type; the message gives the full key as one would type it.
+        InputError: a target is not among `targets` or cannot be imported, a key is not one of its parameters, a
+            required one is missing, or a value is of another type; the message gives the full key as one types it.
     """
+    check_targets(config, targets, where)
+    _check_nodes(config, where, targets)
+
+
+def _check_nodes(config: Any, where: str, targets: Targets) -> None:
     if isinstance(config, list):
         for index, item in enumerate(config):
-            check_config(item, f"{where}[{index}]")
+            _check_nodes(item, f"{where}[{index}]", targets)
     elif isinstance(config, dict):
         for key, item in config.items():
-            check_config(item, f"{where}.{key}" if where else str(key))
-        if "_target_" in config:
-            values = {key: value for key, value in config.items() if key not in _HYDRA_KEYS}
-            check_call(_resolve(config["_target_"], where), values, where, partial=bool(config.get("_partial_")))
+            _check_nodes(item, f"{where}.{key}" if where else str(key), targets)
+        if TARGET in config:
+            values = {key: value for key, value in config.items() if key not in _OWN_KEYS}
+            target = find_target(config[TARGET], where, targets)
+            check_call(target, values, where, partial=bool(config.get("_partial_")))
 
 
 def check_call(target: Callable[..., Any], values: dict[str, Any], where: str, partial: bool = False) -> None:
@@ -81,25 +90,6 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     return f"It knows: {', '.join(choices)}." if choices else "It takes none."
 
 
-def describe_compose_error(error: Exception) -> str:
-    """Return what is wrong with overrides that Hydra refused, with the nearest setting where one does not exist."""
-    cause = error.__cause__
-    if not isinstance(cause, ConfigAttributeError | ConfigKeyError):
-        return str(error)
-    known = list(cause.parent_node) if isinstance(cause.parent_node, DictConfig) else []
-    return f"there is no setting {cause.full_key}. {did_you_mean(str(cause.key), map(str, known))}"
-
-
-def _resolve(path: Any, where: str) -> Callable[..., Any]:
-    try:
-        found = get_object(path)
-    except Exception as error:
-        raise InputError(f"{where or 'config'}._target_={path!r} cannot be imported: {error}") from error
-    if not callable(found):
-        raise InputError(f"{where or 'config'}._target_={path!r} is neither a class nor a function")
-    return found
-
-
 def _constructor(target: Callable[..., Any]) -> Callable[..., Any]:
     return target.__init__ if inspect.isclass(target) else target
 
@@ -107,7 +97,10 @@ def _constructor(target: Callable[..., Any]) -> Callable[..., Any]:
 def _parameters(target: Callable[..., Any]) -> list[inspect.Parameter]:
     if inspect.isclass(target) and _takes_none(target):
         return []
-    parameters = list(inspect.signature(_constructor(target)).parameters.values())
+    try:
+        parameters = list(inspect.signature(_constructor(target)).parameters.values())
+    except ValueError:  # written in C: it tells its arguments only by refusing them
+        return [inspect.Parameter("arguments", inspect.Parameter.VAR_KEYWORD)]
     return parameters[1:] if inspect.isclass(target) else parameters
 
 

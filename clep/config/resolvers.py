@@ -3,10 +3,9 @@
 import os
 from datetime import datetime
 
-import torch
 from omegaconf import OmegaConf
 
-from clep.text import sentence_model_name
+from clep.files import sentence_model_name
 
 
 def register_resolvers() -> None:
@@ -47,6 +46,8 @@ def precision(choice: str | int, accelerator: str = "auto") -> str | int:
     """Return the trainer's precision: "auto" is bfloat16 where a GPU computes in it, else float32."""
     if choice != "auto":
         return choice
+    import torch  # here, so that a list of jobs is shown without waiting for PyTorch
+
     on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(False) else "32-true"
 

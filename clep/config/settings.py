@@ -11,15 +11,17 @@ from typing import Any, Literal
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException
+from hydra.errors import HydraException
 from hydra.types import RunMode
-from hydra.utils import instantiate as hydra_instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
-from clep.config.check import check_call, check_config, describe_compose_error
+from clep.config.build import build_typed
+from clep.config.check import check_call, check_config
+from clep.config.compose import describe_compose_error
 from clep.config.folder import config_folder
+from clep.config.targets import ANYTHING
 from clep.errors import InputError
 from clep.losses import PositivesRule, SigmoidLoss, check_objective
 from clep.training.contrastive import check_chunk_size
@@ -68,17 +70,19 @@ def checked(cfg: DictConfig) -> dict[str, Any]:
     assert isinstance(plain, dict)
     values = {str(key): value for key, value in plain.items()}
     check_call(run_settings, values, "")
-    check_config(values | {"model": fill_in_dims(values["model"], 1, 1), "operator": None})  # the model holds it
+    check_config(
+        values | {"model": fill_in_dims(values["model"], 1, 1), "operator": None}, targets=ANYTHING
+    )  # the model holds it
     _refuse_a_tower_without_its_data(values["model"], values["data"])
     _refuse_several_devices_in_a_sweep(values["trainer"])
     _refuse_half_precision_weights(values["trainer"])
     check_decay(values["ema"])
     _check_chunks(values["chunk_size"], values["task"])
-    loss = instantiate(values["loss"])
+    loss = build_typed(values["loss"])
     check_objective(loss, values["form"], values["model"].get("init_bias") is not None)
     _refuse_a_loss_of_another_task(loss, values["task"])
     _refuse_a_raw_scale(loss, values["model"])
-    _refuse_positives_without_keys(instantiate(values["positives"]), values["data"])
+    _refuse_positives_without_keys(build_typed(values["positives"]), values["data"])
     return values
 
 
@@ -98,20 +102,6 @@ def needed_jobs(settings: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         job for job in jobs if any(path.startswith(str(job.get("output_folder", job.get("output")))) for path in read)
     ]
-
-
-def instantiate(config: Any, **arguments: Any) -> Any:
-    """Build what a part of the config describes; lists in it arrive as lists, not as Hydra's own kind.
-
-    Raises:
-        InputError: what is built refuses its arguments.
-    """
-    try:
-        return hydra_instantiate(config, _convert_="all", **arguments)
-    except InstantiationException as error:
-        if isinstance(error.__cause__, InputError):
-            raise error.__cause__ from None  # the sentence for the user, without Hydra's account of the call
-        raise
 
 
 def quiet_libraries() -> None:

@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 from torch.utils.data import Dataset
 
 from clep.bank import FeatureBank
+from clep.config.build import call
 from clep.data.long_term import LongTerm
 from clep.data.sampler import Draw
 from clep.data.text_tokens import TokenTable
@@ -107,9 +108,12 @@ class Window:
         """Return the window that a model was trained with, with uniform sampling, for evaluation.
 
         Args:
-            metadata: of a saved model; without a `window` the default is returned.
+            metadata: of a saved model; the default window where it has none.
+
+        Raises:
+            InputError: `metadata.window` has an unknown key, or a value of another type.
         """
-        return cls(**{**metadata.get("window", {}), "sample": "uniform"})
+        return call(cls, {**(metadata.get("window") or {}), "sample": "uniform"}, "metadata.window")
 
     def gather(
         self,

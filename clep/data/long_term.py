@@ -9,6 +9,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from clep.bank import FeatureBank
+from clep.config.build import call
 from clep.errors import InputError
 
 ROWS_AT_ONCE = 32_768
@@ -53,9 +54,12 @@ class LongTerm:
 
         Args:
             metadata: of a saved model.
+
+        Raises:
+            InputError: `metadata.context` has an unknown key, or a value of another type.
         """
         remembered = metadata.get("context")
-        return None if remembered is None else cls(**remembered).fixed()
+        return None if remembered is None else call(cls, remembered, "metadata.context").fixed()
 
     def fixed(self) -> "LongTerm":
         """Return the same context without random samples, for evaluation."""

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clep.bank import Clock
-from clep.config.build import build
+from clep.config.build import build_typed
 from clep.config.check import check_call, check_config
+from clep.config.targets import ANYTHING
 from clep.errors import InputError
 from clep.extraction.items import parse_part
 from clep.extraction.listing import VideoItem
@@ -93,7 +94,7 @@ class Extraction:
         if not values.get("encoder"):
             raise InputError("which encoder? Name one of conf/encoder, e.g. encoder=efficientnet_lite0 (offline)")
         check_call(cls, values, "extraction")
-        check_config(values, "extraction")
+        check_config(values, "extraction", ANYTHING)
         return cls(**values)
 
     def windows(self) -> DenseWindows | Segments:
@@ -126,7 +127,7 @@ class Extraction:
 
     def make_compute(self) -> Any:
         """Build the object that runs the shards; without a config this process runs them."""
-        return build(self.compute or {"_target_": "clep.compute.Local"})
+        return build_typed(self.compute or {"_target_": "clep.compute.Local"})
 
     def cache_key_fields(self) -> dict[str, Any]:
         """Return the options that the rows depend on, as plain JSON values."""

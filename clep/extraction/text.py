@@ -13,14 +13,13 @@ from jaxtyping import Float32
 
 from clep.bank import FeatureBank
 from clep.compute import Local
-from clep.config.build import build
+from clep.config.build import build_typed
 from clep.errors import InputError
 from clep.extraction.coverage import Coverage
 from clep.extraction.engine import NOT_VISIBLE, Engine, ShardSize
 from clep.extraction.items import Dtype, EncodedItem, Item, RowSource
 from clep.extraction.shard import Finished
-from clep.text import SentenceEncoder, Texts
-from clep.text.sentence_encoder import sentence_model_name
+from clep.text import SentenceEncoder, Texts, sentence_model_name
 
 logger = logging.getLogger(__name__)
 
@@ -248,7 +247,7 @@ class TextBank:
         return coverage.write() | {"up_to_date": False}
 
     def _encode(self, source: SentenceRows, chunk: int, compute: Any, coverage: Coverage, overwrite: bool) -> None:
-        runner = build(compute) if isinstance(compute, Mapping) else compute
+        runner = build_typed(compute) if isinstance(compute, Mapping) else compute
         engine = self._engine(source)
         with engine.lock():
             if self.is_current() and not overwrite:  # another process made it while this one waited for the lock

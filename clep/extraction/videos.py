@@ -15,7 +15,7 @@ import torch
 
 from clep.bank import Clock, FeatureBank
 from clep.compute import Local
-from clep.config.build import build
+from clep.config.build import build_typed
 from clep.errors import InputError
 from clep.extraction.coverage import Coverage, coverage_path
 from clep.extraction.engine import Engine, ShardSize, first_reason, is_settled
@@ -51,7 +51,7 @@ def load_video_encoder(config: Mapping[str, Any], device: str) -> VideoEncoder:
     Raises:
         InputError: the config builds something else, the weights are missing, or the device is not there.
     """
-    encoder = build(dict(config))
+    encoder = build_typed(dict(config))
     if not isinstance(encoder, VideoEncoder):
         raise InputError(f"encoder: {type(encoder).__name__} is not a video encoder (clep.video.VideoEncoder)")
     try:

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from clep.config.build import TARGET, build_module, call
+from clep.config.build import build_module, call
+from clep.config.targets import REGISTERED_ONLY, TARGET, Targets
 from clep.errors import InputError
 from clep.models.feature_bank_operators import FeatureBankOperator
 from clep.models.saving import SavedModel, plain_config
@@ -125,22 +126,23 @@ class ActionClassifier(SavedModel):
         nn.init.zeros_(self.head.bias)
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "ActionClassifier":
+    def from_config(cls, config: Mapping[str, Any], targets: Targets = REGISTERED_ONLY) -> "ActionClassifier":
         """Build a model from a plain dict and keep it for saving, with an encoder's architecture instead of its name.
 
         Args:
             config: the constructor's arguments, `operator` and `short_term` as dicts with `_target_`. With
                 `short_term`, `in_dim` and the operator's `in_dim` are the dimension of its features.
+            targets: which classes they may name.
 
         Raises:
-            InputError: an unknown target or argument; the message names the key.
+            InputError: a target outside `targets`, an unknown target or argument; the message names the key.
         """
         arguments = plain_config(config)
         if (target := arguments.pop(TARGET, _NAME)) != _NAME:
             raise InputError(f"model.{TARGET}: expected {_NAME}, got {target!r}")
         remembered = {TARGET: _NAME, **{key: value for key, value in arguments.items() if key != "metadata"}}
         if arguments.get("short_term"):
-            short_term = build_module(arguments["short_term"], "model.short_term")
+            short_term = build_module(arguments["short_term"], "model.short_term", targets)
             if not isinstance(short_term, RegionEncoder):
                 raise InputError(f"model.short_term: {type(short_term).__name__} is not a RegionEncoder")
             remembered["short_term"] = short_term.config_of(arguments["short_term"])
@@ -148,7 +150,7 @@ class ActionClassifier(SavedModel):
             arguments["in_dim"] = remembered["in_dim"] = short_term.out_dim
             operator = {**(arguments.get("operator") or {}), "in_dim": short_term.out_dim}
             arguments["operator"] = remembered["operator"] = operator
-        arguments["operator"] = build_module(arguments.get("operator") or {}, "model.operator")
+        arguments["operator"] = build_module(arguments.get("operator") or {}, "model.operator", targets)
         model = call(cls, arguments, "model")
         model.config = remembered
         return model

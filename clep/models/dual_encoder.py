@@ -10,7 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clep.config.build import TARGET, build_module, call
+from clep.config.build import build_module, call
+from clep.config.targets import REGISTERED_ONLY, TARGET, Targets
 from clep.errors import InputError
 from clep.models.pooling import masked_mean
 from clep.models.saving import SavedModel, plain_config
@@ -101,15 +102,16 @@ class DualEncoder(SavedModel):
         self.logit_bias = None if init_bias is None else nn.Parameter(torch.tensor(float(init_bias)))
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "DualEncoder":
+    def from_config(cls, config: Mapping[str, Any], targets: Targets = REGISTERED_ONLY) -> "DualEncoder":
         """Build a model from a plain dict and remember the dict, so that the model can be saved.
 
         Args:
-            config: the constructor's arguments; `video` and `text` are dicts with `_target_`, which may name
-                `nn.Module` classes under `clep.` and `torch.nn.` only.
+            config: the constructor's arguments; `video` and `text` are dicts with `_target_`, an `nn.Module` class.
+            targets: which classes they may name.
 
         Raises:
-            InputError: an unknown target or argument, or values that JSON cannot hold; the message names the key.
+            InputError: a target outside `targets`, an unknown target or argument, or values that JSON cannot hold; the
+                message names the key.
         """
         arguments = plain_config(config)
         target = arguments.pop(TARGET, TARGET_NAMES[0])
@@ -118,7 +120,7 @@ class DualEncoder(SavedModel):
         remembered = {key: value for key, value in copy.deepcopy(arguments).items() if key != "metadata"}
         for side in ("video", "text"):
             if isinstance(arguments.get(side), dict):
-                arguments[side] = build_module(arguments[side], f"model.{side}")
+                arguments[side] = build_module(arguments[side], f"model.{side}", targets)
                 if isinstance(arguments[side], Tower):
                     remembered[side] = plain_config(arguments[side].saved_config(remembered[side]))
             elif side in arguments:

@@ -3,8 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
-from importlib import import_module
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +13,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from clep.checksums import check_digest, digest, warn_unverified
-from clep.config.build import TARGET
+from clep.config.check import check_call
+from clep.config.targets import REGISTERED, REGISTERED_ONLY, TARGET, Targets, allowed, find_target
 from clep.errors import InputError
 from clep.files import atomic_path, read_json, write_json
 from clep.models.checkpoint_file import read_checkpoint
@@ -176,11 +176,16 @@ class SavedModel(nn.Module):
         self.config: dict[str, Any] | None = None
 
     @classmethod
-    def from_config(cls: type[Model], config: Mapping[str, Any]) -> Model:
+    def from_config(cls: type[Model], config: Mapping[str, Any], targets: Targets = REGISTERED_ONLY) -> Model:
         """Build a model from a plain dict, its `metadata` among it, and remember the dict.
 
+        Args:
+            config: the constructor's arguments.
+            targets: which classes the parts in it may name.
+
         Raises:
-            InputError: an unknown target or argument, or values that JSON cannot hold; the message names the key.
+            InputError: a target outside `targets`, an unknown target or argument, or values that JSON cannot hold; the
+                message names the key.
         """
         raise NotImplementedError(f"{cls.__name__} must define from_config(config)")
 
@@ -213,18 +218,19 @@ class SavedModel(nn.Module):
         save_folder(folder, {"model": self.config, "metadata": plain_config(self.metadata)}, self.state_dict())
 
     @classmethod
-    def from_pretrained(cls: type[Model], folder: str | Path) -> Model:
+    def from_pretrained(cls: type[Model], folder: str | Path, allow: str | Sequence[str] = ()) -> Model:
         """Load a model that `save_pretrained` wrote, on the CPU and in evaluation mode.
 
+        Args:
+            folder: that holds `config.json` and `model.safetensors`.
+            allow: modules or classes that the config may name beside the registered classes of clep, e.g. `["mine."]`.
+
         Raises:
-            InputError: a file is missing, truncated or of another save; the config names a class outside the
-                allow-list; or the weights belong to another architecture, with every tensor that differs.
+            InputError: a file is missing, truncated or of another save; the config names a class that is neither
+                registered nor allowed; or the weights belong to another architecture, with every tensor that differs.
         """
         content, state = load_folder(folder)
-        try:
-            model = cls.from_config({**content["model"], "metadata": content.get("metadata") or {}})
-        except InputError as error:
-            raise InputError(f"{Path(folder) / 'config.json'}: {error}") from error
+        model = _described_model(lambda _: cls, content, allowed(allow), str(Path(folder) / CONFIG))
         load_weights(model, state, f"{folder}")
         return model.eval()
 
@@ -244,14 +250,15 @@ def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
         ) from error
 
 
-def load_model(path: str | Path) -> SavedModel:
+def load_model(path: str | Path, allow: str | Sequence[str] = ()) -> SavedModel:
     """Load the model of a run, whatever was trained, on the CPU and in evaluation mode.
 
     Args:
         path: a run's folder, a folder that `save_pretrained` wrote, or a checkpoint.
+        allow: modules or classes that its config may name beside the registered classes of clep, e.g. `["mine."]`.
 
     Raises:
-        InputError: none of these, or its files are damaged or ask for classes outside the allow-list.
+        InputError: none of these, or its files are damaged or name classes that are neither registered nor allowed.
     """
     path = Path(path)
     if path.is_file():
@@ -260,10 +267,8 @@ def load_model(path: str | Path) -> SavedModel:
         config = described.get("model") if isinstance(described, dict) else None
         if not isinstance(described, dict) or not isinstance(config, dict) or not isinstance(state, dict):
             raise InputError(f"{path} is not a checkpoint of clep: it does not describe its model")
-        try:
-            model = model_class(config).from_config({**config, "metadata": described.get("metadata") or {}})
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
+        targets = allowed(allow)
+        model = _described_model(lambda config: model_class(config, targets), described, targets, str(path))
         prefix = "model."
         weights = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
         load_weights(model, weights, str(path))
@@ -271,7 +276,11 @@ def load_model(path: str | Path) -> SavedModel:
     for folder in (path, path / "model"):
         if (folder / "config.json").is_file():
             content, _ = load_folder(folder)
-            return model_class(content["model"]).from_pretrained(folder)
+            try:
+                found = model_class(content["model"], allowed(allow))
+            except InputError as error:
+                raise InputError(f"{folder / CONFIG}: {error}") from error
+            return found.from_pretrained(folder, allow)
     left = ", ".join(map(str, sorted(path.glob("checkpoints/*.ckpt"))))
     raise InputError(
         f"{path} holds no trained model: neither config.json nor model/config.json is there, and it is no .ckpt"
@@ -279,14 +288,59 @@ def load_model(path: str | Path) -> SavedModel:
     )
 
 
-def model_class(config: Mapping[str, Any]) -> type[SavedModel]:
-    """Return the class of a saved model by the name in its config, among those of `clep.models`; DualEncoder if none.
+def model_class(config: Mapping[str, Any], targets: Targets = REGISTERED_ONLY) -> type[SavedModel]:
+    """Return the class of a saved model by the `_target_` in its config; DualEncoder where there is none.
 
     Raises:
-        InputError: there is no such model.
+        InputError: the name is not among `targets`, or is no model.
     """
-    name = str(config.get(TARGET, "clep.models.DualEncoder"))
-    found = getattr(import_module("clep.models"), name.rpartition(".")[2], None)
-    if not name.startswith("clep.models.") or not (isinstance(found, type) and issubclass(found, SavedModel)):
-        raise InputError(f"model.{TARGET}={name!r} is not a model of clep.models")
+    found: Any = find_target(config.get(TARGET, "clep.models.DualEncoder"), "model", targets)
+    if not (isinstance(found, type) and issubclass(found, SavedModel)):
+        models = ", ".join(sorted(name for name in REGISTERED if name.startswith("clep.models.")))
+        raise InputError(
+            f"model.{TARGET}={config[TARGET]!r} is not a model (a clep.models.SavedModel), as are {models}"
+        )
     return found
+
+
+def _described_model(
+    class_of: Callable[[dict[str, Any]], type[Model]], described: Mapping[str, Any], targets: Targets, source: str
+) -> Model:
+    """Build the model that `config.json`, or the entry `clep` of a checkpoint, describes.
+
+    Args:
+        class_of: from the model's config to its class.
+        described: with the keys `model` and `metadata`.
+        targets: which classes it may name.
+        source: for messages.
+    """
+    try:
+        metadata = described.get("metadata") or {}
+        check_metadata(metadata)
+        return class_of(described["model"]).from_config({**described["model"], "metadata": metadata}, targets)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
+
+
+def model_metadata(
+    bank_encoder: str | None = None,
+    context_encoder: str | None = None,
+    sentence_encoder: str | None = None,
+    tag_style: str | None = None,
+    prompts: dict[str, Any] | None = None,
+    window: dict[str, Any] | None = None,
+    context: dict[str, Any] | None = None,
+    **others: Any,
+) -> None:
+    """Schema of a saved model's metadata; never called."""
+
+
+def check_metadata(metadata: Any) -> None:
+    """Check the metadata of a saved model; `window` and `context` are checked where they are read.
+
+    Raises:
+        InputError: it is no dict, or a value is of another type; the message names the key.
+    """
+    if not isinstance(metadata, dict) or not all(isinstance(key, str) for key in metadata):
+        raise InputError(f"metadata is of type {type(metadata).__name__}, but a dict with names as keys is needed")
+    check_call(model_metadata, metadata, "metadata")

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from clep.config.build import TARGET, build_module, call
+from clep.config.build import build_module, call
+from clep.config.targets import REGISTERED_ONLY, TARGET, Targets
 from clep.errors import InputError
 from clep.models.saving import SavedModel, plain_config
 from clep.models.trained_encoder import TrainedEncoder, train_stages
@@ -55,16 +56,20 @@ class VideoClassifier(SavedModel):
         self._is_frozen = train_stages(encoder, frozen, checkpointing, "model")
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "VideoClassifier":
+    def from_config(cls, config: Mapping[str, Any], targets: Targets = REGISTERED_ONLY) -> "VideoClassifier":
         """Build a model from a plain dict and keep it for saving, with the encoder's architecture instead of its name.
 
+        Args:
+            config: the constructor's arguments, `encoder` as a dict with `_target_`.
+            targets: which classes it may name.
+
         Raises:
-            InputError: an unknown target or argument; the message names the key.
+            InputError: a target outside `targets`, an unknown target or argument; the message names the key.
         """
         arguments = plain_config(config)
         if (target := arguments.pop(TARGET, _NAME)) != _NAME:
             raise InputError(f"model.{TARGET}: expected {_NAME}, got {target!r}")
-        encoder = build_module(arguments.get("encoder") or {}, "model.encoder")
+        encoder = build_module(arguments.get("encoder") or {}, "model.encoder", targets)
         if isinstance(encoder, TrainedEncoder):
             encoder = encoder.unwrapped()
         if not isinstance(encoder, VideoEncoder):

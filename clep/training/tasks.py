@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from clep.config.settings import fill_in_dims, instantiate
+from clep.config.build import build_typed
+from clep.config.settings import fill_in_dims
+from clep.config.targets import ANYTHING, find_targets
 from clep.data import MomentDataModule
 from clep.data.region_datamodule import RegionDataModule
 from clep.data.video_datamodule import LabelledVideoDataModule
@@ -23,13 +25,13 @@ def contrastive(settings: dict[str, Any], data: MomentDataModule) -> Contrastive
         InputError: the bank is of another encoder than `video_encoder`, or the weights of `init_from` are of another
             model or were trained on other features.
     """
-    optim = instantiate(settings["optim"])
+    optim = {name: build_typed(part) for name, part in settings["optim"].items()}
     return ContrastiveModule(
         make_dual_encoder(settings, data),
-        instantiate(settings["loss"]),
+        build_typed(settings["loss"]),
         optim["optimizer"],
         optim["schedule"],
-        instantiate(settings["positives"]),
+        build_typed(settings["positives"]),
         settings["form"],
         ema=settings["ema"],
         chunk_size=settings["chunk_size"],
@@ -60,7 +62,7 @@ def finetune_video(settings: dict[str, Any], data: LabelledVideoDataModule) -> C
         InputError: the encoder cannot be built, or the weights of `init_from` are of another model.
     """
     metadata = {"trained_on": str(data.source.train), "classes_from": str(data.source.classes or "labels")}
-    model = VideoClassifier.from_config({**settings["model"], "classes": data.classes, "metadata": metadata})
+    model = VideoClassifier.from_config({**settings["model"], "classes": data.classes, "metadata": metadata}, ANYTHING)
     module = _classifier_module(settings, model)
     data.fit_to(model.encoder.clip)
     return module
@@ -74,9 +76,9 @@ def make_dual_encoder(settings: dict[str, Any], data: MomentDataModule) -> DualE
     """
     metadata = data.metadata(settings["text_encoder"])
     check_video_encoder(settings["video_encoder"], metadata["bank_encoder"])
-    model = DualEncoder.from_config({**fill_in_dims(settings["model"], *data.dims), "metadata": metadata})
+    model = DualEncoder.from_config({**fill_in_dims(settings["model"], *data.dims), "metadata": metadata}, ANYTHING)
     if settings["init_from"]:
-        other = load_model(settings["init_from"])
+        other = load_model(settings["init_from"], _own_parts(settings))
         if not isinstance(other, DualEncoder):
             raise InputError(
                 f"init_from={settings['init_from']} holds a {type(other).__name__}, and task=contrastive trains a "
@@ -111,7 +113,8 @@ def make_action_classifier(config: dict[str, Any], data: RegionDataModule) -> Ac
             "in_dim": short_dim if config.get("in_dim") is None else config["in_dim"],
             "operator": operator,
             "classes": data.classes,
-        }
+        },
+        ANYTHING,
     )
     if model.short_term is not None:
         data.fit_to(model.short_term.encoder)
@@ -134,8 +137,13 @@ def check_video_encoder(wanted: str, of_bank: str) -> None:
 
 def _classifier_module(settings: dict[str, Any], model: SavedModel) -> ClassifierModule:
     if settings["init_from"]:
-        load_weights(model, load_model(settings["init_from"]).state_dict(), settings["init_from"])
-    optim = instantiate(settings["optim"])
+        load_weights(model, load_model(settings["init_from"], _own_parts(settings)).state_dict(), settings["init_from"])
+    optim = {name: build_typed(part) for name, part in settings["optim"].items()}
     return ClassifierModule(
-        model, instantiate(settings["loss"]), optim["optimizer"], optim["schedule"], ema=settings["ema"]
+        model, build_typed(settings["loss"]), optim["optimizer"], optim["schedule"], ema=settings["ema"]
     )
+
+
+def _own_parts(settings: dict[str, Any]) -> list[str]:
+    """Return the classes that the user's model names, which the model of `init_from` may name too."""
+    return sorted({str(name) for _, name in find_targets(settings["model"])})

@@ -1,7 +1,9 @@
 import pytest
+from omegaconf import OmegaConf
 from torch import nn
 
-from clep.config.build import build, build_module, call
+from clep.config.build import build, build_module, build_typed, call
+from clep.config.targets import ANYTHING
 from clep.errors import InputError
 
 LINEAR = {"_target_": "torch.nn.Linear", "in_features": 3, "out_features": 4}
@@ -27,12 +29,24 @@ def test_keywords_win_and_are_passed_as_they_are():
     assert isinstance(head.video, nn.Identity)
 
 
-def test_functions_and_classmethods_of_allowed_modules():
+def test_functions_and_classmethods_that_the_user_typed():
     loss = {"_target_": "clep.losses.ClipLoss"}
-    assert build({"_target_": "clep.losses.across_ranks", "loss": loss, "form": "local"}).form == "local"
+    assert build_typed({"_target_": "clep.losses.across_ranks", "loss": loss, "form": "local"}).form == "local"
     config = {"video": LINEAR, "text": LINEAR}
-    model = build({"_target_": "clep.models.DualEncoder.from_config"}, config=config)
+    model = build_typed({"_target_": "clep.models.DualEncoder.from_config"}, config=config)
     assert model.config == config
+
+
+def test_a_partial_node_waits_for_the_rest():
+    make = build_typed({"_target_": "torch.nn.Linear", "_partial_": True, "in_features": 3})
+    assert make(out_features=5).out_features == 5
+
+
+def test_a_dict_config_is_resolved():
+    config = OmegaConf.create({"_target_": "torch.nn.Linear", "in_features": 3, "out_features": "${.in_features}"})
+    assert build(config).out_features == 3
+    with pytest.raises(InputError, match="nowhere"):
+        build(OmegaConf.create({"_target_": "torch.nn.Linear", "in_features": "${nowhere}"}))
 
 
 @pytest.mark.parametrize(
@@ -52,29 +66,34 @@ def test_functions_and_classmethods_of_allowed_modules():
         "clep.files.os.remove",
         "clep.files.Path",
         "clep.files.json.loads",
-        "clep.config.build.importlib.import_module",
+        "clep.config.targets.importlib.import_module",
         "clep.losses.clip.torch.load",
         "clep.losses.clip.torch.nn.functional.torch.load",
         "clep.models.DualEncoder.__init__.__globals__",
         "clep.models.DualEncoder.__class__",
-        "clep.config.build._resolve",
+        "clep.config.targets._remedy",
         "torch.nn.modules.module.torch.load",
         "torch.nn.Linear.load_state_dict.__globals__",
         "clep..files",
         "clep.models.",
         "torch.nn.functional.relu_",
-        "clep.config.build.ALLOWED",
+        "clep.config.targets.REGISTERED",
+        "clep.losses.across_ranks",
+        "clep.models.DualEncoder.from_config",
+        "clep.bank.FeatureBank",
     ],
 )
 def test_everything_else_is_refused(name):
-    with pytest.raises(InputError, match=r"^_target_: .*(not allowed|does not exist)"):
+    with pytest.raises(InputError, match=r"^_target_=.* is not allowed"):
         build({"_target_": name})
 
 
 def test_modules_only():
     assert isinstance(build_module(LINEAR), nn.Linear)
+    with pytest.raises(InputError, match=r"model.video._target_: clep.data.Window is not an nn.Module"):
+        build_module({"_target_": "clep.data.Window"}, "model.video")
     with pytest.raises(InputError, match=r"model.video._target_: clep.files.write_json is not an nn.Module"):
-        build_module({"_target_": "clep.files.write_json", "path": "x", "value": 1}, "model.video")
+        build_module({"_target_": "clep.files.write_json", "path": "x", "value": 1}, "model.video", ANYTHING)
     nested = {"_target_": "torch.nn.ModuleList", "modules": [{"_target_": "clep.files.read_json", "path": "x"}]}
     with pytest.raises(InputError, match=r"^modules\[0\]._target_"):
         build_module(nested)
@@ -82,22 +101,22 @@ def test_modules_only():
 
 def test_messages_name_the_key_and_what_would_do():
     with pytest.raises(
-        InputError, match=r"_target_: .* does not exist: torch.nn has no 'Liner'; did you mean 'Linear'"
+        InputError, match=r"_target_=.* cannot be imported: torch.nn has no 'Liner'; did you mean 'Linear'"
     ):
         build({"_target_": "torch.nn.Liner"})
     with pytest.raises(
-        InputError, match=r"^modules\[1\].in_feature: unknown argument; did you mean 'in_features'\? .*bias"
+        InputError, match=r"^modules\[1\].in_feature: Linear has no option 'in_feature'. Did you mean 'in_features'"
     ):
         build(
             {"_target_": "torch.nn.ModuleList", "modules": [LINEAR, {"_target_": "torch.nn.Linear", "in_feature": 3}]}
         )
-    with pytest.raises(InputError, match=r"^config: missing out_features. Linear takes: in_features, out_features"):
+    with pytest.raises(InputError, match=r"^Linear: Linear needs 'out_features'"):
         build({"_target_": "torch.nn.Linear", "in_features": 3})
     with pytest.raises(InputError, match=r"^config: ProjectionHead: activation='swoosh'; choose"):
         build({"_target_": "clep.models.ProjectionHead", "in_dim": 1, "out_dim": 1, "activation": "swoosh"})
-    with pytest.raises(InputError, match=r"^_partial_: only _target_"):
-        build({**LINEAR, "_partial_": True})
-    with pytest.raises(InputError, match=r"^_target_: expected the dotted name"):
+    with pytest.raises(InputError, match=r"^_recursive_: only _target_"):
+        build({**LINEAR, "_recursive_": True})
+    with pytest.raises(InputError, match=r"^_target_: expected a dict with the dotted name"):
         build({"in_features": 3})
 
 

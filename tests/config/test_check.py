@@ -4,11 +4,18 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from clep.config.check import check_call, check_config, did_you_mean
+from clep.config import check
+from clep.config.check import check_call, did_you_mean
+from clep.config.targets import ANYTHING, REGISTERED_ONLY
 from clep.errors import InputError
 
 HEAD = {"_target_": "clep.models.ProjectionHead", "in_dim": 3, "out_dim": 4}
 TRAINER = {"_target_": "pytorch_lightning.Trainer"}
+
+
+def check_config(config: Any) -> None:
+    """Check a config as one that the user typed."""
+    check.check_config(config, targets=ANYTHING)
 
 
 class Part:
@@ -164,6 +171,16 @@ def test_a_partial_node_may_leave_arguments_out() -> None:
 def test_targets_that_cannot_be_found_are_named(target: Any) -> None:
     with pytest.raises(InputError, match=r"^model\._target_="):
         check_config({"model": {"_target_": target}})
+
+
+def test_no_target_is_imported_before_all_names_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a_strangers_module.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    config = {"first": HEAD, "second": [{"_target_": "a_strangers_module.Thing"}]}
+    with pytest.raises(InputError, match=r"second\[0\]\._target_='a_strangers_module\.Thing' .*allow=\[a_strangers"):
+        check.check_config(config, targets=REGISTERED_ONLY)
+    with pytest.raises(SystemExit, match="imported"):
+        check_config(config)
 
 
 @pytest.mark.parametrize(

@@ -158,9 +158,9 @@ def test_a_missing_file_is_named(saved, name):
         (lambda c: c.update(format="other"), "does not describe a clep model"),
         (lambda c: c.update(version=2), "reads version 1"),
         (lambda c: c.update(model=[]), "does not describe a clep model"),
-        (lambda c: c["model"]["video"].update(_target_="os.system"), r"config.json: model.video._target_: 'os.system'"),
-        (lambda c: c["model"]["video"].update(_target_="clep.files.read_json"), "not an nn.Module"),
-        (lambda c: c["model"].pop("text"), "missing text"),
+        (lambda c: c["model"]["video"].update(_target_="os.system"), r"config.json: model.video._target_='os.system'"),
+        (lambda c: c["model"]["video"].update(_target_="clep.data.Window"), "not an nn.Module"),
+        (lambda c: c["model"].pop("text"), r"model: DualEncoder needs 'text'"),
     ],
 )
 def test_a_strange_config_is_refused(saved, change, message):

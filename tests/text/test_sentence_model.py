@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from clep.errors import InputError
-from clep.text.sentence_encoder import load_sentence_model, sentence_model_name
+from clep.text import sentence_model_name
+from clep.text.sentence_encoder import load_sentence_model
 
 
 @pytest.mark.parametrize(
