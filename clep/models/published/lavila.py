@@ -1,0 +1,147 @@
+"""LaViLa (Zhao et al. 2023, arXiv 2212.04501): a space-time transformer with CLIP's text side or DistilBERT.
+
+Files of the official repository: `TSF-B`, `TSF-L`, `TSF-L@HR`, with or without gated attention, and EgoVLP converted by
+its script. Layout and arithmetic follow facebookresearch/LaViLa, commit 8002b5a.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor, nn
+
+from clep.models.published.bert import distilbert
+from clep.models.published.checkpoint import count_layers
+from clep.models.published.layers import ClipText
+from clep.models.published.model import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    LAVILA_MEAN,
+    LAVILA_STD,
+    PublishedClip,
+    PublishedModel,
+    check_sizes,
+    fit_weights,
+    heads_of,
+    need,
+)
+from clep.models.published.space_time import SpaceTimeTransformer, resample_frames
+
+VISION_HEADS = {768: 12, 1024: 16}
+TEXT_HEADS = {512: 8, 768: 12}
+_TEXT_AT_THE_ROOT = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.")
+
+
+class LaViLa(PublishedModel):
+    """A clip's class token and a sentence's end token, each projected by a matrix into 256 dimensions.
+
+    `encode_video` and `encode_text` give unit length; LaViLa's EgoMCQ takes `normalize=False`.
+    """
+
+    kind = "lavila"
+
+    def __init__(self, visual: SpaceTimeTransformer, textual: nn.Module, text_width: int, dim: int) -> None:
+        super().__init__()
+        self.visual, self.textual = visual, textual
+        self.dim, self.feature_dim = dim, visual.norm.normalized_shape[0]
+        self.image_projection = nn.Parameter(torch.empty(self.feature_dim, dim))
+        self.text_projection = None if isinstance(textual, ClipText) else nn.Parameter(torch.empty(text_width, dim))
+
+    def video_features(self, pixels: Float[Tensor, "batch frames 3 height width"]) -> Float[Tensor, "batch features"]:
+        """Return the normalised class token."""
+        return self.visual(pixels)
+
+    def project_video(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch dim"]:
+        """Multiply with the image projection."""
+        return features @ self.image_projection
+
+    def embed_tokens(
+        self, token_ids: Int64[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"] | None
+    ) -> Float[Tensor, "batch dim"]:
+        """Return the projected end token of CLIP's text side, or the first token of DistilBERT."""
+        if self.text_projection is None:
+            return self.textual(token_ids)
+        hidden = self.textual(input_ids=token_ids, attention_mask=mask).last_hidden_state
+        return hidden[:, 0] @ self.text_projection
+
+
+def build(
+    state: dict[str, Tensor],
+    args: Mapping[str, Any],
+    sizes: Mapping[str, Any] | None,
+    frames: int | None,
+    source: str | Path,
+) -> PublishedModel:
+    """Build the model that a LaViLa checkpoint holds; an EgoVLP that LaViLa converted is an `EgoVLP`."""
+    need(state, ("visual.cls_token", "visual.temporal_embed", "visual.patch_embed.proj.weight"), "lavila", source)
+    if "image_projection.0.weight" in state:  # EgoVLP, converted by LaViLa's script
+        from clep.models.published import egovlp
+
+        return egovlp.build_converted(state, sizes, frames, source)
+    need(state, ("image_projection", "text_projection", "logit_scale"), "lavila", source)
+    patches = state["visual.patch_embed.proj.weight"]
+    width, patch = patches.shape[0], patches.shape[-1]
+    image_size = patch * round((state["visual.pos_embed"].shape[1] - 1) ** 0.5)
+    layers = count_layers(state, "visual.blocks")
+    dim = state["image_projection"].shape[1]
+    check_sizes(
+        sizes,
+        {"image_size": image_size, "patch_size": patch, "vision_width": width, "vision_layers": layers}
+        | {"embed_dim": dim, "frames": state["visual.temporal_embed"].shape[1]},
+        source,
+    )
+    scale = float(state.pop("logit_scale").double().exp())
+    frames = frames or state["visual.temporal_embed"].shape[1]
+    state["visual.temporal_embed"] = resample_frames(state["visual.temporal_embed"].float(), frames, "linear")
+    with torch.device("meta"):
+        visual = SpaceTimeTransformer(
+            image_size,
+            patch,
+            frames,
+            width,
+            layers,
+            heads_of(width, sizes, "vision_heads", VISION_HEADS),
+            state["visual.blocks.0.mlp.fc1.weight"].shape[0],
+            "quick_gelu",
+            ln_pre=True,
+            patch_bias=False,
+            gated="visual.blocks.0.alpha_timeattn" in state,
+        )
+        textual, text_width = _text_side(state, sizes)
+        model = LaViLa(visual, textual, text_width, dim)
+    fit_weights(model, state, source)
+    model.logit_scale = scale
+    openai = "OPENAI" in str(args.get("model", "OPENAI")).upper()
+    mean, std = (LAVILA_MEAN, LAVILA_STD) if openai else (IMAGENET_MEAN, IMAGENET_STD)
+    model.clip = PublishedClip(frames, "lavila", image_size, image_size, mean, std)
+    return model
+
+
+def _text_side(state: dict[str, Tensor], sizes: Mapping[str, Any] | None) -> tuple[nn.Module, int]:
+    """Return the text side for the weights, whose names are brought below `textual.`."""
+    if "textual.embeddings.word_embeddings.weight" in state:
+        return distilbert(state, "textual.", sizes), state["text_projection"].shape[0]
+    for name in list(state):
+        if name.startswith(_TEXT_AT_THE_ROOT) or name == "text_projection":
+            state[f"textual.{name}"] = state.pop(name)
+    return clip_text(state, "textual.", sizes, "quick_gelu", TEXT_HEADS)
+
+
+def clip_text(
+    state: Mapping[str, Tensor], prefix: str, sizes: Mapping[str, Any] | None, act: Any, released: Mapping[int, int]
+) -> tuple[ClipText, int]:
+    """Return CLIP's text side in the sizes of the weights below `prefix`, and its width."""
+    vocabulary, width = state[f"{prefix}token_embedding.weight"].shape
+    text = ClipText(
+        vocabulary,
+        state[f"{prefix}positional_embedding"].shape[0],
+        width,
+        count_layers(state, f"{prefix}transformer.resblocks"),
+        heads_of(width, sizes, "text_heads", released),
+        state[f"{prefix}transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
+        state[f"{prefix}text_projection"].shape[1],
+        act,
+    )
+    return text, width

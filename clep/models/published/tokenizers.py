@@ -1,0 +1,144 @@
+"""Sentences to token ids as each published model's code does it: CLIP's BPE, WordPiece, RoBERTa's BPE, Gemma's."""
+
+import html
+import re
+import string
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from clep.errors import InputError
+from clep.models.published.model import PublishedModel, Tokenizer, Tokens
+
+if TYPE_CHECKING:
+    from instant_clip_tokenizer import Tokenizer as ClipBpe
+
+START, END = 49406, 49407
+# The tokenizers of transformers that the official code loads, and how long it lets sentences be.
+_HUB = {
+    "distilbert": ("distilbert-base-uncased", None),
+    "roberta": ("roberta-base", None),
+    "bert": ("google-bert/bert-large-uncased", 10),
+    "siglip2": ("google/siglip2-base-patch16-224", 64),
+}
+
+
+def clip_clean(text: str) -> str:
+    """Clean a sentence as CLIP does: mend broken Unicode, unescape HTML twice, fold blanks, lower case."""
+    import ftfy
+
+    text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return re.sub(r"\s+", " ", text.strip()).strip().lower()
+
+
+def siglip_clean(text: str) -> str:
+    """Clean a sentence as SigLIP 2's code does: no ASCII punctuation, lower case, blanks folded."""
+    import ftfy
+
+    text = html.unescape(html.unescape(ftfy.fix_text(text))).replace("_", " ")
+    return re.sub(r"\s+", " ", text.translate(str.maketrans("", "", string.punctuation)).lower()).strip()
+
+
+class ClipTokenizer:
+    """CLIP's byte-pair encoding (lower case, 49,408 ids), with the vocabulary of the package instant-clip-tokenizer.
+
+    Args:
+        context: ids of a sentence; shorter ones are padded with 0.
+        keep_end: the last id of a sentence that is too long is the end token (AVION, PE); LaViLa cuts it off.
+
+    Raises:
+        InputError: the package is not installed.
+    """
+
+    def __init__(self, context: int, keep_end: bool) -> None:
+        try:
+            from instant_clip_tokenizer import Tokenizer as Bpe
+        except ImportError as error:
+            raise InputError(
+                "CLIP's tokenizer is not installed: pip install 'clep[published]', or give tokenizer=NAME_OR_FOLDER of "
+                "transformers, e.g. openai/clip-vit-base-patch16"
+            ) from error
+        self._bpe: ClipBpe = Bpe()
+        self.context, self.keep_end = context, keep_end
+
+    def __call__(self, sentences: list[str]) -> Tokens:
+        """Return token ids `[sentences, context]`."""
+        ids = torch.zeros(len(sentences), self.context, dtype=torch.int64)
+        mask = torch.zeros(len(sentences), self.context, dtype=torch.bool)
+        for row, sentence in enumerate(sentences):
+            found = [START, *self._bpe.encode(clip_clean(sentence)), END]
+            if len(found) > self.context:
+                found = found[: self.context]
+                if self.keep_end:
+                    found[-1] = END
+            ids[row, : len(found)] = torch.tensor(found)
+            mask[row, : len(found)] = True
+        return Tokens(ids, mask)
+
+
+class HubTokenizer:
+    """A tokenizer of transformers.
+
+    Args:
+        name: hub name or folder.
+        length: every sentence gets so many ids, cut or padded; None: padded to the longest, at most 512.
+        clean: applied to sentences first.
+
+    Raises:
+        InputError: it is neither here nor on the hub.
+    """
+
+    def __init__(self, name: str, length: int | None, clean: Callable[[str], str] | None = None) -> None:
+        from transformers import AutoTokenizer
+
+        try:
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(name)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"the tokenizer {name} cannot be loaded ({str(error).splitlines()[0][:120]}); give tokenizer=FOLDER of "
+                "a downloaded one"
+            ) from error
+        self.length, self.clean = length, clean
+
+    def __call__(self, sentences: list[str]) -> Tokens:
+        """Return token ids, padded."""
+        texts = sentences if self.clean is None else [self.clean(text) for text in sentences]
+        fixed = self.length is not None
+        found = self._tokenizer(
+            texts,
+            padding="max_length" if fixed else True,
+            truncation=True,
+            max_length=self.length or 512,
+            return_tensors="pt",
+            return_attention_mask=True,
+        )
+        return Tokens(found["input_ids"], found["attention_mask"].bool())
+
+
+def find_tokenizer(model: PublishedModel, weights: str | Path, name: str | None) -> Tokenizer:
+    """Return the tokenizer of a model; one that is not at hand says so when it is called, not before."""
+    text = getattr(model, "textual", None) or getattr(model, "text_model", None)
+    family = getattr(getattr(text, "config", None), "model_type", model.kind)
+    if name is None and model.kind in ("lavila", "avion", "pe") and family not in _HUB:
+        context = text.positional_embedding.shape[0]  # type: ignore[union-attr]
+        return _Lazy(lambda: ClipTokenizer(context, keep_end=model.kind != "lavila"))
+    if model.kind == "clip":
+        return _Lazy(lambda: HubTokenizer(name or str(weights), 77))
+    usual, length = _HUB.get(family, ("openai/clip-vit-base-patch16", 77))
+    if model.kind == "lavila" and family == "distilbert":
+        length = 77
+    return _Lazy(lambda: HubTokenizer(name or usual, length, siglip_clean if model.kind == "siglip2" else None))
+
+
+class _Lazy:
+    """A tokenizer that is loaded when it is first called."""
+
+    def __init__(self, load: Callable[[], Tokenizer]) -> None:
+        self._load, self._loaded = load, None
+
+    def __call__(self, sentences: list[str]) -> Tokens:
+        loaded = self._loaded or self._load()
+        self._loaded = loaded
+        return loaded(sentences)
