@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from clep.metrics import topk_accuracy
+from clep.metrics import egomcq_accuracy, mean_class_accuracy, topk_accuracy
 
 
 def test_hand_computed():
@@ -55,3 +55,20 @@ def test_k_of_all_classes_gives_100():
 def test_invalid_input(scores, target, ks, message):
     with pytest.raises(ValueError, match=message):
         topk_accuracy(scores, torch.tensor(target, dtype=torch.int64), ks=ks)
+
+
+def test_mean_class_accuracy_weighs_classes_alike() -> None:
+    target = np.array([0, 0, 0, 2, 2])
+    scores = np.eye(4, dtype=np.float32)[[0, 0, 1, 2, 3]]
+    assert mean_class_accuracy(scores, target) == pytest.approx(100 * (2 / 3 + 1 / 2) / 2)
+    assert mean_class_accuracy(np.zeros((5, 4), np.float32), target) == 0
+
+
+def test_egomcq_names_its_groups_by_what_they_are() -> None:
+    similarity = np.eye(5, dtype=np.float32)[[0, 1, 2, 3]]
+    similarity[3] = 1  # a tie is wrong
+    found = egomcq_accuracy(similarity, np.array([0, 0, 2, 3]), [1, 1, 2, 2])
+    assert found == {"inter": 50.0, "intra": 50.0}
+    assert egomcq_accuracy(similarity[:1], np.array([0]), [1]) == {"inter": 100.0}
+    with pytest.raises(ValueError, match="types must be 1 or 2"):
+        egomcq_accuracy(similarity, np.array([0, 0, 2, 3]), [0, 1, 2, 2])
