@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from clep.errors import InputError
 from clep.models.published.checkpoint import as_float32
+from clep.video.spans import FrameRule
 
-FrameRule = Literal["lavila", "avion", "egovlp", "middle", "pe"]
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 # LaViLa and AVION use 108.327 for red where CLIP has 122.771: their files are trained with it.
 LAVILA_MEAN = (108.3272985 / 255, 116.7460125 / 255, 104.09373615 / 255)
