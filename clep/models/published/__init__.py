@@ -19,7 +19,8 @@ import torch
 from clep.config.check import did_you_mean
 from clep.errors import InputError
 from clep.models.published.checkpoint import find_file, read_state
-from clep.models.published.model import PublishedClip, PublishedModel, Tokens
+from clep.models.published.model import PublishedModel, Tokens
+from clep.models.published.pixels import PublishedClip
 
 KINDS = ("lavila", "avion", "egovlp", "egovlpv2", "egovideo", "pe", "siglip2", "clip")
 
@@ -62,7 +63,10 @@ def load_published(
         model: PublishedModel = load_transformers(kind, weights, frames)
     else:
         state, args = read_state(weights)
-        family = import_module(f"{__name__}.{kind}")
+        converted = (
+            kind == "lavila" and "image_projection.0.weight" in state
+        )  # an EgoVLP that LaViLa's script converted
+        family = import_module(f"{__name__}.{'egovlp' if converted else kind}")
         build = family.build_siglip2 if kind == "siglip2" else family.build
         model = build(state, args, sizes, frames, find_file(weights))
     from clep.models.published.tokenizers import find_tokenizer

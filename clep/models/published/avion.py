@@ -15,16 +15,8 @@ from clep.errors import InputError
 from clep.models.published.checkpoint import count_layers
 from clep.models.published.lavila import TEXT_HEADS, VISION_HEADS, clip_text
 from clep.models.published.layers import Transformer
-from clep.models.published.model import (
-    LAVILA_MEAN,
-    LAVILA_STD,
-    PublishedClip,
-    PublishedModel,
-    check_sizes,
-    fit_weights,
-    heads_of,
-    need,
-)
+from clep.models.published.model import PublishedModel, check_sizes, fit_weights, heads_of, need
+from clep.models.published.pixels import LAVILA_MEAN, LAVILA_STD, PublishedClip
 from clep.models.published.space_time import resample_frames
 
 # The fused layout's names and CLIP's.

@@ -16,16 +16,8 @@ from clep.errors import InputError
 from clep.models.published.bert import bert
 from clep.models.published.checkpoint import count_layers
 from clep.models.published.layers import Activation, merge_heads, split_heads
-from clep.models.published.model import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    PublishedClip,
-    PublishedModel,
-    check_sizes,
-    fit_weights,
-    heads_of,
-    need,
-)
+from clep.models.published.model import PublishedModel, check_sizes, fit_weights, heads_of, need
+from clep.models.published.pixels import IMAGENET_MEAN, IMAGENET_STD, PublishedClip
 from clep.models.published.space_time import SpaceTimeMlp
 
 VISION_HEADS = {1408: 16}

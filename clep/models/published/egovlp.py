@@ -14,16 +14,8 @@ from torch import Tensor, nn
 from clep.models.published.bert import distilbert
 from clep.models.published.checkpoint import count_layers
 from clep.models.published.lavila import VISION_HEADS
-from clep.models.published.model import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    PublishedClip,
-    PublishedModel,
-    check_sizes,
-    fit_weights,
-    heads_of,
-    need,
-)
+from clep.models.published.model import PublishedModel, check_sizes, fit_weights, heads_of, need
+from clep.models.published.pixels import IMAGENET_MEAN, IMAGENET_STD, PublishedClip
 from clep.models.published.space_time import Resampling, SpaceTimeTransformer, resample_frames
 
 # LaViLa's names for a converted EgoVLP, and EgoVLP's own.

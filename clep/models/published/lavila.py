@@ -1,7 +1,7 @@
 """LaViLa (Zhao et al. 2023, arXiv 2212.04501): a space-time transformer with CLIP's text side or DistilBERT.
 
-Files of the official repository: `TSF-B`, `TSF-L`, `TSF-L@HR`, with or without gated attention, and EgoVLP converted by
-its script. Layout and arithmetic follow facebookresearch/LaViLa, commit 8002b5a.
+Files of the official repository: `TSF-B`, `TSF-L`, `TSF-L@HR`, with or without gated attention. EgoVLP converted by
+its script is an `EgoVLP`. Layout and arithmetic follow facebookresearch/LaViLa, commit 8002b5a.
 """
 
 from collections.abc import Mapping
@@ -15,18 +15,8 @@ from torch import Tensor, nn
 from clep.models.published.bert import distilbert
 from clep.models.published.checkpoint import count_layers
 from clep.models.published.layers import ClipText
-from clep.models.published.model import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    LAVILA_MEAN,
-    LAVILA_STD,
-    PublishedClip,
-    PublishedModel,
-    check_sizes,
-    fit_weights,
-    heads_of,
-    need,
-)
+from clep.models.published.model import PublishedModel, check_sizes, fit_weights, heads_of, need
+from clep.models.published.pixels import IMAGENET_MEAN, IMAGENET_STD, LAVILA_MEAN, LAVILA_STD, PublishedClip
 from clep.models.published.space_time import SpaceTimeTransformer, resample_frames
 
 VISION_HEADS = {768: 12, 1024: 16}
@@ -73,13 +63,9 @@ def build(
     sizes: Mapping[str, Any] | None,
     frames: int | None,
     source: str | Path,
-) -> PublishedModel:
-    """Build the model that a LaViLa checkpoint holds; an EgoVLP that LaViLa converted is an `EgoVLP`."""
+) -> LaViLa:
+    """Build the model that a LaViLa checkpoint holds."""
     need(state, ("visual.cls_token", "visual.temporal_embed", "visual.patch_embed.proj.weight"), "lavila", source)
-    if "image_projection.0.weight" in state:  # EgoVLP, converted by LaViLa's script
-        from clep.models.published import egovlp
-
-        return egovlp.build_converted(state, sizes, frames, source)
     need(state, ("image_projection", "text_projection", "logit_scale"), "lavila", source)
     patches = state["visual.patch_embed.proj.weight"]
     width, patch = patches.shape[0], patches.shape[-1]

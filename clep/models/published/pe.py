@@ -16,15 +16,8 @@ from clep.errors import InputError
 from clep.models.published.checkpoint import count_layers
 from clep.models.published.lavila import clip_text
 from clep.models.published.layers import Mlp, Transformer, merge_heads
-from clep.models.published.model import (
-    PublishedClip,
-    PublishedModel,
-    check_layout,
-    check_sizes,
-    fit_weights,
-    heads_of,
-    need,
-)
+from clep.models.published.model import PublishedModel, check_layout, check_sizes, fit_weights, heads_of, need
+from clep.models.published.pixels import PublishedClip
 
 VISION_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1536: 16}
 TEXT_HEADS = {512: 8, 1024: 16, 1280: 20}

@@ -15,17 +15,8 @@ from torch.nn import functional
 
 from clep.errors import InputError
 from clep.models.published.checkpoint import count_layers
-from clep.models.published.model import (
-    CLIP_MEAN,
-    CLIP_STD,
-    PublishedClip,
-    PublishedModel,
-    check_layout,
-    check_sizes,
-    fit_weights,
-    heads_of,
-    need,
-)
+from clep.models.published.model import PublishedModel, check_layout, check_sizes, fit_weights, heads_of, need
+from clep.models.published.pixels import CLIP_MEAN, CLIP_STD, PublishedClip
 
 SIGLIP_HEADS = {768: 12, 1024: 16, 1152: 16}
 FRAMES = 8

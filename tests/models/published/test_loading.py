@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from clep.errors import InputError
 from clep.models.published import load_published
 from clep.models.published.checkpoint import read_state
-from clep.models.published.model import IMAGENET_MEAN, LAVILA_MEAN
+from clep.models.published.pixels import IMAGENET_MEAN, LAVILA_MEAN
 from tests.models.published import tiny_checkpoints as tiny
 from tests.models.published.tiny_checkpoints import DIM, FRAMES, SIZE, SIZES, args, save
 
