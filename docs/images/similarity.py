@@ -1,0 +1,62 @@
+"""Draw similarity.png, the picture of the README: `python docs/images/similarity.py` after `python train.py experiment=demo_video`.
+
+Frames of a held-out synthetic video, and the cosine similarity of three of its narrations to each second of it.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+import clep
+from clep.bank import FeatureBank
+from clep.video import Segments, VideoReader
+
+DATA, RUNS = Path("data/demo_video"), Path("runs/demo_video")
+FRAMES, COLOURS = 9, ("#0b6e99", "#c0392b", "#2e8b57")
+
+
+def narrations(video: str) -> list[tuple[float, str]]:
+    """Return (second, text) of the first pass of a video, in order of time."""
+    passes = json.loads((DATA / "ego4d/narration.json").read_text())[video]
+    found = [(n["timestamp_sec"], n["narration_text"]) for n in passes["narration_pass_1"]["narrations"]]
+    return sorted(found)
+
+
+def main() -> None:
+    """Choose a video of the validation split with three narrations of different verbs, and draw it."""
+    model = clep.load(max(RUNS.iterdir()))
+    bank = FeatureBank.open(DATA / "clep/ego4d_features.h5")
+    metadata = {v["video_uid"]: v for v in json.loads((DATA / "ego4d/ego4d.json").read_text())["videos"]}
+    video = sys.argv[1] if len(sys.argv) > 1 else sorted(v for v in metadata if v in bank.videos)[0]
+    duration = metadata[video]["duration_sec"]
+    narrated = [(second, text) for second, text in narrations(video) if text.lower().startswith("#c")]
+    chosen = [narrated[int(i)] for i in np.linspace(1, len(narrated) - 2, 3)]
+    _, axes = plt.subplots(2, 1, figsize=(12, 4.6), height_ratios=(1, 2.1))
+    axes[0].imshow(np.concatenate(frames(DATA / f"ego4d/videos/{video}.mp4"), axis=1), aspect="equal")
+    axes[0].axis("off")
+    for (second, text), colour in zip(chosen, COLOURS, strict=True):
+        middle_s, cosine = model.similarity(bank, text, video, window_s=2.0, stride_s=0.5)
+        axes[1].plot(middle_s, cosine, color=colour, label=text.removeprefix("#C C "))
+        axes[1].axvline(second, color=colour, linestyle=":", linewidth=1)
+    axes[1].set(
+        xlim=(0, duration), xlabel="second of the video (dotted: when it was narrated)", ylabel="cosine similarity"
+    )
+    axes[1].legend(loc="upper right", frameon=False, ncols=3)
+    plt.tight_layout()
+    plt.savefig(Path(__file__).with_name("similarity.png"), dpi=110)
+
+
+def frames(path: Path) -> list[np.ndarray]:
+    """Return frames of a video, `[height, width, 3]`: the middle of each of `FRAMES` equal parts."""
+    clip = next(VideoReader(path, short_side_px=160).clips(Segments(), FRAMES))
+    return [frame.permute(1, 2, 0).numpy() for frame in clip.frames]
+
+
+if __name__ == "__main__":
+    main()
