@@ -1,4 +1,4 @@
-"""Draw similarity.png, the picture of the README: `python docs/images/similarity.py` after `python train.py experiment=demo_video`.
+"""Draw similarity.png, the picture of the README; needs a run of `python train.py experiment=demo_video`.
 
 Frames of a held-out synthetic video, and the cosine similarity of three of its narrations to each second of it.
 """
