@@ -336,6 +336,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path: Path, share: float) -> None
 def test_a_config_that_names_other_code_is_refused(tmp_path: Path, target: str) -> None:
     saved(tmp_path / "model")
     config = read_json(tmp_path / "model" / "config.json")
+    config.pop("config_digest", None)  # as a stranger would
     config["model"]["video"] = {"_target_": target, "command": f"touch {tmp_path / 'canary'}"}
     write_json(tmp_path / "model" / "config.json", config)
     with pytest.raises(InputError, match=r"config\.json: model\.video\._target_.*not allowed"):
