@@ -83,7 +83,7 @@ def mir_metrics(
         raise ValueError(f"{int((~np.isfinite(scores)).sum())} similarities are NaN or infinite")
     if not (relevant.min() >= 0 and relevant.max() <= 1):
         raise ValueError("relevancies must lie between 0 and 1")
-    measured = {}
+    measured: dict[str, float] = {}
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for name, one, other in (("v2t", scores, relevant), ("t2v", scores.T, relevant.T)):
             pieces = [slice(start, start + _ROWS_AT_ONCE) for start in range(0, len(one), _ROWS_AT_ONCE)]

@@ -65,8 +65,8 @@ def frame_indices(rule: FrameRule, start: int, end: int, frames: int) -> Int[np.
         raise InputError(f"a clip needs a frame and a span with 0 <= start <= end, not {frames} of {start} to {end}")
     if rule == "lavila":
         part = (end - start - 1) / frames
-        borders = [min(round(part * i) + start, end) for i in range(frames + 1)]
-        return np.array([(a + b) // 2 for a, b in pairwise(borders)], dtype=np.int64)
+        rounded = [min(round(part * i) + start, end) for i in range(frames + 1)]
+        return np.array([(a + b) // 2 for a, b in pairwise(rounded)], dtype=np.int64)
     if rule == "pe":
         last = max(end - start - 1, 0)
         return start + np.array([int(i * last / max(frames - 1, 1)) for i in range(frames)], dtype=np.int64)

@@ -207,7 +207,7 @@ def build(
             state["visual.attn_pool.mlp.c_fc.weight"].shape[0],
         )
         textual, _ = clip_text(state, "textual.", sizes, "gelu", TEXT_HEADS)
-        model = PerceptionEncoder(visual, tuple(state["proj"].shape), textual)
+        model = PerceptionEncoder(visual, (state["proj"].shape[0], state["proj"].shape[1]), textual)
     fit_weights(model, state, source)
     model.logit_scale = scale
     half = (0.5, 0.5, 0.5)

@@ -54,7 +54,7 @@ def transform(
         height, width = flat.shape[-2:]
         short = min(height, width)
         # torchvision truncates the long side.
-        small = _resize(flat, *(int(clip.resize_px * side / short) for side in (height, width)), clip)
+        small = _resize(flat, clip.resize_px * height // short, clip.resize_px * width // short, clip)
         small = _centre(small, clip.crop_first_px or clip.crop_px)
         if clip.crop_first_px is not None:
             small = _resize(small, clip.crop_px, clip.crop_px, clip)

@@ -37,7 +37,7 @@ class DividedAttention(nn.Module):
             torch.cat([part[:, :, None, :1].expand(-1, -1, groups, -1, -1), patches], dim=3)
             for part, patches in zip((key, value), grouped[1:], strict=True)
         ]
-        found = functional.scaled_dot_product_attention(grouped[0], *with_class)
+        found = functional.scaled_dot_product_attention(grouped[0], with_class[0], with_class[1])
         patches = _ungroup(found, over)
         return self.proj(torch.cat([first, patches], dim=2).transpose(1, 2).flatten(2))
 

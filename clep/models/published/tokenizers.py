@@ -136,7 +136,8 @@ class _Lazy:
     """A tokenizer that is loaded when it is first called."""
 
     def __init__(self, load: Callable[[], Tokenizer]) -> None:
-        self._load, self._loaded = load, None
+        self._load = load
+        self._loaded: Tokenizer | None = None
 
     def __call__(self, sentences: list[str]) -> Tokens:
         loaded = self._loaded or self._load()
