@@ -51,7 +51,7 @@ metrics = {{"choice/a/accuracy": value, "before/choice/a/accuracy": 1.0, "train/
 def use(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let cells run the stand-in, and let any setting pass."""
 
-    def command(cell: Cell, folder: Path) -> list[str]:
+    def command(cell: Cell, folder: Path, config_dir: str | None = None) -> list[str]:
         return [sys.executable, "-S", "-c", _SCRIPT, *cell.overrides, str(folder)]
 
     monkeypatch.setattr("clep.ablation.cells.command", command)

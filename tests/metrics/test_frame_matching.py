@@ -113,7 +113,7 @@ def test_average_precision_equals_the_curve_and_not_the_order_of_rows(judged, mi
 def test_the_best_of_a_frame_are_those_that_the_heap_keeps(seed, most, levels):
     _, rows = random_world(seed, seconds=2, detections=20, levels=levels)
     found = as_boxes(rows)
-    frame = found.video * 1000 + found.second
+    frame = (found.video * 1000 + found.second).astype(np.int64)
     order = np.random.default_rng(seed).permutation(len(rows))
     kept = np.zeros(len(rows), bool)
     kept[order] = best_per_frame(frame[order], found.score[order], found.label[order], found.box[order], most)
