@@ -144,7 +144,7 @@ def test_fine_tuning_takes_any_encoder(tmp_path: Path, encoder: str) -> None:
 
 @pytest.mark.parametrize(
     ("choice", "loggers"),
-    [("tensorboard", ["TensorBoardLogger"]), ("csv", ["CSVLogger"]), ("none", []), ("wandb", ["WandbLogger"])],
+    [("tensorboard", ["TensorBoardLogger"]), ("csv", ["CurveLogger"]), ("none", []), ("wandb", ["WandbLogger"])],
 )
 def test_loggers(tmp_path: Path, choice: str, loggers: list[str]) -> None:
     cfg = composed(tmp_path, f"logger={choice}")
@@ -340,7 +340,7 @@ def test_clip_proper(tmp_path: Path) -> None:
             r"compares verb and noun, but data\.verb_noun is null: .*data\.verb_noun=given",
         ),
         ("+loss.chunk=64", r"loss\.chunk: ClipLoss has no option 'chunk'"),
-        ("form=everywhere", r"form='everywhere'; choose global or local\. Both have the gradient across ranks"),
+        ("form=everywhere", r"form='everywhere'; choose global or local\. Both propagate the gradient"),
         ("precision=bf16-true", r"precision=bf16-true keeps the weights in half precision.*precision=bf16-mixed"),
         ("final_weights=bset", r"final_weights='bset'.*'best', 'last'"),
         ("seed=abc", r"seed='abc' is of type str"),

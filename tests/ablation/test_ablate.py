@@ -109,8 +109,8 @@ def test_a_failed_run_is_logged_and_the_others_are_written(
 def test_why_a_real_run_crashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # as without it, Hydra's last line is then advice
     crashes = ["loss._target_=torch.nn.TripletMarginLoss", "+loss.margin=-1.0"]
-    reason = r"Error in call to target .*TripletMarginLoss.*: ValueError\(.*margin.*; see .*seed=0-\w+/log\.txt"
-    with pytest.raises(InputError, match=rf"the first: hydra.errors.InstantiationException: {reason}"):
+    reason = r"TripletMarginLoss.*margin.*; see .*seed=0-\w+/log\.txt"
+    with pytest.raises(InputError, match=rf"the first: .*{reason}"):
         ablate(["experiment=demo", *crashes, "seed=0", f"out={tmp_path / 'out'}"])
 
 

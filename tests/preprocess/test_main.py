@@ -42,8 +42,12 @@ def test_the_command_leaves_nothing_but_its_outputs(folder):
     assert main(["ego4d_features", "paths.out=out"]) == 0
     assert sorted(path.name for path in folder.iterdir()) == ["data", "out"]
     assert sorted(path.name for path in (folder / "out").iterdir()) == [
-        ".ego4d_features.h5.lock", "ego4d_features.coverage.json", "ego4d_features.h5",
-    ]  # fmt: skip
+        ".ego4d_features.h5.lock",
+        ".ego4d_features.shards.lock",
+        "ego4d_features.coverage.json",
+        "ego4d_features.h5",
+        "ego4d_features.ledger.jsonl",
+    ]
 
 
 @pytest.mark.parametrize(
