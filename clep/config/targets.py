@@ -26,7 +26,16 @@ _REGISTERED: dict[str, tuple[str, ...]] = {
         "NarrationRetrieval",
         "VideoAccuracy",
     ),
-    "clep.demo": ("ProbeReference",),
+    # Settings of synthetic datasets generate nothing when they are built.
+    "clep.demo": (
+        "EncoderSettings",
+        "ProbeReference",
+        "SyntheticAVA",
+        "SyntheticFeatures",
+        "SyntheticLongTerm",
+        "SyntheticObjectives",
+        "SyntheticVideos",
+    ),
     "clep.data": (
         "Augmentation",
         "HardNegatives",
