@@ -51,6 +51,6 @@ def test_from_films_to_zero_shot(
     hits = model.search(bank, "washes the cup", top=2, videos=bank.videos[:2])
     assert len(hits) == 2
     monkeypatch.setattr(sys, "argv", ["train.py", *words, "name=again", "trainer.max_epochs=1"])
-    with caplog.at_level(logging.INFO, "clep.preprocess"):
+    with caplog.at_level(logging.INFO, "clep.extraction"):
         main()
     assert "ego4d_features.h5 is up to date" in caplog.text

@@ -75,7 +75,10 @@ def make_dual_encoder(settings: dict[str, Any], data: MomentDataModule) -> DualE
         InputError: see `contrastive`.
     """
     metadata = data.metadata(settings["text_encoder"])
-    check_video_encoder(settings["video_encoder"], metadata["bank_encoder"])
+    if "ego4d_videos" not in (
+        settings.get("prepare") or {}
+    ):  # else the run's own encoder made the bank, from its videos
+        check_video_encoder(settings["video_encoder"], metadata["bank_encoder"])
     model = DualEncoder.from_config({**fill_in_dims(settings["model"], *data.dims), "metadata": metadata}, ANYTHING)
     if settings["init_from"]:
         other = load_model(settings["init_from"], _own_parts(settings))

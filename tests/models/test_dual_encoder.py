@@ -129,7 +129,10 @@ def test_missing_keys_and_wrong_shapes_are_named():
         ({"normalise": True}, r"model.normalise: .*Did you mean 'normalize'"),
         ({"video": {**CONFIG["video"], "in_dims": 3}}, r"model.video.in_dims: .*Did you mean 'in_dim'"),
         ({"video": {"_target_": "os.system", "command": "true"}}, r"model.video._target_='os.system' is not allowed"),
-        ({"text": {"_target_": "clep.files.write_json", "path": "x", "value": 1}}, "model.text._target_='clep.files.write_json' is not allowed"),
+        (
+            {"text": {"_target_": "clep.files.write_json", "path": "x", "value": 1}},
+            "model.text._target_='clep.files.write_json' is not allowed",
+        ),
         ({"text": 3}, "model.text: expected a dict"),
         ({"_target_": "clep.models.ProjectionHead"}, "expected clep.models.DualEncoder"),
         ({"metadata": {"model": nn.Identity()}}, "JSON"),

@@ -108,7 +108,10 @@ def test_a_batch_without_context_is_told_what_to_do() -> None:
     [
         ({"operator": {"_target_": "clep.models.FBOAvg", "in_dim": 5}}, "set both to the tower's in_dim"),
         ({"operator": {"_target_": "clep.models.FBOAvg", "in_dim": 6, "context_dim": 3}}, "context_dim=3"),
-        ({"operator": {"_target_": "clep.models.FBOAvg", "in_dims": 6}}, "model.video.operator.in_dims: .*Did you mean 'in_dim'"),
+        (
+            {"operator": {"_target_": "clep.models.FBOAvg", "in_dims": 6}},
+            "model.video.operator.in_dims: .*Did you mean 'in_dim'",
+        ),
         ({"operator": {"_target_": "subprocess.run"}}, "'subprocess.run' is not allowed"),
         ({"layers": 0}, "layers"),
     ],
