@@ -35,5 +35,5 @@ def test_steady_never_changes() -> None:
 
 
 def test_a_number_of_steps_is_not_a_share() -> None:
-    with pytest.raises(InputError, match="share"):
+    with pytest.raises(InputError, match="warmup=100"):
         warmup_cosine(warmup=100.0)
