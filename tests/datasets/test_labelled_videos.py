@@ -157,7 +157,7 @@ def test_a_class_whose_only_video_is_held_out_or_missing_is_a_class(tmp_path: Pa
 
 
 def test_a_fraction_that_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"val_fraction=0 must lie between 0 and 1"):
+    with pytest.raises(InputError, match=r"val_fraction=0 must be between 0 and 1"):
         LabelledVideoSource(tmp_path / "train.csv", val_fraction=0)
     with pytest.raises(InputError, match=r"leaves 30 for training and 0 held out"):
         source(tmp_path, LINES, val_fraction=1e-9).open()
