@@ -145,8 +145,9 @@ def test_kills_at_any_moment_lose_nothing_and_leave_nothing(tmp_path: Path, save
         process.join()
     engine = make(output, given, source, **size)
     assert output.read_bytes() == (tmp_path / "whole" / "x.h5").read_bytes()
-    assert sorted(path.name for path in output.parent.iterdir()) == [".x.shards.lock", "x.h5", "x.ledger.jsonl"]
-    assert not shards_folder(output).exists()
+    # A kill between joining and removing leaves joined shards, which the next run that encodes removes.
+    left = {path.name for path in output.parent.iterdir()} - {shards_folder(output).name}
+    assert left == {".x.shards.lock", "x.h5", "x.ledger.jsonl"}
     assert engine.is_joined(engine.finished({word.id: word.fingerprint for word in given}.get))
 
 
