@@ -31,12 +31,18 @@ class EgoVLP(PublishedModel):
 
     kind = "egovlp"
 
-    def __init__(self, video_model: SpaceTimeTransformer, text_model: nn.Module, text_width: int, dim: int) -> None:
+    def __init__(
+        self,
+        video_model: SpaceTimeTransformer,
+        text_model: nn.Module,
+        vid_proj: nn.Module,
+        txt_proj: nn.Module,
+        dim: int,
+    ) -> None:
         super().__init__()
         self.video_model, self.text_model = video_model, text_model
+        self.vid_proj, self.txt_proj = vid_proj, txt_proj
         self.dim, self.feature_dim = dim, video_model.norm.normalized_shape[0]
-        self.vid_proj = nn.Sequential(nn.Linear(self.feature_dim, dim))
-        self.txt_proj = nn.Sequential(nn.ReLU(), nn.Linear(text_width, dim))
 
     def video_features(self, pixels: Float[Tensor, "batch frames 3 height width"]) -> Float[Tensor, "batch features"]:
         """Return the normalised class token."""
@@ -63,13 +69,14 @@ def build(
     """Build the model that EgoVLP's own file, or its conversion by LaViLa, holds."""
     if "visual.cls_token" in state and "image_projection.0.weight" in state:
         return build_converted(state, sizes, frames, source)
-    need(state, ("video_model.cls_token", "vid_proj.0.weight", "txt_proj.1.weight"), "egovlp", source)
+    need(state, ("video_model.cls_token", "vid_proj.0.weight", "vid_proj.0.bias"), "egovlp", source)
+    need(state, ("txt_proj.1.weight", "txt_proj.1.bias"), "egovlp", source)
     need(state, ("text_model.transformer.layer.0.ffn.lin1.weight",), "egovlp", source)
     dim = state["vid_proj.0.weight"].shape[0]
     with torch.device("meta"):
         visual = space_time(state, sizes, frames, 1e-6, "zeros", dim, source)
         textual = distilbert(state, "text_model.", sizes)
-        model = EgoVLP(visual, textual, state["txt_proj.1.weight"].shape[1], dim)
+        model = EgoVLP(visual, textual, projection(state, "vid_proj"), projection(state, "txt_proj"), dim)
     fit_weights(model, state, source)
     model.clip = egovlp_clip(visual)
     return model
@@ -140,3 +147,16 @@ def egovlp_clip(visual: SpaceTimeTransformer) -> PublishedClip:
         (0.229, 0.224, 0.225),
         crop_first_px=larger,
     )
+
+
+def projection(state: Mapping[str, Tensor], name: str) -> nn.Sequential:
+    """Return the projection that the weights below `name` belong to: linear layers, ReLU where a number is skipped."""
+    numbers = sorted({int(key.split(".")[1]) for key in state if key.startswith(f"{name}.")})
+    layers: list[nn.Module] = []
+    for number in range(max(numbers) + 1):
+        if number in numbers:
+            out_dim, in_dim = state[f"{name}.{number}.weight"].shape
+            layers.append(nn.Linear(in_dim, out_dim, bias=f"{name}.{number}.bias" in state))
+        else:
+            layers.append(nn.ReLU())
+    return nn.Sequential(*layers)
