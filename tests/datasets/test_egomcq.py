@@ -1,0 +1,69 @@
+"""EgoMCQ's questions: one sentence, several clips."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clep.datasets.egomcq import read_egomcq
+from clep.errors import InputError
+
+
+def clip(video: str, start_s: float, end_s: float, text: str = "#C C walks") -> dict[str, object]:
+    extra = {"narration_source": "narration_pass_1", "tag_verb": "[93]", "tag_noun": "[]"}
+    return {"video_uid": video, "clip_start": start_s, "clip_end": end_s, "clip_text": text, **extra}
+
+
+def questions() -> dict[str, dict]:
+    a, b, c = clip("a", -0.5, 1.25), clip("b", 3, 4.5), clip("a", 7, 8)
+    return {
+        "0": {"query": clip("b", 3, 4.5, "#C C opens the jar"), "choices": {"0": a, "1": b}, "answer": 1, "types": 1},
+        "1": {"query": clip("a", 7, 8, "#C C sits"), "choices": {"0": a, "1": c}, "answer": 1, "types": 2},
+    }
+
+
+def write(folder: Path, content: object) -> Path:
+    path = folder / "egomcq.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_clip_that_several_questions_share_is_one_clip(tmp_path: Path) -> None:
+    found = read_egomcq(write(tmp_path, questions()))
+    assert found.sentences == ["#C C opens the jar", "#C C sits"]
+    assert found.clips.ids == ["a_0_1250", "b_3000_4500", "a_7000_8000"]
+    assert found.clips.videos == ("a", "b", "a")
+    np.testing.assert_array_equal(found.clips.start_s, [0, 3, 7])  # a start before the film is its start
+    np.testing.assert_array_equal(found.choices, [[0, 1], [0, 2]])
+    assert (found.answer.tolist(), found.kind.tolist()) == ([1, 1], [1, 2])
+
+
+def test_choices_are_read_by_their_number_not_by_their_order(tmp_path: Path) -> None:
+    content = questions()
+    content["0"]["choices"] = dict(reversed(content["0"]["choices"].items()))
+    found = read_egomcq(write(tmp_path, content))
+    assert [found.clips.ids[i] for i in found.choices[0]] == ["a_0_1250", "b_3000_4500"]
+
+
+@pytest.mark.parametrize(
+    ("question", "change", "message"),
+    [
+        ("0", {"answer": 2}, "question '0' cannot be used: answer 2 of 2 choices"),
+        ("1", {"types": 3}, "question '1' cannot be used: .*type 3"),
+        ("0", {"choices": {"0": clip("a", 1, 2), "2": clip("a", 2, 3)}}, "question '0' cannot be used: it has no '1'"),
+        ("1", {"query": clip("a", 7, 8, " ")}, "clip_text of its query is empty"),
+        ("1", {"choices": {"0": clip("a", 5, 5), "1": clip("a", 2, 3)}}, "its clip of a spans 5 to 5 s"),
+        ("1", {"choices": {"0": clip("a", 5, 6)}, "answer": 0}, r"questions have \[1, 2\] choices"),
+    ],
+)
+def test_a_wrong_question_is_named(tmp_path: Path, question: str, change: dict, message: str) -> None:
+    content = questions()
+    content[question] |= change
+    with pytest.raises(InputError, match=message):
+        read_egomcq(write(tmp_path, content))
+
+
+def test_another_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is not EgoMCQ's file"):
+        read_egomcq(write(tmp_path, [1, 2]))
