@@ -125,7 +125,7 @@ class PretrainedModel:
         number = int(bank.index([video])[0])
         if number < 0:
             raise InputError(
-                f"{bank.path} has no rows for video {video!r}; it holds {len(bank)} others: see bank.videos"
+                f"{bank.path} has no rows of video {video!r}; bank.videos lists the {len(bank)} that it has"
             )
         spans = _spans(number, float(bank.end_s[number]), window_s, stride_s)
         starts, ends = ([span[side] for span in spans] for side in (1, 2))

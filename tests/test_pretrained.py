@@ -279,7 +279,7 @@ def test_similarity_over_time_peaks_where_the_moment_is(planted: FeatureBank) ->
         first, last = Clock(2.0, 0.5).window(start_s, end_s, len(rows), 31.5)
         expected = cosine_similarity(rows[first:last].mean(0), query, dim=0)
         assert float(scores[place]) == pytest.approx(float(expected), abs=1e-5)
-    with pytest.raises(InputError, match=r"planted\.h5 has no rows for video 'z'"):
+    with pytest.raises(InputError, match=r"planted\.h5 has no rows of video 'z'"):
         loaded.similarity(planted, "a", "z")
     with pytest.raises(InputError, match="stride_s=0"):
         loaded.similarity(planted, "a", "a", stride_s=0)

@@ -1,4 +1,4 @@
-"""Feature banks: the features (rows) of each video by a frozen encoder, and the clock that maps seconds to rows."""
+"""Feature banks: the features (rows) that a frozen encoder made of each video, and the clock from seconds to rows."""
 
 from clep.bank.clock import Clock
 from clep.bank.feature_bank import FeatureBank

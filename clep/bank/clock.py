@@ -1,4 +1,4 @@
-"""The clock of a bank: which seconds of a video its rows cover, and which rows a span of seconds takes."""
+"""Clock of a bank: which seconds of a video each row covers, and which rows belong to a span of seconds."""
 
 import math
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class Grid:
 
 
 class Explicit:
-    """Rows with a second of their own, in ascending order within a video; several may share one."""
+    """Rows with explicit start seconds, ascending within a video; several rows may start at the same second."""
 
     def __init__(
         self,
@@ -71,8 +71,8 @@ class Explicit:
         count = torch.zeros(shape, dtype=torch.int64, device=second.device)
         if count.numel() == 0:
             return count
-        # A binary search in all videos at once: the count grows by falling powers of two while the row it would
-        # add is still before the second.
+        # Binary search in all videos at once: add falling powers of two to the count while the last row counted is
+        # still before the second.
         end = self.first_row - 1
         step = 1 << (int(self.n_rows.max()).bit_length() - 1)
         while step:
@@ -92,19 +92,19 @@ def centre_window(
 ) -> tuple[Int64[Tensor, "*spans"], Int64[Tensor, "*spans"]]:
     """Rows whose centre, `half` seconds after their start, lies in `[start_s, end_s]`; else the nearest to the middle.
 
-    Of two rows equally near to the middle the earlier one is taken. The result is never empty.
+    If two rows are equally near to the middle, the earlier one is taken. The result is never empty.
     """
     # A centre is at most end_s exactly when it is less than the next float after end_s.
     start_s, end_s = _same_shape(start_s, end_s)
     after = torch.nextafter(end_s, end_s.new_full((), torch.inf))
     first, last = rows.count_before(torch.stack([start_s, after]), half).unbind(0)
     empty = first == last
-    if not (empty.is_cuda or bool(empty.any())):  # on a GPU asking would wait for it
+    if not (empty.is_cuda or bool(empty.any())):  # CPU only: on a GPU the check would synchronise
         return first, last
     earlier, later = (first - 1).clamp_(min=0), torch.minimum(first, rows.n_rows - 1)
     middle = (start_s + end_s) / 2
     before, behind = rows.start(earlier) + half, rows.start(later) + half
-    # Of rows with the very same centre the first is meant, hence the count.
+    # Several rows may have the nearest centre: counting the rows before it gives the first of them.
     nearest = rows.count_before(torch.where(behind - middle < middle - before, behind, before), half)
     return torch.where(empty, nearest, first), torch.where(empty, nearest + 1, last)
 
@@ -120,23 +120,23 @@ def start_window(
 def _same_shape(
     first: Float64[Tensor, "*#spans"], second: Float64[Tensor, "*#spans"]
 ) -> tuple[Float64[Tensor, "*spans"], Float64[Tensor, "*spans"]]:
-    if first.shape == second.shape:  # broadcasting is slow enough to be worth asking
+    if first.shape == second.shape:  # skips a broadcast, which is slow for small batches
         return first, second
     first, second = torch.broadcast_tensors(first, second)
     return first, second
 
 
-Numbers = float | int | np.number | np.ndarray | Tensor | Sequence
+ArrayLike = float | int | np.number | np.ndarray | Tensor | Sequence
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Seconds to rows. The default is that of Ego4D's features: windows of 32 frames every 16, at 30 frames/s.
+    """Map seconds to rows. The default fits Ego4D's features: windows of 32 frames, one every 16, at 30 frames/s.
 
     Args:
-        rows_per_second: rows/second of a regular grid, row `i` starts at `i / rows_per_second`; None where each
-            row has an explicit second (see `Clock.irregular`).
-        row_seconds: seconds of video that a row covers from the second it starts at.
+        rows_per_second: rate of a regular grid, where row `i` starts at `i / rows_per_second`; None if each row has
+            an explicit second (see `Clock.irregular`).
+        row_seconds: seconds of video that a row covers, from its start.
 
     Raises:
         InputError: a rate that is not positive and finite, or a `row_seconds` that is negative or not finite.
@@ -154,33 +154,33 @@ class Clock:
 
     @classmethod
     def irregular(cls, row_seconds: float) -> "Clock":
-        """A clock for rows that each carry the second they start at."""
+        """Clock for rows with explicit start seconds."""
         return cls(None, row_seconds)
 
     def window(
         self,
-        start_s: Numbers,
-        end_s: Numbers,
-        n_rows: Numbers,
-        duration_s: Numbers | None = None,
+        start_s: ArrayLike,
+        end_s: ArrayLike,
+        n_rows: ArrayLike,
+        duration_s: ArrayLike | None = None,
         align: str = "centre",
         seconds: np.ndarray | Tensor | None = None,
     ) -> tuple[Any, Any]:
-        """Which rows `[first, last)` of a video a span of seconds takes; many spans at once.
+        """Rows `[first, last)` of each span of seconds, vectorised over spans.
 
         `align="centre"`: the rows whose centre lies in `[start_s, end_s]`, else the one nearest to the span's
-        middle (of two equally near, the earlier). `align="start"` is the published tutorial's:
+        middle (the earlier of two equally near). `align="start"` is the rule of the published tutorial:
         `first = min(max(0, floor(start_s * rate)), n - 1)`, `last = min(floor(end_s * rate), n - 1) + 1`; on
-        Ego4D features its windows lie 0.27 s late. With explicit seconds it takes the rows from the last one that
-        starts at or before `start_s` to the last one that starts at or before `end_s`. A window is never empty,
-        and a span beyond the video's end takes its last row.
+        Ego4D features its windows lie 0.27 s late. With explicit seconds it gives the rows from the last one that
+        starts at or before `start_s` to the last one that starts at or before `end_s`. A window is never empty;
+        a span beyond the video's end gives its last row.
 
         Args:
             start_s, end_s: seconds, scalars or arrays of one shape.
             n_rows: rows of the video, or of each span's video.
-            duration_s: the video's length in seconds, NaN or None where unknown. The last row of a regular grid is
+            duration_s: the video's length in seconds, NaN or None if unknown. The last row of a regular grid is
                 back-padded: it ends with the video. `align="start"` ignores it.
-            seconds: `[n_rows]`, the second of each row, ascending: for an irregular clock, of one video.
+            seconds: `[n_rows]` start of each row of one video, ascending; only for an irregular clock.
 
         Returns:
             first, last: int64, torch tensors if any of the spans is one, else numpy.
@@ -203,7 +203,7 @@ class Clock:
         end_s: Float64[Tensor, "*#spans"],
         align: str,
     ) -> tuple[Int64[Tensor, "*spans"], Int64[Tensor, "*spans"]]:
-        """`window` for spans that are checked and videos that are already laid out as a timeline."""
+        """`window` without checks, for the rows of videos as a `Grid` or `Explicit`."""
         if align == "centre":
             return centre_window(rows, start_s, end_s, self.row_seconds / 2)
         if align == "start":
@@ -245,14 +245,14 @@ class Clock:
 
     def _rows(
         self,
-        n_rows: Numbers,
-        duration_s: Numbers | None,
+        n_rows: ArrayLike,
+        duration_s: ArrayLike | None,
         seconds: np.ndarray | Tensor | None,
         device: torch.device,
     ) -> Grid | Explicit:
         n = torch.as_tensor(n_rows, device=device).long()
         if bool((n < 1).any()):
-            raise InputError("a video without rows has no window; leave it out")
+            raise InputError("n_rows is 0: a video without rows has no window; leave it out")
         if self.rows_per_second is not None:
             if seconds is not None:
                 raise InputError("this clock is regular: leave seconds out, or use Clock.irregular(row_seconds)")
@@ -271,21 +271,21 @@ class Clock:
         return f"rows_per_second={self.rows_per_second:g}, row_seconds={self.row_seconds:g}"
 
 
-def as_seconds(value: Numbers, device: torch.device) -> Float64[Tensor, "..."]:
+def as_seconds(value: ArrayLike, device: torch.device) -> Float64[Tensor, "..."]:
     """Seconds as a float64 tensor on a device."""
     return torch.as_tensor(value, dtype=torch.float64, device=device)
 
 
 def valid_spans(start_s: Float64[Tensor, "*#spans"], end_s: Float64[Tensor, "*#spans"]) -> Bool[Tensor, "*spans"]:
-    """Which spans can be looked up: not NaN, not ending before 0, not ending before they start."""
+    """Mask of valid spans: not NaN, not ending before 0, not ending before they start."""
     return (end_s >= start_s) & (end_s >= 0)
 
 
 def check_spans(start_s: Float64[Tensor, "*#spans"], end_s: Float64[Tensor, "*#spans"]) -> None:
-    """Refuse spans that cannot be looked up.
+    """Check that all spans are valid.
 
     Raises:
-        InputError: names the first such span, its seconds and what is wrong with it.
+        InputError: a span is not; the message names the first one, its seconds and the fault.
     """
     valid = valid_spans(start_s, end_s)
     if bool(valid.all()):

@@ -1,4 +1,4 @@
-"""The bank of a set of videos: from seconds to row indices, and from these to tensors, wherever the rows live."""
+"""`FeatureBank`: look up the rows of videos by seconds, on disk, in RAM, on a GPU or in an LMDB."""
 
 import logging
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float32, Float64, Int64
 from torch import Tensor
 
-from clep.bank.clock import Clock, Explicit, Grid, Numbers, as_seconds, check_spans, valid_spans
+from clep.bank.clock import ArrayLike, Clock, Explicit, Grid, as_seconds, check_spans, valid_spans
 from clep.bank.files import FileLengths, read_shards
 from clep.bank.format import Shard
 from clep.bank.gather import masked_maxima, masked_means, mean_rows, padded_rows, sample_rows, select_rows
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class BankContents:
-    """Tables and rows of an opened bank, on the device of the rows; all that a pickle of the bank leaves out."""
+    """Tables and rows of an open bank, on the device of the rows; not pickled with the bank."""
 
     clock: Clock | None
     encoder: str
@@ -54,12 +54,12 @@ def read_contents(
     clock: Clock | None,
     verify: Verify = "first_read",
 ) -> BankContents:
-    """Open the files of a bank, and join their tables; see `FeatureBank.open`."""
+    """Open the files of a bank and join their tables; see `FeatureBank.open`."""
     if parse_device(device)[0] == "lmdb":
         blocks, table, second = read_lmdb(path, dtype, clock, verify)
         return _joined([table], blocks, second)
     if path.suffix == LMDB_SUFFIX:
-        raise InputError(f"{path} is a bank in an LMDB: open it with device='lmdb', or open the bank it was made from")
+        raise InputError(f"{path} is an LMDB bank: open it with device='lmdb', or open the bank it was made from")
     shards = read_shards(path, clock)
     rows = open_rows(
         [extent for shard in shards for extent in shard.rows],
@@ -96,7 +96,7 @@ def _joined(shards: list[Shard], rows: Rows, seconds: Float64[Tensor, " rows"] |
 
 
 class OpenedBank:
-    """Path and options of a bank, and its contents, read on first use and again in every process."""
+    """Path and options of a bank; its contents are read at first use, in each process."""
 
     def __init__(
         self,
@@ -163,12 +163,12 @@ class OpenedBank:
 
     @property
     def device(self) -> torch.device:
-        """Where results are: the CPU for a bank on disk. `bank.storage` is "disk", "cpu", "cuda" or "lmdb"."""
+        """Device of the results; the CPU for a bank on disk. `bank.storage` is "disk", "cpu", "cuda" or "lmdb"."""
         return self._contents.rows.device
 
     @property
     def first_row(self) -> Int64[Tensor, " videos_and_end"]:
-        """Video `v` has the rows `[first_row[v], first_row[v + 1])`."""
+        """First row of each video, and the row count: video `v` has the rows `[first_row[v], first_row[v + 1])`."""
         return self._contents.first_row
 
     @property
@@ -178,15 +178,15 @@ class OpenedBank:
 
     @property
     def nonfinite_rows(self) -> dict[str, int] | None:
-        """Count of rows with NaN or infinity of each video that has any; None where the writer did not count them."""
+        """Count of non-finite rows of each video that has any; None if the writer did not count them."""
         counts = self._contents.nonfinite_rows
         return None if counts is None else {self.videos[i]: int(counts[i]) for i in np.flatnonzero(counts)}
 
     def check_length(self) -> None:
-        """Check that no file of the bank was cut off since it was opened; costs a system call for each file.
+        """Check that no file of the bank was truncated since it was opened; costs one system call for each file.
 
-        Reading a mapped page beyond the end of its file kills the process (SIGBUS): call this before an epoch. A file
-        that was replaced by a new one, or deleted, is no danger: its old pages stay.
+        Reading a mapped page beyond the end of its file kills the process (SIGBUS): call this before an epoch. Files
+        that were replaced or deleted are harmless: their old pages stay mapped.
 
         Raises:
             InputError: a file is shorter than when it was opened.
@@ -194,7 +194,7 @@ class OpenedBank:
         self._contents.lengths.check()
 
     def verify(self) -> None:
-        """Compare all rows with their checksums; those of a bank in RAM or on a GPU were verified when it was loaded.
+        """Compare all rows with their checksums; rows in RAM or on a GPU were verified while they were loaded.
 
         Raises:
             InputError: rows are damaged.
@@ -202,7 +202,7 @@ class OpenedBank:
         self._contents.rows.verify_all()
 
     def verify_video(self, uid: str) -> None:
-        """Compare the rows of one video with their checksums, where they lie on disk.
+        """Compare the rows of one video with their checksums, if the bank is on disk or in an LMDB.
 
         Raises:
             InputError: the bank lacks the video, or its rows are damaged.
@@ -214,16 +214,16 @@ class OpenedBank:
         """All rows of one video, copied.
 
         Raises:
-            InputError: the bank lacks it.
+            InputError: the bank lacks the video.
         """
         first, last = self._span(uid)
         return select_rows(self._contents.rows, torch.arange(first, last, device=self.device))
 
     def video_seconds(self, uid: str) -> Float64[Tensor, " time"] | None:
-        """Second at which each row of one video starts, where the clock is irregular; None on a regular grid.
+        """Second at which each row of one video starts, for an irregular clock; None for a regular grid.
 
         Raises:
-            InputError: the bank lacks it.
+            InputError: the bank lacks the video.
         """
         first, last = self._span(uid)
         return None if self._contents.seconds is None else self._contents.seconds[first:last]
@@ -231,20 +231,20 @@ class OpenedBank:
     def _span(self, uid: str) -> tuple[int, int]:
         contents = self._contents
         if uid not in contents.position:
-            raise InputError(f"{self.path} has no rows for video {uid!r}; it holds {len(self)} others: see bank.videos")
+            raise InputError(f"{self.path} has no rows of video {uid!r}; bank.videos lists the {len(self)} that it has")
         index = contents.position[uid]
         return int(contents.first_row[index]), int(contents.first_row[index + 1])
 
 
-Integers = int | np.integer | np.ndarray | Tensor | list | tuple
+IndexLike = int | np.integer | np.ndarray | Tensor | list | tuple
 
 
 class FeatureBank(OpenedBank):
-    """Rows of features for a set of videos, looked up by seconds.
+    """Features (rows) of a set of videos, looked up by seconds.
 
-    Indices and seconds are accepted as torch tensors, numpy arrays, lists or scalars; results are on `bank.device`. A
-    row index counts through the whole bank. A bank pickles as its path and options and is opened again in the process
-    that uses it; no file handle is kept, so a fork may share it.
+    Indices and seconds may be torch tensors, numpy arrays, lists or scalars; results are on `bank.device`. A row index
+    counts over all videos of the bank. A bank pickles as its path and options and is opened again in the process that
+    uses it; it keeps no file handle, so forked processes may share it.
 
     ```python
     bank = FeatureBank.open("ego4d_features.h5")
@@ -266,32 +266,34 @@ class FeatureBank(OpenedBank):
 
         Args:
             path: one bank file, a folder of them (shards), or the published tutorial's file of one dataset per video.
-            device: "disk" maps the rows, "cpu" loads them into RAM, "cuda" or "cuda:N" onto a GPU; "lmdb" reads them
-                from the LMDB that `build_lmdb` put beside the bank, or at `path` itself.
-            dtype: type to hold the rows in, float16, bfloat16 or float32; None as stored. On disk they stay as stored.
-            clock: required for the tutorial's layout, which has none.
+            device: "disk" memory-maps the rows, "cpu" loads them into RAM, "cuda" or "cuda:N" onto a GPU; "lmdb" reads
+                them from the LMDB that `build_lmdb` wrote beside the bank, or from `path` itself.
+            dtype: dtype of the rows in memory, float16, bfloat16 or float32; None: as stored. Rows that stay on disk
+                keep the stored dtype.
+            clock: required for the tutorial's layout, which stores none; else None, or equal to the stored clock.
             verify: when rows are compared with their checksums. Rows that are loaded ("cpu", "cuda") are verified while
-                they load, unless False. Rows that stay on disk ("disk", "lmdb"): "first_read", a block of 64 kB when a
-                process reads from it first; True, all of them now; "sample", a few blocks now; False, none. Tables are
-                always verified. Files without checksums, of version 1, open with a warning.
+                they load, unless False. For rows that stay on disk ("disk", "lmdb"): "first_read" verifies a block of
+                64 kB at the first read in each process; True verifies all rows now; "sample" a few blocks now; False
+                none. Tables are always verified. Files of version 1, without checksums, open with a warning.
 
         Raises:
-            InputError: whatever is wrong with the file or the options; names the file, the key and the remedy.
+            InputError: a file or an option is invalid; the message names the file, the key and the remedy.
         """
         bank = cls(path, device, dtype, clock, verify)
         if nonfinite := bank.nonfinite_rows:
             _log.warning(
-                "%s: %s rows of %s videos are not finite (%r is the first): leave them out, or make their rows again",
+                "%s: %s rows of %s videos are NaN or infinite, the first in %r: leave these videos out, or encode them "
+                "again",
                 *(path, f"{sum(nonfinite.values()):,}", f"{len(nonfinite):,}", next(iter(nonfinite))),
             )
         return bank
 
     @property
     def end_s(self) -> Float64[Tensor, " videos"]:
-        """Second at which each video ends: its duration, or where that is unknown the end of its last row.
+        """Second at which each video ends: its duration, or if that is unknown the end of its last row.
 
         Raises:
-            InputError: a bank of texts.
+            InputError: the bank has no clock (a bank of texts).
         """
         clock, contents = self._timed(), self._contents
         everything = torch.arange(len(self), device=self.device)
@@ -305,7 +307,7 @@ class FeatureBank(OpenedBank):
         return torch.tensor([position.get(uid, -1) for uid in ids], dtype=torch.int64, device=self.device)
 
     def window(
-        self, video: Integers, start_s: Numbers, end_s: Numbers, align: str = "centre"
+        self, video: IndexLike, start_s: ArrayLike, end_s: ArrayLike, align: str = "centre"
     ) -> tuple[Int64[Tensor, " batch"], Int64[Tensor, " batch"]]:
         """Row indices `[first, last)` of the window of each span; never empty. See `Clock.window` for `align`.
 
@@ -314,7 +316,7 @@ class FeatureBank(OpenedBank):
             start_s, end_s: `[batch]` seconds.
 
         Raises:
-            InputError: a video of index -1, a span that cannot be looked up, or a bank of texts.
+            InputError: a video of index -1, an invalid span, or a bank without a clock.
         """
         clock = self._timed()
         start, end = (as_seconds(x, self.device).reshape(-1) for x in (start_s, end_s))
@@ -327,7 +329,7 @@ class FeatureBank(OpenedBank):
         first, last = clock.window_of(rows, start, end, align)
         return first + base, last + base
 
-    def mean(self, first: Integers, last: Integers) -> Float32[Tensor, "batch dim"]:
+    def mean(self, first: IndexLike, last: IndexLike) -> Float32[Tensor, "batch dim"]:
         """Mean of the rows of each window.
 
         Raises:
@@ -335,7 +337,7 @@ class FeatureBank(OpenedBank):
         """
         return mean_rows(self._contents.rows, self._indices(first), self._indices(last))
 
-    def take(self, row: Integers) -> Float32[Tensor, "batch dim"]:
+    def take(self, row: IndexLike) -> Float32[Tensor, "batch dim"]:
         """Single rows.
 
         Raises:
@@ -345,24 +347,24 @@ class FeatureBank(OpenedBank):
 
     def rows(
         self,
-        first: Integers,
-        last: Integers,
+        first: IndexLike,
+        last: IndexLike,
         max_rows: int,
         sample: str = "uniform",
         generator: torch.Generator | None = None,
     ) -> tuple[Float32[Tensor, "batch time dim"], Bool[Tensor, "batch time"]]:
-        """The rows of each window as a sequence of length `max_rows`, padded with zeros, and its mask.
+        """The rows of each window as a zero-padded sequence of length `max_rows`, and its mask.
 
         A window with more rows is cut into `max_rows` equal parts, and one row of each is taken: the middle one
-        ("uniform"), or a random one ("random", drawn from the generator or the global one).
+        ("uniform") or a random one ("random", from `generator`, or the global generator if None).
         """
         row, mask = sample_rows(self._indices(first), self._indices(last), max_rows, sample, generator)
         return padded_rows(self._contents.rows, row, mask), mask
 
     def long_term(
         self,
-        video: Integers,
-        second: Numbers,
+        video: IndexLike,
+        second: ArrayLike,
         window_s: int = 60,
         per_second: int = 5,
         generator: torch.Generator | None = None,
@@ -371,25 +373,25 @@ class FeatureBank(OpenedBank):
         """The rows around a moment, `per_second` slots for each of `window_s` seconds; empty slots are zero and masked.
 
         Slot `k * per_second + j` holds row `j` of those that start in the second `floor(second) - window_s // 2 + k`.
-        Where a second has more rows than slots, the first are taken, or with a generator a random choice (training).
-        Seconds outside the video have no rows.
+        If a second has more rows than slots, the first rows are taken, or random ones if a generator is passed
+        (training). Seconds outside the video have no rows.
 
         Args:
             video: `[batch]`, indices from `index`.
-            second: `[batch]`, of the moments.
-            on_missing: "error" refuses a moment whose video the bank lacks (index -1), "skip" masks all its slots,
+            second: `[batch]`, the second of each moment.
+            on_missing: for a moment whose video the bank lacks (index -1), "error" raises, "skip" masks all its slots,
                 counts it in `skipped_moments` and warns once.
 
         Raises:
-            InputError: a video that the bank lacks, a second that is not finite, or a bank of texts.
+            InputError: a video that the bank lacks, a second that is not finite, or a bank without a clock.
         """
         row, mask = self._long_term_rows(video, second, window_s, per_second, generator, on_missing)
         return padded_rows(self._contents.rows, row, mask), mask
 
     def long_term_pooled(
         self,
-        video: Integers,
-        second: Numbers,
+        video: IndexLike,
+        second: ArrayLike,
         window_s: int = 60,
         per_second: int = 5,
         generator: torch.Generator | None = None,
@@ -398,7 +400,8 @@ class FeatureBank(OpenedBank):
     ) -> tuple[Float32[Tensor, "batch dim"], Bool[Tensor, " batch"]]:
         """Mean or elementwise maximum ("max") of the rows that `long_term` would return, without copying them to slots.
 
-        Zeros and False where there is no row. Arguments and errors are those of `long_term`, and `pool` must be known.
+        Moments without rows get zeros, and False in the mask. Arguments and errors: as `long_term`; an unknown `pool`
+        raises too.
         """
         if pool not in ("mean", "max"):
             raise InputError(f"pool={pool!r} is unknown: choose 'mean' or 'max'")
@@ -408,17 +411,17 @@ class FeatureBank(OpenedBank):
 
     def long_term_shared(
         self,
-        video: Integers,
-        second: Numbers,
+        video: IndexLike,
+        second: ArrayLike,
         window_s: int = 60,
         per_second: int = 5,
         generator: torch.Generator | None = None,
         on_missing: str = "error",
     ) -> tuple[Float32[Tensor, "rows dim"], Bool[Tensor, "batch rows"]]:
-        """The rows that `long_term` would return, each once, in the bank's order, and the mask of each moment's own.
+        """The distinct rows that `long_term` would return, in the bank's order, and a mask of those of each moment.
 
-        For moments that lie close together, one a second of a video for example, of which 60 share a row. Arguments and
-        errors are those of `long_term`.
+        Useful if moments lie close together: with one moment a second, 60 moments share each row. Arguments and errors:
+        as `long_term`.
         """
         row, mask = self._long_term_rows(video, second, window_s, per_second, generator, on_missing)
         distinct, column = row[mask].unique(return_inverse=True)
@@ -428,8 +431,8 @@ class FeatureBank(OpenedBank):
 
     def _long_term_rows(
         self,
-        video: Integers,
-        second: Numbers,
+        video: IndexLike,
+        second: ArrayLike,
         window_s: int,
         per_second: int,
         generator: torch.Generator | None,
@@ -444,25 +447,24 @@ class FeatureBank(OpenedBank):
         self._check_videos(index)
         if on_missing == "skip" and (missing := int((~known).sum())):
             if not self.skipped_moments:
-                words = "%d of %d moments name a video that %s lacks, and get no context"
-                _log.warning(words, missing, len(known), self.path)
+                _log.warning("%d of %d moments get no context: %s lacks their video", missing, len(known), self.path)
             self.skipped_moments += missing
         if not bool(at.isfinite().all()):
-            raise InputError("the second of a moment is NaN or infinite: drop that moment")
+            raise InputError("second holds NaN or infinity: drop that moment")
         base, timeline = self._timeline(index)
         row, mask = long_term_rows(timeline, at, window_s, per_second, generator)
         return row + base[:, None], mask & known[:, None]
 
-    def _indices(self, value: Integers) -> Int64[Tensor, " batch"]:
+    def _indices(self, value: IndexLike) -> Int64[Tensor, " batch"]:
         index = torch.as_tensor(value, device=self.device).reshape(-1)
-        if index.is_floating_point() and index.numel():  # an empty list is of no type
+        if index.is_floating_point() and index.numel():  # an empty list becomes a float tensor
             raise TypeError(f"indices of videos and rows are integers, not {index.dtype}")
         return index.long()
 
     def _timed(self) -> Clock:
         clock = self._contents.clock
         if clock is None:
-            raise InputError(f"{self.path} is a bank without a clock, of texts: use take, mean or rows by row index")
+            raise InputError(f"{self.path} has no clock (a bank of texts): use take, mean or rows with row indices")
         return clock
 
     def _check_videos(self, index: Int64[Tensor, " batch"]) -> None:

@@ -1,4 +1,4 @@
-"""The files of a bank: one, a folder of shards, or the published tutorial's file of one dataset per video."""
+"""Files of a bank: one bank file, a folder of shards, or the tutorial's file with one dataset per video."""
 
 import logging
 import weakref
@@ -18,10 +18,10 @@ _log = logging.getLogger(__name__)
 
 
 class FileLengths:
-    """Lengths of the files of an open bank.
+    """Lengths of the files of an open bank, to detect truncation.
 
-    Reading a mapped page beyond the end of its file kills the process (SIGBUS), so that a file which was cut off while
-    it is open is to be found before it is read.
+    Reading a mapped page beyond the end of its file kills the process (SIGBUS), so truncation of an open file must be
+    detected before the read.
     """
 
     opened: ClassVar["weakref.WeakSet[FileLengths]"] = weakref.WeakSet()
@@ -46,7 +46,7 @@ class FileLengths:
 
 
 def check_open_banks() -> None:
-    """Check that no file of a bank that this process has open was cut off; costs a system call for each file.
+    """Check that no file of the banks open in this process was truncated; costs one system call for each file.
 
     Raises:
         InputError: a file is shorter than when it was opened.
@@ -64,25 +64,25 @@ def _inode_and_size(path: Path) -> tuple[int, int]:
 
 
 def looks_per_video(file: h5py.File) -> bool:
-    """Whether an open file could be in the tutorial's layout: no `format`, and a dataset comes first at its root."""
+    """Whether an open file may be in the tutorial's layout: no attribute `format`, and its first key is a dataset."""
     return "format" not in file.attrs and len(file) > 0 and isinstance(file[next(iter(file))], h5py.Dataset)
 
 
 def read_per_video(file: h5py.File, path: Path, clock: Clock | None) -> Shard:
-    """Describe the rows of every video of a tutorial file; its keys are listed once, in alphabetical order.
+    """Read the table of videos of a tutorial file, in alphabetical order of its keys.
 
     Shape of a dataset: `[T, dim]` or `[T, 1, dim]`, floating point. Such files have no checksums.
 
     Raises:
-        InputError: no clock was given; a dataset of another shape, type or dim; names the file and the key.
+        InputError: `clock` is None; a dataset has another shape, type or dim. The message names the file and the key.
     """
     if clock is None:
         raise InputError(
-            f"{path} has one dataset per video and does not say which seconds its rows cover: pass "
-            f"clock=Clock(rows_per_second=..., row_seconds=...); Clock() is that of Ego4D's features"
+            f"{path} has one dataset per video and no clock: pass clock=Clock(rows_per_second=..., row_seconds=...); "
+            f"Clock() is the clock of Ego4D's features"
         )
     if clock.rows_per_second is None:
-        raise InputError(f"{path} has no second per row, so its clock must be regular: Clock(rows_per_second=...)")
+        raise InputError(f"{path} has no seconds of rows, so pass a regular clock: Clock(rows_per_second=...)")
     ids = sorted(file)
     extents = [_extent(file[uid], path, uid) for uid in ids]
     for uid, extent in zip(ids, extents, strict=True):
@@ -113,16 +113,16 @@ def _extent(found: object, path: Path, uid: str) -> Extent:
 
 
 def read_shards(path: Path, clock: Clock | None = None) -> list[Shard]:
-    """Read and verify all of the files of a bank but their rows, in the order of their names.
+    """Read and verify the tables and metadata of all files of a bank, in the order of their names; not the rows.
 
     Args:
-        path: a bank file; a folder of them, in which other HDF5 files and hidden ones are left alone; or a file in the
-            tutorial's layout, for which `clock` is required.
-        clock: for a bank that has its own, it must be the same.
+        path: a bank file; a folder of bank files, in which other HDF5 files and hidden files are ignored; or a file in
+            the tutorial's layout.
+        clock: required for the tutorial's layout; if the bank stores a clock, None or equal to it.
 
     Raises:
-        InputError: no bank there, a file that cannot be read or is damaged, or files that disagree in clock, dim or
-            encoder or share a video; names both files and what they say.
+        InputError: there is no bank, a file is unreadable or damaged, or two files differ in clock, dim or encoder or
+            share a video; the message names both files and their values.
     """
     shards = _read_folder(path) if path.is_dir() else [_read_file(path, clock)]
     first = shards[0]
@@ -137,8 +137,8 @@ def read_shards(path: Path, clock: Clock | None = None) -> list[Shard]:
         for name, fact in facts.items():
             if fact(first) != fact(other):
                 raise InputError(
-                    f"{first.path} and {other.path} disagree in {name}: {fact(first)} and {fact(other)}. "
-                    f"Shards of one bank must agree; move one of them out of the folder or write it again"
+                    f"{first.path} and {other.path} differ in {name}: {fact(first)} and {fact(other)}. "
+                    f"Shards of one bank must agree: move one of them out of the folder, or write it again"
                 )
     if len(shards) > 1:
         _check_distinct(shards)
@@ -163,7 +163,7 @@ def _read_folder(folder: Path) -> list[Shard]:
             if header is not None or file_format(file) == FORMAT:
                 shards.append(read_shard(file, path, header))
             else:
-                _log.info("%s is not a bank (format %r) and is left out", path, file_format(file))
+                _log.info("ignored %s: not a bank (format %r)", path, file_format(file))
     if not shards:
         raise InputError(f"the folder {folder} holds no bank: no *.h5 file there has the format {FORMAT!r}")
     return shards
@@ -175,7 +175,7 @@ def _check_distinct(shards: list[Shard]) -> None:
         for uid in shard.ids:
             if uid in owner:
                 raise InputError(
-                    f"video {uid!r} is in both {owner[uid]} and {shard.path}; a bank holds a video once: "
+                    f"video {uid!r} is in both {owner[uid]} and {shard.path}; video ids of a bank are unique: "
                     f"remove one of the files"
                 )
             owner[uid] = shard.path

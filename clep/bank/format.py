@@ -1,14 +1,14 @@
-"""The bank file: names of its parts, its checksums, and reading everything of one file but its rows.
+"""Bank file format: names of the datasets, checksums, and reading the tables of one file.
 
 HDF5 with a user block. `rows` `[N, dim]` float16, float32 or uint8 (pixels), contiguous so that it can be
 memory-mapped; `video/id` `[V]` fixed-length UTF-8; `video/first_row` `[V + 1]` int64, ascending; `video/duration_s`
-`[V]` float64, NaN where unknown; `video/nonfinite_rows` `[V]` int64, only where some row holds NaN or infinity;
+`[V]` float64, NaN if unknown; `video/nonfinite_rows` `[V]` int64, only if some row holds NaN or infinity;
 `row/second` `[N]` float64 for an irregular clock. Attributes: `format`, `version`, `rows_per_second` (NaN: no regular
-grid), `row_seconds` (NaN too: no clock at all, a bank of texts), `encoder`, `source`, `block_rows`.
+grid), `row_seconds` (NaN as well: no clock, a bank of texts), `encoder`, `source`, `block_rows`.
 
-Checksums (version 2): `row/block_digest` `[blocks]` uint64 is the XXH3 of each `block_rows` rows, and the user block,
-the first 4,096 bytes, is a text with the file's length, the byte range of the rows, and the digest of everything else.
-It is compared before HDF5 parses anything, since libhdf5 can hang or crash on damaged metadata.
+Checksums (version 2): `row/block_digest` `[blocks]` uint64 is the XXH3 of each block of `block_rows` rows. The user
+block, the first 4,096 bytes, is a text with the file's length, the byte range of the rows, and the digest of all other
+bytes. It is verified before HDF5 parses anything, since libhdf5 can hang or crash on damaged metadata.
 """
 
 import math
@@ -37,7 +37,7 @@ VIDEO_ID, FIRST_ROW, DURATION, NONFINITE = "video/id", "video/first_row", "video
 ROW_DTYPES = ("float16", "float32", "uint8")
 
 HEADER_BYTES = 4096  # a page: rows stay aligned to pages
-BLOCK_BYTES = 1 << 16  # of rows with one digest: little more than what a short window reads from disk anyway
+BLOCK_BYTES = 1 << 16  # rows under one digest; a short window reads little less from disk anyway
 _READ_BYTES = 64 << 20
 _MAGIC = f"{FORMAT} checksums 1"
 
@@ -47,10 +47,10 @@ class Header:
     """The user block of a bank file.
 
     Attributes:
-        length: bytes of the whole file.
+        length: file size in bytes.
         rows_begin, rows_end: byte range of the rows.
-        digest: of all other bytes behind the user block; since the digests of the rows are among these, it identifies
-            the whole content.
+        digest: digest of all bytes after the user block except the rows. They include the digests of the rows, so it
+            identifies the whole content.
     """
 
     length: int
@@ -59,13 +59,13 @@ class Header:
     digest: str
 
     def encode(self) -> bytes:
-        """The user block: lines of text, their own digest, zeros."""
+        """Encode as a user block: lines of text, the digest of these lines, zeros."""
         lines = f"{_MAGIC}\nbytes {self.length}\nrows {self.rows_begin} {self.rows_end}\nmetadata {self.digest}\n"
         return f"{lines}header {xxhash.xxh3_128_hexdigest(lines.encode())}\n".encode().ljust(HEADER_BYTES, b"\0")
 
     @classmethod
     def decode(cls, block: bytes, path: Path) -> "Header | None":
-        """Read a user block; None where it is not ours, as in files of version 1.
+        """Parse a user block; None if it is none of ours, as in files of version 1.
 
         Raises:
             InputError: it is damaged.
@@ -93,7 +93,7 @@ def write_header(path: Path, rows_begin: int, rows_end: int) -> None:
 
 
 def read_header(path: Path) -> Header | None:
-    """Read and verify the user block and the metadata of a bank file, rows excepted; None for version 1.
+    """Read and verify the user block and the metadata of a bank file, but not the rows; None for version 1.
 
     Raises:
         InputError: the file cannot be read, is truncated, or is damaged.
@@ -111,7 +111,7 @@ def read_header(path: Path) -> Header | None:
             found = _metadata_digest(file.fileno(), length, header.rows_begin, header.rows_end)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
-    check_digest(path, "what describes its rows", header.digest, found)
+    check_digest(path, "its metadata", header.digest, found)
     return header
 
 
@@ -125,14 +125,14 @@ def _metadata_digest(file: int, length: int, rows_begin: int, rows_end: int) -> 
 
 @dataclass(frozen=True)
 class Extent:
-    """One numeric dataset of a file, found and closed again.
+    """Location of one numeric dataset in a file.
 
     Attributes:
         path, name: the file, and the dataset in it.
-        shape: as it is to be read; a tutorial's `[T, 1, dim]` counts as `[T, dim]`.
+        shape: shape to read it in; a tutorial's `[T, 1, dim]` counts as `[T, dim]`.
         dtype: as stored.
-        offset: byte of the file where its values begin; None where they are chunked, compressed, or not in the byte
-            order of this machine, so that they cannot be memory-mapped.
+        offset: byte of the file where its values begin; None if they cannot be memory-mapped (chunked, compressed, or
+            in another byte order than this machine's).
     """
 
     path: Path
@@ -143,7 +143,7 @@ class Extent:
 
     @classmethod
     def of(cls, dataset: h5py.Dataset, path: Path, shape: tuple[int, ...] | None = None) -> "Extent":
-        """Describe an open dataset; nothing of it is kept open.
+        """Locate an open dataset, without keeping it open.
 
         Raises:
             InputError: its values lie in another file.
@@ -158,10 +158,10 @@ class Extent:
         return cls(path, str(dataset.name).lstrip("/"), shape or dataset.shape, dtype, offset)
 
     def map(self, file_bytes: np.memmap) -> Tensor:
-        """The dataset as a tensor over a mapped file: no copy, and writing to it is an error of the process.
+        """The dataset as a tensor over a mapped file, without a copy; writing to it crashes the process.
 
         Raises:
-            InputError: the file ends before the dataset does; reading there would end the process.
+            InputError: the file ends before the dataset does; reading there would crash the process.
         """
         assert self.offset is not None
         size = int(np.prod(self.shape)) * self.dtype.itemsize
@@ -169,7 +169,7 @@ class Extent:
             raise InputError(f"{self.path} is truncated: '{self.name}' reaches beyond its end; {REMEDY}")
         values = file_bytes[self.offset : self.offset + size].view(self.dtype).reshape(self.shape)
         with warnings.catch_warnings():
-            # Tensors cannot be read-only; no function of this folder hands out or writes to a mapped one.
+            # PyTorch has no read-only tensors; no function of this package returns or writes to a mapped one.
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             return torch.from_numpy(values)
 
@@ -177,7 +177,7 @@ class Extent:
         """The rows in order, in blocks of about 64 MB: index of the first row, and the rows.
 
         Args:
-            multiple: every block but the last has a multiple of so many rows.
+            multiple: each block but the last has a multiple of this many rows.
         """
         size = max(1, _READ_BYTES // max(1, int(np.prod(self.shape[1:])) * self.dtype.itemsize * multiple)) * multiple
         with h5py.File(self.path, "r", locking=False) as file:
@@ -191,9 +191,9 @@ class Extent:
 
 
 def map_file(path: Path) -> np.memmap:
-    """Map a whole file for reading: its pages belong to the system's cache and are shared by all processes.
+    """Memory-map a file for reading: its pages are in the page cache, shared by all processes.
 
-    The mapping is read-only rather than copy-on-write, which Linux refuses for files larger than its memory.
+    The mapping is read-only, since Linux refuses copy-on-write mappings of files larger than the memory.
     """
     return np.memmap(path, mode="r", dtype=np.uint8)
 
@@ -204,7 +204,7 @@ class RowDigests:
     Args:
         path: the file, for messages.
         block_rows: rows in a block; the last block may have fewer.
-        digests: of each block.
+        digests: the stored digest of each block.
     """
 
     def __init__(self, path: Path, block_rows: int, digests: UInt64[np.ndarray, " blocks"]) -> None:
@@ -219,13 +219,13 @@ class RowDigests:
             InputError: they differ.
         """
         first = block * self.block_rows
-        what = f"the content of rows {first:,} to {first + len(rows) - 1:,}"
+        what = f"the data of rows {first:,} to {first + len(rows) - 1:,}"
         check_digest(self.path, what, int(self.digests[block]), block_digest(rows))
         self.n_pending -= int(self.pending[block])
         self.pending[block] = False
 
     def check_run(self, start: int, rows: np.ndarray) -> None:
-        """Compare a run of rows that begins at the row `start`, the first one of a block, with their digests.
+        """Compare consecutive rows with their digests; `start`, the index of the first, must begin a block.
 
         Raises:
             InputError: a block differs.
@@ -236,7 +236,7 @@ class RowDigests:
 
 
 class RowDigester:
-    """Digests the rows of a bank while they are written, and can forget those of a video that is refused.
+    """Compute the block digests of a bank while it is written; the rows of a refused video can be rolled back.
 
     Args:
         row_bytes: bytes of a row.
@@ -249,7 +249,7 @@ class RowDigester:
         self.keep()
 
     def update(self, rows: np.ndarray) -> None:
-        """Update with the next rows, contiguous, in the type that is stored."""
+        """Update with the next rows, contiguous, in the stored dtype."""
         while len(rows):
             part = rows[: self.block_rows - self._rows]
             self._open.update(memoryview(part.view(np.uint8).reshape(-1).data))
@@ -260,32 +260,34 @@ class RowDigester:
                 self._open, self._rows = xxhash.xxh3_64(), 0
 
     def keep(self) -> None:
-        """Keep all rows so far: `forget` returns to here."""
+        """Mark the present state: `forget` returns to it."""
         self._mark = len(self._finished), self._open.copy(), self._rows
 
     def forget(self) -> None:
-        """Forget the rows since `keep`."""
+        """Roll back the rows since `keep`."""
         kept, hasher, rows = self._mark
         del self._finished[kept:]
         self._open, self._rows = hasher.copy(), rows
 
     def finish(self) -> UInt64[np.ndarray, " blocks"]:
-        """Digests of all blocks that were kept."""
+        """Digests of all blocks up to the last `keep`."""
         self.forget()
         return np.array([*self._finished, *([self._open.intdigest()] if self._rows else [])], dtype=np.uint64)
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Tables and metadata of one file of a bank, and where its rows lie.
+    """Tables and metadata of one file of a bank, and the location of its rows.
 
     Attributes:
-        rows: extents of `[n, dim]` that follow each other; one in a bank file, one per video in the tutorial's layout.
-        ids: `[V]` video ids. first_row: `[V + 1]` int64. duration_s: `[V]` float64 seconds.
-        seconds: the extent of `row/second`, for an irregular clock.
-        digests: of the rows; None in files that have none.
-        nonfinite_rows: `[V]` rows with NaN or infinity of each video; None where they were not counted.
-        content_digest: of tables and rows together; None in files that have none.
+        rows: consecutive extents `[n, dim]`: one in a bank file, one per video in the tutorial's layout.
+        ids: `[V]` video ids.
+        first_row: `[V + 1]` int64, first row of each video, and the row count.
+        duration_s: `[V]` float64 seconds.
+        seconds: extent of `row/second`, for an irregular clock.
+        digests: digests of the rows; None if the file has none.
+        nonfinite_rows: `[V]` count of rows with NaN or infinity; None if they were not counted.
+        content_digest: digest of tables and rows together; None if the file has none.
     """
 
     path: Path
@@ -308,20 +310,20 @@ class Shard:
 
 
 def file_format(file: h5py.File) -> str | None:
-    """The attribute `format` of a file, None where it has none."""
+    """The attribute `format` of a file, None if it has none."""
     value = file.attrs.get("format")
     return value.decode() if isinstance(value, bytes) else value if isinstance(value, str) else None
 
 
 def read_shard(file: h5py.File, path: Path, header: Header | None = None) -> Shard:
-    """Read all of one open bank file but its rows.
+    """Read the tables and metadata of one open bank file, but not its rows.
 
     Args:
         file, path: the open file.
         header: from `read_header`; None for files of version 1, which are read with a warning.
 
     Raises:
-        InputError: another format, a newer version, something missing or contradictory; names the file and the key.
+        InputError: another format, a newer version, a missing or contradictory key; names the file and the key.
     """
     if (found := file_format(file)) != FORMAT:
         raise InputError(f"{path} is not a bank: its attribute format is {found!r} where {FORMAT!r} is expected")
@@ -341,25 +343,25 @@ def read_shard(file: h5py.File, path: Path, header: Header | None = None) -> Sha
     if not len(ids) == len(duration_s) == len(first_row) - 1:
         raise InputError(
             f"{path}: {VIDEO_ID}, {DURATION} and {FIRST_ROW} have {len(ids)}, {len(duration_s)} and "
-            f"{len(first_row)} entries, where V, V and V + 1 are expected; write it again"
+            f"{len(first_row)} entries instead of V, V and V + 1; write it again"
         )
     if first_row[0] != 0 or first_row[-1] != rows.shape[0] or (np.diff(first_row) < 1).any():
         raise InputError(f"{path}: {FIRST_ROW} must rise from 0 to the {rows.shape[0]} rows of 'rows'; write it again")
     if len(set(ids)) < len(ids):
-        double = next(i for i in ids if ids.count(i) > 1)
-        raise InputError(f"{path}: the video id {double!r} occurs twice in {VIDEO_ID}; write it again")
+        duplicate = next(i for i in ids if ids.count(i) > 1)
+        raise InputError(f"{path}: duplicate video id {duplicate!r} in {VIDEO_ID}; write it again")
     clock, seconds = _clock(file, path, rows.shape[0])
     encoder, source = _text(file, path, "encoder"), _text(file, path, "source")
-    plain = Shard(path, (rows,), ids, first_row, duration_s, clock, encoder, source, seconds)
+    shard = Shard(path, (rows,), ids, first_row, duration_s, clock, encoder, source, seconds)
     if header is None:
         warn_unverified(path)
-        return plain
+        return shard
     block_rows = int(_attribute(file, path, "block_rows"))
     digests = RowDigests(path, block_rows, _dataset(file, path, BLOCK_DIGEST, ndim=1)[()].astype(np.uint64))
     nonfinite = np.zeros(len(ids), dtype=np.int64)
     if NONFINITE in file:
         nonfinite = _dataset(file, path, NONFINITE, ndim=1)[()].astype(np.int64)
-    return replace(plain, digests=digests, nonfinite_rows=nonfinite, content_digest=header.digest)
+    return replace(shard, digests=digests, nonfinite_rows=nonfinite, content_digest=header.digest)
 
 
 def _clock(file: h5py.File, path: Path, n_rows: int) -> tuple[Clock | None, Extent | None]:

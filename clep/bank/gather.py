@@ -1,4 +1,4 @@
-"""Gathers: means, single rows, padded sequences and pooled contexts of a bank's rows, on whatever device holds them."""
+"""Gathers: means, single rows, padded sequences and pooled contexts, on the device that holds the bank's rows."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from torch.nn.functional import embedding_bag
 
 from clep.bank.storage import Rows, RowStore
 
-_CACHED_BYTES = 1 << 23  # stays in a processor's cache between two copies, and takes few parallel steps
+_CACHED_BYTES = 1 << 23  # fits in the CPU cache, and keeps the number of parallel steps small
 _GROUP_BYTES = 64 << 20
 
 
@@ -29,10 +29,10 @@ def mean_rows(
     if shortest < 1 or lowest < 0 or highest > store.n_rows:
         raise ValueError(f"windows must be 0 <= first < last <= {store.n_rows}: take them from bank.window")
     if store.block_rows:
-        # A window that is shorter than a block touches the blocks of its first and its last row only.
+        # A window no longer than a block touches only the blocks of its first and its last row.
         edges = torch.cat([first, last - 1])
         store.verify(edges if longest <= store.block_rows else _spans(first, length, total))
-    # PyTorch sums no bags of bytes: such rows are copied together and converted.
+    # embedding_bag does not take uint8: such rows are copied together and converted.
     in_place = isinstance(store, RowStore) and store.dtype.is_floating_point
     if isinstance(store, RowStore) and in_place and len(store.pieces) == 1:
         return bag_means(store.pieces[0], _spans(first, length, total), length)
@@ -77,11 +77,11 @@ def padded_rows(
 def _scatter_rows(
     store: Rows, row: Int64[Tensor, " rows"], slot: Int64[Tensor, " rows"], out: Float32[Tensor, "slots dim"]
 ) -> None:
-    """Copy rows to slots of `out`, converted to float32; other slots stay as they are."""
+    """Copy rows to slots of `out`, converted to float32; other slots are not written."""
     check_rows(store, row)
     if store.copy_to(row, slot, out):
         return
-    # A row is copied twice, the second time from the processor's cache: faster than any single pass that PyTorch has.
+    # Two copies, the second from the CPU cache, are faster than any single pass that PyTorch offers.
     step = len(row) if store.device.type == "cuda" else max(1, _CACHED_BYTES // (store.dim * store.dtype.itemsize))
     held = torch.empty(min(step, len(row)), store.dim, dtype=store.dtype, device=store.device)
     wide = _widest(out)
@@ -91,7 +91,7 @@ def _scatter_rows(
 
 
 def _widest(rows: Shaped[Tensor, "rows dim"]) -> Shaped[Tensor, "rows words"]:
-    """The same memory in the widest type that divides a row, since PyTorch scatters element by element."""
+    """View rows in the widest dtype that divides a row, since PyTorch scatters element by element."""
     if not rows.numel():
         return rows
     row_bytes = rows.shape[1] * rows.element_size()
@@ -106,9 +106,13 @@ def sample_rows(
     sample: str,
     generator: torch.Generator | None = None,
 ) -> tuple[Int64[Tensor, "batch time"], Bool[Tensor, "batch time"]]:
-    """At most `max_rows` rows of each window, in order: all of a short one, one of each equal part of a long one.
+    """At most `max_rows` row indices of each window, in order, and their mask.
 
-    "uniform" takes the row in the middle of each of `max_rows` equal parts, "random" any row of the part.
+    A window of up to `max_rows` rows gives all of them. A longer one is cut into `max_rows` equal parts: "uniform"
+    takes the middle row of each part, "random" a random one.
+
+    Raises:
+        ValueError: an unknown `sample`, or `max_rows` below 1.
     """
     if sample not in ("uniform", "random"):
         raise ValueError(f"sample={sample!r} is unknown: choose 'uniform' or 'random'")
@@ -127,13 +131,13 @@ def sample_rows(
 
 
 def random_like(like: Tensor, generator: torch.Generator | None) -> Float[Tensor, "..."]:
-    """Uniform draws from `[0, 1)` in the shape and device of another tensor; the generator may be on another device."""
+    """Uniform float64 draws from `[0, 1)`, shaped as `like` and on its device; the generator may be on another one."""
     device = like.device if generator is None else generator.device
     return torch.rand(like.shape, generator=generator, device=device, dtype=torch.float64).to(like.device)
 
 
 def check_rows(store: Rows, row: Int64[Tensor, " batch"]) -> None:
-    """Refuse row indices out of bounds, and verify the blocks of rows that were not read before.
+    """Check that row indices are within bounds, and verify the blocks that are read for the first time.
 
     Raises:
         ValueError: an index is out of bounds.
@@ -148,7 +152,7 @@ def check_rows(store: Rows, row: Int64[Tensor, " batch"]) -> None:
 
 
 def groups(length: Int64[Tensor, " batch"], store: Rows) -> Iterator[tuple[int, int]]:
-    """Cut a batch of windows into parts `[begin, end)` of at most 64 MB of rows, at least one window each."""
+    """Cut a batch of windows into parts `[begin, end)` of at most 64 MB of rows and at least one window."""
     most = max(1, _GROUP_BYTES // (store.dim * store.dtype.itemsize))
     begin = taken = 0
     for index, rows in enumerate(length.tolist()):
@@ -163,14 +167,14 @@ def groups(length: Int64[Tensor, " batch"], store: Rows) -> Iterator[tuple[int, 
 def bag_means(
     rows: Shaped[Tensor, "_ dim"], index: Int64[Tensor, " taken"], length: Int64[Tensor, " batch"]
 ) -> Float32[Tensor, "batch dim"]:
-    """Mean of the next `length` rows of `rows[index]` for each window; zeros where `length` is 0."""
+    """Mean of consecutive bags of `rows[index]`, `length` rows each, in float32; zeros where `length` is 0."""
     begin = length.cumsum(0) - length
     rows = rows if rows.is_floating_point() else rows.float()
     if rows.dtype == torch.float32:
         return embedding_bag(index, rows, begin, mode="mean")
-    # Half precision is summed in float32, on the CPU too, but there mode="mean" rounds the sum to half before it
-    # divides: eight rows of 10,000 overflow. Scaled by a power of two, which is exact, the sum stays within the range
-    # of its rows, is rounded once, and takes less time.
+    # embedding_bag sums half precision in float32, but on the CPU mode="mean" rounds the sum to half before it
+    # divides: the mean of eight rows of 10,000 overflows. Weights of a power of two are exact, keep the sum within
+    # the range of the rows, round once, and are faster.
     divisor = length.clamp(min=1)
     weight = torch.ldexp(torch.ones_like(length, dtype=torch.float32), -torch.frexp((divisor - 1).float()).exponent)
     weights = torch.repeat_interleave(weight.to(rows.dtype), length, output_size=len(index))
@@ -179,13 +183,13 @@ def bag_means(
 
 
 def _spans(first: Int64[Tensor, " batch"], length: Int64[Tensor, " batch"], total: int) -> Int64[Tensor, " taken"]:
-    """Row indices of windows, one window after the other."""
+    """Row indices of all windows, concatenated."""
     index = torch.repeat_interleave(first - (length.cumsum(0) - length), length, output_size=total)
     return index.add_(torch.arange(total, device=first.device))
 
 
 def _zeros(slots: int, dim: int, device: torch.device) -> Float32[Tensor, "slots dim"]:
-    """Zeros, on the CPU as untouched pages of the system; `torch.zeros` would write them."""
+    """Zeros; on the CPU as untouched memory pages, since `torch.zeros` would write them."""
     if device.type == "cpu":
         return torch.from_numpy(np.zeros((slots, dim), dtype=np.float32))
     return torch.zeros(slots, dim, device=device)
@@ -194,14 +198,14 @@ def _zeros(slots: int, dim: int, device: torch.device) -> Float32[Tensor, "slots
 def _bounds(
     first: Int64[Tensor, " batch"], last: Int64[Tensor, " batch"], length: Int64[Tensor, " batch"]
 ) -> list[int]:
-    """Total, shortest and longest length, lowest and highest row of windows; on a GPU this waits once."""
+    """Total, shortest and longest length, lowest and highest row of windows; one synchronisation on a GPU."""
     return torch.stack([length.sum(), length.min(), length.max(), first.min(), last.max()]).tolist()
 
 
 def masked_means(
     store: Rows, row: Int64[Tensor, "batch slots"], mask: Bool[Tensor, "batch slots"]
 ) -> Float32[Tensor, "batch dim"]:
-    """Mean of the rows where the mask is true, for each moment; zeros where there is none.
+    """Mean of the unmasked rows of each moment; zeros for a moment without rows.
 
     Raises:
         ValueError: a row index out of bounds.
@@ -224,7 +228,7 @@ def masked_means(
 def masked_maxima(
     store: Rows, row: Int64[Tensor, "batch slots"], mask: Bool[Tensor, "batch slots"]
 ) -> Float32[Tensor, "batch dim"]:
-    """Maximum of the rows where the mask is true, element by element, for each moment; zeros where there is none.
+    """Elementwise maximum of the unmasked rows of each moment; zeros for a moment without rows.
 
     Raises:
         ValueError: a row index out of bounds.
@@ -232,7 +236,7 @@ def masked_maxima(
     length, real = mask.sum(1).tolist(), row[mask]
     check_rows(store, real)
     out = torch.zeros(len(row), store.dim, device=store.device)
-    # A moment's rows stay in the processor's cache between the two steps.
+    # One moment at a time, so that its rows stay in the CPU cache between the two steps.
     held = torch.empty(max(length, default=0), store.dim, dtype=store.dtype, device=store.device)
     for index, part in enumerate(real.split(length)):
         if len(part):

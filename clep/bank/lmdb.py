@@ -1,9 +1,9 @@
-"""A bank in an LMDB (`*.lmdb`): rows in blocks of about 128 kB, tables beside them, checksums of everything.
+"""Bank in an LMDB (`*.lmdb`): rows in blocks of about 128 kB, tables, and checksums of both.
 
-Values are raw little-endian arrays, never pickles: `rows<index>` for each block, and `bank`, written last: an .npz with
-the tables and a JSON of the shape, the clock, and the files that it was made from. Behind LMDB's own pages comes a
-seal: the digests of `bank` and of all pages but those of large values. It is compared before liblmdb opens the file,
-since damaged B-tree pages can crash it; a file that is cut off or half-built has none.
+Values are raw little-endian arrays, not pickles. Keys: `rows<index>` for each block, and `bank`, written last, an .npz
+with the tables and a JSON of the shape, the clock and the source files. After LMDB's own pages follows a seal: the
+digests of `bank` and of all pages except those of large values. It is verified before liblmdb opens the file, since
+damaged B-tree pages can crash liblmdb. A truncated or half-built file has no seal.
 """
 
 import importlib
@@ -36,7 +36,7 @@ from clep.files import atomic_path
 
 LMDB_SUFFIX = ".lmdb"
 _BANK, _SEAL = b"bank", b"clep-lmdb-seal-1"
-_TAIL = struct.Struct("<QQ16s")  # digest and length of the seal's text, and its mark
+_TAIL = struct.Struct("<QQ16s")  # digest and length of the seal's text, and the magic bytes
 _PAGE_HEADER, _OVERFLOW = 16, 4  # bytes before a value, and the flag of pages that hold one large value
 _BLOCK_BYTES = (1 << 17) - _PAGE_HEADER  # whole pages; reading a value reads all of it
 _COMMIT_BYTES = 64 << 20
@@ -47,7 +47,7 @@ FileId = tuple[int, int, int]  # device, inode and size
 
 
 def block_key(block: int) -> bytes:
-    """Key of one block of rows; keys sort as their indices."""
+    """Key of one block of rows; keys sort like the block indices."""
     return b"rows" + block.to_bytes(8, "big")
 
 
@@ -68,36 +68,40 @@ def _import_lmdb() -> Any:
     try:
         return importlib.import_module("lmdb")
     except ModuleNotFoundError as error:
-        raise InputError("a bank in an LMDB needs the package lmdb: pip install 'clep[lmdb]'") from error
+        raise InputError("device='lmdb' needs the package lmdb: pip install 'clep[lmdb]'") from error
 
 
 def build_lmdb(path: str | Path, out: str | Path | None = None, clock: Clock | None = None) -> Path:
-    """Write the rows and tables of a bank into an LMDB, for `FeatureBank.open(path, device="lmdb")`.
+    """Copy a bank into an LMDB, for `FeatureBank.open(path, device="lmdb")`.
 
-    It is written under a temporary name and renamed when whole, and takes about as much room as the bank. Rows of the
-    bank are verified while they are copied.
+    The LMDB is written atomically and takes about as much disk space as the bank. Rows are verified while they are
+    copied.
 
     Args:
-        path: the bank: a file, a folder of shards, or a tutorial file with its `clock`.
-        out: the file to write; None for where `FeatureBank.open` looks, `features.lmdb` beside `features.h5`.
+        path: the bank: a file, a folder of shards, or a tutorial file.
+        out: the file to write; None: `features.lmdb` beside `features.h5`, where `FeatureBank.open` looks for it.
+        clock: required for a tutorial file.
 
     Returns:
-        The file that was written.
+        Path of the LMDB.
 
     Raises:
-        InputError: the bank cannot be read, holds none of float16, float32 and uint8, or the disk is full.
+        InputError: the bank cannot be read, its dtype is none of float16, float32 and uint8, or the disk is full.
     """
     path = Path(path).absolute()
     target = lmdb_path(path) if out is None else Path(out).absolute()
     if path.suffix == LMDB_SUFFIX or target.suffix != LMDB_SUFFIX:
-        raise InputError(f"an LMDB is made from a bank (.h5) and named *.lmdb, not {target} from {path}")
+        raise InputError(f"cannot make {target} from {path}: give a bank (.h5), and an output named *.lmdb")
     lmdb = _import_lmdb()
-    stats = _stats(path)  # before the rows are read: a bank that changes meanwhile counts as changed
+    stats = _stats(path)  # before the rows are read, so that a change during the copy is detected
     shards = read_shards(path, clock)
     extents = [extent for shard in shards for extent in shard.rows]
     dtype = extents[0].dtype.newbyteorder("=")
     if dtype.name not in ROW_DTYPES or any(extent.dtype.newbyteorder("=") != dtype for extent in extents):
-        raise InputError(f"{path} stores {dtype.name}, or several types; an LMDB holds one of {', '.join(ROW_DTYPES)}")
+        raise InputError(
+            f"{path} stores {dtype.name}, or several dtypes, but an LMDB holds one of {', '.join(ROW_DTYPES)}: write "
+            f"the bank again with BankWriter"
+        )
     dim, n_rows = shards[0].dim, sum(extent.shape[0] for extent in extents)
     block_rows = max(1, _BLOCK_BYTES // (dim * dtype.itemsize))
     map_size = 2 * n_rows * dim * dtype.itemsize + n_rows * 512 + (64 << 20)
@@ -111,10 +115,10 @@ def build_lmdb(path: str | Path, out: str | Path | None = None, clock: Clock | N
                     transaction.put(_BANK, tables)
                 environment.sync(True)
                 used, page_bytes = _bytes_used(environment), environment.stat()["psize"]
-            os.truncate(temporary, used)  # unused pages at the end were not written
+            os.truncate(temporary, used)  # the file ends with unused pages
             _seal(temporary, page_bytes, tables)
         except lmdb.Error as error:
-            raise InputError(f"cannot write {target}: {error}. Free some space, or choose another folder") from error
+            raise InputError(f"cannot write {target}: {error}; free some space, or choose another folder") from error
     return target
 
 
@@ -136,7 +140,7 @@ def _put_blocks(environment: Any, blocks: Iterator[np.ndarray]) -> UInt64[np.nda
 
 
 def _blocks(shards: list[Shard], block_rows: int, dtype: np.dtype) -> Iterator[np.ndarray]:
-    """All rows in order, `block_rows` at a time, verified."""
+    """All rows in order, verified, `block_rows` at a time."""
     left = np.empty((0, shards[0].dim), dtype=dtype)
     for shard in shards:
         for extent in shard.rows:
@@ -177,29 +181,29 @@ def _tables(shards: list[Shard], digests: UInt64[np.ndarray, " blocks"], about: 
 
 
 def _stats(path: Path) -> list[list[str | int]]:
-    """Name, size and time of the last change of each file of a bank."""
+    """Name, size and modification time (ns) of each file of a bank."""
     files = sorted(path.glob("[!.]*.h5"), key=lambda p: p.name) if path.is_dir() else [path]
     return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files if file.exists()]
 
 
 def _content(shards: list[Shard]) -> list[str]:
-    """Digest of the content of each file of a bank; files without checksums are read whole."""
+    """Digest of the content of each file of a bank; files without checksums are read completely."""
     return [shard.content_digest or file_digest(shard.path) for shard in shards]
 
 
 def _seal(path: Path, page_bytes: int, tables: bytes) -> None:
     pages = map_file(path).reshape(-1, page_bytes)
-    own: list[list[int]] = []  # ranges of pages that hold no large value
+    tree: list[list[int]] = []  # ranges of pages that hold no large value
     page = 0
     while page < len(pages):
         flags, size = pages[page, 10:12].view("<u2")[0], int(pages[page, 12:16].view("<u4")[0])
         if page > 1 and flags & _OVERFLOW:
             page += size
             continue
-        if not own or own[-1][1] != page:
-            own.append([page, page])
-        page = own[-1][1] = page + 1
-    seal = {"shape": pages.shape, "pages": own, "pages_digest": _pages_digest(pages, own), "bank": digest(tables)}
+        if not tree or tree[-1][1] != page:
+            tree.append([page, page])
+        page = tree[-1][1] = page + 1
+    seal = {"shape": pages.shape, "pages": tree, "pages_digest": _pages_digest(pages, tree), "bank": digest(tables)}
     text = json.dumps(seal).encode()
     with path.open("ab") as file:
         file.write(text + _TAIL.pack(block_digest(text), len(text), _SEAL))
@@ -210,25 +214,26 @@ def _pages_digest(pages: np.ndarray, ranges: list[list[int]]) -> str:
 
 
 def _read_seal(path: Path) -> dict[str, Any]:
-    """Read the seal of an LMDB, and compare the pages that liblmdb follows with it."""
+    """Read the seal of an LMDB, and verify the B-tree pages with it."""
     data = map_file(path) if path.stat().st_size else np.empty(0, dtype=np.uint8)
     stored, size, magic = _TAIL.unpack(data[-_TAIL.size :].tobytes().rjust(_TAIL.size, b"\0"))
     text = data[len(data) - _TAIL.size - size : -_TAIL.size].tobytes() if magic == _SEAL else b""
     if magic != _SEAL or block_digest(text) != stored:
-        raise InputError(f"{path} is truncated, half-built, damaged, of an older clep, or not an LMDB of a bank")
+        raise InputError(f"{path} is truncated, half-built, damaged, made by an older clep, or not an LMDB of a bank")
     seal = json.loads(text)
     pages = data[: seal["shape"][0] * seal["shape"][1]].reshape(seal["shape"])
-    check_digest(path, "what describes its rows", seal["pages_digest"], _pages_digest(pages, seal["pages"]), " ")
+    check_digest(path, "its metadata", seal["pages_digest"], _pages_digest(pages, seal["pages"]), " ")
     return seal
 
 
 class LmdbFile:
-    """One LMDB, opened for reading without a lock or read-ahead, once in a process (`LmdbFile.of`), when first used.
+    """One LMDB, opened for reading at first use, once per process (`LmdbFile.of`), without lock and read-ahead.
 
-    An open LMDB must not be used by the child of a fork: all are closed before one, and opened again on the next use.
+    A child process must not use an LMDB that its parent opened: all are closed before a fork, and opened again at the
+    next use.
 
     Raises:
-        InputError: it is missing, not an LMDB of a bank, truncated or damaged.
+        InputError: the file is missing, not an LMDB of a bank, truncated or damaged.
     """
 
     opened: ClassVar["weakref.WeakValueDictionary[FileId, LmdbFile]"] = weakref.WeakValueDictionary()
@@ -240,7 +245,7 @@ class LmdbFile:
 
     @classmethod
     def of(cls, path: Path) -> "LmdbFile":
-        """The file that this process has open, or a new one."""
+        """The instance of this process for a file, created at the first call."""
         with cls.lock:
             identity = _identity(path)
             file = cls.opened.get(identity)
@@ -248,7 +253,7 @@ class LmdbFile:
 
     @contextmanager
     def reading(self) -> Iterator[Any]:
-        """A transaction whose values are memoryviews, valid until the block ends; one thread at a time.
+        """Read transaction, one thread at a time; its values are memoryviews, valid until the block ends.
 
         Raises:
             InputError: the file cannot be read, or was replaced since it was opened.
@@ -267,7 +272,7 @@ class LmdbFile:
                 raise InputError(f"{self.path} is damaged, or not an LMDB ({error})") from error
 
     def close(self) -> None:
-        """Close it; the next use opens it again."""
+        """Close the file; the next use opens it again."""
         if self._environment is not None:
             self._environment.close()
             self._environment = None
@@ -303,15 +308,18 @@ def _bytes_used(environment: Any) -> int:
 def read_lmdb(
     path: Path, dtype: str | torch.dtype | None, clock: Clock | None, verify: Verify
 ) -> tuple["LmdbRows", Shard, Float64[Tensor, " rows"] | None]:
-    """Open the LMDB of a bank: its rows, its tables as those of one file, and the second of each row or None.
+    """Open the LMDB of a bank.
 
     Args:
         path: the bank, or the LMDB itself.
-        dtype, clock, verify: as for `FeatureBank.open`; a type or clock other than the stored one is refused.
+        dtype, clock, verify: as for `FeatureBank.open`; dtype and clock must be None or equal to the stored ones.
+
+    Returns:
+        The rows; the tables, as of a single file; and the second of each row, None for a regular clock.
 
     Raises:
-        InputError: it is missing, half-built, damaged, not a bank, or the bank has changed since it was built; the
-            message ends with the command that builds it.
+        InputError: the LMDB is missing, half-built, damaged, not a bank, or older than the bank; the message ends with
+            the command that builds it.
     """
     where = lmdb_path(path)
     if not where.exists():
@@ -340,10 +348,10 @@ def read_lmdb(
 
 
 def _check_current(path: Path, where: Path, about: dict[str, Any]) -> None:
-    """Refuse an LMDB whose bank has changed since: other sizes or times of files, and another content.
+    """Check that an LMDB matches its bank: by the sizes and times of the files, and if these differ by the content.
 
     Raises:
-        InputError: it is of another bank, or stale.
+        InputError: the LMDB belongs to another bank, or is stale.
     """
     bank = where.with_name(about["bank"])
     if path != where and path.name != about["bank"]:
@@ -352,19 +360,19 @@ def _check_current(path: Path, where: Path, about: dict[str, Any]) -> None:
         return
     try:
         if _content(read_shards(bank, None if about["clock"] is None else Clock(**about["clock"]))) == about["content"]:
-            return  # only times differ, as after copying
+            return  # only the times differ, as after a copy
     except InputError as error:
         _log.info("%s", error)
-    raise InputError(f"{where} is stale, {bank} has changed since it was made")
+    raise InputError(f"{where} is stale: {bank} has changed since it was made")
 
 
 class LmdbRows(Rows):
-    """Rows in blocks, read through transactions; only blocks that hold a wanted row are read.
+    """Rows in the blocks of an LMDB; a read touches only the blocks that hold its rows.
 
     Args:
         file: the LMDB.
-        about: with `n_rows`, `dim`, `dtype` and `block_rows`; the last block may have fewer rows.
-        digests: of each block.
+        about: metadata with `n_rows`, `dim`, `dtype` and `block_rows`; the last block may have fewer rows.
+        digests: the digest of each block.
         verify: as for `FeatureBank.open`.
     """
 
@@ -382,9 +390,9 @@ class LmdbRows(Rows):
     def select(
         self, row: Int64[Tensor, " batch"], out: Shaped[Tensor, "batch dim"] | None = None
     ) -> Shaped[Tensor, "batch dim"]:
-        """Copy single rows, in the type of the bank, into `out` or a new tensor; indices must be within bounds.
+        """Copy single rows, in the bank's dtype, into `out` or a new tensor; indices must be within bounds.
 
-        Rows of one block that follow each other in `row` cost one look-up, so sorted ones are fastest.
+        Consecutive indices of one block cost one look-up, so sorted indices are fastest.
         """
         if out is None:
             out = torch.empty(len(row), self.dim, dtype=self.dtype)
@@ -401,7 +409,7 @@ class LmdbRows(Rows):
         return out
 
     def verify(self, row: Int64[Tensor, " taken"], always: bool = False) -> None:
-        """Compare the blocks that hold these rows with their checksums if `always`; `select` verifies its own."""
+        """Compare the blocks that hold these rows with their checksums if `always`; else `select` does it."""
         if always:
             self._verify_blocks(np.unique(row.numpy() // self._digests.block_rows))
 

@@ -1,4 +1,4 @@
-"""Long-term feature banks: the rows of the minute around a moment, second by second (Wu et al., CVPR 2019)."""
+"""Long-term feature banks: the rows around a moment, second by second (Wu et al., CVPR 2019)."""
 
 import torch
 from jaxtyping import Bool, Float64, Int64
@@ -17,13 +17,16 @@ def long_term_rows(
 ) -> tuple[Int64[Tensor, "batch slots"], Bool[Tensor, "batch slots"]]:
     """Row indices of the `window_s` seconds around a moment, `per_second` slots for each second.
 
-    Slot `k * per_second + j` is for row `j` of those that start in the second `floor(second) - window_s // 2 + k`. Of a
-    second with more than `per_second` rows the first ones are taken, or with a generator a random choice, in stored
-    order; slots without a row are masked.
+    Slot `k * per_second + j` is for row `j` of those that start in the second `floor(second) - window_s // 2 + k`. If a
+    second has more than `per_second` rows, the first ones are taken, or random ones in stored order if a generator is
+    passed.
 
     Returns:
         row: index within the video, undefined where masked.
-        mask: true where the slot has a row.
+        mask: True where the slot has a row.
+
+    Raises:
+        ValueError: `window_s` or `per_second` is below 1.
     """
     if window_s < 1 or per_second < 1:
         raise ValueError(f"window_s={window_s} and per_second={per_second} must be at least 1")
@@ -44,7 +47,7 @@ def _choice(
     in_order: Int64[Tensor, "second batch slot"],
     generator: torch.Generator,
 ) -> Int64[Tensor, "second batch slot"]:
-    """`size` of each `count`, without replacement, ascending; those with `size` or fewer keep their order."""
+    """Draw `size` of `count` indices without replacement, ascending; keep all if there are no more than `size`."""
     most = int(count.max()) if count.numel() else 0
     if most <= size:
         return in_order

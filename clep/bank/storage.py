@@ -1,4 +1,4 @@
-"""Where a bank's rows live: mapped from disk, in RAM, on a GPU, or in an LMDB; a gather sees no difference."""
+"""Storage of a bank's rows, with one interface: memory-mapped from disk, in RAM, on a GPU, or in an LMDB."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ from clep.errors import InputError
 Verify = bool | str  # True, False, "first_read" or "sample": see `FeatureBank.open`
 
 SAMPLED_BLOCKS = 256
-"""Blocks of each file that `verify="sample"` compares, evenly spread."""
+"""Blocks of each file that `verify="sample"` verifies, evenly spread."""
 
 FEWEST_ROWS = 8
-"""Average length of a run of consecutive rows below which copying run by run costs more than it saves."""
+"""Mean length of a run of consecutive rows below which copying run by run is slower."""
 
 MOST_THREADS = 2
-"""One thread copies the runs: with more threads than this, PyTorch's parallel gather and scatter are faster."""
+"""Runs are copied by one thread: with more threads than this, PyTorch's parallel gather and scatter are faster."""
 
 
 def copy_runs(
@@ -33,15 +33,18 @@ def copy_runs(
     slot: Int64[Tensor, " taken"],
     out: Shaped[Tensor, "slots dim"],
 ) -> bool:
-    """Copy `rows[row]` to `out[slot]` run by run where that is possible and fastest; returns whether it was done.
+    """Copy `rows[row]` to `out[slot]` run by run if that is possible and fastest.
 
     Args:
-        rows: all rows, as they lie in memory.
-        row, slot: indices of source and target; all within bounds.
-        out: where to; other slots stay as they are.
+        rows: all rows of the bank.
+        row, slot: indices of source and target, within bounds.
+        out: the target; other slots are not written.
+
+    Returns:
+        Whether the rows were copied.
     """
-    alike = rows.dtype == out.dtype and not rows.is_cuda and not out.is_cuda
-    if not alike or len(row) == 0 or rows.shape[1] == 0 or torch.get_num_threads() > MOST_THREADS:
+    comparable = rows.dtype == out.dtype and not rows.is_cuda and not out.is_cuda
+    if not comparable or len(row) == 0 or rows.shape[1] == 0 or torch.get_num_threads() > MOST_THREADS:
         return False
     edges = ((row.diff() != 1).nonzero().squeeze(1) + 1).tolist()
     bounds = [0, *edges, len(row)]
@@ -55,7 +58,7 @@ def copy_runs(
 
 
 def as_items(rows: Shaped[Tensor, "n dim"]) -> np.ndarray:
-    """The same memory as an array with one item a row, which NumPy copies whole."""
+    """View rows as an array with one item per row, which NumPy copies at once."""
     size = rows.shape[1] * rows.element_size()
     return rows.view(torch.uint8).numpy().view(f"V{size}")[:, 0]
 
@@ -66,7 +69,7 @@ _STORED = _DTYPES | {"uint8": torch.uint8}
 
 
 class Rows(ABC):
-    """All rows of a bank, `[n_rows, dim]`, wherever they live; read by their indices."""
+    """All rows of a bank, `[n_rows, dim]`, read by index; subclasses are the storages."""
 
     dtype: torch.dtype
     device: torch.device
@@ -75,28 +78,28 @@ class Rows(ABC):
 
     @property
     def block_rows(self) -> int:
-        """Rows in the smallest block with one checksum; 0 where no block is left to verify."""
+        """Rows in the smallest block with one checksum; 0 if no block is left to verify."""
         return 0
 
     @abstractmethod
     def select(
         self, row: Int64[Tensor, " batch"], out: Shaped[Tensor, "batch dim"] | None = None
     ) -> Shaped[Tensor, "batch dim"]:
-        """Copy single rows, in the type of the bank, into `out` or a new tensor; indices must be within bounds."""
+        """Copy single rows, in the bank's dtype, into `out` or a new tensor; indices must be within bounds."""
 
     def copy_to(
         self, row: Int64[Tensor, " taken"], slot: Int64[Tensor, " taken"], out: Shaped[Tensor, "slots dim"]
     ) -> bool:
-        """Copy rows to slots of `out` in one pass where that is fastest; returns whether it was done."""
+        """Copy rows to slots of `out` in one pass if that is fastest; returns whether they were copied."""
         return False
 
     @abstractmethod
     def verify(self, row: Int64[Tensor, " taken"], always: bool = False) -> None:
-        """Compare the blocks that hold these rows with their checksums, each block once in a process.
+        """Compare the blocks that hold these rows with their checksums, each block once per process.
 
         Args:
             row: indices within bounds.
-            always: also where the bank was opened without verification of what is read.
+            always: verify even if the bank was opened without `verify="first_read"`.
 
         Raises:
             InputError: a block is damaged.
@@ -113,12 +116,12 @@ class Rows(ABC):
 
 @dataclass(frozen=True)
 class RowStore(Rows):
-    """Rows as tensors `[n, dim]` that follow each other: one, or one per file where they are mapped.
+    """Rows as consecutive tensors `[n, dim]`: one, or one per memory-mapped file.
 
     Attributes:
         pieces: the tensors.
-        digests: of each piece, None where it has none; an empty list where no piece has.
-        verify_reads: verify each block when it is read first.
+        digests: digests of each piece, None for a piece without; empty if no piece has digests.
+        verify_reads: verify each block at its first read.
     """
 
     pieces: list[Shaped[Tensor, "_ dim"]]
@@ -127,12 +130,12 @@ class RowStore(Rows):
 
     @property
     def dtype(self) -> torch.dtype:  # type: ignore[override]
-        """Type in which the rows are held."""
+        """Dtype of the rows."""
         return self.pieces[0].dtype
 
     @property
     def device(self) -> torch.device:  # type: ignore[override]
-        """Where gathers of these rows run."""
+        """Device on which gathers of these rows run."""
         return self.pieces[0].device
 
     @property
@@ -142,7 +145,7 @@ class RowStore(Rows):
 
     @cached_property
     def starts(self) -> Int64[Tensor, " pieces"]:
-        """The first row of each piece."""
+        """Index of the first row of each piece."""
         sizes = torch.tensor([len(piece) for piece in self.pieces])
         return sizes.cumsum(0) - sizes
 
@@ -153,13 +156,13 @@ class RowStore(Rows):
 
     @property
     def block_rows(self) -> int:
-        """Rows in the smallest block with one checksum; 0 where no block is left to verify."""
+        """Rows in the smallest block with one checksum; 0 if no block is left to verify."""
         if not self.verify_reads:
             return 0
         return min((one.block_rows for one in self.digests if one is not None and one.n_pending), default=0)
 
     def verify(self, row: Int64[Tensor, " taken"], always: bool = False) -> None:
-        """Compare the blocks that hold these rows with their checksums, each block once in a process."""
+        """Compare the blocks that hold these rows with their checksums, each block once per process."""
         if not len(row) or not (self.block_rows or (always and self.digests)):
             return
         if len(self.pieces) == 1:
@@ -190,7 +193,7 @@ class RowStore(Rows):
                 self._verify_blocks(piece, np.flatnonzero(digests.pending))
 
     def verify_sample(self) -> None:
-        """Compare up to `SAMPLED_BLOCKS` blocks of each piece with their checksums, evenly spread."""
+        """Compare up to `SAMPLED_BLOCKS` evenly spread blocks of each piece with their checksums."""
         for piece, digests in enumerate(self.digests):
             if digests is not None:
                 spread = np.linspace(0, len(digests.digests) - 1, SAMPLED_BLOCKS)
@@ -199,13 +202,13 @@ class RowStore(Rows):
     def copy_to(
         self, row: Int64[Tensor, " taken"], slot: Int64[Tensor, " taken"], out: Shaped[Tensor, "slots dim"]
     ) -> bool:
-        """Copy rows to slots of `out` in one pass where that is fastest; returns whether it was done."""
+        """Copy rows to slots of `out` in one pass if that is fastest; returns whether they were copied."""
         return len(self.pieces) == 1 and copy_runs(self.pieces[0], row, slot, out)
 
     def select(
         self, row: Int64[Tensor, " batch"], out: Shaped[Tensor, "batch dim"] | None = None
     ) -> Shaped[Tensor, "batch dim"]:
-        """Copy single rows, in the type of the bank, into `out` or a new tensor; indices must be within bounds."""
+        """Copy single rows, in the bank's dtype, into `out` or a new tensor; indices must be within bounds."""
         if out is None:
             out = torch.empty(len(row), self.dim, dtype=self.dtype, device=self.device)
         if len(self.pieces) == 1:
@@ -221,7 +224,7 @@ class RowStore(Rows):
 
 
 def parse_device(device: str | torch.device) -> tuple[str, torch.device]:
-    """Parse `device=`: the storage, "disk", "cpu", "cuda" or "lmdb", and the torch device on which gathers run.
+    """Parse `device=` into the storage ("disk", "cpu", "cuda" or "lmdb") and the torch device on which gathers run.
 
     Raises:
         InputError: an unknown device, or a GPU that this machine lacks.
@@ -233,17 +236,17 @@ def parse_device(device: str | torch.device) -> tuple[str, torch.device]:
     except RuntimeError:
         parsed = torch.device("meta")
     if parsed.type not in ("cpu", "cuda"):
-        raise InputError(f"a bank cannot be opened with device={str(device)!r}: choose {SUPPORTED_DEVICES}")
+        raise InputError(f"device={str(device)!r} is unknown for a bank: choose {SUPPORTED_DEVICES}")
     if parsed.type == "cuda" and (not torch.cuda.is_available() or (parsed.index or 0) >= torch.cuda.device_count()):
         raise InputError(
-            f"device={str(device)!r}: torch sees {torch.cuda.device_count()} GPUs here; "
-            f"open the bank with device='disk' or 'cpu'"
+            f"device={str(device)!r}: this machine has {torch.cuda.device_count()} GPUs; open the bank with "
+            f"device='disk' or 'cpu'"
         )
     return parsed.type, parsed
 
 
 def parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
-    """Parse `dtype=`, the type in which rows are held; None means as stored.
+    """Parse `dtype=`, the dtype of the rows in memory; None means as stored.
 
     Raises:
         InputError: neither float16, bfloat16 nor float32.
@@ -252,7 +255,7 @@ def parse_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
         return dtype if isinstance(dtype, torch.dtype) else None
     found = _DTYPES.get(str(dtype).removeprefix("torch."))
     if found is None:
-        raise InputError(f"dtype={str(dtype)!r} is unknown: rows are held as {', '.join(_DTYPES)}")
+        raise InputError(f"dtype={str(dtype)!r} is unknown: choose {', '.join(_DTYPES)}")
     return found
 
 
@@ -277,12 +280,13 @@ def open_rows(
     """Map or load the rows of a bank.
 
     Args:
-        extents: where the rows lie; digests: of each, None where it has none.
+        extents: locations of the rows.
+        digests: digests of each extent, None for one without.
         device, dtype, verify: as for `FeatureBank.open`.
 
     Raises:
-        InputError: rows that cannot be mapped, or not in that type; files of different types; not enough memory;
-            damaged rows.
+        InputError: rows cannot be memory-mapped, or not in that dtype; files differ in dtype; the memory is too small;
+            rows are damaged.
     """
     kind, where = parse_device(device)
     wanted = parse_dtype(dtype)
@@ -290,7 +294,7 @@ def open_rows(
     for extent in extents:
         if extent.dtype != stored and (wanted is None or kind == "disk"):
             raise InputError(
-                f"{extents[0].path} stores {stored.name} and {extent.path} {extent.dtype.name} ('{extent.name}'): "
+                f"{extents[0].path} stores {stored.name}, but {extent.path} {extent.dtype.name} ('{extent.name}'): "
                 f"open the bank with device='cpu' or 'cuda' and a dtype"
             )
     if wanted is None and stored.name not in _STORED:
@@ -310,26 +314,30 @@ def open_rows(
 
 
 def check_as_stored(path: Path, stored: str, wanted: torch.dtype | None) -> None:
-    """Refuse a type other than the stored one, for rows that are not copied.
+    """Check that `wanted` is None or the stored dtype, for rows that stay on disk.
 
     Raises:
-        InputError: `wanted` is another type.
+        InputError: `wanted` is another dtype.
     """
     if wanted is not None and wanted != _STORED.get(stored):
         raise InputError(
-            f"{path} stores {stored}, and rows on disk are used as they are: leave dtype out, or "
-            f"open the bank with device='cpu' or 'cuda' to have {str(wanted).removeprefix('torch.')}"
+            f"{path} stores {stored}, and rows on disk are not converted: leave dtype out, or open the bank with "
+            f"device='cpu' or 'cuda' for dtype={str(wanted).removeprefix('torch.')}"
         )
 
 
 def map_extents(extents: Sequence[Extent]) -> list[Tensor]:
-    """Tensors over the mapped files, each file mapped once; nothing is read yet."""
+    """Memory-map extents as tensors, each file once; nothing is read yet.
+
+    Raises:
+        InputError: an extent cannot be memory-mapped.
+    """
     maps: dict[Path, np.memmap] = {}
     for extent in extents:
         if extent.offset is None:
             raise InputError(
                 f"{extent.path}: '{extent.name}' is chunked, compressed or in a foreign byte order and cannot be "
-                f"mapped from disk: open the bank with device='cpu' or 'cuda', or write it again with BankWriter"
+                f"memory-mapped: open the bank with device='cpu' or 'cuda', or write it again with BankWriter"
             )
         if extent.path not in maps:
             maps[extent.path] = map_file(extent.path)
@@ -345,8 +353,7 @@ def _load(
     except (RuntimeError, MemoryError) as error:
         size = shape[0] * shape[1] * dtype.itemsize / 2**30
         raise InputError(
-            f"{extents[0].path} needs {size:.1f} GiB on {device}, more than is free there: open the bank with "
-            f"device='disk'"
+            f"{extents[0].path} needs {size:.1f} GiB on {device}, more than is free: open the bank with device='disk'"
         ) from error
     first = 0
     for extent, stored in zip(extents, digests, strict=True):
@@ -363,7 +370,7 @@ def _load(
 
 
 def read_seconds(extents: Sequence[Extent]) -> Float64[Tensor, " rows"]:
-    """Second of each row: mapped where they are in one file, copied together from several."""
+    """Second of each row: memory-mapped from a single file, concatenated from several."""
     parts = [
         map_extents([extent])[0]
         if extent.offset is not None

@@ -1,4 +1,4 @@
-"""Writing a bank file: rows stream to disk as they come, and the file appears whole or not at all."""
+"""`BankWriter`: write a bank file video by video, streaming and atomically; and conversion to a bank file."""
 
 import math
 import os
@@ -25,11 +25,11 @@ from clep.hdf5 import open_hdf5
 
 Rows = np.ndarray | Tensor
 
-_INTEGER_TOLERANCE = 1e-2  # a pixel that was divided by 255 and multiplied again differs from an integer by far less
+_INTEGER_TOLERANCE = 1e-2  # far above the rounding error of a pixel divided by 255 and multiplied again
 
 
 class _Abandoned(Exception):
-    """Makes a writer's files be removed, whatever the caller's own error is."""
+    """Raised inside the writer to remove its files, whatever the caller's error is."""
 
 
 class BankWriter:
@@ -40,23 +40,23 @@ class BankWriter:
         writer.add("uid", rows, duration_s=61.2)
     ```
 
-    Rows are contiguous in the file, so their count must be known first. With `n_rows` they are written straight into
-    it; without, or where fewer are added in the end, they are collected in a temporary file beside it and copied when
-    the block ends. A video that `add` refuses leaves no trace, so a job may catch the error and go on. When the block
-    raises, Ctrl-C included, nothing is left and a previous file stays as it was. The file carries checksums of its rows
-    and tables, computed from what was given, not from what the disk holds.
+    Rows are contiguous in the file, so their count must be known in advance. With `n_rows` they are written directly
+    into the file; without it, or if fewer rows are added, they are collected in a temporary file beside it and copied
+    at the end. A video that `add` refuses leaves no trace, so a job may catch the error and go on. If the block raises
+    (Ctrl-C too), all temporary files are removed and an existing file is not changed. Checksums are computed from the
+    rows in memory, not read back from disk.
 
     Args:
         path: the file to write, `.h5`.
         dim: feature dimension.
         clock: None for a bank of texts, whose rows have no seconds.
-        dtype: "float16", "float32", or "uint8" for rows of integers from 0 to 255, such as pixels.
-        encoder, source: which frozen model made the rows, and from what; kept as attributes.
-        allow_nonfinite: accept rows with NaN or infinity; they are counted for each video.
-        n_rows: upper bound of the rows that will be added, where known.
+        dtype: "float16", "float32", or "uint8" for integer rows from 0 to 255, such as pixels.
+        encoder, source: the frozen model, and its input; stored as attributes.
+        allow_nonfinite: accept rows with NaN or infinity, and count them per video.
+        n_rows: upper bound of the number of rows, if known.
 
     Raises:
-        InputError: the disk is full or the folder cannot be written to; no video was added by the end.
+        InputError: the disk is full, the folder is not writable, or no video was added.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class BankWriter:
         n_rows: int | np.integer | None = None,
     ) -> None:
         if dtype not in names.ROW_DTYPES:
-            raise InputError(f"dtype={dtype!r} is unknown: a bank stores {' or '.join(names.ROW_DTYPES)}")
+            raise InputError(f"{path}: dtype={dtype!r} is unknown, choose {' or '.join(names.ROW_DTYPES)}")
         if dim < 1 or (n_rows is not None and n_rows < 1):
             raise InputError(f"{path}: dim={dim} and n_rows={n_rows} must be at least 1")
         self.path, self.dim, self.clock, self.dtype = Path(path), int(dim), clock, np.dtype(dtype)
@@ -106,7 +106,7 @@ class BankWriter:
             with self._files:
                 self._finish()
             return
-        with suppress(_Abandoned):  # the caller's own error goes on
+        with suppress(_Abandoned):  # the caller's own error propagates
             self._files.__exit__(_Abandoned, _Abandoned(), None)
 
     def add(
@@ -119,24 +119,24 @@ class BankWriter:
         """Add one video, or one set of texts.
 
         Args:
-            uid: its id, new to this file.
-            rows: `[n, dim]`, numpy or torch, at least one row; or an iterator of such blocks, for a set too large
-                for memory.
-            seconds: `[n]`, the second at which each row starts, ascending; for an irregular clock, and only there.
-            duration_s: length of the video in seconds, None or NaN where unknown; or a function that returns it,
-                called once all rows were read, for a video whose length is known only then.
+            uid: video id, unique in this file.
+            rows: `[n, dim]`, numpy or torch, at least one row; or an iterator of such blocks, for more rows than fit
+                in memory.
+            seconds: `[n]` start of each row, ascending; only for an irregular clock.
+            duration_s: length of the video in seconds, None or NaN if unknown; or a function that returns it, called
+                after all rows were read.
 
         Raises:
-            InputError: a duplicate or unusable id; no rows, rows of another shape, NaN or infinite ones (unless
-                allowed), too large for float16, or not integers for uint8; seconds that are missing, unwanted, too
-                few, unsorted or not finite; a duration that is not positive; more rows than `n_rows`. It names the
+            InputError: a duplicate or invalid id; no rows, rows of another shape, NaN or infinite (unless allowed),
+                too large for float16, or not integers for uint8; seconds that are missing, not allowed, too few,
+                unsorted or not finite; a duration that is not positive; more rows than `n_rows`. The message names the
                 file and the video.
         """
         if self._file is None:
             raise RuntimeError("BankWriter is a context manager: use it in a with statement")
         self._check_id(uid)
         at, nonfinite = self._first_row[-1], 0
-        self._digester.forget()  # a video that was refused
+        self._digester.forget()  # rows of a refused video
         for block in rows if isinstance(rows, Iterator) else (rows,):
             values = self._stored(uid, block)
             self._write(uid, at, values)
@@ -164,35 +164,33 @@ class BankWriter:
 
     def _check_id(self, uid: str) -> None:
         if uid in self._ids:
-            raise self._refuse(uid, "was added before; an id can occur only once in a bank")
+            raise self._refuse(uid, "was added before; video ids of a bank are unique, so rename or skip it")
         if not uid or "\0" in uid:
-            raise InputError(f"{self.path}: {uid!r} cannot be the id of a video; give it a name")
+            raise InputError(f"{self.path}: {uid!r} is no valid video id; use a name without the character NUL")
 
     def _stored(self, uid: str, block: Rows) -> np.ndarray:
         if isinstance(block, Tensor):
             block = block.detach().cpu()
             block = (block.float() if block.dtype == torch.bfloat16 else block).numpy()
         if block.ndim != 2 or block.shape[1] != self.dim or block.dtype.kind not in "fiu":
-            raise self._refuse(
-                uid, f"has rows {block.dtype} {list(block.shape)} where features [n, {self.dim}] are expected"
-            )
+            raise self._refuse(uid, f"has rows {block.dtype} {list(block.shape)}, expected features [n, {self.dim}]")
         if self.dtype == np.uint8:
             return self._as_bytes(uid, block)
         with np.errstate(over="ignore"):
             values = np.ascontiguousarray(block, dtype=self.dtype)
-        good = np.isfinite(values)
-        if good.all():
+        finite = np.isfinite(values)
+        if finite.all():
             return values
-        given = np.isfinite(block)
-        if not self.allow_nonfinite and not given.all():
-            bad = np.flatnonzero(~given.all(axis=1))
+        finite_before = np.isfinite(block)
+        if not self.allow_nonfinite and not finite_before.all():
+            bad = np.flatnonzero(~finite_before.all(axis=1))
             raise self._refuse(
                 uid,
                 f"has NaN or infinity in {len(bad)} of its rows, first in row {bad[0]}; "
                 f"compute it again, leave it out, or pass allow_nonfinite=True",
             )
-        if (given & ~good).any():
-            largest = np.abs(block[given]).max()
+        if (finite_before & ~finite).any():
+            largest = np.abs(block[finite_before]).max()
             raise self._refuse(uid, f"has values up to {largest:g}, too large for {self.dtype}: use dtype='float32'")
         return values
 
@@ -206,21 +204,23 @@ class BankWriter:
     def _write(self, uid: str, at: int, values: np.ndarray) -> None:
         assert self._file is not None
         if self._limit is not None and at + len(values) > self._limit:
-            raise self._refuse(uid, f"brings the bank to {at + len(values)} rows, more than n_rows={self._limit}")
+            raise self._refuse(
+                uid, f"makes {at + len(values)} rows, more than n_rows={self._limit}; correct n_rows, or leave it out"
+            )
         with self._disk_errors():
             self._file.seek(self._base + at * self.dim * self.dtype.itemsize)
             left = memoryview(values.view(np.uint8).reshape(-1).data)
-            while left:  # an unbuffered file may take less than it is given
+            while left:  # an unbuffered write may be partial
                 left = left[self._file.write(left) :]
 
     def _checked_seconds(self, uid: str, seconds: np.ndarray | Tensor | list | None, n_rows: int) -> np.ndarray | None:
         irregular = self.clock is not None and self.clock.rows_per_second is None
         if seconds is None:
             if irregular:
-                raise self._refuse(uid, "needs seconds, one per row: the bank's clock is irregular")
+                raise self._refuse(uid, "needs seconds=, one per row, since the bank's clock is irregular")
             return None
         if not irregular:
-            raise self._refuse(uid, "has seconds, but the bank's clock is not Clock.irregular(...); leave them out")
+            raise self._refuse(uid, "has seconds, but the bank's clock is not Clock.irregular(...); leave seconds out")
         values = np.asarray(seconds.cpu() if isinstance(seconds, Tensor) else seconds, dtype=np.float64)
         if values.shape != (n_rows,):
             raise self._refuse(uid, f"has seconds of the shape {list(values.shape)} for {n_rows} rows")
@@ -234,7 +234,7 @@ class BankWriter:
         return values
 
     def _allocate(self, n_rows: int) -> int:
-        """Create the target file with room for its rows; returns the byte where they begin."""
+        """Create the target file with space for its rows; returns the byte at which they begin."""
         with h5py.File(
             self._target,
             "w",
@@ -247,7 +247,7 @@ class BankWriter:
             created.set_layout(h5py.h5d.CONTIGUOUS)
             created.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
             created.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-            created.set_obj_track_times(False)  # equal rows make equal files
+            created.set_obj_track_times(False)  # equal rows give equal files
             space = h5py.h5s.create_simple((n_rows, self.dim))
             kind = h5py.h5t.py_create(self.dtype)
             dataset = h5py.h5d.create(file.id, names.ROWS.encode(), kind, space, created)
@@ -272,14 +272,14 @@ class BankWriter:
         start = self._allocate(n_rows)
         size = n_rows * self.dim * self.dtype.itemsize
         with self._spool.open("rb") as source, self._target.open("r+b") as target:
-            # Rows of a refused video after the last row are not copied; those before it were overwritten.
+            # Rows of a refused video at the end are not copied; others were overwritten.
             os.truncate(self._spool, self._base + size)
             source.seek(self._base)
             target.seek(start)
             shutil.copyfileobj(source, target, 1 << 24)
 
     def _describe(self) -> int:
-        """Write everything but the rows; returns the byte where the rows begin."""
+        """Write the tables and attributes; returns the byte at which the rows begin."""
         ids = [uid.encode() for uid in self._ids]
         text = h5py.string_dtype("utf-8", max(map(len, ids)))
         clock = self.clock
@@ -304,21 +304,21 @@ class BankWriter:
     def _disk_errors(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, RuntimeError) as error:  # HDF5 raises RuntimeError where a flush or close fails
+        except (OSError, RuntimeError) as error:  # HDF5 raises RuntimeError if a flush or close fails
             reason = getattr(error, "strerror", None) or error
             raise InputError(
-                f"cannot write {self.path}: {reason}. Nothing was left there; free some space or choose another "
-                f"folder, then run the same command again."
+                f"cannot write {self.path}: {reason}. The temporary files were removed; free some space or choose "
+                f"another folder, then run the same command again"
             ) from error
 
 
 def copy_video(bank: FeatureBank, uid: str, writer: BankWriter) -> None:
-    """Add a video of one bank to another: its rows, their seconds where the clock is irregular, its duration.
+    """Copy a video to another bank: its rows, their seconds if the clock is irregular, and its duration.
 
-    The rows are verified, whatever the option `verify` with which the bank was opened.
+    The rows are always verified, whatever `verify` the bank was opened with.
 
     Raises:
-        InputError: the bank lacks the video or its rows are damaged, or the other one refuses it (`BankWriter.add`).
+        InputError: the bank lacks the video, its rows are damaged, or the writer refuses it (see `BankWriter.add`).
     """
     bank.verify_video(uid)
     seconds = bank.video_seconds(uid)
@@ -333,10 +333,10 @@ def convert_per_video(
     dtype: str = "float16",
     encoder: str = "",
 ) -> None:
-    """Convert a tutorial file to a bank file, one video at a time; the bank opens and gathers many times faster.
+    """Convert a file in the tutorial's layout to a bank file, which opens and gathers many times faster.
 
     Raises:
-        InputError: as `read_per_video` and `BankWriter.add`.
+        InputError: as for `read_per_video` and `BankWriter.add`.
     """
     path = Path(path)
     with open_hdf5(path, check_storage=False) as file:

@@ -1,4 +1,4 @@
-"""Small banks for the tests of this folder."""
+"""Small banks for these tests."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +38,7 @@ def write_per_video(path: Path, videos: dict[str, np.ndarray], **options: Any) -
 
 
 def opened(path: Path, device: str, clock: Clock | None = None) -> FeatureBank:
-    """A bank on a device; on "lmdb" the LMDB is built first."""
+    """Open a bank on a device; for "lmdb" the LMDB is built first."""
     if device == "lmdb":
         pytest.importorskip("lmdb")
         build_lmdb(path, clock=clock)
@@ -47,7 +47,7 @@ def opened(path: Path, device: str, clock: Clock | None = None) -> FeatureBank:
 
 @contextmanager
 def edited(path: Path) -> Iterator[h5py.File]:
-    """Open a bank file to change it by hand; it loses its checksums and becomes one of version 1."""
+    """Open a bank file for manual changes; it loses its checksums and becomes a file of version 1."""
     with h5py.File(path, "r+") as file:
         if BLOCK_DIGEST in file:
             del file[BLOCK_DIGEST], file.attrs["block_rows"]

@@ -1,4 +1,4 @@
-"""Banks of integers from 0 to 255: pixels."""
+"""Banks of uint8 rows, such as pixels."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def written(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("device", ["disk", "cpu", "lmdb"])
-def test_every_gather_gives_what_numpy_gives_in_float32(tmp_path: Path, device: str) -> None:
+def test_gathers_of_uint8_rows_equal_numpy_in_float32(tmp_path: Path, device: str) -> None:
     bank = opened(written(tmp_path / "bank.h5"), device)
     assert bank.dtype == torch.uint8
     first, last = torch.tensor([0, 3, 30]), torch.tensor([25, 9, 31])
@@ -53,7 +53,7 @@ def test_several_files_and_copies(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [-1.0, 256.0, 0.5, np.nan, np.inf, 1e9])
-def test_other_numbers_are_refused(tmp_path: Path, value: float) -> None:
+def test_values_outside_uint8_are_refused(tmp_path: Path, value: float) -> None:
     rows = PIXELS.astype(np.float32)
     rows[3, 4] = value
     with (
@@ -63,7 +63,7 @@ def test_other_numbers_are_refused(tmp_path: Path, value: float) -> None:
         writer.add("a", rows)
 
 
-def test_real_numbers_are_not_loaded_as_bytes(tmp_path: Path) -> None:
+def test_float_rows_are_not_loaded_as_uint8(tmp_path: Path) -> None:
     with BankWriter(tmp_path / "bank.h5", 12, Clock(), "float32") as writer:
         writer.add("a", PIXELS.astype(np.float32) / 2)
     with pytest.raises(InputError, match=r"dtype='uint8' is unknown"):

@@ -13,7 +13,7 @@ EGO4D = Clock()
 
 
 def centre_by_hand(centres: np.ndarray, start: float, end: float) -> tuple[int, int]:
-    """Row by row, as DESIGN says it: rows with their centre in the span, else the nearest to the middle."""
+    """Loop over rows: those with their centre in the span, else the nearest to the middle."""
     inside = [i for i, centre in enumerate(centres) if start <= centre <= end]
     if inside:
         return inside[0], inside[-1] + 1
@@ -59,7 +59,7 @@ def spans(draw: st.DrawFn) -> tuple[float, float, int, float | None, Clock]:
 @given(spans())
 @example((0.5333333333333333, 0.5333333333333333, 3, None, EGO4D))
 @example((-3.0, 0.0, 1, 0.4, EGO4D))
-def test_window_is_the_plain_formula(case: tuple[float, float, int, float | None, Clock]) -> None:
+def test_window_equals_the_formula(case: tuple[float, float, int, float | None, Clock]) -> None:
     start, end, n, duration, clock = case
     rate = clock.rows_per_second
     assert rate is not None
@@ -78,7 +78,7 @@ def test_window_is_the_plain_formula(case: tuple[float, float, int, float | None
     st.integers(0, 45).map(lambda x: x / 7),
     st.sampled_from([0.0, 1.0, 2 / 7]),
 )
-def test_window_of_explicit_seconds_is_the_plain_formula(
+def test_window_of_explicit_seconds_equals_the_formula(
     seconds: list[float], one: float, two: float, row_seconds: float
 ) -> None:
     start, end = min(one, two), max(one, two)
@@ -91,21 +91,21 @@ def test_window_of_explicit_seconds_is_the_plain_formula(
     assert clock.window(start, end, len(values), seconds=values, align="start") == (first, last)
 
 
-def test_thirty_nine_frames_make_rows_at_frames_0_and_7() -> None:
+def test_39_frames_give_rows_at_frames_0_and_7() -> None:
     np.testing.assert_allclose(EGO4D.row_starts(2, 39 / 30) * 30, [0, 7])
     # Centres at frames 16 and 23: a span around frame 20 to 22 is nearest to the second.
     assert EGO4D.window(20 / 30, 22 / 30, 2, 39 / 30) == (1, 2)
     assert EGO4D.window(22 / 30, 24 / 30, 2, 39 / 30) == (1, 2)
-    # On the grid alone the second row would be centred at frame 32, and the first one chosen.
+    # Without back-padding the second row would be centred at frame 32, and the first row chosen.
     assert EGO4D.window(20 / 30, 22 / 30, 2) == (0, 1)
 
 
-def test_fewer_than_32_frames_make_one_row_at_0() -> None:
+def test_fewer_than_32_frames_give_one_row_at_0() -> None:
     np.testing.assert_array_equal(EGO4D.row_starts(1, 20 / 30), [0.0])
     assert EGO4D.window(0.5, 0.6, 1, 20 / 30) == (0, 1)
 
 
-def test_a_duration_that_does_not_fit_keeps_rows_in_order() -> None:
+def test_a_wrong_duration_keeps_rows_in_order() -> None:
     grid = np.arange(5) / 1.875
     np.testing.assert_array_equal(EGO4D.row_starts(5, 1000.0), grid)
     np.testing.assert_array_equal(EGO4D.row_starts(5, 0.1)[-2:], [grid[3], grid[3]])
@@ -140,12 +140,12 @@ def test_beyond_the_end_is_the_last_row() -> None:
     ],
 )
 @pytest.mark.parametrize("align", ["start", "centre"])
-def test_spans_that_cannot_be_looked_up(start: float, end: float, words: str, align: str) -> None:
+def test_invalid_spans_are_refused(start: float, end: float, words: str, align: str) -> None:
     with pytest.raises(InputError, match=f"span 1 of 2.*{words}"):
         EGO4D.window(np.array([0.0, start]), np.array([1.0, end]), 5, align=align)
 
 
-def test_kinds_shapes_and_videos_of_different_lengths() -> None:
+def test_array_types_shapes_and_videos_of_different_lengths() -> None:
     start, end = np.array([[0.0, 3.0, 9.0], [1.0, 2.0, 50.0]]), np.array([[1.0, 4.0, 9.0], [5.0, 2.0, 60.0]])
     n, duration = np.array([3, 10, 20]), np.array([math.nan, 5.5, 11.1])
     first, last = EGO4D.window(start, end, n, duration)
@@ -163,7 +163,7 @@ def test_kinds_shapes_and_videos_of_different_lengths() -> None:
     assert all(isinstance(x, np.integer) for x in single)
 
 
-def test_clocks_and_calls_that_make_no_sense() -> None:
+def test_invalid_clocks_and_arguments_are_refused() -> None:
     for rate in (0.0, -1.0, math.nan, math.inf):
         with pytest.raises(InputError, match="rows_per_second"):
             Clock(rate)

@@ -30,7 +30,7 @@ def test_a_copied_video_is_the_same(tmp_path, clock):
             assert copy.video_seconds(uid) is None
 
 
-def test_a_duration_may_be_asked_for_after_the_rows(tmp_path):
+def test_duration_may_be_a_function_called_after_the_rows(tmp_path):
     seen = []
 
     def blocks():

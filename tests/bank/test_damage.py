@@ -1,4 +1,4 @@
-"""Damaged banks: a flipped bit or a lost page is an InputError in bounded time, and never a wrong value."""
+"""Damaged banks: flipped bits and lost pages raise an InputError in bounded time, and never give wrong values."""
 
 import logging
 import shutil
@@ -32,7 +32,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def content(bank: FeatureBank) -> list[object]:
-    """Everything that a bank says, in a form that compares."""
+    """All tables and rows of a bank, as comparable values."""
     durations = bank.duration_s.nan_to_num(-1).tolist()
     seconds = [bank.video_seconds(uid).tolist() for uid in bank.videos]  # type: ignore[union-attr]
     said = [bank.videos, bank.dim, str(bank.clock), bank.encoder, bank.source, bank.first_row.tolist()]
@@ -50,7 +50,7 @@ def mutated(data: bytes, kind: str, rng: np.random.Generator) -> bytes:
         changed[page : page + PAGE] = bytes(len(changed[page : page + PAGE]))
     elif kind == "cut":
         del changed[at:]
-    else:  # a page of another place, as after a lost write
+    else:  # another page of the file, as after a lost write
         page, other = at // PAGE * PAGE, int(rng.integers(len(data) // PAGE)) * PAGE
         changed[page : page + PAGE] = data[other : other + len(changed[page : page + PAGE])]
     return bytes(changed)
@@ -73,7 +73,7 @@ def test_no_damage_gives_a_wrong_value(tmp_path: Path, whole: Path, kind: str, o
             assert changed == data
         except InputError as error:
             refused += "b.h5" in str(error)
-    assert refused > MANY // 2  # others changed nothing: a page of zeros, the page itself
+    assert refused > MANY // 2  # the other changes had no effect: a page of zeros, or the same page
 
 
 @pytest.mark.parametrize("kind", ["flip", "page", "cut", "misplaced"])
@@ -85,13 +85,13 @@ def test_no_damage_of_an_lmdb_gives_a_wrong_value(tmp_path: Path, whole: Path, k
     rng = np.random.default_rng([len(kind), verify is True])
     refused = 0
     for index in range(MANY):
-        path = tmp_path / f"{index}.lmdb"  # an inode of its own: one that is open is trusted
+        path = tmp_path / f"{index}.lmdb"  # a new inode, since an open file is not verified again
         path.write_bytes(mutated(data, kind, rng))
         try:
             assert content(FeatureBank.open(path, "lmdb", verify=verify)) == expected
         except InputError as error:
             refused += f"{index}.lmdb" in str(error)
-    assert refused > MANY // 3  # others hit the padding behind a value, which nothing reads
+    assert refused > MANY // 3  # the others hit the padding after a value
 
 
 def flipped_row(path: Path, row: int) -> None:
@@ -102,11 +102,11 @@ def flipped_row(path: Path, row: int) -> None:
         file.write(b"\x12\x34")
 
 
-def test_each_option_verifies_what_it_says(tmp_path: Path, whole: Path) -> None:
+def test_each_verify_option_verifies_its_rows(tmp_path: Path, whole: Path) -> None:
     path = Path(shutil.copy(whole, tmp_path / "b.h5"))
     n_rows, block_rows = FeatureBank.open(path).n_rows, BLOCK_BYTES // (2 * DIM)
     flipped_row(path, n_rows - 1)
-    words = rf"b\.h5 is damaged: the content of rows \d+ to {n_rows - 1} does not match the stored checksum; copy it"
+    words = rf"b\.h5 is damaged: the data of rows \d+ to {n_rows - 1} does not match the stored checksum; copy it"
     for device, verify in (("disk", True), ("disk", "sample"), ("cpu", True), ("cpu", "first_read"), ("cpu", "sample")):
         with pytest.raises(InputError, match=words):
             FeatureBank.open(path, device, verify=verify)
@@ -154,7 +154,7 @@ def test_shards_are_verified_each(tmp_path: Path) -> None:
             read()
 
 
-def test_copies_are_verified_even_where_reading_is_not(tmp_path: Path, whole: Path) -> None:
+def test_copies_are_verified_even_with_verify_false(tmp_path: Path, whole: Path) -> None:
     pytest.importorskip("lmdb")
     path = Path(shutil.copy(whole, tmp_path / "b.h5"))
     flipped_row(path, 0)
@@ -183,10 +183,10 @@ def test_files_of_version_1_open_with_one_warning(tmp_path: Path, caplog: pytest
     assert bank.nonfinite_rows is None
     caplog.clear()
     FeatureBank.open(write_per_video(tmp_path / "tutorial.h5", videos), clock=Clock())
-    assert not caplog.records  # which never had any
+    assert not caplog.records  # the tutorial's layout never has checksums
 
 
-def test_a_bank_that_lost_its_header_is_not_one_of_version_1(tmp_path: Path) -> None:
+def test_a_bank_that_lost_its_header_is_damaged(tmp_path: Path) -> None:
     path = write(tmp_path / "b.h5", random_videos())
     with path.open("r+b") as file:
         file.write(bytes(HEADER_BYTES))
@@ -195,8 +195,8 @@ def test_a_bank_that_lost_its_header_is_not_one_of_version_1(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("n_rows", [40, None])
-def test_digests_of_what_was_given(tmp_path: Path, n_rows: int | None) -> None:
-    """Also where a refused video was overwritten, videos span blocks, and rows come in pieces."""
+def test_digests_are_of_the_rows_in_memory(tmp_path: Path, n_rows: int | None) -> None:
+    """Also after refused videos, with videos that span blocks, and with rows added in pieces."""
     rng = np.random.default_rng(4)
     rows = rng.standard_normal((30, 9000)).astype(np.float16)
     bad = rows[:5].copy()
@@ -224,7 +224,7 @@ def test_rows_that_are_not_finite_are_counted_and_reported(tmp_path: Path, caplo
     for device in ("disk", "lmdb"):
         caplog.clear()
         assert FeatureBank.open(tmp_path / "b.h5", device).nonfinite_rows == {"b": 2, "c": 1}
-        assert "b.h5: 3 rows of 2 videos are not finite ('b' is the first): leave them out" in caplog.text
+        assert "b.h5: 3 rows of 2 videos are NaN or infinite, the first in 'b': leave these videos out" in caplog.text
     assert FeatureBank.open(write(tmp_path / "good.h5", random_videos())).nonfinite_rows == {}
 
 
@@ -239,7 +239,7 @@ def test_a_bank_that_is_truncated_while_it_is_open(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"b\.h5 was truncated while it was in use: it has .* bytes of .*rename it"):
         bank.check_length()
     replacement.rename(path)
-    bank.check_length()  # another file: what is mapped is the old one, whose pages stay
+    bank.check_length()  # another file: the mapping is of the old one, whose pages stay
     path.unlink()
     bank.check_length()
 

@@ -26,14 +26,14 @@ def test_only_contiguous_native_bytes_can_be_mapped(tmp_path: Path) -> None:
     mapped = found["plain"].map(map_file(tmp_path / "a.h5"))
     assert mapped.dtype == torch.float32
     np.testing.assert_array_equal(mapped, ROWS[:, 0])
-    # It is the file's own pages: a byte changed there is changed here.
+    # The tensor shares the file's pages: a byte changed in the file changes the tensor.
     with (tmp_path / "a.h5").open("r+b") as file:
         file.seek(found["plain"].offset or 0)
         file.write(np.float32(7).tobytes())
     assert mapped[0, 0] == 7
 
 
-def test_blocks_follow_each_other(tmp_path: Path, monkeypatch) -> None:
+def test_blocks_are_consecutive(tmp_path: Path, monkeypatch) -> None:
     found = extents(tmp_path / "a.h5")
     monkeypatch.setattr(extent_module, "_READ_BYTES", 4 * 6 * 4)
     for name in ("plain", "chunked", "foreign"):

@@ -22,7 +22,7 @@ def bank(request: pytest.FixtureRequest, tmp_path: Path) -> FeatureBank:
     return opened(tmp_path / "b.h5", request.param)
 
 
-def test_what_a_bank_says(bank: FeatureBank, tmp_path: Path) -> None:
+def test_properties_of_a_bank(bank: FeatureBank, tmp_path: Path) -> None:
     videos = random_videos(20)
     assert bank.videos == list(videos)
     assert len(bank) == 20
@@ -95,7 +95,7 @@ def test_a_video_that_is_missing(bank: FeatureBank) -> None:
         bank.long_term(video, torch.zeros(4))
     with pytest.raises(InputError, match="index 20 at position 0"):
         bank.window([20], [0.0], [1.0])
-    with pytest.raises(InputError, match=r"no rows for video 'nobody'"):
+    with pytest.raises(InputError, match=r"no rows of video 'nobody'"):
         bank.video_rows("nobody")
 
 
@@ -119,7 +119,7 @@ def test_a_missing_video_s_context_may_be_skipped(bank: FeatureBank) -> None:
         bank.long_term([0], [0.0], on_missing="ignore")
 
 
-def test_moments_without_their_video_are_counted_and_said_once(
+def test_moments_without_their_video_are_counted_and_warned_about_once(
     bank: FeatureBank, caplog: pytest.LogCaptureFixture
 ) -> None:
     for look in (bank.long_term, bank.long_term_pooled, bank.long_term_shared):
@@ -127,7 +127,7 @@ def test_moments_without_their_video_are_counted_and_said_once(
         look(bank.index(["v0_1"]), [3.0], on_missing="skip")
     assert bank.skipped_moments == 6
     assert [record.getMessage() for record in caplog.records] == [
-        f"2 of 3 moments name a video that {bank.path} lacks, and get no context"
+        f"2 of 3 moments get no context: {bank.path} lacks their video"
     ]
 
 
@@ -144,19 +144,19 @@ def test_shared_rows_are_those_of_each_moment(bank: FeatureBank) -> None:
     rows, mask = bank.long_term_shared(video, second, 8, 2, on_missing="skip")
     each, real = bank.long_term(video, second, 8, 2, on_missing="skip")
     assert len(rows) == mask.shape[1] < real.sum()
-    assert mask.any(0).all()  # no row that nobody wants
+    assert mask.any(0).all()  # every row belongs to a moment
     for i in range(126):
         assert rows[mask[i]].equal(each[i][real[i]])
     with pytest.raises(InputError, match="pool='median' is unknown: choose 'mean' or 'max'"):
         bank.long_term_pooled([0], [0.0], pool="median")
 
 
-def test_spans_and_indices_that_cannot_be_looked_up(bank: FeatureBank) -> None:
+def test_invalid_spans_and_indices_are_refused(bank: FeatureBank) -> None:
     with pytest.raises(InputError, match="span 1 of 2 ends before it starts"):
         bank.window([0, 1], [0.0, 5.0], [1.0, 4.0])
     with pytest.raises(InputError, match="not a number"):
         bank.window([0], [math.nan], [1.0])
-    with pytest.raises(InputError, match="NaN or infinite"):
+    with pytest.raises(InputError, match="NaN or infinity"):
         bank.long_term([0], [math.nan])
     with pytest.raises(InputError, match="align='end'"):
         bank.window([0], [0.0], [1.0], "end")
@@ -186,7 +186,7 @@ def test_a_bank_of_texts_has_rows_but_no_windows(tmp_path: Path) -> None:
     np.testing.assert_allclose(bank.mean([0], [5]), rows.mean(0, keepdims=True), rtol=2**-11)
     assert bank.rows([0], [5], 2)[0].shape == (1, 2, 3)
     for look in (lambda: bank.window([0], [0.0], [1.0]), lambda: bank.long_term([0], [0.0])):
-        with pytest.raises(InputError, match=r"texts\.h5 is a bank without a clock.*use take, mean or rows"):
+        with pytest.raises(InputError, match=r"texts\.h5 has no clock.*use take, mean or rows"):
             look()
 
 
@@ -201,7 +201,7 @@ def _in_child(bank: FeatureBank, queue: "multiprocessing.SimpleQueue[list]") -> 
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver"])
-def test_other_processes_see_the_same(bank: FeatureBank, method: str) -> None:
+def test_other_processes_read_the_same_rows(bank: FeatureBank, method: str) -> None:
     context = multiprocessing.get_context(method)
     queue = context.SimpleQueue()
     child = context.Process(target=_in_child, args=(bank, queue))

@@ -11,7 +11,7 @@ from clep.hdf5 import open_hdf5
 from tests.bank.banks import edited, random_videos, write
 
 
-def test_everything_but_the_rows(tmp_path: Path) -> None:
+def test_tables_and_metadata_of_a_file(tmp_path: Path) -> None:
     videos = random_videos()
     path = write(tmp_path / "b.h5", videos, Clock(2.0, 1.0), encoder="e", source="s")
     with open_hdf5(path) as file:
@@ -22,7 +22,7 @@ def test_everything_but_the_rows(tmp_path: Path) -> None:
     assert shard.seconds is None
 
 
-def test_files_that_are_not_whole(tmp_path: Path) -> None:
+def test_truncated_and_foreign_files_are_refused(tmp_path: Path) -> None:
     whole = write(tmp_path / "b.h5", random_videos()).read_bytes()
     for size in (0, 4, 100, 1500, len(whole) // 2, len(whole) - 1):
         (tmp_path / "cut.h5").write_bytes(whole[:size])
@@ -59,7 +59,7 @@ def replaced(path: Path, name: str, value: np.ndarray) -> None:
         file[name] = value
 
 
-def test_contents_that_contradict_themselves(tmp_path: Path) -> None:
+def test_contradictory_contents_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "b.h5", {"a": np.ones((3, 2)), "b": np.ones((2, 2))})
     replaced(path, "video/first_row", np.array([0, 5, 5]))
     with pytest.raises(InputError, match="first_row must rise from 0 to the 5 rows"):
@@ -69,7 +69,7 @@ def test_contents_that_contradict_themselves(tmp_path: Path) -> None:
         FeatureBank.open(path)
     replaced(path, "video/first_row", np.array([0, 3, 5]))
     replaced(path, "video/id", np.array([b"a", b"a"]))
-    with pytest.raises(InputError, match="'a' occurs twice"):
+    with pytest.raises(InputError, match="duplicate video id 'a'"):
         FeatureBank.open(path)
     replaced(path, "video/id", np.array([b"a", b"b"]))
     replaced(path, "rows", np.ones((5, 2)))

@@ -70,7 +70,7 @@ def test_results_are_copies() -> None:
 
 
 @pytest.mark.parametrize("sizes", [(50,), (25, 25)])
-def test_empty_batches_and_wrong_rows(sizes: tuple[int, ...]) -> None:
+def test_empty_batches_and_rows_out_of_bounds(sizes: tuple[int, ...]) -> None:
     rows = store(torch.float16, sizes)
     none = torch.zeros(0, dtype=torch.int64)
     assert mean_rows(rows, none, none).shape == select_rows(rows, none).shape == (0, 8)
@@ -115,7 +115,7 @@ def test_random_samples_take_one_row_of_each_part() -> None:
     assert not mask[:, 3].any()
 
 
-def test_samples_that_make_no_sense() -> None:
+def test_invalid_samples_are_refused() -> None:
     one = torch.ones(1, dtype=torch.int64)
     with pytest.raises(ValueError, match="'all' is unknown"):
         sample_rows(one, one + 1, 4, "all")

@@ -1,4 +1,4 @@
-"""A bank in an LMDB beside the same bank on disk; `test_feature_bank` runs on both."""
+"""LMDB banks, compared with the same bank on disk; `test_feature_bank` runs on both storages."""
 
 import os
 import shutil
@@ -39,7 +39,7 @@ def irregular(path: Path, dtype: str) -> Path:
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_it_is_the_bank_on_disk(tmp_path: Path, dtype: str) -> None:
+def test_lmdb_equals_the_bank_on_disk(tmp_path: Path, dtype: str) -> None:
     path = irregular(tmp_path / "b.h5", dtype)
     assert build_lmdb(path) == tmp_path / "b.lmdb" == lmdb_path(path)
     disk, there = FeatureBank.open(path), FeatureBank.open(path, "lmdb")
@@ -96,17 +96,17 @@ def test_a_folder_of_shards_and_a_bank_of_texts(tmp_path: Path) -> None:
     assert texts.take([1]).tolist() == [[0, 1, 0]]
 
 
-def test_it_may_be_all_there_is(path: Path) -> None:
+def test_lmdb_opens_without_the_bank(path: Path) -> None:
     build_lmdb(path)
     wanted = FeatureBank.open(path).video_rows("v0_3")
     path.unlink()
     for name in (path, lmdb_path(path)):
         assert FeatureBank.open(name, "lmdb").video_rows("v0_3").equal(wanted)
-    with pytest.raises(InputError, match=r"b\.lmdb is a bank in an LMDB: open it with device='lmdb'"):
+    with pytest.raises(InputError, match=r"b\.lmdb is an LMDB bank: open it with device='lmdb'"):
         FeatureBank.open(lmdb_path(path))
 
 
-def test_one_that_is_absent_or_another_s_is_refused_with_the_command(path: Path) -> None:
+def test_a_missing_or_wrong_lmdb_is_refused_with_the_build_command(path: Path) -> None:
     with pytest.raises(InputError, match=rf"b\.lmdb does not exist: build it with {COMMAND}"):
         FeatureBank.open(path, "lmdb")
     shutil.copy(build_lmdb(write(path.with_name("c.h5"), random_videos(2))), lmdb_path(path))
@@ -122,21 +122,21 @@ def test_a_foreign_file_is_refused(path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.99])
-def test_a_truncated_one_is_refused(path: Path, share: float) -> None:
+def test_a_truncated_lmdb_is_refused(path: Path, share: float) -> None:
     where = build_lmdb(path)
     os.truncate(where, int(where.stat().st_size * share))
     with pytest.raises(InputError, match=rf"b\.lmdb is truncated.*{COMMAND}"):
         FeatureBank.open(path, "lmdb")
 
 
-def test_a_half_built_one_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a copy of one that was being written, or a database of somebody else."""
+def test_a_half_built_lmdb_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a copy of an LMDB that was being written, or a foreign database."""
     with lmdb.open(str(lmdb_path(path)), subdir=False, lock=False, map_size=1 << 20) as environment:
         with environment.begin(write=True) as transaction:
             transaction.put(b"rows" + bytes(8), b"\0" * 4096)
     with pytest.raises(InputError, match=rf"b\.lmdb is truncated, half-built.*: build it again with {COMMAND}"):
         FeatureBank.open(path, "lmdb")
-    # A build that ends half-way leaves what was there, and nothing of its own.
+    # A build that fails half-way keeps the old file and leaves no temporary file.
     before = lmdb_path(path).read_bytes()
     monkeypatch.setattr("clep.bank.lmdb._tables", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -145,7 +145,7 @@ def test_a_half_built_one_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch
     assert sorted(p.name for p in path.parent.iterdir()) == ["b.h5", "b.lmdb"]
 
 
-def test_a_stale_one_is_refused_and_a_copy_is_not(path: Path) -> None:
+def test_a_stale_lmdb_is_refused_and_a_copy_is_not(path: Path) -> None:
     build_lmdb(path)
     times = path.stat().st_mtime_ns
     os.utime(path, ns=(0, 0))  # as after copying
@@ -153,7 +153,7 @@ def test_a_stale_one_is_refused_and_a_copy_is_not(path: Path) -> None:
     changed = random_videos(40, dim=1024)
     changed["v0_39"][-1, 1] = 9.0
     write(path, changed)
-    with pytest.raises(InputError, match=rf"b\.lmdb is stale, \S*b\.h5 has changed since it was made.*{COMMAND}"):
+    with pytest.raises(InputError, match=rf"b\.lmdb is stale: \S*b\.h5 has changed since it was made.*{COMMAND}"):
         FeatureBank.open(path, "lmdb")
     build_lmdb(path)
     assert FeatureBank.open(path, "lmdb").take([-1 + sum(map(len, changed.values()))])[0, 1] == 9.0
@@ -164,7 +164,7 @@ def test_a_stale_one_is_refused_and_a_copy_is_not(path: Path) -> None:
             FeatureBank.open(name, "lmdb")
 
 
-def test_one_whose_blocks_are_lacking_is_refused(path: Path) -> None:
+def test_an_lmdb_without_its_blocks_is_refused(path: Path) -> None:
     where = build_lmdb(path)
     with lmdb.open(str(where), subdir=False, lock=False, map_size=1 << 28) as environment:
         with environment.begin(write=True) as transaction:
@@ -173,7 +173,7 @@ def test_one_whose_blocks_are_lacking_is_refused(path: Path) -> None:
         FeatureBank.open(path, "lmdb")
 
 
-def test_two_banks_share_what_is_open_and_close_it(path: Path) -> None:
+def test_two_banks_share_the_open_lmdb_and_close_it(path: Path) -> None:
     build_lmdb(path)
     one, two = FeatureBank.open(path, "lmdb"), FeatureBank.open(path, "lmdb")
     assert one.take([5]).equal(two.take([5]))
@@ -181,10 +181,10 @@ def test_two_banks_share_what_is_open_and_close_it(path: Path) -> None:
     assert two.take([5]).shape == (1, 1024)
     del two
     with lmdb.open(str(lmdb_path(path)), subdir=False, readonly=True, lock=False) as environment:
-        assert environment.info()["last_pgno"] > 0  # nobody in this process has it open
+        assert environment.info()["last_pgno"] > 0  # not open in this process any more
 
 
-def test_one_that_is_built_again_is_not_mixed_with_the_old(path: Path) -> None:
+def test_a_rebuilt_lmdb_is_not_mixed_with_the_old(path: Path) -> None:
     build_lmdb(path)
     bank = FeatureBank.open(path, "lmdb")
     before = bank.take([5])
@@ -192,14 +192,14 @@ def test_one_that_is_built_again_is_not_mixed_with_the_old(path: Path) -> None:
     build_lmdb(path)
     assert bank.take([5]).equal(before)  # the old file is still open
     assert FeatureBank.open(path, "lmdb").videos == list(random_videos(7, seed=8))
-    if os.fork() == 0:  # which closed it
+    if os.fork() == 0:  # the fork closed it
         os._exit(0)
     os.wait()
     with pytest.raises(InputError, match=r"b\.lmdb was replaced while it was in use: open the bank again"):
         bank.take([5])
 
 
-def test_only_blocks_with_wanted_rows_are_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_blocks_with_requested_rows_are_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build_lmdb(path)
     bank = FeatureBank.open(path, "lmdb")
     keys = []
@@ -227,7 +227,7 @@ def test_only_blocks_with_wanted_rows_are_read(path: Path, monkeypatch: pytest.M
 def test_other_types_and_clocks_are_refused_as_on_disk(path: Path, tmp_path: Path) -> None:
     build_lmdb(path)
     assert FeatureBank.open(path, "lmdb", "float16", Clock()).dtype == torch.float16
-    with pytest.raises(InputError, match=r"stores float16.*device='cpu' or 'cuda' to have float32"):
+    with pytest.raises(InputError, match=r"stores float16.*device='cpu' or 'cuda' for dtype=float32"):
         FeatureBank.open(path, "lmdb", "float32")
     with pytest.raises(InputError, match="leave clock out to use its own"):
         FeatureBank.open(path, "lmdb", clock=Clock(1.0, 1.0))

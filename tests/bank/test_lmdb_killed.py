@@ -1,4 +1,4 @@
-"""Builders of an LMDB that are killed, at every kind of moment: what they leave is never read as a bank."""
+"""Builds of an LMDB that are killed at any step: what they leave is never read as a bank."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("before", ["nothing", "another bank's", "its own"])
 @pytest.mark.parametrize("moment", [0, 1, 7, 11, "tables", "sealing", "renaming"])
-def test_a_builder_that_is_killed_leaves_nothing_that_is_read(path: Path, before: str, moment: int | str) -> None:
+def test_a_killed_build_leaves_nothing_that_is_read(path: Path, before: str, moment: int | str) -> None:
     wanted = FeatureBank.open(path).take(torch.arange(0, 700, 7))
     if before != "nothing":
         build_lmdb(path)
@@ -37,24 +37,24 @@ def test_a_builder_that_is_killed_leaves_nothing_that_is_read(path: Path, before
     if child == 0:
         _build_and_be_killed(path, moment)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
-    (left,) = path.parent.glob(".b.*.tmp.lmdb")  # what a copy of the folder would bring along
+    (left,) = path.parent.glob(".b.*.tmp.lmdb")  # what a copy of the folder would contain
     if before == "its own":
         assert FeatureBank.open(path, "lmdb").take(torch.arange(0, 700, 7)).equal(wanted)
     else:
         with pytest.raises(InputError, match="does not exist" if before == "nothing" else "is stale"):
             FeatureBank.open(path, "lmdb")
     half = left.rename(path.with_name("half.lmdb"))
-    if moment != "renaming":  # then it is whole
+    if moment != "renaming":  # the file is complete then
         with pytest.raises(InputError, match=r"half\.lmdb is truncated, half-built"):
             FeatureBank.open(half, "lmdb")
     half.rename(left)
     assert bank_lmdb.run(bank=path)["up_to_date"] == (before == "its own")
     assert FeatureBank.open(path, "lmdb").take(torch.arange(0, 700, 7)).equal(wanted)
-    assert left.exists() == (before == "its own")  # the job cleans up where it builds
+    assert left.exists() == (before == "its own")  # the job removes leftovers in its folder
 
 
 def _build_and_be_killed(path: Path, moment: int | str) -> None:
-    """Build, in a process that dies after so many blocks, or before a later step."""
+    """Build in a process that dies after a number of blocks, or before a later step."""
     torch.set_num_threads(1)
 
     def die(*_: object) -> None:

@@ -33,7 +33,7 @@ def test_explicit_seconds_agree_with_a_loop(window_s: int, per_second: int) -> N
     assert row.shape == mask.shape == (20, window_s * per_second)
     for v in range(20):
         assert slots(row[v], mask[v], window_s) == by_hand(seconds[v], moments[v], window_s, per_second)
-        # Rows of a second fill its slots from the first on.
+        # The rows of a second fill its first slots.
         assert (mask[v].view(window_s, per_second).int().diff() <= 0).all()
 
 
@@ -51,7 +51,7 @@ def test_a_grid_agrees_with_a_loop(rate: float) -> None:
         assert slots(row[v], mask[v], 60) == by_hand(starts[v], moments[v], 60, 5)
 
 
-def test_the_choice_is_random_without_replacement_and_in_order() -> None:
+def test_random_choice_is_without_replacement_and_in_order() -> None:
     seconds = np.repeat([10.0, 11.0, 12.0], [2, 6, 3])
     rows = explicit([seconds] * 3000)
     generator = torch.Generator().manual_seed(0)
@@ -69,7 +69,7 @@ def test_the_choice_is_random_without_replacement_and_in_order() -> None:
     assert again[0].equal(row)
 
 
-def test_empty_batches_and_sizes_that_make_no_sense() -> None:
+def test_empty_batches_and_invalid_sizes() -> None:
     none = torch.zeros(0, dtype=torch.int64)
     grid = Grid(1.0, none, none.double())
     row, _ = long_term_rows(grid, none.double(), 60, 5, torch.Generator())

@@ -30,11 +30,11 @@ def test_the_tutorials_file_is_a_bank(tmp_path: Path, device: str, dtype: type) 
         np.testing.assert_array_equal(bank.video_rows(uid), rows)
 
 
-def test_it_does_not_know_its_clock(tmp_path: Path) -> None:
+def test_the_tutorials_file_needs_a_clock(tmp_path: Path) -> None:
     path = write_per_video(tmp_path / "old.h5", random_videos())
     with pytest.raises(InputError, match=r"old\.h5 has one dataset per video.*pass clock=Clock"):
         FeatureBank.open(path)
-    with pytest.raises(InputError, match="must be regular"):
+    with pytest.raises(InputError, match="pass a regular clock"):
         FeatureBank.open(path, clock=Clock.irregular(1.0))
 
 
@@ -45,7 +45,7 @@ def test_its_keys_are_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(h5py.File, "__iter__", lambda self: listed.append(1) or whole(self))
     bank = FeatureBank.open(path, clock=Clock())
     asked = len(listed)
-    assert asked <= 2  # the first key alone, to know the layout, and all of them
+    assert asked <= 2  # once the first key, to recognise the layout, and once all keys
     bank.index(bank.videos)
     bank.mean(*bank.window(torch.arange(7), torch.zeros(7), torch.ones(7)))
     assert len(listed) == asked
@@ -61,7 +61,7 @@ def test_its_keys_are_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (np.ones((2, 6), np.int32), "'zz' holds int32"),
     ],
 )
-def test_a_video_of_another_kind_is_named(tmp_path: Path, wrong: np.ndarray, words: str) -> None:
+def test_an_invalid_video_is_named(tmp_path: Path, wrong: np.ndarray, words: str) -> None:
     path = write_per_video(tmp_path / "old.h5", random_videos() | {"zz": wrong})
     with pytest.raises(InputError, match=rf"old\.h5.*{words}"):
         FeatureBank.open(path, clock=Clock())

@@ -8,7 +8,7 @@ from clep.bank.storage import RowStore
 
 @pytest.mark.parametrize("sizes", [(50,), (20, 1, 29)])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_means_and_maxima_agree_with_a_loop_over_the_copy(
+def test_means_and_maxima_agree_with_a_loop(
     dtype: torch.dtype, sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gather, "_GROUP_BYTES", 300)  # several groups
@@ -26,7 +26,7 @@ def test_means_and_maxima_agree_with_a_loop_over_the_copy(
         assert most[i].double().equal(own.amax(0))
 
 
-def test_empty_batches_and_wrong_rows() -> None:
+def test_empty_batches_and_rows_out_of_bounds() -> None:
     rows = RowStore([torch.randn(5, 8).half()])
     for reduce in (masked_means, masked_maxima):
         assert reduce(rows, torch.zeros(0, 4, dtype=torch.int64), torch.zeros(0, 4, dtype=torch.bool)).shape == (0, 8)
@@ -36,7 +36,7 @@ def test_empty_batches_and_wrong_rows() -> None:
             reduce(rows, torch.full((1, 1), 5), torch.ones(1, 1, dtype=torch.bool))
 
 
-def test_a_row_that_is_not_a_number_shows_and_one_that_is_masked_does_not() -> None:
+def test_nan_rows_propagate_unless_masked() -> None:
     rows = RowStore([torch.tensor([[1.0], [torch.nan], [torch.inf]])])
     row = torch.tensor([[0, 1], [0, 1]])
     mask = torch.tensor([[True, True], [True, False]])

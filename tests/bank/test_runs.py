@@ -14,7 +14,7 @@ def few_threads() -> object:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.uint8])
 @pytest.mark.parametrize("dim", [1, 3, 2048])
-def test_runs_go_to_their_places_and_nothing_else_changes(dtype: torch.dtype, dim: int) -> None:
+def test_runs_are_copied_to_their_slots_and_nothing_else_changes(dtype: torch.dtype, dim: int) -> None:
     rows = (torch.rand(500, dim) * 200).to(dtype)
     row = torch.cat([torch.arange(40, 70), torch.arange(70, 71), torch.arange(10, 45), torch.arange(499, 500)])
     place = torch.randperm(90)[: len(row)]
@@ -26,7 +26,7 @@ def test_runs_go_to_their_places_and_nothing_else_changes(dtype: torch.dtype, di
     assert out.equal(expected)
 
 
-def test_what_is_left_to_a_gather_is_left_alone() -> None:
+def test_cases_left_to_a_gather_change_nothing() -> None:
     rows, out = torch.rand(50, 4), torch.zeros(50, 4)
     run, scattered = torch.arange(20), torch.arange(0, 40, 2)
     assert not copy_runs(rows, scattered, run, out)

@@ -52,7 +52,7 @@ def test_irregular_shards(tmp_path: Path) -> None:
             assert (int(first[i]), int(last[i])) == tuple(int(x) + 30 * int(video[i]) for x in own)
 
 
-def test_only_whole_banks_of_a_folder_count(tmp_path: Path) -> None:
+def test_only_complete_banks_of_a_folder_are_read(tmp_path: Path) -> None:
     write(tmp_path / "a.h5", {"a": np.ones((2, 2))})
     whole = (tmp_path / "a.h5").read_bytes()
     (tmp_path / ".b.1234.tmp.h5").write_bytes(whole[:1000])
@@ -78,10 +78,10 @@ def test_a_folder_without_banks(tmp_path: Path) -> None:
         ("dim", {"videos": {"b": np.ones((2, 3))}}, "2 and 3"),
     ],
 )
-def test_files_that_disagree_are_both_named(tmp_path: Path, name: str, other: dict, words: str) -> None:
+def test_files_that_differ_are_both_named(tmp_path: Path, name: str, other: dict, words: str) -> None:
     write(tmp_path / "a.h5", {"a": np.ones((2, 2))}, encoder="this")
     write(tmp_path / "b.h5", **({"videos": {"b": np.ones((2, 2))}, "encoder": "this"} | other))
-    with pytest.raises(InputError, match=rf"a\.h5 and .*b\.h5 disagree in {name}: {words}"):
+    with pytest.raises(InputError, match=rf"a\.h5 and .*b\.h5 differ in {name}: {words}"):
         FeatureBank.open(tmp_path)
 
 
@@ -92,7 +92,7 @@ def test_a_video_in_two_files(tmp_path: Path) -> None:
         FeatureBank.open(tmp_path)
 
 
-def test_a_clock_that_is_not_the_banks_own(tmp_path: Path) -> None:
+def test_a_clock_other_than_the_stored_one_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.h5", {"a": np.ones((2, 2))})
     assert FeatureBank.open(path, clock=Clock()).clock == Clock()
     with pytest.raises(InputError, match=r"has the clock \(rows_per_second=1\.875.*not \(rows_per_second=1,"):

@@ -38,24 +38,24 @@ def test_rows_are_cast_on_loading(tmp_path: Path, dtype: str | torch.dtype) -> N
         assert bank.video_rows(uid).equal(torch.from_numpy(rows).to(wanted).float())
 
 
-def test_disk_keeps_what_is_stored(tmp_path: Path) -> None:
+def test_disk_keeps_the_stored_dtype(tmp_path: Path) -> None:
     path = write(tmp_path / "b.h5", random_videos())
     assert FeatureBank.open(path, dtype="float16").dtype == torch.float16
-    with pytest.raises(InputError, match=r"b\.h5 stores float16.*device='cpu' or 'cuda' to have float32"):
+    with pytest.raises(InputError, match=r"b\.h5 stores float16.*device='cpu' or 'cuda' for dtype=float32"):
         FeatureBank.open(path, dtype="float32")
 
 
-def test_values_too_large_for_the_wanted_type(tmp_path: Path) -> None:
+def test_values_too_large_for_the_requested_dtype(tmp_path: Path) -> None:
     path = write(tmp_path / "b.h5", {"v": np.array([[1.0], [1e6]])}, dtype="float32")
     with pytest.raises(InputError, match=r"b\.h5 has values too large for float16"):
         FeatureBank.open(path, "cpu", "float16")
 
 
-def test_shards_of_two_types(tmp_path: Path) -> None:
+def test_shards_of_two_dtypes(tmp_path: Path) -> None:
     write(tmp_path / "a.h5", {"a": np.ones((2, 2))})
     write(tmp_path / "b.h5", {"b": np.ones((2, 2))}, dtype="float32")
     for device in ("disk", "cpu"):
-        with pytest.raises(InputError, match=r"a\.h5 stores float16 and .*b\.h5 float32"):
+        with pytest.raises(InputError, match=r"a\.h5 stores float16, but .*b\.h5 float32"):
             FeatureBank.open(tmp_path, device)
     assert FeatureBank.open(tmp_path, "cpu", "float32").mean([0], [4]).tolist() == [[1.0, 1.0]]
 
@@ -66,13 +66,13 @@ def test_devices(tmp_path: Path) -> None:
     assert parse_device(torch.device("cpu")) == ("cpu", torch.device("cpu"))
     path = write(tmp_path / "b.h5", random_videos())
     for device in ("lmbd", "tpu:7", "meta"):
-        with pytest.raises(InputError, match=rf"device='{device}': choose 'disk'.*'cpu'.*'cuda'"):
+        with pytest.raises(InputError, match=rf"device='{device}' is unknown for a bank: choose 'disk'.*'cpu'.*'cuda'"):
             FeatureBank.open(path, device)
-    with pytest.raises(InputError, match=r"torch sees \d+ GPUs here"):
+    with pytest.raises(InputError, match=r"this machine has \d+ GPUs"):
         FeatureBank.open(path, "cuda:99")
 
 
-def test_types() -> None:
+def test_dtypes() -> None:
     assert parse_dtype(None) is None
     assert parse_dtype("torch.float16") == parse_dtype(torch.float16) == torch.float16
     for dtype in ("int8", torch.float64):
@@ -83,7 +83,7 @@ def test_types() -> None:
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("dtype", [None, "bfloat16", "float32"])
-def test_a_gpu_gathers_what_ram_does(tmp_path: Path, dtype: str | None) -> None:
+def test_gathers_on_a_gpu_equal_those_in_ram(tmp_path: Path, dtype: str | None) -> None:
     path = write(tmp_path / "b.h5", random_videos(30))
     ram, gpu = FeatureBank.open(path, "cpu", dtype), FeatureBank.open(path, "cuda", dtype)
     video = torch.arange(30).repeat(50)

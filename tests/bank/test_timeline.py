@@ -26,7 +26,7 @@ def test_explicit_rows_stay_within_their_video() -> None:
     rng = np.random.default_rng(2)
     n = rng.integers(1, 40, 200)
     first = np.concatenate([[0], np.cumsum(n)[:-1]])
-    # Neighbouring seconds differ in the last bit only: a key made of video and second would merge them.
+    # Neighbouring seconds differ in the last bit only: a combined key of video and second would merge them.
     seconds = np.concatenate([np.sort(900 + rng.integers(0, 5, k) * np.spacing(900.0)) for k in n])
     rows = Explicit(torch.from_numpy(seconds), torch.from_numpy(first), torch.from_numpy(n))
     edges = 900 + rng.integers(-1, 6, (7, 200)) * np.spacing(900.0)

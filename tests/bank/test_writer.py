@@ -23,7 +23,7 @@ def left_in(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("n_rows", ["exact", "more", None])
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_what_is_added_is_in_the_file(tmp_path: Path, dtype: str, n_rows: str | None) -> None:
+def test_added_videos_are_in_the_file(tmp_path: Path, dtype: str, n_rows: str | None) -> None:
     videos = random_videos()
     total = sum(map(len, videos.values()))
     path = tmp_path / "deep" / "bank.h5"
@@ -50,7 +50,7 @@ def test_what_is_added_is_in_the_file(tmp_path: Path, dtype: str, n_rows: str | 
         assert (file.attrs["rows_per_second"], file.attrs["row_seconds"]) == (2.0, 0.5)
 
 
-def test_blocks_of_an_iterator_are_one_video(tmp_path: Path) -> None:
+def test_blocks_of_an_iterator_make_one_video(tmp_path: Path) -> None:
     with BankWriter(tmp_path / "texts.h5", 3, None) as writer:
         writer.add("texts", (ROWS[i : i + 3] for i in range(0, 4, 3)))
         writer.add("more", iter([torch.from_numpy(ROWS).bfloat16()]))
@@ -76,8 +76,8 @@ NAN[2, 1], HUGE[3, 0] = math.nan, 70_000
     ("clock", "given", "words"),
     [
         (Clock(), {"uid": "old", "rows": ROWS}, "'old' was added before"),
-        (Clock(), {"uid": "", "rows": ROWS}, "cannot be the id"),
-        (Clock(), {"uid": "a\0", "rows": ROWS}, "cannot be the id"),
+        (Clock(), {"uid": "", "rows": ROWS}, "is no valid video id"),
+        (Clock(), {"uid": "a\0", "rows": ROWS}, "is no valid video id"),
         (Clock(), {"rows": ROWS[:, :2]}, r"'new' has rows float32 \[4, 2\].*\[n, 3\]"),
         (Clock(), {"rows": ROWS[None]}, r"\[1, 4, 3\]"),
         (Clock(), {"rows": ROWS > 3}, "has rows bool"),
@@ -86,8 +86,8 @@ NAN[2, 1], HUGE[3, 0] = math.nan, 70_000
         (Clock(), {"rows": NAN}, "'new' has NaN or infinity in 1 of its rows, first in row 2"),
         (Clock(), {"rows": [ROWS, NAN]}, "'new' has NaN"),
         (Clock(), {"rows": HUGE}, "'new' has values up to 70000.*float32"),
-        (Clock(), {"rows": ROWS, "seconds": [0.0] * 4}, "leave them out"),
-        (None, {"rows": ROWS, "seconds": [0.0] * 4}, "leave them out"),
+        (Clock(), {"rows": ROWS, "seconds": [0.0] * 4}, "leave seconds out"),
+        (None, {"rows": ROWS, "seconds": [0.0] * 4}, "leave seconds out"),
         (Clock(), {"rows": ROWS, "duration_s": 0.0}, "duration_s=0"),
         (Clock(), {"rows": ROWS, "duration_s": math.inf}, "duration_s=inf"),
         (IRREGULAR, {"rows": ROWS}, "needs seconds"),
@@ -114,7 +114,7 @@ def test_a_refused_video_is_named_and_leaves_no_trace(
     np.testing.assert_array_equal(bank.take(torch.arange(6)), np.concatenate([ROWS, ROWS[:2] + 1]))
 
 
-def test_nonfinite_rows_are_kept_where_allowed(tmp_path: Path) -> None:
+def test_nonfinite_rows_are_kept_if_allowed(tmp_path: Path) -> None:
     rows = NAN.copy()
     rows[0, 0] = math.inf
     with BankWriter(tmp_path / "b.h5", 3, Clock(), allow_nonfinite=True) as writer:
@@ -130,10 +130,10 @@ def test_float32_takes_what_float16_cannot(tmp_path: Path) -> None:
     np.testing.assert_array_equal(FeatureBank.open(tmp_path / "b.h5").video_rows("v"), HUGE)
 
 
-def test_more_rows_than_promised(tmp_path: Path) -> None:
+def test_more_rows_than_n_rows_are_refused(tmp_path: Path) -> None:
     with BankWriter(tmp_path / "b.h5", 3, Clock(), n_rows=5) as writer:
         writer.add("v", ROWS)
-        with pytest.raises(InputError, match="'w' brings the bank to 8 rows, more than n_rows=5"):
+        with pytest.raises(InputError, match="'w' makes 8 rows, more than n_rows=5"):
             writer.add("w", ROWS)
 
 
@@ -162,7 +162,7 @@ def test_an_interrupted_writer_leaves_nothing_and_hides_no_error(
 
 @pytest.mark.parametrize("n_rows", [8, None])
 @pytest.mark.parametrize("when", ["write", "_allocate", "_describe"])
-def test_a_full_disk_is_said_and_leaves_nothing(
+def test_a_full_disk_is_reported_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_rows: int | None, when: str
 ) -> None:
     def full(*_: object) -> None:
@@ -183,7 +183,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits")
 @pytest.mark.parametrize("n_rows", [3000, None])
-def test_a_disk_that_really_refuses_bytes(tmp_path: Path, n_rows: int | None) -> None:
+def test_a_real_file_size_limit(tmp_path: Path, n_rows: int | None) -> None:
     script = f"""
 import json, resource
 import numpy as np
@@ -209,7 +209,7 @@ def test_an_empty_bank_is_not_written(tmp_path: Path) -> None:
     assert left_in(tmp_path) == []
 
 
-def test_options_that_make_no_sense(tmp_path: Path) -> None:
+def test_invalid_options_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="dtype='int8'"):
         BankWriter(tmp_path / "b.h5", 3, Clock(), "int8")
     with pytest.raises(InputError, match="dim=0"):
