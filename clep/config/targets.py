@@ -20,11 +20,16 @@ TARGET = "_target_"
 _REGISTERED: dict[str, tuple[str, ...]] = {
     "clep.evaluation": (
         "AvaRegions",
+        "EGTEAZeroShot",
         "EgoCharadesZeroShot",
+        "EgoMCQ",
+        "EpicMIR",
+        "EpicZeroShot",
         "KineticsZeroShot",
         "MultipleChoice",
         "NarrationRetrieval",
         "VideoAccuracy",
+        "ZeroShotClassification",
     ),
     # Settings of synthetic datasets generate nothing when they are built.
     "clep.demo": (

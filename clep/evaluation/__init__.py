@@ -6,6 +6,9 @@ The callback is imported on first use, because Lightning takes seconds to import
 from typing import TYPE_CHECKING, Any
 
 from clep.evaluation.ava import AvaRegions
+from clep.evaluation.classification import EGTEAZeroShot, EpicZeroShot, ZeroShotClassification
+from clep.evaluation.egomcq import EgoMCQ
+from clep.evaluation.epic_mir import EpicMIR
 from clep.evaluation.evaluator import Evaluator
 from clep.evaluation.multiple_choice import MultipleChoice
 from clep.evaluation.retrieval import NarrationRetrieval
@@ -17,13 +20,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AvaRegions",
+    "EGTEAZeroShot",
     "EgoCharadesZeroShot",
+    "EgoMCQ",
+    "EpicMIR",
+    "EpicZeroShot",
     "Evaluator",
     "EvaluatorCallback",
     "KineticsZeroShot",
     "MultipleChoice",
     "NarrationRetrieval",
     "VideoAccuracy",
+    "ZeroShotClassification",
 ]
 
 

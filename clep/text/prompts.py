@@ -3,7 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from jaxtyping import Float
+import numpy as np
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
@@ -43,6 +44,52 @@ def ego_charades_prompts(labels: Sequence[str]) -> dict[str, list[list[str]]]:
         "ego_prompt": [[f"Camera wearer is {action}"] for action in actions],
         "exo_prompt": [[f"The person in this video is {action}"] for action in actions],
     }
+
+
+def fill_template(texts: Sequence[str], template: str) -> list[str]:
+    """Return the template with each text in place of its `{}`.
+
+    Raises:
+        InputError: the template has no `{}`, or more than one.
+    """
+    if template.count("{}") != 1:
+        raise InputError(f"template={template!r} must have {{}} once, where the text goes")
+    return [template.replace("{}", text) for text in texts]
+
+
+def class_prompts(
+    texts: Sequence[Sequence[str]], templates: Sequence[str]
+) -> tuple[list[str], Int64[np.ndarray, " prompts"]]:
+    """Return the prompts of all classes, every template with every text of a class, and the class of each prompt.
+
+    Raises:
+        InputError: there is no template, a template has no `{}`, or a class has no text.
+    """
+    if not templates:
+        raise InputError("templates is empty; give at least one, for example ['{}']")
+    empty = [index for index, of_class in enumerate(texts) if not any(text.strip() for text in of_class)]
+    if empty:
+        raise InputError(f"class {empty[0]} of {len(texts)} has no text; check the file that the classes come from")
+    prompts = [[one for template in templates for one in fill_template(of_class, template)] for of_class in texts]
+    owner = np.repeat(np.arange(len(texts)), [len(of_class) for of_class in prompts])
+    return [prompt for of_class in prompts for prompt in of_class], owner
+
+
+def average_prompts(
+    embeddings: Float[Tensor, "prompts dim"], owner: Int64[Tensor, " prompts"], classes: int, normalize: bool = True
+) -> Float[Tensor, "classes dim"]:
+    """Return one vector a class: the mean of its prompts, in float32.
+
+    Args:
+        embeddings: of the prompts.
+        owner: class of each prompt; classes may have different numbers of them.
+        classes: number of classes, each with a prompt.
+        normalize: every prompt and every mean is scaled to unit length, as CLIP and LaViLa do.
+    """
+    rows = functional.normalize(embeddings.float(), dim=-1) if normalize else embeddings.float()
+    total = rows.new_zeros(classes, rows.shape[1]).index_add_(0, owner, rows)
+    mean = total / owner.bincount(minlength=classes)[:, None]
+    return functional.normalize(mean, dim=-1) if normalize else mean
 
 
 def average_templates(embeddings: Float[Tensor, "classes templates dim"]) -> Float[Tensor, "classes dim"]:

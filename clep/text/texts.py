@@ -106,3 +106,10 @@ class GroupIds:
         table = np.full((len(self), width), -1, dtype=np.int32)
         table[np.arange(width) < counts[:, None]] = self.ids
         return table
+
+
+def distinct_texts(texts: Sequence[str]) -> tuple[list[str], Int64[np.ndarray, " texts"]]:
+    """Return each text once, in order of appearance, and the index of each text among them."""
+    position: dict[str, int] = {}
+    index = np.array([position.setdefault(text, len(position)) for text in texts], dtype=np.int64)
+    return list(position), index

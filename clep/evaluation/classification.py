@@ -1,0 +1,271 @@
+"""Zero-shot classification of clips by sentences: of a table of one's own, EPIC-KITCHENS-100, and EGTEA Gaze+."""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from clep.datasets.clip_spans import ClipSpans
+from clep.datasets.clip_table import read_clip_table
+from clep.datasets.egtea import read_egtea_split
+from clep.datasets.epic_retrieval import EpicActionClasses, epic_action_classes, read_epic_actions
+from clep.errors import InputError
+from clep.evaluation.clip_text import ClipTextBenchmark, Similarity
+from clep.metrics import mean_class_accuracy, topk_accuracy
+from clep.text.prompts import average_prompts, class_prompts
+from clep.text.texts import distinct_texts
+
+log = logging.getLogger(__name__)
+
+Views = Literal["mean", "max"]
+
+
+@dataclass(frozen=True)
+class ClassifiedClips:
+    """Clips with one class each, and the texts that describe the classes.
+
+    Attributes:
+        spans: the clips.
+        label: class of each; -1 where it is none of the classes.
+        texts: of each class.
+    """
+
+    spans: ClipSpans
+    label: Int64[np.ndarray, " clips"]
+    texts: Sequence[Sequence[str]]
+
+
+class ClipClassification(ClipTextBenchmark):
+    """Base class: scores clips against class vectors. Subclasses define `clips` and `summarize`.
+
+    A class vector is the mean over its prompts, each template with each text of the class (`average_prompts`). Clips
+    whose class is not among the classes are left out and counted.
+
+    Args:
+        bank, texts, similarity, batch_size: see `ClipTextBenchmark`.
+        templates: prompts, with `{}` for the text of a class.
+        views: what the rows of a clip are. "mean": parts of the clip, which are averaged before they are compared;
+            "max": views of it, which are compared by themselves, the highest score of each class counts.
+
+    Raises:
+        InputError: another `views`.
+    """
+
+    def __init__(
+        self,
+        bank: str | Path,
+        texts: str | Path,
+        templates: Sequence[str] = ("{}",),
+        views: Views = "mean",
+        similarity: Similarity = "model",
+        batch_size: int = 4096,
+    ) -> None:
+        super().__init__(bank, texts, similarity, batch_size)
+        if views not in ("mean", "max"):
+            raise InputError(f"views={views!r}; choose mean or max")
+        self.templates, self.views = tuple(templates), views
+
+    @property
+    @abstractmethod
+    def clips(self) -> ClassifiedClips:
+        """The clips, their labels and the texts of the classes, read once."""
+
+    @abstractmethod
+    def summarize(
+        self, scores: Float[Tensor, "clips classes"], label: Int64[Tensor, " clips"], scale: float
+    ) -> dict[str, float]:
+        """Return metrics by full name.
+
+        Args:
+            scores: similarity of each clip to each class.
+            label: class of each clip.
+            scale: the model's multiplier of similarities.
+        """
+
+    def measure(self, model: Any) -> dict[str, float]:
+        """Return the metrics of `summarize` over the clips that have features and a known class.
+
+        Raises:
+            InputError: as `ClipTextBenchmark`; or no clip is left.
+        """
+        clips = self.clips
+        known = np.flatnonzero(clips.label >= 0)
+        if not len(known):
+            raise InputError(f"no clip of benchmark {self.job} has one of its {len(clips.texts)} classes")
+        prompts, owner = class_prompts(clips.texts, self.templates)
+        sentences, index = distinct_texts(prompts)
+        with self.compared(model) as dual:
+            found = self.encode_clips(dual, clips.spans.select(known), self.views == "max")
+            text = self.encode_sentences(dual, sentences)[torch.from_numpy(index)]
+            owners = torch.from_numpy(owner).to(text.device)
+            vectors = average_prompts(text, owners, len(clips.texts), dual.normalize)
+            scale = float(dual.logit_scale)
+        by_row = (found.rows.float() @ vectors.T).cpu()
+        position = torch.from_numpy(np.searchsorted(found.kept, found.clip))[:, None].expand_as(by_row)
+        scores = by_row.new_full((len(found.kept), len(clips.texts)), -torch.inf)
+        scores.scatter_reduce_(0, position, by_row, "amax")
+        self.coverage |= {
+            "clips": len(clips.spans),
+            "clips of other classes": len(clips.spans) - len(known),
+            "classes": len(clips.texts),
+            "views": len(found.rows),
+        }
+        return self.summarize(scores, torch.from_numpy(clips.label[known][found.kept]), scale)
+
+
+class ZeroShotClassification(ClipClassification):
+    """`zeroshot/<name>/<top1|top5|mean_class_accuracy>` in percent, on a table of one's own.
+
+    Args:
+        table: csv, tsv, jsonl or parquet with `clip` and `label` (a name or an index), and optionally `video`, `start`
+            and `end`, for clips that are spans of videos in the bank.
+        classes: text file with one class name a line, in the order of the indices; None: the sorted labels.
+        name: of the metrics.
+        bank, texts, templates, views, similarity, batch_size: see `ClipClassification`; texts come from
+            `python -m clep.preprocess clip_table`.
+    """
+
+    reads = ("table", "classes", "bank", "texts")
+    job = "clip_table"
+
+    def __init__(
+        self,
+        table: str | Path,
+        bank: str | Path,
+        texts: str | Path,
+        classes: str | Path | None = None,
+        name: str = "table",
+        templates: Sequence[str] = ("{}",),
+        views: Views = "mean",
+        similarity: Similarity = "model",
+        batch_size: int = 4096,
+    ) -> None:
+        super().__init__(bank, texts, templates, views, similarity, batch_size)
+        self.table, self.classes_path, self.name = table, classes, name
+
+    @cached_property
+    def clips(self) -> ClassifiedClips:
+        """The clips of the table; the text of a class is its name."""
+        table = read_clip_table(self.table, self.classes_path)
+        return ClassifiedClips(table.spans, table.label, [[name] for name in table.classes])
+
+    def summarize(
+        self, scores: Float[Tensor, "clips classes"], label: Int64[Tensor, " clips"], scale: float
+    ) -> dict[str, float]:
+        """Return top-1, top-5 and the mean over classes of their accuracy."""
+        accuracy = {f"top{k}": value for k, value in topk_accuracy(scores, label, (1, 5)).items()}
+        accuracy["mean_class_accuracy"] = mean_class_accuracy(scores, label)
+        return {f"zeroshot/{self.name}/{metric}": value for metric, value in accuracy.items()}
+
+
+class EpicZeroShot(ClipClassification):
+    """`ek100_cls/<action|verb|noun>/<top1|top5>` in percent: EPIC-KITCHENS-100 actions without training, as LaViLa.
+
+    A class is a pair of verb and noun class that occurs in the splits; its prompts are its distinct narrations. LaViLa
+    reports actions only. The score of a verb or noun is the sum of its actions' probabilities, a softmax over all
+    actions of the similarities times the model's scale.
+
+    Args:
+        clips: path of `EPIC_100_validation.csv`.
+        train: path of `EPIC_100_train.csv`, whose pairs are classes too; None for those of `clips` alone, which makes
+            the task easier than the published one.
+        bank, texts, templates, views, similarity, batch_size: see `ClipClassification`; texts come from
+            `python -m clep.preprocess epic_zero_shot`.
+    """
+
+    reads = ("clips", "train", "bank", "texts")
+    job = "epic_zero_shot"
+
+    def __init__(
+        self,
+        clips: str | Path,
+        bank: str | Path,
+        texts: str | Path,
+        train: str | Path | None = None,
+        templates: Sequence[str] = ("{}",),
+        views: Views = "mean",
+        similarity: Similarity = "model",
+        batch_size: int = 4096,
+    ) -> None:
+        super().__init__(bank, texts, templates, views, similarity, batch_size)
+        self.clips_path, self.train_path = clips, train
+
+    @cached_property
+    def _files(self) -> tuple[EpicActionClasses, ClassifiedClips]:
+        actions = read_epic_actions(self.clips_path)
+        splits = [actions] if self.train_path is None else [read_epic_actions(self.train_path), actions]
+        classes = epic_action_classes(splits)
+        return classes, ClassifiedClips(actions.spans, classes.index(actions), classes.narrations)
+
+    @property
+    def clips(self) -> ClassifiedClips:
+        """The clips; the texts of a class are its distinct narrations."""
+        return self._files[1]
+
+    def summarize(
+        self, scores: Float[Tensor, "clips classes"], label: Int64[Tensor, " clips"], scale: float
+    ) -> dict[str, float]:
+        """Return top-1 and top-5 of actions, verbs and nouns."""
+        pairs = torch.tensor(self._files[0].pairs)
+        probability = (scores * scale).softmax(dim=1)
+        metrics = {f"ek100_cls/action/top{k}": value for k, value in topk_accuracy(scores, label, (1, 5)).items()}
+        for name, of_action in (("verb", pairs[:, 0]), ("noun", pairs[:, 1])):
+            ids, column = of_action.unique(return_inverse=True)
+            summed = probability.new_zeros(len(scores), len(ids)).index_add_(1, column, probability)
+            found = topk_accuracy(summed, column[label], (1, 5))
+            metrics |= {f"ek100_cls/{name}/top{k}": value for k, value in found.items()}
+        return metrics
+
+
+class EGTEAZeroShot(ClipClassification):
+    """`egtea/mean_class_accuracy` and `egtea/top1` in percent: EGTEA Gaze+ without training, as LaViLa.
+
+    Args:
+        split: path of `test_split1.txt`.
+        actions: path of `action_idx.txt`.
+        bank: path of a feature bank of the clips, one row a view (LaViLa: 10 clips x 3 crops), or of their videos.
+        texts, templates, similarity, batch_size: see `ClipClassification`; texts come from
+            `python -m clep.preprocess egtea`.
+        views: the published evaluation is "max".
+    """
+
+    reads = ("split", "actions", "bank", "texts")
+    job = "egtea"
+
+    def __init__(
+        self,
+        split: str | Path,
+        actions: str | Path,
+        bank: str | Path,
+        texts: str | Path,
+        templates: Sequence[str] = ("{}",),
+        views: Views = "max",
+        similarity: Similarity = "model",
+        batch_size: int = 4096,
+    ) -> None:
+        super().__init__(bank, texts, templates, views, similarity, batch_size)
+        self.split, self.actions = split, actions
+
+    @cached_property
+    def clips(self) -> ClassifiedClips:
+        """The clips of the split; the text of a class is the name of its action."""
+        found = read_egtea_split(self.split, self.actions)
+        assert found.clips.label is not None
+        return ClassifiedClips(found.spans, found.clips.label, [[name] for name in found.clips.classes])
+
+    def summarize(
+        self, scores: Float[Tensor, "clips classes"], label: Int64[Tensor, " clips"], scale: float
+    ) -> dict[str, float]:
+        """Return the mean over classes of their accuracy, and the accuracy over clips."""
+        return {
+            "egtea/mean_class_accuracy": mean_class_accuracy(scores, label),
+            "egtea/top1": topk_accuracy(scores, label, (1,))[1],
+        }
