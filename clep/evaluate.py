@@ -29,12 +29,12 @@ from clep.config.overrides import (
     split_config_dir,
     typed_targets,
 )
-from clep.config.targets import REGISTERED_ONLY, Targets, allowed, targets_in_folder
+from clep.config.targets import ANYTHING, REGISTERED_ONLY, Targets, allowed, targets_in_folder
 from clep.errors import InputError
 from clep.evaluation.ava import AVA_USAGE, ava_files, evaluate_ava
 from clep.evaluation.evaluator import Evaluator, add_metrics, coverage_text
 from clep.files import write_json
-from clep.models import load_model
+from clep.models import DualEncoder, SavedModel, load_model
 from clep.training.display import print_results
 
 log = logging.getLogger(__name__)
@@ -42,9 +42,12 @@ log = logging.getLogger(__name__)
 USAGE = """Measure a trained model without training, or detections that a file holds.
 
   python -m clep.evaluate ckpt=PATH [evaluator=NAME] [out=FOLDER] [device=cpu|cuda] [allow=[MODULE]] [key=value …]
+  python -m clep.evaluate model=joint_space evaluator=NAME [out=FOLDER] [key=value …]
   python -m clep.evaluate evaluator=ava predictions=CSV groundtruth=CSV [label_map=FILE] [excluded=CSV] [out=PATH]
 
 ckpt       a run's folder, a .ckpt in it, or a folder with a saved model
+model      in place of ckpt: joint_space compares the rows of a bank with sentence embeddings of the same published
+           model, without training; evaluator.NAME.bank and evaluator.NAME.texts name the two banks
 evaluator  {names},
            or several: 'evaluator=[kinetics,retrieval]'; the run's own where it is left out
 out        where metrics.json is written, and ava/results.csv; default: evaluate/ in the run's folder
@@ -91,6 +94,56 @@ def evaluate(
     cfg = compose_like_the_run(
         folder, overrides, remembered.get("sentence_encoder"), remembered.get("tag_style"), targets, config_dir
     )
+    return measure(model, cfg, out, targets, overrides, str(ckpt))
+
+
+def evaluate_banks(
+    overrides: Sequence[str],
+    out: str | Path | None = None,
+    device: str | None = None,
+    config_dir: str | Path | None = None,
+) -> dict[str, float]:
+    """Measure a model that needs no training, such as `model=joint_space`, on banks, and return the metrics.
+
+    Args:
+        overrides: settings as on the command line of `train.py`, with `model=NAME` and `evaluator=NAME`.
+        out, device, config_dir: see `evaluate`; the default of `out` is `evaluate/` in `paths.runs`.
+
+    Raises:
+        InputError: a setting or a file cannot be used, or the model cannot be built without training data.
+    """
+    given = {key_of(parsed) for parsed in parse_overrides(overrides)}
+    if "evaluator" not in given:
+        raise InputError("evaluator=NAME is needed with model=NAME, for example evaluator=epic_mir")
+    cfg = compose_config("train", ["experiment=ego4d_clip", *overrides], config_dir)
+    settings: Any = OmegaConf.to_container(cfg.model, resolve=True)
+    if any(isinstance(part, dict) and part.get("in_dim", 0) is None for part in settings.values()):
+        raise InputError("this model is trained on data of given dimensions: give a run of it with ckpt=PATH")
+    metadata = {"tag_style": cfg.tag_style} | (
+        {"sentence_encoder": cfg.text_encoder} if "text_encoder" in given else {}
+    )
+    model = DualEncoder.from_config({**settings, "metadata": metadata}, ANYTHING)
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    out = Path(cfg.paths.runs) / "evaluate" if out is None else Path(out)
+    return measure(model.to(where).eval(), cfg, out, ANYTHING, overrides, "without training")
+
+
+def measure(
+    model: SavedModel, cfg: DictConfig, out: Path, targets: Targets, overrides: Sequence[str], title: str
+) -> dict[str, float]:
+    """Run the evaluators of a composed config, write their metrics and coverage into `out`, and print them.
+
+    Args:
+        model: on its device, in evaluation mode.
+        cfg: of `compose_config("train", …)`.
+        out: folder of `metrics.json` and `coverage.json`.
+        targets: classes that the config may name.
+        overrides: what the user typed; other outputs of evaluators must lie in `out`.
+        title: of the printed table.
+
+    Raises:
+        InputError: a setting or a file cannot be used, or there is no evaluator.
+    """
     set_path(cfg, "paths.run", out)  # files that an evaluator writes do not replace those of the run
     try:
         plain: Any = OmegaConf.to_container(cfg.evaluator, resolve=True)
@@ -111,7 +164,7 @@ def evaluate(
         raise InputError("there is nothing to measure: choose an evaluator with evaluator=NAME")
     write_json(out / "metrics.json", metrics)
     write_json(out / "coverage.json", coverage)
-    print_results({}, metrics, f"{ckpt}: {out}")
+    print_results({}, metrics, f"{title}: {out}")
     return metrics
 
 
@@ -252,9 +305,15 @@ def main(arguments: list[str] | None = None) -> None:
                 raise InputError(f"evaluator={unknown[0]} is unknown. {did_you_mean(unknown[0], names)}")
             else:
                 overrides.append(argument)
-        if not own["ckpt"]:
-            raise InputError("ckpt=PATH is needed: a run's folder, a .ckpt, or a folder with a saved model")
         allow = listed(own["allow"])
+        if not own["ckpt"]:
+            if "model" not in keys:
+                raise InputError(
+                    "ckpt=PATH is needed: a run's folder, a .ckpt, or a folder with a saved model; or "
+                    "model=joint_space, to compare the banks of a published model"
+                )
+            evaluate_banks(overrides, own["out"] or None, own["device"] or None, config_dir)
+            return
         evaluate(own["ckpt"], overrides, own["out"] or None, own["device"] or None, allow, config_dir)
     except InputError as error:
         log.error("error: %s", error)
