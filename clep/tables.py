@@ -1,7 +1,7 @@
-"""The reader of every csv and tsv with a header, whoever wrote it; errors name the file, the line and the column.
+"""Reader of csv and tsv tables; errors name the file, the line and the column.
 
-Written here rather than left to `pandas.read_csv`, which fills up rows that are too short, merges lines at a stray
-quotation mark, and does not know on which line of the file a row is.
+Own code instead of `pandas.read_csv`, because `read_csv` pads short rows, merges lines at a stray quotation mark, and
+does not know the line number of a row.
 """
 
 import csv
@@ -21,13 +21,13 @@ from clep.files import open_input
 
 _ROWS_AT_ONCE = 1 << 14
 _LINES_OF_A_CELL = 100
-_STRAY_QUOTES = 20  # rows with one after which a table's cells are taken to be of one line each
+_STRAY_QUOTES = 20  # after so many rows with an unclosed quotation mark, cells are assumed to have one line each
 _COLUMNS_SHOWN = 20
 _BLANK = " \t\r\n\ufeff"
 _ID_LIST = re.compile(r"\[\s*(?:\d{1,9}\s*(?:,\s*\d{1,9}\s*)*,?)?\s*\]|\d{1,9}|")
 _CLOCK = re.compile(r"(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+(?:\.\d*)?)")
 
-# Cells of more than 128 kB exist: captions of web pages, lists of ids. The limit is one of the whole process.
+# Cells may exceed 128 kB (captions of web pages, lists of ids); the limit is global to the process.
 csv.field_size_limit(sys.maxsize)
 
 
@@ -39,30 +39,63 @@ def read_table(
     optional: Sequence[str] = (),
     skipped: list[str] | None = None,
 ) -> pd.DataFrame:
-    """Read the columns of a table with a header: strings without blanks around them, indexed by their line.
+    """Read columns of a table with a header, as stripped strings, indexed by line number.
 
-    A quoted cell may hold separators, line breaks and doubled quotation marks; in a table that is separated by tabs, a
-    quotation mark that is not closed is a letter. Empty lines are left out. Byte order marks, Windows' line ends, and
-    empty cells beyond the header are ignored.
+    A quoted cell may hold separators, line breaks and doubled quotation marks; in a tab-separated table an unclosed
+    quotation mark is an ordinary character. Blank lines, byte order marks, Windows line ends, and empty cells beyond
+    the header are ignored.
 
     Args:
-        path: of the table.
-        columns: that must be there.
-        hint: what to do where one is not.
-        separator: between cells.
-        optional: columns that are read where they are there.
-        skipped: takes the message of each row with a wrong number of cells, which is then left out; None refuses them.
+        path: the table.
+        columns: required columns.
+        hint: remedy if a required column is missing.
+        separator: separator of cells.
+        optional: columns that are read if they exist.
+        skipped: list that receives a message for each row with a wrong number of cells, which is dropped; None: such a
+            row raises.
 
     Raises:
-        InputError: the file is missing, no regular file, not UTF-8, lacks a column, has no rows, or has a row with too
-            few or too many cells or the character NUL.
+        InputError: the file is missing, not a regular file, not UTF-8, lacks a column, has no rows, or has a row with
+            too few or too many cells or the character NUL.
+    """
+    return _read(Path(path), read_rows(path, separator), columns, hint, optional, skipped)
+
+
+def read_rows(path: str | Path, separator: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """Yield the line number and the cells, not stripped, of each row of a table; blank lines are skipped.
+
+    Raises:
+        InputError: the file is missing, not a regular file, not UTF-8, or has an unclosed quotation mark or the
+            character NUL.
     """
     path = Path(path)
     try:
         with open_input(path) as binary, TextIOWrapper(binary, encoding="utf-8-sig", newline="") as file:
-            return _read(path, _rows(path, file, separator), columns, hint, optional, skipped)
+            yield from _rows(path, file, separator)
     except (UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path} is not a readable table of UTF-8 text ({error}); fetch it again") from error
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """Read the lines of a text file; a byte order mark is ignored.
+
+    Raises:
+        InputError: the file is missing, not a regular file, or not UTF-8.
+    """
+    try:
+        with open_input(path) as file:
+            return file.read().decode("utf-8-sig").splitlines()
+    except (UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path} is not a readable text file ({error}); fetch it again") from error
+
+
+def split_cells(row: str, separator: str = ",", strict: bool = True) -> list[str]:
+    """Split one row into cells, which may be quoted.
+
+    Raises:
+        csv.Error: `strict`, and a quotation mark is not closed.
+    """
+    return next(csv.reader([row], delimiter=separator, strict=strict, skipinitialspace=True))
 
 
 def _read(
@@ -86,12 +119,12 @@ def _read(
             f"{path} lacks the column {', '.join(map(repr, missing))}; its columns are: {shown[:1000]}. {hint}".strip()
         )
     wanted = [*columns, *(name for name in optional if name in names)]
-    twice = [name for name in wanted if names.count(name) > 1]
-    if twice:
-        raise InputError(f"{path} has the column {twice[0]!r} twice; leave one of them out")
+    repeated = [name for name in wanted if names.count(name) > 1]
+    if repeated:
+        raise InputError(f"{path} has the duplicate column {repeated[0]!r}; remove or rename one of them")
     if not wanted:
         return pd.DataFrame()
-    places = [names.index(name) for name in wanted]
+    indices = [names.index(name) for name in wanted]
     chunks: list[pd.DataFrame] = []
     while some := list(islice(rows, _ROWS_AT_ONCE)):
         lines, cells = [], []
@@ -103,7 +136,7 @@ def _read(
                 skipped.append(message)
             else:
                 lines.append(line)
-                cells.append([row[place].strip(_BLANK) for place in places])
+                cells.append([row[index].strip(_BLANK) for index in indices])
         table = pd.DataFrame(cells, index=pd.Index(lines, dtype=np.int64), columns=wanted, dtype=str)
         chunks.append(table[(table != "").any(axis=1)])
     if not sum(map(len, chunks)):
@@ -112,7 +145,7 @@ def _read(
 
 
 def _rows(path: Path, file: Iterator[str], separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line on which each row begins, and its cells; empty lines are left out."""
+    """Yield the line number at which each row begins, and its cells; blank lines are skipped."""
     lines = _Lines(path, file)
     expected = 0
     for line in lines:
@@ -125,7 +158,7 @@ def _rows(path: Path, file: Iterator[str], separator: str) -> Iterator[tuple[int
 
 
 class _Lines(Iterator[str]):
-    """Lines of a file with their number; one that was looked at can be put back."""
+    """Lines of a file with their number; lines can be put back."""
 
     def __init__(self, path: Path, file: Iterator[str]) -> None:
         self.path, self.file, self.number = path, file, 0
@@ -145,11 +178,11 @@ class _Lines(Iterator[str]):
 
 
 def _quoted(lines: _Lines, line: str, separator: str, expected: int) -> list[str]:
-    """Return the cells of a row with quotation marks, which may go on for some lines."""
+    """Return the cells of a row with quotation marks, which may span several lines."""
     read = [line]
     while True:
         try:
-            row = next(csv.reader(["".join(read)], delimiter=separator, strict=True, skipinitialspace=True))
+            row = split_cells("".join(read), separator)
             break
         except csv.Error as error:
             open_ended = "unexpected end" in str(error)
@@ -173,7 +206,7 @@ def _quoted(lines: _Lines, line: str, separator: str, expected: int) -> list[str
 
 
 def parse_numbers(column: pd.Series, path: str | Path) -> Float64[np.ndarray, " rows"]:
-    """Return a column of numbers.
+    """Convert a column to float64.
 
     Raises:
         InputError: a cell is not a finite number; the message names line, column and cell.
@@ -184,7 +217,7 @@ def parse_numbers(column: pd.Series, path: str | Path) -> Float64[np.ndarray, " 
 
 
 def parse_whole_seconds(column: pd.Series, path: str | Path) -> list[int]:
-    """Return a column of seconds as integers ("36", "36.0" and "000036" are 36).
+    """Convert a column of seconds to integers ("36", "36.0" and "000036" are 36).
 
     Raises:
         InputError: a cell is not a number; the message names line, column and cell.
@@ -193,7 +226,7 @@ def parse_whole_seconds(column: pd.Series, path: str | Path) -> list[int]:
 
 
 def parse_clock_times(column: pd.Series, path: str | Path) -> Float64[np.ndarray, " rows"]:
-    """Return a column of times of day, "00:01:02.50", in seconds.
+    """Convert a column of times such as "00:01:02.50" to seconds.
 
     Raises:
         InputError: a cell is not such a time; the message names line, column and cell.
@@ -205,9 +238,10 @@ def parse_clock_times(column: pd.Series, path: str | Path) -> Float64[np.ndarray
 
 
 def parse_id_lists(column: pd.Series, path: str | Path) -> tuple[np.ndarray, list[list[int]]]:
-    """Return the distinct lists of ids of a column, and for each row the index of its list.
+    """Parse a column of lists of ids: "[3, 17]", a single id, or empty.
 
-    A cell is a list such as "[3, 17]", a single id, or empty.
+    Returns:
+        For each row the index of its list, and the distinct lists.
 
     Raises:
         InputError: a cell is none of these; the message names line, column and cell.
@@ -219,7 +253,7 @@ def parse_id_lists(column: pd.Series, path: str | Path) -> tuple[np.ndarray, lis
 
 
 def refuse_empty(column: pd.Series, path: str | Path) -> None:
-    """Refuse empty cells.
+    """Check that a column has no empty cell.
 
     Raises:
         InputError: a cell is empty; the message names its line and column.

@@ -295,7 +295,7 @@ def test_search_refuses_what_it_cannot_search(planted: FeatureBank, tmp_path: Pa
         loaded.search(planted, "a")
     with BankWriter(tmp_path / "texts.h5", TEXT_DIM, None) as writer:
         writer.add("texts", np.ones((2, TEXT_DIM), np.float32))
-    with pytest.raises(InputError, match="without a clock"):
+    with pytest.raises(InputError, match="has no clock"):
         identity_model().search(FeatureBank.open(tmp_path / "texts.h5"), "a")
 
 

@@ -110,7 +110,7 @@ def test_a_row_with_a_wrong_number_of_cells_is_left_out_and_reported_on_demand(t
         ("", "not a readable table"),
         ("a,b\n1,2\n3\n", r"t\.csv, line 3 has 1 cells, but the header has 2"),
         ("a,b\n1,2\n3,4,5\n", r"t\.csv, line 3 has 3 cells, but the header has 2"),
-        ("a,b,a\n1,2,3\n", "column 'a' twice"),
+        ("a,b,a\n1,2,3\n", "duplicate column 'a'"),
         ("a,b\n1,2\n3,x\0y\n", r"t\.csv, line 3 holds the character NUL"),
         (b"\xff\xfe\x00binary\x00,\n", r"t\.csv is not a readable table of UTF-8"),
         (b"a,b\n1,caf\xe9\n", r"t\.csv is not a readable table of UTF-8"),

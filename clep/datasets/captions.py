@@ -1,4 +1,4 @@
-"""Captions of images as narrations: an image is a video of one frame with its captions at second 0."""
+"""Captions of images as narrations: each image is a video of one frame, with its captions at second 0."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,8 +18,8 @@ def read_captions(tsv: str | Path) -> pd.DataFrame:
     """Read the columns filepath and title of Conceptual Captions' table (Sharma et al., ACL 2018); cells are strings.
 
     Raises:
-        InputError: the file is missing, not a table, lacks a column, has no rows, or a row has too few or too many
-            cells or no file path.
+        InputError: the file is missing, is no table, lacks a column, has no rows, or a row has too few or too many
+            cells or an empty file path.
     """
     table = read_table(tsv, COLUMNS, HINT, "\t")
     refuse_empty(table["filepath"], tsv)
@@ -27,17 +27,17 @@ def read_captions(tsv: str | Path) -> pd.DataFrame:
 
 
 def caption_table(images: Sequence[str], captions: Sequence[str]) -> NarrationTable:
-    """Make the narration table of images and their captions, caption i belonging to image i.
+    """Make the narration table of images and their captions.
 
-    An image may come several times. Blanks are folded; an empty caption is left out and counted in the table's report.
-    Captions have no tags.
+    An image may have several captions. Repeated blanks become one; empty captions are dropped and counted in the
+    table's report.
 
     Args:
-        images: ids.
-        captions: sentences, as many.
+        images: image id of each caption.
+        captions: sentences without tags.
     """
-    folded = [" ".join(caption.split()) for caption in captions]
-    kept = [(image, caption) for image, caption in zip(images, folded, strict=True) if caption]
+    cleaned = [" ".join(caption.split()) for caption in captions]
+    kept = [(image, caption) for image, caption in zip(images, cleaned, strict=True) if caption]
     videos = tuple(sorted({image for image, _ in kept}))
     index_of = {video: index for index, video in enumerate(videos)}
     kept.sort(key=lambda pair: index_of[pair[0]])

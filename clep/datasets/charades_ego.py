@@ -1,4 +1,4 @@
-"""Charades-Ego (Sigurdsson et al., CVPR 2018): videos with any number of the classes of Charades."""
+"""Charades-Ego (Sigurdsson et al., CVPR 2018): multi-label videos with the classes of Charades."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ def read_classes(path: str | Path) -> dict[str, str]:
     """Read the classes as `{"c008": "Opening a door"}`, in the order of the file.
 
     Raises:
-        InputError: the file is missing, lists no class, lists one twice, or has a line without a code and a name.
+        InputError: the file is missing or empty, has a duplicate class, or a line without a code and a name.
     """
     with open_input(path) as file:
         lines = file.read().decode("utf-8-sig", errors="replace").splitlines()
@@ -29,7 +29,7 @@ def read_classes(path: str | Path) -> dict[str, str]:
         if not name.strip():
             raise InputError(f'{path}, line {number}: {line!r} is not a code and a name like "c008 Opening a door"')
         if code in classes:
-            raise InputError(f"{path}, line {number}: the class {code!r} is listed twice")
+            raise InputError(f"{path}, line {number}: duplicate class {code!r}; list each class once")
         classes[code] = name.strip()
     if not classes:
         raise InputError(f'{path} lists no class; expected lines like "c008 Opening a door"')
@@ -39,10 +39,18 @@ def read_classes(path: str | Path) -> dict[str, str]:
 def read_ego_charades(
     csvs: Sequence[str | Path], classes: dict[str, str], classes_path: str | Path
 ) -> tuple[LabelledClips, dict[str, float], list[str]]:
-    """Read csv files as videos with any number of labels; also return their seconds and the ids met more than once.
+    """Read csv files as multi-label videos.
 
-    Videos without actions stay, with a row of zeros: they count as negatives. The first of several rows of one id
-    counts.
+    Videos without actions are kept with a row of zeros: they count as negatives. If an id occurs more than once, the
+    first row counts.
+
+    Args:
+        csvs: files with the columns id, actions, egocentric, and optionally length.
+        classes: from `read_classes`.
+        classes_path: file of the classes, for messages.
+
+    Returns:
+        The clips; the known durations in seconds, by id; the duplicate ids.
 
     Raises:
         InputError: a column is missing, an action is not among the classes, or `egocentric` is neither Yes nor No.
@@ -63,7 +71,7 @@ def read_ego_charades(
                 repeated.append(video)
                 continue
             if egocentric.lower() not in ("yes", "no"):
-                raise InputError(f"{csv}, video {video!r}: egocentric is {egocentric!r}, expected Yes or No")
+                raise InputError(f"{csv}, video {video!r}: egocentric is {egocentric!r}; write Yes or No")
             labels[video] = [
                 _class_of(action, column, csv, video, classes_path) for action in actions.split(";") if action.strip()
             ]
@@ -87,7 +95,7 @@ def _class_of(action: str, column: dict[str, int], csv: str | Path, video: str, 
     code = action.split()[0]
     if code not in column:
         raise InputError(
-            f"{csv}, video {video!r}: the action {code!r} (in {action.strip()!r}) is not among "
-            f"the {len(column)} classes of {classes_path}"
+            f"{csv}, video {video!r}: the action {code!r} (in {action.strip()!r}) is not among the {len(column)} "
+            f"classes of {classes_path}; give the list of classes that belongs to the csv"
         )
     return column[code]

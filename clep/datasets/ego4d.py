@@ -1,4 +1,4 @@
-"""Ego4D's narration.json and ego4d.json, read into columns."""
+"""Ego4D's narration.json and ego4d.json (Grauman et al., CVPR 2022)."""
 
 import logging
 import math
@@ -27,8 +27,8 @@ def read_ego4d_metadata(path: str | Path) -> dict[str, VideoMetadata]:
     """Read duration and splits of every video of an ego4d.json, by video id.
 
     Raises:
-        InputError: the file is missing, cut off, or a video lacks a key. A split that is absent is refused rather
-            than read as null, since videos of the test sets would then be trained on.
+        InputError: the file is missing or truncated, or a video lacks a key. A missing split is not read as null, since
+            videos of the test sets would then be trained on.
     """
     content = read_json(path)
     videos = content.get("videos") if isinstance(content, dict) else None
@@ -40,7 +40,7 @@ def read_ego4d_metadata(path: str | Path) -> dict[str, VideoMetadata]:
         if not isinstance(uid, str):
             raise InputError(f"{path}: videos[{position}] has no string under 'video_uid'. {_REMEDY}")
         if uid in found:
-            raise InputError(f"{path} has the video {uid!r} twice. {_REMEDY}")
+            raise InputError(f"{path} has the duplicate video {uid!r}. {_REMEDY}")
         splits = tuple(_split(path, uid, video, key) for key in SPLITS)
         found[uid] = VideoMetadata(_duration(path, uid, video), splits)
     return found
@@ -58,8 +58,8 @@ def _duration(path: str | Path, uid: str, video: dict[str, Any]) -> float:
 def _split(path: str | Path, uid: str, video: dict[str, Any], key: str) -> str:
     value = video.get(key, 0)
     if value is not None and not isinstance(value, str):
-        was = "absent" if key not in video else repr(value)
-        raise InputError(f"{path}: {key!r} of {uid!r} is {was}; it should be a split's name or null. {_REMEDY}")
+        found = "missing" if key not in video else repr(value)
+        raise InputError(f"{path}: {key!r} of {uid!r} is {found}; it must be a split's name or null. {_REMEDY}")
     return value or ""
 
 
@@ -72,22 +72,22 @@ def read_ego4d(
 ) -> NarrationTable:
     """Read Ego4D's narrations, videos and splits.
 
-    A missing or empty pass, narrations out of order and redacted videos are fine. Left out and counted in the
-    table's `report`: narrations without text (`empty`), summaries (`summary`) and narrations whose time is negative,
-    null or not a number (`bad_time`). Counted only: narrations after their video's end (`after_end`), videos without
-    narrations (`without_narrations`), videos that `ego4d_json` lacks (`without_metadata`: no split, unknown duration)
-    and those that only it has (`only_metadata`: not in the table).
+    Missing or empty passes, unsorted narrations and redacted videos are allowed. Dropped and counted in the table's
+    `report`: narrations without text (`empty`), summaries (`summary`) and narrations whose time is negative, null or
+    not a number (`bad_time`). Kept and counted: narrations after their video's end (`after_end`), videos without
+    narrations (`without_narrations`), and videos missing in `ego4d_json` (`without_metadata`: no split, unknown
+    duration). Videos of `ego4d_json` alone are counted (`only_metadata`) but not in the table.
 
     Args:
         narration_json: `{uid: {narration_pass_1: {narrations: [{timestamp_sec, narration_text}]}, status}}`. Read
-            video by video, so that memory is that of the columns and the distinct texts.
-        ego4d_json: `{videos: [{video_uid, duration_sec, split_em, split_fho, split_av}]}`. None: all durations are
-            unknown and no video has a split, so that training cannot leave out the test videos.
+            video by video: memory holds the columns and the distinct texts only.
+        ego4d_json: `{videos: [{video_uid, duration_sec, split_em, split_fho, split_av}]}`. None: durations are unknown
+            and no video has a split, so training cannot exclude the test videos.
         tag_style: style of the cleaned texts, one of `TAG_STYLES`.
 
     Raises:
-        InputError: a file is missing, cut off or of another schema, named with the video and the key; see
-            `json_members`.
+        InputError: a file is missing, truncated or of another schema; the message names the video and the key. See
+            also `json_members`.
     """
     if tag_style not in TAG_STYLES:
         raise InputError(f"tag_style={tag_style!r} is not one of {', '.join(TAG_STYLES)}")
@@ -99,7 +99,7 @@ def read_ego4d(
 
 
 class _Columns:
-    """The narrations met so far: 21 bytes each, and their distinct texts."""
+    """Narrations read so far: 17 bytes each, and the distinct texts."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -152,11 +152,11 @@ class _Columns:
             self.written_id.append(written.setdefault(text, len(written)))
 
     def _wrong(self, uid: str, key: str, expected: str, value: object) -> InputError:
-        place = f"{uid}.{key}" if key else uid
-        return InputError(f"{self.path}: {place} should be {expected}, but is {_shown.repr(value)}. {_WRONG_FILE}")
+        where = f"{uid}.{key}" if key else uid
+        return InputError(f"{self.path}: {where} must be {expected}, but is {_shown.repr(value)}. {_WRONG_FILE}")
 
     def table(self, metadata: dict[str, VideoMetadata] | None, tag_style: str) -> NarrationTable:
-        """Sort by video and second, leave out empty texts, and index texts in the order of their first use."""
+        """Make the table: see `assemble`."""
         uids = list(self.redacted)
         table = assemble(
             videos=uids,
@@ -189,7 +189,7 @@ class _Columns:
 
 def _warn(path: Path, has_metadata: bool, report: dict[str, int]) -> None:
     if not has_metadata:
-        _log.warning("%s was read without ego4d.json: no video has a split, so none can be held out by it", path)
+        _log.warning("%s was read without ego4d.json: splits are unknown, so test videos cannot be excluded", path)
     elif report["without_metadata"]:
         _log.warning(
             "%d of %d videos of %s are not in ego4d.json: their splits and durations are unknown",
@@ -199,7 +199,7 @@ def _warn(path: Path, has_metadata: bool, report: dict[str, int]) -> None:
         )
     if report["empty"] or report["bad_time"]:
         _log.warning(
-            "%s: left out %d narrations without text and %d whose time is negative, null or not a number",
+            "%s: dropped %d narrations without text and %d whose time is negative, null or not a number",
             path,
             report["empty"],
             report["bad_time"],
@@ -208,14 +208,14 @@ def _warn(path: Path, has_metadata: bool, report: dict[str, int]) -> None:
 
 @dataclass(frozen=True)
 class Ego4DVideo:
-    """One video: its duration in seconds, NaN where unknown, and whether it is stereo, side by side."""
+    """Duration of a video in seconds, NaN if unknown, and whether it is side-by-side stereo."""
 
     duration_s: float = math.nan
     stereo: bool = False
 
 
 def read_videos(ego4d_json: str | Path) -> dict[str, Ego4DVideo]:
-    """Read the videos of `ego4d.json` by id, without their splits, which `read_ego4d_metadata` reads.
+    """Read duration and stereo flag of the videos of `ego4d.json`, by id; for splits see `read_ego4d_metadata`.
 
     Raises:
         InputError: the file is missing or has another layout.

@@ -32,13 +32,13 @@ def read_egoclip(
     Args:
         csv: `egoclip.csv`, separated by tabs.
         ego4d_json: Ego4D's metadata; None: durations and splits are unknown.
-        tag_style: of the texts.
+        tag_style: style of the cleaned texts.
         verbs_nouns: read the columns tag_verb and tag_noun.
-        on_error: "skip" leaves out rows with a wrong number of cells and counts them (`bad_line` in the table's
-            report), "stop" refuses the file.
+        on_error: "skip" drops rows with a wrong number of cells and counts them (`bad_line` in the table's report),
+            "stop" raises.
 
     Raises:
-        InputError: the file is missing, lacks a column or has a cell that cannot be read; the message names the line.
+        InputError: the file is missing, lacks a column or has an invalid cell; the message names the line.
     """
     skipped: list[str] | None = [] if on_error == "skip" else None
     rows = read_table(csv, [*COLUMNS, *(TAG_COLUMNS if verbs_nouns else ())], HINT, "\t", skipped=skipped)

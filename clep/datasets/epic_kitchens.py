@@ -24,17 +24,17 @@ def read_epic_kitchens(
     verbs_nouns: bool = True,
     on_error: Literal["stop", "skip"] = "stop",
 ) -> NarrationTable:
-    """Read the csv as a narration table with spans; a narration's second is the middle of its span.
+    """Read the csv as a narration table with spans; the time of a narration is the middle of its span.
 
     Args:
         csv: action labels, for example `EPIC_100_train.csv`.
         video_info: `EPIC_100_video_info.csv`; None: durations are unknown.
         verbs_nouns: read the columns verb_class and all_noun_classes.
-        on_error: "skip" leaves out rows with a wrong number of cells and counts them (`bad_line` in the table's
-            report), "stop" refuses the file.
+        on_error: "skip" drops rows with a wrong number of cells and counts them (`bad_line` in the table's report),
+            "stop" raises.
 
     Raises:
-        InputError: a file is missing, lacks a column or has a cell that cannot be read; the message names the line.
+        InputError: a file is missing, lacks a column or has an invalid cell; the message names the line.
     """
     skipped: list[str] | None = [] if on_error == "skip" else None
     rows = read_table(csv, [*COLUMNS, *(TAG_COLUMNS if verbs_nouns else ())], HINT, skipped=skipped)

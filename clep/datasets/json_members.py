@@ -1,8 +1,7 @@
-"""The members of a JSON object that is larger than memory, one at a time.
+"""Iterate over the members of a JSON object that is larger than memory.
 
-Written here rather than left to `ijson`: `ijson` 3.6 takes memory quadratic in the nesting depth (100,000 levels are
-killed), keeps the last of two equal keys in silence, replaces broken characters by "?", and refuses the NaN that
-Python's own `json` writes; Python's C decoder also reads five times as fast.
+Own code instead of `ijson`, because `ijson` 3.6 needs memory quadratic in the nesting depth (100,000 levels get the
+process killed), silently keeps the last of two equal keys, and replaces broken characters by "?".
 """
 
 import json
@@ -16,19 +15,19 @@ from clep.errors import InputError
 from clep.files import check_characters, int64, open_input, unique_keys
 
 _CHUNK = 1 << 22
-# A decoder that stops this far before the end of what was read has met an error, not the end.
+# A decoder error this far before the end of the text read so far is an error of the file, not a missing rest.
 _MARGIN = 1 << 16
 _BLANK = " \t\n\r"
 _SUSPECT = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 
 
 def json_members(path: str | Path) -> Iterator[tuple[str, Any]]:
-    """Yield (key, value) of the object in a JSON file, in its order.
+    """Yield the (key, value) pairs of the object in a JSON file, in order.
 
     Raises:
-        InputError: the file is missing, no regular file, not UTF-8, holds something else than an object, or is cut off;
-            has a key twice in one object, is nested too deeply, or holds an integer beyond 64 bits, the character NUL
-            or a lone surrogate. The message names the member after which.
+        InputError: the file is missing, not a regular file, not UTF-8, not a JSON object, or truncated; has duplicate
+            keys in one object, is nested too deeply, or holds an integer beyond 64 bits, the character NUL or a lone
+            surrogate. The message names the last valid member.
     """
     path = Path(path)
     try:
@@ -49,7 +48,7 @@ class _Reader:
 
     def members(self) -> Iterator[tuple[str, Any]]:
         if self.peek() != "{":
-            raise InputError(f"{self.path} holds no JSON object at its top; is it the right file?")
+            raise InputError(f"{self.path} is not a JSON object; check that it is the right file")
         self.position += 1
         if self.peek() == "}":
             self.position += 1
@@ -60,7 +59,7 @@ class _Reader:
                 if not isinstance(key, str):
                     raise self.broken(f"the key {str(key)[:100]} is not a string")
                 if key in seen:
-                    raise self.broken(f"the key {key[:100]!r} is there twice")
+                    raise self.broken(f"duplicate key {key[:100]!r}")
                 seen.add(key)
                 self.expect(":")
                 value = self.value()
@@ -71,7 +70,7 @@ class _Reader:
                     break
                 self.expect(",")
         if self.peek():
-            raise self.broken("there is more after the end of the object")
+            raise self.broken("text after the end of the object")
 
     def value(self) -> Any:
         self.peek()
@@ -86,7 +85,7 @@ class _Reader:
                 if error.pos < len(self.text) - _MARGIN or not self.more():
                     raise self.broken(error.msg) from error
             except RecursionError as error:
-                raise self.broken("it is nested too deeply") from error
+                raise self.broken("nested too deeply") from error
             except ValueError as error:  # from the checks above
                 raise self.broken(str(error)) from error
 
@@ -104,7 +103,7 @@ class _Reader:
         self.position += 1
 
     def more(self) -> bool:
-        # At least as much again as is kept, or a long member would be scanned once for every chunk.
+        # Double the text that is kept, or a long member would be scanned again for every chunk.
         chunk = self.file.read(max(_CHUNK, len(self.text) - self.position))
         self.text = self.text[self.position :] + chunk
         self.dropped += self.position

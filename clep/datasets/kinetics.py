@@ -1,4 +1,4 @@
-"""Kinetics' lists of labelled clips (Kay et al., 2017)."""
+"""Kinetics' csv files of labelled clips (Kay et al., 2017)."""
 
 from pathlib import Path
 
@@ -11,9 +11,12 @@ COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 
 
 def read_kinetics(csv: str | Path) -> tuple[LabelledClips, list[str]]:
-    """Read the csv as clips with one label each; classes are its labels, sorted. Also return ids that it repeats.
+    """Read a csv as clips with one label each; the classes are its distinct labels, sorted.
 
-    The first of several rows of one id counts. Rows of all splits are taken: give the csv of one.
+    The column `split` is ignored: pass the csv of one split. If a clip occurs more than once, the first row counts.
+
+    Returns:
+        The clips, and the ids of duplicate rows.
 
     Raises:
         InputError: a column is missing, a time is not a number, or a row has no label or no id.

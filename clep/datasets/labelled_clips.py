@@ -1,4 +1,4 @@
-"""Labelled clips of an evaluation dataset: ids, classes and labels. The features are in a bank."""
+"""Labelled clips of a zero-shot benchmark: ids, classes and labels; their features are in a bank."""
 
 import json
 from collections import Counter
@@ -20,18 +20,18 @@ VERSION = 2
 
 @dataclass(frozen=True)
 class LabelledClips:
-    """Clips with one label each (`label`), or with any number of labels each (`labels`); stored in one HDF5 file.
+    """Clips with one label each (`label`) or several (`labels`), stored in one HDF5 file.
 
     Attributes:
-        task: the evaluation that they belong to, "kinetics" or "ego_charades".
-        ids: of the clips; each is a video of the feature bank beside the file.
+        task: name of the benchmark, "kinetics" or "ego_charades".
+        ids: clip ids; each is a video of the feature bank beside the file.
         classes: class names.
         label: class index of each clip, for single-label tasks.
         labels: multi-hot labels, for multi-label tasks. A clip without labels is a row of zeros.
-        first_person: whether the clip is first-person video, where that is known.
+        first_person: whether each clip is first-person video, if known.
 
     Raises:
-        InputError: no class, a label outside the classes, a duplicate id, or columns of unequal length.
+        InputError: no class, a label out of range, a duplicate id, or columns of different lengths.
     """
 
     task: str
@@ -44,7 +44,7 @@ class LabelledClips:
     def __post_init__(self) -> None:
         n = len(self.ids)
         if not self.classes:
-            raise InputError(f"the clips of {self.task} have no classes; check the file with the class names")
+            raise InputError(f"the clips of {self.task} have no classes; check the file of the class names")
         if (self.label is None) == (self.labels is None):
             raise ValueError("give either label (one per clip) or labels (a matrix), not both")
         if len(set(self.ids)) != n:
@@ -55,11 +55,18 @@ class LabelledClips:
         if self.label is not None and (
             len(self.label) != n or (n and not 0 <= self.label.min() <= self.label.max() < len(self.classes))
         ):
-            raise InputError(f"{n} clips of {self.task} need one label each, from 0 to {len(self.classes) - 1}")
+            raise InputError(
+                f"the {n} clips of {self.task} need one label each, from 0 to {len(self.classes) - 1}; make them again"
+            )
         if self.labels is not None and self.labels.shape != (n, len(self.classes)):
-            raise InputError(f"labels of {self.task} have shape {self.labels.shape}, expected {(n, len(self.classes))}")
+            raise InputError(
+                f"labels of {self.task} have shape {self.labels.shape}, expected {(n, len(self.classes))}; make them "
+                f"again"
+            )
         if self.first_person is not None and len(self.first_person) != n:
-            raise InputError(f"first_person of {self.task} has {len(self.first_person)} values for {n} clips")
+            raise InputError(
+                f"first_person of {self.task} has {len(self.first_person)} values for {n} clips; make it again"
+            )
 
     def __len__(self) -> int:
         """Return the number of clips."""
@@ -81,7 +88,7 @@ class LabelledClips:
             file.attrs["digest"] = np.bytes_(self._digest())
             for name, strings in (("clip/id", self.ids), ("class/name", self.classes)):
                 encoded = [string.encode() for string in strings]
-                # Of fixed length: damaged strings of variable length send libhdf5 into endless loops.
+                # Fixed length, since damaged variable-length strings can put libhdf5 into an endless loop.
                 dtype = h5py.string_dtype("utf-8", max([1, *map(len, encoded)]))
                 file.create_dataset(name, data=np.array(encoded, dtype=dtype))
             for name, column in columns.items():
@@ -94,10 +101,10 @@ class LabelledClips:
 
     @classmethod
     def open(cls, path: str | Path) -> "LabelledClips":
-        """Read the whole file.
+        """Read a file written by `write`.
 
         Raises:
-            InputError: the file is missing, damaged, of another format, or of a later version.
+            InputError: the file is missing, damaged, of another format, or of a newer version.
         """
         path = Path(path)
         if not path.is_file():
@@ -108,9 +115,11 @@ class LabelledClips:
             with open_hdf5(path) as file:
                 found, version = _text(file.attrs.get("format")), int(file.attrs.get("version", 0))
                 if found != FORMAT or not 1 <= version <= VERSION:
-                    raise InputError(f"{path} is not a file of labelled clips (format {found!r}, version {version})")
+                    raise InputError(
+                        f"{path} is not a file of labelled clips (format {found!r}, version {version}); make it again"
+                    )
                 if version > 1 and any(file[name].dtype.kind != "S" for name in ("clip/id", "class/name")):
-                    raise InputError(f"{path} cannot be read (its ids are no strings of fixed length); make it again")
+                    raise InputError(f"{path} cannot be read (its ids are not fixed-length strings); make it again")
 
                 def column(name: str) -> np.ndarray | None:
                     return file[name][...] if name in file else None

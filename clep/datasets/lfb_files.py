@@ -1,7 +1,7 @@
-"""mmaction2's long-term feature banks, `lfb_{train,val}.pkl`, read as data alone, and written.
+"""Read and write mmaction2's long-term feature banks, `lfb_{train,val}.pkl`, without running pickled code.
 
-Such a file holds `{video: {second: features}}`: one tensor `[regions, dim]` a second, or a list of tensors `[dim]`,
-written by `torch.save` or plain `pickle`. A file that names code to run is refused.
+A file holds `{video: {second: features}}`, with a tensor `[regions, dim]` or a list of tensors `[dim]` per second,
+written by `torch.save` or `pickle`. Pickles that would run code are refused.
 """
 
 import codecs
@@ -28,20 +28,20 @@ _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickled magic numbe
 
 
 def load_lfb(path: str | Path) -> Lfb:
-    """Read one bank of mmaction2, in the order of the file; seconds without a region are left out.
+    """Read a bank of mmaction2, in the order of the file; seconds without regions are dropped.
 
     Raises:
-        InputError: the file is missing, damaged, asks to run code, or holds something else; names the video.
+        InputError: the file is missing, damaged, an unsafe pickle, or of another layout; the message names the video.
     """
     path = Path(path)
     return _checked(path, load_data(path))
 
 
 def load_data(path: Path) -> object:
-    """Read what `torch.save` or plain `pickle` wrote: tensors, arrays, containers, numbers and text, and no code.
+    """Load a file of `torch.save` or `pickle` with tensors, arrays, containers, numbers and text; no code is run.
 
     Raises:
-        InputError: the file is missing, damaged, or asks to run code.
+        InputError: the file is missing, damaged, or an unsafe pickle.
     """
     try:
         with path.open("rb") as file:
@@ -54,23 +54,26 @@ def load_data(path: Path) -> object:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:
-        asks = re.search(r"[Uu]nsupported (?:global: )?(?:GLOBAL|class) (\S+)", str(error))
-        if asks is None:
-            raise InputError(f"{path} is not a file of torch.save or pickle that holds data alone ({error})") from error
+        refused = re.search(r"[Uu]nsupported (?:global: )?(?:GLOBAL|class) (\S+)", str(error))
+        if refused is None:
+            raise InputError(
+                f"{path} is not a file of torch.save or pickle with only data ({error}); save tensors, arrays, dicts "
+                f"and lists only"
+            ) from error
         raise InputError(
-            f"{path} asks to run {asks.group(1)} when it is loaded, and is refused: only tensors, arrays, dicts and "
-            f"lists are read"
+            f"{path} is an unsafe pickle: loading it would run {refused.group(1)}; save tensors, arrays, dicts and "
+            f"lists only"
         ) from error
     except Exception as error:
-        # A broken file ends in RuntimeError, EOFError, KeyError, ... depending on where it is broken.
+        # A broken file raises RuntimeError, EOFError, KeyError and others, depending on where it is broken.
         raise InputError(f"{path} is damaged or truncated ({type(error).__name__}: {error}); copy it again") from error
 
 
 def save_lfb(path: str | Path, lfb: Mapping[str, Mapping[int, Tensor]]) -> None:
-    """Write a bank as mmaction2 reads it, by `torch.save`.
+    """Write a bank in mmaction2's layout with `torch.save`, atomically.
 
     Raises:
-        InputError: the disk is full, or the folder cannot be written to.
+        InputError: the disk is full or the folder is not writable.
     """
     with atomic_path(path) as temporary:
         torch.save({video: dict(seconds) for video, seconds in lfb.items()}, temporary)
@@ -78,21 +81,21 @@ def save_lfb(path: str | Path, lfb: Mapping[str, Mapping[int, Tensor]]) -> None:
 
 def _checked(path: Path, content: object) -> Lfb:
     if not isinstance(content, dict) or not content:
-        raise InputError(f"{path} holds {_kind(content)}, where {{video: {{second: features}}}} is expected")
+        raise InputError(f"{path} holds {_kind(content)}, expected mmaction2's {{video: {{second: features}}}}")
     lfb: Lfb = {}
     dim: int | None = None
     for video, seconds in content.items():
         if not isinstance(video, str) or not isinstance(seconds, dict):
-            raise InputError(f"{path}: {video!r} holds {_kind(seconds)}, where {{second: features}} is expected")
+            raise InputError(f"{path}: {video!r} holds {_kind(seconds)}, expected {{second: features}}")
         found = lfb[video] = {}
         for second, value in seconds.items():
             if isinstance(second, bool) or not isinstance(second, int | np.integer):
-                raise InputError(f"{path}: video {video!r} has the key {second!r}, where a whole second is expected")
+                raise InputError(f"{path}: video {video!r} has the key {second!r}, expected a whole second")
             features = _features(value)
             if features is None or (features.shape[1] != dim and dim is not None and len(features)):
                 raise InputError(
-                    f"{path}: second {second} of video {video!r} holds {_kind(value)}, where features "
-                    f"[regions, {dim or 'dim'}] are expected"
+                    f"{path}: second {second} of video {video!r} holds {_kind(value)}, expected features "
+                    f"[regions, {dim or 'dim'}]"
                 )
             if len(features):
                 dim = features.shape[1]
@@ -101,7 +104,7 @@ def _checked(path: Path, content: object) -> Lfb:
 
 
 def _features(value: object) -> Tensor | None:
-    """The features of one second as a floating-point tensor `[regions, dim]`; None for anything else."""
+    """The features of one second as a floating-point tensor `[regions, dim]`; None if they are something else."""
     if isinstance(value, list | tuple):
         parts = [torch.as_tensor(part) for part in value if isinstance(part, Tensor | np.ndarray)]
         if len(parts) < len(value) or any(part.shape != parts[0].shape or part.dim() != 1 for part in parts):
@@ -112,7 +115,7 @@ def _features(value: object) -> Tensor | None:
     if not isinstance(value, Tensor) or value.dim() != 2 or not value.is_floating_point() or value.is_sparse:
         return None
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        return None  # strides of 0: a small file may describe more rows than any memory holds
+        return None  # strides of 0: a small file could describe more rows than fit in memory
     return value.detach()
 
 
@@ -122,20 +125,20 @@ def _kind(value: object) -> str:
     return f"a {type(value).__name__}" if value is not None else "nothing"
 
 
-# What a pickle may call, by the names that PyTorch and NumPy give it. NumPy's own functions trust their arguments (an
-# array of objects over arbitrary bytes crashes the process), so stand-ins replace them, which build numeric arrays
-# from bytes alone.
+# Functions that a pickle may call, by their names in PyTorch and NumPy. NumPy's functions trust their arguments (an
+# array of objects over arbitrary bytes crashes the process), so they are replaced by functions that build only
+# numeric arrays from bytes.
 
 
 class _Name:
-    """Stand-in for `numpy.ndarray`, which pickles of arrays name and do not call."""
+    """Replaces `numpy.ndarray`, which pickles of arrays name but do not call."""
 
     def __call__(self, *_: object) -> None:
         raise pickle.UnpicklingError("Unsupported global: GLOBAL numpy.ndarray")
 
 
 class _Dtype:
-    """Stand-in for `numpy.dtype`: numbers and booleans only."""
+    """Replaces `numpy.dtype`: numbers and booleans only."""
 
     def __init__(self, code: str, *_: object) -> None:
         if not isinstance(code, str) or re.fullmatch(r"[<>=|]?[biuf][1248]", code) is None:
@@ -148,15 +151,15 @@ class _Dtype:
 
 
 class _Array(np.ndarray):
-    """Stand-in for a pickled `numpy.ndarray`, whose state comes after it was made."""
+    """Replaces a pickled `numpy.ndarray`, whose state is set after its creation."""
 
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, data = state
         data = data.encode("latin1") if isinstance(data, str) else data
         if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray):
             raise pickle.UnpicklingError("arrays of objects are not read")
-        plain: Any = (1, shape, dtype.dtype, bool(fortran), bytes(data))
-        super().__setstate__(plain)
+        checked: Any = (1, shape, dtype.dtype, bool(fortran), bytes(data))
+        super().__setstate__(checked)
 
 
 def _reconstruct(*_: object) -> _Array:
@@ -178,25 +181,25 @@ def _rebuild_tensor(storage: Any, offset: int, size: tuple, stride: tuple, *rest
 
 
 def _load_storage(data: bytes) -> object:
-    """Stand-in for torch's own function, which would unpickle anything."""
+    """Replaces PyTorch's function, which would unpickle anything."""
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """Build the bytes that old pickles hold as text."""
+    """Return the bytes that old pickles store as text."""
     return codecs.encode(text, "latin1" if encoding == "latin1" else "utf-8")
 
 
 def _empty_bytes() -> bytes:
-    """Build the bytes of an empty array, as old protocols write them; with an argument it could fill the memory."""
+    """Return the bytes of an empty array in old protocols; no argument, since `bytes(n)` could fill the memory."""
     return b""
 
 
 class _DataUnpickler(pickle.Unpickler):
-    """Rebuilds tensors, arrays and containers, and refuses every other name."""
+    """Unpickler of tensors, arrays and containers that refuses all other names."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Look up a name in the list of what is allowed; NumPy's modules have two spellings."""
+        """Return the replacement of an allowed name; NumPy's modules have two spellings."""
         module = module.replace("numpy.core", "numpy._core")
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"Unsupported global: GLOBAL {module}.{name}")

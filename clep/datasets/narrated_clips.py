@@ -1,4 +1,4 @@
-"""Narrations with spans of their own from a csv: what EgoClip and EPIC-KITCHENS have in common."""
+"""Narration tables from csv files with spans, shared by EgoClip and EPIC-KITCHENS."""
 
 import logging
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NarratedClips:
-    """Rows of a csv, in its order.
+    """Columns of a csv, one value per row.
 
     Attributes:
-        video, text: id of the video and narration of each row.
-        second: at which it was narrated.
-        start_s, end_s: its span.
-        passes: number of its annotation pass.
-        verbs, nouns: cells with its verb ids and noun ids; None where the csv is read without them.
+        video, text: video id and narration.
+        second: time of the narration in seconds.
+        start_s, end_s: span in seconds.
+        passes: annotation pass, 1 or 2.
+        verbs, nouns: cells with verb ids and noun ids; None if they are not read.
     """
 
     video: pd.Series
@@ -44,9 +44,8 @@ def clip_table(
 ) -> NarrationTable:
     """Make the narration table of a csv's rows.
 
-    A span that starts before its video starts with it. Left out and counted in the table's report: rows without a text
-    (`empty`) and those whose span does not end after it starts (`bad_span`). Texts that are equal once cleaned have the
-    verbs and nouns of all their rows.
+    Starts are clamped to 0. Dropped and counted in the table's report: rows without text (`empty`) and rows whose span
+    does not end after its start (`bad_span`). Rows with the same cleaned text share the verbs and nouns of all of them.
 
     Raises:
         InputError: a row has no video, a cell of `verbs` or `nouns` is not a list of ids, or no row is left.
@@ -74,24 +73,22 @@ def clip_table(
         groups=groups,
     )
     if not len(table):
-        raise InputError(f"{path} holds no narration with a text and a span, so there is nothing to train on")
+        raise InputError(f"{path} holds no narration with a text and a span; check that it is the right file")
     table.report["bad_span"] = int(np.count_nonzero(~good))
     return table
 
 
 def counted(table: NarrationTable, skipped: list[str] | None) -> NarrationTable:
-    """Count the rows that `read_table` left out as `bad_line` in the table's report, and log the first of them."""
+    """Add the count of rows that `read_table` skipped to the table's report (`bad_line`), and log the first one."""
     if skipped is not None:
         table.report["bad_line"] = len(skipped)
         if skipped:
-            _log.warning(
-                "%d rows have a wrong number of cells and were left out, the first: %s", len(skipped), skipped[0]
-            )
+            _log.warning("dropped %d rows with a wrong number of cells, the first: %s", len(skipped), skipped[0])
     return table
 
 
 def _ids_of_texts(cells: pd.Series, path: str | Path, written_id: np.ndarray, texts: int) -> list[list[int]]:
-    """Return the ids of each text: those of all its rows."""
+    """Return the ids of each text, the union over its rows."""
     codes, lists = parse_id_lists(cells, path)
     found: list[set[int]] = [set() for _ in range(texts)]
     pairs = pd.DataFrame({"text": written_id, "set": codes}).drop_duplicates()

@@ -1,4 +1,4 @@
-"""Which narrations a model is trained on."""
+"""Filter of the training narrations: splits, withdrawn videos, short texts, duplicates of two annotation passes."""
 
 from collections.abc import Sequence
 
@@ -16,24 +16,24 @@ def training_moments(
     duplicate_s: float | int | None = 1.0,
     keep_redacted: bool = False,
 ) -> tuple[Int64[np.ndarray, "kept"], dict[str, int]]:
-    """Choose the narrations to train on, of all passes.
+    """Select the narrations to train on, from all annotation passes.
 
-    Each narration that is left out counts under the first reason that holds, in this order:
+    A dropped narration is counted under the first reason that applies, in this order:
 
     - `split`: `split_em`, `split_fho` or `split_av` of its video is in `exclude_splits`;
     - `redacted`: its video was withdrawn (unless `keep_redacted`);
-    - `short`: fewer than `min_words` words once tags are removed;
-    - `duplicate`: what is left of a lower-numbered pass has the same cleaned text in the same video at most
-      `duplicate_s` seconds away, so that both passes count once. None: not looked for.
+    - `short`: fewer than `min_words` words without tags;
+    - `duplicate`: a narration kept from a lower-numbered pass has the same cleaned text in the same video, at most
+      `duplicate_s` seconds away. `duplicate_s=None` keeps duplicates.
 
     Returns:
-        Ascending indices of the narrations, and counts: `narrations` (all), the four reasons, `kept`.
+        Ascending indices of the kept narrations, and counts: `narrations` (all), the four reasons, `kept`.
 
     Raises:
         InputError: `min_words` or `duplicate_s` is negative.
     """
     if min_words < 0 or (duplicate_s is not None and not duplicate_s >= 0):
-        raise InputError(f"min_words={min_words} and duplicate_s={duplicate_s} cannot be negative")
+        raise InputError(f"min_words={min_words} and duplicate_s={duplicate_s} must be 0 or more")
     held_out = np.zeros(len(narrations.videos), dtype=bool)
     for split in narrations.splits.values():
         held_out |= np.isin(split, list(exclude_splits))
@@ -62,19 +62,19 @@ def training_moments(
 def _cross_pass_duplicates(
     narrations: NarrationTable | Narrations, index: Int64[np.ndarray, "chosen"], within_s: float | int
 ) -> Bool[np.ndarray, "chosen"]:
-    """Mark the narrations at `index` that a lower pass among them has too: same video, same text, near in time."""
+    """Mask of the narrations at `index` that repeat one of a lower pass: same video, same text, close in time."""
     n_texts = max(1, len(narrations.texts))
     group = narrations.video[index].astype(np.int64) * n_texts + narrations.text_id[index]
     second, passes = narrations.second[index], narrations.passes[index]
     order = np.lexsort((second, group))
     group, second, passes = group[order], second[order], passes[order]
-    place = np.arange(len(order))
+    position = np.arange(len(order))
     duplicate = np.zeros(len(order), dtype=bool)
     for number in np.unique(passes)[1:]:
         reference = (passes < number) & ~duplicate
-        # Nearest reference row at or before, and at or after, each row; -1 and len(order) where there is none.
-        before = np.maximum.accumulate(np.where(reference, place, -1))
-        after = np.minimum.accumulate(np.where(reference, place, len(order))[::-1])[::-1]
+        # Nearest reference row at or before, and at or after, each row; -1 and len(order) if there is none.
+        before = np.maximum.accumulate(np.where(reference, position, -1))
+        after = np.minimum.accumulate(np.where(reference, position, len(order))[::-1])[::-1]
         near = np.zeros(len(order), dtype=bool)
         for neighbour, exists in ((before, before >= 0), (after, after < len(order))):
             at = np.where(exists, neighbour, 0)

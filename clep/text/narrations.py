@@ -1,4 +1,4 @@
-"""Narrations as columns, in memory and in an Arrow file that opens in milliseconds whatever its size."""
+"""Narrations as columns: `NarrationTable` in memory, `Narrations` memory-mapped from an Arrow file."""
 
 import json
 import math
@@ -23,7 +23,7 @@ SPLITS = ("split_em", "split_fho", "split_av")
 
 @dataclass(frozen=True)
 class VideoMetadata:
-    """One video: duration in seconds, NaN where unknown, and its splits, "" where there is none."""
+    """Duration of a video in seconds, NaN if unknown, and its splits, "" for none."""
 
     duration_s: float = math.nan
     splits: tuple[str, ...] = ("",) * len(SPLITS)
@@ -31,27 +31,27 @@ class VideoMetadata:
 
 @dataclass(frozen=True, eq=False)
 class NarrationTable:
-    """Narrations in memory: one row per narration, sorted by video and second, and their distinct texts.
+    """Narrations in memory: one row per narration, sorted by video and second, and the distinct texts.
 
-    Shapes: V videos sorted by id, N narrations, W distinct texts as written.
+    Shapes: V videos, N narrations.
 
     Args:
-        videos: `[V]` ids, sorted, each once.
-        duration_s: `[V]` seconds, NaN where unknown.
-        splits: for each of `split_em`, `split_fho`, `split_av` a `[V]` array of str, "" where there is none.
+        videos: `[V]` unique ids, sorted.
+        duration_s: `[V]` seconds, NaN if unknown.
+        splits: for each of `split_em`, `split_fho`, `split_av` a `[V]` array of str, "" for none.
         redacted: `[V]`, whether the video was withdrawn.
         video: `[N]` index into `videos`.
         second: `[N]` seconds from the start of the video.
         passes: `[N]` number of the annotation pass, 1 or 2.
         text_id: `[N]` index into `texts`.
         written_id: `[N]` index into `written`.
-        texts: distinct texts in the style `tag_style`; blanks are folded in every style but "raw".
-        written: distinct texts as annotators wrote them.
-        words: `[N]` number of words of each narration without its tags.
+        texts: distinct texts in the style `tag_style`, with single blanks (except in style "raw").
+        written: distinct texts as written by annotators.
+        words: `[N]` word count of each narration without tags.
         tag_style: one of `TAG_STYLES`.
-        report: what was read and what was left out, as counts.
-        start_s, end_s: `[N]` seconds of each narration's own span; None where narrations came with a time only.
-        verbs, nouns: verb ids and noun ids of each of `texts`; None where the source has none.
+        report: counts of narrations read and dropped.
+        start_s, end_s: `[N]` span of each narration in seconds; None if the source has only a time.
+        verbs, nouns: verb ids and noun ids of each of `texts`; None if the source has none.
 
     Raises:
         InputError: columns of different lengths, rows out of order, indices out of range, a second that is negative
@@ -80,9 +80,9 @@ class NarrationTable:
     def __post_init__(self) -> None:
         n_videos = len(self.videos)
         problems = {
-            "videos are not sorted, or one is there twice": list(self.videos) != sorted(set(self.videos)),
+            "videos are not sorted or not unique": list(self.videos) != sorted(set(self.videos)),
             "a video id has a NUL character": any("\0" in name for name in self.videos),
-            "duration_s, redacted or a split has not one value per video": any(
+            "duration_s, redacted or a split does not have one value per video": any(
                 len(column) != n_videos for column in (self.duration_s, self.redacted, *self.splits.values())
             ),
             f"splits are not {', '.join(SPLITS)}": set(self.splits) != set(SPLITS),
@@ -100,27 +100,26 @@ class NarrationTable:
             f"tag_style is {self.tag_style!r}, not one of {', '.join(TAG_STYLES)}": self.tag_style not in TAG_STYLES,
         }
         if self.start_s is not None or self.end_s is not None:
-            problems["start_s and end_s are not spans, one per row"] = not _are_spans(
-                self.start_s, self.end_s, len(self)
-            )
+            problems["start_s and end_s are not one span per row"] = not _are_spans(self.start_s, self.end_s, len(self))
         for kind, groups in (("verbs", self.verbs), ("nouns", self.nouns)):
-            problems[f"{kind} has not one set per text"] = groups is not None and len(groups) != len(self.texts)
+            problems[f"{kind} does not have one set per text"] = groups is not None and len(groups) != len(self.texts)
         wrong = [problem for problem, found in problems.items() if found]
         if wrong:
-            raise InputError(f"this is no narration table: {'; '.join(wrong)}")
+            raise InputError(f"invalid narration table: {'; '.join(wrong)}")
 
     def __len__(self) -> int:
         return len(self.video)
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the distinct texts and their order: which text embeddings belong to this table."""
+        """SHA-256 of the distinct texts in order; text embeddings are matched to a table by it."""
         return self.texts.digest()
 
     def write(self, path: str | Path) -> None:
-        """Write the table as an Arrow IPC file, whole or not at all; `Narrations.open` reads it.
+        """Write the table atomically as an Arrow IPC file; `Narrations.open` reads it.
 
-        Every narration is a row. Videos and texts are dictionaries, so that pandas and polars show ids and sentences.
+        Each narration is a row. Videos and texts are dictionary columns, so that pandas and polars show ids and
+        sentences.
         """
         columns: dict[str, pa.Array] = {
             "video": string_dictionary(self.video, *_strings(Texts.of(self.videos))),
@@ -160,7 +159,7 @@ def _within(index: np.ndarray, size: int) -> bool:
 
 
 def _are_spans(start_s: np.ndarray | None, end_s: np.ndarray | None, rows: int) -> bool:
-    """Whether both are there, as long as the table, and each span begins at 0 or later and ends after it began."""
+    """Whether both columns have one value per row, and each span starts at 0 or later and ends after its start."""
     if start_s is None or end_s is None or len(start_s) != rows or len(end_s) != rows:
         return False
     return bool(np.all(np.isfinite(end_s) & (start_s >= 0) & (end_s > start_s)))
@@ -189,21 +188,23 @@ def assemble(
     spans: tuple[Float64[np.ndarray, " narrations"], Float64[np.ndarray, " narrations"]] | None = None,
     groups: tuple[Sequence[Sequence[int]], Sequence[Sequence[int]]] | None = None,
 ) -> NarrationTable:
-    """Make a narration table.
+    """Make a narration table: clean the texts, drop empty ones, sort by video and second.
 
-    Left out and counted in the table's report: narrations whose text is empty in this tag style (`empty`) and rows that
-    begin with `#Summary`, which sum up a whole video (`summary`).
+    Dropped and counted in the table's report: narrations whose text is empty in this tag style (`empty`) and rows that
+    begin with `#Summary`, which summarise a video (`summary`).
 
     Args:
-        videos: ids, in the order that `video` counts in.
-        redacted: which of them were withdrawn.
-        about: durations and splits, of those that are known.
-        video, second, passes: of each narration.
-        written: distinct texts as they were written; `written_id` counts in them.
+        videos: video ids, in any order.
+        redacted: mask of the withdrawn videos.
+        about: durations and splits of the known videos.
+        video: index into `videos` of each narration.
+        second, passes: time and annotation pass of each narration.
+        written: distinct texts as written.
+        written_id: index into `written` of each narration.
         tag_style: style of the cleaned texts.
-        spans: start and end of each narration in seconds, if they have spans.
-        groups: verb ids and noun ids of each of `written`, if they have any. A cleaned text has those of all the
-            written texts that it stands for.
+        spans: start and end of each narration in seconds, if the source has spans.
+        groups: verb ids and noun ids of each of `written`, if the source has them. If several written texts have the
+            same cleaned text, it gets the ids of all of them.
     """
     by_id = sorted(range(len(videos)), key=videos.__getitem__)
     ids = tuple(videos[i] for i in by_id)
@@ -218,7 +219,7 @@ def assemble(
     kept = np.flatnonzero(~(summary | empty))
     order = kept[np.lexsort((passes[kept], second[kept], rank[video[kept]]))]
 
-    used, renumbered = _by_first_use(written_id[order])
+    used, new_written_id = _by_first_use(written_id[order])
     texts: dict[str, int] = {}
     text_of_written = np.array([texts.setdefault(cleaned[i], len(texts)) for i in used], dtype=np.int32)
     of_used = [written[i] for i in used]
@@ -241,11 +242,11 @@ def assemble(
         video=rank[video[order]],
         second=second[order],
         passes=passes[order],
-        text_id=text_of_written[renumbered],
-        written_id=renumbered,
+        text_id=text_of_written[new_written_id],
+        written_id=new_written_id,
         texts=Texts.of(texts),
         written=Texts.of(of_used),
-        words=words[renumbered],
+        words=words[new_written_id],
         tag_style=tag_style,
         report={"empty": int(np.count_nonzero(empty & ~summary)), "summary": int(np.count_nonzero(summary))},
         **optional,
@@ -255,15 +256,16 @@ def assemble(
 def _by_first_use(
     index: Int32[np.ndarray, " narrations"],
 ) -> tuple[list[int], Int32[np.ndarray, " narrations"]]:
-    """Renumber indices in the order in which they first occur.
+    """Replace indices by their rank in order of first occurrence.
 
-    Returns the old number of each new one, and the renumbered indices.
+    Returns:
+        The distinct old indices in that order, and the new index of each narration.
     """
     distinct, first, inverse = np.unique(index, return_index=True, return_inverse=True)
     order = np.argsort(first)
-    renumber = np.empty(len(distinct), dtype=np.int32)
-    renumber[order] = np.arange(len(distinct), dtype=np.int32)
-    return distinct[order].tolist(), renumber[inverse]
+    new_index = np.empty(len(distinct), dtype=np.int32)
+    new_index[order] = np.arange(len(distinct), dtype=np.int32)
+    return distinct[order].tolist(), new_index[inverse]
 
 
 _REMEDY = "Make it again with: python -m clep.preprocess ego4d_narrations"
@@ -280,11 +282,10 @@ _OPTIONAL = {"start_s": pa.float64(), "end_s": pa.float64(), "verb": _IDS, "noun
 
 
 class Narrations:
-    """A `narrations.arrow` with the attributes of `NarrationTable`, each read from disk at its first use.
+    """A memory-mapped `narrations.arrow`, with the attributes of `NarrationTable`.
 
-    The file is mapped into memory, so workers share its pages. Columns are read-only arrays, checked at their first
-    use: their checksum, and what `NarrationTable` promises of them. Pickles as its path, and is opened again where it
-    is unpickled.
+    Workers share the pages of the file. Columns are read-only arrays; at its first use each is verified with its
+    checksum and checked as in `NarrationTable`. Pickles as its path, and is opened again when unpickled.
     """
 
     path: Path
@@ -297,8 +298,8 @@ class Narrations:
         """Open a file that `NarrationTable.write` made.
 
         Raises:
-            InputError: the file is missing, cut off, of another format or version, or lacks a column. Reading a
-                column that is damaged raises it too.
+            InputError: the file is missing, truncated, of another format or version, or lacks a column. Reading a
+                damaged column raises it too.
         """
         narrations = cls.__new__(cls)
         narrations._open(Path(path))
@@ -314,7 +315,7 @@ class Narrations:
             self.tag_style, self.digest = str(self._file.header["tag_style"]), str(self._file.header["digest"])
             self.report = dict(self._file.header["report"])
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path} has no readable value {error} in its header. {_REMEDY}") from error
+            raise InputError(f"{path} lacks the value {error} in its header, or it is invalid. {_REMEDY}") from error
 
     def __len__(self) -> int:
         return len(self._file)
@@ -332,7 +333,7 @@ class Narrations:
         """Read and check all columns.
 
         Raises:
-            InputError: one is damaged.
+            InputError: a column is damaged.
         """
         for name in NarrationTable.__dataclass_fields__:
             getattr(self, name)
@@ -342,7 +343,7 @@ class Narrations:
         """`[V]` video ids, sorted."""
         videos = tuple(self._texts("video"))
         if list(videos) != sorted(set(videos)):
-            raise self._file.wrong("video", "has ids that are not sorted, or one twice")
+            raise self._file.wrong("video", "has ids that are not sorted or not unique")
         return videos
 
     @cached_property
@@ -350,17 +351,17 @@ class Narrations:
         table = self._file.text("videos")
         names = ("duration_s", "redacted", *SPLITS)
         if not isinstance(table, dict) or any(len(table.get(name) or ()) != len(self.videos) for name in names):
-            raise InputError(f"{self.path}: its list of videos has not one value per video. {_REMEDY}")
+            raise InputError(f"{self.path}: its table of videos does not have one value per video. {_REMEDY}")
         return table
 
     @cached_property
     def duration_s(self) -> Float64[np.ndarray, "videos"]:
-        """`[V]` seconds, NaN where unknown."""
+        """`[V]` seconds, NaN if unknown."""
         return np.array(self._video_table["duration_s"], dtype=np.float64)
 
     @cached_property
     def splits(self) -> dict[str, np.ndarray]:
-        """`split_em`, `split_fho` and `split_av`: `[V]` arrays of str, "" where there is none."""
+        """`split_em`, `split_fho` and `split_av`: `[V]` arrays of str, "" for none."""
         return {name: np.array(self._video_table[name], dtype=np.str_) for name in SPLITS}
 
     @cached_property
@@ -394,12 +395,12 @@ class Narrations:
 
     @property
     def start_s(self) -> Float64[np.ndarray, "narrations"] | None:
-        """`[N]` second at which a narration's own span starts; None where narrations have no spans."""
+        """`[N]` start of each narration's span in seconds; None if narrations have no spans."""
         return None if self._spans is None else self._spans[0]
 
     @property
     def end_s(self) -> Float64[np.ndarray, "narrations"] | None:
-        """`[N]` second at which a narration's own span ends; None where narrations have no spans."""
+        """`[N]` end of each narration's span in seconds; None if narrations have no spans."""
         return None if self._spans is None else self._spans[1]
 
     @cached_property
@@ -419,7 +420,7 @@ class Narrations:
 
     @cached_property
     def words(self) -> Int16[np.ndarray, "narrations"]:
-        """`[N]` number of words of each narration without its tags."""
+        """`[N]` word count of each narration without tags."""
         return self._file.numbers("words")
 
     @cached_property
@@ -429,7 +430,7 @@ class Narrations:
 
     @cached_property
     def written(self) -> Texts:
-        """Distinct texts as annotators wrote them."""
+        """Distinct texts as written by annotators."""
         return self._texts("written")
 
     def _texts(self, name: str) -> Texts:
@@ -438,12 +439,12 @@ class Narrations:
 
     @cached_property
     def verbs(self) -> GroupIds | None:
-        """Verb ids of each of `texts`, as the source had them; None where it had none."""
+        """Verb ids of each of `texts`; None if the source had none."""
         return self._groups("verb")
 
     @cached_property
     def nouns(self) -> GroupIds | None:
-        """Noun ids of each of `texts`, as the source had them; None where it had none."""
+        """Noun ids of each of `texts`; None if the source had none."""
         return self._groups("noun")
 
     def _groups(self, name: str) -> GroupIds | None:

@@ -1,4 +1,4 @@
-"""Sentences for class names: what a zero-shot classifier compares videos with."""
+"""Prompts of class names for zero-shot classification, and the average of their embeddings."""
 
 import re
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ _SOMEONE_IS = re.compile(r"^someone is ")
 def kinetics_prompts(labels: Sequence[str]) -> list[list[str]]:
     """Return one list of prompts for each Kinetics class: "The person in this video is doing <label>".
 
-    Quotes are removed from the label, underscores are spaces.
+    Quotes are removed from the label, underscores become spaces.
 
     Raises:
-        InputError: no label, a blank label, or a label twice.
+        InputError: no label, a blank label, or duplicate labels.
     """
     _check(labels)
     actions = [_fold(_unquoted(_QUOTES.sub("", label).replace("_", " ").strip())) for label in labels]
@@ -31,11 +31,11 @@ def kinetics_prompts(labels: Sequence[str]) -> list[list[str]]:
 def ego_charades_prompts(labels: Sequence[str]) -> dict[str, list[list[str]]]:
     """Return three sets of prompts, each one list for each Charades class.
 
-    "label": the label as it is; "ego_prompt": "Camera wearer is <action>"; "exo_prompt": "The person in this video
+    "label": the unchanged label; "ego_prompt": "Camera wearer is <action>"; "exo_prompt": "The person in this video
     is <action>", where <action> is the label in lower case without a leading "someone is".
 
     Raises:
-        InputError: no label, a blank label, or a label twice.
+        InputError: no label, a blank label, or duplicate labels.
     """
     _check(labels)
     actions = [_SOMEONE_IS.sub("", _fold(label.lower())) for label in labels]
@@ -93,17 +93,17 @@ def average_prompts(
 
 
 def average_templates(embeddings: Float[Tensor, "classes templates dim"]) -> Float[Tensor, "classes dim"]:
-    """Make one embedding of unit length for each class from those of its prompts, in float32.
+    """Return one unit-length embedding per class, the average of its prompts, in float32.
 
-    Every prompt is normalised, the prompts of a class averaged, the mean normalised: always over `dim`, so that a
-    class does not depend on which other classes there are.
+    Each prompt is normalised, the prompts of a class are averaged, and the mean is normalised, always over `dim`: a
+    class does not depend on the other classes.
     """
     unit = functional.normalize(embeddings.float(), dim=-1)
     return functional.normalize(unit.mean(dim=1), dim=-1)
 
 
 def _unquoted(label: str) -> str:
-    """Remove apostrophes around the whole label; those inside belong to words ("person's head")."""
+    """Remove apostrophes around the label, but not inside it ("person's head")."""
     return label[1:-1] if len(label) > 1 and label[0] == label[-1] == "'" else label
 
 
@@ -118,8 +118,8 @@ def _check(labels: Sequence[str]) -> None:
     if blank:
         raise InputError(f"class {blank[0]} of {len(labels)} has a blank label; check the file it comes from")
     if len(set(labels)) < len(labels):
-        twice = sorted({label for label in labels if list(labels).count(label) > 1})
+        repeated = sorted({label for label in labels if list(labels).count(label) > 1})
         raise InputError(
-            f"{len(twice)} labels are in the list of classes more than once, for example {twice[0]!r}; give each "
-            f"class once"
+            f"the list of classes has {len(repeated)} duplicate labels, for example {repeated[0]!r}; list each class "
+            f"once"
         )

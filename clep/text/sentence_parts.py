@@ -1,4 +1,4 @@
-"""A sentence encoder taken apart: its transformer, and as plain data what turns that into a sentence encoder."""
+"""Parts of a sentence encoder for fine-tuning: its transformer, and pooling, dense layers and tokenizer as JSON."""
 
 import json
 from typing import Any, NamedTuple
@@ -10,16 +10,16 @@ from clep.text.sentence_encoder import load_sentence_model
 
 POOLINGS = ("mean", "cls", "max")
 ACTIVATIONS = {"Identity": nn.Identity, "Tanh": nn.Tanh, "GELU": nn.GELU, "ReLU": nn.ReLU}
-_OF_THE_FILE = ("architectures", "dtype", "torch_dtype", "transformers_version", "auto_map")
+_FILE_KEYS = ("architectures", "dtype", "torch_dtype", "transformers_version", "auto_map")
 
 
 class SentenceParts(NamedTuple):
-    """What a trainable sentence encoder is made of.
+    """Parts of a trainable sentence encoder.
 
     Attributes:
-        transformer: of the library transformers, with its weights, in float32.
+        transformer: model of the library transformers, in float32.
         dense: linear layers after pooling.
-        architecture: builds the same without weights (`build_parts`): plain JSON.
+        architecture: JSON-serialisable description, from which `build_parts` builds the same parts without weights.
         tokenizer: JSON text of the tokenizer.
     """
 
@@ -30,18 +30,18 @@ class SentenceParts(NamedTuple):
 
 
 def load_parts(name_or_path: str) -> SentenceParts:
-    """Load a sentence encoder's parts by its name or folder, with its weights.
+    """Load the parts of a sentence encoder, by its name or folder, with their weights.
 
     Raises:
-        InputError: it is not there, or is more than a transformer, pooling by mean, class token or maximum, linear
-            layers and normalisation.
+        InputError: the encoder is not found, or has other modules than a transformer, pooling by mean, class token or
+            maximum, linear layers and normalisation.
     """
     model = load_sentence_model(name_or_path, "cpu")
     kinds = [type(module).__name__ for module in model]
     if kinds[:2] != ["Transformer", "Pooling"] or set(kinds[2:]) - {"Dense", "Normalize"} or _late_dense(kinds):
         raise InputError(
-            f"the sentence encoder {name_or_path!r} is made of {', '.join(kinds)}; one that is trained may have a "
-            f"Transformer, Pooling, Dense layers and Normalize. Train on its frozen embeddings (model=mlp)"
+            f"the sentence encoder {name_or_path!r} has the modules {', '.join(kinds)}; only Transformer, Pooling, "
+            f"Dense and Normalize can be fine-tuned: train on its frozen embeddings (model=mlp)"
         )
     first: Any = model[0]
     pooling: Any = model[1]
@@ -51,16 +51,15 @@ def load_parts(name_or_path: str) -> SentenceParts:
     activations += ["a residual"] if any(getattr(layer, "use_residual", False) for layer in dense) else []
     if pooling.pooling_mode not in POOLINGS or backend is None or set(activations) - set(ACTIVATIONS):
         raise InputError(
-            f"the sentence encoder {name_or_path!r} pools by {pooling.pooling_mode!r}, has activations {activations} "
-            f"and {'no' if backend is None else 'a'} fast tokenizer; one that is trained pools by "
-            f"{', '.join(POOLINGS)}, has {', '.join(ACTIVATIONS)} and a fast tokenizer. Train on its frozen "
-            f"embeddings (model=mlp)"
+            f"the sentence encoder {name_or_path!r} has pooling {pooling.pooling_mode!r}, activations {activations} "
+            f"and {'no' if backend is None else 'a'} fast tokenizer; fine-tuning needs pooling {', '.join(POOLINGS)}, "
+            f"activations {', '.join(ACTIVATIONS)} and a fast tokenizer: train on its frozen embeddings (model=mlp)"
         )
     transformer: Any = first.model.float()
     config = json.loads(transformer.config.to_json_string(use_diff=False))
-    described = backend.to_str()
+    tokenizer_json = backend.to_str()
     architecture = {
-        "transformer": {k: v for k, v in config.items() if not k.startswith("_") and k not in _OF_THE_FILE},
+        "transformer": {k: v for k, v in config.items() if not k.startswith("_") and k not in _FILE_KEYS},
         "pooling": pooling.pooling_mode,
         "dense": [
             {"in_dim": layer.linear.in_features, "out_dim": layer.linear.out_features, "activation": activation}
@@ -71,16 +70,18 @@ def load_parts(name_or_path: str) -> SentenceParts:
         "max_tokens": int(first.max_seq_length or config.get("max_position_embeddings", 512)),
         "pad": int(first.tokenizer.pad_token_id or 0),
         "prompt": (model.prompts or {}).get(model.default_prompt_name or "", "") or "",
-        "tokenizer_bytes": len(described.encode()),
+        "tokenizer_bytes": len(tokenizer_json.encode()),
     }
-    return SentenceParts(_without_pooler(transformer), [layer.linear for layer in dense], architecture, described)
+    return SentenceParts(_without_pooler(transformer), [layer.linear for layer in dense], architecture, tokenizer_json)
 
 
 def build_parts(architecture: dict[str, Any]) -> SentenceParts:
-    """Build the parts that an architecture describes, with random weights and no tokenizer; nothing is fetched or run.
+    """Build the parts that an architecture describes, with random weights and no tokenizer.
+
+    Nothing is downloaded, and no code from the hub is run.
 
     Raises:
-        InputError: the description is none, or of a transformer that the installed library does not know.
+        InputError: the description is invalid, or the installed transformers library does not know the model.
     """
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModel
@@ -88,10 +89,10 @@ def build_parts(architecture: dict[str, Any]) -> SentenceParts:
     described = architecture.get("transformer")
     if not isinstance(described, dict) or architecture.get("pooling") not in POOLINGS:
         raise InputError("encoder: the description of a sentence encoder needs `transformer` (a dict) and `pooling`")
-    plain = {k: v for k, v in described.items() if not k.startswith("_") and k not in _OF_THE_FILE}
-    plain.pop("attn_implementation", None)  # may name code on the hub
+    options = {k: v for k, v in described.items() if not k.startswith("_") and k not in _FILE_KEYS}
+    options.pop("attn_implementation", None)  # may name code on the hub
     try:
-        config = AutoConfig.for_model(plain.pop("model_type", ""), **plain)
+        config = AutoConfig.for_model(options.pop("model_type", ""), **options)
         transformer: Any = AutoModel.from_config(config, trust_remote_code=False)
         dense = [nn.Linear(layer["in_dim"], layer["out_dim"], layer["bias"]) for layer in architecture["dense"]]
     except (ValueError, TypeError, KeyError, AttributeError, ImportError, StrictDataclassError) as error:
@@ -104,7 +105,7 @@ def _late_dense(kinds: list[str]) -> bool:
 
 
 def _without_pooler(transformer: Any) -> Any:
-    """Leave out the layer over the class token, which no pooling here reads and whose gradient nobody would compute."""
+    """Remove the pooler layer: no pooling here uses it, so its parameters would get no gradient."""
     if getattr(transformer, "pooler", None) is not None:
         transformer.pooler = None
     return transformer

@@ -1,7 +1,7 @@
-"""Ego4D's narration tags: who acts (`#C` the camera wearer, `#O` another person) and what annotators were unsure of.
+"""Ego4D's narration tags: `#C` (camera wearer), `#O` (another person), `#unsure`; replaced or removed.
 
 The forms come from the published tags and from a census of 355,580 real narrations. Every function takes time linear in
-the length of the text: the text is walked once from one `#` to the next, and no pattern crosses a `#`.
+the length of the text: one scan from each `#` to the next, and no pattern crosses a `#`.
 """
 
 import re
@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple, get_args
 TagStyle = Literal["clean", "tutorial", "raw", "none"]
 TAG_STYLES: tuple[str, ...] = get_args(TagStyle)
 
-# Nouns for people; none that is a verb in its plural ("cooks", "guards"). A noun that is not here is still
-# recognised by its article or its letter.
+# Nouns for people, except those whose plural is also a verb ("cooks", "guards"). Other nouns are still recognised by
+# their article or letter.
 _NOUNS = """
 man men woman women person people lady ladies guy gentleman gentlemen individual adult boy girl child children kid
 baby babies toddler infant teenager teen youth friend colleague partner player teammate opponent neighbour neighbor
@@ -26,16 +26,16 @@ _SINGULAR_PERSON = "(?:" + "|".join(sorted(_NOUNS.split(), key=len, reverse=True
 _PERSON = f"{_SINGULAR_PERSON}s?"
 _ARTICLE = "(?:the|another|an|a|one|some|two|other|that|this|his|her|their)"
 _END = r"(?![\w-])"
-# A word that is no verb in the third person ("gives"): narrations are in the simple present.
+# A word that is not a verb in the third person ("gives"): narrations are in the simple present.
 _PLAIN = rf"(?:(?!(?:{_ARTICLE}|unsure)\b)[a-z][a-z'’-]*(?:[^\W\ds_]|ss)){_END}"
-# After a noun that we do not know, C and O are people acted upon ("#O gave C a cup"), not the letter of the noun.
+# After an unknown noun, C and O are people acted upon ("#O gave C a cup"), not the letter of the noun.
 _LETTER = rf"\s[ABD-NP-Z]{_END}"
 _NAMED_PERSON = rf"(?i:(?:{_ARTICLE}\s)?(?:{_PLAIN}\s){{0,2}}{_PERSON}){_END}"
 _AND = r"\s?(?:,|&|and\b)\s"
 
 # "X and Y", "X, Y and Z": several people who are named by their letters.
 _SEVERAL_LETTERS = rf"[ABD-Z](?:,\s[ABD-Z]){{0,4}}{_AND}[ABD-Z]{_END}"
-# What may follow "#O", tried in this order. `who` is the noun phrase that stays; a letter after it goes.
+# What may follow "#O", tried in this order. `who` is the noun phrase that is kept; a letter after it is removed.
 _OTHER_PERSON = tuple(
     re.compile(pattern)
     for pattern in (
@@ -43,13 +43,13 @@ _OTHER_PERSON = tuple(
         rf"(?P<several>{_SEVERAL_LETTERS})",
         # "They talk", "He walks"
         rf"(?P<who>(?i:they|he|she|we|everyone|everybody|someone|somebody|both){_END})",
-        # "men X and Y": the letters are the only names that two people have
+        # "men X and Y": letters stay, since they tell several people apart
         rf"(?P<who>{_NAMED_PERSON}\s{_SEVERAL_LETTERS})",
         # "A tall man B", "lady"
         rf"(?P<who>{_NAMED_PERSON})(?:\s[A-Zb-hj-z]{_END})?",
         # "the juggler B"
         rf"(?P<who>(?i:{_ARTICLE}\s(?:{_PLAIN}\s){{0,2}}?{_PLAIN})){_LETTER}",
-        # "A juggler": the article tells that a noun follows
+        # "A juggler": after an article comes a noun
         rf"(?P<who>(?i:{_ARTICLE}))(?=\s(?i:{_PLAIN}))",
         # "The jugglers", but not "A walks", where A is a letter
         rf"(?P<who>(?!A\b)(?i:{_ARTICLE}))(?=\s)",
@@ -64,9 +64,9 @@ _ONE_MORE_PERSON = re.compile(rf"(?P<and>{_AND})(?P<who>{_NAMED_PERSON})(?:\s[A-
 _BODY_PART = re.compile(
     rf"(?i:(?:left\s|right\s)?(?:hand|arm|finger|thumb|palm|leg|foot|feet|head|face)|(?:left|right|both)\shands){_END}"
 )
-# After the wearer's tag a verb must follow: "hand cloth" is an order as EPIC-KITCHENS writes it.
+# A body part after the wearer's tag must be followed by a verb: in "hand cloth" (EPIC-KITCHENS) "hand" is the verb.
 _BODY_PART_ACTS = re.compile(rf"{_BODY_PART.pattern}\s(?i:[a-z]+s){_END}")
-# What begins a sentence whose subject is not the camera wearer, although its tag says so: "#C A white car passes".
+# Beginning of a sentence whose subject is not the camera wearer in spite of its tag: "#C A white car passes".
 _OTHER_SUBJECT = re.compile(
     rf"(?i:(?:another|an|the|some|two|three)\s[^\W\d]|a\s{_PLAIN}|{_SINGULAR_PERSON}{_END}"
     rf"|(?:they|there|someone|somebody|everyone){_END})"
@@ -89,7 +89,7 @@ _CLOSING = frozenset(".,;:!?'’)\"")
 
 
 class _Words(NamedTuple):
-    """What is written in the place of each kind of tag; "" removes it."""
+    """Replacement of each kind of tag; "" removes it."""
 
     wearer: str
     other: str
@@ -113,9 +113,8 @@ def substitute_tags(text: str, style: str = "clean") -> str:
     - `"raw"`: the text as written. Published models such as LaViLa and EgoVLP were trained on it.
     - `"none"`: tags and letters are removed, see `remove_tags`.
 
-    A tag needs its `#`, wherever it stands. At the start of a sentence `C C` and `3C C` (a `#` typed without shift)
-    count as well, and so does the bare word "unsure" anywhere but after a verb such as "looks", where it is an
-    adjective. No other C or O is touched.
+    A tag needs its `#`, with two exceptions: `C C` and `3C C` (a `#` typed without shift) at the start of a sentence,
+    and the word "unsure", unless it is an adjective after a verb such as "looks". No other C or O is changed.
 
     Raises:
         ValueError: the style is not one of `TAG_STYLES`.
@@ -132,13 +131,13 @@ def substitute_tags(text: str, style: str = "clean") -> str:
 
 
 def remove_tags(text: str) -> str:
-    """Remove a narration's tags and the letters of its people; blanks are folded.
+    """Remove a narration's tags and the letters of its people; repeated blanks become one.
 
-    "#C C puts the Coke from the CD" → "puts the Coke from the CD"; "#O A man X opens it" → "A man opens it",
-    since a noun phrase is text and not tag; "#C C holds #unsure" → "holds".
+    "#C C puts the Coke from the CD" → "puts the Coke from the CD"; "#O A man X opens it" → "A man opens it" (the noun
+    phrase is not part of the tag); "#C C holds #unsure" → "holds".
     """
     before, text = text, _replace(text, _REMOVED)
-    while text != before:  # a tag that another one hid: "C #C C C cuts"
+    while text != before:  # removing a tag may complete another one: "C #C C C cuts"
         before, text = text, _replace(text, _REMOVED)
     return text
 
@@ -149,7 +148,7 @@ def is_summary(text: str) -> bool:
 
 
 def _replace(text: str, words: _Words) -> str:
-    """Replace every tag once and fold blanks."""
+    """Replace every tag once; repeated blanks become one."""
     text = " ".join(text.split())
     start = _START.match(text)
     position = start.end() if start else 0
@@ -176,7 +175,7 @@ def _replace(text: str, words: _Words) -> str:
 
 
 def _tag(text: str, mark: re.Match[str], words: _Words, begins_sentence: bool) -> tuple[str, int] | None:
-    """Return the replacement of the tag that a mark begins, and where the text goes on; None where there is no tag."""
+    """Return the replacement of the tag that begins at a mark, and the position after it; None if there is no tag."""
     position = mark.end()
     if not mark[0].startswith("#"):
         if _IS_UNSURE.search(text, max(0, mark.start() - 40), mark.start()):
@@ -194,7 +193,7 @@ def _tag(text: str, mark: re.Match[str], words: _Words, begins_sentence: bool) -
 
 
 def _camera_wearer(text: str, position: int, words: _Words, begins_sentence: bool) -> tuple[str, int]:
-    """Return the replacement of a `#C` that ends at `position`, and where the text goes on."""
+    """Return the replacement of a `#C` that ends at `position`, and the position after it."""
     after = position + text.startswith(" ", position)
     if _BODY_PART_ACTS.match(text, after):
         return words.wearer and f"{words.wearer}'s", after
@@ -204,7 +203,7 @@ def _camera_wearer(text: str, position: int, words: _Words, begins_sentence: boo
 
 
 def _other_person(text: str, position: int, words: _Words) -> tuple[str, int]:
-    """Return the replacement of an `#O` that ends at `position`, and where the text goes on."""
+    """Return the replacement of an `#O` that ends at `position`, and the position after it."""
     position += text.startswith(" ", position)
     if _BODY_PART.match(text, position):
         return words.other and f"{words.other}'s", position
@@ -218,9 +217,9 @@ def _other_person(text: str, position: int, words: _Words) -> tuple[str, int]:
 
 
 def _noun_phrase(text: str, position: int) -> tuple[str, int, bool]:
-    """Return the noun phrase at `position`, "" where there is none, its end, and whether it was several letters alone.
+    """Return the noun phrase at `position`, "" if none, its end, and whether it was a list of letters ("X and Y").
 
-    Letters that name one person are skipped.
+    The letter of a single person is skipped.
     """
     for pattern in _OTHER_PERSON:
         if found := pattern.match(text, position):
@@ -236,20 +235,20 @@ def _noun_phrase(text: str, position: int) -> tuple[str, int, bool]:
 
 @lru_cache(maxsize=4096)
 def _means_unsure(word: str) -> bool:
-    """Return whether the word after a `#` is "unsure" or "unknown", misspelt by two slips of the keyboard at most."""
+    """Return whether the word after a `#` is "unsure" or "unknown", with at most two or one typing errors."""
     if not 4 <= len(word) <= 9:
         return False
-    return _slips(word, "unsure") <= 2 or _slips(word, "unknown") <= 1
+    return _edit_distance(word, "unsure") <= 2 or _edit_distance(word, "unknown") <= 1
 
 
-def _slips(word: str, meant: str) -> int:
-    """Return the insertions, deletions, substitutions and swaps of neighbours between two words (Damerau 1964)."""
-    rows = [list(range(len(meant) + 1))]
+def _edit_distance(word: str, target: str) -> int:
+    """Return the Damerau–Levenshtein distance: insertions, deletions, substitutions, swaps of neighbours."""
+    rows = [list(range(len(target) + 1))]
     for i, letter in enumerate(word, start=1):
         row = [i]
-        for j, other in enumerate(meant, start=1):
+        for j, other in enumerate(target, start=1):
             cost = min(rows[-1][j] + 1, row[-1] + 1, rows[-1][j - 1] + (letter != other))
-            if i > 1 and j > 1 and letter == meant[j - 2] and word[i - 2] == other:
+            if i > 1 and j > 1 and letter == target[j - 2] and word[i - 2] == other:
                 cost = min(cost, rows[-2][j - 2] + 1)
             row.append(cost)
         rows.append(row)

@@ -1,4 +1,4 @@
-"""Verb and noun groups of a taxonomy csv, found in narrations on the base forms of their words."""
+"""Verb and noun groups of a narration, found with a taxonomy csv by the base forms of the words."""
 
 import ast
 import logging
@@ -69,9 +69,10 @@ _VOWELS = frozenset("aeiou")
 
 @lru_cache(maxsize=1 << 18)
 def verb_forms(word: str) -> tuple[str, ...]:
-    """Return the word and what it may be a form of, likeliest first: third person, -ing, -ed, a few irregular ones.
+    """Return the word and its possible base forms, most likely first: third person, -ing, -ed, some irregular verbs.
 
-    "carries" → carries, carry, carrie, carri: some are no words, which a lookup among listed verbs passes by.
+    "carries" → carries, carry, carrie, carri. Some are not words; they are harmless, since they are only looked up in
+    the taxonomy.
     """
     forms = [word]
     if word in _IRREGULAR_VERBS:
@@ -89,7 +90,7 @@ def verb_forms(word: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1 << 18)
 def noun_forms(word: str) -> tuple[str, ...]:
-    """Return the word and what it may be the plural of, likeliest first."""
+    """Return the word and its possible singular forms, most likely first."""
     forms = [word]
     if word in _IRREGULAR_PLURALS:
         forms.append(_IRREGULAR_PLURALS[word])
@@ -97,16 +98,16 @@ def noun_forms(word: str) -> tuple[str, ...]:
 
 
 def _without_s(word: str) -> list[str]:
-    """Undo the ending of the third person and of the plural, which is the same."""
+    """Return the possible forms without the -s of a plural or of the third person."""
     if not word.endswith("s") or word.endswith("ss") or len(word) < 3:
         return []
     forms = [word[:-3] + "y"] if word.endswith("ies") and len(word) > 4 else []
-    hissing = word.endswith(("ses", "xes", "zes", "ches", "shes", "oes"))
-    whole, short = word[:-1], word[:-2]
+    sibilant = word.endswith(("ses", "xes", "zes", "ches", "shes", "oes"))
+    without_s, without_es = word[:-1], word[:-2]
     if word.endswith("es"):
-        # "washes" is wash, but "closes" is close: both are offered.
-        return [*forms, *([short, whole] if hissing else [whole, short])]
-    return [*forms, whole]
+        # "washes" is wash, but "closes" is close: both are candidates.
+        return [*forms, *([without_es, without_s] if sibilant else [without_s, without_es])]
+    return [*forms, without_s]
 
 
 def _set(words: str) -> frozenset[str]:
@@ -115,12 +116,12 @@ def _set(words: str) -> frozenset[str]:
 
 _WORD = re.compile(r"[a-z0-9]+(?:'[a-z]+)?|[,;.:]")
 _TAGS = re.compile(r"(?:#\s*)?\b(?:camera wearer|other person)\b")
-# After these another verb may come.
+# A verb may follow these.
 _BOUNDARIES = _set(", ; . : and then while as to before after when or by")
-# After these an object may come as well ("takes the cup and plate").
+# An object may follow these as well ("takes the cup and plate").
 _COORDINATING = _set(", ; and or then")
-# Between the subject and its verb, and verbs that only lead to the next one ("starts washing").
-_PASSED_BY = _set(
+# Words between a subject and its verb, and auxiliary verbs ("starts washing").
+_SKIPPED = _set(
     """
     he she they it who also again still now just slowly quickly gently carefully properly is are was were be been being
     has have had starts start started begins begin continues continue continued stops stop stopped finishes finish tries
@@ -136,11 +137,11 @@ _SUBJECT_WORDS = 6
 
 @dataclass(frozen=True)
 class Phrases:
-    """Members of groups, findable by their words.
+    """Index of the members (words or phrases) of all groups.
 
     Attributes:
-        groups: of each member, its words one after the other, in base form.
-        forms: what a word may be a form of, the word itself first.
+        groups: group ids of each member, by the member's words in base form.
+        forms: function from a word to its possible base forms, the word itself first.
     """
 
     groups: Mapping[tuple[str, ...], frozenset[int]]
@@ -151,15 +152,15 @@ class Phrases:
         for words in self.groups:
             self._longest[words[0]] = max(len(words), self._longest.get(words[0], 0))
 
-    def at(self, words: list[str], place: int) -> tuple[frozenset[int], int]:
-        """Return the groups of the longest member that starts at `place`, and its number of words; 0 if none does.
+    def at(self, words: list[str], index: int) -> tuple[frozenset[int], int]:
+        """Return the groups of the longest member that starts at `words[index]`, and its word count; 0 if none.
 
-        Its first word, or its last one, may be inflected.
+        The first and the last word may be inflected.
         """
-        first = self.forms(words[place])
+        first = self.forms(words[index])
         longest = max((self._longest.get(form, 0) for form in first), default=0)
-        for length in range(min(longest, len(words) - place), 0, -1):
-            rest = words[place + 1 : place + length]
+        for length in range(min(longest, len(words) - index), 0, -1):
+            rest = words[index + 1 : index + length]
             for form in first:
                 for last in self.forms(rest[-1]) if rest else ("",):
                     found = self.groups.get((form, *rest[:-1], last) if rest else (form,))
@@ -168,7 +169,7 @@ class Phrases:
         return frozenset(), 0
 
     def with_particle(self, word: str, particle: str) -> frozenset[int] | None:
-        """Return the groups of a phrasal verb ("turns … on"), None where it is no member."""
+        """Return the groups of a phrasal verb ("turns … on"), None if it is not a member."""
         for form in self.forms(word):
             found = self.groups.get((form, particle))
             if found is not None:
@@ -177,107 +178,107 @@ class Phrases:
 
 
 def words_of(text: str) -> list[str]:
-    """Return the words of a text in lower case, and its punctuation; hyphens and underscores separate words."""
+    """Split a text into lower-case words and punctuation; hyphens and underscores separate words."""
     return _WORD.findall(text.lower().replace("_", " ").replace("’", "'"))
 
 
 def find_groups(words: list[str], verbs: Phrases, nouns: Phrases) -> tuple[set[int], set[int]]:
-    """Return the groups of the verbs and of the nouns of a narration.
+    """Return the verb groups and the noun groups of a narration.
 
-    A verb stands at the start of a clause, after its subject; what is no verb may be a noun.
+    A verb is expected at the start of a clause, after its subject; other words may be nouns.
     """
     words = words_of(_TAGS.sub(" ", " ".join(words)))
     verb_groups, noun_groups = set[int](), set[int]()
-    place, expects_verb, subject, third_person = 0, True, 0, False
-    while place < len(words):
-        word = words[place]
+    index, expects_verb, subject, third_person = 0, True, 0, False
+    while index < len(words):
+        word = words[index]
         if word in _BOUNDARIES:
-            place, expects_verb, subject = place + 1, True, 0
+            index, expects_verb, subject = index + 1, True, 0
             continue
         if expects_verb:
-            if _leads_to_the_verb(words, place):
-                place += 1
+            if _precedes_verb(words, index):
+                index += 1
                 continue
             if word in _DETERMINERS:
-                # A sentence begins with its subject; after "and" it is one more object.
-                expects_verb, subject = place == 0 or subject > 0, subject + 1
-                place += 1
+                # At the start of a sentence the subject follows; after "and", another object.
+                expects_verb, subject = index == 0 or subject > 0, subject + 1
+                index += 1
                 continue
-            groups, length = verbs.at(words, place) if subject != 1 else (frozenset[int](), 0)
-            if length and not (place and _is_one_more_object(words, place, length, third_person, nouns)):
+            groups, length = verbs.at(words, index) if subject != 1 else (frozenset[int](), 0)
+            if length and not (index and _is_another_object(words, index, length, third_person, nouns)):
                 third_person = third_person or word.endswith("s")
-                phrasal = _separated(words, place, verbs) if length == 1 else None
+                phrasal = _separated_phrasal_verb(words, index, verbs) if length == 1 else None
                 verb_groups |= groups if phrasal is None else phrasal
-                place, expects_verb = place + length, False
+                index, expects_verb = index + length, False
                 continue
             subject += 1
             expects_verb = subject <= _SUBJECT_WORDS
-        groups, length = nouns.at(words, place)
+        groups, length = nouns.at(words, index)
         noun_groups |= groups
-        place += max(length, 1)
+        index += max(length, 1)
     return verb_groups, noun_groups
 
 
-def _leads_to_the_verb(words: list[str], place: int) -> bool:
-    """Whether a word stands between a subject and its verb: a pronoun, letter, adverb, auxiliary, "keeps" of "keeps
-    stirring"."""
-    word, after = words[place], words[place + 1 : place + 2]
+def _precedes_verb(words: list[str], index: int) -> bool:
+    """Whether a word stands between a subject and its verb: a pronoun, letter, adverb, auxiliary, or the "keeps" of
+    "keeps stirring"."""
+    word, after = words[index], words[index + 1 : index + 2]
     if word in ("keep", "keeps"):
         return bool(after) and after[0].endswith("ing")
-    return word in _PASSED_BY or (len(word) == 1 and word != "a") or (word.endswith("ly") and len(word) > 4)
+    return word in _SKIPPED or (len(word) == 1 and word != "a") or (word.endswith("ly") and len(word) > 4)
 
 
-def _is_one_more_object(words: list[str], place: int, length: int, third_person: bool, nouns: Phrases) -> bool:
-    """Whether what could be a verb at `place` is a noun: "takes the cup and plate", "from the pan to the plate".
+def _is_another_object(words: list[str], index: int, length: int, third_person: bool, nouns: Phrases) -> bool:
+    """Whether a possible verb is a noun: "takes the cup and plate", "from the pan to the plate".
 
-    A second verb is of the first one's form ("takes the cup and plates the food"), and something follows it.
+    A second verb has the same form as the first and is followed by an object: "takes the cup and plates the food".
     """
-    before, word = words[place - 1], words[place]
+    before, word = words[index - 1], words[index]
     if before not in _COORDINATING and before != "to":
         return False
     if third_person and before != "to":
         return not word.endswith(("s", "ing"))
-    ends = place + length == len(words) or words[place + length] in _BOUNDARIES
-    return ends and nouns.at(words, place)[1] > 0
+    ends = index + length == len(words) or words[index + length] in _BOUNDARIES
+    return ends and nouns.at(words, index)[1] > 0
 
 
-def _separated(words: list[str], place: int, verbs: Phrases) -> frozenset[int] | None:
-    """Return the groups of a verb at `place` whose particle ends its clause: "turns the light on"."""
-    end = place + 1
+def _separated_phrasal_verb(words: list[str], index: int, verbs: Phrases) -> frozenset[int] | None:
+    """Return the groups of a verb whose particle ends its clause ("turns the light on"); None if there is none."""
+    end = index + 1
     while end < len(words) and words[end] not in _BOUNDARIES:
         end += 1
-    return verbs.with_particle(words[place], words[end - 1]) if words[end - 1] in _PARTICLES else None
+    return verbs.with_particle(words[index], words[end - 1]) if words[end - 1] in _PARTICLES else None
 
 
 LAYOUTS = (("label", "group"), ("key", "instances"))
-"""Columns for a group's name and the list of its members: Ego4D's narration taxonomy, and EPIC-KITCHENS' classes."""
+"""Columns with the name of a group and the list of its members, in Ego4D's taxonomy and EPIC-KITCHENS' classes."""
 
 
 class Taxonomy:
-    """Groups of verbs and of nouns; a text belongs to a group that one of its verbs or nouns is a member of.
+    """Groups of verbs and of nouns; a text belongs to the groups of its verbs and nouns.
 
-    A member may be of several words; the longest that fits counts ("turn on" before "turn"). Words are compared in
-    lower case on their base forms (plural, third person, -ing, -ed), hyphens and underscores being blanks. A word that
-    is listed in several groups belongs to all of them. A group's id is its `id` where the csv has such a
-    column, else its index, from 0.
+    A member may have several words; the longest match counts ("turn on" before "turn"). Words are compared in lower
+    case by their base forms (plural, third person, -ing, -ed); hyphens and underscores count as blanks. A word that is
+    listed in several groups belongs to all of them. The id of a group is the column `id` if the csv has one, else the
+    row index, from 0.
 
     Args:
         verbs: csv with the columns `label, group` or `id, key, instances`; the last holds a list, `['cut', 'slice']`.
-        nouns: the same.
+        nouns: csv of the same layout.
     """
 
     def __init__(self, verbs: str | Path, nouns: str | Path) -> None:
         self.verbs_path, self.nouns_path = Path(verbs), Path(nouns)
 
     def match(self, texts: Iterable[str]) -> tuple[GroupIds, GroupIds]:
-        """Return the groups of the verbs and of the nouns of each text.
+        """Return the verb groups and the noun groups of each text.
 
         Raises:
-            InputError: a csv is missing, lacks a column, or has a row that cannot be read; the message names the line.
+            InputError: a csv is missing, lacks a column, or has an invalid row; the message names the line.
         """
         verbs, nouns = self.phrases()
         found = [find_groups(words_of(text), verbs, nouns) for text in texts]
-        return GroupIds.of(one for one, _ in found), GroupIds.of(other for _, other in found)
+        return GroupIds.of(of_verbs for of_verbs, _ in found), GroupIds.of(of_nouns for _, of_nouns in found)
 
     def phrases(self) -> tuple[Phrases, Phrases]:
         """Read both files."""
@@ -288,7 +289,7 @@ def read_groups(path: str | Path) -> dict[int, list[str]]:
     """Read the members of each group of a taxonomy csv, by the group's id.
 
     Raises:
-        InputError: the file is missing, lacks a column, or has a row that cannot be read; the message names the line.
+        InputError: the file is missing, lacks a column, or has an invalid row; the message names the line.
     """
     if not Path(path).exists():
         raise InputError(
@@ -309,35 +310,37 @@ def read_groups(path: str | Path) -> dict[int, list[str]]:
         where = f"{path}, line {line}"
         group = _group_id(cell, where)
         if group in groups:
-            raise InputError(f"{where}: the group {group} was there before; every id must be another")
+            raise InputError(f"{where}: duplicate id {group}; give each group its own id")
         groups[group] = _members(members, f"{where}, column {layout[1]!r}")
     return groups
 
 
 def _phrases(path: Path, forms: Callable[[str], tuple[str, ...]]) -> Phrases:
-    """Make the members of all groups findable, first as they are written, then by their base forms."""
+    """Index the members of all groups as they are written, and by their base forms if no member is written so."""
     listed: dict[tuple[str, ...], set[int]] = {}
     derived: dict[tuple[str, ...], set[int]] = {}
-    for number, members in read_groups(path).items():
+    for group, members in read_groups(path).items():
         for member in members:
             for words in _alternatives(member):
-                listed.setdefault(words, set()).add(number)
+                listed.setdefault(words, set()).add(group)
                 for base in forms(words[0])[1:]:
-                    derived.setdefault((base, *words[1:]), set()).add(number)
+                    derived.setdefault((base, *words[1:]), set()).add(group)
                 for base in forms(words[-1])[1:]:
-                    derived.setdefault((*words[:-1], base), set()).add(number)
-    several = [" ".join(words) for words, numbers in listed.items() if len(numbers) > 1]
-    if several:
+                    derived.setdefault((*words[:-1], base), set()).add(group)
+    ambiguous = [" ".join(words) for words, groups in listed.items() if len(groups) > 1]
+    if ambiguous:
         log.info(
             "%s: %d words are in several groups and belong to all of them: %s",
-            *(path, len(several), ", ".join(several[:5]) + (", …" if len(several) > 5 else "")),
+            *(path, len(ambiguous), ", ".join(ambiguous[:5]) + (", …" if len(ambiguous) > 5 else "")),
         )
-    return Phrases({words: frozenset(numbers) for words, numbers in {**derived, **listed}.items()}, forms)
+    return Phrases({words: frozenset(groups) for words, groups in {**derived, **listed}.items()}, forms)
 
 
 def _alternatives(member: str) -> list[tuple[str, ...]]:
-    """Return the words of a member as written: "plug-in" → plug in; "increase/reduce" → both; "spoon:wooden" → wooden
-    spoon, as EPIC-KITCHENS writes the noun before what describes it."""
+    """Return the spellings of a member, as tuples of words.
+
+    "plug-in" → plug in; "increase/reduce" → increase, reduce; "spoon:wooden" (EPIC-KITCHENS) → wooden spoon.
+    """
     found = []
     for choice in member.replace("#", "").split("/"):
         words = tuple(word for part in reversed(choice.split(":")) for word in words_of(part))
@@ -348,7 +351,7 @@ def _alternatives(member: str) -> list[tuple[str, ...]]:
 
 def _group_id(cell: str, where: str) -> int:
     if not re.fullmatch(r"\d{1,9}", cell):
-        raise InputError(f"{where}: id is {cell[:40]!r}, not a number from 0")
+        raise InputError(f"{where}: id is {cell[:40]!r}, not a whole number from 0")
     return int(cell)
 
 

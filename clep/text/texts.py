@@ -1,4 +1,4 @@
-"""Many strings as one block of bytes, and sets of ids: millions of texts without a Python object for each."""
+"""Compact arrays for millions of texts: strings as one block of bytes, and one set of ids per text."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,10 +10,13 @@ from jaxtyping import Int32, Int64, Integer, UInt8
 
 
 class Texts(Sequence[str]):
-    """A read-only sequence of strings, each decoded when it is read.
+    """Read-only sequence of strings, decoded on access.
 
-    Shapes: blob `[bytes]` uint8, the texts' utf-8 one after the other; offsets `[n + 1]` int64, text i being
-    `blob[offsets[i] : offsets[i + 1]]`. Both may be views of a memory-mapped file.
+    Args:
+        blob: `[bytes]` uint8, all texts concatenated in UTF-8.
+        offsets: `[n + 1]` int64; text i is `blob[offsets[i] : offsets[i + 1]]`.
+
+    Both may be views of a memory-mapped file.
     """
 
     def __init__(self, blob: UInt8[np.ndarray, "bytes"], offsets: Int64[np.ndarray, "bounds"]):
@@ -21,14 +24,14 @@ class Texts(Sequence[str]):
 
     @classmethod
     def of(cls, strings: Iterable[str]) -> "Texts":
-        """Encode strings. Half of a surrogate pair, which utf-8 cannot hold, becomes "?"."""
+        """Encode strings. A lone surrogate, which UTF-8 cannot represent, becomes "?"."""
         encoded = [string.encode("utf-8", "replace") for string in strings]
         offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
         np.cumsum([len(item) for item in encoded], out=offsets[1:])
         return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets)
 
     def digest(self) -> str:
-        """Return the hexadecimal SHA-256 of the texts and their order."""
+        """Return the hexadecimal SHA-256 of the texts in order."""
         return sha256(self.offsets.astype("<i8").tobytes() + self.blob.tobytes()).hexdigest()
 
     def __len__(self) -> int:
@@ -63,11 +66,11 @@ class Texts(Sequence[str]):
 
 @dataclass(frozen=True, eq=False)
 class GroupIds:
-    """Sets of group ids, one a text, stored one after the other.
+    """One set of group ids per text, concatenated.
 
     Attributes:
-        ids: not negative; those of text `i` are `ids[offsets[i] : offsets[i + 1]]`, ascending, each once.
-        offsets: from 0, one more than there are texts.
+        ids: `[entries]`, 0 or more; the set of text `i` is `ids[offsets[i] : offsets[i + 1]]`, ascending.
+        offsets: `[texts + 1]`, from 0.
     """
 
     ids: Int32[np.ndarray, " entries"]
@@ -93,7 +96,7 @@ class GroupIds:
         return int(np.diff(self.offsets).max(initial=0))
 
     def take(self, index: Integer[np.ndarray, " chosen"]) -> "GroupIds":
-        """Return the sets at `index`, with an empty set for -1."""
+        """Return the sets at `index`; -1 gives an empty set."""
         counts = np.append(np.diff(self.offsets), 0)[index]
         offsets = np.zeros(len(index) + 1, dtype=np.int64)
         np.cumsum(counts, out=offsets[1:])
@@ -101,7 +104,7 @@ class GroupIds:
         return GroupIds(self.ids[source], offsets)
 
     def padded(self, width: int) -> Int32[np.ndarray, "texts width"]:
-        """Return one row per text: its ids, then -1; `width` must be at least `widest`."""
+        """Return one row per text: its ids, padded with -1; `width` must be at least `widest`."""
         counts = np.diff(self.offsets)
         table = np.full((len(self), width), -1, dtype=np.int32)
         table[np.arange(width) < counts[:, None]] = self.ids

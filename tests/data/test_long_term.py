@@ -167,7 +167,7 @@ def test_options_are_checked(options: dict) -> None:
 
 def test_a_bank_of_texts_has_no_context(tmp_path: Path) -> None:
     dataset = opened(tmp_path, None)
-    with pytest.raises(InputError, match="without a clock"):
+    with pytest.raises(InputError, match="has no clock"):
         LongTerm().gather(dataset.texts, torch.tensor([0]), torch.tensor([1.0], dtype=torch.float64))
 
 

@@ -28,12 +28,12 @@ def test_annotations(tmp_path):
     assert len(found) == 3
 
 
-def test_names_of_videos_stay_text(tmp_path):
+def test_numeric_video_names_stay_text(tmp_path):
     text = "".join(f"{name},1,0,0,1,1,1,1\n" for name in ("007", "7", "NA", "nan", "True", "-0"))
     assert read_annotations(write(tmp_path, text)).videos == ("007", "7", "NA", "nan", "True", "-0")
 
 
-def test_numbers_are_those_that_python_reads(tmp_path):
+def test_numbers_are_parsed_as_python_floats(tmp_path):
     rng = np.random.default_rng(0)
     values = np.sort(rng.random((300, 5)), axis=1)
     text = "".join(f"v,1,{a!r},{b!r},{c!r},{d!r},1,{s!r}\n" for a, b, c, d, s in values.tolist())
@@ -41,7 +41,7 @@ def test_numbers_are_those_that_python_reads(tmp_path):
     np.testing.assert_array_equal(np.hstack([found.box, found.score[:, None]]), values)
 
 
-def test_many_rows_are_read_in_pieces(tmp_path):
+def test_many_rows_are_read_in_chunks(tmp_path):
     text = "".join(f"v{i % 3},{i},0,0,1,1,{i % 80 + 1},{i / 7}\n" for i in range(1300))
     found = read_detections(write(tmp_path, text))
     assert found.second.tolist() == list(range(1300))
@@ -51,7 +51,7 @@ def test_many_rows_are_read_in_pieces(tmp_path):
         read_detections(write(tmp_path, f"\n{text}\nv,1,0,0,1,1,1,much\n"))
 
 
-def test_a_detection_may_reach_over_the_border_and_an_annotation_may_not(tmp_path):
+def test_only_detections_may_extend_beyond_the_image(tmp_path):
     file = write(tmp_path, "v,1,-0.02,0,1.03,1,1,0.5\n")
     assert read_detections(file).box.tolist() == [[-0.02, 0, 1.03, 1]]
     with pytest.raises(InputError, match=r"line 1: the box leaves \[0, 1\]"):
@@ -62,27 +62,27 @@ def test_a_detection_may_reach_over_the_border_and_an_annotation_may_not(tmp_pat
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("v,0902,0.1,0.2,0.3,0.4,12", "line 3 has 7 columns; 8 are needed: video,second,x1,y1,x2,y2,action,"),
-        ("v", "line 3 has 1 column; 8 are needed"),
+        ("v,0902,0.1,0.2,0.3,0.4,12", "line 3 has 7 columns; expected 8: video,second,x1,y1,x2,y2,action,"),
+        ("v", "line 3 has 1 column; expected 8"),
         (f"{GOOD},5", "line 3 has 9 columns"),
         ("v,0902,0.1,0.2,0.3,wide,12,1", "line 3: y2 is 'wide', not a number"),
         ("v,0902,0.1,,0.3,0.4,12,1", "line 3: y1 is '', not a number"),
         ("v,0902,0.1,nan,0.3,0.4,12,1", "line 3: y1 is 'nan', not a number"),
         ("v,inf,0.1,0.2,0.3,0.4,12,1", "line 3: second is 'inf', not a number"),
-        ("v,-1,0.1,0.2,0.3,0.4,12,1", "line 3: second should be a number from 0"),
-        ("v,-0.5", "line 3: second should be a number from 0"),
-        ("v,1e18,0.1,0.2,0.3,0.4,12,1", "line 3: second should be a number from 0"),
+        ("v,-1,0.1,0.2,0.3,0.4,12,1", "line 3: second must be a number from 0"),
+        ("v,-0.5", "line 3: second must be a number from 0"),
+        ("v,1e18,0.1,0.2,0.3,0.4,12,1", "line 3: second must be a number from 0"),
         ("v,soon", "line 3: second is 'soon', not a number"),
         (" ,902", "line 3: the video has no name"),
-        ("v,1,0.1,0.2,0.3,0.4,1.5,1", "line 3: action should be a whole number"),
-        ("v,1,0.1,0.2,0.3,0.4,0,1", "line 3: action should be a whole number from 1"),
-        ("v,1,0.1,0.2,0.3,0.4,81,1", "line 3: there is no action with that id; the ids are 1 to 80"),
+        ("v,1,0.1,0.2,0.3,0.4,1.5,1", "line 3: action must be a whole number"),
+        ("v,1,0.1,0.2,0.3,0.4,0,1", "line 3: action must be a whole number from 1"),
+        ("v,1,0.1,0.2,0.3,0.4,81,1", "line 3: unknown action id; the ids are 1 to 80"),
         ("v,1,10,20,300,200,12,1", "line 3: the box leaves .* not pixels"),
         ("v,1,-1.5,0.2,0.3,0.4,12,1", "line 3: the box leaves"),
         (" ,1,0.1,0.2,0.3,0.4,12,1", "line 3: the video has no name"),
     ],
 )
-def test_a_wrong_line_is_named(tmp_path, read, line, message):
+def test_an_invalid_line_is_named(tmp_path, read, line, message):
     file = write(tmp_path, f"{GOOD}\n\n{line}\n{GOOD}\n")
     with pytest.raises(InputError, match=rf"ava\.csv, {message}"):
         read(file)
@@ -105,16 +105,16 @@ def test_a_row_of_two_columns_is_a_frame_without_a_box(tmp_path, read):
         read(write(tmp_path, "w,0903\n"))
 
 
-def test_a_score_that_is_no_number_is_told_and_a_person_is_not_looked_at(tmp_path):
+def test_an_invalid_score_is_named_and_persons_are_not_read(tmp_path):
     file = write(tmp_path, "v,0902,0.1,0.2,0.3,0.4,12,nan\n")
     assert len(read_annotations(file)) == 1
     with pytest.raises(InputError, match="line 1: score is 'nan'"):
         read_detections(file)
 
 
-def test_a_header_is_told(tmp_path):
+def test_a_header_is_refused(tmp_path):
     file = write(tmp_path, f"video,second,x1,y1,x2,y2,action,person\n{GOOD}\n")
-    with pytest.raises(InputError, match="line 1: second is 'second', not a number; the file has no header line"):
+    with pytest.raises(InputError, match="line 1: second is 'second', not a number; these files have no header line"):
         read_annotations(file)
 
 
@@ -127,17 +127,17 @@ def test_missing_empty_and_unreadable_files(tmp_path, read):
     with pytest.raises(InputError, match="cannot be read"):
         read(tmp_path)
     (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe\x00v,1")
-    with pytest.raises(InputError, match=r"bytes\.csv cannot be read"):
+    with pytest.raises(InputError, match=r"bytes\.csv is not a readable"):
         read(tmp_path / "bytes.csv")
 
 
 def test_excluded_frames(tmp_path):
     assert read_excluded(write(tmp_path, "v,0902\nw,7\nv,902\n")) == {("v", 902), ("w", 7)}
     assert read_excluded(write(tmp_path, "")) == set()
-    with pytest.raises(InputError, match="line 2 has 3 columns; 2 are needed: video,second"):
+    with pytest.raises(InputError, match="line 2 has 3 columns; expected 2: video,second"):
         read_excluded(write(tmp_path, "v,0902\nv,1,2\n"))
     assert read_excluded(write(tmp_path, "v,0.5\n")) == {("v", 0.5)}
-    with pytest.raises(InputError, match="line 1: second should be a number from 0"):
+    with pytest.raises(InputError, match="line 1: second must be a number from 0"):
         read_excluded(write(tmp_path, "v,-0.5\n"))
 
 
@@ -164,14 +164,14 @@ def test_label_maps(tmp_path, text):
         ("1: bend\nx: bow\n", "line 2: 'x: bow' is neither"),
         ("1:\n", "line 1: '1:' is neither"),
         ("0: bend\n", "line 1: the id 0 is not between 1 and"),
-        ("1: bend\n1: bow\n", "line 2: 'bend' has the id 1 already"),
+        ("1: bend\n1: bow\n", "line 2: duplicate id 1, which 'bend' has too"),
         ('item {\n  name: "bend"\n}\n', "line 1: .* is neither"),
         ("item {\n  id: 5\n}\n", "line 1: .* is neither"),
         ('item { name: "bend" id: 1 }\nitem {\n  name: "bow"\n  id: 2\n', "line 2: .* is neither"),
-        ('\nitem { name: "bend" id: 1 }\nitem { name: "bow" id: 1 }\n', "line 3: 'bend' has the id 1 already"),
+        ('\nitem { name: "bend" id: 1 }\nitem { name: "bow" id: 1 }\n', "line 3: duplicate id 1, which 'bend' has too"),
     ],
 )
-def test_label_maps_that_are_none(tmp_path, text, message):
+def test_invalid_label_maps_are_refused(tmp_path, text, message):
     with pytest.raises(InputError, match=rf"map\.txt, {message}"):
         read_label_map(write(tmp_path, text, "map.txt"))
 

@@ -55,7 +55,7 @@ def test_the_style_is_applied_to_texts_only(tmp_path: Path) -> None:
     assert clean.digest != tutorial.digest
 
 
-def test_what_is_left_out_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_dropped_narrations_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "narration.json"
     narrations = {
         "a": passes(
@@ -115,10 +115,10 @@ def test_no_narrations_at_all(tmp_path: Path, narrations: dict) -> None:
 
 
 BAD = {
-    "a list": ([], "no JSON object"),
-    "a video that is a list": ({"u1": []}, "u1 should be a JSON object"),
+    "a list": ([], "is not a JSON object"),
+    "a video that is a list": ({"u1": []}, "u1 must be a JSON object"),
     "another schema": ({"videos": {"u1": {}}}, "'videos' has neither 'status' nor 'narration_pass_1', but 'u1'"),
-    "a pass that is a list": ({"u1": {"narration_pass_1": []}}, "u1.narration_pass_1 should be a JSON object"),
+    "a pass that is a list": ({"u1": {"narration_pass_1": []}}, "u1.narration_pass_1 must be a JSON object"),
     "narrations that are text": ({"u1": {"narration_pass_2": {"narrations": "x"}}}, "u1.narration_pass_2.narrations"),
     "no timestamp": (
         {"u1": {"narration_pass_1": {"narrations": [{"narration_text": "x"}]}}},
@@ -144,11 +144,11 @@ def test_wrong_schema_is_refused_by_file_video_and_key(tmp_path: Path, case: str
         table(tmp_path, content)
 
 
-def test_a_video_twice_and_a_truncated_file(tmp_path: Path) -> None:
+def test_a_duplicate_video_and_a_truncated_file(tmp_path: Path) -> None:
     path = tmp_path / "narration.json"
     one = json.dumps(passes([(1, "x")]))
     path.write_text(f'{{"u1": {one}, "u1": {one}}}')
-    with pytest.raises(InputError, match="narration.json .*'u1' is there twice"):
+    with pytest.raises(InputError, match="narration.json .*duplicate key 'u1'"):
         read_ego4d(path)
     path.write_text(f'{{"u1": {one}, "u2": {one[:-30]}')
     with pytest.raises(InputError, match=r"narration\.json is not valid JSON after the member 'u1'.*fetch it again"):

@@ -31,13 +31,13 @@ def test_reads_durations_and_splits(tmp_path: Path) -> None:
         ({"clips": []}, "'videos'"),
         ({"videos": [{"duration_sec": 3}]}, r"videos\[0\].*'video_uid'"),
         ({"videos": ["a"]}, r"videos\[0\].*'video_uid'"),
-        ({"videos": [about("a"), about("a")]}, "'a' twice"),
+        ({"videos": [about("a"), about("a")]}, "duplicate video 'a'"),
         ({"videos": [about("a", duration="long")]}, "'duration_sec' of 'a' is 'long'"),
         ({"videos": [about("a", duration=-1)]}, "'duration_sec' of 'a' is -1"),
         ({"videos": [about("a", em=3)]}, "'split_em' of 'a' is 3"),
         (
             {"videos": [{"video_uid": "a", "duration_sec": 1, "split_em": None, "split_av": None}]},
-            "'split_fho'.*absent",
+            "'split_fho'.*missing",
         ),
     ],
 )

@@ -24,7 +24,7 @@ VALUES = st.recursive(
     indent=st.sampled_from([None, 1]),
     ascii_only=st.booleans(),
 )
-def test_equals_json_load_whatever_the_chunk(tmp_path_factory, content, chunk, indent, ascii_only) -> None:
+def test_equals_json_load_for_any_chunk_size(tmp_path_factory, content, chunk, indent, ascii_only) -> None:
     path = tmp_path_factory.mktemp("json") / "file.json"
     path.write_text(json.dumps(content, indent=indent, ensure_ascii=ascii_only), encoding="utf-8", errors="replace")
     expected = json.loads(path.read_text(encoding="utf-8"))
@@ -36,15 +36,15 @@ def test_equals_json_load_whatever_the_chunk(tmp_path_factory, content, chunk, i
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no JSON object at its top"),
-        ("[1]", "no JSON object at its top"),
+        ("", "is not a JSON object"),
+        ("[1]", "is not a JSON object"),
         ('{"a": {"b": 1}, "c": {"d": ', "after the member 'a'.*cut off"),
         ('{"a": {"b": 1}', "after the member 'a'.*cut off"),
         ('{"a": ', "in the first member"),
         ('{"a": {} "b": {}}', "expected ','"),
         ('{"a": {}, 3: {}}', "not a string"),
-        ('{"a": {}} {}', "more after the end"),
-        ('{"a": {}, "b": {}, "a": {}}', "after the member 'b'.*the key 'a' is there twice"),
+        ('{"a": {}} {}', "text after the end"),
+        ('{"a": {}, "b": {}, "a": {}}', "after the member 'b'.*duplicate key 'a'"),
         ('{"a": {}, "b": [{"c": 1, "d": 2, "c": 3}]}', "after the member 'a'.*the key 'c' .*twice"),
         ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
         ('{"a": ' + '{"a":' * 100_000, "nested too deeply"),
@@ -54,7 +54,7 @@ def test_equals_json_load_whatever_the_chunk(tmp_path_factory, content, chunk, i
         ('{"a\\u0000": {}}', "NUL"),
     ],
 )
-def test_broken_files_are_named_with_the_place(tmp_path: Path, text: str, message: str) -> None:
+def test_broken_files_are_named_with_the_position(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "broken.json"
     path.write_text(text)
     with pytest.raises(InputError, match=f"broken.json.*{message}"):
@@ -92,7 +92,7 @@ def test_pairs_of_surrogates_are_characters(tmp_path: Path) -> None:
     assert dict(json_members(tmp_path / "smile.json")) == {"a": "\U0001f600"}
 
 
-def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.json")
     for path in (tmp_path / "pipe.json", Path("/dev/zero"), tmp_path):
         with pytest.raises(InputError, match=str(path)):

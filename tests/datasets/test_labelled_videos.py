@@ -1,4 +1,4 @@
-"""Lists of labelled videos: every way they are written, and what is wrong with them."""
+"""Lists of labelled videos: all layouts, and errors."""
 
 from pathlib import Path
 
@@ -33,13 +33,13 @@ def listed(folder: Path, text: str, name: str = "train.csv") -> Path:
         ("name label\na 3\n", ["a"], [3]),
     ],
 )
-def test_lines_are_read_as_they_are_written(tmp_path: Path, text: str, names: list[str], labels: list[int]) -> None:
+def test_all_layouts_of_lines_are_read(tmp_path: Path, text: str, names: list[str], labels: list[int]) -> None:
     videos = LabelledVideos.read(listed(tmp_path, text))
     assert list(videos.paths) == [tmp_path / name for name in names]
     assert list(videos.labels) == labels
 
 
-def test_where_paths_start(tmp_path: Path) -> None:
+def test_base_folder_of_relative_paths(tmp_path: Path) -> None:
     path = listed(tmp_path, f"a.mp4 0\n{tmp_path}/b.mp4 1\n")
     assert LabelledVideos.read(path, tmp_path / "films").paths == (tmp_path / "films" / "a.mp4", tmp_path / "b.mp4")
 
@@ -47,26 +47,29 @@ def test_where_paths_start(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a.mp4 0\nb.mp4 wash\n", r"train.csv, line 2: the label 'wash' is not a number .*data\.source\.classes=FILE"),
-        ("a.mp4 -1\n", r"line 1: the label '-1' is not a number"),
-        ("a.mp4 1.5\n", r"line 1: the label '1.5' is not a number"),
+        (
+            "a.mp4 0\nb.mp4 wash\n",
+            r"train.csv, line 2: the label 'wash' is not a class index .*data\.source\.classes=FILE",
+        ),
+        ("a.mp4 -1\n", r"line 1: the label '-1' is not a class index"),
+        ("a.mp4 1.5\n", r"line 1: the label '1.5' is not a class index"),
         ("a.mp4\n", r"line 1: expected `path label`"),
         ("a.mp4 0\nb.mp4,\n", r"line 2: expected `path label`"),
         (",3\n", r"line 1: expected `path label`"),
-        ("", r"lists no video"),
-        ("path label\n", r"lists no video"),
-        ("a.mp4 wash\nb.mp4 0\n", r"line 1: the label 'wash' is not a number"),
-        ("a -1\nb 0\n", r"line 1: the label '-1' is not a number"),
-        ("name label\na wash\n", r"line 1: the label 'label' is not a number"),
-        ("path label\nfile label\na.mp4 0\n", r"line 2: the label 'label' is not a number"),
+        ("", r"train.csv is empty"),
+        ("path label\n", r"train.csv is empty"),
+        ("a.mp4 wash\nb.mp4 0\n", r"line 1: the label 'wash' is not a class index"),
+        ("a -1\nb 0\n", r"line 1: the label '-1' is not a class index"),
+        ("name label\na wash\n", r"line 1: the label 'label' is not a class index"),
+        ("path label\nfile label\na.mp4 0\n", r"line 2: the label 'label' is not a class index"),
     ],
 )
-def test_what_is_wrong_with_a_line_is_told_with_its_number(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_line_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         LabelledVideos.read(listed(tmp_path, text))
 
 
-def test_a_list_that_is_none(tmp_path: Path) -> None:
+def test_missing_and_binary_lists_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.csv does not exist"):
         LabelledVideos.read(tmp_path / "none.csv")
     (tmp_path / "film.csv").write_bytes(b"\x00\xff\xfe" * 9)
@@ -75,7 +78,7 @@ def test_a_list_that_is_none(tmp_path: Path) -> None:
 
 
 def source(folder: Path, lines: list[str], missing: int = 0, **options: object) -> LabelledVideoSource:
-    """Return a source of these lines, whose files are there, but for the first `missing` ones."""
+    """Return a source of these lines; their files exist, except the first `missing`."""
     for line in lines[missing:]:
         (folder / line.split()[0]).touch()
     return LabelledVideoSource(listed(folder, "\n".join(lines)), **options)
@@ -84,7 +87,7 @@ def source(folder: Path, lines: list[str], missing: int = 0, **options: object) 
 LINES = [f"v{number}.mp4 {number % 3}" for number in range(30)]
 
 
-def test_held_out_videos_follow_from_their_names_alone(tmp_path: Path) -> None:
+def test_held_out_videos_depend_on_their_names_only(tmp_path: Path) -> None:
     split = source(tmp_path, LINES, val_fraction=0.3).open()
     assert len(split.train) + len(split.val) == 30
     assert 2 <= len(split.val) <= 16
@@ -94,7 +97,7 @@ def test_held_out_videos_follow_from_their_names_alone(tmp_path: Path) -> None:
     assert set(split.val.paths) == {path for path in again.val.paths if path.name.startswith("v")}
 
 
-def test_a_list_of_its_own_to_measure_on(tmp_path: Path) -> None:
+def test_a_separate_validation_list(tmp_path: Path) -> None:
     (tmp_path / "x.mp4").touch()
     val = listed(tmp_path, "x.mp4 2\n", "val.csv")
     split = source(tmp_path, LINES, val=val).open()
@@ -116,13 +119,13 @@ def test_missing_files_are_refused_or_counted(tmp_path: Path) -> None:
     ("labels", "classes", "message"),
     [
         ([0, 0, 0], None, r"videos of one class only"),
-        ([2, 2, 2], 3, r"videos of class 2 only to train on"),
+        ([2, 2, 2], 3, r"training videos of class 2 only"),
         ([0, 2, 0], None, r"have gaps: of 0 to 2 no video has 1\..*data\.source\.classes=3"),
         ([0, 1, 7], 2, r"has the label 7, but there are 2 classes, 0 to 1"),
         ([0, 1, 2], "names", r"has the label 2, but there are 2 classes"),
     ],
 )
-def test_classes_that_do_not_fit(tmp_path: Path, labels: list[int], classes: object, message: str) -> None:
+def test_labels_that_do_not_fit_the_classes(tmp_path: Path, labels: list[int], classes: object, message: str) -> None:
     listed(tmp_path, "wash\ncut\n", "names.txt")
     lines = [f"v{number}.mp4 {label}" for number, label in enumerate(labels * 4)]
     named = tmp_path / "names.txt" if classes == "names" else classes
@@ -131,13 +134,13 @@ def test_classes_that_do_not_fit(tmp_path: Path, labels: list[int], classes: obj
         source(tmp_path, lines, classes=named, val=val).open()
 
 
-def test_a_held_out_label_that_is_not_trained_on(tmp_path: Path) -> None:
+def test_a_held_out_label_outside_the_classes(tmp_path: Path) -> None:
     val = listed(tmp_path, "v0.mp4 3\n", "val.csv")
     with pytest.raises(InputError, match=r"val\.csv has the label 3, but there are 3 classes"):
         source(tmp_path, LINES, val=val).open()
 
 
-def test_gaps_are_fine_where_the_classes_are_known(tmp_path: Path) -> None:
+def test_gaps_are_allowed_if_the_classes_are_given(tmp_path: Path) -> None:
     listed(tmp_path, "wash\ncut\ncover\nmove\n", "names.txt")
     named = source(tmp_path, LINES, classes=tmp_path / "names.txt", val_fraction=0.3)
     assert named.open().classes == ["wash", "cut", "cover", "move"]
@@ -145,7 +148,7 @@ def test_gaps_are_fine_where_the_classes_are_known(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", [0, 1])
-def test_a_class_whose_only_video_is_held_out_or_missing_is_a_class(tmp_path: Path, missing: int) -> None:
+def test_a_class_whose_only_video_is_held_out_or_missing_counts(tmp_path: Path, missing: int) -> None:
     held = next(number for number in range(99) if (hash_fraction(f"v{number}.mp4") < 0.3) == (not missing))
     lines = [f"v{held}.mp4 1", *(f"w{number}.mp4 {number % 2 * 2}" for number in range(30))]
     made = source(tmp_path, lines, missing=missing, on_error="skip", val_fraction=0.3)
@@ -156,7 +159,7 @@ def test_a_class_whose_only_video_is_held_out_or_missing_is_a_class(tmp_path: Pa
     assert (made.report["classes without a training video"], made.report["not trained on"]) == (1, ["1"])
 
 
-def test_a_fraction_that_leaves_nothing(tmp_path: Path) -> None:
+def test_a_fraction_that_leaves_an_empty_side(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"val_fraction=0 must be between 0 and 1"):
         LabelledVideoSource(tmp_path / "train.csv", val_fraction=0)
     with pytest.raises(InputError, match=r"leaves 30 for training and 0 held out"):

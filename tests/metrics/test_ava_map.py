@@ -178,7 +178,7 @@ def test_an_action_of_the_label_map_beyond_those_of_ava_is_known(tmp_path):
     rows = write_rows(tmp_path / "rows.csv", [("v", 1, *A, 81, 1)])
     (tmp_path / "map.txt").write_text("81: juggle\n")
     assert ava_frame_map(rows, rows, tmp_path / "map.txt") == (100.0, {81: 100.0})
-    with pytest.raises(InputError, match=r"rows\.csv, line 1: there is no action with that id; the ids are 1 to 80"):
+    with pytest.raises(InputError, match=r"rows\.csv, line 1: unknown action id; the ids are 1 to 80"):
         ava_frame_map(rows, rows, None)
 
 

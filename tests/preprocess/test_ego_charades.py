@@ -97,7 +97,7 @@ def test_up_to_date_until_a_label_changes(tmp_path, encoder):
             HEADER + "A,s,h,c099 1 2,1,Yes,A",
             r"video 'A': the action 'c099' .* is not among the 3 classes of .*classes\.txt",
         ),
-        (HEADER + "A,s,h,,1,Maybe,A", "egocentric is 'Maybe', expected Yes or No"),
+        (HEADER + "A,s,h,,1,Maybe,A", "egocentric is 'Maybe'; write Yes or No"),
         (HEADER, "has a header but no rows"),
         ("", "is not a readable table"),
     ],

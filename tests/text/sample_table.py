@@ -1,4 +1,4 @@
-"""Small tables of narrations for the tests of this folder."""
+"""Small tables of narrations for these tests."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What `read_ego4d` does not use: spans and groups. The rest is tested there."""
+"""`assemble` with spans and groups, which `read_ego4d` does not use; the rest is tested there."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def test_spans_and_groups_follow_their_narrations(tmp_path) -> None:
         assert read.end_s.tolist() == [2.0, 2.5, 6.0]
         assert list(read.texts) == ["Camera wearer mixes", "Camera wearer cuts"]
         assert read.text_id.tolist() == [0, 1, 1]
-        assert [read.verbs[i] for i in range(2)] == [[], [1, 3]]  # of both ways in which "cuts" is written
+        assert [read.verbs[i] for i in range(2)] == [[], [1, 3]]  # ids of both spellings of "cuts"
         assert [read.nouns[i] for i in range(2)] == [[5], [2]]
         assert read.report["empty"] == 1
 
@@ -42,7 +42,7 @@ def test_spans_and_groups_follow_their_narrations(tmp_path) -> None:
         ("none", ["cuts it"], 2),
     ],
 )
-def test_summaries_and_empty_texts_are_left_out_and_counted(style: str, texts: list[str], empty: int) -> None:
+def test_summaries_and_empty_texts_are_dropped_and_counted(style: str, texts: list[str], empty: int) -> None:
     table = assemble(
         videos=["a"],
         redacted=np.array([False]),

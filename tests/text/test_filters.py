@@ -55,12 +55,12 @@ def test_words_are_counted_without_tags(tmp_path: Path) -> None:
     assert made.second[training_moments(made, min_words=3)[0]].tolist() == [3.0, 4.0]
 
 
-def test_within_one_pass_a_repetition_stays(tmp_path: Path) -> None:
+def test_repetitions_within_one_pass_are_kept(tmp_path: Path) -> None:
     made = table(tmp_path, {"a": passes([(1, CUT), (1.2, CUT), (1.4, CUT)])})
     assert len(training_moments(made)[0]) == 3
 
 
-def test_the_limit_is_included(tmp_path: Path) -> None:
+def test_duplicate_s_is_inclusive(tmp_path: Path) -> None:
     made = table(tmp_path, {"a": passes([(1, CUT)], [(2, CUT), (2.25, CUT)])})
     assert made.second[training_moments(made)[0]].tolist() == [1.0, 2.25]
     assert made.second[training_moments(made, duplicate_s=1.25)[0]].tolist() == [1.0]
@@ -109,7 +109,7 @@ def test_duplicates_equal_a_slow_search(rows: list[tuple[int, int, int, int]], w
 
 
 @pytest.mark.parametrize("wrong", [{"min_words": -1}, {"duplicate_s": -0.1}, {"duplicate_s": float("nan")}])
-def test_negative_settings(tmp_path: Path, wrong: dict) -> None:
+def test_negative_settings_are_refused(tmp_path: Path, wrong: dict) -> None:
     made = table(tmp_path, {"a": passes([(1, CUT)])})
     with pytest.raises(InputError, match=next(iter(wrong))):
         training_moments(made, **wrong)

@@ -56,7 +56,7 @@ def test_nouns(word: str, base: str) -> None:
     assert base in noun_forms(word)
 
 
-def test_short_words_and_double_s_are_left_alone() -> None:
+def test_short_words_and_double_s_are_unchanged() -> None:
     assert noun_forms("glass") == ("glass",)
     assert verb_forms("is") == ("is",)
     assert verb_forms("ring") == ("ring",)

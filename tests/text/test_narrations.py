@@ -67,7 +67,7 @@ def same(opened: Narrations, made: NarrationTable) -> None:
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_reads_what_was_written(small: NarrationTable, tmp_path: Path, again: bool) -> None:
+def test_reads_the_written_table(small: NarrationTable, tmp_path: Path, again: bool) -> None:
     small.write(tmp_path / "n.arrow")
     opened = Narrations.open(tmp_path / "n.arrow")
     same(pickle.loads(pickle.dumps(opened)) if again else opened, small)
@@ -96,7 +96,7 @@ def test_opening_a_million_narrations_reads_nothing_but_the_header(tmp_path: Pat
     assert opened.texts[opened.text_id[999_999]].startswith("Camera wearer does number ")
 
 
-def test_a_replacement_does_not_disturb_an_open_file(small: NarrationTable, tmp_path: Path) -> None:
+def test_replacing_the_file_does_not_affect_an_open_one(small: NarrationTable, tmp_path: Path) -> None:
     path = tmp_path / "n.arrow"
     small.write(path)
     opened = Narrations.open(path)
@@ -125,7 +125,7 @@ def test_spans_verbs_and_nouns(tmp_path: Path, again: bool) -> None:
 
 
 def rewritten(path: Path, change) -> None:
-    """Write the file again with its header or columns changed, and with checksums that fit if `change` keeps them."""
+    """Write the file again with a changed header or columns; checksums fit unless `change` changes them."""
     with pa.memory_map(str(path)) as file:
         table = pa.ipc.open_file(file).read_all()
         table = change(table)
@@ -147,7 +147,7 @@ def with_header(change) -> object:
 
 
 @pytest.mark.parametrize("key", ["format", "version", "digest"])
-def test_another_format(small: NarrationTable, tmp_path: Path, key: str) -> None:
+def test_other_formats_are_refused(small: NarrationTable, tmp_path: Path, key: str) -> None:
     path = tmp_path / "n.arrow"
     small.write(path)
     rewritten(path, with_header(lambda header: header.pop(key)))
@@ -155,7 +155,7 @@ def test_another_format(small: NarrationTable, tmp_path: Path, key: str) -> None
         Narrations.open(path)
 
 
-def test_missing_columns_and_columns_of_another_type(small: NarrationTable, tmp_path: Path) -> None:
+def test_missing_columns_and_columns_of_another_dtype(small: NarrationTable, tmp_path: Path) -> None:
     path = tmp_path / "n.arrow"
     small.write(path)
     rewritten(path, lambda table: table.drop_columns("second"))
@@ -168,7 +168,7 @@ def test_missing_columns_and_columns_of_another_type(small: NarrationTable, tmp_
 
 
 def replaced(column: str, values: np.ndarray):
-    """Change values and their checksum, as a program of somebody else might."""
+    """Change values together with their checksum, as another program might."""
 
     def rewrite(table: pa.Table) -> pa.Table:
         place = table.schema.get_field_index(column)
@@ -194,7 +194,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_values_with_fitting_checksums(small: NarrationTable, tmp_path: Path, name: str) -> None:
+def test_invalid_values_with_valid_checksums(small: NarrationTable, tmp_path: Path, name: str) -> None:
     column, values, attribute = WRONG[name]
     path = tmp_path / "n.arrow"
     small.write(path)
@@ -225,7 +225,7 @@ def test_missing_truncated_and_foreign_files(small: NarrationTable, tmp_path: Pa
 
 
 def damaged(whole: bytes, rng: random.Random) -> bytes:
-    """Flip one bit, or set 64 bytes to zero as a lost page would."""
+    """Flip one bit, or set 64 bytes to zero, as after a lost write."""
     content = bytearray(whole)
     position = rng.randrange(len(content))
     if rng.random() < 0.7:
@@ -235,8 +235,8 @@ def damaged(whole: bytes, rng: random.Random) -> bytes:
     return bytes(content)
 
 
-def test_damage_is_an_error_and_never_a_wrong_value(small: NarrationTable, tmp_path: Path) -> None:
-    """In a process of its own, so that a crash would be seen as one."""
+def test_damage_raises_and_never_gives_wrong_values(small: NarrationTable, tmp_path: Path) -> None:
+    """In a child process, so that a crash is detected."""
     path = tmp_path / "n.arrow"
     small.write(path)
     code = "import sys; from tests.text.test_narrations import fuzz; fuzz(sys.argv[1], 600)"
@@ -248,7 +248,7 @@ def test_damage_is_an_error_and_never_a_wrong_value(small: NarrationTable, tmp_p
 
 
 def fuzz(path: str, count: int) -> None:
-    """Damage a file `count` times; print how often it was refused, and how often all its values were right."""
+    """Damage a file `count` times; print how often it was refused, and how often all values were correct."""
     before, whole, rng = contents(Path(path)), Path(path).read_bytes(), random.Random(0)
     refused = 0
     for _ in range(count):

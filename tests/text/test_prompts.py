@@ -47,12 +47,12 @@ def test_classes_keep_their_order() -> None:
 
 
 @pytest.mark.parametrize("prompts", [kinetics_prompts, ego_charades_prompts])
-def test_lists_of_classes_that_cannot_be_used(prompts) -> None:
+def test_invalid_lists_of_classes_are_refused(prompts) -> None:
     with pytest.raises(InputError, match="list of classes is empty"):
         prompts([])
     with pytest.raises(InputError, match="class 1 of 2 has a blank label"):
         prompts(["a", " "])
-    with pytest.raises(InputError, match="more than once, for example 'a'"):
+    with pytest.raises(InputError, match="duplicate labels, for example 'a'"):
         prompts(["a", "b", "a"])
 
 
@@ -74,7 +74,7 @@ def test_average_templates_normalises_over_the_embedding_not_the_classes() -> No
     embeddings = torch.randn(6, 2, 8)
     result = average_templates(embeddings)
     torch.testing.assert_close(result.norm(dim=-1), torch.ones(6))
-    torch.testing.assert_close(result[:3], average_templates(embeddings[:3]))  # other classes do not matter
+    torch.testing.assert_close(result[:3], average_templates(embeddings[:3]))  # independent of other classes
     assert not torch.allclose(result.norm(dim=0), torch.ones(8))
 
 

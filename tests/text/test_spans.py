@@ -69,7 +69,7 @@ def test_equals_a_slow_loop_in_any_order(rows: list[tuple[int, int, float, bool]
         np.testing.assert_allclose(np.stack([start, end], 1), wanted, rtol=1e-9, atol=1e-9)
 
 
-def test_no_gap_to_learn_from() -> None:
+def test_no_gap_raises() -> None:
     with pytest.raises(InputError, match=r"alpha.*fixed offset"):
         egovlp_spans(np.array([0, 1]), np.array([1, 1]), np.array([1.0, 2.0]))
     with pytest.raises(InputError, match="alpha"):
@@ -79,7 +79,7 @@ def test_no_gap_to_learn_from() -> None:
 
 
 @pytest.mark.parametrize("wrong", [-0.1, np.nan, np.inf])
-def test_times_that_are_none(wrong: float) -> None:
+def test_invalid_times_are_refused(wrong: float) -> None:
     second = np.array([1.0, wrong])
     with pytest.raises(InputError, match=r"1 of 2 narrations have a time that is negative or not a number.*index 1"):
         fixed_spans(second, 2.0)

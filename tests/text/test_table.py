@@ -32,27 +32,27 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_refuses_what_is_no_table(small: NarrationTable, name: str) -> None:
+def test_invalid_tables_are_refused(small: NarrationTable, name: str) -> None:
     value, message = BROKEN[name]
     with pytest.raises(InputError, match=message):
         rebuilt(small, name, value)
 
 
 def rebuilt(table: NarrationTable, name: str, value: object) -> None:
-    """Check a column as it is checked in use: here jaxtyping would refuse wrong lengths before."""
+    """Run the check as without jaxtyping, which in tests would refuse wrong lengths first."""
     broken = copy.copy(table)
     object.__setattr__(broken, name, value)
     broken.__post_init__()
 
 
-def test_refuses_unsorted_and_negative_seconds(small: NarrationTable) -> None:
+def test_unsorted_and_negative_seconds_are_refused(small: NarrationTable) -> None:
     with pytest.raises(InputError, match="not sorted by video and second"):
         rebuilt(small, "second", small.second[::-1].copy())
     with pytest.raises(InputError, match="negative"):
         rebuilt(small, "second", small.second - 1.5)
 
 
-def test_refuses_a_nul_in_an_id(small: NarrationTable) -> None:
+def test_a_nul_in_an_id_is_refused(small: NarrationTable) -> None:
     with pytest.raises(InputError, match="NUL"):
         rebuilt(small, "videos", ("a", "é-b\0"))
 

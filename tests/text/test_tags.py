@@ -9,7 +9,7 @@ from clep.text import TAG_STYLES, remove_tags, substitute_tags
 from clep.text.tags import is_summary
 
 FORMS = [
-    # as written, clean, without tags
+    # written, clean, without tags
     ("#C C puts", "Camera wearer puts", "puts"),
     ("#c c puts", "Camera wearer puts", "puts"),
     ("# C puts", "Camera wearer puts", "puts"),
@@ -117,7 +117,7 @@ def test_every_form(written: str, clean: str, removed: str) -> None:
         ("#O X ", "Other person "),
     ],
 )
-def test_no_other_letter_is_touched(tag: str, words: str, rest: str) -> None:
+def test_other_letters_are_unchanged(tag: str, words: str, rest: str) -> None:
     assert substitute_tags(tag + rest) == words + rest
     assert remove_tags(tag + rest) == rest
 
@@ -173,7 +173,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_time_is_linear_in_the_length(text: str) -> None:
-    """Quadratic time would take minutes: four times the text may take at most twelve times as long."""
+    """Four times the text may take at most twelve times as long; quadratic time would take minutes."""
 
     def seconds(text: str) -> float:
         times = []
@@ -196,19 +196,19 @@ SENTENCES = st.one_of(st.lists(WORDS, max_size=9).map(" ".join), st.text("#CcOo 
 @given(SENTENCES)
 @example("C C C C cuts")
 @example("# #C C")
-def test_substitution_and_removal_change_nothing_the_second_time(text: str) -> None:
+def test_substitution_and_removal_are_idempotent(text: str) -> None:
     assert remove_tags(remove_tags(text)) == remove_tags(text)
     clean = substitute_tags(text)
     assert substitute_tags(clean) == clean
 
 
 @given(SENTENCES)
-def test_removal_only_leaves_out(text: str) -> None:
+def test_removal_gives_a_subsequence(text: str) -> None:
     left = iter(re.sub(r"\s", "", text))
     assert all(character in left for character in re.sub(r"\s", "", remove_tags(text)))
 
 
 @given(st.lists(PLAIN, min_size=1, max_size=8))
-def test_what_follows_the_camera_wearer_stays_as_it_is(words: list[str]) -> None:
+def test_text_after_the_camera_wearer_is_unchanged(words: list[str]) -> None:
     words = ["lifts", *words]
     assert remove_tags("#C C " + " ".join(words)) == " ".join(words)

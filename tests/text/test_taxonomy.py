@@ -110,10 +110,10 @@ def test_epic_kitchens_classes_are_read_by_their_ids(tmp_path: Path) -> None:
         ("label,group\ncut\n", r"line 2 has 1 cells, but the header has 2"),
         ("id,key,instances\nx,cut,['cut']\n", r"line 2: id is 'x'"),
         ("id,key,instances\n-1,cut,['cut']\n", r"line 2: id is '-1'"),
-        ("id,key,instances\n1,cut,['cut']\n1,put,['put']\n", r"line 3: the group 1 was there before"),
+        ("id,key,instances\n1,cut,['cut']\n1,put,['put']\n", r"line 3: duplicate id 1"),
     ],
 )
-def test_what_cannot_be_read_is_named(tmp_path: Path, content: str | None, message: str) -> None:
+def test_invalid_files_are_named(tmp_path: Path, content: str | None, message: str) -> None:
     if content is not None:
         (tmp_path / "verbs.csv").write_text(content)
     with pytest.raises(InputError, match=message):
@@ -121,7 +121,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, content: str | None, messa
 
 
 @pytest.mark.skipif("CLEP_SAMPLE_DATA" not in os.environ, reason="CLEP_SAMPLE_DATA names no folder of sample inputs")
-def test_real_narrations_have_the_classes_that_annotators_gave_them() -> None:
+def test_real_narrations_have_their_annotated_classes() -> None:
     folder = Path(os.environ["CLEP_SAMPLE_DATA"]) / "epic_kitchens"
     taxonomy = Taxonomy(folder / "EPIC_100_verb_classes.csv", folder / "EPIC_100_noun_classes.csv")
     with (folder / "EPIC_100_validation.csv").open() as file:

@@ -9,7 +9,7 @@ from clep.text import Texts
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
-def test_holds_what_was_given(strings: list[str]) -> None:
+def test_texts_equal_the_strings(strings: list[str]) -> None:
     texts = Texts.of(strings)
     assert list(texts) == strings == texts[:]
     assert len(texts) == len(strings)
@@ -26,11 +26,11 @@ def test_index_out_of_range() -> None:
         Texts.of(["a"])[-2]
 
 
-def test_digest_tells_texts_boundaries_and_order_apart() -> None:
+def test_digest_depends_on_texts_boundaries_and_order() -> None:
     assert Texts.of(["ab", "c"]).digest() == Texts.of(["ab", "c"]).digest()
     different = [["ab", "c"], ["a", "bc"], ["c", "ab"], ["ab", "c", ""], ["abc"], []]
     assert len({Texts.of(strings).digest() for strings in different}) == len(different)
 
 
-def test_half_a_surrogate_pair_does_not_break_the_file() -> None:
+def test_a_lone_surrogate_becomes_a_question_mark() -> None:
     assert list(Texts.of(["smiles \ud83d"])) == ["smiles ?"]

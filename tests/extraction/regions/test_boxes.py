@@ -77,11 +77,11 @@ def test_what_is_missing_is_asked_for(files: tuple) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("a,902,0.1,0.1,0.5,0.5,12", r"line 7 has 7 columns; 8 are needed"),
-        ("a,902,0.1,0.1,0.5,0.5,81,1", r"line 7: there is no action with that id; the ids are 1 to 80"),
+        ("a,902,0.1,0.1,0.5,0.5,12", r"line 7 has 7 columns; expected 8"),
+        ("a,902,0.1,0.1,0.5,0.5,81,1", r"line 7: unknown action id; the ids are 1 to 80"),
         ("a,902,0.1,0.1,0.5,1.5,12,1", r"line 7: the box leaves \[0, 1\]"),
         ("a,902,0.1,0.1,0.1,0.5,12,1", r"line 7: the box has no area"),
-        ("a,902,0.1,0.1,0.5,0.5,12,one", r"line 7: person should be a whole number, or empty"),
+        ("a,902,0.1,0.1,0.5,0.5,12,one", r"line 7: person must be a whole number, or empty"),
     ],
 )
 def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:

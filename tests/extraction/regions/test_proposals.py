@@ -1,4 +1,4 @@
-"""Detected boxes of files: what is read, what is cut off at the border, and what is refused with its place."""
+"""Files of detected boxes: layouts, clipping to the frame, and errors that name the line or key."""
 
 import pickle
 from pathlib import Path
@@ -25,7 +25,7 @@ def test_a_csv_with_and_without_scores(tmp_path: Path) -> None:
     found = read_proposals(write(tmp_path / "p.csv", "a,0902,-0.01,0.1,0.5,1.2,0.95", "b,903,0.2,0.2,0.4,0.4,0.5"))
     assert found.videos == ("a", "b")
     assert found.second.tolist() == [902, 903]
-    assert found.box.tolist() == [[0.0, 0.1, 0.5, 1.0], [0.2, 0.2, 0.4, 0.4]]  # cut off at the border
+    assert found.box.tolist() == [[0.0, 0.1, 0.5, 1.0], [0.2, 0.2, 0.4, 0.4]]  # clipped to the frame
     assert found.score.tolist() == [0.95, 0.5]
     assert read_proposals(write(tmp_path / "q.csv", "a,902,0.1,0.1,0.5,0.5")).score.tolist() == [1.0]
 
@@ -34,9 +34,12 @@ def test_a_csv_with_actions_that_are_not_read(tmp_path: Path) -> None:
     lines = ["a,0902,0.1,0.1,0.5,0.5,,0.95", "a,0902,0.2,0.2,0.4,0.4,-1,0.8", "a,0902,0.2,0.2,0.4,0.4,12,0.8"]
     found = read_proposals(write(tmp_path / "ava_val_predicted_boxes.csv", *lines))
     assert found.second.tolist() == [902, 902]
-    assert found.box.tolist() == [[0.1, 0.1, 0.5, 0.5], [0.2, 0.2, 0.4, 0.4]]  # the second one stands there twice
+    assert found.box.tolist() == [
+        [0.1, 0.1, 0.5, 0.5],
+        [0.2, 0.2, 0.4, 0.4],
+    ]  # the second box is listed for two actions
     assert found.score.tolist() == [0.95, 0.8]
-    with pytest.raises(InputError, match="line 2: score is not a number"):
+    with pytest.raises(InputError, match="line 2: score must be a number"):
         read_proposals(write(tmp_path / "p.csv", lines[0], "a,0902,0.1,0.1,0.5,0.5,12,"))
 
 
@@ -62,13 +65,13 @@ def test_mmaction2_s_pkl(tmp_path: Path, saved: str) -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["a,902,0.1,0.1,0.5,0.5,0.9", "a,902,0.1,0.1,0.5"], r"line 2 has 5 columns; 7 are needed"),
+        (["a,902,0.1,0.1,0.5,0.5,0.9", "a,902,0.1,0.1,0.5"], r"line 2 has 5 columns; expected 7"),
         (["a,902,0.1,0.1,0.5,0.5,0.9", "", "a,902,0.5,0.1,0.1,0.5,0.9"], r"line 3: the box has x1 > x2"),
         (["a,902,0.1,0.1,0.1,0.5,0.9"], r"line 1: the box has no area"),
         (["a,902,1.1,0.1,1.5,0.5,0.9"], r"line 1: the box has no area"),  # all of it beyond the border
         (["a,902,10,10,50,50,0.9"], r"line 1: the box leaves \[-1, 2\].*not pixels"),
         (["a,902,0.1,0.1,0.5,0.5,high"], r"line 1: score is 'high', not a number"),
-        (["a,902.5,0.1,0.1,0.5,0.5,0.9"], r"line 1: second should be a whole number"),
+        (["a,902.5,0.1,0.1,0.5,0.5,0.9"], r"line 1: second must be a whole number"),
         ([""], r"has no rows"),
     ],
 )
@@ -80,13 +83,13 @@ def test_a_wrong_line_is_named(tmp_path: Path, lines: list[str], message: str) -
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"a,0902": Code()}, r"p\.pkl asks to run \S*print when it is loaded, and is refused"),
+        ({"a,0902": Code()}, r"p\.pkl is an unsafe pickle: loading it would run \S*print"),
         ({"a 902": np.ones((1, 5))}, r"the key 'a 902' is not 'video,second'"),
-        ({"a,0902": np.ones((1, 3))}, r"'a,0902' holds float64 \[1, 3\], where boxes \[n, 5\]"),
+        ({"a,0902": np.ones((1, 3))}, r"'a,0902' holds float64 \[1, 3\], expected boxes \[n, 5\]"),
         ({"a,0902": np.array([[0.1, 0.1, 0.5, 0.5, 1], [0.5, 0.1, 0.1, 0.5, 1]])}, r"'a,0902', row 1 is"),
         ({"a,0902": np.array([[10.0, 10, 50, 50, 1]])}, r"'a,0902', row 0 is"),
         ({"a,0902": np.array([[np.nan, 0, 0.5, 0.5, 1]])}, r"'a,0902', row 0 is"),
-        ([1, 2], r"holds a list, where a dict"),
+        ([1, 2], r"holds a list, expected .* dict"),
     ],
 )
 def test_a_wrong_pkl_is_refused(tmp_path: Path, content: object, message: str) -> None:

@@ -11,6 +11,6 @@ def test_sets_and_their_padded_table() -> None:
     np.testing.assert_array_equal(groups.padded(3), [[3, 7, -1], [-1, -1, -1], [0, -1, -1]])
 
 
-def test_no_text_and_no_number() -> None:
+def test_no_text_and_no_id() -> None:
     assert GroupIds.of([]).widest == 0
     assert GroupIds.of([[], []]).padded(1).tolist() == [[-1], [-1]]
