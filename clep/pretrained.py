@@ -13,6 +13,7 @@ from clep.bank import FeatureBank
 from clep.data import LongTerm, Window
 from clep.errors import InputError
 from clep.models import DualEncoder, load_model
+from clep.models.published import load_sentence_encoder
 from clep.text import SentenceEncoder, substitute_tags
 
 Seconds = Sequence[float | int] | np.ndarray | Tensor | float | int
@@ -61,7 +62,7 @@ class PretrainedModel:
             name = self.encoder.metadata.get("sentence_encoder")
             if not name:
                 raise InputError("the model does not say which sentence encoder it was trained with")
-            self._sentences = SentenceEncoder(name, device=str(self.device))
+            self._sentences = load_sentence_encoder(name, str(self.device))
         rows = torch.from_numpy(self._sentences.encode(sentences))
         pieces = [self.encoder.encode_text({"text": piece.to(self.device)}).cpu() for piece in rows.split(batch_size)]
         return torch.cat(pieces) if pieces else torch.zeros(0, 0)

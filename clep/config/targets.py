@@ -88,6 +88,7 @@ _REGISTERED: dict[str, tuple[str, ...]] = {
         "TrainedEncoder",
         "VideoClassifier",
     ),
+    "clep.models.published": ("PublishedEncoder",),
     "clep.video.encoders": ("EfficientNetLite0", "ImageText", "Pixels", "TimeSformer", "VideoMAE"),
 }
 REGISTERED = frozenset(f"{module}.{name}" for module, names in _REGISTERED.items() for name in names)

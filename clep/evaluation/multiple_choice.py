@@ -14,7 +14,8 @@ from clep.evaluation.evaluator import Evaluator, model_device
 from clep.files import read_json, write_json
 from clep.metrics import topk_accuracy
 from clep.models import DualEncoder
-from clep.text import SentenceEncoder, substitute_tags
+from clep.models.published import load_sentence_encoder
+from clep.text import substitute_tags
 
 FORMAT = "clep-questions"
 VERSION = 1
@@ -156,7 +157,7 @@ class MultipleChoice(Evaluator):
         if model.reads_tokens:
             return model.encode_sentences(sentences), index
         if self._rows is None or self._rows[0] != (name, style):
-            encoded = SentenceEncoder(name, device="cpu").encode(sentences)
+            encoded = load_sentence_encoder(name, "cpu").encode(sentences)
             self._rows = (name, style), torch.from_numpy(encoded)
         return model.encode_text({"text": self._rows[1].to(model_device(model))}), index
 

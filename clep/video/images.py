@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32, Shaped, UInt8
 from torch import Tensor
 
 from clep.errors import InputError
@@ -24,8 +24,10 @@ _READERS = 8
 _LARGEST_PIXELS = 200_000_000
 
 
-def read_image(path: str | Path, short_side_px: int) -> UInt8[Tensor, "3 height width"]:
-    """Read an image as RGB with a short side of `short_side_px`, in its EXIF orientation; of several frames the first.
+def read_image(path: str | Path, short_side_px: int | None) -> UInt8[Tensor, "3 height width"]:
+    """Read an image as RGB in its EXIF orientation; of several frames the first.
+
+    The short side is resized to `short_side_px`; None leaves the full size.
 
     Transparent pixels become white. A picture longer than 16 times its short side is squeezed to that.
 
@@ -42,8 +44,9 @@ def read_image(path: str | Path, short_side_px: int) -> UInt8[Tensor, "3 height 
         with images.open(path) as file:
             if file.width * file.height > _LARGEST_PIXELS:
                 raise InputError(f"{path} has {file.width}x{file.height} pixels, more than an image of this kind has")
-            # JPEG is decoded at a half, a quarter or an eighth of its size where that is large enough.
-            file.draft("RGB", (2 * short_side_px, 2 * short_side_px))
+            if short_side_px is not None:
+                # JPEG is decoded at a half, a quarter or an eighth of its size where that is large enough.
+                file.draft("RGB", (2 * short_side_px, 2 * short_side_px))
             upright = ImageOps.exif_transpose(file)
             if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
                 upright = images.alpha_composite(images.new("RGBA", upright.size, "white"), upright.convert("RGBA"))
@@ -59,7 +62,7 @@ def read_image(path: str | Path, short_side_px: int) -> UInt8[Tensor, "3 height 
         tensor = torch.nn.functional.interpolate(
             tensor[None].float(), size=(min(height, longest), min(width, longest)), mode="area"
         )[0].to(torch.uint8)
-    return resize_short_side(tensor, short_side_px)
+    return tensor if short_side_px is None else resize_short_side(tensor, short_side_px)
 
 
 def encode_images(
@@ -83,8 +86,10 @@ def encode_images(
     encoder.to(device).eval()
     bf16 = precision == "bf16" and device.type == "cuda"
 
-    def load(path: str | Path) -> UInt8[Tensor, "crops 3 side side"] | InputError:
+    def load(path: str | Path) -> Shaped[Tensor, "crops 3 side side"] | InputError:
         try:
+            if encoder.own_transform:
+                return encoder.transform(read_image(path, None), crops)
             return crops_of(read_image(path, spec.short_side_px), crops, spec.crop_px).contiguous()
         except InputError as error:
             return error
@@ -96,8 +101,8 @@ def encode_images(
         frames = 1 if encoder.frame_wise else spec.frames
         with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=bf16):
             views = torch.stack(padded, 1).to(device).flatten(0, 1)  # crop by crop
-            clips = normalize(views, spec.mean, spec.std)[:, None].expand(-1, frames, -1, -1, -1)
-            rows = encoder(clips).float().unflatten(0, (-1, batch_size)).mean(0)
+            pixels = views if encoder.own_transform else normalize(views, spec.mean, spec.std)
+            rows = encoder(pixels[:, None].expand(-1, frames, -1, -1, -1)).float().unflatten(0, (-1, batch_size)).mean(0)
         return rows[: len(images)].cpu().numpy()
 
     waiting: list[Tensor | InputError] = []

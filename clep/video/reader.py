@@ -1,20 +1,21 @@
 """Read clips from a video file; each frame that a clip shows is decoded once and resized once."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 from torch import Tensor
 
 from clep.errors import InputError
 from clep.video.clips import dense_clips, key_frame_clips, segment_clips
 from clep.video.decoding import Timeline, VideoFile
 from clep.video.sampling import DenseWindows, KeyFrames, SampledClip, Segments
+from clep.video.spans import FrameRule
 
 if TYPE_CHECKING:
     import av
@@ -24,19 +25,19 @@ _LONGEST = 16
 
 
 class SmallPictures:
-    """Converts decoded frames to uint8 RGB tensors whose short side is `short_side_px`; one size for a whole video.
+    """Converts decoded frames to uint8 RGB tensors of one size for a whole video.
 
     Colour and size are converted in one pass, to planes: swscale writes these two to three times as fast as interleaved
     RGB, and a tensor `[3, height, width]` is made of planes. Pictures are scaled as stored; the small ones are then
     oriented by the display matrix (rotated, mirrored or both), as ffmpeg and players show them.
 
     Args:
-        short_side_px: short side of the result.
+        short_side_px: short side of the result; None: full size.
         left_eye: keep the left half of a stereo picture, whose halves lie side by side.
         pixel_aspect: width of a pixel over its height.
     """
 
-    def __init__(self, short_side_px: int, left_eye: bool = False, pixel_aspect: float = 1.0) -> None:
+    def __init__(self, short_side_px: int | None, left_eye: bool = False, pixel_aspect: float = 1.0) -> None:
         from av.video.reformatter import VideoReformatter
 
         self._short = short_side_px
@@ -68,9 +69,10 @@ class SmallPictures:
             width, height = height, width
         if self._left_eye:
             width /= 2
-        scale = self._short / min(width, height)
-        longest = _LONGEST * self._short
-        upright = [min(max(self._short, round(side * scale)), longest) for side in (width, height)]
+        short = max(1, round(min(width, height))) if self._short is None else self._short
+        scale = 1.0 if self._short is None else short / min(width, height)
+        longest = _LONGEST * short
+        upright = [min(max(short, round(side * scale)), longest) for side in (width, height)]
         if self._left_eye:
             upright[0] *= 2
         return (upright[1], upright[0]) if self._orientation.transpose else (upright[0], upright[1])
@@ -113,9 +115,10 @@ class VideoReader:
 
     Args:
         path: the file.
-        short_side_px: the short side of frames after resizing.
+        short_side_px: the short side of frames after resizing; None: frames stay in full size.
         left_eye: the video is stereo, halves side by side; keep the left one.
         threads: of the decoder; 0: as many as there are processors.
+        transform: applied to each frame after that; a clip holds its results.
         t0: where second 0 is: "container", the start of the file's clock, as in players and annotations (with sound
             before the first picture, that picture is shown from second 0 on), or "first_frame".
 
@@ -127,21 +130,32 @@ class VideoReader:
     """
 
     def __init__(
-        self, path: str | Path, short_side_px: int, left_eye: bool = False, threads: int = 0, t0: str = "container"
+        self,
+        path: str | Path,
+        short_side_px: int | None,
+        left_eye: bool = False,
+        threads: int = 0,
+        t0: str = "container",
+        transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        if short_side_px < 1:
+        if short_side_px is not None and short_side_px < 1:
             raise InputError(f"short_side_px={short_side_px} must be at least 1")
         if t0 not in ("container", "first_frame"):
             raise InputError(f"t0={t0!r} is unknown: choose container or first_frame")
         self._file = VideoFile(path, threads)
+        self._transform = transform
         self._resize = SmallPictures(short_side_px, left_eye, self._file.pixel_aspect)
         start_s = self._file.start_s if t0 == "container" and not self._file.stamps_are_of_packets else None
         self._timeline = Timeline(self._file.usual_interval_s, self._file.stated_s, start_s)
         self.duration_s = 0.0
         self.resized_frames = 0
 
-    def clips(self, sampling: DenseWindows | Segments | KeyFrames, frames: int) -> Iterator[SampledClip]:
+    def clips(
+        self, sampling: DenseWindows | Segments | KeyFrames, frames: int, rule: FrameRule = "middle"
+    ) -> Iterator[SampledClip]:
         """Yield the clip of each row in order of time, `frames` frames each, and close the file at the end.
+
+        The rule chooses the frames of a dense window; segments and key frames show the middles of equal parts.
 
         At most the frames of one window are in memory, besides those that the caller keeps.
 
@@ -152,7 +166,7 @@ class VideoReader:
             raise InputError(f"a clip needs at least one frame, not {frames}")
         empty = True
         try:
-            for clip in self._clips(sampling, frames):
+            for clip in self._clips(sampling, frames, rule):
                 empty = False
                 yield clip
         finally:
@@ -187,13 +201,16 @@ class VideoReader:
             notes.append(f"the first picture comes {self._timeline.lead_s:.1f} s after the start of the file's clock")
         return "; ".join(notes)
 
-    def _clips(self, sampling: DenseWindows | Segments | KeyFrames, frames: int) -> Iterator[SampledClip]:
+    def _clips(
+        self, sampling: DenseWindows | Segments | KeyFrames, frames: int, rule: FrameRule
+    ) -> Iterator[SampledClip]:
         if isinstance(sampling, KeyFrames):
             return key_frame_clips(self._file, self._timeline, sampling, frames, self._small)
         if isinstance(sampling, Segments):
             return segment_clips(self._file, self._timeline, sampling, frames, self._small)
-        return dense_clips(self._file.frames(), self._timeline, sampling, frames, self._small)
+        return dense_clips(self._file.frames(), self._timeline, sampling, frames, self._small, rule)
 
-    def _small(self, picture: "av.VideoFrame") -> UInt8[Tensor, "3 height width"]:
+    def _small(self, picture: "av.VideoFrame") -> Shaped[Tensor, "*crops 3 height width"]:
         self.resized_frames += 1
-        return self._resize(picture)
+        pixels = self._resize(picture)
+        return pixels if self._transform is None else self._transform(pixels)

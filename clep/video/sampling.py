@@ -4,10 +4,11 @@ import math
 import random
 from dataclasses import dataclass
 
-from jaxtyping import UInt8
+from jaxtyping import Shaped
 from torch import Tensor
 
 from clep.errors import InputError
+from clep.video.spans import FrameRule, frame_indices
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,13 @@ class DenseWindows:
         """Seconds covered by a row."""
         return self.window / self.rate
 
-    def positions(self, frames: int) -> tuple[int, ...]:
-        """Return the positions of a clip's frames in its window: the middle of each of `frames` equal parts."""
+    def positions(self, frames: int, rule: FrameRule = "middle") -> tuple[int, ...]:
+        """Return the positions of a clip's frames in its window by a rule, see `clep.video.spans`.
+
+        The rule "middle" takes the middle of each of `frames` equal parts.
+        """
+        if rule != "middle":
+            return tuple(int(index) for index in frame_indices(rule, 0, self.window, frames))
         return tuple((2 * part + 1) * self.window // (2 * frames) for part in range(frames))
 
     def canonical_frames(self, duration_s: float | int) -> int:
@@ -165,10 +171,11 @@ class SampledClip:
         start_s: second at which its window or segment starts.
         second: second that a bank stores for a row on no grid: the middle of a segment, the start of a window.
         frame_numbers: index of each frame, in order of time; equal indices in one video are the same frame.
-        frames: uint8 RGB, upright, the short side resized; equal indices share one tensor.
+        frames: uint8 RGB, upright, the short side resized, or what a transform made of it in full size; equal indices
+            share one tensor.
     """
 
     start_s: float
     second: float
     frame_numbers: tuple[int, ...]
-    frames: tuple[UInt8[Tensor, "3 height width"], ...]
+    frames: tuple[Shaped[Tensor, "*crops 3 height width"], ...]

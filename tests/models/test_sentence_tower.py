@@ -108,7 +108,7 @@ def test_a_tower_of_frozen_embeddings_reads_no_sentences() -> None:
     ("options", "message"),
     [
         ({"max_tokens": 21}, "max_tokens=21: this encoder takes 1 to 20"),
-        ({"max_tokens": 2}, "leaves no place for a word"),
+        ({"max_tokens": 2}, "leaves no room for a word"),
         ({"frozen_layers": 4}, "frozen_layers=4: this encoder has 3 layers"),
         ({"frozen_layers": -1}, "frozen_layers=-1"),
     ],

@@ -4,7 +4,6 @@ Files with fused attention and fused patch projection and plain ones. Follows zh
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,10 +11,10 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from clep.errors import InputError
-from clep.models.published.checkpoint import count_layers
+from clep.models.published.checkpoint import Checkpoint
 from clep.models.published.lavila import TEXT_HEADS, VISION_HEADS, clip_text
 from clep.models.published.layers import Transformer
-from clep.models.published.model import PublishedModel, check_sizes, fit_weights, heads_of, need
+from clep.models.published.model import PublishedModel, VisionSizes, fit_weights, need, vision_sizes
 from clep.models.published.pixels import LAVILA_MEAN, LAVILA_STD, PublishedClip
 from clep.models.published.space_time import resample_frames
 
@@ -28,18 +27,17 @@ _FUSED |= {f".mlp.fc2.{leaf}": f".mlp.c_proj.{leaf}" for leaf in ("weight", "bia
 class JointViT(nn.Module):
     """A vision transformer over the class token and the patches of all frames together."""
 
-    def __init__(
-        self, image_size: int, patch: int, frames: int, width: int, layers: int, heads: int, hidden: int
-    ) -> None:
+    def __init__(self, sizes: VisionSizes, frames: int, temporal: bool) -> None:
         super().__init__()
-        self.image_size, self.frames = image_size, frames
+        width, patch = sizes.width, sizes.patch
+        self.image_size, self.frames = sizes.image_size, frames
         self.class_embedding = nn.Parameter(torch.empty(width))
-        self.positional_embedding = nn.Parameter(torch.empty((image_size // patch) ** 2 + 1, width))
-        # A model of single frames has no temporal embedding.
-        self.temporal_embedding = nn.Parameter(torch.empty(frames, width)) if frames > 1 else None
+        self.positional_embedding = nn.Parameter(torch.empty((self.image_size // patch) ** 2 + 1, width))
+        # A model that was trained on single frames has no temporal embedding.
+        self.temporal_embedding = nn.Parameter(torch.empty(frames, width)) if temporal else None
         self.conv1 = nn.Conv2d(3, width, patch, patch, bias=False)
         self.ln_pre, self.ln_post = nn.LayerNorm(width, 1e-6), nn.LayerNorm(width, 1e-6)
-        self.transformer = Transformer(layers, width, heads, hidden, "gelu", eps=1e-6)
+        self.transformer = Transformer(sizes.layers, width, sizes.heads, sizes.hidden, "gelu", eps=1e-6)
 
     def forward(self, pixels: Float[Tensor, "batch frames 3 height width"]) -> Float[Tensor, "batch features"]:
         """Encode normalised clips.
@@ -88,57 +86,44 @@ class Avion(PublishedModel):
         return self.textual(token_ids)
 
 
-def build(
-    state: dict[str, Tensor],
-    args: Mapping[str, Any],
-    sizes: Mapping[str, Any] | None,
-    frames: int | None,
-    source: str | Path,
-) -> Avion:
+def build(file: Checkpoint, sizes: Mapping[str, Any] | None, frames: int | None) -> Avion:
     """Build the model that an AVION checkpoint holds, in either layout."""
-    need(state, ("visual.class_embedding", "visual.conv1.weight", "visual.image_projection"), "avion", source)
-    need(state, ("textual.token_embedding.weight", "textual.text_projection", "logit_scale"), "avion", source)
+    need(file, ("visual.class_embedding", "visual.conv1.weight", "visual.image_projection"), "avion")
+    need(file, ("textual.token_embedding.weight", "textual.text_projection", "logit_scale"), "avion")
+    state = file.tensors
     for name in list(state):
         for fused, plain in _FUSED.items():
             if name.startswith("visual.") and name.endswith(fused):
                 state[name.removesuffix(fused) + plain] = state.pop(name)
-    width = len(state["visual.class_embedding"])
     patches = state["visual.conv1.weight"]
-    patch = patches.shape[-1] if patches.ndim == 4 else round((patches.shape[1] / 3) ** 0.5)
-    state["visual.conv1.weight"] = patches.reshape(width, 3, patch, patch)
-    image_size = patch * round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5)
-    layers = count_layers(state, "visual.transformer.resblocks")
-    temporal = state.get("visual.temporal_embedding")
-    trained = 1 if temporal is None else len(temporal)
+    if patches.ndim == 2:  # fused: one row of channels, rows and columns a feature
+        patch = round((patches.shape[1] / 3) ** 0.5)
+        state["visual.conv1.weight"] = patches = patches.reshape(-1, 3, patch, patch)
     state["image_projection"] = state.pop("visual.image_projection")
-    dim = state["image_projection"].shape[1]
-    check_sizes(
+    temporal = state.get("visual.temporal_embedding")
+    trained, dim = 1 if temporal is None else len(temporal), state["image_projection"].shape[1]
+    vision = vision_sizes(
+        file,
         sizes,
-        {"image_size": image_size, "patch_size": patch, "vision_width": width, "vision_layers": layers}
-        | {"embed_dim": dim, "frames": trained},
-        source,
+        blocks="visual.transformer.resblocks",
+        mlp="mlp.c_fc.weight",
+        patches=patches,
+        positions=state["visual.positional_embedding"].shape[0] - 1,
+        released_heads=VISION_HEADS,
+        embed_dim=dim,
+        frames=trained,
     )
     frames = frames or trained
     if temporal is None and frames > 1:
-        raise InputError(f"{source} was trained on single frames and has no temporal embedding; use frames=1")
+        raise InputError(f"{file.path} was trained on single frames and has no temporal embedding; use frames=1")
     if temporal is not None:
         state["visual.temporal_embedding"] = resample_frames(temporal.float()[None], frames, "linear")[0]
     scale = float(state.pop("logit_scale").double().exp())
     with torch.device("meta"):
-        visual = JointViT(
-            image_size,
-            patch,
-            frames if temporal is not None else 1,
-            width,
-            layers,
-            heads_of(width, sizes, "vision_heads", VISION_HEADS),
-            state["visual.transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
-        )
-        if temporal is not None and frames == 1:
-            visual.temporal_embedding = nn.Parameter(torch.empty(1, width))
+        visual = JointViT(vision, frames, temporal=temporal is not None)
         textual, _ = clip_text(state, "textual.", sizes, "gelu", TEXT_HEADS)
         model = Avion(visual, textual, dim)
-    fit_weights(model, state, source)
+    fit_weights(model, state, file.path)
     model.logit_scale = scale
-    model.clip = PublishedClip(frames, "avion", image_size, image_size, LAVILA_MEAN, LAVILA_STD)
+    model.clip = PublishedClip(frames, "avion", vision.image_size, vision.image_size, LAVILA_MEAN, LAVILA_STD)
     return model

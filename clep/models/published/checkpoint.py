@@ -3,7 +3,8 @@
 import argparse
 import pickle
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,58 +12,75 @@ import torch
 from torch import Tensor
 
 from clep.errors import InputError
+from clep.files import PUBLISHED_CONFIG, WEIGHT_SUFFIXES, read_json
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 # Keys under which the official training scripts store the weights.
 _WEIGHTS = ("state_dict", "weights", "model")
 
 
-class _IgnoredConfig:
-    """Stands for EgoVLP's pickled `parse_config.ConfigParser`: its attributes are read as data and never used."""
+@dataclass
+class Checkpoint:
+    """The content of a published checkpoint.
+
+    Attributes:
+        path: the file, for messages and for files beside it.
+        tensors: weights by name, without a leading `module.`. Those of float32 are mapped from the file where it is not
+            compressed, so that they are not read before they are used; the optimizer's state never is.
+        args: arguments of the training script, where the file has them (LaViLa, AVION); `model` names the architecture.
+        sizes: sizes that the file beside the weights gives (`published.json` in a folder that the job convert_weights
+            wrote, or FILE.json beside FILE.pt); None: there is no such file.
+    """
+
+    path: Path
+    tensors: dict[str, Tensor]
+    args: dict[str, Any] = field(default_factory=dict)
+    sizes: dict[str, Any] | None = None
 
 
-class _IgnoredPath(PurePosixPath):
-    """Stands for a pickled `pathlib.PosixPath`."""
+class _ConfigParserStub:
+    """Replaces EgoVLP's pickled `parse_config.ConfigParser`; its attributes are kept as data and never used."""
 
 
-# Names that a checkpoint may mention, and what is built in their place. All of them hold plain values.
+class _PathStub(PurePosixPath):
+    """Replaces a pickled `pathlib.PosixPath`."""
+
+
+# Names that a checkpoint may mention, and the classes that are built for them. All of them hold plain values.
 _ALLOWED: list[Any] = [
     argparse.Namespace,
-    (_IgnoredConfig, "parse_config.ConfigParser"),
-    (_IgnoredPath, "pathlib.PosixPath"),
-    (_IgnoredPath, "pathlib._local.PosixPath"),
+    (_ConfigParserStub, "parse_config.ConfigParser"),
+    (_PathStub, "pathlib.PosixPath"),
+    (_PathStub, "pathlib._local.PosixPath"),
 ]
 
 
-def read_state(weights: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a checkpoint without running code.
+def read_checkpoint(weights: str | Path) -> Checkpoint:
+    """Read a checkpoint without running code in it.
 
     Args:
         weights: a file, or a folder that holds one such file.
-
-    Returns:
-        The tensors by their names, without a leading `module.`, and the training script's arguments where the file
-        has them (`args` of LaViLa and AVION), as a dict.
 
     Raises:
         InputError: there is no such file, it is cut off or damaged, asks for code, or holds no weights.
     """
     path = find_file(weights)
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return _named(load_file(path), path), {}
-        except (SafetensorError, OSError, ValueError) as error:
-            raise InputError(f"{path} is no whole safetensors file ({error}); download it again") from error
-    content = _load(path)
-    if not isinstance(content, Mapping):
-        raise InputError(f"{path} holds a {type(content).__name__}, not the weights of a model")
-    wrapped = next((key for key in _WEIGHTS if isinstance(content.get(key), Mapping)), None)
-    args = content.get("args") if wrapped else None
-    arguments = vars(args) if isinstance(args, argparse.Namespace) else {}
-    return _named(content if wrapped is None else content[wrapped], path), dict(arguments)
+        tensors, args = _safetensors(path), {}
+    else:
+        content = _load(path)
+        if not isinstance(content, Mapping):
+            raise InputError(f"{path} holds a {type(content).__name__}, not the weights of a model")
+        wrapped = next((key for key in _WEIGHTS if isinstance(content.get(key), Mapping)), None)
+        namespace = content.get("args") if wrapped else None
+        args = dict(vars(namespace)) if isinstance(namespace, argparse.Namespace) else {}
+        tensors = _named(content if wrapped is None else content[wrapped], path)
+    sizes = None
+    if (about := path.parent / PUBLISHED_CONFIG).is_file():
+        described = _described(about)
+        sizes, args = described.get("sizes"), described.get("args") or args
+    elif (about := path.with_suffix(".json")).is_file():
+        sizes = _described(about)
+    return Checkpoint(path, tensors, args, sizes)
 
 
 def find_file(weights: str | Path) -> Path:
@@ -73,26 +91,61 @@ def find_file(weights: str | Path) -> Path:
     """
     path = Path(weights).expanduser()
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+        files = sorted(file for file in path.iterdir() if file.suffix in WEIGHT_SUFFIXES)
         preferred = [file for file in files if file.suffix == ".safetensors"] or files
         if len(preferred) != 1:
             found = ", ".join(file.name for file in files) or "none"
-            raise InputError(f"{path} should hold one checkpoint ({', '.join(SUFFIXES)}); it holds {found}")
+            raise InputError(f"{path} should hold one checkpoint ({', '.join(WEIGHT_SUFFIXES)}); it holds {found}")
         return preferred[0]
     if not path.is_file():
         raise InputError(f"weights={weights}: there is no such file or folder")
     return path
 
 
+def _described(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} should hold the sizes of a model as a JSON object, not a {type(content).__name__}")
+    return content
+
+
+def _safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return _named(load_file(path), path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path} is no complete safetensors file ({error}); download it again") from error
+
+
 def _load(path: Path) -> Any:
-    if not zipfile.is_zipfile(path) and path.stat().st_size > 0:
+    """Load a file of `torch.save`, mapped into memory where that is safe.
+
+    PyTorch reads garbage from a mapped file that is compressed. Half-precision weights are converted, and so are read
+    instead of mapped: pages of the mapped file would stay in memory beside the converted weights.
+    """
+    if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
             if file.read(2) == b"PK":
                 raise InputError(f"{path} is cut off: the end of the zip archive is missing; download it again")
+        return _unpickle(path, mapped=False)
+    with zipfile.ZipFile(path) as archive:
+        stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
+    content = _unpickle(path, mapped=stored)
+    return _unpickle(path, mapped=False) if stored and _holds_half_precision(content) else content
+
+
+def _holds_half_precision(content: Any) -> bool:
+    if isinstance(content, Mapping):
+        return any(_holds_half_precision(value) for value in content.values())
+    return isinstance(content, Tensor) and content.dtype in (torch.float16, torch.bfloat16)
+
+
+def _unpickle(path: Path, mapped: bool) -> Any:
     try:
         with torch.serialization.safe_globals(_ALLOWED):
-            # Not memory-mapped: PyTorch reads a compressed zip as garbage then.
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "lobal" in line), str(error))
         raise InputError(
@@ -116,25 +169,15 @@ def _named(tensors: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
     return {name.removeprefix("module."): value for name, value in tensors.items()}
 
 
-def as_float32(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Convert half-precision weights, one tensor at a time, so that they are never held twice; float64 stays."""
-    for name, value in state.items():
+def as_float32(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Convert half-precision weights in place, one tensor at a time, so that memory never holds all of them twice."""
+    for name, value in tensors.items():
         if value.is_floating_point() and value.dtype not in (torch.float32, torch.float64):
-            state[name] = value.float()
-    return state
+            tensors[name] = value.float()
+    return tensors
 
 
-def count_layers(state: Mapping[str, Tensor], prefix: str) -> int:
-    """Return how many numbered layers there are below `prefix` (`prefix.0.…`, `prefix.1.…`)."""
-    found = {name[len(prefix) + 1 :].split(".")[0] for name in state if name.startswith(f"{prefix}.")}
+def count_layers(tensors: Mapping[str, Tensor], prefix: str) -> int:
+    """Return the number of layers below `prefix`, whose names are `prefix.0.…`, `prefix.1.…`, …"""
+    found = {name[len(prefix) + 1 :].split(".")[0] for name in tensors if name.startswith(f"{prefix}.")}
     return 1 + max((int(number) for number in found if number.isdigit()), default=-1)
-
-
-def select(state: Mapping[str, Tensor], prefix: str, leave_out: Iterable[str] = ()) -> dict[str, Tensor]:
-    """Return the tensors below `prefix`, without it; names that contain one of `leave_out` are dropped."""
-    parts = tuple(leave_out)
-    return {
-        name[len(prefix) :]: value
-        for name, value in state.items()
-        if name.startswith(prefix) and not any(part in name for part in parts)
-    }

@@ -4,7 +4,6 @@ Follows OpenGVLab/EgoVideo, commit 05d64bc, as released: the fused MLP, whose GE
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,9 +13,9 @@ from torch.nn import functional
 
 from clep.errors import InputError
 from clep.models.published.bert import bert
-from clep.models.published.checkpoint import count_layers
+from clep.models.published.checkpoint import Checkpoint, count_layers
 from clep.models.published.layers import Activation, merge_heads, split_heads
-from clep.models.published.model import PublishedModel, check_sizes, fit_weights, heads_of, need
+from clep.models.published.model import PublishedModel, VisionSizes, fit_weights, need, vision_sizes
 from clep.models.published.pixels import IMAGENET_MEAN, IMAGENET_STD, PublishedClip
 from clep.models.published.space_time import SpaceTimeMlp
 
@@ -82,14 +81,14 @@ class CrossAttention(nn.Module):
     def forward(
         self, query: Float[Tensor, "batch one features"], key: Float[Tensor, "batch tokens features"], value: Tensor
     ) -> Float[Tensor, "batch one out"]:
-        """Return the projected answer to the query."""
+        """Attend with one query and project the result."""
         projected = (self.q(query) + self.q_bias, self.k(key) + self.k_bias, self.v(value) + self.v_bias)
         parts = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in projected)
         return self.proj(merge_heads(functional.scaled_dot_product_attention(*parts)))
 
 
 class AttentionPool(nn.Module):
-    """Tokens to one vector: the normalised mean of all tokens asks all normalised tokens."""
+    """Attention pooling: the query is the normalised mean of all tokens, keys and values are all normalised tokens."""
 
     def __init__(self, width: int, heads: int, out_dim: int) -> None:
         super().__init__()
@@ -117,26 +116,17 @@ class TubePatches(nn.Module):
 class InternVideo(nn.Module):
     """InternVideo2's vision transformer, without a last norm, and the pool that projects into CLIP's space."""
 
-    def __init__(
-        self,
-        image_size: int,
-        patch: int,
-        frames: int,
-        width: int,
-        layers: int,
-        heads: int,
-        pool_heads: int,
-        hidden: int,
-        out_dim: int,
-        act: Activation,
-    ) -> None:
+    def __init__(self, sizes: VisionSizes, frames: int, pool_heads: int, out_dim: int, act: Activation) -> None:
         super().__init__()
-        self.image_size, self.frames = image_size, frames
-        self.cls_token = nn.Parameter(torch.empty(1, 1, width))
-        self.pos_embed = nn.Parameter(torch.empty(1, frames * (image_size // patch) ** 2 + 1, width))
-        self.patch_embed = TubePatches(width, patch)
-        self.blocks = nn.ModuleList(InternVideoBlock(width, heads, hidden, act) for _ in range(layers))
-        self.clip_projector = AttentionPool(width, pool_heads, out_dim)
+        self.image_size, self.frames = sizes.image_size, frames
+        self.cls_token = nn.Parameter(torch.empty(1, 1, sizes.width))
+        positions = frames * (sizes.image_size // sizes.patch) ** 2 + 1
+        self.pos_embed = nn.Parameter(torch.empty(1, positions, sizes.width))
+        self.patch_embed = TubePatches(sizes.width, sizes.patch)
+        self.blocks = nn.ModuleList(
+            InternVideoBlock(sizes.width, sizes.heads, sizes.hidden, act) for _ in range(sizes.layers)
+        )
+        self.clip_projector = AttentionPool(sizes.width, pool_heads, out_dim)
 
     def forward(self, pixels: Float[Tensor, "batch frames 3 height width"]) -> Float[Tensor, "batch out"]:
         """Encode normalised clips.
@@ -184,55 +174,45 @@ class EgoVideo(PublishedModel):
 
 
 def build(
-    state: dict[str, Tensor],
-    args: Mapping[str, Any],
-    sizes: Mapping[str, Any] | None,
-    frames: int | None,
-    source: str | Path,
-    act: Activation = "gelu_tanh",
+    file: Checkpoint, sizes: Mapping[str, Any] | None, frames: int | None, act: Activation = "gelu_tanh"
 ) -> EgoVideo:
-    """Build the model that an EgoVideo checkpoint holds; `act="gelu"` is the official code without the fused MLP."""
-    need(
-        state, ("visual.clip_projector.cross_attn.q.weight", "image_projection", "text_projection"), "egovideo", source
-    )
+    """Build the model that an EgoVideo checkpoint holds.
+
+    `act="gelu"` is the official code's activation without the fused MLP, with which the weights were not released.
+    """
+    need(file, ("visual.clip_projector.cross_attn.q.weight", "image_projection", "text_projection"), "egovideo")
+    state = file.tensors
     for name in list(state):
         if name.startswith(_UNUSED) or name == "logit_scale":
             del state[name]
-    patches = state["visual.patch_embed.proj.weight"]
-    width, patch = patches.shape[0], patches.shape[-1]
     feature_dim, dim = state["image_projection"].shape
-    layers = count_layers(state, "visual.blocks")
     tokens = state["visual.pos_embed"].shape[1] - 1
-    trained = int((sizes or {}).get("frames", 4))  # the position embedding is one for all frames
-    image_size = patch * round((tokens / trained) ** 0.5)
-    if trained * (image_size // patch) ** 2 != tokens or frames not in (None, trained):
+    trained = int((sizes or {}).get("frames", 4))  # one position embedding covers all frames
+    patches = state["visual.patch_embed.proj.weight"]
+    side = round((tokens / trained) ** 0.5)
+    if trained * side**2 != tokens or frames not in (None, trained):
+        size = side * patches.shape[-1]
         raise InputError(
-            f"{source} has positions for {tokens} patches, which is {trained} frames of {image_size}x{image_size}; its "
-            "official loader fits no other number of frames or size"
+            f"{file.path} has positions for {tokens} patches, which is {trained} frames of {size}x{size}; its official "
+            "loader fits no other number of frames or size"
         )
-    check_sizes(
+    vision = vision_sizes(
+        file,
         sizes,
-        {"image_size": image_size, "patch_size": patch, "vision_width": width, "vision_layers": layers}
-        | {"embed_dim": dim, "clip_embed_dim": feature_dim},
-        source,
+        blocks="visual.blocks",
+        mlp="mlp.fc1.weight",
+        patches=patches,
+        positions=side**2,
+        released_heads=VISION_HEADS,
+        embed_dim=dim,
+        clip_embed_dim=feature_dim,
     )
-    heads = heads_of(width, sizes, "vision_heads", VISION_HEADS)
+    pool_heads = int((sizes or {}).get("attn_pool_heads", vision.heads))
+    used = int((sizes or {}).get("text_layers_used", TEXT_LAYERS))
     with torch.device("meta"):
-        visual = InternVideo(
-            image_size,
-            patch,
-            trained,
-            width,
-            layers,
-            heads,
-            int((sizes or {}).get("attn_pool_heads", heads)),
-            state["visual.blocks.0.mlp.fc1.weight"].shape[0],
-            feature_dim,
-            act,
-        )
-        used = int((sizes or {}).get("text_layers_used", TEXT_LAYERS))
+        visual = InternVideo(vision, trained, pool_heads, feature_dim, act)
         textual = bert(state, "textual.", sizes, min(used, count_layers(state, "textual.encoder.layer")))
         model = EgoVideo(visual, textual, feature_dim, state["text_projection"].shape[0], dim)
-    fit_weights(model, state, source)
-    model.clip = PublishedClip(trained, "lavila", image_size, image_size, IMAGENET_MEAN, IMAGENET_STD)
+    fit_weights(model, state, file.path)
+    model.clip = PublishedClip(trained, "lavila", vision.image_size, vision.image_size, IMAGENET_MEAN, IMAGENET_STD)
     return model

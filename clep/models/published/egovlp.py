@@ -4,7 +4,6 @@ Its own files and those that LaViLa's script converted. Follows showlab/EgoVLP, 
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,9 +11,9 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from clep.models.published.bert import distilbert
-from clep.models.published.checkpoint import count_layers
+from clep.models.published.checkpoint import Checkpoint
 from clep.models.published.lavila import VISION_HEADS
-from clep.models.published.model import PublishedModel, check_sizes, fit_weights, heads_of, need
+from clep.models.published.model import PublishedModel, fit_weights, need, vision_sizes
 from clep.models.published.pixels import IMAGENET_MEAN, IMAGENET_STD, PublishedClip
 from clep.models.published.space_time import Resampling, SpaceTimeTransformer, resample_frames
 
@@ -59,79 +58,60 @@ class EgoVLP(PublishedModel):
         return self.txt_proj(self.text_model(input_ids=token_ids, attention_mask=mask).last_hidden_state[:, 0])
 
 
-def build(
-    state: dict[str, Tensor],
-    args: Mapping[str, Any],
-    sizes: Mapping[str, Any] | None,
-    frames: int | None,
-    source: str | Path,
-) -> EgoVLP:
+def build(file: Checkpoint, sizes: Mapping[str, Any] | None, frames: int | None) -> EgoVLP:
     """Build the model that EgoVLP's own file, or its conversion by LaViLa, holds."""
-    if "visual.cls_token" in state and "image_projection.0.weight" in state:
-        return build_converted(state, sizes, frames, source)
-    need(state, ("video_model.cls_token", "vid_proj.0.weight", "vid_proj.0.bias"), "egovlp", source)
-    need(state, ("txt_proj.1.weight", "txt_proj.1.bias"), "egovlp", source)
-    need(state, ("text_model.transformer.layer.0.ffn.lin1.weight",), "egovlp", source)
+    converted = "visual.cls_token" in file.tensors and "image_projection.0.weight" in file.tensors
+    if converted:
+        _rename_converted(file.tensors)
+    need(file, ("video_model.cls_token", "vid_proj.0.weight", "vid_proj.0.bias"), "egovlp")
+    need(file, ("txt_proj.1.weight", "txt_proj.1.bias"), "egovlp")
+    need(file, ("text_model.transformer.layer.0.ffn.lin1.weight",), "egovlp")
+    state = file.tensors
     dim = state["vid_proj.0.weight"].shape[0]
+    visual = space_time(file, sizes, frames, 1e-6, "zeros", dim)
     with torch.device("meta"):
-        visual = space_time(state, sizes, frames, 1e-6, "zeros", dim, source)
         textual = distilbert(state, "text_model.", sizes)
         model = EgoVLP(visual, textual, projection(state, "vid_proj"), projection(state, "txt_proj"), dim)
-    fit_weights(model, state, source)
+    fit_weights(model, state, file.path)
     model.clip = egovlp_clip(visual)
+    if converted:  # evaluated with LaViLa's frames and pixels
+        size = visual.image_size
+        model.clip = PublishedClip(visual.frames, "lavila", size, size, IMAGENET_MEAN, IMAGENET_STD)
     return model
 
 
-def build_converted(
-    state: dict[str, Tensor], sizes: Mapping[str, Any] | None, frames: int | None, source: str | Path
-) -> EgoVLP:
-    """Build EgoVLP from LaViLa's conversion, which is evaluated with LaViLa's frames and pixels."""
+def _rename_converted(state: dict[str, Tensor]) -> None:
     for name in list(state):
         for theirs, own in _CONVERTED.items():
             if name.startswith(theirs):
                 state[own + name[len(theirs) :]] = state.pop(name)
     state.pop("logit_scale", None)
-    model = build(state, {}, sizes, frames, source)
-    size = model.clip.crop_px
-    model.clip = PublishedClip(model.clip.frames, "lavila", size, size, IMAGENET_MEAN, IMAGENET_STD)
-    return model
 
 
 def space_time(
-    state: dict[str, Tensor],
-    sizes: Mapping[str, Any] | None,
-    frames: int | None,
-    eps: float,
-    resampling: Resampling,
-    dim: int,
-    source: str | Path,
+    file: Checkpoint, sizes: Mapping[str, Any] | None, frames: int | None, eps: float, resampling: Resampling, dim: int
 ) -> SpaceTimeTransformer:
-    """Return the video side for the weights below `video_model.`, whose temporal embedding is fitted to `frames`."""
-    patches = state["video_model.patch_embed.proj.weight"]
-    width, patch = patches.shape[0], patches.shape[-1]
-    image_size = patch * round((state["video_model.pos_embed"].shape[1] - 1) ** 0.5)
-    layers = count_layers(state, "video_model.blocks")
+    """Return the video side for the weights below `video_model.`, on the meta device.
+
+    The temporal embedding among the weights is fitted to `frames`.
+    """
+    state = file.tensors
     temporal = state["video_model.temporal_embed"]
-    check_sizes(
+    vision = vision_sizes(
+        file,
         sizes,
-        {"image_size": image_size, "patch_size": patch, "vision_width": width, "vision_layers": layers}
-        | {"embed_dim": dim, "frames": temporal.shape[1]},
-        source,
+        blocks="video_model.blocks",
+        mlp="mlp.fc1.weight",
+        patches=state["video_model.patch_embed.proj.weight"],
+        positions=state["video_model.pos_embed"].shape[1] - 1,
+        released_heads=VISION_HEADS,
+        embed_dim=dim,
+        frames=temporal.shape[1],
     )
     frames = frames or temporal.shape[1]
-    with torch.device("cpu"):
-        state["video_model.temporal_embed"] = resample_frames(temporal.float(), frames, resampling)
-    return SpaceTimeTransformer(
-        image_size,
-        patch,
-        frames,
-        width,
-        layers,
-        heads_of(width, sizes, "vision_heads", VISION_HEADS),
-        state["video_model.blocks.0.mlp.fc1.weight"].shape[0],
-        "gelu",
-        eps=eps,
-    )
+    state["video_model.temporal_embed"] = resample_frames(temporal.float(), frames, resampling)
+    with torch.device("meta"):
+        return SpaceTimeTransformer(vision, frames, "gelu", eps=eps)
 
 
 def egovlp_clip(visual: SpaceTimeTransformer) -> PublishedClip:
@@ -150,13 +130,13 @@ def egovlp_clip(visual: SpaceTimeTransformer) -> PublishedClip:
 
 
 def projection(state: Mapping[str, Tensor], name: str) -> nn.Sequential:
-    """Return the projection that the weights below `name` belong to: linear layers, ReLU where a number is skipped."""
-    numbers = sorted({int(key.split(".")[1]) for key in state if key.startswith(f"{name}.")})
+    """Return the projection for the weights below `name`: linear layers, with ReLU where an index has no weights."""
+    indices = sorted({int(key.split(".")[1]) for key in state if key.startswith(f"{name}.")})
     layers: list[nn.Module] = []
-    for number in range(max(numbers) + 1):
-        if number in numbers:
-            out_dim, in_dim = state[f"{name}.{number}.weight"].shape
-            layers.append(nn.Linear(in_dim, out_dim, bias=f"{name}.{number}.bias" in state))
+    for index in range(max(indices) + 1):
+        if index in indices:
+            out_dim, in_dim = state[f"{name}.{index}.weight"].shape
+            layers.append(nn.Linear(in_dim, out_dim, bias=f"{name}.{index}.bias" in state))
         else:
             layers.append(nn.ReLU())
     return nn.Sequential(*layers)

@@ -5,7 +5,6 @@ its script is an `EgoVLP`. Layout and arithmetic follow facebookresearch/LaViLa,
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,15 +12,15 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from clep.models.published.bert import distilbert
-from clep.models.published.checkpoint import count_layers
+from clep.models.published.checkpoint import Checkpoint, count_layers
 from clep.models.published.layers import ClipText
-from clep.models.published.model import PublishedModel, check_sizes, fit_weights, heads_of, need
+from clep.models.published.model import PublishedModel, fit_weights, heads_of, need, vision_sizes
 from clep.models.published.pixels import IMAGENET_MEAN, IMAGENET_STD, LAVILA_MEAN, LAVILA_STD, PublishedClip
 from clep.models.published.space_time import SpaceTimeTransformer, resample_frames
 
 VISION_HEADS = {768: 12, 1024: 16}
 TEXT_HEADS = {512: 8, 768: 12}
-_TEXT_AT_THE_ROOT = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.")
+_ROOT_TEXT_NAMES = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.")
 
 
 class LaViLa(PublishedModel):
@@ -57,60 +56,45 @@ class LaViLa(PublishedModel):
         return hidden[:, 0] @ self.text_projection
 
 
-def build(
-    state: dict[str, Tensor],
-    args: Mapping[str, Any],
-    sizes: Mapping[str, Any] | None,
-    frames: int | None,
-    source: str | Path,
-) -> LaViLa:
+def build(file: Checkpoint, sizes: Mapping[str, Any] | None, frames: int | None) -> LaViLa:
     """Build the model that a LaViLa checkpoint holds."""
-    need(state, ("visual.cls_token", "visual.temporal_embed", "visual.patch_embed.proj.weight"), "lavila", source)
-    need(state, ("image_projection", "text_projection", "logit_scale"), "lavila", source)
-    patches = state["visual.patch_embed.proj.weight"]
-    width, patch = patches.shape[0], patches.shape[-1]
-    image_size = patch * round((state["visual.pos_embed"].shape[1] - 1) ** 0.5)
-    layers = count_layers(state, "visual.blocks")
-    dim = state["image_projection"].shape[1]
-    check_sizes(
+    need(file, ("visual.cls_token", "visual.temporal_embed", "visual.patch_embed.proj.weight"), "lavila")
+    need(file, ("image_projection", "text_projection", "logit_scale"), "lavila")
+    state = file.tensors
+    dim, temporal = state["image_projection"].shape[1], state["visual.temporal_embed"]
+    vision = vision_sizes(
+        file,
         sizes,
-        {"image_size": image_size, "patch_size": patch, "vision_width": width, "vision_layers": layers}
-        | {"embed_dim": dim, "frames": state["visual.temporal_embed"].shape[1]},
-        source,
+        blocks="visual.blocks",
+        mlp="mlp.fc1.weight",
+        patches=state["visual.patch_embed.proj.weight"],
+        positions=state["visual.pos_embed"].shape[1] - 1,
+        released_heads=VISION_HEADS,
+        embed_dim=dim,
+        frames=temporal.shape[1],
     )
     scale = float(state.pop("logit_scale").double().exp())
-    frames = frames or state["visual.temporal_embed"].shape[1]
-    state["visual.temporal_embed"] = resample_frames(state["visual.temporal_embed"].float(), frames, "linear")
+    frames = frames or temporal.shape[1]
+    state["visual.temporal_embed"] = resample_frames(temporal.float(), frames, "linear")
+    gated = "visual.blocks.0.alpha_timeattn" in state
     with torch.device("meta"):
-        visual = SpaceTimeTransformer(
-            image_size,
-            patch,
-            frames,
-            width,
-            layers,
-            heads_of(width, sizes, "vision_heads", VISION_HEADS),
-            state["visual.blocks.0.mlp.fc1.weight"].shape[0],
-            "quick_gelu",
-            ln_pre=True,
-            patch_bias=False,
-            gated="visual.blocks.0.alpha_timeattn" in state,
-        )
+        visual = SpaceTimeTransformer(vision, frames, "quick_gelu", ln_pre=True, patch_bias=False, gated=gated)
         textual, text_width = _text_side(state, sizes)
         model = LaViLa(visual, textual, text_width, dim)
-    fit_weights(model, state, source)
+    fit_weights(model, state, file.path)
     model.logit_scale = scale
-    openai = "OPENAI" in str(args.get("model", "OPENAI")).upper()
+    openai = "OPENAI" in str(file.args.get("model", "OPENAI")).upper()
     mean, std = (LAVILA_MEAN, LAVILA_STD) if openai else (IMAGENET_MEAN, IMAGENET_STD)
-    model.clip = PublishedClip(frames, "lavila", image_size, image_size, mean, std)
+    model.clip = PublishedClip(frames, "lavila", vision.image_size, vision.image_size, mean, std)
     return model
 
 
 def _text_side(state: dict[str, Tensor], sizes: Mapping[str, Any] | None) -> tuple[nn.Module, int]:
-    """Return the text side for the weights, whose names are brought below `textual.`."""
+    """Return the text side for the weights, which are renamed to `textual.…`."""
     if "textual.embeddings.word_embeddings.weight" in state:
         return distilbert(state, "textual.", sizes), state["text_projection"].shape[0]
     for name in list(state):
-        if name.startswith(_TEXT_AT_THE_ROOT) or name == "text_projection":
+        if name.startswith(_ROOT_TEXT_NAMES) or name == "text_projection":
             state[f"textual.{name}"] = state.pop(name)
     return clip_text(state, "textual.", sizes, "quick_gelu", TEXT_HEADS)
 

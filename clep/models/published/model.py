@@ -1,4 +1,4 @@
-"""What every published dual encoder is here: pixels and token ids in, embeddings of one joint space out."""
+"""Base classes of published dual encoders, and what their loaders share: sizes, attention heads, fitting weights."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clep.errors import InputError
-from clep.models.published.checkpoint import as_float32
+from clep.models.published.checkpoint import Checkpoint, as_float32, count_layers
 from clep.models.published.pixels import PublishedClip, transform
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids of sentences, `[sentences, tokens]`, and True where a token is one and no padding."""
+    """Token ids of sentences, `[sentences, tokens]`; the mask is False at padding."""
 
     ids: Int64[Tensor, "sentences tokens"]
     mask: Bool[Tensor, "sentences tokens"]
@@ -29,9 +29,11 @@ Tokenizer = Callable[[list[str]], Tokens]
 class PublishedModel(nn.Module):
     """A published video–language model, frozen and in evaluation mode.
 
-    A subclass is one family. It defines `video_features`, `project_video` and `text_features_and_embedding`.
+    A subclass is one family. It defines `video_features`, `project_video` and `embed_tokens`.
 
     Attributes:
+        kind: one of `KINDS`.
+        name: kind and digest of the weights, which banks of this model record; the same for videos and texts.
         clip: the clip it takes.
         dim: dimension of the joint space.
         feature_dim: feature dimension before the projection into it.
@@ -40,6 +42,7 @@ class PublishedModel(nn.Module):
     """
 
     kind: str
+    name: str = ""
     clip: PublishedClip
     dim: int
     feature_dim: int
@@ -73,7 +76,7 @@ class PublishedModel(nn.Module):
 
         Args:
             token_ids: as the model's tokenizer gives them.
-            mask: True where a token is no padding; None: all are tokens. Models with a causal text side ignore it.
+            mask: False at padding; None: there is no padding. Models with a causal text side ignore it.
             normalize: scale the embeddings to unit length.
         """
         embedding = self.embed_tokens(token_ids, None if mask is None else mask.bool())
@@ -109,8 +112,41 @@ class PublishedModel(nn.Module):
     def video_transform(
         self, frames: UInt8[Tensor, "*batch 3 height width"]
     ) -> Float[Tensor, "*batch 3 crop_px crop_px"]:
-        """Resize, crop and normalise uint8 RGB frames as the official code does."""
-        return transform(frames, self.clip)
+        """Resize, centre-crop and normalise uint8 RGB frames as the official code does."""
+        return transform(frames, self.clip)[0]
+
+
+class FrameModel(PublishedModel):
+    """A published image–text model: frames are embedded one by one.
+
+    A clip's embedding is the mean of the *unit* embeddings of its frames, as in PE's official code; the mean itself is
+    not of unit length. With `normalize=False` it is the mean of the raw embeddings.
+    """
+
+    def frame_features(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images features"]:
+        """Return the features of images before the projection into the joint space."""
+        raise NotImplementedError
+
+    def encode_image(
+        self, images: Float[Tensor, "images 3 height width"], normalize: bool = True
+    ) -> Float[Tensor, "images dim"]:
+        """Embed single images, scaled to unit length with `normalize`."""
+        embedding = self.project_video(self.frame_features(images))
+        return functional.normalize(embedding, dim=-1) if normalize else embedding
+
+    def encode_video(
+        self, pixels: Float[Tensor, "batch frames colours height width"], normalize: bool = True
+    ) -> Float[Tensor, "batch dim"]:
+        """Average the embeddings of each clip's frames, each scaled to unit length with `normalize`.
+
+        Clips may have any number of frames.
+        """
+        check_layout(pixels)
+        return self.encode_image(pixels.flatten(0, 1), normalize).unflatten(0, pixels.shape[:2]).mean(1)
+
+    def video_features(self, pixels: Float[Tensor, "batch frames 3 height width"]) -> Float[Tensor, "batch features"]:
+        """Return the mean of the frames' features."""
+        return self.frame_features(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2]).mean(1)
 
 
 def check_layout(pixels: Tensor) -> None:
@@ -127,7 +163,7 @@ def check_layout(pixels: Tensor) -> None:
 
 
 def fit_weights(model: nn.Module, state: dict[str, Tensor], source: str | Path) -> None:
-    """Put the tensors of a checkpoint in place of a model's, which was built on the meta device: nothing is copied.
+    """Assign the tensors of a checkpoint to a model that was built on the meta device; float32 tensors are not copied.
 
     Raises:
         InputError: names or shapes differ; the message names the first ones.
@@ -152,6 +188,62 @@ def fit_weights(model: nn.Module, state: dict[str, Tensor], source: str | Path) 
     model.requires_grad_(False).eval()
 
 
+@dataclass(frozen=True)
+class VisionSizes:
+    """Sizes of a vision transformer, all but the heads read from the shapes of its weights.
+
+    Attributes:
+        image_size: side of a frame in pixels.
+        patch: side of a patch in pixels.
+        width, layers, heads, hidden: of the transformer; `hidden` is that of its MLPs.
+    """
+
+    image_size: int
+    patch: int
+    width: int
+    layers: int
+    heads: int
+    hidden: int
+
+
+def vision_sizes(
+    file: Checkpoint,
+    sizes: Mapping[str, Any] | None,
+    *,
+    blocks: str,
+    mlp: str,
+    patches: Tensor,
+    positions: int,
+    released_heads: Mapping[int, int],
+    **others: int,
+) -> VisionSizes:
+    """Read the sizes of a vision transformer from the shapes of its weights, and compare them with the user's.
+
+    Args:
+        file: the checkpoint.
+        sizes: sizes given by the user; see `load_published`.
+        blocks: prefix of the numbered blocks.
+        mlp: name of the first MLP weight inside a block.
+        patches: weight of the patch convolution, `[width, 3, ..., patch, patch]`.
+        positions: patches in a frame.
+        released_heads: heads of the released models by their width.
+        others: further sizes by their key, compared with the user's.
+
+    Raises:
+        InputError: a size of the user's differs, or the number of heads is unknown.
+    """
+    width, patch = patches.shape[0], patches.shape[-1]
+    image_size = patch * round(positions**0.5)
+    layers = count_layers(file.tensors, blocks)
+    found = {"image_size": image_size, "patch_size": patch, "vision_width": width, "vision_layers": layers}
+    check_sizes(sizes, found | others, file.path)
+    need(file, (f"{blocks}.0.{mlp}",), "this kind")
+    hidden = file.tensors[f"{blocks}.0.{mlp}"].shape[0]
+    return VisionSizes(
+        image_size, patch, width, layers, heads_of(width, sizes, "vision_heads", released_heads), hidden
+    )
+
+
 def heads_of(width: int, sizes: Mapping[str, Any] | None, key: str, released: Mapping[int, int]) -> int:
     """Return the number of attention heads, which no checkpoint holds.
 
@@ -161,7 +253,7 @@ def heads_of(width: int, sizes: Mapping[str, Any] | None, key: str, released: Ma
         released: heads of the released models by their width.
 
     Raises:
-        InputError: neither says how many, or they do not divide the width.
+        InputError: neither gives the number, or it does not divide the width.
     """
     heads = (sizes or {}).get(key, released.get(width))
     if heads is None:
@@ -187,13 +279,14 @@ def check_sizes(sizes: Mapping[str, Any] | None, found: Mapping[str, int], sourc
             )
 
 
-def need(state: Mapping[str, Tensor], names: tuple[str, ...], kind: str, source: str | Path) -> None:
-    """Refuse a checkpoint of another family, by the names that this one always has.
+def need(file: Checkpoint, names: tuple[str, ...], kind: str) -> None:
+    """Refuse a checkpoint of another family, which lacks one of the names that this family always has.
 
     Raises:
         InputError: a name is missing.
     """
-    if missing := [name for name in names if name not in state]:
+    if missing := [name for name in names if name not in file.tensors]:
         raise InputError(
-            f"{source} is no checkpoint of {kind}: it lacks {missing[0]}; it holds {', '.join(sorted(state)[:3])}, …"
+            f"{file.path} is no checkpoint of {kind}: it lacks {missing[0]}; it holds "
+            f"{', '.join(sorted(file.tensors)[:3])}, …"
         )

@@ -4,7 +4,6 @@ Follows facebookresearch/perception_models, commit 3e352cc.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,17 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clep.errors import InputError
-from clep.models.published.checkpoint import count_layers
+from clep.models.published.checkpoint import Checkpoint
 from clep.models.published.lavila import clip_text
 from clep.models.published.layers import Mlp, Transformer, merge_heads
-from clep.models.published.model import PublishedModel, check_layout, check_sizes, fit_weights, heads_of, need
+from clep.models.published.model import FrameModel, VisionSizes, fit_weights, need, vision_sizes
 from clep.models.published.pixels import PublishedClip
 
 VISION_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1536: 16}
 TEXT_HEADS = {512: 8, 1024: 16, 1280: 20}
 POOL_HEADS = 8  # whatever the tower has
 FRAMES = 8
-_TEXT_AT_THE_ROOT = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
+_ROOT_TEXT_NAMES = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
 
 
 class PoolAttention(nn.Module):
@@ -47,7 +46,7 @@ class PoolAttention(nn.Module):
 
 
 class Pool(nn.Module):
-    """Attention pooling: what the probe finds, and an MLP of it; the probe itself is not added."""
+    """Attention pooling with a learned query (probe), then a residual MLP; the probe itself is not added."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -65,17 +64,16 @@ class Pool(nn.Module):
 class PeVision(nn.Module):
     """A vision transformer with rotary positions in two dimensions beside learned ones; takes any size."""
 
-    def __init__(
-        self, patch: int, width: int, layers: int, heads: int, hidden: int, grid: int, class_token: bool, pool: int
-    ) -> None:
+    def __init__(self, sizes: VisionSizes, class_token: bool, pool_hidden: int) -> None:
         super().__init__()
-        self.patch, self.grid, self.heads = patch, grid, heads
-        self.conv1 = nn.Conv2d(3, width, patch, patch, bias=False)
+        width = sizes.width
+        self.patch, self.grid, self.heads = sizes.patch, sizes.image_size // sizes.patch, sizes.heads
+        self.conv1 = nn.Conv2d(3, width, self.patch, self.patch, bias=False)
         self.class_embedding = nn.Parameter(torch.empty(width)) if class_token else None
-        self.positional_embedding = nn.Parameter(torch.empty(int(class_token) + grid**2, width))
+        self.positional_embedding = nn.Parameter(torch.empty(int(class_token) + self.grid**2, width))
         self.ln_pre, self.ln_post = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.transformer = Transformer(layers, width, heads, hidden, "gelu")
-        self.attn_pool = Pool(width, pool)
+        self.transformer = Transformer(sizes.layers, width, sizes.heads, sizes.hidden, "gelu")
+        self.attn_pool = Pool(width, pool_hidden)
 
     def forward(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images features"]:
         """Encode normalised images.
@@ -112,7 +110,7 @@ class PeVision(nn.Module):
     def _angles(self, rows: int, columns: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and sine of each patch's angles, `[patches, dim / 2]`: half of them for x, half for y.
 
-        Places are counted from 1 where there is a class token, which is not turned, and from 0 where there is none.
+        Positions start at 1 where there is a class token, which is not rotated, and at 0 where there is none.
         """
         quarter = self.conv1.out_channels // self.heads // 4
         steps = torch.arange(quarter, dtype=like.dtype, device=like.device)
@@ -126,12 +124,8 @@ class PeVision(nn.Module):
         return angles.cos(), angles.sin()
 
 
-class PerceptionEncoder(PublishedModel):
-    """Frames through a vision transformer, their unit embeddings averaged.
-
-    As in the official code, `encode_video` gives the *mean of unit vectors*, which is not of unit length;
-    `normalize=False` gives the mean of the raw ones.
-    """
+class PerceptionEncoder(FrameModel):
+    """Frames through a vision transformer with attention pooling; see `FrameModel` for clips."""
 
     kind = "pe"
 
@@ -141,24 +135,9 @@ class PerceptionEncoder(PublishedModel):
         self.feature_dim, self.dim = proj
         self.proj = nn.Parameter(torch.empty(*proj))
 
-    def encode_image(
-        self, images: Float[Tensor, "batch 3 height width"], normalize: bool = True
-    ) -> Float[Tensor, "batch dim"]:
-        """Embed single images, of unit length unless asked otherwise."""
-        embedding = self.visual(images) @ self.proj
-        return functional.normalize(embedding, dim=-1) if normalize else embedding
-
-    def encode_video(
-        self, pixels: Float[Tensor, "batch frames colours height width"], normalize: bool = True
-    ) -> Float[Tensor, "batch dim"]:
-        """Average the embeddings of a clip's frames, each of unit length with `normalize`; any number of frames."""
-        check_layout(pixels)
-        frames = self.encode_image(pixels.flatten(0, 1), normalize)
-        return frames.unflatten(0, pixels.shape[:2]).mean(1)
-
-    def video_features(self, pixels: Float[Tensor, "batch frames 3 height width"]) -> Float[Tensor, "batch features"]:
-        """Return the mean of the frames' pooled features."""
-        return self.visual(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2]).mean(1)
+    def frame_features(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images features"]:
+        """Return the pooled features of images of any size."""
+        return self.visual(images)
 
     def project_video(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch dim"]:
         """Multiply with the projection."""
@@ -171,45 +150,32 @@ class PerceptionEncoder(PublishedModel):
         return self.textual(token_ids)
 
 
-def build(
-    state: dict[str, Tensor],
-    args: Mapping[str, Any],
-    sizes: Mapping[str, Any] | None,
-    frames: int | None,
-    source: str | Path,
-) -> PerceptionEncoder:
+def build(file: Checkpoint, sizes: Mapping[str, Any] | None, frames: int | None) -> PerceptionEncoder:
     """Build the model that a PE-Core checkpoint holds."""
-    need(state, ("visual.conv1.weight", "visual.attn_pool.probe", "visual.proj", "text_projection"), "pe", source)
+    need(file, ("visual.conv1.weight", "visual.attn_pool.probe", "visual.proj", "text_projection"), "pe")
+    state = file.tensors
     for name in list(state):
-        if name.startswith(_TEXT_AT_THE_ROOT):
+        if name.startswith(_ROOT_TEXT_NAMES):
             state[f"textual.{name}"] = state.pop(name)
     state["proj"] = state.pop("visual.proj")
-    width, patch = state["visual.conv1.weight"].shape[0], state["visual.conv1.weight"].shape[-1]
     class_token = "visual.class_embedding" in state
-    grid = round((state["visual.positional_embedding"].shape[0] - int(class_token)) ** 0.5)
-    layers = count_layers(state, "visual.transformer.resblocks")
-    check_sizes(
+    vision = vision_sizes(
+        file,
         sizes,
-        {"image_size": grid * patch, "patch_size": patch, "vision_width": width, "vision_layers": layers}
-        | {"embed_dim": state["proj"].shape[1]},
-        source,
+        blocks="visual.transformer.resblocks",
+        mlp="mlp.c_fc.weight",
+        patches=state["visual.conv1.weight"],
+        positions=state["visual.positional_embedding"].shape[0] - int(class_token),
+        released_heads=VISION_HEADS,
+        embed_dim=state["proj"].shape[1],
     )
     scale = float(state.pop("logit_scale").double().exp())
     with torch.device("meta"):
-        visual = PeVision(
-            patch,
-            width,
-            layers,
-            heads_of(width, sizes, "vision_heads", VISION_HEADS),
-            state["visual.transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
-            grid,
-            class_token,
-            state["visual.attn_pool.mlp.c_fc.weight"].shape[0],
-        )
+        visual = PeVision(vision, class_token, state["visual.attn_pool.mlp.c_fc.weight"].shape[0])
         textual, _ = clip_text(state, "textual.", sizes, "gelu", TEXT_HEADS)
         model = PerceptionEncoder(visual, (state["proj"].shape[0], state["proj"].shape[1]), textual)
-    fit_weights(model, state, source)
+    fit_weights(model, state, file.path)
     model.logit_scale = scale
     half = (0.5, 0.5, 0.5)
-    model.clip = PublishedClip(frames or FRAMES, "pe", grid * patch, None, half, half, antialias=True)
+    model.clip = PublishedClip(frames or FRAMES, "pe", vision.image_size, None, half, half, antialias=True)
     return model

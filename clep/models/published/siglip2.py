@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
-from torch.nn import functional
 
 from clep.errors import InputError
-from clep.models.published.checkpoint import count_layers
-from clep.models.published.model import PublishedModel, check_layout, check_sizes, fit_weights, heads_of, need
+from clep.models.published.checkpoint import Checkpoint, count_layers
+from clep.models.published.model import FrameModel, check_sizes, fit_weights, heads_of, need
 from clep.models.published.pixels import CLIP_MEAN, CLIP_STD, PublishedClip
 
 SIGLIP_HEADS = {768: 12, 1024: 16, 1152: 16}
@@ -38,8 +37,8 @@ _TEXT_BLOCK = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "attn.out_proj": "s
 _TEXT_BLOCK |= {"mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
 
 
-class FrameDualEncoder(PublishedModel):
-    """An image–text model of transformers; a clip is embedded as the normalised mean of its frames' unit embeddings.
+class ImageTextModel(FrameModel):
+    """CLIP or SigLIP (2) of transformers; see `FrameModel` for clips.
 
     Attributes:
         logit_bias: SigLIP's, added to the scaled cosine; None for CLIP.
@@ -47,26 +46,18 @@ class FrameDualEncoder(PublishedModel):
 
     logit_bias: float | None = None
 
-    def __init__(self, kind: str, model: nn.Module, dim: int) -> None:
+    def __init__(self, kind: str, model: nn.Module, dim: int, feature_dim: int) -> None:
         super().__init__()
         self.kind, self.model = kind, model
-        self.dim = self.feature_dim = dim
+        self.dim, self.feature_dim = dim, feature_dim
 
-    def encode_image(
-        self, images: Float[Tensor, "batch 3 height width"], normalize: bool = True
-    ) -> Float[Tensor, "batch dim"]:
-        """Embed single images."""
-        embedding = _pooled(self.model.get_image_features(pixel_values=images))  # type: ignore[operator]
-        return functional.normalize(embedding, dim=-1) if normalize else embedding
-
-    def video_features(self, pixels: Float[Tensor, "batch frames 3 height width"]) -> Float[Tensor, "batch features"]:
-        """Return the mean of the frames' unit embeddings."""
-        check_layout(pixels)
-        return self.encode_image(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2]).mean(1)
+    def frame_features(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images features"]:
+        """Return the pooled features of the vision tower."""
+        return self.model.vision_model(pixel_values=images).pooler_output  # type: ignore[operator]
 
     def project_video(self, features: Float[Tensor, "batch features"]) -> Float[Tensor, "batch dim"]:
-        """Return the features, which lie in the joint space."""
-        return features
+        """Apply CLIP's projection; SigLIP has none."""
+        return self.model.visual_projection(features) if self.kind == "clip" else features  # type: ignore[operator]
 
     def embed_tokens(
         self, token_ids: Int64[Tensor, "batch tokens"], mask: Bool[Tensor, "batch tokens"] | None
@@ -80,22 +71,15 @@ def _pooled(output: Any) -> Tensor:
     return output if isinstance(output, Tensor) else output.pooler_output
 
 
-def build_siglip2(
-    state: dict[str, Tensor],
-    args: Mapping[str, Any],
-    sizes: Mapping[str, Any] | None,
-    frames: int | None,
-    source: str | Path,
-) -> FrameDualEncoder:
+def build(file: Checkpoint, sizes: Mapping[str, Any] | None, frames: int | None) -> ImageTextModel:
     """Build SigLIP 2 from open_clip's file; `sizes` is its `open_clip_config.json`, read beside the file by default."""
     from transformers import SiglipConfig, SiglipModel
 
-    need(state, ("visual.trunk.attn_pool.latent", "text.text_projection.weight", "logit_bias"), "siglip2", source)
+    need(file, ("visual.trunk.attn_pool.latent", "text.text_projection.weight", "logit_bias"), "siglip2")
+    state, source = file.tensors, file.path
     vision_cfg, text_cfg, pixels = _open_clip_config(sizes, source)
-    width, patch = (
-        state["visual.trunk.patch_embed.proj.weight"].shape[0],
-        state["visual.trunk.patch_embed.proj.weight"].shape[-1],
-    )
+    patches = state["visual.trunk.patch_embed.proj.weight"]
+    width, patch = patches.shape[0], patches.shape[-1]
     image_size = patch * round(state["visual.trunk.pos_embed"].shape[1] ** 0.5)
     layers = count_layers(state, "visual.trunk.blocks")
     vocabulary, text_width = state["text.token_embedding.weight"].shape
@@ -130,7 +114,7 @@ def build_siglip2(
     renamed["model.logit_scale"], renamed["model.logit_bias"] = torch.tensor([scale]).log(), torch.tensor([bias])
     dim = state["text.text_projection.weight"].shape[0]
     with torch.device("meta"):
-        model = FrameDualEncoder("siglip2", SiglipModel(config), dim)
+        model = ImageTextModel("siglip2", SiglipModel(config), dim, width)
     fit_weights(model, renamed, source)
     model.logit_scale, model.logit_bias = scale, bias
     model.clip = PublishedClip(
@@ -194,7 +178,7 @@ def _block(prefix: str, name: str, value: Tensor, names: Mapping[str, str]) -> d
     return {prefix + name: value}
 
 
-def load_transformers(kind: str, weights: str | Path, frames: int | None) -> FrameDualEncoder:
+def load_transformers(kind: str, weights: str | Path, frames: int | None) -> ImageTextModel:
     """Load CLIP or SigLIP (2) from transformers' own layout: a folder or a hub name.
 
     Raises:
@@ -210,7 +194,7 @@ def load_transformers(kind: str, weights: str | Path, frames: int | None) -> Fra
     made = load_model(CLIPModel if kind == "clip" else SiglipModel, place)
     vision = made.config.vision_config
     dim = made.config.projection_dim if kind == "clip" else vision.hidden_size
-    model = FrameDualEncoder(kind, made, dim).requires_grad_(False).eval()
+    model = ImageTextModel(kind, made, dim, vision.hidden_size).requires_grad_(False).eval()
     model.logit_scale = float(made.logit_scale.double().exp())
     model.logit_bias = float(made.logit_bias) if kind != "clip" else None
     half = (0.5, 0.5, 0.5)

@@ -9,12 +9,13 @@ from torch.nn import functional
 
 from clep.errors import InputError
 from clep.models.published.layers import Activation, activation
+from clep.models.published.model import VisionSizes
 
 Resampling = Literal["linear", "linear_aligned", "zeros"]
 
 
 class DividedAttention(nn.Module):
-    """Self-attention within groups of patches (those of one frame, or of one place), and of the class token to all.
+    """Self-attention within groups of patches (those of one frame, or of one position over time), and of the class token to all.
 
     A patch attends to the class token and to the patches of its group; the class token attends to every token.
     """
@@ -28,7 +29,7 @@ class DividedAttention(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch tokens features"], frames: int, over: Literal["time", "space"]
     ) -> Float[Tensor, "batch tokens features"]:
-        """Attend over the frames of each place, or over the places of each frame; time is the slower index."""
+        """Attend over the frames at each position, or over the positions of each frame; time is the slower index."""
         query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         first = functional.scaled_dot_product_attention(query[:, :, :1], key, value)
         grouped = [_group(part[:, :, 1:], frames, over) for part in (query, key, value)]
@@ -103,7 +104,8 @@ class SpaceTimeTransformer(nn.Module):
     """Clips to the normalised class token.
 
     Args:
-        image_size, patch, frames, width, layers, heads, hidden: sizes.
+        sizes: of the transformer.
+        frames: of a clip.
         act: "quick_gelu" in LaViLa, "gelu" in EgoVLP.
         eps: of the blocks' and the last norm.
         ln_pre: a norm before the blocks (LaViLa), with eps 1e-5.
@@ -113,13 +115,8 @@ class SpaceTimeTransformer(nn.Module):
 
     def __init__(
         self,
-        image_size: int,
-        patch: int,
+        sizes: VisionSizes,
         frames: int,
-        width: int,
-        layers: int,
-        heads: int,
-        hidden: int,
         act: Activation,
         eps: float = 1e-6,
         ln_pre: bool = False,
@@ -127,13 +124,16 @@ class SpaceTimeTransformer(nn.Module):
         gated: bool = False,
     ) -> None:
         super().__init__()
-        self.image_size, self.frames = image_size, frames
+        width = sizes.width
+        self.image_size, self.frames = sizes.image_size, frames
         self.cls_token = nn.Parameter(torch.empty(1, 1, width))
-        self.pos_embed = nn.Parameter(torch.empty(1, (image_size // patch) ** 2 + 1, width))
+        self.pos_embed = nn.Parameter(torch.empty(1, (sizes.image_size // sizes.patch) ** 2 + 1, width))
         self.temporal_embed = nn.Parameter(torch.empty(1, frames, width))
-        self.patch_embed = PatchEmbed(width, patch, patch_bias)
+        self.patch_embed = PatchEmbed(width, sizes.patch, patch_bias)
         self.ln_pre = nn.LayerNorm(width) if ln_pre else nn.Identity()
-        self.blocks = nn.ModuleList(SpaceTimeBlock(width, heads, hidden, act, eps, gated) for _ in range(layers))
+        self.blocks = nn.ModuleList(
+            SpaceTimeBlock(width, sizes.heads, sizes.hidden, act, eps, gated) for _ in range(sizes.layers)
+        )
         self.norm = nn.LayerNorm(width, eps)
 
     def forward(self, pixels: Float[Tensor, "batch frames 3 height width"]) -> Float[Tensor, "batch features"]:
@@ -149,7 +149,7 @@ class SpaceTimeTransformer(nn.Module):
                 f"{height}x{width}; load it with frames={frames} for another number of frames"
             )
         patches = self.patch_embed(pixels.flatten(0, 1)).unflatten(0, (batch, frames))
-        # Time is the slower index of the tokens; every patch has the embedding of its place and of its frame.
+        # Time is the slower index of the tokens; every patch has the embedding of its position and of its frame.
         patches = patches + self.pos_embed[:, None, 1:] + self.temporal_embed[:, :, None]
         first = (self.cls_token + self.pos_embed[:, :1]).expand(batch, -1, -1)
         x = self.ln_pre(torch.cat([first, patches.flatten(1, 2)], dim=1))

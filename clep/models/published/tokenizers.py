@@ -1,9 +1,10 @@
-"""Sentences to token ids as each published model's code does it: CLIP's BPE, WordPiece, RoBERTa's BPE, Gemma's."""
+"""Tokenizers of the published models: CLIP's BPE, WordPiece (BERT, DistilBERT), RoBERTa's BPE, Gemma's."""
 
 import html
 import re
 import string
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from instant_clip_tokenizer import Tokenizer as ClipBpe
 
 START, END = 49406, 49407
-# The tokenizers of transformers that the official code loads, and how long it lets sentences be.
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model")
+# The tokenizer that the official code loads from the hub, and the tokens to which it cuts or pads every sentence.
 _HUB = {
     "distilbert": ("distilbert-base-uncased", None),
     "roberta": ("roberta-base", None),
@@ -26,7 +28,7 @@ _HUB = {
 
 
 def clip_clean(text: str) -> str:
-    """Clean a sentence as CLIP does: mend broken Unicode, unescape HTML twice, fold blanks, lower case."""
+    """Clean a sentence as CLIP does: repair Unicode, unescape HTML twice, collapse whitespace, lower case."""
     import ftfy
 
     text = html.unescape(html.unescape(ftfy.fix_text(text)))
@@ -34,7 +36,7 @@ def clip_clean(text: str) -> str:
 
 
 def siglip_clean(text: str) -> str:
-    """Clean a sentence as SigLIP 2's code does: no ASCII punctuation, lower case, blanks folded."""
+    """Clean a sentence as SigLIP 2's code does: no ASCII punctuation, lower case, whitespace collapsed."""
     import ftfy
 
     text = html.unescape(html.unescape(ftfy.fix_text(text))).replace("_", " ")
@@ -45,8 +47,8 @@ class ClipTokenizer:
     """CLIP's byte-pair encoding (lower case, 49,408 ids), with the vocabulary of the package instant-clip-tokenizer.
 
     Args:
-        context: ids of a sentence; shorter ones are padded with 0.
-        keep_end: the last id of a sentence that is too long is the end token (AVION, PE); LaViLa cuts it off.
+        context: tokens per sentence; shorter ones are padded with 0.
+        keep_end: whether a sentence that is cut ends with the end token (AVION, PE) or without it (LaViLa).
 
     Raises:
         InputError: the package is not installed.
@@ -62,6 +64,9 @@ class ClipTokenizer:
             ) from error
         self._bpe: ClipBpe = Bpe()
         self.context, self.keep_end = context, keep_end
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ClipTokenizer, (self.context, self.keep_end)
 
     def __call__(self, sentences: list[str]) -> Tokens:
         """Return token ids `[sentences, context]`."""
@@ -83,11 +88,11 @@ class HubTokenizer:
 
     Args:
         name: hub name or folder.
-        length: every sentence gets so many ids, cut or padded; None: padded to the longest, at most 512.
-        clean: applied to sentences first.
+        length: tokens to which every sentence is cut or padded; None: padded to the longest, at most 512.
+        clean: applied to each sentence first.
 
     Raises:
-        InputError: it is neither here nor on the hub.
+        InputError: the tokenizer is neither on this machine nor on the hub.
     """
 
     def __init__(self, name: str, length: int | None, clean: Callable[[str], str] | None = None) -> None:
@@ -118,28 +123,38 @@ class HubTokenizer:
 
 
 def find_tokenizer(model: PublishedModel, weights: str | Path, name: str | None) -> Tokenizer:
-    """Return the tokenizer of a model; one that is not at hand says so when it is called, not before."""
+    """Return the tokenizer of a model, which is loaded on first use: banks of videos need none.
+
+    Args:
+        model: the model.
+        weights: file or folder that it was loaded from; a tokenizer of transformers in that folder is used.
+        name: hub name or folder of a tokenizer; None: the one that the official code loads.
+    """
+    folder = Path(weights).expanduser()
+    if name is None and folder.is_dir() and any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        name = str(folder)
     text = getattr(model, "textual", None) or getattr(model, "text_model", None)
     family = getattr(getattr(text, "config", None), "model_type", model.kind)
     if name is None and model.kind in ("lavila", "avion", "pe") and family not in _HUB:
         context = text.positional_embedding.shape[0]  # type: ignore[union-attr]
-        return _Lazy(lambda: ClipTokenizer(context, keep_end=model.kind != "lavila"))
+        return _LoadedOnFirstUse(partial(ClipTokenizer, context, keep_end=model.kind != "lavila"))
     if model.kind == "clip":
-        return _Lazy(lambda: HubTokenizer(name or str(weights), 77))
+        return _LoadedOnFirstUse(partial(HubTokenizer, name or str(weights), 77))
     usual, length = _HUB.get(family, ("openai/clip-vit-base-patch16", 77))
     if model.kind == "lavila" and family == "distilbert":
         length = 77
-    return _Lazy(lambda: HubTokenizer(name or usual, length, siglip_clean if model.kind == "siglip2" else None))
+    if model.kind == "siglip2":
+        length = model.model.config.text_config.max_position_embeddings  # type: ignore[union-attr]
+    clean = siglip_clean if model.kind == "siglip2" else None
+    return _LoadedOnFirstUse(partial(HubTokenizer, name or usual, length, clean))
 
 
-class _Lazy:
-    """A tokenizer that is loaded when it is first called."""
-
+class _LoadedOnFirstUse:
     def __init__(self, load: Callable[[], Tokenizer]) -> None:
         self._load = load
         self._loaded: Tokenizer | None = None
 
     def __call__(self, sentences: list[str]) -> Tokens:
-        loaded = self._loaded or self._load()
-        self._loaded = loaded
-        return loaded(sentences)
+        if self._loaded is None:
+            self._loaded = self._load()
+        return self._loaded(sentences)

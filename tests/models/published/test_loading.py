@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from clep.errors import InputError
 from clep.models.published import load_published
-from clep.models.published.checkpoint import read_state
+from clep.models.published.checkpoint import read_checkpoint
 from clep.models.published.pixels import IMAGENET_MEAN, LAVILA_MEAN
 from tests.models.published import tiny_checkpoints as tiny
 from tests.models.published.tiny_checkpoints import DIM, FRAMES, SIZE, SIZES, args, save
@@ -203,5 +203,5 @@ def test_wrong_families_sizes_and_names_are_told(tmp_path: Path) -> None:
 
 
 def test_the_arguments_of_training_are_plain_values(tmp_path: Path) -> None:
-    _, found = read_state(save(tmp_path / "a.pt", tiny.lavila(), args=args()))
+    found = read_checkpoint(save(tmp_path / "a.pt", tiny.lavila(), args=args())).args
     assert found == {"model": "CLIP_OPENAI_TIMESFORMER_BASE", "project_embed_dim": DIM}

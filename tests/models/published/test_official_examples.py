@@ -83,10 +83,10 @@ def test_scale(kind: str) -> None:
 
 def test_egovideo_without_the_fused_mlp() -> None:
     from clep.models.published import egovideo
-    from clep.models.published.checkpoint import read_state
+    from clep.models.published.checkpoint import read_checkpoint
 
     weights, stored, sizes = (PEERS / name for name in FILES["egovideo"])
-    model = egovideo.build(*read_state(weights), json.loads(sizes.read_text()), None, weights, act="gelu")
+    model = egovideo.build(read_checkpoint(weights), json.loads(sizes.read_text()), None, act="gelu")
     with np.load(stored) as found:
         pixels = torch.from_numpy(found["video"]).transpose(1, 2)
         close(model.encode_video(pixels, normalize=False), found["image_embed_f32"], 1e-5)

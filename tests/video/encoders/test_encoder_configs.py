@@ -11,6 +11,7 @@ from clep.config.build import build
 from clep.config.check import check_config
 from clep.config.folder import config_folder
 from clep.errors import InputError
+from clep.models.published import KINDS
 from clep.video.encoder import VideoEncoder
 from clep.video.encoders.frozen import encoder_name
 
@@ -18,7 +19,7 @@ CONFIGS = sorted((config_folder() / "encoder").glob("*.yaml"))
 
 
 def test_they_are_there() -> None:
-    names = {"efficientnet_lite0", "clip", "siglip", "videomae"}
+    names = {"efficientnet_lite0", "image_text", "videomae", *KINDS}
     names |= {f"timesformer_{variant}" for variant in ("k400", "k600", "hr", "l")}
     assert names <= {path.stem for path in CONFIGS}
 

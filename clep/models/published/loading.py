@@ -1,0 +1,101 @@
+"""Load a released checkpoint of any family, or its text side as a sentence encoder."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clep.config.check import did_you_mean
+from clep.errors import InputError
+from clep.files import published_name, published_weights, read_json
+from clep.models.published.checkpoint import read_checkpoint
+from clep.models.published.model import PublishedModel
+from clep.models.published.tokenizers import find_tokenizer
+from clep.text import SentenceEncoder
+
+KINDS = ("lavila", "avion", "egovlp", "egovlpv2", "egovideo", "pe", "siglip2", "clip")
+
+
+def load_published(
+    kind: str,
+    weights: str | Path,
+    sizes: Mapping[str, Any] | str | Path | None = None,
+    frames: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    tokenizer: str | None = None,
+) -> PublishedModel:
+    """Load a released checkpoint as data; no code in it is run.
+
+    Args:
+        kind: one of `KINDS`.
+        weights: `.pt`, `.pth`, `.bin` or `.safetensors`, or a folder that holds one; for "clip" and "siglip2" also a
+            folder of transformers or a hub name. Weights of float32 are mapped from the file: do not overwrite it in
+            place while the model is used.
+        sizes: what no checkpoint holds, above all the numbers of attention heads (`vision_heads`, `text_heads`), as a
+            dict or a JSON file. None: those that lie beside the weights (FILE.json beside FILE.pt), else those of the
+            released models. Other sizes in it are compared with the shapes of the weights. For "siglip2" the content
+            of `open_clip_config.json`.
+        frames: frames of a clip, where it is not the number that the model was trained with; the temporal embedding is
+            fitted as the official loader does it, or refused as it refuses.
+        dtype: of the weights.
+        tokenizer: a tokenizer of transformers, by hub name or folder, for models whose own cannot be had offline.
+
+    Raises:
+        InputError: an unknown kind; a file that is missing, cut off, asks for code, or belongs to another family or
+            size; a number of frames that the official loader refuses.
+    """
+    if kind not in KINDS:
+        raise InputError(f"kind={kind!r} is no published model. {did_you_mean(kind, list(KINDS))}")
+    if frames is not None and frames < 1:
+        raise InputError(f"frames={frames} must be at least 1")
+    if isinstance(sizes, str | Path):
+        path, sizes = sizes, read_json(sizes)
+        if not isinstance(sizes, dict):
+            raise InputError(f"sizes={path} should hold a JSON object, not a {type(sizes).__name__}")
+    if kind == "clip" or (kind == "siglip2" and _is_transformers(weights)):
+        from clep.models.published.siglip2 import load_transformers
+
+        model: PublishedModel = load_transformers(kind, weights, frames)
+    else:
+        file = read_checkpoint(weights)
+        converted = kind == "lavila" and "image_projection.0.weight" in file.tensors  # EgoVLP, by LaViLa's script
+        family = import_module(f"clep.models.published.{'egovlp' if converted else kind}")
+        model = family.build(file, file.sizes if sizes is None else sizes, frames)
+    model.name = published_name(kind, weights)
+    model.tokenizer = find_tokenizer(model, weights, tokenizer)
+    return model.to(dtype)
+
+
+def load_sentence_encoder(
+    name: str, device: str | list[str] | None = None, batch_size: int = 256
+) -> SentenceEncoder:
+    """Load a sentence encoder by the setting `text_encoder`.
+
+    Args:
+        name: `KIND:WEIGHTS` for the text side of a published model, e.g. "lavila:clip_openai_timesformer_base.pt";
+            else a model of sentence-transformers, see `SentenceEncoder`.
+        device: see `SentenceEncoder`.
+        batch_size: sentences in one pass through the model.
+
+    Raises:
+        InputError: the model, its tokenizer or the device is not there.
+    """
+    published = published_weights(name)
+    if published is None:
+        return SentenceEncoder(name, device, batch_size)
+    from sentence_transformers import SentenceTransformer
+
+    from clep.models.published.sentences import PublishedSentences
+
+    kind, weights = published
+    model = load_published(kind, weights)
+    model.tokenize(["a"])  # a tokenizer that is missing is an error here, not after hours
+    module = SentenceTransformer(modules=[PublishedSentences(model)], device="cpu")
+    return SentenceEncoder(name, device, batch_size, module)
+
+
+def _is_transformers(weights: str | Path) -> bool:
+    path = Path(weights).expanduser()
+    return (path / "config.json").is_file() if path.is_dir() else not path.exists()
