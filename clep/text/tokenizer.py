@@ -63,7 +63,7 @@ class SentenceTokenizer:
 def padded_tokens(
     ids: Int32[Tensor, " tokens"], offsets: Int64[Tensor, " bounds"], index: Int64[Tensor, " batch"], pad: int
 ) -> dict[str, Tensor]:
-    """Return the texts `index` as `text_tokens`, Int64 `[batch, longest]`, and `text_token_mask`, Bool `[batch, longest]`.
+    """Return the texts `index` padded: `text_tokens` and `text_token_mask`, Int64 and Bool `[batch, longest]`.
 
     Args:
         ids, offsets: as in `Tokens`, on one device.

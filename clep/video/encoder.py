@@ -65,9 +65,7 @@ class VideoEncoder(nn.Module):
     any_size: bool = False
     own_transform: bool = False
 
-    def transform(
-        self, frame: UInt8[Tensor, "3 height width"], crops: str
-    ) -> Float[Tensor, "crops 3 crop_px crop_px"]:
+    def transform(self, frame: UInt8[Tensor, "3 height width"], crops: str) -> Float[Tensor, "crops 3 crop_px crop_px"]:
         """Resize, crop and normalise an RGB frame, for an encoder with `own_transform`.
 
         Args:

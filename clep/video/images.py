@@ -102,7 +102,8 @@ def encode_images(
         with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=bf16):
             views = torch.stack(padded, 1).to(device).flatten(0, 1)  # crop by crop
             pixels = views if encoder.own_transform else normalize(views, spec.mean, spec.std)
-            rows = encoder(pixels[:, None].expand(-1, frames, -1, -1, -1)).float().unflatten(0, (-1, batch_size)).mean(0)
+            rows = encoder(pixels[:, None].expand(-1, frames, -1, -1, -1)).float()
+            rows = rows.unflatten(0, (-1, batch_size)).mean(0)
         return rows[: len(images)].cpu().numpy()
 
     waiting: list[Tensor | InputError] = []

@@ -61,9 +61,7 @@ class PublishedEncoder(VideoEncoder):
         if self.frame_wise and hasattr(self.model, "model"):
             self.model.model.text_model = None  # type: ignore[union-attr]
 
-    def transform(
-        self, frame: UInt8[Tensor, "3 height width"], crops: str
-    ) -> Float[Tensor, "crops 3 crop_px crop_px"]:
+    def transform(self, frame: UInt8[Tensor, "3 height width"], crops: str) -> Float[Tensor, "crops 3 crop_px crop_px"]:
         """Resize, crop and normalise a frame as the official code does."""
         return transform(frame, self.model.clip, crops)
 

@@ -68,9 +68,7 @@ def load_published(
     return model.to(dtype)
 
 
-def load_sentence_encoder(
-    name: str, device: str | list[str] | None = None, batch_size: int = 256
-) -> SentenceEncoder:
+def load_sentence_encoder(name: str, device: str | list[str] | None = None, batch_size: int = 256) -> SentenceEncoder:
     """Load a sentence encoder by the setting `text_encoder`.
 
     Args:

@@ -239,9 +239,7 @@ def vision_sizes(
     check_sizes(sizes, found | others, file.path)
     need(file, (f"{blocks}.0.{mlp}",), "this kind")
     hidden = file.tensors[f"{blocks}.0.{mlp}"].shape[0]
-    return VisionSizes(
-        image_size, patch, width, layers, heads_of(width, sizes, "vision_heads", released_heads), hidden
-    )
+    return VisionSizes(image_size, patch, width, layers, heads_of(width, sizes, "vision_heads", released_heads), hidden)
 
 
 def heads_of(width: int, sizes: Mapping[str, Any] | None, key: str, released: Mapping[int, int]) -> int:

@@ -15,9 +15,10 @@ Resampling = Literal["linear", "linear_aligned", "zeros"]
 
 
 class DividedAttention(nn.Module):
-    """Self-attention within groups of patches (those of one frame, or of one position over time), and of the class token to all.
+    """Self-attention over time or over space, of space-time transformers.
 
-    A patch attends to the class token and to the patches of its group; the class token attends to every token.
+    A patch attends to the class token and to the patches at its position (time) or of its frame (space); the class
+    token attends to every token.
     """
 
     def __init__(self, width: int, heads: int) -> None:

@@ -31,7 +31,8 @@ def films(tmp_path: Path) -> Path:
     """A folder with a film of 50 random frames of 60x44 pixels at 30 frames per second."""
     folder = tmp_path / "films"
     folder.mkdir()
-    pictures = [np.random.randint(0, 255, (44, 60, 3), dtype=np.uint8) for _ in range(50)]
+    random = np.random.default_rng(0)
+    pictures = [random.integers(0, 255, (44, 60, 3), dtype=np.uint8) for _ in range(50)]
     write_video(folder / "a.mp4", regular(50, 30), pictures=pictures, codec="libx264", pixel_format="yuv444p")
     return folder
 
