@@ -27,13 +27,13 @@ from benchmarks.our_training import experiment
 from benchmarks.report import RESULTS, Report, quiet, read_settings, table
 from benchmarks.timing import seconds_of
 from clep.bank import BankWriter, Clock, FeatureBank
-from clep.config.settings import fill_in_dims
 from clep.data import LabelledClips
 from clep.evaluation import EgoCharadesZeroShot, KineticsZeroShot
 from clep.evaluation.zero_shot import ZeroShot
 from clep.files import write_json
 from clep.losses import ClipLoss
 from clep.models import DualEncoder
+from clep.training.settings import fill_in_dims
 
 ENCODER = "all-mpnet-base-v2"
 

@@ -29,6 +29,7 @@ from clep.config.overrides import (
     split_config_dir,
     typed_targets,
 )
+from clep.config.own_parts import explain_refusal
 from clep.config.targets import ANYTHING, REGISTERED_ONLY, Targets, allowed, targets_in_folder
 from clep.errors import InputError
 from clep.evaluation.ava import AVA_USAGE, ava_files, evaluate_ava
@@ -88,13 +89,14 @@ def evaluate(
     typed = typed_targets(overrides) | (targets_in_folder(config_dir) if config_dir is not None else frozenset())
     targets = allowed(allow, typed)
     folder = run_folder(Path(ckpt))
-    model = load_model(ckpt, allow).to(where).eval()
-    out = _own_out(folder) if out is None else Path(out)
-    remembered = model.metadata
-    cfg = compose_like_the_run(
-        folder, overrides, remembered.get("sentence_encoder"), remembered.get("tag_style"), targets, config_dir
-    )
-    return measure(model, cfg, out, targets, overrides, str(ckpt))
+    with explain_refusal(folder, targets, config_dir):
+        model = load_model(ckpt, allow).to(where).eval()
+        out = _default_out(folder) if out is None else Path(out)
+        remembered = model.metadata
+        cfg = compose_like_the_run(
+            folder, overrides, remembered.get("sentence_encoder"), remembered.get("tag_style"), targets, config_dir
+        )
+        return measure(model, cfg, out, targets, overrides, str(ckpt))
 
 
 def evaluate_banks(
@@ -251,7 +253,7 @@ def _composed_before(
     return cfg
 
 
-def _own_out(folder: Path) -> Path:
+def _default_out(folder: Path) -> Path:
     """Return `evaluate` in the run's folder, unless a link there leads elsewhere."""
     out = folder / "evaluate"
     if not out.resolve().is_relative_to(folder.resolve()):

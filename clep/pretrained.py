@@ -10,6 +10,8 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from clep.bank import FeatureBank
+from clep.config.own_parts import explain_refusal
+from clep.config.targets import allowed
 from clep.data import LongTerm, Window
 from clep.errors import InputError
 from clep.models import DualEncoder, load_model
@@ -214,7 +216,8 @@ def load(
     Raises:
         InputError: there is no model, or its files are damaged or name classes that are neither registered nor allowed.
     """
-    encoder = load_encoder(run_or_folder, allow)
+    with explain_refusal(Path(run_or_folder), allowed(allow)):
+        encoder = load_encoder(run_or_folder, allow)
     try:
         return PretrainedModel(encoder, device)
     except InputError as error:

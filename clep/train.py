@@ -1,28 +1,39 @@
 """The training command: preprocess what is missing, fit, evaluate, write `metrics.json` and the model."""
 
 import logging
+import os
 import sys
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hydra
 import pytorch_lightning as pl
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from clep.config.build import build_typed
+from clep.config.compose import describe_compose_error
 from clep.config.folder import config_folder
+from clep.config.own_parts import record_parts
+from clep.config.requirements import files_read
 from clep.config.resolvers import register_resolvers
-from clep.config.settings import checked, needed_jobs, quiet_libraries, refuse_unknown_settings
 from clep.errors import InputError
 from clep.evaluation import EvaluatorCallback
-from clep.files import write_json
-from clep.preprocess.plan import ensure
+from clep.files import atomic_path, write_json
+from clep.preprocess.plan import ensure, outputs
 from clep.training.base import BaseModule
 from clep.training.checkpoint import best_checkpoint, checked_monitors, find_checkpoint, remove_leftovers
 from clep.training.display import finish_loggers, print_results
 from clep.training.run_folder import locked_run_folder, rank
+from clep.training.settings import checked_settings
+from clep.training.tasks import Task
 
 log = logging.getLogger(__name__)
 register_resolvers()
@@ -31,7 +42,8 @@ register_resolvers()
 def train(cfg: DictConfig) -> dict[str, float]:
     """Run the experiment that `cfg` describes and return its final metrics.
 
-    Writes into `cfg.paths.run`: checkpoints, logs, `prompts.json`, `model/` (see `clep.load`) and `metrics.json`.
+    Writes into `cfg.paths.run`: `config.yaml` (the settings, resolved), `parts.json` (names and files of parts from
+    outside clep, if any), checkpoints, logs, `prompts.json`, `model/` (see `clep.load`) and `metrics.json`.
     Metrics whose names begin with `before/` were measured before training; `seconds/…` are wall-clock times. A run
     that was interrupted in this folder is continued.
 
@@ -39,15 +51,18 @@ def train(cfg: DictConfig) -> dict[str, float]:
         InputError: a setting, a file or a checkpoint cannot be used, or training diverged; the message names the
             remedy.
     """
-    settings = checked(cfg)
+    settings = checked_settings(cfg)
     with locked_run_folder(cfg.paths.run):
         return _train(cfg, settings, Path(cfg.paths.run))
 
 
-def _train(cfg: DictConfig, settings: dict, run_folder: Path) -> dict[str, float]:
+def _train(cfg: DictConfig, settings: dict[str, Any], run_folder: Path) -> dict[str, float]:
     runs = Path(cfg.paths.runs) / cfg.name
     if rank() == 0:
         remove_leftovers(runs, run_folder)
+        with atomic_path(run_folder / "config.yaml") as temporary:
+            temporary.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        record_parts(run_folder, settings, _config_dirs())
     resume_from = find_checkpoint(cfg.ckpt_path, runs, run_folder)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     seconds: dict[str, float] = {}
@@ -57,7 +72,10 @@ def _train(cfg: DictConfig, settings: dict, run_folder: Path) -> dict[str, float
         ensure(needed_jobs(settings))
 
     data = build_typed(cfg.data)
-    module: BaseModule = build_typed(cfg.task)(settings, data)
+    task = build_typed(cfg.task)
+    if not isinstance(task, Task):
+        raise InputError(f"task: {type(task).__name__} is not a clep.training.Task, which has a method build")
+    module: BaseModule = task.build(settings, data)
     evaluators = {name: build_typed(evaluator) for name, evaluator in cfg.evaluator.items()}
     evaluation = EvaluatorCallback(evaluators, run_folder / "prompts.json")
     # Evaluators run before ModelCheckpoint, which may monitor what they log.
@@ -95,12 +113,42 @@ def _train(cfg: DictConfig, settings: dict, run_folder: Path) -> dict[str, float
     return metrics
 
 
+def needed_jobs(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the jobs of `prepare` with an output that the data or an evaluator of this run reads."""
+    read = files_read(settings["data"]) | files_read(settings["evaluator"])
+    jobs = [job for job in settings["prepare"].values() if job]
+    return [job for job in jobs if any(_overlap(output, path) for output in outputs(job) for path in read)]
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def _config_dirs() -> list[str]:
+    """Return the config folders that the user named by `--config-dir` or `hydra.searchpath`."""
+    if not HydraConfig.initialized():
+        return []
+    sources = HydraConfig.get().runtime.config_sources
+    return [one.path for one in sources if one.provider == "command-line" or "searchpath" in one.provider]
+
+
 @contextmanager
 def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     """Add the wall-clock time of the block to `seconds`."""
     started = time.perf_counter()
     yield
     seconds[f"seconds/{name}"] = time.perf_counter() - started
+
+
+def quiet_libraries() -> None:
+    """Silence messages of libraries that say nothing about the run."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for noisy in ("pytorch_lightning", "sentence_transformers", "httpx"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*srun.*")  # shown wherever Slurm is installed
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's own use of a deprecated name
+    warnings.filterwarnings("ignore", message=".*sync_dist=True.*")  # evaluators return equal metrics on every rank
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")  # no workers is the fastest here
 
 
 @hydra.main(version_base=None, config_path=str(config_folder()), config_name="train")
@@ -117,9 +165,12 @@ def _run(cfg: DictConfig) -> dict[str, float]:
 
 
 def main() -> None:
-    """CLI entry point; prints an InputError without a traceback."""
-    refuse_unknown_settings(sys.argv[1:])
-    _run()
+    """CLI entry point; prints an InputError, or what is wrong with an override, without a traceback."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, so that a wrong override is explained below
+    try:
+        _run()
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(f"error: {describe_compose_error(error)}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from clep.config.build import build_typed
 from clep.config.check import check_call, check_config
 from clep.config.folder import config_folder
 from clep.config.resolvers import register_resolvers
-from clep.config.settings import fill_in_dims, run_settings
 from clep.config.targets import ANYTHING
 from clep.data import LabelledVideoDataModule, LongTerm, MomentDataModule, RegionDataModule
 from clep.data.video_clips import UNREADABLE
@@ -27,6 +26,7 @@ from clep.losses import DiagonalPositives, TextIdPositives
 from clep.models import DualEncoder, FBOAvg, FBOMax, FBONone, FBONonLocal, LongTermTower
 from clep.train import main, train
 from clep.training import ContrastiveModule
+from clep.training.settings import fill_in_dims, run_settings
 
 EXPERIMENTS = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))
 OTHER_TASKS = {"ava_lfb", "demo_ava", "finetune_video"}
@@ -337,7 +337,7 @@ def test_clip_proper(tmp_path: Path) -> None:
         ("model.init_bias=-10", r"model\.init_bias .*ClipLoss cannot train: a constant cancels in a softmax"),
         (
             "loss=egonce",
-            r"compares verb and noun, but data\.verb_noun is null: .*data\.verb_noun=given",
+            r"VerbNounPositives needs data\.verb_noun .* is null; .*data\.verb_noun=given",
         ),
         ("+loss.chunk=64", r"loss\.chunk: ClipLoss has no option 'chunk'"),
         ("form=everywhere", r"form='everywhere'; choose global or local\. Both propagate the gradient"),

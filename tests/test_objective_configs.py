@@ -7,7 +7,6 @@ from omegaconf import DictConfig
 
 from clep.config.build import build_typed
 from clep.config.folder import config_folder
-from clep.config.settings import checked, fill_in_dims
 from clep.errors import InputError
 from clep.losses import (
     BCELoss,
@@ -22,6 +21,7 @@ from clep.losses import (
 )
 from clep.models import DualEncoder
 from clep.training import ContrastiveModule
+from clep.training.settings import checked_settings, fill_in_dims
 from tests.test_configs import composed as without_tags
 
 OBJECTIVES = {
@@ -45,7 +45,7 @@ def composed(tmp_path: Path, *overrides: str) -> DictConfig:
 
 
 def module_of(cfg: DictConfig) -> ContrastiveModule:
-    values = checked(cfg)
+    values = checked_settings(cfg)
     return ContrastiveModule(
         DualEncoder.from_config(fill_in_dims(values["model"], 8, 6)),
         build_typed(values["loss"]),
@@ -122,21 +122,27 @@ def test_what_does_not_fit_siglip_is_refused(tmp_path: Path, override: str, mess
         (["positives=text_similarity", "positives.threshold=1.5"], r"positives\.threshold=1\.5 must be a cosine"),
         (["positives=text_similarity", "positives.soft=maybe"], r"positives\.soft='maybe' is of type str"),
         (["positives=verb_noun", "positives.share=all"], r"positives\.share='all'; choose both, verb, noun"),
-        (["positives=verb_noun", "data.verb_noun=null"], r"compares verb and noun, but data\.verb_noun is null"),
+        (
+            ["positives=verb_noun", "data.verb_noun=null"],
+            r"VerbNounPositives needs data\.verb_noun .* is null; set data\.verb_noun=given",
+        ),
         (["loss=siglip", "loss._target_=clep.losses.ClipLoss", "~loss.chunk"], r"model\.init_bias .*ClipLoss cannot"),
         (["loss._target_=torch.nn.Identity", "form=local"], r"form=local .*Identity has no share"),
-        (["loss=siglip", "model=tutorial"], r"multiplier of 10 .* stays below ln 100; set model\.scale_form=exp"),
+        (
+            ["loss=siglip", "model=tutorial"],
+            r"SigmoidLoss needs model\.scale_form=exp .* is raw; set model",
+        ),
         (["loss=cross_entropy"], r"CrossEntropyLoss cannot be called as loss\(video, text, scale, .* e\.g\. loss=clip"),
     ],
 )
 def test_what_contradicts_is_refused_with_the_reason(tmp_path: Path, words: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        checked(composed(tmp_path, *words))
+        checked_settings(composed(tmp_path, *words))
 
 
 def test_an_objective_is_not_for_classes(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"ClipLoss cannot be called as loss\(logits, target\), which task=finetune"):
-        checked(without_tags(tmp_path, "experiment=finetune_video", "loss=clip"))
+    with pytest.raises(InputError, match=r"ClipLoss cannot be called as loss\(logits, target\), which task=Fine"):
+        checked_settings(without_tags(tmp_path, "experiment=finetune_video", "loss=clip"))
 
 
 @pytest.mark.parametrize("model", ["mlp", "tutorial", "temporal", "long_term", "trainable_text", "end_to_end"])

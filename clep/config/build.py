@@ -16,7 +16,7 @@ from clep.config.check import check_call
 from clep.config.targets import ANYTHING, REGISTERED_ONLY, TARGET, Targets, find_target
 from clep.errors import InputError
 
-PARTIAL = "_partial_"
+PARTIAL, ALLOW = "_partial_", "allow"
 
 
 def build(config: Any, /, *, targets: Targets = REGISTERED_ONLY, key: str = "", **arguments: Any) -> Any:
@@ -32,7 +32,8 @@ def build(config: Any, /, *, targets: Targets = REGISTERED_ONLY, key: str = "", 
 
     Raises:
         InputError: a target is not among `targets` or does not exist, an argument is unknown, missing or of another
-            type, or the target itself refuses its arguments. The message starts with the key.
+            type, or the target itself refuses its arguments; or a part that the user did not type has an argument
+            `allow`. The message starts with the key.
     """
     return _build_dict(_plain(config), key, targets, _is_any, arguments)
 
@@ -101,6 +102,8 @@ def _build_dict(
     for name, value in config.items():
         if name in (TARGET, PARTIAL) or name in extra:
             continue
+        if name == ALLOW and not targets.anything:  # a stranger's TrainedEncoder would name the classes itself
+            raise InputError(f"{_join(key, name)} is not allowed in what is read from a file; type it yourself")
         if str(name).startswith("_"):
             raise InputError(f"{_join(key, name)}: only {TARGET} and {PARTIAL} may start with an underscore")
         arguments[name] = _build_value(value, _join(key, name), targets, accepts)

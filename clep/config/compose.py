@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -40,7 +40,14 @@ def compose_config(name: str, overrides: Sequence[str] = (), config_dir: str | P
 
 
 def describe_compose_error(error: Exception) -> str:
-    """Return what is wrong with overrides that Hydra refused, with the nearest setting where one does not exist."""
+    """Return what is wrong with overrides that Hydra refused, with the nearest setting or choice for one that is not.
+
+    Args:
+        error: of Hydra or OmegaConf.
+    """
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return f"there is no {group}={name}. {did_you_mean(name, error.options)}"
     cause = error.__cause__
     if not isinstance(cause, ConfigAttributeError | ConfigKeyError):
         return str(error)

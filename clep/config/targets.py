@@ -149,20 +149,31 @@ class Targets:
         return ("torch.nn",) if _TORCH_MODULE.fullmatch(name) else self.allow
 
 
+def is_dotted(name: Any) -> bool:
+    """Return whether a value is a dotted name, such as that of a class."""
+    return isinstance(name, str) and _DOTTED.fullmatch(name) is not None
+
+
 REGISTERED_ONLY = Targets()
 ANYTHING = Targets(anything=True)
 
 
-def find_targets(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the key and the `_target_` of each node of a plain config that has one."""
+def find_parts(config: Any, key: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the key and the node of each part, a dict with `_target_`, of a plain config."""
     if isinstance(config, Mapping):
         if TARGET in config:
-            yield key, config[TARGET]
+            yield key, config
         for name, item in config.items():
-            yield from find_targets(item, f"{key}.{name}" if key else str(name))
+            yield from find_parts(item, f"{key}.{name}" if key else str(name))
     elif isinstance(config, list | tuple):
         for index, item in enumerate(config):
-            yield from find_targets(item, f"{key}[{index}]")
+            yield from find_parts(item, f"{key}[{index}]")
+
+
+def find_targets(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the key and the `_target_` of each part of a plain config."""
+    for where, part in find_parts(config, key):
+        yield where, part[TARGET]
 
 
 def check_targets(config: Any, targets: Targets, key: str = "") -> None:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int32, Int64
 from torch import Tensor
 
+from clep.config.requirements import Need
 from clep.data.sampler import MomentKeys, SamplingStrategy, seeded
 from clep.errors import InputError
 
@@ -85,7 +86,8 @@ class HardNegatives(SamplingStrategy):
     @classmethod
     def requires(cls, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings of a run that this strategy needs: the callback that computes the neighbours, too."""
-        return {**super().requires(config), "callbacks.hard_negatives": ...}
+        need = Need(..., "the callback that computes the neighbours", "choose sampler=hard_negatives, which adds both")
+        return {**super().requires(config), "callbacks.hard_negatives": need}
 
     def open(self, keys: MomentKeys, rows: int, rank_rows: int) -> None:
         """Group the moments by video; sets `sizes` and `video_source` of each video, and `video_of_moment`.

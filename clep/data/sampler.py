@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
+from clep.config.requirements import Need
 from clep.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -47,8 +48,9 @@ class SamplingStrategy(ABC):
 
     @classmethod
     def requires(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings of a run that this strategy needs, by key; `...` stands for any value but null."""
-        return {"data.shuffle": True, "data.drop_last": True}
+        """Return the settings of a run that this strategy needs, by key: values or `clep.config.requirements.Need`s."""
+        reason = "it arranges whole batches"
+        return {"data.shuffle": Need(True, reason), "data.drop_last": Need(True, reason)}
 
     def log_once(self, level: int, message: str) -> None:
         """Log a message, but not again when the strategy is opened again."""

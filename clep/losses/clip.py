@@ -1,9 +1,8 @@
 """CLIP's objective: cross-entropy from each video to all texts, and from each text to all videos."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -25,11 +24,6 @@ class TwoWayLoss(nn.Module):
     """
 
     uses_bias = False  # a constant cancels in a softmax
-
-    @classmethod
-    def requires(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings of a run that this loss needs, by key: a model without bias."""
-        return {"model.init_bias": None}
 
     def forward(
         self,

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from clep.config.requirements import Need
 from clep.errors import InputError
 from clep.losses.clip import full_precision
 
@@ -50,7 +51,7 @@ class PositivesRule(ABC):
 
     @classmethod
     def requires(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings of a run that this rule needs, by key; `...` stands for any value but null."""
+        """Return the settings of a run that this rule needs, by key: values or `clep.config.requirements.Need`s."""
         return {}
 
     def of_batch(self, batch: dict[str, Any]) -> Keys:
@@ -205,6 +206,10 @@ class TextSimilarityPositives(PositivesRule):
 
 
 KEYS = {"both": ("verb", "noun"), "verb": ("verb",), "noun": ("noun",)}
+_VERB_NOUN_REMEDY = (
+    "set data.verb_noun=given if the narrations have verb and noun ids (EgoClip, EPIC-KITCHENS), or "
+    "data.verb_noun=taxonomy; or choose positives=text_id"
+)
 
 
 class VerbNounPositives(PositivesRule):
@@ -234,15 +239,12 @@ class VerbNounPositives(PositivesRule):
     @classmethod
     def requires(cls, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings of a run that this rule needs, by key: verb and noun ids."""
-        return {"data.verb_noun": ...}
+        return {"data.verb_noun": Need(..., "it compares verb and noun", _VERB_NOUN_REMEDY)}
 
     @property
     def source(self) -> str:
         """The settings of verbs and nouns."""
-        return (
-            "set data.verb_noun=given if the narrations have verb and noun ids (EgoClip, EPIC-KITCHENS), or "
-            "data.verb_noun=taxonomy; or choose positives=text_id"
-        )
+        return _VERB_NOUN_REMEDY
 
     def __call__(self, video_keys: Keys, text_keys: Keys) -> Positives:
         """Return the mask of texts of the same action, and of equal texts.

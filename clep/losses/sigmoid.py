@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clep.config.requirements import Need
 from clep.errors import InputError
 from clep.losses.clip import check_pairs, full_precision
 
@@ -38,8 +39,9 @@ class SigmoidLoss(nn.Module):
 
     @classmethod
     def requires(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings of a run that this loss needs, by key: a raw scale cannot outgrow the bias of -10."""
-        return {"model.scale_form": "exp"}
+        """Return the settings of a run that this loss needs: a multiplier that can outgrow the bias of -10."""
+        reason = "the multiplier starts at 10 and the bias at -10; a raw multiplier stays below ln 100"
+        return {"model.scale_form": Need("exp", reason)}
 
     def __init__(self, chunk: int | None = 1024) -> None:
         super().__init__()

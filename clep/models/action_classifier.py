@@ -11,7 +11,7 @@ from clep.config.build import build_module, call
 from clep.config.targets import REGISTERED_ONLY, TARGET, Targets
 from clep.errors import InputError
 from clep.models.feature_bank_operators import FeatureBankOperator
-from clep.models.saving import SavedModel, plain_config
+from clep.models.saving import SavedModel, check_model_name, plain_config
 from clep.video.encoder import VideoEncoder
 from clep.video.regions import region_rows
 from clep.video.transforms import normalize
@@ -77,9 +77,6 @@ class RegionEncoder(nn.Module):
             )
 
 
-_NAME = "clep.models.ActionClassifier"
-
-
 class ActionClassifier(SavedModel):
     """Linear classifier on `[S, FBO(S, L)]`, after dropout.
 
@@ -138,9 +135,8 @@ class ActionClassifier(SavedModel):
             InputError: a target outside `targets`, an unknown target or argument; the message names the key.
         """
         arguments = plain_config(config)
-        if (target := arguments.pop(TARGET, _NAME)) != _NAME:
-            raise InputError(f"model.{TARGET}: expected {_NAME}, got {target!r}")
-        remembered = {TARGET: _NAME, **{key: value for key, value in arguments.items() if key != "metadata"}}
+        target = check_model_name(cls, arguments.pop(TARGET, None), targets)
+        remembered = {TARGET: target, **{key: value for key, value in arguments.items() if key != "metadata"}}
         if arguments.get("short_term"):
             short_term = build_module(arguments["short_term"], "model.short_term", targets)
             if not isinstance(short_term, RegionEncoder):

@@ -14,7 +14,7 @@ from clep.config.build import build_module, call
 from clep.config.targets import REGISTERED_ONLY, TARGET, Targets
 from clep.errors import InputError
 from clep.models.pooling import masked_mean
-from clep.models.saving import SavedModel, plain_config
+from clep.models.saving import SavedModel, check_model_name, plain_config
 from clep.text import sentence_model_name
 
 
@@ -33,7 +33,7 @@ class Tower(nn.Module):
 
     @classmethod
     def requires(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings of a run that this tower needs, by key; `...` stands for any value but null.
+        """Return the settings of a run that this tower needs, by key: values or `clep.config.requirements.Need`s.
 
         Args:
             config: the tower's own settings.
@@ -47,9 +47,6 @@ class Tower(nn.Module):
             config: the config that the tower was built from, plain values with `_target_`.
         """
         return config
-
-
-TARGET_NAMES = ("clep.models.DualEncoder", "clep.models.dual_encoder.DualEncoder")
 
 
 class DualEncoder(SavedModel):
@@ -106,7 +103,8 @@ class DualEncoder(SavedModel):
         """Build a model from a plain dict and remember the dict, so that the model can be saved.
 
         Args:
-            config: the constructor's arguments; `video` and `text` are dicts with `_target_`, an `nn.Module` class.
+            config: the constructor's arguments; `video`, `text` and other parts of a subclass are dicts with
+                `_target_`, an `nn.Module` class.
             targets: which classes they may name.
 
         Raises:
@@ -114,19 +112,18 @@ class DualEncoder(SavedModel):
                 message names the key.
         """
         arguments = plain_config(config)
-        target = arguments.pop(TARGET, TARGET_NAMES[0])
-        if target not in TARGET_NAMES:
-            raise InputError(f"model.{TARGET}: expected {TARGET_NAMES[0]}, got {target!r}")
+        target = check_model_name(cls, arguments.pop(TARGET, None), targets)
         remembered = {key: value for key, value in copy.deepcopy(arguments).items() if key != "metadata"}
-        for side in ("video", "text"):
-            if isinstance(arguments.get(side), dict):
-                arguments[side] = build_module(arguments[side], f"model.{side}", targets)
-                if isinstance(arguments[side], Tower):
-                    remembered[side] = plain_config(arguments[side].saved_config(remembered[side]))
-            elif side in arguments:
-                raise InputError(f"model.{side}: expected a dict with {TARGET}, got {arguments[side]!r}")
+        for key in ("video", "text"):
+            if key in arguments and not isinstance(arguments[key], dict):
+                raise InputError(f"model.{key}: expected a dict with {TARGET}, got {arguments[key]!r}")
+        for key, value in remembered.items():
+            if key in ("video", "text") or (isinstance(value, dict) and TARGET in value):
+                arguments[key] = build_module(value, f"model.{key}", targets)
+                if isinstance(arguments[key], Tower):
+                    remembered[key] = plain_config(arguments[key].saved_config(value))
         model = call(cls, arguments, "model")
-        model.config = remembered
+        model.config = remembered if cls is DualEncoder else {TARGET: target, **remembered}
         return model
 
     @property

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from clep.config.requirements import Need
 from clep.errors import InputError
 from clep.models.dual_encoder import Tower
 from clep.models.feature_bank_operators import FeatureBankOperator
@@ -66,11 +67,12 @@ class LongTermTower(Tower):
     @classmethod
     def requires(cls, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings of a run that this tower needs: a context, and rows for attention or counted slots."""
-        needs: dict[str, Any] = {"data.context": ...}
+        remedy = "use experiment=ego4d_long_term, or add 'data.context={_target_: clep.data.LongTerm}'"
+        needs = {"data.context": Need(..., "the minute around a moment", remedy)}
         if config.get("attention"):
-            needs["data.window.pool"] = "rows"
+            needs["data.window.pool"] = Need("rows", "attention to the rows of a window in their order")
         if (config.get("operator") or {}).get("empty_slots") == "counted":
-            needs["data.context.pool"] = "rows"
+            needs["data.context.pool"] = Need("rows", "operator.empty_slots=counted counts the slots without rows")
         return needs
 
     def forward(self, batch: dict[str, Any]) -> Float[Tensor, "batch embed"]:

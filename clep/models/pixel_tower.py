@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from clep.config.requirements import Need
 from clep.errors import InputError
 from clep.models.dual_encoder import Tower
 from clep.models.pooling import project_present
@@ -85,7 +86,7 @@ class PixelTower(Tower):
     @classmethod
     def requires(cls, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings of a run that this tower needs: the rows of windows, which are frames."""
-        return {"data.window.pool": "rows"}
+        return {"data.window.pool": Need("rows", "attention to the frames of a window in their order")}
 
     def saved_config(self, config: dict[str, Any]) -> dict[str, Any]:
         """Return the config with the encoder's architecture, which is built without downloading weights."""

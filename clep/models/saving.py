@@ -303,6 +303,19 @@ def model_class(config: Mapping[str, Any], targets: Targets = REGISTERED_ONLY) -
     return found
 
 
+def check_model_name(model: type[SavedModel], name: Any, targets: Targets) -> str:
+    """Return the `_target_` of a model's config: `name`, or the class's own name where that is None.
+
+    Raises:
+        InputError: `name` is not among `targets`, or is another class than `model`.
+    """
+    public = f"clep.models.{model.__name__}"
+    own = public if public in REGISTERED else f"{model.__module__}.{model.__qualname__}"
+    if name is not None and find_target(name, "model", targets) is not model:
+        raise InputError(f"model.{TARGET}: expected {own}, got {name!r}")
+    return own if name is None else name
+
+
 def _described_model(
     class_of: Callable[[dict[str, Any]], type[Model]], described: Mapping[str, Any], targets: Targets, source: str
 ) -> Model:

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clep.config.requirements import Need
 from clep.errors import InputError
 from clep.models.dual_encoder import Tower
 from clep.models.feature_bank_operators import check_dropout
@@ -284,7 +285,7 @@ class TemporalTower(Tower):
     @classmethod
     def requires(cls, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings of a run that this tower needs: the rows of windows."""
-        return {"data.window.pool": "rows"}
+        return {"data.window.pool": Need("rows", "attention to the rows of a window in their order")}
 
     def forward(self, batch: dict[str, Any]) -> Float[Tensor, "batch embed"]:
         """Embed a batch."""

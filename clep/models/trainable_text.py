@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clep.config.requirements import Need
 from clep.errors import InputError
 from clep.models.dual_encoder import Tower
 from clep.models.pooling import masked_max, masked_mean
@@ -169,10 +170,13 @@ class SentenceTower(Tower):
     @classmethod
     def requires(cls, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return the settings of a run that this tower needs: tokens of the same encoder and length."""
+        missing = "use model=trainable_text, or add 'data.tokens={_target_: clep.data.TextTokens, encoder: NAME}'"
+        alone = "set {} alone, which model.text and data.tokens both follow"
+        encoder, max_tokens = config.get("encoder"), config.get("max_tokens", 64)
         return {
-            "data.tokens": ...,
-            "data.tokens.encoder": config.get("encoder"),
-            "data.tokens.max_tokens": config.get("max_tokens", 64),
+            "data.tokens": Need(..., "it reads tokens", missing),
+            "data.tokens.encoder": Need(encoder, "its own tokenizer", alone.format("text_encoder")),
+            "data.tokens.max_tokens": Need(max_tokens, "its own length", alone.format("data.tokens.max_tokens")),
         }
 
     def forward(self, batch: dict[str, Any]) -> Float[Tensor, "batch embed"]:

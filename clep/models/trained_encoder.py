@@ -1,6 +1,7 @@
 """Video encoders that were trained here: freezing stages for training, and making banks with the result."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clep.config.build import build_module
+from clep.config.targets import allowed
 from clep.errors import InputError
 from clep.models.saving import load_folder, load_weights
 from clep.video.encoder import VideoEncoder
@@ -62,21 +64,25 @@ class TrainedEncoder(VideoEncoder):
     Args:
         weights: folder of a run, or the folder `model` in it.
         name: name for the bank; None for the derived name.
+        allow: modules or classes of your own that the model's config may name beside the registered classes of clep,
+            e.g. `["mine."]`.
 
     Raises:
-        InputError: there is no such model, it has no video encoder, or its files are damaged.
+        InputError: there is no such model, it has no video encoder, its files are damaged, or its config names a class
+            that is neither registered nor allowed.
     """
 
-    def __init__(self, weights: str, name: str | None = None) -> None:
+    def __init__(self, weights: str, name: str | None = None, allow: str | Sequence[str] = ()) -> None:
         super().__init__()
         folder = Path(weights).expanduser()
         if not (folder / "config.json").is_file() and (folder / "model" / "config.json").is_file():
             folder = folder / "model"
         content, state = load_folder(folder)
+        targets = allowed(allow)
         key, config = _find(content["model"], folder)
         prefix = f"{key}."
         own = {name[len(prefix) :]: value for name, value in state.items() if name.startswith(prefix)}
-        encoder = build_module(config, f"model.{key}")
+        encoder = build_module(config, f"model.{key}", targets)
         if not isinstance(encoder, VideoEncoder):
             raise InputError(
                 f"{folder / 'config.json'}: model.{key} is no video encoder; choose a run of experiment=finetune_video"

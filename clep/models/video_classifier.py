@@ -11,12 +11,10 @@ from torch import Tensor, nn
 from clep.config.build import build_module, call
 from clep.config.targets import REGISTERED_ONLY, TARGET, Targets
 from clep.errors import InputError
-from clep.models.saving import SavedModel, plain_config
+from clep.models.saving import SavedModel, check_model_name, plain_config
 from clep.models.trained_encoder import TrainedEncoder, train_stages
 from clep.video.encoder import VideoEncoder
 from clep.video.transforms import normalize
-
-_NAME = "clep.models.VideoClassifier"
 
 
 class VideoClassifier(SavedModel):
@@ -67,8 +65,7 @@ class VideoClassifier(SavedModel):
             InputError: a target outside `targets`, an unknown target or argument; the message names the key.
         """
         arguments = plain_config(config)
-        if (target := arguments.pop(TARGET, _NAME)) != _NAME:
-            raise InputError(f"model.{TARGET}: expected {_NAME}, got {target!r}")
+        target = check_model_name(cls, arguments.pop(TARGET, None), targets)
         encoder = build_module(arguments.get("encoder") or {}, "model.encoder", targets)
         if isinstance(encoder, TrainedEncoder):
             encoder = encoder.unwrapped()
@@ -76,7 +73,7 @@ class VideoClassifier(SavedModel):
             raise InputError(f"model.encoder: {type(encoder).__name__} is not a video encoder")
         model = call(cls, {**arguments, "encoder": encoder}, "model")
         kept = {key: value for key, value in arguments.items() if key != "metadata"}
-        model.config = {TARGET: _NAME, **kept, "encoder": encoder.architecture()}
+        model.config = {TARGET: target, **kept, "encoder": encoder.architecture()}
         return model
 
     def forward(self, batch: dict[str, Any]) -> Float[Tensor, "batch classes"]:

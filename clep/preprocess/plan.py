@@ -43,10 +43,15 @@ def ensure(
     return [result for job in jobs if (result := _ensure_one(dict(job), long_texts, long_bytes)) is not None]
 
 
+def outputs(job: Mapping[str, Any]) -> list[Path]:
+    """Return the files that a job leaves."""
+    module, options = _split(dict(job))
+    return module.outputs(options)
+
+
 def missing_outputs(job: Mapping[str, Any]) -> list[Path]:
     """Return the files that a job would leave and that are not there yet."""
-    module, options = _split(dict(job))
-    return [path for path in module.outputs(options) if not path.exists()]
+    return [path for path in outputs(job) if not path.exists()]
 
 
 def command(job: Mapping[str, Any]) -> str:

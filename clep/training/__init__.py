@@ -8,19 +8,24 @@ from clep.training.display import CurveLogger, ProgressBar, finish_loggers, prin
 from clep.training.hard_negative_search import HardNegativeSearch
 from clep.training.optimizer import adamw, steady, warmup_cosine
 from clep.training.run_folder import ClaimRunFolder
+from clep.training.tasks import ActionDetection, Contrastive, FinetuneVideo, Task
 
 __all__ = [
+    "ActionDetection",
     "AtomicCheckpointIO",
     "BaseModule",
     "Checkpoint",
     "ClaimRunFolder",
     "ClassifierModule",
+    "Contrastive",
     "ContrastiveModule",
     "CurveLogger",
+    "FinetuneVideo",
     "HardNegativeSearch",
     "NonFiniteGuard",
     "NonFiniteLossError",
     "ProgressBar",
+    "Task",
     "adamw",
     "checked_monitors",
     "find_checkpoint",

@@ -10,8 +10,8 @@ from clep.ablation import Cell, read_grid
 from clep.config.check import check_config
 from clep.config.folder import config_folder
 from clep.config.resolvers import register_resolvers
-from clep.config.settings import fill_in_dims
 from clep.config.targets import ANYTHING
+from clep.training.settings import fill_in_dims
 
 FILES = sorted((config_folder() / "ablation").glob("*.yaml"))
 FIRST_SEEDS = {

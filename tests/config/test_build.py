@@ -122,3 +122,13 @@ def test_messages_name_the_key_and_what_would_do():
 
 def test_call_leaves_open_signatures_alone():
     assert call(dict, {"a": 1}) == {"a": 1}
+
+
+def test_a_file_does_not_allow_classes_itself():
+    """A stranger's `TrainedEncoder` would name the classes that its own weights may build."""
+    config = {"_target_": "clep.models.TrainedEncoder", "weights": "x", "allow": ["mine"]}
+    for build_it in (build, build_module):
+        with pytest.raises(InputError, match=r"allow is not allowed in what is read from a file"):
+            build_it(config)
+    with pytest.raises(InputError, match=r"x.*does not exist"):
+        build_typed(config)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from clep.data import LongTerm, RegionDataModule, RegionSource
-from clep.training.tasks import action_detection
+from clep.training import ActionDetection
 from tests.data.tiny_regions import CLASSES, write_regions
 
 SETTINGS: dict[str, Any] = {
@@ -26,6 +26,6 @@ def test_the_weights_are_averaged_where_that_is_asked_for(tmp_path: Path, ema: f
     data = RegionDataModule(
         RegionSource(tmp_path / "train.h5"), label_map=str(tmp_path / "map.txt"), context=LongTerm()
     )
-    module = action_detection(SETTINGS | {"ema": ema}, data)
+    module = ActionDetection().build(SETTINGS | {"ema": ema}, data)
     assert (module.ema is None, module.ema_decay) == (ema is None, ema)
     assert module.model.classes == list(CLASSES)
