@@ -5,6 +5,7 @@ A recorded name is never imported: what comes with a run folder may come from a 
 
 import inspect
 import json
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,11 +70,15 @@ def missing_options(folder: Path, targets: Targets, config_dir: str | Path | Non
     parts, folders = _read(folder / RECORD)
     refused = {name: file for name, file in parts.items() if not _is_allowed(name, targets)}
     options = [f"allow=[{','.join(sorted({name.split('.')[0] for name in refused}))}]"] if refused else []
-    options += [f"--config-dir {one!a}" for one in folders if config_dir is None]
+    options += [f"--config-dir {_shell_word(one)}" for one in folders if config_dir is None]
     if not options:
         return ""
-    listed = ", ".join(f"{name} ({file!a})" if file else name for name, file in refused.items())
+    listed = ", ".join(f"{name} ({_shell_word(file)})" if file else name for name, file in refused.items())
     return f"{folder} records {listed or 'a config folder'}: if you trust them, add {' '.join(options)}"
+
+
+def _shell_word(text: str) -> str:
+    return shlex.quote(text) if text.isprintable() else ascii(text)
 
 
 def _is_allowed(name: str, targets: Targets) -> bool:

@@ -40,7 +40,7 @@ def test_a_run_of_clep_alone_leaves_no_record(tmp_path: Path) -> None:
 def test_the_options_that_are_missing(tmp_path: Path) -> None:
     folder = recorded(tmp_path, "/a b/conf")
     hint = missing_options(folder, REGISTERED_ONLY)
-    assert f"{NAME} ({__file__!r})" in hint
+    assert f"{NAME} ({__file__})" in hint
     assert "add allow=[tests] --config-dir '/a b/conf'" in hint
     assert "allow" not in missing_options(folder, allowed(["tests."]))
     assert missing_options(folder, allowed(["tests"]), "/a b/conf") == ""
