@@ -25,7 +25,12 @@ def test_from_films_to_zero_shot(
     monkeypatch.chdir(tmp_path)
     words = [
         *("experiment=demo_video", WORLD, "hydra/job_logging=none", "hydra/hydra_logging=none"),
-        *("prepare.ego4d_videos.extraction.encoder.crop_px=64", "trainer.max_epochs=2", "data.batch_size=16"),
+        *(
+            "prepare.ego4d_videos.extraction.encoder.crop_px=64",
+            "video_encoder=efficientnet-lite0-4x64",
+            "trainer.max_epochs=2",
+            "data.batch_size=16",
+        ),
         *("data.sources.ego4d.val_fraction=0.3", "trainer.accelerator=cpu"),
     ]
     monkeypatch.setattr(sys, "argv", ["train.py", *words])
