@@ -35,7 +35,8 @@ from clep.errors import InputError
 from clep.evaluation.ava import AVA_USAGE, ava_files, evaluate_ava
 from clep.evaluation.evaluator import Evaluator, add_metrics, coverage_text
 from clep.files import write_json
-from clep.models import DualEncoder, SavedModel, load_model
+from clep.models import SavedModel, load_model
+from clep.models.saving import model_class
 from clep.training.display import print_results
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,7 @@ def evaluate_banks(
     metadata = {"tag_style": cfg.tag_style} | (
         {"sentence_encoder": cfg.text_encoder} if "text_encoder" in given else {}
     )
-    model = DualEncoder.from_config({**settings, "metadata": metadata}, ANYTHING)
+    model = model_class(settings, ANYTHING).from_config({**settings, "metadata": metadata}, ANYTHING)
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     out = Path(cfg.paths.runs) / "evaluate" if out is None else Path(out)
     return measure(model.to(where).eval(), cfg, out, ANYTHING, overrides, "without training")
