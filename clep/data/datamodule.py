@@ -11,6 +11,7 @@ from clep.bank import FeatureBank
 from clep.data.dataset import Batch, IndexOnlyDataset, MixedDataset, MomentDataset, Window, identity_collate
 from clep.data.feature_check import check_features
 from clep.data.long_term import LongTerm
+from clep.data.relevant_texts import RelevantTexts
 from clep.data.sampler import MomentBatchSampler, MomentKeys, SamplingStrategy
 from clep.data.source import NarrationSource, attach_verb_noun_ids, share_text_keys
 from clep.data.text_tokens import TextTokens, token_tables
@@ -130,6 +131,8 @@ class MomentDataModule(ResumableDataModule):
             matches the groups of `taxonomy` in the texts; None for no such keys.
         taxonomy: for `verb_noun="taxonomy"`.
         tokens: how texts are tokenized, for a `SentenceTower`, which fine-tunes the encoder; None for no tokens.
+        relevant_texts: train with random other texts of more than this relevancy for the moment's own one
+            (`RelevantTexts`); None for its own text.
 
     Raises:
         InputError: no source, or a batch of fewer than 2 moments.
@@ -152,6 +155,7 @@ class MomentDataModule(ResumableDataModule):
         verb_noun: Literal["given", "taxonomy"] | None = None,
         taxonomy: Taxonomy | None = None,
         tokens: TextTokens | None = None,
+        relevant_texts: float | int | None = None,
     ) -> None:
         super().__init__()
         if not sources:
@@ -163,6 +167,11 @@ class MomentDataModule(ResumableDataModule):
         self.device, self.text_device = device, text_device
         self.shuffle, self.drop_last, self.seed, self.num_workers = shuffle, drop_last, seed, num_workers
         self.strategy, self.verb_noun, self.taxonomy, self.tokens = sampler, verb_noun, taxonomy, tokens
+        if relevant_texts is not None and verb_noun is None:
+            raise InputError(
+                "data.relevant_texts compares verbs and nouns: set data.verb_noun=given or data.verb_noun=taxonomy"
+            )
+        self.relevant_texts = relevant_texts
         self.train_set: MomentDataset | MixedDataset | None = None
         self.val_set: MomentDataset | MixedDataset | None = None
 
@@ -236,6 +245,13 @@ class MomentDataModule(ResumableDataModule):
         if self.verb_noun is not None:
             of_source = list(zip(self.sources.items(), opened, strict=True))
             attach_verb_noun_ids([(*named, parts) for named, parts in of_source], self.verb_noun, self.taxonomy)
+        if self.relevant_texts is not None:
+            for part in train:
+                candidates = torch.zeros(part.texts.n_rows, dtype=torch.bool)
+                candidates[part.moments.text_id] = True
+                part.relevant_texts = RelevantTexts(
+                    part.verb_noun_ids["verb"], part.verb_noun_ids["noun"], candidates, self.relevant_texts
+                )
         if self.tokens is not None:
             tables = token_tables([source.narrations_path for source in self.sources.values()], self.tokens)
             for table, datasets in zip(tables, opened, strict=True):

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from clep.bank import FeatureBank
 from clep.config.build import call
 from clep.data.long_term import LongTerm
+from clep.data.relevant_texts import RelevantTexts
 from clep.data.sampler import Draw
 from clep.data.text_tokens import TokenTable
 from clep.errors import InputError
@@ -165,6 +166,8 @@ class MomentDataset(Dataset[Batch]):
     - `text` `[b, d]`, `text_id` `[b]`, and `moment` `[b]`, the index in the dataset;
     - with a context: `context` and `context_mask`, see `LongTerm.gather`;
     - with `verb_noun_ids`: `verb` and `noun` `[b, k]`, group ids of the text, padded with -1;
+    - with `relevant_texts`: the text is drawn anew for each batch with a seed; `video_verb` and `video_noun` `[b, k]`
+      are the group ids of the moment's own text;
     - with `tokens`: `text_tokens` and `text_token_mask` `[b, l]`, l the length of the batch's longest text.
 
     Args:
@@ -194,6 +197,7 @@ class MomentDataset(Dataset[Batch]):
         self.text_key = text_key
         self.verb_noun_ids: dict[str, Int32[Tensor, "texts k"]] = {}
         self.tokens: TokenTable | None = None
+        self.relevant_texts: RelevantTexts | None = None
         if len(moments) and int(moments.text_id.max()) >= texts.n_rows:
             raise InputError(
                 f"{texts.path} has {texts.n_rows} text embeddings, but a moment has text id "
@@ -240,7 +244,9 @@ class MomentDataset(Dataset[Batch]):
 
     def gather(self, indices: Batch, seed: int | None = None) -> Batch:
         """Return the batch that `indices` describes, on the device of the bank."""
-        text_id = indices["text_id"]
+        own_id = text_id = indices["text_id"]
+        if self.relevant_texts is not None and seed is not None:
+            text_id = self.relevant_texts.draw(own_id, seed)
         batch = self.window.gather(self.bank, indices["first"], indices["last"], seed, self._length)
         if self.context is not None:
             batch |= self.context.gather(self.bank, indices["video_index"], indices["middle_s"], seed)
@@ -252,6 +258,8 @@ class MomentDataset(Dataset[Batch]):
             if table.device != text_id.device:
                 self.verb_noun_ids[key] = table = table.to(text_id.device)
             batch[key] = table[text_id].long()
+            if self.relevant_texts is not None:
+                batch[f"video_{key}"] = table[own_id].long()
         if self.tokens is not None:
             batch |= self.tokens.take(text_id)
         batch["moment"] = indices["moment"]

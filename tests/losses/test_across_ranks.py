@@ -6,13 +6,17 @@ from torch import distributed, multiprocessing, nn
 from torch.nn import functional as F
 
 from clep.losses import (
+    AdaptiveMaxMarginLoss,
     BCELoss,
     ClipLoss,
     DiagonalPositives,
     EgoNCELoss,
+    MaxMarginLoss,
     MultiPositiveNCELoss,
     PositivesRule,
+    RelevancyPositives,
     SigmoidLoss,
+    SymmetricMultiSimilarityLoss,
     TextIdPositives,
     TextSimilarityPositives,
     VerbNounPositives,
@@ -48,6 +52,10 @@ OBJECTIVES = {
     "siglip, partly unlabelled": (SigmoidLoss(), PARTLY),
     "bce, diagonal": (BCELoss(), DIAGONAL),
     "bce, verb and noun": (BCELoss(chunk=3), VerbNounPositives("verb")),
+    "max margin, diagonal": (MaxMarginLoss(0.3), DIAGONAL),
+    "max margin, relevancy": (MaxMarginLoss(0.3), RelevancyPositives()),
+    "adaptive max margin": (AdaptiveMaxMarginLoss(0.5), RelevancyPositives()),
+    "symmetric multi-similarity": (SymmetricMultiSimilarityLoss(0.5), RelevancyPositives()),
 }
 
 
@@ -82,6 +90,8 @@ def batches(total):
             "text_id": torch.randint(-1, 5, (total,), generator=generator),
             "verb": torch.randint(-1, 3, (total, 2), generator=generator),
             "noun": torch.randint(-1, 3, (total, 3), generator=generator),
+            "video_verb": torch.randint(-1, 3, (total, 1), generator=generator),
+            "video_noun": torch.randint(-1, 3, (total, 1), generator=generator),
         }
 
 
@@ -96,7 +106,8 @@ def train(compute, ranks, rank=None, group=None, ddp=False):
             batch = {key: value[rank * PER_RANK : (rank + 1) * PER_RANK] for key, value in batch.items()}
         optimizer.zero_grad()
         video, text, scale, bias = model(batch)
-        loss = compute(video, text, scale, {key: batch[key] for key in ("text_id", "text", "verb", "noun")}, bias)
+        keys = ("text_id", "text", "verb", "noun", "video_verb", "video_noun")
+        loss = compute(video, text, scale, {key: batch[key] for key in keys}, bias)
         loss.backward()
         value = loss.detach()
         if rank is not None:
