@@ -15,8 +15,11 @@ check_digest(path, "its tables", attributes["digest"], digest(ids, first_row, se
 A file that was written before digests existed has none to compare: call `warn_unverified(path)` and read on.
 """
 
+import json
 import logging
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +28,7 @@ from jaxtyping import Shaped, UInt64
 from torch import Tensor
 
 from clep.errors import InputError
+from clep.files import read_json, write_json
 
 Hashable = np.ndarray | Tensor | bytes | memoryview | str
 
@@ -110,6 +114,42 @@ def check_digest(path: str | Path, what: str, stored: object, found: object, rem
     if stored != found:
         remedy = remedy or "copy it again or run the job that wrote it"
         raise InputError(f"{path} is damaged: {what} does not match the stored checksum; {remedy}")
+
+
+def write_checked_json(path: str | Path, content: dict[str, Any]) -> None:
+    """Write a JSON object as `clep.files.write_json` does, with a `checksum` of its other members as the last one."""
+    with_lists = json.loads(json.dumps(content))  # as it will be read: tuples are lists, keys are strings
+    write_json(path, with_lists | {"checksum": _json_digest(with_lists)})
+
+
+def read_checked_json(path: str | Path, remedy: str = "") -> dict[str, Any]:
+    """Read what `write_checked_json` wrote, without its checksum; a file without one opens with a warning.
+
+    Args:
+        path: the file.
+        remedy: what to do where it is damaged; "" for the usual: copy it again or run the job that wrote it.
+
+    Raises:
+        InputError: the file is missing, not strict JSON, not an object, or its checksum does not match.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is not a JSON object; {remedy or 'run the job that wrote it again'}")
+    stored = content.pop("checksum", None)
+    remedy = remedy or "copy it again or run the job that wrote it"
+    if stored is None:
+        key, last = next(reversed(content.items()), ("", None))
+        if isinstance(last, str) and re.fullmatch("[0-9a-f]{32}", last):  # a checksum under a damaged name
+            raise InputError(f"{path} is damaged: it has the key {key!r} instead of 'checksum'; {remedy}")
+        warn_unverified(path)
+        return content
+    remedy += "; if you edited it on purpose, remove the line 'checksum'"
+    check_digest(path, "its content", stored, _json_digest(content), remedy)
+    return content
+
+
+def _json_digest(content: dict[str, Any]) -> str:
+    return digest(json.dumps(content, sort_keys=True))
 
 
 def warn_unverified(path: str | Path, remedy: str = "write it again to add them") -> None:

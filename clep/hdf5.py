@@ -4,13 +4,18 @@ HDF5 lets a file point elsewhere: external and soft links, datasets stored in ot
 came from a stranger could then show the content of any readable file as features, so all of these are refused.
 """
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
+import numpy as np
 
+from clep.checksums import check_digest, digest, warn_unverified
 from clep.errors import InputError
+from clep.files import atomic_path, check_input
 
 # What h5py raises where metadata are broken, depending on where.
 _FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, OverflowError, MemoryError, SystemError)
@@ -30,11 +35,7 @@ def open_hdf5(path: str | Path, check_storage: bool = True) -> Iterator[h5py.Fil
     Raises:
         InputError: it does not exist, cannot be read, is not HDF5, is truncated or damaged, or refers to other files.
     """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path} does not exist")
-    if not path.is_file():
-        raise InputError(f"{path} is not a file")
+    path = check_input(path)
     try:
         file = h5py.File(path, "r", locking=False)
     except _FAULTS as error:
@@ -66,6 +67,113 @@ def refuse_outside_storage(dataset: h5py.Dataset, path: str | Path) -> None:
             f"{path}: the dataset {str(dataset.name).lstrip('/')!r} is stored in another file, which is refused; "
             f"copy its values into this file"
         )
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """What `read_table_file` found.
+
+    Attributes:
+        attributes: texts beside the columns.
+        columns: arrays of numbers, and lists of texts, by name.
+        verified: whether all of it matches a stored checksum; False for a file of an older clep.
+    """
+
+    attributes: dict[str, str]
+    columns: dict[str, np.ndarray | list[str]]
+    verified: bool
+
+
+def write_table_file(
+    path: str | Path,
+    file_format: str,
+    version: int,
+    attributes: Mapping[str, str],
+    columns: Mapping[str, np.ndarray | Sequence[str]],
+) -> None:
+    """Write columns that are read whole, with one checksum of them all, atomically.
+
+    Texts are stored with a fixed length: damaged strings of variable length send libhdf5 into endless loops.
+
+    Args:
+        path: of the file.
+        file_format, version: what the reader requires.
+        attributes: short texts.
+        columns: by name ("clip/id"); arrays of numbers or sequences of texts.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written to.
+    """
+    kept = {name: values if isinstance(values, np.ndarray) else list(values) for name, values in columns.items()}
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["format"], file.attrs["version"] = np.bytes_(file_format), version
+        file.attrs["digest"] = np.bytes_(_table_digest(file_format, version, attributes, kept))
+        for name, text in attributes.items():
+            file.attrs[name] = np.bytes_(text.encode())
+        for name, values in kept.items():
+            if isinstance(values, list):
+                encoded = [text.encode() for text in values]
+                dtype = h5py.string_dtype("utf-8", max([1, *map(len, encoded)]))
+                values = np.array(encoded, dtype=dtype)
+            file.create_dataset(name, data=values)
+
+
+def read_table_file(
+    path: str | Path, file_format: str, version: int, unverified_versions: int, what: str, remedy: str
+) -> TableFile:
+    """Read what `write_table_file` wrote, all of it, and compare it with its checksum.
+
+    Args:
+        path: of the file.
+        file_format, version: that it must have; `version` is the latest.
+        unverified_versions: files up to this version have no checksum of this kind and open with a warning.
+        what: for messages, "a file of labelled clips".
+        remedy: for messages, how to make it again.
+
+    Raises:
+        InputError: the file is missing, damaged, of another format, or of a later version.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist; {remedy}")
+    with open_hdf5(path) as file:
+        found, written = _text(file.attrs.get("format")), int(file.attrs.get("version", 0))
+        if found != file_format or not 1 <= written <= version:
+            raise InputError(f"{path} is not {what} (format {found!r}, version {written}); {remedy}")
+        verified = written > unverified_versions
+        names: list[str] = []
+        file.visititems(lambda name, node: names.append(name) if isinstance(node, h5py.Dataset) else None)
+        columns: dict[str, np.ndarray | list[str]] = {}
+        for name in names:
+            if verified and file[name].dtype.kind == "O":
+                raise InputError(f"{path} is damaged: {name!r} has texts of variable length; {remedy}")
+            is_text = h5py.check_string_dtype(file[name].dtype) is not None
+            columns[name] = [str(text) for text in file[name].asstr()[...]] if is_text else file[name][...]
+        usual = ("format", "version", "digest")
+        attributes = {str(name): _text(value) for name, value in file.attrs.items() if name not in usual}
+        stored, own = _text(file.attrs.get("digest")), _table_digest(file_format, written, attributes, columns)
+    if verified:
+        check_digest(path, "its table", stored, own, remedy)
+    else:
+        warn_unverified(path, remedy)
+    return TableFile(attributes, columns, verified)
+
+
+def _table_digest(
+    file_format: str,
+    version: int,
+    attributes: Mapping[str, str],
+    columns: Mapping[str, np.ndarray | list[str]],
+) -> str:
+    texts = {name: values for name, values in columns.items() if isinstance(values, list)}
+    arrays = sorted((name, values) for name, values in columns.items() if isinstance(values, np.ndarray))
+    described = json.dumps([file_format, version, dict(attributes), texts], sort_keys=True)
+    return digest(described, *(part for pair in arrays for part in pair))
+
+
+def _text(value: object) -> str:
+    """Return an attribute as str; clep writes them as bytes of fixed length."""
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _refuse_links(file: h5py.File, path: Path, check_storage: bool) -> None:

@@ -14,7 +14,9 @@ from clep.checksums import (
     check_digest,
     digest,
     file_digest,
+    read_checked_json,
     warn_unverified,
+    write_checked_json,
 )
 from clep.errors import InputError
 
@@ -84,3 +86,33 @@ def test_one_warning_for_each_file(tmp_path: Path, caplog: pytest.LogCaptureFixt
 def test_objects_have_no_digest() -> None:
     with pytest.raises(TypeError, match="objects"):
         digest(np.array([{}], dtype=object))
+
+
+def test_every_byte_of_a_checked_json_file_counts(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.json"
+    content = {"classes": ["open “fridge”", "b"], "sets": {"prompt": [["x"], ("y",)]}, "dim": 4, "share": 0.1}
+    write_checked_json(path, content)
+    as_read = content | {"sets": {"prompt": [["x"], ["y"]]}}
+    assert read_checked_json(path) == as_read
+    whole, same = path.read_bytes(), 0
+    for position in range(len(whole)):
+        changed = bytearray(whole)
+        changed[position] ^= 4
+        path.write_bytes(changed)
+        try:
+            assert read_checked_json(path) == as_read
+            same += 1  # not seen: a character of layout became another one
+        except InputError:
+            pass
+    assert same < 10
+
+
+def test_a_json_file_without_a_checksum_opens_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "old.json"
+    path.write_text('{"a": 1}')
+    with caplog.at_level(logging.WARNING):
+        assert read_checked_json(path) == {"a": 1}
+    assert "old.json has no checksums" in caplog.text
+    path.write_text("[1]")
+    with pytest.raises(InputError, match=r"old\.json is not a JSON object; make it again"):
+        read_checked_json(path, "make it again")

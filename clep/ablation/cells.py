@@ -15,11 +15,12 @@ from time import perf_counter
 from typing import Any
 
 from clep.ablation.grid import Cell, Grid
+from clep.checksums import read_checked_json, write_checked_json
 from clep.compute import Local
 from clep.compute.attempts import describe_exit
 from clep.config.overrides import override
 from clep.errors import InputError
-from clep.files import read_json, write_json
+from clep.files import read_json
 from clep.machine import this_machine
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def claim(grid: Grid) -> None:
         InputError: the folder holds another ablation, or other files.
     """
     path = grid.out / "grid.json"
-    known = read_json(path) if path.exists() else None
+    known = read_checked_json(path, "choose another folder with out=DIR") if path.exists() else None
     if known is None and grid.out.exists() and any(not one.name.startswith(".") for one in grid.out.iterdir()):
         raise InputError(f"{grid.out} holds files that no ablation wrote; choose another folder with out=DIR")
     variants: dict[str, Any] = {name: list(overrides) for name, overrides in grid.variants.items()}
@@ -81,7 +82,7 @@ def claim(grid: Grid) -> None:
                 f"delete it"
             )
         variants = others | variants
-    write_json(path, mine | {"variants": variants})
+    write_checked_json(path, mine | {"variants": variants})
 
 
 def run_cells(grid: Grid, report: Callable[[Outcome], None] = lambda outcome: None) -> list[Outcome]:
@@ -176,7 +177,7 @@ def train(training: Training) -> None:
     folder, log = training.folder, training.folder / LOG
     if (folder / "cell.json").exists():
         shutil.rmtree(folder)  # of a training that did not end
-    write_json(folder / "cell.json", training.record)
+    write_checked_json(folder / "cell.json", training.record)
     started = perf_counter()
     with _lock_to_inherit(folder.parent) as lock:
         status = _run(training.command, log, lock)
@@ -185,7 +186,7 @@ def train(training: Training) -> None:
         failed = failure_reason(status, log)
     elif not (folder / "metrics.json").is_file():
         failed = f"it wrote no metrics; see {log}"
-    write_json(folder / "cell.json", training.record | {"seconds": perf_counter() - started, "failed": failed})
+    write_checked_json(folder / "cell.json", training.record | {"seconds": perf_counter() - started, "failed": failed})
     if failed is not None:
         raise InputError(failed)
 
@@ -233,7 +234,7 @@ def _finished(cell: Cell, folder: Path) -> Outcome | None:
     """
     if not (folder / "metrics.json").is_file():
         return None
-    record = read_json(folder / "cell.json")
+    record = read_checked_json(folder / "cell.json", "delete the folder to train it again")
     if record.get("overrides") != list(cell.overrides):
         raise InputError(
             f"{folder} holds a run with other settings ({' '.join(record.get('overrides', []))}); delete it, or "
@@ -247,7 +248,7 @@ def _finished(cell: Cell, folder: Path) -> Outcome | None:
 
 def _seconds(folder: Path) -> float | None:
     with contextlib.suppress(InputError):
-        return read_json(folder / "cell.json").get("seconds")
+        return read_checked_json(folder / "cell.json").get("seconds")
     return None
 
 

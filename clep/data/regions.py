@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import h5py
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64, Int32, Int64
@@ -19,12 +18,12 @@ from clep.data.long_term import LongTerm
 from clep.data.sampler import Draw
 from clep.datasets.ava import AVA_ACTIONS, read_label_map
 from clep.errors import InputError
-from clep.files import atomic_path
-from clep.hdf5 import open_hdf5
+from clep.hdf5 import read_table_file, write_table_file
 from clep.metrics.ava import AVA_60
 
 FORMAT = "clep-regions"
-VERSION = 1
+VERSION = 2
+COLUMNS = ("video", "second", "box", "score", "person", "annotated", "first_action")
 
 
 @dataclass(frozen=True)
@@ -59,13 +58,23 @@ class Regions:
     action: Int32[np.ndarray, " actions"]
 
     def __post_init__(self) -> None:
-        if len(self.first_action) != len(self.video) + 1 or self.first_action[-1] != len(self.action):
+        bounds = self.first_action
+        ordered = len(bounds) == len(self.video) + 1 and bounds[0] == 0 and bool(np.all(np.diff(bounds) >= 0))
+        if not ordered or bounds[-1] != len(self.action):
             raise InputError(
                 f"{len(self.video)} regions need {len(self.video) + 1} offsets of actions that end at "
                 f"{len(self.action)}, not {len(self.first_action)}; make the file again with "
                 f"`python -m clep.preprocess ava`"
             )
-        wrong = np.any((self.box < 0) | (self.box > 1), 1) | np.any(self.box[:, :2] >= self.box[:, 2:], 1)
+        lengths = {len(column) for column in (self.second, self.box, self.score, self.person, self.annotated)}
+        known = bool(np.all((self.video >= 0) & (self.video < len(self.videos)) & np.isfinite(self.second)))
+        if lengths != {len(self.video)} or not known or len(self.boxes_digest) != len(self.videos):
+            raise InputError(
+                f"the columns of {len(self.video)} regions have other lengths, a second that is not finite, or a video "
+                f"that is not in the list; make the file again with `python -m clep.preprocess ava`"
+            )
+        inside = np.all((self.box >= 0) & (self.box <= 1), 1)  # False for NaN
+        wrong = ~inside | np.any(self.box[:, :2] >= self.box[:, 2:], 1)
         if wrong.any():
             first = int(wrong.argmax())
             raise InputError(
@@ -111,14 +120,9 @@ class Regions:
         Raises:
             InputError: the disk is full or the folder cannot be written to.
         """
-        text = h5py.string_dtype("utf-8")
-        with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-            file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
-            file.create_dataset("video/id", data=np.array(self.videos, dtype=object), dtype=text)
-            file.create_dataset("video/boxes_digest", data=np.array(self.boxes_digest, dtype=object), dtype=text)
-            for name in ("video", "second", "box", "score", "person", "annotated", "first_action"):
-                file.create_dataset(f"region/{name}", data=getattr(self, name))
-            file.create_dataset("action/id", data=self.action)
+        columns = {f"region/{name}": getattr(self, name) for name in COLUMNS}
+        texts = {"video/id": self.videos, "video/boxes_digest": self.boxes_digest}
+        write_table_file(path, FORMAT, VERSION, {}, {**texts, **columns, "action/id": self.action})
 
     @classmethod
     def open(cls, path: str | Path) -> "Regions":
@@ -127,26 +131,17 @@ class Regions:
         Raises:
             InputError: the file is missing, damaged, of another format, or of a later version.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise InputError(f"{path} does not exist; make it with `python -m clep.preprocess ava`")
+        remedy = "make it again with `python -m clep.preprocess ava`"
+        columns: dict[str, Any] = read_table_file(path, FORMAT, VERSION, 1, "a file of regions", remedy).columns
         try:
-            with open_hdf5(path) as file:
-                found, version = file.attrs.get("format"), int(file.attrs.get("version", 0))
-                if found != FORMAT or version > VERSION:
-                    raise InputError(f"{path} is not a file of regions (format {found!r}, version {version})")
-                columns = {
-                    name: file[f"region/{name}"][...]
-                    for name in ("video", "second", "box", "score", "person", "annotated", "first_action")
-                }
-                return cls(
-                    videos=tuple(str(name) for name in file["video/id"].asstr()[...]),
-                    boxes_digest=tuple(str(name) for name in file["video/boxes_digest"].asstr()[...]),
-                    action=file["action/id"][...],
-                    **columns,
-                )
-        except (OSError, KeyError) as error:
-            raise InputError(f"{path} cannot be read ({error}); make it again") from error
+            return cls(
+                videos=tuple(columns["video/id"]),
+                boxes_digest=tuple(columns["video/boxes_digest"]),
+                action=columns["action/id"],
+                **{name: columns[f"region/{name}"] for name in COLUMNS},
+            )
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise InputError(f"{path} is damaged ({type(error).__name__}: {error}); {remedy}") from error
 
 
 def _seconds(bank: FeatureBank, video: str) -> Float64[np.ndarray, " rows"]:

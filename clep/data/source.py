@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int64
 
 from clep.bank import FeatureBank
+from clep.bank.storage import Verify, parse_verify
 from clep.data.dataset import MomentDataset, Moments, Window, drop_missing
 from clep.data.long_term import LongTerm
 from clep.datasets.splits import held_out_videos
@@ -42,6 +43,8 @@ class NarrationSource:
         on_missing: "error" or "skip" for moments without rows.
         order: "time" sorts by video and second; "pass" by video, pass and second, as the published tutorial does.
         weight: share of the source when several are mixed; None for its size.
+        verify: when rows are compared with their checksums, see `FeatureBank.open`: "first_read", true (all when the
+            run starts, the narrations too), "sample" or false.
 
     Raises:
         InputError: a number is out of range, or a split is unknown.
@@ -64,6 +67,7 @@ class NarrationSource:
         on_missing: Literal["error", "skip"] = "error",
         order: Literal["time", "pass"] = "time",
         weight: float | None = None,
+        verify: Verify = "first_read",
     ) -> None:
         if not 0 <= val_fraction < 1:
             raise InputError(f"val_fraction={val_fraction} must be at least 0 and below 1")
@@ -76,7 +80,7 @@ class NarrationSource:
         self.span, self.offset_s = span, offset_s
         self.exclude_splits, self.min_words, self.duplicate_s = tuple(exclude_splits), min_words, duplicate_s
         self.keep_redacted, self.val_fraction, self.on_missing = keep_redacted, val_fraction, on_missing
-        self.order, self.weight = order, weight
+        self.order, self.weight, self.verify = order, weight, parse_verify(verify)
         self.report: dict[str, Any] = {}
 
     def open(
@@ -90,8 +94,10 @@ class NarrationSource:
             InputError: a file is missing or does not belong to the others, or no moment is left.
         """
         narrations = Narrations.open(self.narrations_path)
-        bank = FeatureBank.open(self.bank_path, device=device)
-        texts = FeatureBank.open(self.texts_path, device=text_device)
+        bank = FeatureBank.open(self.bank_path, device=device, verify=self.verify)
+        texts = FeatureBank.open(self.texts_path, device=text_device, verify=self.verify)
+        if self.verify is True:
+            narrations.verify()
         self._check_texts(narrations, texts)
         chosen, dropped = training_moments(
             narrations,

@@ -1,21 +1,18 @@
 """Labelled clips of a zero-shot benchmark: ids, classes and labels; their features are in a bank."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import h5py
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
-from clep.checksums import check_digest, digest, warn_unverified
 from clep.errors import InputError
-from clep.files import atomic_path
-from clep.hdf5 import open_hdf5
+from clep.hdf5 import read_table_file, write_table_file
 
 FORMAT = "clep-clips"
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -79,25 +76,12 @@ class LabelledClips:
             InputError: the disk is full or the folder cannot be written to.
         """
         columns = {
-            name: column for name in ("label", "labels", "first_person") if (column := getattr(self, name)) is not None
+            f"clip/{name}": column
+            for name in ("label", "labels", "first_person")
+            if (column := getattr(self, name)) is not None
         }
-        with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-            file.attrs["format"] = np.bytes_(FORMAT)
-            file.attrs["version"] = VERSION
-            file.attrs["task"] = np.bytes_(self.task.encode())
-            file.attrs["digest"] = np.bytes_(self._digest())
-            for name, strings in (("clip/id", self.ids), ("class/name", self.classes)):
-                encoded = [string.encode() for string in strings]
-                # Fixed length, since damaged variable-length strings can put libhdf5 into an endless loop.
-                dtype = h5py.string_dtype("utf-8", max([1, *map(len, encoded)]))
-                file.create_dataset(name, data=np.array(encoded, dtype=dtype))
-            for name, column in columns.items():
-                file.create_dataset(f"clip/{name}", data=column)
-
-    def _digest(self) -> str:
-        columns = [getattr(self, name) for name in ("label", "labels", "first_person")]
-        arrays = [np.zeros(0) if column is None else np.asarray(column) for column in columns]
-        return digest(json.dumps([self.task, self.ids, self.classes]), *arrays)
+        texts = {"clip/id": self.ids, "class/name": self.classes}
+        write_table_file(path, FORMAT, VERSION, {"task": self.task}, {**texts, **columns})
 
     @classmethod
     def open(cls, path: str | Path) -> "LabelledClips":
@@ -106,44 +90,17 @@ class LabelledClips:
         Raises:
             InputError: the file is missing, damaged, of another format, or of a newer version.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise InputError(
-                f"{path} does not exist; make it with `python -m clep.preprocess kinetics` (or ego_charades)"
-            )
+        remedy = "make it with `python -m clep.preprocess kinetics` (or ego_charades)"
+        table = read_table_file(path, FORMAT, VERSION, 2, "a file of labelled clips", remedy)
+        columns: dict[str, Any] = table.columns
         try:
-            with open_hdf5(path) as file:
-                found, version = _text(file.attrs.get("format")), int(file.attrs.get("version", 0))
-                if found != FORMAT or not 1 <= version <= VERSION:
-                    raise InputError(
-                        f"{path} is not a file of labelled clips (format {found!r}, version {version}); make it again"
-                    )
-                if version > 1 and any(file[name].dtype.kind != "S" for name in ("clip/id", "class/name")):
-                    raise InputError(f"{path} cannot be read (its ids are not fixed-length strings); make it again")
-
-                def column(name: str) -> np.ndarray | None:
-                    return file[name][...] if name in file else None
-
-                stored = _text(file.attrs.get("digest"))
-                clips = cls(
-                    task=_text(file.attrs["task"]),
-                    ids=[str(name) for name in file["clip/id"].asstr()[...]],
-                    classes=[str(name) for name in file["class/name"].asstr()[...]],
-                    label=column("clip/label"),
-                    labels=column("clip/labels"),
-                    first_person=column("clip/first_person"),
-                )
-        except InputError:
-            raise
-        except (OSError, KeyError, ValueError, TypeError, RuntimeError, OverflowError, MemoryError) as error:
-            raise InputError(f"{path} cannot be read ({error}); make it again") from error
-        if version == 1:
-            warn_unverified(path)
-        else:
-            check_digest(path, "its table of clips", stored, clips._digest())
-        return clips
-
-
-def _text(value: object) -> str:
-    """Return an attribute as str; clep writes them as bytes of fixed length."""
-    return value.decode() if isinstance(value, bytes) else str(value)
+            return cls(
+                task=table.attributes["task"],
+                ids=columns["clip/id"],
+                classes=columns["class/name"],
+                label=columns.get("clip/label"),
+                labels=columns.get("clip/labels"),
+                first_person=columns.get("clip/first_person"),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{path} is damaged ({type(error).__name__}: {error}); {remedy}") from error

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clep.errors import InputError
-from clep.files import atomic_path
+from clep.files import atomic_path, check_input
 
 Lfb = dict[str, dict[int, Float[Tensor, "regions dim"]]]
 
@@ -43,6 +43,7 @@ def load_data(path: Path) -> object:
     Raises:
         InputError: the file is missing, damaged, or an unsafe pickle.
     """
+    check_input(path)
     try:
         with path.open("rb") as file:
             start = file.read(len(_LEGACY))

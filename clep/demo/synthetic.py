@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from clep.checksums import read_checked_json, write_checked_json
 from clep.compute.locks import file_lock
 from clep.config.check import check_call
 from clep.demo.encoder import EncoderSettings
@@ -83,7 +84,7 @@ class SyntheticDataset(ABC):
                 file.stat().st_size for name in self.folders for file in (out / name).rglob("*") if file.is_file()
             )
             described = {"seed": seed, "settings": self.as_dict(), "digest": digest, "counts": counts}
-            write_json(out / DESCRIPTION, {"format": self.format, "version": self.version, **described})
+            write_checked_json(out / DESCRIPTION, {"format": self.format, "version": self.version, **described})
             (out / _UNFINISHED).unlink()
             return {**counts, "folder": str(out)}
 
@@ -95,12 +96,8 @@ class SyntheticDataset(ABC):
             InputError: there is none, or it is of another kind or version.
         """
         path = Path(folder) / DESCRIPTION
-        content = read_json(path)
-        if (
-            not isinstance(content, dict)
-            or content.get("format") != cls.format
-            or content.get("version") != cls.version
-        ):
+        content = read_checked_json(path, "generate the dataset again")
+        if content.get("format") != cls.format or content.get("version") != cls.version:
             raise InputError(f"{path} is not a {cls.format} of version {cls.version}; generate one in another folder")
         return content
 

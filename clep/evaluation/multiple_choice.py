@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from clep.bank import FeatureBank
+from clep.checksums import read_checked_json, write_checked_json
 from clep.data import LongTerm, Window
 from clep.errors import InputError
 from clep.evaluation.evaluator import Evaluator, model_device
-from clep.files import read_json, write_json
 from clep.metrics import topk_accuracy
 from clep.models import DualEncoder
 from clep.models.published import load_sentence_encoder
@@ -47,7 +47,7 @@ def write_questions(path: str | Path, questions: Sequence[Question]) -> None:
         {**question._asdict(), "choices": [index.setdefault(text, len(index)) for text in question.choices]}
         for question in questions
     ]
-    write_json(path, {"format": FORMAT, "version": VERSION, "sentences": list(index), "questions": items})
+    write_checked_json(path, {"format": FORMAT, "version": VERSION, "sentences": list(index), "questions": items})
 
 
 def read_questions(path: str | Path) -> list[Question]:
@@ -56,8 +56,8 @@ def read_questions(path: str | Path) -> list[Question]:
     Raises:
         InputError: the file is missing or of another format, or a question is invalid; the message has its index.
     """
-    content = read_json(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != VERSION:
+    content = read_checked_json(path)
+    if content.get("format") != FORMAT or content.get("version") != VERSION:
         raise InputError(f"{path} is not a file of questions (format {FORMAT!r}, version {VERSION})")
     questions = []
     for position, item in enumerate(content.get("questions", [])):

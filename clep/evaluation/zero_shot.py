@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from clep.bank import FeatureBank
+from clep.checksums import read_checked_json
 from clep.data import LabelledClips, LongTerm, Window
 from clep.errors import InputError
 from clep.evaluation.evaluator import Evaluator, model_device
-from clep.files import read_json
 from clep.metrics import charades_map, topk_accuracy
 from clep.models import DualEncoder, evaluating
 from clep.text import average_templates
@@ -117,8 +117,8 @@ class ZeroShot(Evaluator):
 
     def _listing(self) -> dict[str, Any]:
         path = self.folder / "prompts.json"
-        listing = read_json(path)
-        if not isinstance(listing, dict) or not isinstance(listing.get("sets"), dict):
+        listing = read_checked_json(path)
+        if not isinstance(listing.get("sets"), dict):
             raise InputError(
                 f"{path} is not a file of prompts: it needs 'classes' and 'sets'; delete it and make it again"
             )

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from clep.checksums import read_checked_json, write_checked_json
 from clep.errors import InputError
 from clep.extraction.items import printable
-from clep.files import open_input, read_json, write_json
+from clep.files import open_input
 
 Value = int | float | str | bool | None
 SHOWN = 3
@@ -69,7 +70,7 @@ class Coverage:
     def write(self) -> dict[str, Any]:
         """Write the JSON beside the output, show the table, and return the JSON content."""
         result = self.as_dict()
-        write_json(coverage_path(self.output), result)
+        write_checked_json(coverage_path(self.output), result)
         console = Console()
         console.print(coverage_table(result))
         written = "complete lists" if any(self.lists.values()) else "written to"
@@ -101,10 +102,9 @@ def read_coverage(output: str | Path) -> dict[str, Any] | None:
     if not Path(output).exists() or not coverage_path(output).exists():
         return None
     try:
-        found = read_json(coverage_path(output))
+        return read_checked_json(coverage_path(output))
     except InputError:
         return None
-    return found if isinstance(found, dict) else None
 
 
 def coverage_table(result: Mapping[str, Any]) -> Table:

@@ -9,7 +9,7 @@ import xxhash
 
 from clep.checksums import check_digest, warn_unverified
 from clep.errors import InputError
-from clep.files import atomic_path
+from clep.files import atomic_path, check_input
 
 # A checkpoint of torch.save is a zip archive. Its comment, the last bytes of the file, holds the digest of all before.
 _END, _END_BYTES = b"PK\x05\x06", 22  # signature and size of the record before the comment
@@ -43,11 +43,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: it is missing, truncated, damaged, or holds more than plain data.
     """
+    check_input(path)
     try:
         found = check_file_digest(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist") from error
     except InputError:
         raise
     except Exception as error:

@@ -16,7 +16,7 @@ from clep.checksums import check_digest, digest, warn_unverified
 from clep.config.check import check_call
 from clep.config.targets import REGISTERED, REGISTERED_ONLY, TARGET, Targets, allowed, find_target
 from clep.errors import InputError
-from clep.files import atomic_path, read_json, write_json
+from clep.files import atomic_path, check_input, read_json, write_json
 from clep.models.checkpoint_file import read_checkpoint
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -95,6 +95,7 @@ def _read_weights(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """
     if not path.exists():
         raise InputError(f"{path} does not exist; the folder needs {WEIGHTS} and {CONFIG}")
+    check_input(path)
     try:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in tuple(file.keys())}

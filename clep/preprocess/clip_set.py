@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from clep.bank import FeatureBank
+from clep.checksums import read_checked_json, write_checked_json
 from clep.datasets.labelled_clips import LabelledClips
 from clep.errors import InputError
 from clep.extraction import Extraction, VideoItem, extract
@@ -17,7 +18,6 @@ from clep.extraction.features import PackReport, PackSettings, copy_videos, pack
 from clep.extraction.listing import find_files
 from clep.extraction.text import Device, TextBank, text_bank_path
 from clep.extraction.videos import videos_cost_warning
-from clep.files import read_json, write_json
 from clep.text import Texts
 
 logger = logging.getLogger(__name__)
@@ -233,9 +233,17 @@ def write_prompts(
     bank = TextBank(folder, "prompts", rows, encoder, digest)
     coverage = bank.write(batch_size=batch_size, device=device, overwrite=overwrite)
     content = {"classes": classes, "sets": sets, "encoder": bank.name, "dim": coverage["counts"]["dim"]}
-    if not listing.exists() or read_json(listing) != content:
-        write_json(listing, content)
+    if not _is_written(listing, content):
+        write_checked_json(listing, content)
     return coverage
+
+
+def _is_written(path: Path, content: dict[str, Any]) -> bool:
+    """Whether a file holds this content; one that is damaged does not."""
+    try:
+        return path.exists() and read_checked_json(path) == content
+    except InputError:
+        return False
 
 
 def _pack(

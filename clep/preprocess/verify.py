@@ -9,11 +9,15 @@ from typing import Any
 from clep.bank import FeatureBank
 from clep.bank.format import FORMAT, file_format, read_header
 from clep.bank.lmdb import LMDB_SUFFIX
+from clep.checksums import read_checked_json
+from clep.datasets.labelled_clips import FORMAT as CLIPS_FORMAT
+from clep.datasets.labelled_clips import LabelledClips
 from clep.errors import InputError
 from clep.files import read_json
 from clep.hdf5 import open_hdf5
 from clep.models.checkpoint_file import check_file_digest, read_checkpoint
 from clep.models.saving import CONFIG, WEIGHTS, verify_folder
+from clep.text import Narrations
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +39,9 @@ class Kind:
 
 
 def run(*, path: str | Path | list[str]) -> dict[str, Any]:
-    """Read files whole and compare them with the checksums that they store: banks, LMDBs, models, checkpoints.
+    """Read files whole and compare them with the checksums that they store.
+
+    These are banks, their LMDBs, narrations, clips, JSON files of jobs, models and checkpoints.
 
     Files without checksums, written by an older clep, are counted and named, and are no error.
 
@@ -129,6 +135,44 @@ def _verify_lmdb(path: Path) -> str:
     return f"intact, {len(bank):,} videos, {bank.n_rows:,} rows"
 
 
+def _is_clips(path: Path) -> bool:
+    if path.suffix not in (".h5", ".hdf5"):
+        return False
+    try:
+        with open_hdf5(path) as opened:
+            return file_format(opened) == CLIPS_FORMAT
+    except (InputError, OSError):
+        return False
+
+
+def _verify_clips(path: Path) -> str:
+    clips = LabelledClips.open(path)
+    found = f"{len(clips):,} clips of {len(clips.classes):,} classes"
+    with open_hdf5(path) as file:
+        return f"intact, {found}" if int(file.attrs["version"]) > 2 else f"{WITHOUT}, of an older clep; {found}"
+
+
+def _verify_narrations(path: Path) -> str:
+    narrations = Narrations.open(path)
+    narrations.verify()
+    return f"intact, {len(narrations):,} narrations"
+
+
+def _is_checked_json(path: Path) -> bool:
+    if path.suffix != ".json" or path.name == CONFIG:
+        return False
+    try:
+        content = read_json(path)
+    except InputError:
+        return path.name == "prompts.json" or path.name.endswith(".coverage.json")
+    return isinstance(content, dict) and "checksum" in content
+
+
+def _verify_json(path: Path) -> str:
+    read_checked_json(path)
+    return "intact"
+
+
 def _is_model(path: Path) -> bool:
     if path.name != WEIGHTS or not (path.parent / CONFIG).is_file():
         return False
@@ -152,6 +196,9 @@ def _verify_checkpoint(path: Path) -> str:
 KINDS: list[Kind] = [
     Kind("feature bank", _is_bank, _verify_bank),
     Kind("LMDB of a bank", lambda path: path.suffix == LMDB_SUFFIX, _verify_lmdb),
+    Kind("clips", _is_clips, _verify_clips),
+    Kind("narrations", lambda path: path.suffix == ".arrow", _verify_narrations),
+    Kind("JSON with a checksum", _is_checked_json, _verify_json),
     Kind("model", _is_model, _verify_model),
     Kind("checkpoint", lambda path: path.suffix == ".ckpt", _verify_checkpoint),
 ]

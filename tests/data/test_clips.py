@@ -33,7 +33,7 @@ def test_multi_label_clips_survive_the_file(tmp_path):
     assert opened.labels.dtype == np.uint8
     assert opened.first_person.tolist() == [True, False]
     with h5py.File(tmp_path / "clips.h5") as file:
-        assert (file.attrs["format"], int(file.attrs["version"])) == (b"clep-clips", 2)
+        assert (file.attrs["format"], int(file.attrs["version"])) == (b"clep-clips", 3)
         assert all(file[name].dtype.kind == "S" for name in ("clip/id", "class/name"))
         assert file["clip/id"].asstr()[...].tolist() == ["a", "b"]
 
@@ -73,8 +73,8 @@ def test_files_that_cannot_be_used_are_named(tmp_path):
     with pytest.raises(InputError, match="not a file of labelled clips"):
         LabelledClips.open(tmp_path / "clips.h5")
     with h5py.File(tmp_path / "clips.h5", "w") as file:
-        file.attrs.update({"format": "clep-clips", "version": 2, "task": "kinetics"})
-    with pytest.raises(InputError, match=r"clips\.h5 is (damaged|not an HDF5 file|truncated)"):
+        file.attrs.update({"format": "clep-clips", "version": 3, "task": "kinetics"})
+    with pytest.raises(InputError, match=r"clips\.h5 is damaged"):
         LabelledClips.open(tmp_path / "clips.h5")
 
 

@@ -1,5 +1,6 @@
 """Batches of regions: rows, context and targets, whole and resumable; files that do not belong together are refused."""
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +118,51 @@ def test_what_the_data_tells(tmp_path: Path) -> None:
     assert len(RegionDataModule(RegionSource(path), label_map="all").classes) == 80
     with pytest.raises(InputError, match=r"data\.val\.boxes=detected"):
         RegionDataModule(RegionSource(path), val=RegionSource(path, boxes="detected"))
+
+
+def test_damage_is_an_error_and_never_a_wrong_value(tmp_path: Path) -> None:
+    path = write_regions(tmp_path, "train", 3, seed=0).with_suffix(".regions.h5")
+    before, whole, draw, refused = Regions.open(path), path.read_bytes(), random.Random(0), 0
+    for _ in range(150):
+        content, position = bytearray(whole), draw.randrange(len(whole))
+        content[position] ^= 1 << draw.randrange(8)
+        path.write_bytes(content)
+        try:
+            found = Regions.open(path)
+        except InputError:
+            refused += 1
+            continue
+        for name in Regions.__dataclass_fields__:
+            np.testing.assert_array_equal(getattr(found, name), getattr(before, name))
+    assert refused > 30
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"first_action": np.array([0, 2, 1])},
+        {"first_action": np.array([1, 1, 2])},
+        {"video": np.array([0, 1], np.int32)},
+        {"video": np.array([0, -1], np.int32)},
+        {"second": np.array([0.0, np.nan])},
+        {"box": np.array([[0, 0, 1, np.nan], [0, 0, 1, 1]], np.float32)},
+        {"boxes_digest": ("", "")},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_columns_that_do_not_fit_each_other_are_refused(change: dict) -> None:
+    columns = {
+        "videos": ("v",),
+        "boxes_digest": ("",),
+        "video": np.zeros(2, np.int32),
+        "second": np.array([0.0, 1.0]),
+        "box": np.array([[0, 0, 1, 1]] * 2, np.float32),
+        "score": np.ones(2, np.float32),
+        "person": np.zeros(2, np.int32),
+        "annotated": np.ones(2, bool),
+        "first_action": np.array([0, 1, 2]),
+        "action": np.array([80, 80], np.int32),
+    }
+    Regions(**columns)
+    with pytest.raises(InputError, match="make the file again|correct the annotations"):
+        Regions(**{**columns, **change})

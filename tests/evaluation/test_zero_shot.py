@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from clep.checksums import read_checked_json
 from clep.data import LabelledClips
 from clep.errors import InputError
 from clep.evaluation import EgoCharadesZeroShot, KineticsZeroShot
@@ -94,6 +95,7 @@ def test_classes_must_be_there(tmp_path: Path) -> None:
     write_kinetics(tmp_path)
     with h5py.File(tmp_path / "clips.h5", "a") as file:
         del file["class/name"]
+        file.attrs["version"] = 2  # without a checksum of its table
         file.create_dataset("class/name", data=np.array([], dtype="S1"))
     with pytest.raises(InputError, match="no classes"):
         kinetics(tmp_path).run(model_for())
@@ -109,7 +111,7 @@ def test_prompts_of_another_number_of_classes_are_refused(tmp_path: Path) -> Non
 def test_prompts_of_other_classes_are_refused(tmp_path: Path) -> None:
     """As many classes in another order would be scored against the wrong labels."""
     write_kinetics(tmp_path)
-    listing = json.loads((tmp_path / "prompts.json").read_text())
+    listing = read_checked_json(tmp_path / "prompts.json")
     listing["classes"] = listing["classes"][::-1]
     (tmp_path / "prompts.json").write_text(json.dumps(listing))
     with pytest.raises(InputError, match=r"prompts\.json.*other classes.*clips\.h5"):

@@ -7,8 +7,8 @@ import numpy as np
 from torch import nn
 
 from clep.bank import BankWriter, Clock
+from clep.checksums import write_checked_json
 from clep.data import LabelledClips
-from clep.files import write_json
 from clep.models import DualEncoder
 from tests.tiny_source import TEXT_DIM, VIDEO_DIM
 from tests.training.tiny_run import tiny_model
@@ -71,7 +71,7 @@ def _write(
         name: [[f"{name} {template} {label}" for template in range(templates)] for label in clips.classes]
         for name, templates in sets.items()
     }
-    write_json(
+    write_checked_json(
         folder / "prompts.json", {"classes": clips.classes, "sets": sentences, "encoder": WORDS, "dim": TEXT_DIM}
     )
     return TinySet(folder, clips, rows, prompts)

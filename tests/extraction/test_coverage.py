@@ -7,9 +7,9 @@ import pytest
 import torch
 from rich.console import Console
 
+from clep.checksums import read_checked_json
 from clep.errors import InputError
 from clep.extraction.coverage import SHOWN, Coverage, coverage_table, file_digest, folder_digest, read_coverage
-from clep.files import read_json
 
 
 def coverage(folder, inputs="digest", **settings) -> Coverage:
@@ -30,7 +30,7 @@ def test_lists_are_complete_in_the_file_and_short_in_the_table(tmp_path, capsys)
     found.add_list("bad", {"a": "reason [1]"})
     found.add_list("none", [])
     result = found.write()
-    assert read_json(tmp_path / "x.y.coverage.json") == result
+    assert read_checked_json(tmp_path / "x.y.coverage.json") == result
     assert result["lists"] == {"missing_videos": names, "bad": {"a": "reason [1]"}, "none": []}
     table = shown(result)
     assert "12,345" in table

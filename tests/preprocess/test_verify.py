@@ -11,6 +11,9 @@ from clep.models import write_checkpoint
 from clep.preprocess import verify
 from clep.preprocess.__main__ import main
 from tests.bank.banks import edited, random_videos, write
+from tests.evaluation.tiny_clips import write_kinetics
+from tests.text.sample_table import passes
+from tests.text.sample_table import table as narration_table
 from tests.training.tiny_run import tiny_model
 
 
@@ -64,3 +67,24 @@ def test_nothing_to_verify_is_an_error(tmp_path: Path) -> None:
         verify.run(path=tmp_path)
     with pytest.raises(InputError, match="none does not exist"):
         verify.run(path=tmp_path / "none")
+
+
+def test_the_folder_of_a_zero_shot_benchmark(tmp_path: Path) -> None:
+    write_kinetics(tmp_path)
+    assert verify.run(path=tmp_path) == {"intact": 4, "without_checksums": 0}
+    for name in ("clips.h5", "prompts.json", "features.h5"):
+        damage(tmp_path / name, 0.5)
+    with pytest.raises(InputError, match=r"3 of 4 files are damaged.*clips\.h5.*features\.h5.*prompts\.json"):
+        verify.run(path=tmp_path)
+
+
+def test_narrations(tmp_path: Path) -> None:
+    rows = [(1.0, "#C C cuts bread"), (2.0, "#C C eats")]
+    table = narration_table(tmp_path / "in", {"a": passes(rows)}, [])
+    table.write(tmp_path / "narrations.arrow")
+    assert verify.run(path=tmp_path) == {"intact": 1, "without_checksums": 0}
+    whole = (tmp_path / "narrations.arrow").read_bytes()
+    at = whole.index(np.asarray(table.second).tobytes())
+    (tmp_path / "narrations.arrow").write_bytes(whole[:at] + b"\1" + whole[at + 1 :])
+    with pytest.raises(InputError, match=r"narrations\.arrow is damaged: column 'second'"):
+        verify.run(path=tmp_path)
