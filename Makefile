@@ -4,9 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-benchmarks test-shuffled fuzz lint format benchmarks clean
+.PHONY: demo test test-benchmarks test-shuffled fuzz kills mutations lint format benchmarks clean
 MINUTES ?= 30
 ROUNDS ?= 3
+N ?= 100
+SEED ?= 0
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) and "clep needs Python 3.11 to 3.13; choose one with PYTHON=python3.11")'
@@ -30,6 +32,12 @@ test-shuffled: $(READY) ## the whole suite in ROUNDS random orders: order must n
 
 fuzz: $(READY)          ## new examples for the property tests, for MINUTES minutes
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.fuzz minutes=$(MINUTES)
+
+kills: $(READY)         ## kill jobs and trainings N times; adds to benchmarks/results/kills.json
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.drills.kills kills=$(N) seed=$(SEED)
+
+mutations: $(READY)     ## damage files N times; adds to benchmarks/results/mutations.json
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.drills.mutations mutations=$(N) seed=$(SEED)
 
 lint: $(READY)          ## style and types
 	$(BIN)/ruff check .

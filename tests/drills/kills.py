@@ -1,9 +1,9 @@
 """Kill jobs and trainings with SIGKILL and run them again: `python -m tests.drills.kills kills=300`.
 
-A sequence is one output folder: its command is killed up to three times and then runs to its end. The result must equal
-that of a run that nobody killed, and no temporary file may be left. Half of the kills come at a random moment; the other
-half are aimed at a call that renames, flushes or removes: just before it or just after it. In every second
-sequence TMPDIR lies on another file system. Commands run in processes forked from this one, which has imported PyTorch.
+A sequence is one output folder: its command is killed up to three times and then runs to its end. The result must
+equal that of a run that nobody killed, and no temporary file may be left. Half of the kills come at a random moment,
+half are aimed at a call that renames, flushes or removes: just before it or just after it. In every second sequence
+TMPDIR lies on another file system. Commands run in processes forked from this one, which has imported PyTorch.
 
 Options: kills=100 seed=0 only=NAME out=benchmarks/results/kills.json
 """
@@ -47,7 +47,7 @@ CODE = (
 )
 AIMED = ("replace", "rename", "fsync", "unlink", "rmdir", "mkdir")
 LIMIT_S = 120.0
-ENCODER = "{_target_: clep.video.encoders.EfficientNetLite0}"  # replaced by one that costs nothing
+ENCODER = "efficientnet_lite0"  # replaced by one that costs nothing
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def training(inputs: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "data").exists():
         (out / "data").symlink_to(inputs / "training" / "data")
-    run_training(out, "whole", "callbacks.last.every_n_train_steps=2", "callbacks.progress=null")
+    run_training(out, "whole", "++callbacks.last.every_n_train_steps=2", "callbacks.progress=null")
 
 
 def _job(*words: str) -> None:
@@ -177,7 +177,7 @@ def make_inputs(folder: Path) -> None:
 
 def replace_encoders() -> None:
     """Let the jobs use encoders that cost nothing."""
-    text_rows.load_encoder = lambda name, device, batch_size: FakeEncoder()
+    text_rows.load_encoder = lambda name, device, batch_size: FakeEncoder(name)
     shard.unload_encoder()
     video_rows.load_video_encoder = lambda config, device: Brightness()
 
