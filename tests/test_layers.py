@@ -10,8 +10,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "clep"
 LAYERS = [
     {"errors"},
-    {"checksums", "files", "hdf5", "machine"},
-    {"columns", "tables"},
+    {"files", "machine"},
+    {"checksums", "tables"},
+    {"columns", "hdf5"},
     {"config", "compute"},
     {"bank", "text"},
     {"datasets", "video"},
