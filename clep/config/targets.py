@@ -81,6 +81,7 @@ _REGISTERED: dict[str, tuple[str, ...]] = {
         "FBONonLocal",
         "FBONone",
         "GatedAttention",
+        "JointSpace",
         "LongTermTower",
         "PixelTower",
         "ProjectionHead",

@@ -201,6 +201,20 @@ class MomentDataModule(ResumableDataModule):
             )
         return next(iter(encoders.values()))
 
+    @property
+    def text_bank_encoder(self) -> str:
+        """Name of the sentence encoder that the banks of texts record; "" where they record none.
+
+        Raises:
+            InputError: the sources' texts were embedded by different encoders.
+        """
+        names = {source.texts_path: FeatureBank.open(source.texts_path).encoder for source in self.sources.values()}
+        if len(set(names.values())) > 1:
+            raise InputError(
+                f"data.sources have texts of different sentence encoders, but one model needs one: {names}"
+            )
+        return next(iter(names.values()))
+
     def metadata(self, text_encoder: str) -> dict[str, Any]:
         """Return the metadata of a model trained on this data, against which later inputs are checked.
 
@@ -211,6 +225,7 @@ class MomentDataModule(ResumableDataModule):
             "sentence_encoder": text_encoder,
             "tag_style": self._tag_style(),
             "bank_encoder": self.bank_encoder,
+            "text_bank_encoder": self.text_bank_encoder,
             "window": self.window.to_dict(),
         }
         return metadata if self.context is None else metadata | {"context": self.context.to_dict()}

@@ -5,6 +5,7 @@ from clep.models.checkpoint_file import read_checkpoint, write_checkpoint
 from clep.models.dual_encoder import DualEncoder, Tower
 from clep.models.evaluating import evaluating
 from clep.models.feature_bank_operators import FBOAvg, FBOMax, FBONone, FBONonLocal, FeatureBankOperator
+from clep.models.joint_space import JointSpace
 from clep.models.long_term import LongTermTower
 from clep.models.pixel_tower import PixelTower
 from clep.models.pooling import masked_max, masked_mean
@@ -24,6 +25,7 @@ __all__ = [
     "FBONone",
     "FeatureBankOperator",
     "GatedAttention",
+    "JointSpace",
     "LongTermTower",
     "PixelTower",
     "ProjectionHead",

@@ -198,7 +198,8 @@ class DualEncoder(SavedModel):
             InputError: the encoders differ; both are named.
         """
         trained_with = self.metadata.get("sentence_encoder")
-        if trained_with and name and sentence_model_name(trained_with) != sentence_model_name(name):
+        known = {self.metadata.get("text_bank_encoder"), sentence_model_name(trained_with or "")}
+        if trained_with and name and sentence_model_name(name) not in known:
             raise InputError(
                 f"the model was trained with text embeddings of {trained_with!r}, and these are of {name!r}; "
                 f"embed the texts with {trained_with!r} (text_encoder={trained_with})"

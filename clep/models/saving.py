@@ -340,6 +340,7 @@ def model_metadata(
     bank_encoder: str | None = None,
     context_encoder: str | None = None,
     sentence_encoder: str | None = None,
+    text_bank_encoder: str | None = None,
     tag_style: str | None = None,
     prompts: dict[str, Any] | None = None,
     window: dict[str, Any] | None = None,

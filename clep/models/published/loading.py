@@ -1,5 +1,6 @@
 """Load a released checkpoint of any family, or its text side as a sentence encoder."""
 
+import re
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -92,6 +93,36 @@ def load_sentence_encoder(name: str, device: str | list[str] | None = None, batc
     model.tokenize(["a"])  # a tokenizer that is missing is an error here, not after hours
     module = SentenceTransformer(modules=[PublishedSentences(model)], device="cpu")
     return SentenceEncoder(name, device, batch_size, module)
+
+
+def published_scale(name: str) -> tuple[float | None, float | None]:
+    """Return the multiplier and the bias of the logits that the file of `KIND:WEIGHTS` holds; None where it has none.
+
+    Raises:
+        InputError: the name is of another form, or the file cannot be read.
+    """
+    published = published_weights(name)
+    if published is None:
+        raise InputError(f"{name!r} is not KIND:WEIGHTS, e.g. lavila:clip_openai_timesformer_base.pt")
+    kind, weights = published
+    if kind == "clip" or (kind == "siglip2" and _is_transformers(weights)):
+        model: Any = load_published(kind, weights)
+        return model.logit_scale, model.logit_bias
+    tensors = read_checkpoint(weights).tensors
+    if kind not in ("lavila", "avion", "pe", "siglip2") or "image_projection.0.weight" in tensors:
+        return None, None  # EgoVLP, also as LaViLa's script converts it, and EgoVideo compare by plain cosine
+    if "logit_scale" not in tensors:
+        raise InputError(f"{weights} is no checkpoint of {kind}: it lacks logit_scale")
+    bias = tensors.get("logit_bias")
+    return float(tensors["logit_scale"].double().exp()), None if bias is None else float(bias)
+
+
+def same_joint_space(bank_encoder: str, text_encoder: str) -> bool:
+    """Whether rows and texts are of one published model by the names in their banks; an unknown name ("") passes.
+
+    The number of frames that a bank's name ends with does not matter.
+    """
+    return not bank_encoder or not text_encoder or re.sub(r"-\d+f$", "", bank_encoder) == text_encoder
 
 
 def _is_transformers(weights: str | Path) -> bool:
