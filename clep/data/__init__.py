@@ -12,7 +12,7 @@ from clep.data.long_term import LongTerm
 from clep.data.regions import Regions, RegionSource
 from clep.data.sampler import Draw, MomentBatchSampler, MomentKeys, SamplingStrategy
 from clep.data.scene_aware import SceneAware
-from clep.data.source import NarrationSource
+from clep.data.source import NarrationSource, Source
 from clep.data.text_tokens import TextTokens
 from clep.data.unique_texts import UniqueTexts
 from clep.data.video_clips import Augmentation, LabelledVideoSource
@@ -46,6 +46,7 @@ __all__ = [
     "Regions",
     "SamplingStrategy",
     "SceneAware",
+    "Source",
     "TextTokens",
     "UniqueTexts",
     "Window",

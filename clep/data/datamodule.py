@@ -13,10 +13,10 @@ from clep.data.feature_check import check_features
 from clep.data.long_term import LongTerm
 from clep.data.relevant_texts import RelevantTexts
 from clep.data.sampler import MomentBatchSampler, MomentKeys, SamplingStrategy
-from clep.data.source import NarrationSource, attach_verb_noun_ids, share_text_keys
+from clep.data.source import Source, attach_verb_noun_ids, share_text_keys
 from clep.data.text_tokens import TextTokens, token_tables
 from clep.errors import InputError
-from clep.text import Narrations, Taxonomy
+from clep.text import Taxonomy
 
 
 class ResumableDataModule(pl.LightningDataModule):
@@ -140,7 +140,7 @@ class MomentDataModule(ResumableDataModule):
 
     def __init__(
         self,
-        sources: dict[str, NarrationSource],
+        sources: dict[str, Source],
         window: Window | None = None,
         batch_size: int = 512,
         device: str = "disk",
@@ -231,7 +231,7 @@ class MomentDataModule(ResumableDataModule):
         return metadata if self.context is None else metadata | {"context": self.context.to_dict()}
 
     def _tag_style(self) -> str:
-        styles = {str(s.narrations_path): Narrations.open(s.narrations_path).tag_style for s in self.sources.values()}
+        styles = {name: source.tag_style for name, source in self.sources.items()}
         if len(set(styles.values())) > 1:
             raise InputError(f"data.sources have narrations with tags of different styles: {styles}")
         return next(iter(styles.values()))
@@ -250,7 +250,7 @@ class MomentDataModule(ResumableDataModule):
         opened = [source.open(self.window, device, text_device, self.context) for source in self.sources.values()]
         for source, (part, _) in zip(self.sources.values(), opened, strict=True):
             check_features(part.bank, "row", "extract the features of these videos again")
-            check_features(part.texts, "text embedding", f"embed the texts of {source.narrations_path} again")
+            check_features(part.texts, "text embedding", f"embed the texts of {source.title} again")
         train, val = [part for part, _ in opened], [part for _, part in opened if part is not None]
         if len(opened) > 1:
             share_text_keys(train, list(self.sources.values()))
@@ -268,7 +268,7 @@ class MomentDataModule(ResumableDataModule):
                     part.verb_noun_ids["verb"], part.verb_noun_ids["noun"], candidates, self.relevant_texts
                 )
         if self.tokens is not None:
-            tables = token_tables([source.narrations_path for source in self.sources.values()], self.tokens)
+            tables = token_tables({name: source.sentences() for name, source in self.sources.items()}, self.tokens)
             for table, datasets in zip(tables, opened, strict=True):
                 for dataset in datasets:
                     if dataset is not None:

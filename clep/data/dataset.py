@@ -38,6 +38,12 @@ class Moments:
     def __len__(self) -> int:
         return len(self.video)
 
+    @classmethod
+    def none(cls) -> "Moments":
+        """Return no moments."""
+        indices, seconds = np.zeros(0, dtype=np.int64), np.zeros(0)
+        return cls(indices, seconds, seconds, indices)
+
     def select(self, which: Int64[np.ndarray, " chosen"] | Bool[np.ndarray, " moments"]) -> "Moments":
         """Return the moments at these indices, or where this mask is true."""
         return Moments(self.video[which], self.start_s[which], self.end_s[which], self.text_id[which])

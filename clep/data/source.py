@@ -1,6 +1,7 @@
-"""Sources of moments: a narrations file with the banks of its videos and texts."""
+"""Sources of moments: a dataset's moments with the banks of its videos and texts."""
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from clep.data.dataset import MomentDataset, Moments, Window, drop_missing
 from clep.data.long_term import LongTerm
 from clep.datasets.splits import held_out_videos
 from clep.errors import InputError
-from clep.text import GroupIds, Narrations, Taxonomy, egovlp_spans, fixed_spans, training_moments
+from clep.text import GroupIds, Narrations, Taxonomy, Texts, egovlp_spans, fixed_spans, training_moments
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,98 @@ log = logging.getLogger(__name__)
 SPLITS = ("train", "val", "test", "multi")
 
 
-class NarrationSource:
+class Source(ABC):
+    """Base class: the moments of one dataset; chosen by `data.sources.NAME`.
+
+    Subclasses define `sentences` and `moments`.
+
+    Args:
+        bank: path of the bank of video features.
+        texts: path of the bank of text embeddings, whose row i embeds sentence i.
+        weight: share of the source when several are mixed; None for its size.
+        verify: when rows are compared with their checksums, see `FeatureBank.open`.
+
+    Attributes:
+        reads: arguments of the constructor that name files. A run first runs the jobs of `prepare` that write them.
+        report: counts, written to coverage.json; set by `moments`.
+    """
+
+    reads: tuple[str, ...] = ("bank", "texts")
+
+    def __init__(
+        self, bank: str | Path, texts: str | Path, weight: float | None = None, verify: Verify = "first_read"
+    ) -> None:
+        self.bank_path, self.texts_path, self.weight = bank, texts, weight
+        self.verify = parse_verify(verify)
+        self.report: dict[str, Any] = {}
+
+    @abstractmethod
+    def sentences(self) -> Sequence[str]:
+        """Return the distinct texts; `Moments.text_id` are indices into them."""
+
+    @abstractmethod
+    def moments(self, bank: FeatureBank) -> tuple[Moments, Moments]:
+        """Return the training moments and the held-out moments (none: `Moments.none()`), and set `report`.
+
+        Args:
+            bank: of `bank_path`; `bank.index(ids)` gives `Moments.video`. Moments without rows in it are refused:
+                `drop_missing` drops and counts them.
+
+        Raises:
+            InputError: a file cannot be used, or no moment is left.
+        """
+
+    def verb_noun_ids(self) -> tuple[GroupIds, GroupIds] | None:
+        """Return the verb ids and noun ids of each sentence, for `data.verb_noun=given`; None if there are none."""
+        return None
+
+    def check_texts(self, texts: FeatureBank) -> None:
+        """Refuse text embeddings of other sentences.
+
+        Raises:
+            InputError: there is not one row a sentence.
+        """
+        if texts.n_rows != len(self.sentences()):
+            raise InputError(
+                f"{texts.path} has {texts.n_rows} rows, but {self.title} has {len(self.sentences())} sentences; embed "
+                f"these again"
+            )
+
+    @property
+    def title(self) -> str:
+        """The source in messages."""
+        return type(self).__name__
+
+    @property
+    def tag_style(self) -> str:
+        """How its sentences write narration tags; a saved model remembers it for its queries."""
+        return "none"
+
+    def open(
+        self, window: Window, device: str = "disk", text_device: str = "disk", context: LongTerm | None = None
+    ) -> tuple[MomentDataset, MomentDataset | None]:
+        """Open the banks and return the training and the held-out dataset; the latter is None if nothing is held out.
+
+        The held-out dataset takes no random samples.
+
+        Raises:
+            InputError: a file is missing or does not belong to the others, or no moment is left.
+        """
+        bank = FeatureBank.open(self.bank_path, device=device, verify=self.verify)
+        texts = FeatureBank.open(self.texts_path, device=text_device, verify=self.verify)
+        self.check_texts(texts)
+        training, held_out = self.moments(bank)
+        for moments in (training, held_out):
+            if len(moments):
+                drop_missing(moments, bank, "error", self.title)
+        train = MomentDataset(training, bank, texts, window, context=context)
+        if not len(held_out):
+            return train, None
+        uniform, fixed = replace(window, sample="uniform"), None if context is None else context.fixed()
+        return train, MomentDataset(held_out, bank, texts, uniform, context=fixed)
+
+
+class NarrationSource(Source):
     """The narrations of one dataset as moments, split by video into training and held-out moments.
 
     Args:
@@ -76,29 +168,41 @@ class NarrationSource:
             raise InputError(f"exclude_splits has {unknown}; choose from Ego4D's splits {', '.join(SPLITS)}")
         if offset_s <= 0:
             raise InputError(f"offset_s={offset_s} must be positive (seconds on either side of a narration)")
-        self.narrations_path, self.texts_path, self.bank_path = narrations, texts, bank
+        super().__init__(bank, texts, weight, verify)
+        self.narrations_path = narrations
         self.span, self.offset_s = span, offset_s
         self.exclude_splits, self.min_words, self.duplicate_s = tuple(exclude_splits), min_words, duplicate_s
         self.keep_redacted, self.val_fraction, self.on_missing = keep_redacted, val_fraction, on_missing
-        self.order, self.weight, self.verify = order, weight, parse_verify(verify)
-        self.report: dict[str, Any] = {}
+        self.order = order
 
-    def open(
-        self, window: Window, device: str = "disk", text_device: str = "disk", context: LongTerm | None = None
-    ) -> tuple[MomentDataset, MomentDataset | None]:
-        """Open the banks and return the training and held-out datasets; the latter is None if `val_fraction` is 0.
+    @property
+    def title(self) -> str:
+        """The path of the narrations."""
+        return str(self.narrations_path)
 
-        The held-out dataset takes no random samples.
+    @property
+    def tag_style(self) -> str:
+        """The tag style of the narrations file."""
+        return Narrations.open(self.narrations_path).tag_style
+
+    def sentences(self) -> Texts:
+        """Return the distinct texts of the narrations file."""
+        return Narrations.open(self.narrations_path).texts
+
+    def verb_noun_ids(self) -> tuple[GroupIds, GroupIds] | None:
+        """Return the verb ids and noun ids of each text, where the narrations file has both."""
+        narrations = Narrations.open(self.narrations_path)
+        if narrations.verbs is None or narrations.nouns is None:
+            return None
+        return narrations.verbs, narrations.nouns
+
+    def moments(self, bank: FeatureBank) -> tuple[Moments, Moments]:
+        """Return the training and the held-out moments that the filters keep, and set `report`.
 
         Raises:
-            InputError: a file is missing or does not belong to the others, or no moment is left.
+            InputError: moments have no rows in the bank, or none is left.
         """
         narrations = Narrations.open(self.narrations_path)
-        bank = FeatureBank.open(self.bank_path, device=device, verify=self.verify)
-        texts = FeatureBank.open(self.texts_path, device=text_device, verify=self.verify)
-        if self.verify is True:
-            narrations.verify()
-        self._check_texts(narrations, texts)
         chosen, dropped = training_moments(
             narrations,
             self.exclude_splits,
@@ -113,25 +217,21 @@ class NarrationSource:
         moments, missing = drop_missing(
             self._moments(narrations, chosen, bank), bank, self.on_missing, str(narrations.path)
         )
-        held_out = held_out_videos(list(bank.videos), self.val_fraction, moments.video)[moments.video]
-        train = MomentDataset(moments.select(~held_out), bank, texts, window, context=context)
-        val = None
-        if held_out.any():
-            uniform, fixed = replace(window, sample="uniform"), None if context is None else context.fixed()
-            val = MomentDataset(moments.select(held_out), bank, texts, uniform, context=fixed)
+        is_held_out = held_out_videos(list(bank.videos), self.val_fraction, moments.video)[moments.video]
+        train, held_out = moments.select(~is_held_out), moments.select(is_held_out)
         reasons = {
             key: count for key, count in {**dropped, **missing}.items() if count and key not in ("narrations", "kept")
         }
         self.report = {
             "narrations": len(narrations),
             "training moments": len(train),
-            "held-out moments": int(held_out.sum()),
-            "held-out videos": len(np.unique(moments.video[held_out])),
+            "held-out moments": len(held_out),
+            "held-out videos": len(np.unique(held_out.video)),
             "distinct texts": len(narrations.texts),
             **{f"dropped: {reason}": count for reason, count in reasons.items()},
         }
         log.info("%s: %s", self.narrations_path, ", ".join(f"{key} {value}" for key, value in self.report.items()))
-        return train, val
+        return train, held_out
 
     def _moments(self, narrations: Narrations, chosen: Int64[np.ndarray, " chosen"], bank: FeatureBank) -> Moments:
         if self.span == "fixed":
@@ -154,7 +254,15 @@ class NarrationSource:
             text_id=narrations.text_id[chosen].astype(np.int64),
         )
 
-    def _check_texts(self, narrations: Narrations, texts: FeatureBank) -> None:
+    def check_texts(self, texts: FeatureBank) -> None:
+        """Refuse text embeddings of other narrations.
+
+        Raises:
+            InputError: the bank was not made from the texts of this narrations file.
+        """
+        narrations = Narrations.open(self.narrations_path)
+        if self.verify is True:
+            narrations.verify()
         if texts.n_rows != len(narrations.texts) or (texts.source and narrations.digest not in texts.source):
             raise InputError(
                 f"{texts.path} was not made from the texts of {narrations.path} ({texts.n_rows} rows, "
@@ -162,12 +270,11 @@ class NarrationSource:
             )
 
 
-def share_text_keys(datasets: list[MomentDataset], sources: list[NarrationSource]) -> None:
+def share_text_keys(datasets: list[MomentDataset], sources: Sequence[Source]) -> None:
     """Give equal sentences of different sources one `text_id`, so that they are positives of each other's videos."""
     known: dict[str, int] = {}
     for dataset, source in zip(datasets, sources, strict=True):
-        texts = Narrations.open(source.narrations_path).texts
-        dataset.text_key = torch.tensor([known.setdefault(texts[index], len(known)) for index in range(len(texts))])
+        dataset.text_key = torch.tensor([known.setdefault(text, len(known)) for text in source.sentences()])
 
 
 Parts = Sequence[MomentDataset | None]
@@ -175,7 +282,7 @@ _WARN_BELOW = 50.0  # percent of texts with a verb and a noun
 
 
 def attach_verb_noun_ids(
-    sources: Sequence[tuple[str, NarrationSource, Parts]],
+    sources: Sequence[tuple[str, Source, Parts]],
     verb_noun: Literal["given", "taxonomy"],
     taxonomy: Taxonomy | None,
 ) -> None:
@@ -210,30 +317,27 @@ def attach_verb_noun_ids(
                     part.verb_noun_ids[key] = table
 
 
-def _ids_of(name: str, source: NarrationSource, taxonomy: Taxonomy | None) -> tuple[GroupIds, GroupIds]:
-    narrations = Narrations.open(source.narrations_path)
-    if taxonomy is not None:
-        verbs, nouns = taxonomy.match(narrations.texts)
-    elif narrations.verbs is not None and narrations.nouns is not None:
-        verbs, nouns = narrations.verbs, narrations.nouns
-    else:
+def _ids_of(name: str, source: Source, taxonomy: Taxonomy | None) -> tuple[GroupIds, GroupIds]:
+    given = source.verb_noun_ids() if taxonomy is None else taxonomy.match(source.sentences())
+    if given is None:
         raise InputError(
-            f"data.verb_noun=given, but {narrations.path} of data.sources.{name} has no verb and noun ids; only the "
+            f"data.verb_noun=given, but {source.title} of data.sources.{name} has no verb and noun ids; only the "
             "jobs egoclip and epic_kitchens write them. Use data.verb_noun=taxonomy, which matches groups in the texts"
         )
+    verbs, nouns = given
     both = np.diff(verbs.offsets).astype(bool) & np.diff(nouns.offsets).astype(bool)
     share = 100 * float(both.mean()) if len(both) else 0.0
     source.report["% of texts with a verb and a noun"] = round(share, 1)
     log.log(
         logging.INFO if share >= _WARN_BELOW else logging.WARNING,
         "%s: %.1f %% of %d texts have a verb and a noun%s",
-        *(narrations.path, share, len(both)),
+        *(source.title, share, len(both)),
         "" if share >= _WARN_BELOW else "; the others have equal texts as their only positives",
     )
     if len(both) and not both.any():
         raise InputError(
             f"data.verb_noun={'taxonomy' if taxonomy is not None else 'given'}: none of the {len(both)} texts of "
-            f"{narrations.path} has a verb and a noun; "
+            f"{source.title} has a verb and a noun; "
             + (
                 f"are {taxonomy.verbs_path} and {taxonomy.nouns_path} in the language of the narrations?"
                 if taxonomy is not None

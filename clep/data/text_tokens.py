@@ -1,16 +1,14 @@
 """Tokens of texts as keys of a batch, for text towers that fine-tune the sentence encoder."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Int32, Int64
 from torch import Tensor
 
 from clep.errors import InputError
-from clep.text import Narrations
 from clep.text.sentence_parts import load_parts
 from clep.text.tokenizer import SentenceTokenizer, padded_tokens
 
@@ -63,11 +61,16 @@ class TokenTable:
         return padded_tokens(self._tokens, self._offsets, text_id, self.pad)
 
 
-def token_tables(paths: Sequence[str | Path], tokens: TextTokens) -> list[TokenTable]:
-    """Return the token table of each narrations file."""
+def token_tables(sentences: Mapping[str, Sequence[str]], tokens: TextTokens) -> list[TokenTable]:
+    """Return the token table of each source.
+
+    Args:
+        sentences: of each source, by its title.
+        tokens: how they are tokenized.
+    """
     tokenizer = tokens.tokenizer()
     tables = []
-    for path in paths:
-        tables.append(TokenTable(tokenizer, Narrations.open(path).texts))
-        log.info("%s: tokenized %d texts", path, len(tables[-1]))
+    for title, texts in sentences.items():
+        tables.append(TokenTable(tokenizer, texts))
+        log.info("%s: tokenized %d texts", title, len(texts))
     return tables

@@ -6,12 +6,11 @@ import torch
 from torch import Tensor
 
 from clep.bank import FeatureBank
-from clep.data import LongTerm, MomentDataset, NarrationSource, Window
+from clep.data import LongTerm, MomentDataset, Source, Window
 from clep.errors import InputError
 from clep.evaluation.evaluator import Evaluator, model_device
 from clep.metrics import retrieval_from_embeddings
 from clep.models import DualEncoder
-from clep.text import Narrations
 
 
 class NarrationRetrieval(Evaluator):
@@ -30,7 +29,7 @@ class NarrationRetrieval(Evaluator):
         InputError: `size` is below 2.
     """
 
-    def __init__(self, source: NarrationSource, size: int = 2000, seed: int = 0, batch_size: int = 4096) -> None:
+    def __init__(self, source: Source, size: int = 2000, seed: int = 0, batch_size: int = 4096) -> None:
         super().__init__(batch_size)
         if size < 2:
             raise InputError(f"NarrationRetrieval size={size}: a gallery needs at least 2 moments")
@@ -44,7 +43,7 @@ class NarrationRetrieval(Evaluator):
         model.check_bank(bank.encoder)
         model.check_sentence_encoder(held_out.texts.encoder)
         device = model_device(model)
-        sentences = Narrations.open(self.source.narrations_path).texts if model.reads_tokens else None
+        sentences = self.source.sentences() if model.reads_tokens else None
         order = torch.randperm(len(held_out), generator=torch.Generator().manual_seed(self.seed))
         gallery = order[: self.size].sort().values
 
@@ -83,7 +82,7 @@ class NarrationRetrieval(Evaluator):
             held_out = self.source.open(window, context=context)[1]
             if held_out is None:
                 raise InputError(
-                    f"{self.source.narrations_path} holds out no videos (val_fraction=0), so there is no gallery; set "
+                    f"{self.source.title} holds out no videos (val_fraction=0), so there is no gallery; set "
                     f"its val_fraction above 0, or leave the evaluator out"
                 )
             self._opened = cut, held_out

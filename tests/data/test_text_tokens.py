@@ -59,7 +59,7 @@ def test_batches_of_mixed_sources_carry_the_tokens_of_their_texts(tmp_path: Path
                     texts.append(Narrations.open(source.narrations_path).texts[part.moments.text_id[moment]])
                 place += count
             for row, mask, text in zip(batch["text_tokens"], batch["text_token_mask"], texts, strict=True):
-                assert row[mask].tolist() == tokenizer.tokens([text]).numbers.tolist()
+                assert row[mask].tolist() == tokenizer.tokens([text]).ids.tolist()
     assert "text" in batch
 
 
