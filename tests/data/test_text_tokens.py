@@ -66,6 +66,6 @@ def test_batches_of_mixed_sources_carry_the_tokens_of_their_texts(tmp_path: Path
 def test_many_texts_take_four_bytes_a_token(tmp_path: Path) -> None:
     tokenizer = TextTokens(tiny_sentence_model(tmp_path), 20).tokenizer()
     tokens = tokenizer.tokens(["a cup"] * 70_000)  # more than one piece of the tokenizer's work
-    assert tokens.numbers.dtype == np.int32
-    assert tokens.offsets[-1] == len(tokens.numbers) == 4 * 70_000
-    assert (tokens.numbers.reshape(-1, 4) == tokens.numbers[:4]).all()
+    assert tokens.ids.dtype == np.int32
+    assert tokens.offsets[-1] == len(tokens.ids) == 4 * 70_000
+    assert (tokens.ids.reshape(-1, 4) == tokens.ids[:4]).all()
