@@ -13,7 +13,7 @@ from typing import Any
 
 from clep.extraction import ledger_path, read_ledger
 from clep.extraction.engine import shards_folder
-from clep.preprocess import videos
+from clep.preprocess.videos import Videos
 
 ENCODER = {"_target_": "clep.video.encoders.EfficientNetLite0"}
 WAYS = {
@@ -34,7 +34,7 @@ def compare_shards(listing: Path, folder: Path) -> dict[str, Any]:
         compute = {"_target_": "clep.compute.Local", "processes": processes, "threads": threads}
         options = {"encoder": ENCODER, "compute": compute, "n_shards": n_shards, "device": "cpu"}
         started = perf_counter()
-        videos.run(videos=listing, output=output, extraction=options)
+        Videos(videos=listing, output=output, extraction=options).run()
         seconds[way] = perf_counter() - started
         banks[way] = output.read_bytes()
     first = banks["1 shard"]

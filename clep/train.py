@@ -28,7 +28,7 @@ from clep.config.resolvers import register_resolvers
 from clep.errors import InputError
 from clep.evaluation import EvaluatorCallback
 from clep.files import atomic_path, write_json
-from clep.preprocess.plan import ensure, outputs
+from clep.preprocess.job import Job, build_job, ensure
 from clep.training.base import BaseModule
 from clep.training.checkpoint import best_checkpoint, checked_monitors, find_checkpoint, remove_leftovers
 from clep.training.display import finish_loggers, print_results
@@ -116,11 +116,11 @@ def _train(cfg: DictConfig, settings: dict[str, Any], run_folder: Path) -> dict[
     return metrics
 
 
-def needed_jobs(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+def needed_jobs(settings: Mapping[str, Any]) -> list[Job]:
     """Return the jobs of `prepare` with an output that the data or an evaluator of this run reads."""
     read = files_read(settings["data"]) | files_read(settings["evaluator"])
-    jobs = [job for job in settings["prepare"].values() if job]
-    return [job for job in jobs if any(_overlap(output, path) for output in outputs(job) for path in read)]
+    jobs = [build_job(job, f"prepare.{name}") for name, job in settings["prepare"].items() if job]
+    return [job for job in jobs if any(_overlap(output, path) for output in job.outputs() for path in read)]
 
 
 def _overlap(one: Path, other: Path) -> bool:
@@ -132,7 +132,8 @@ def _config_dirs() -> list[str]:
     if not HydraConfig.initialized():
         return []
     sources = HydraConfig.get().runtime.config_sources
-    return [one.path for one in sources if one.provider == "command-line" or "searchpath" in one.provider]
+    named = [one for one in sources if one.provider == "command-line" or "searchpath" in one.provider]
+    return [one.path for one in named if one.schema == "file"]  # the package in conf/train.yaml is no folder
 
 
 def _measured_before(checkpoint: str) -> dict[str, float]:

@@ -31,7 +31,8 @@ def compose_config(name: str, overrides: Sequence[str] = (), config_dir: str | P
     if config_dir is not None:
         if not Path(config_dir).is_dir():
             raise InputError(f"--config-dir {config_dir} is not a folder")
-        words.insert(0, override("hydra.searchpath", [f"file://{Path(config_dir).resolve()}"]))
+        own = OmegaConf.select(OmegaConf.load(config_folder() / f"{name}.yaml"), "hydra.searchpath", default=[])
+        words.insert(0, override("hydra.searchpath", [*own, f"file://{Path(config_dir).resolve()}"]))
     try:
         with initialize_config_dir(str(config_folder()), version_base=None):
             return compose(name, words)

@@ -1,5 +1,9 @@
-"""Jobs that turn the files of data sets into banks and tables; each module named in `conf/job` has a function `run`.
+"""Jobs that turn the files of datasets into banks and tables: `python -m clep.preprocess JOB key=value ...`.
 
-Nothing here is imported with the package: `from clep.preprocess import ego4d_features`, then `ego4d_features.run(...)`;
-`from clep.preprocess.plan import ensure`.
+Each job is a class (see `clep.preprocess.job.Job`) and nothing is imported with the package:
+
+    from clep.preprocess.kinetics import Kinetics
+    coverage = Kinetics(csv="val.csv", features="features", output_folder="kinetics").run()
+
+`clep.preprocess.job.ensure` runs several jobs as far as their outputs are missing.
 """

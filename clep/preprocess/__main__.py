@@ -1,29 +1,30 @@
 """Command line of the jobs: `python -m clep.preprocess JOB key=value ...`."""
 
+import inspect
 import logging
+import re
 import sys
-from collections.abc import Sequence
-from contextlib import nullcontext
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
 
 from clep.compute import Stopped, graceful_shutdown
-from clep.compute.locks import file_lock
-from clep.config.check import check_call, check_config, did_you_mean
+from clep.config.check import did_you_mean
 from clep.config.folder import config_folder
-from clep.config.targets import ANYTHING
+from clep.config.targets import TARGET
 from clep.errors import InputError
-from clep.preprocess.choices import PARTS, choices
-from clep.preprocess.job_help import USAGE, job_files, job_help, jobs_help
+from clep.preprocess.catalogue import find_job, listed_jobs, register
+from clep.preprocess.job import CHOICES, EXTRACTION, Job, build_job, choices, nearest_choice
 
 HELP = ("--help", "-h", "help")
+USAGE = "python -m clep.preprocess JOB [key=value ...]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,51 +52,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run(words: list[str]) -> None:
-    wants_help = any(word in HELP for word in words)
-    words = [word for word in words if word not in HELP]
-    conf = config_folder()
-    jobs = job_files(conf)
-    name, overrides = _job_and_overrides(words)
-    if not name:
-        if not wants_help:
-            raise InputError(f"which job? {USAGE}; jobs: {', '.join(jobs)}")
-        Console().print(jobs_help(conf), highlight=False)
-        return
-    if name not in jobs:
-        raise InputError(f"there is no job {name!r}. {did_you_mean(name, jobs)} (jobs: {', '.join(jobs)})")
-    target, options = job_options(name, overrides)
-    run = get_method(target)
-    if wants_help:
-        Console().print(job_help(name, run, options), highlight=False)
-        return
-    check_call(run, options, "")
-    check_config(options, targets=ANYTHING)
-    written = sys.modules[run.__module__].outputs(options)
-    with file_lock(_lock(written[0], options)) if written else nullcontext():
-        run(**options)
-
-
-def _lock(output: Path, options: dict[str, Any]) -> Path:
-    """Return what to be alone with: the output, or this machine's own part where several share the work."""
-    part = (options.get("extraction") or {}).get("shard")
-    return output if part is None else output.with_name(f"{output.stem}.part-{str(part).replace('/', '-of-')}")
-
-
-def job_options(name: str, overrides: list[str]) -> tuple[str, dict[str, Any]]:
-    """Return what a job calls and the options it would be called with, as its config and the command line say.
+def job_options(name: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Compose the config of a job, `_target_` included, from its declaration, `conf/` and the command line.
 
     Raises:
         InputError: a key is not an option of the job nor a path, or a value cannot be read.
     """
+    register(find_job(name))
     settings = _compose(name, overrides)
     try:
         options = OmegaConf.to_container(settings.job, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise InputError(str(error).split("\n")[0]) from error
     assert isinstance(options, dict)
-    target = str(options.pop("_target_"))
-    return target, {str(key): value for key, value in options.items()}
+    return {str(key): value for key, value in options.items()}
+
+
+def _run(words: list[str]) -> None:
+    wants_help = any(word in HELP for word in words)
+    name, overrides = _job_and_overrides([word for word in words if word not in HELP])
+    jobs = listed_jobs()
+    if not name:
+        if not wants_help:
+            raise InputError(f"no job given. Usage: {USAGE}; jobs: {', '.join(jobs)}")
+        Console().print(_jobs_help(), highlight=False)
+        return
+    if name not in jobs:
+        raise InputError(f"there is no job {name!r}. {did_you_mean(name, jobs)} (jobs: {', '.join(jobs)})")
+    options = job_options(name, overrides)
+    if wants_help:
+        Console().print(_job_help(find_job(name), options), highlight=False)
+        return
+    job = build_job(options)
+    with job.lock():
+        job.run()
 
 
 def _job_and_overrides(words: list[str]) -> tuple[str, list[str]]:
@@ -115,10 +105,10 @@ def _job_and_overrides(words: list[str]) -> tuple[str, list[str]]:
     return name, overrides
 
 
-def _compose(name: str, overrides: list[str]) -> DictConfig:
+def _compose(name: str, overrides: Sequence[str]) -> DictConfig:
     with initialize_config_dir(str(config_folder()), version_base=None):
         plain = compose("preprocess", [f"job={name}"])
-        written = [_checked(word, plain) for word in overrides]
+        written = [_as_override(word, plain) for word in overrides]
         try:
             return compose("preprocess", [f"job={name}", *written])
         except (HydraException, OmegaConfBaseException) as error:
@@ -129,30 +119,88 @@ def _compose(name: str, overrides: list[str]) -> DictConfig:
             ) from error
 
 
-def _checked(word: str, plain: DictConfig) -> str:
+def _as_override(word: str, plain: DictConfig) -> str:
     """Return a word as Hydra's override: a key of the job or its `extraction`, or a choice of encoder or compute."""
     options = [str(key) for key in plain.job if not str(key).startswith("_")]
-    inner = [str(key) for key in plain.job.get("extraction") or ()]
+    inner = [str(key) for key in plain.job.get(EXTRACTION) or ()]
     key, _, value = word.partition("=")
-    bare = key.lstrip("+~").removeprefix("job.").removeprefix("extraction.")
+    bare = key.lstrip("+~").removeprefix("job.").removeprefix(f"{EXTRACTION}.")
     group, dot, item = bare.partition(".")
-    home = "job.extraction" if group in inner else "job"
-    if group in PARTS and (group in inner or (group == "compute" and group in options)):
+    home = f"job.{EXTRACTION}" if group in inner else "job"
+    if group in CHOICES and (group in inner or (group == "compute" and group in options)):
         if dot:
             return f"++{home}.{bare}={value}"
         if value in choices(group):
             return f"{group}@{home}.{group}={value}"
-        if home == "job.extraction" and group not in options:
+        if home != "job" and group not in options:
             raise InputError(f"there is no {group} {value!r} in conf/{group}. {did_you_mean(value, choices(group))}")
     if bare in options:
         return f"job.{bare}={value}"
     if bare in inner:
-        return f"job.extraction.{bare}={value}"
+        return f"job.{EXTRACTION}.{bare}={value}"
     if group == "paths" and dot and item in plain.paths:
         return word
     if group == "paths" and dot:
         raise InputError(f"there is no path {bare!r}. {did_you_mean(item, map(str, plain.paths))}")
     raise InputError(f"this job has no option {bare!r}. {did_you_mean(bare, [*options, *inner])}")
+
+
+def _jobs_help() -> RenderableType:
+    """List the jobs, one line each; imports none of them."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+    for name, job in listed_jobs().items():
+        table.add_row(name, escape(job.summary.rstrip(".")))
+    return Group(
+        escape(f"{USAGE}\n\nJobs:"),
+        table,
+        escape(
+            f"\nOptions of a job: {USAGE.split(' [')[0]} --help\n"
+            "paths.data=DIR moves all inputs and outputs (default: the folder data where you run)."
+        ),
+    )
+
+
+def _job_help(job: type[Job], options: Mapping[str, Any]) -> RenderableType:
+    """Return what a job does, and its options: name, value with this command line, meaning."""
+    summary = inspect.cleandoc(job.__doc__ or "").partition("\n\nAttributes:")[0]
+    plain = {key: value for key, value in options.items() if key not in (TARGET, EXTRACTION)}
+    parts: list[RenderableType] = [escape(f"{USAGE.replace('JOB', job.name)}\n\n{summary}\n")]
+    parts.append(_table(plain, option_meanings(job)))
+    if isinstance(options.get(EXTRACTION), Mapping):
+        # These load PyTorch, which the list of jobs can do without.
+        from clep.extraction import Extraction
+        from clep.extraction.regions import RegionExtraction
+
+        meanings = option_meanings(Extraction) | option_meanings(RegionExtraction)
+        parts += ["\nHow videos are encoded:\n", _table(options[EXTRACTION], meanings)]
+        parts.append("\nOptions of an encoder or a compute: encoder.KEY=VALUE, compute.KEY=VALUE, see conf.")
+    return Group(*parts)
+
+
+def _table(values: Mapping[str, Any], meanings: Mapping[str, str]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 2), title_justify="left")
+    for heading in ("option", "default", "meaning"):
+        table.add_column(heading, overflow="fold")
+    for option, value in values.items():
+        table.add_row(option, escape(_shown(option, value)), escape(meanings.get(option, "")))
+    return table
+
+
+def _shown(option: str, value: Any) -> str:
+    if isinstance(value, Mapping):
+        return nearest_choice(option, value)[0]
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def option_meanings(declared: type) -> dict[str, str]:
+    """Return what the sections "Attributes:" (or "Args:") of a class and its base classes say of each option."""
+    meanings: dict[str, str] = {}
+    for home in reversed(declared.__mro__):
+        text = inspect.cleandoc(home.__doc__ or "")
+        section = re.search(r"^(?:Attributes|Args):\n(.*?)(?=^\S|\Z)", text, re.DOTALL | re.MULTILINE)
+        entries = re.findall(r"^    (\w+): (.*(?:\n      +.*)*)", section.group(1), re.MULTILINE) if section else []
+        meanings |= {name: " ".join(meaning.split()) for name, meaning in entries}
+    return meanings
 
 
 if __name__ == "__main__":

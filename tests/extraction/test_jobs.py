@@ -10,10 +10,14 @@ from PIL import Image
 
 from clep.bank import FeatureBank
 from clep.data import LabelledClips, MomentDataModule, NarrationSource
+from clep.datasets.captions import read_captions
 from clep.errors import InputError
 from clep.extraction import text as text_rows
-from clep.preprocess import conceptual_captions, ego4d_videos, ego_charades, kinetics
-from clep.preprocess.plan import ensure
+from clep.preprocess.conceptual_captions import ConceptualCaptions
+from clep.preprocess.ego_charades import EgoCharades
+from clep.preprocess.job import ensure
+from clep.preprocess.kinetics import Kinetics
+from clep.preprocess.videos import Ego4DVideos
 from clep.text import Narrations
 from tests.extraction.conftest import FAKE
 from tests.preprocess.conftest import FakeEncoder
@@ -47,9 +51,9 @@ def test_ego4d_takes_the_left_eye_and_lists_what_is_missing(tmp_path, encoder):
         mono={"duration_sec": None, "is_stereo": False},
         gone={"duration_sec": 5.0},
     )
-    coverage = ego4d_videos.run(
+    coverage = Ego4DVideos(
         videos=tmp_path / "videos", ego4d_json=told, output=tmp_path / "bank.h5", extraction={"encoder": FAKE}
-    )
+    ).run()
     bank = FeatureBank.open(tmp_path / "bank.h5")
     assert bank.videos == ["mono", "stereo"]
     np.testing.assert_allclose(bank.video_rows("stereo")[0, :3], [1, 0, 0], atol=0.02)
@@ -68,14 +72,14 @@ def test_kinetics_from_videos_sorted_by_class(films, tmp_path, encoder, sentence
         "csv": tmp_path / "val.csv", "videos": tmp_path / "k", "output_folder": tmp_path / "out",
         "extraction": {"encoder": FAKE}, "text_encoder": "fake",
     }  # fmt: skip
-    coverage = kinetics.run(**options)
+    coverage = Kinetics(**options).run()
     clips, bank = LabelledClips.open(tmp_path / "out" / "clips.h5"), FeatureBank.open(tmp_path / "out" / "features.h5")
     assert [clips.classes[label] for label in clips.label] == ["waving", "running", "running"]
     assert set(bank.videos) == set(clips.ids[:2])
     assert coverage["settings"]["encoder"] == "brightness"
     assert coverage["lists"]["clips_without_features"] == ["ccccccccccc_000000_000010"]
     encoder.clips = 0
-    again = ensure([{"_target_": "clep.preprocess.kinetics.run", **options}])
+    again = ensure([{"_target_": "clep.preprocess.kinetics.Kinetics", **options}])
     assert again[0]["up_to_date"]
     assert encoder.clips == 0
 
@@ -88,25 +92,25 @@ def test_ego_charades_from_videos(films, tmp_path, encoder, sentences):
     (tmp_path / "test.csv").write_text(
         "id,actions,length,egocentric\nAAAAA,c000 0.0 1.0,2.0,No\nAAAAAEGO,c001 0.0 1.0,1.0,Yes\n"
     )
-    ego_charades.run(
+    EgoCharades(
         csv=tmp_path / "test.csv", classes=tmp_path / "classes.txt", videos=tmp_path / "v",
         output_folder=tmp_path / "out", extraction={"encoder": FAKE}, text_encoder="fake",
-    )  # fmt: skip
+    ).run()  # fmt: skip
     assert FeatureBank.open(tmp_path / "out" / "features.h5").videos == ["AAAAA", "AAAAAEGO"]
     assert LabelledClips.open(tmp_path / "out" / "clips.h5").labels.tolist() == [[1, 0], [0, 1]]
 
 
-@pytest.mark.parametrize("job", [kinetics, ego_charades])
+@pytest.mark.parametrize("job", [Kinetics, EgoCharades])
 def test_neither_videos_nor_features_is_an_error(job, tmp_path, encoder):
     (tmp_path / "val.csv").write_text(
         "label,youtube_id,time_start,time_end,id,actions,egocentric\nx,abc,0,1,abc,,Yes\n"
     )
     (tmp_path / "classes.txt").write_text("c000 Opening a door\n")
-    options = {"classes": tmp_path / "classes.txt"} if job is ego_charades else {}
+    options = {"classes": tmp_path / "classes.txt"} if job is EgoCharades else {}
     with pytest.raises(InputError, match="videos=DIR"):
-        job.run(csv=tmp_path / "val.csv", output_folder=tmp_path / "out", **options)
+        job(csv=tmp_path / "val.csv", features=None, output_folder=tmp_path / "out", **options).run()
     with pytest.raises(InputError, match="for none of the 1 clips"):
-        job.run(csv=tmp_path / "val.csv", output_folder=tmp_path / "out", videos=tmp_path, **options)
+        job(csv=tmp_path / "val.csv", output_folder=tmp_path / "out", videos=tmp_path, **options).run()
 
 
 def test_captions_become_a_source_that_can_be_mixed(films, tmp_path, encoder, sentences):
@@ -122,7 +126,7 @@ def test_captions_become_a_source_that_can_be_mixed(films, tmp_path, encoder, se
         "tsv": tmp_path / "train.tsv", "images": tmp_path / "im", "output_folder": out,
         "extraction": {"encoder": FAKE, "clip_batch": 2}, "text_encoder": "fake",
     }  # fmt: skip
-    coverage = conceptual_captions.run(**options)
+    coverage = ConceptualCaptions(**options).run()
     assert coverage["lists"]["skipped"] == {"gone.jpg": "no such file"}
     assert list(coverage["lists"]["failed"]) == ["bad.jpg"]
     bank, narrations = FeatureBank.open(out / "features.h5"), Narrations.open(out / "narrations.arrow")
@@ -139,7 +143,7 @@ def test_captions_become_a_source_that_can_be_mixed(films, tmp_path, encoder, se
     data.setup("fit")
     batch = next(iter(data.train_dataloader()))
     assert batch["video"].shape == (4, 4)
-    assert conceptual_captions.run(**options)["up_to_date"]
+    assert ConceptualCaptions(**options).run()["up_to_date"]
 
 
 @pytest.mark.parametrize(
@@ -154,16 +158,16 @@ def test_captions_become_a_source_that_can_be_mixed(films, tmp_path, encoder, se
 def test_a_table_of_captions_that_cannot_be_used(tmp_path, text, message):
     (tmp_path / "t.tsv").write_text(text)
     with pytest.raises(InputError, match=message):
-        conceptual_captions.read_captions(tmp_path / "t.tsv")
+        read_captions(tmp_path / "t.tsv")
 
 
 def test_the_real_kinetics_clips_come_out_labelled(tmp_path, encoder, sentences):
     if not SAMPLES.exists():
         pytest.skip("the sample clips are not here")
-    kinetics.run(
+    Kinetics(
         csv=SAMPLES / "val.csv", videos=SAMPLES / "videos", output_folder=tmp_path,
         extraction={"encoder": FAKE, "sampling": "segments"}, text_encoder="fake",
-    )  # fmt: skip
+    ).run()  # fmt: skip
     clips, bank = LabelledClips.open(tmp_path / "clips.h5"), FeatureBank.open(tmp_path / "features.h5")
     assert len(bank) == 2
     assert {clips.classes[clips.label[clips.ids.index(video)]] for video in bank.videos} == {"using segway"}

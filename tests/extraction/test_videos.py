@@ -13,8 +13,8 @@ from clep.errors import InputError
 from clep.extraction import extract, ledger_path, read_ledger
 from clep.extraction.engine import shards_folder
 from clep.files import read_json
-from clep.preprocess import videos
 from clep.preprocess.__main__ import main
+from clep.preprocess.videos import Videos
 from tests.extraction.conftest import FAKE, run
 
 ALL = ["a", "b", "e", "more/c", "more/d"]
@@ -179,7 +179,7 @@ def test_npy_files_stay_inside_their_folder_whatever_the_ids(films, tmp_path, en
     listed.write_text("".join(f"{name}\t{films / 'a.mp4'}\n" for name in ids), encoding="utf-8")
     out = tmp_path / "out" / "features.h5"
     before = {path for path in tmp_path.rglob("*") if tmp_path / "out" not in path.parents}
-    videos.run(videos=listed, output=out, extraction={"encoder": FAKE, "format": "npy"})
+    Videos(videos=listed, output=out, extraction={"encoder": FAKE, "format": "npy"}).run()
     after = {path for path in tmp_path.rglob("*") if tmp_path / "out" not in path.parents}
     assert after - before == {tmp_path / "out"}
     bank = FeatureBank.open(out)
@@ -194,7 +194,7 @@ def test_npy_files_stay_inside_their_folder_whatever_the_ids(films, tmp_path, en
 
 def test_no_encoder_is_an_error_that_names_one(films, tmp_path):
     with pytest.raises(InputError, match="efficientnet_lite0"):
-        videos.run(videos=films, output=tmp_path / "x.h5", extraction={})
+        Videos(videos=films, output=tmp_path / "x.h5", extraction={}).run()
     with pytest.raises(InputError, match=r"clip_batchh.*clip_batch"):
         run(films, tmp_path / "x.h5", clip_batchh=3)
 

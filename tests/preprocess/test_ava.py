@@ -15,8 +15,9 @@ from clep.datasets.lfb_files import load_lfb
 from clep.errors import InputError
 from clep.extraction import ledger_path, read_ledger, shard
 from clep.extraction import videos as video_rows
-from clep.preprocess import ava, lfb_export
 from clep.preprocess.__main__ import main
+from clep.preprocess.ava import Ava
+from clep.preprocess.lfb import LfbExport
 from clep.video import ClipSpec, VideoEncoder
 from tests.video.made_videos import regular, write_video
 
@@ -67,8 +68,9 @@ def inputs(tmp_path: Path) -> Path:
 
 def run(folder: Path, **options: Any) -> dict[str, Any]:
     named = {"videos": folder / "videos", "annotations": folder / "a.csv", "output": folder / "train.h5"}
+    named |= {"proposals": None, "excluded": None}
     extraction = {"encoder": FAKE, "clip_s": 0.5, "device": "cpu", **options.pop("extraction", {})}
-    return ava.run(**(named | options), extraction=extraction)
+    return Ava(**(named | options), extraction=extraction).run()
 
 
 def test_rows_and_what_is_known_of_each(encoder: Colours, inputs: Path) -> None:
@@ -100,7 +102,7 @@ def test_detected_boxes_and_mmaction2_s_format(encoder: Colours, inputs: Path) -
     regions = Regions.open(inputs / "train.regions.h5")
     assert regions.annotated.tolist() == [False, False]
     np.testing.assert_allclose(regions.score, [0.99, 0.95])
-    lfb_export.run(bank=inputs / "train.h5", output=inputs / "lfb.pkl")
+    LfbExport(bank=inputs / "train.h5", output=inputs / "lfb.pkl").run()
     lfb = load_lfb(inputs / "lfb.pkl")
     assert {
         video: {second: tuple(rows.shape) for second, rows in seconds.items()} for video, seconds in lfb.items()
@@ -146,17 +148,13 @@ def test_parts_and_what_is_long(encoder: Colours, inputs: Path) -> None:
     assert not (inputs / "train.regions.h5").exists()
     run(inputs, extraction={"shard": "1/2"})
     assert len(Regions.open(inputs / "train.regions.h5")) == 3
-    options = {
-        "videos": inputs / "videos",
-        "annotations": inputs / "a.csv",
-        "output": inputs / "x.h5",
-        "excluded": None,
-    }
-    options |= {"proposals": inputs / "p.csv", "boxes": "annotated", "score_threshold": 0.9, "label_map": None}
-    options |= {"extraction": {"encoder": FAKE}, "dtype": "float16", "overwrite": False}
-    assert ava.cost_warning(options, 0, 0) is None
-    assert ava.inputs(options) == [inputs / "videos", inputs / "a.csv"]
-    assert ava.outputs(options) == [inputs / "x.h5", inputs / "x.regions.h5"]
+    job = Ava(
+        videos=inputs / "videos", annotations=inputs / "a.csv", proposals=inputs / "p.csv", excluded=None,
+        output=inputs / "x.h5", extraction={"encoder": FAKE},
+    )  # fmt: skip
+    assert job.cost_warning(0, 0) is None
+    assert job.inputs() == [inputs / "videos", inputs / "a.csv"]
+    assert job.outputs() == [inputs / "x.h5", inputs / "x.regions.h5"]
 
 
 def test_bad_inputs(encoder: Colours, inputs: Path, capsys: pytest.CaptureFixture[str]) -> None:

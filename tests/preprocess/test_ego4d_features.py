@@ -5,20 +5,26 @@ from clep.bank import Clock, FeatureBank
 from clep.errors import InputError
 from clep.extraction.features import expected_rows
 from clep.files import read_json
-from clep.preprocess import ego4d_features, ego4d_narrations
+from clep.preprocess.ego4d_features import Ego4DFeatures
+from clep.preprocess.narrations import Ego4DNarrations
 
 from .conftest import DIM, RunsCode, write_ego4d, write_features
 
 
+def job(folder, **options):
+    options = {"features_folder": folder / "features", "ego4d_json": None, **options}
+    return Ego4DFeatures(output=folder / "out" / "bank.h5", **options)
+
+
 def run(folder, **options):
-    return ego4d_features.run(features_folder=folder / "features", output=folder / "out" / "bank.h5", **options)
+    return job(folder, **options).run()
 
 
 def test_packs_and_says_what_is_missing_or_cannot_be_used(tmp_path, encoder, canary):
     narration_json, ego4d_json = write_ego4d(tmp_path)
-    ego4d_narrations.run(
+    Ego4DNarrations(
         narration_json=narration_json, ego4d_json=ego4d_json, output_folder=tmp_path / "n", text_encoder="fake"
-    )
+    ).run()
     rows = {"b": expected_rows(10.0, Clock()), "c": 3, "extra": 4}
     tensors = write_features(tmp_path / "features", rows)
     torch.save(tensors["b"][:, None], tmp_path / "features" / "b.pt")
@@ -91,9 +97,7 @@ def test_entries_that_cannot_be_read_are_listed_and_the_rest_is_packed(tmp_path)
     content = bytearray((folder / "flipped.pt").read_bytes())
     content[len(content) // 2] ^= 1
     (folder / "flipped.pt").write_bytes(content)
-    options = {"features_folder": folder, "output": tmp_path / "out" / "bank.h5", "ego4d_json": None}
-    defaults = {"narrations": None, "dtype": "float16", "encoder": "e", "rows_per_second": 1.875, "row_seconds": 1.0}
-    assert "GB" in ego4d_features.cost_warning({**options, **defaults, "allow_nonfinite": False}, 0, 10.0)
+    assert "GB" in job(tmp_path).cost_warning(0, 10.0)
     for _ in range(2):
         coverage = run(tmp_path)
         assert FeatureBank.open(tmp_path / "out" / "bank.h5").videos == ["a", "b"]
@@ -116,11 +120,7 @@ def test_inputs_that_are_not_there_are_named(tmp_path):
 
 def test_only_many_bytes_that_are_not_packed_yet_take_long(tmp_path):
     write_features(tmp_path / "features", {"a": 3})
-    options = {
-        "features_folder": tmp_path / "features", "output": tmp_path / "out.h5", "ego4d_json": None, "narrations": None,
-        "dtype": "float16", "encoder": "e", "rows_per_second": 1.875, "row_seconds": 1.0, "allow_nonfinite": False,
-    }  # fmt: skip
-    assert "GB of features" in ego4d_features.cost_warning(options, 0, 10.0)
-    assert ego4d_features.cost_warning(options, 0, 1e9) is None
-    ego4d_features.run(**options)
-    assert ego4d_features.cost_warning(options, 0, 10.0) is None
+    assert "GB of features" in job(tmp_path).cost_warning(0, 10.0)
+    assert job(tmp_path).cost_warning(0, 1e9) is None
+    run(tmp_path)
+    assert job(tmp_path).cost_warning(0, 10.0) is None

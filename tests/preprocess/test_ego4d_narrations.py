@@ -4,16 +4,21 @@ import torch
 from clep.bank import FeatureBank
 from clep.errors import InputError
 from clep.extraction.coverage import read_coverage
-from clep.preprocess import ego4d_narrations
+from clep.preprocess import narrations
+from clep.preprocess.narrations import Ego4DNarrations
 from clep.text import Narrations
 
 from .conftest import embed, write_ego4d
 
 
-def run(folder, **options):
+def job(folder, **options):
     narration_json, ego4d_json = folder / "narration.json", folder / "ego4d.json"
     options = {"narration_json": narration_json, "ego4d_json": ego4d_json, "text_encoder": "fake", **options}
-    return ego4d_narrations.run(output_folder=folder / "out", **options)
+    return Ego4DNarrations(output_folder=folder / "out", **options)
+
+
+def run(folder, **options):
+    return job(folder, **options).run()
 
 
 def test_writes_narrations_and_the_embeddings_of_their_distinct_texts(tmp_path, encoder):
@@ -51,7 +56,7 @@ def test_says_quickly_that_nothing_is_to_be_done(tmp_path, encoder, monkeypatch)
     write_ego4d(tmp_path)
     run(tmp_path)
     encoder.encoded.clear()
-    monkeypatch.setattr(ego4d_narrations, "read_ego4d", None)
+    monkeypatch.setattr(narrations, "read_ego4d", None)
     again = run(tmp_path)
     assert again["up_to_date"]
     assert again["texts"]["up_to_date"]
@@ -89,7 +94,7 @@ def test_a_table_left_from_an_interrupted_run_is_not_taken_for_the_new_inputs(tm
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(ego4d_narrations, "_describe", stop)
+        patch.setattr(narrations, "_describe_passes", stop)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path)
     narration_json.write_text(first)
@@ -117,17 +122,14 @@ def test_without_metadata_no_video_has_a_split(tmp_path, encoder):
 
 
 def test_only_many_texts_on_a_cpu_take_long(tmp_path, encoder):
-    narration_json, ego4d_json = write_ego4d(tmp_path)
-    options = {
-        "narration_json": narration_json, "ego4d_json": ego4d_json, "output_folder": tmp_path / "out",
-        "text_encoder": "fake", "tag_style": "clean", "device": "cpu", "overwrite": False,
-    }  # fmt: skip
-    assert "5 distinct texts are to be encoded" in ego4d_narrations.cost_warning(options, 4, 0)
-    assert ego4d_narrations.cost_warning(options, 5, 0) is None
-    assert ego4d_narrations.cost_warning(options | {"compute": {"_target_": "clep.compute.Slurm"}}, 4, 0) is None
-    assert ego4d_narrations.cost_warning(options | {"compute": {"_target_": "clep.compute.Local"}}, 4, 0) is not None
-    ego4d_narrations.run(**options)
-    assert ego4d_narrations.cost_warning(options, 4, 0) is None
+    write_ego4d(tmp_path)
+    made = job(tmp_path, device="cpu")
+    assert "5 distinct texts are to be encoded" in made.cost_warning(4, 0)
+    assert made.cost_warning(5, 0) is None
+    assert job(tmp_path, device="cpu", compute={"_target_": "clep.compute.Slurm"}).cost_warning(4, 0) is None
+    assert job(tmp_path, device="cpu", compute={"_target_": "clep.compute.Local"}).cost_warning(4, 0) is not None
+    made.run()
+    assert made.cost_warning(4, 0) is None
 
 
 def test_texts_encoded_by_tasks_make_the_same_bank(tmp_path, encoder):

@@ -5,7 +5,7 @@ from clep.bank import FeatureBank
 from clep.datasets.labelled_clips import LabelledClips
 from clep.errors import InputError
 from clep.files import read_json
-from clep.preprocess import ego_charades
+from clep.preprocess.ego_charades import EgoCharades
 
 from .conftest import write_features
 
@@ -31,7 +31,7 @@ def run(folder, **options):
         "csv": folder / "test.csv", "classes": folder / "classes.txt", "features": folder / "features",
         "text_encoder": "fake", **options,
     }  # fmt: skip
-    return ego_charades.run(output_folder=folder / "out", **options)
+    return EgoCharades(output_folder=folder / "out", **options).run()
 
 
 def test_label_matrix_first_person_and_features(tmp_path, encoder):

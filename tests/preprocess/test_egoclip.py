@@ -2,8 +2,8 @@ import pytest
 
 from clep.bank import FeatureBank
 from clep.errors import InputError
-from clep.preprocess import egoclip
-from clep.preprocess.plan import ensure
+from clep.preprocess.job import ensure
+from clep.preprocess.narrations import EgoClip
 from clep.text import Narrations, egovlp_spans
 
 HEADER = "video_uid narration_source narration_ind narration_time clip_start clip_end clip_text tag_verb tag_noun"
@@ -22,8 +22,8 @@ def write(folder, rows=ROWS, header=HEADER):
 
 
 def run(folder, **options):
-    options = {"csv": folder / "egoclip.csv", "text_encoder": "fake", **options}
-    return egoclip.run(output_folder=folder / "out", **options)
+    options = {"csv": folder / "egoclip.csv", "ego4d_json": None, "text_encoder": "fake", **options}
+    return EgoClip(output_folder=folder / "out", **options).run()
 
 
 def test_spans_verbs_and_nouns_are_read(tmp_path, encoder):
@@ -99,7 +99,7 @@ def test_spans_equal_those_computed_from_the_times(tmp_path, encoder):
 def test_a_run_that_needs_it_makes_it(tmp_path, encoder):
     write(tmp_path)
     options = {"csv": str(tmp_path / "egoclip.csv"), "output_folder": str(tmp_path / "out"), "text_encoder": "fake"}
-    job = {"_target_": "clep.preprocess.egoclip.run", **options, "device": "cpu"}
+    job = {"_target_": "clep.preprocess.narrations.EgoClip", "ego4d_json": None, **options, "device": "cpu"}
     assert ensure([job])[0]["texts"]["counts"]["texts"] == 2
     (tmp_path / "out" / "texts.fake.h5").unlink()
     with pytest.raises(

@@ -9,7 +9,7 @@ from clep.bank import BankWriter, Clock, FeatureBank
 from clep.data import NarrationSource, Window
 from clep.datasets.epic_kitchens import read_epic_kitchens
 from clep.errors import InputError
-from clep.preprocess import epic_kitchens
+from clep.preprocess.narrations import EpicKitchens
 from clep.text import Narrations
 
 HEADER = "narration_id,video_id,start_timestamp,stop_timestamp,narration,verb_class,noun_class,all_noun_classes\n"
@@ -25,7 +25,7 @@ def run(folder, rows=ROWS, header=HEADER, **options):
     (folder / "epic.csv").write_text(header + rows)
     (folder / "info.csv").write_text(INFO)
     options = {"csv": folder / "epic.csv", "video_info": folder / "info.csv", "text_encoder": "fake", **options}
-    return epic_kitchens.run(output_folder=folder / "out", **options)
+    return EpicKitchens(output_folder=folder / "out", **options).run()
 
 
 def test_spans_and_classes_are_read(tmp_path, encoder):

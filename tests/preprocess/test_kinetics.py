@@ -6,7 +6,7 @@ from clep.bank import FeatureBank
 from clep.datasets.labelled_clips import LabelledClips
 from clep.errors import InputError
 from clep.files import read_json
-from clep.preprocess import kinetics
+from clep.preprocess.kinetics import Kinetics
 
 from .conftest import DIM, embed, write_features
 
@@ -31,7 +31,7 @@ def write_inputs(folder):
 
 def run(folder, **options):
     options = {"csv": folder / "val.csv", "features": folder / "features", "text_encoder": "fake", **options}
-    return kinetics.run(output_folder=folder / "out", **options)
+    return Kinetics(output_folder=folder / "out", **options).run()
 
 
 def test_labels_features_and_prompts(tmp_path, encoder):

@@ -7,8 +7,8 @@ import torch
 from clep.bank import BankWriter, Clock, FeatureBank
 from clep.datasets.lfb_files import load_lfb
 from clep.errors import InputError
-from clep.preprocess import lfb_export, lfb_import
 from clep.preprocess.__main__ import main
+from clep.preprocess.lfb import LfbExport, LfbImport
 
 from .conftest import DIM, RunsCode
 from .test_lfb_files import content, same
@@ -32,7 +32,7 @@ def test_there_and_back(tmp_path: Path) -> None:
 def test_a_window_holds_what_the_published_loop_takes(tmp_path: Path) -> None:
     """The seconds `[t - 30, t + 30)` of mmaction2, its random choice left aside; empty slots masked."""
     torch.save(content(), tmp_path / "lfb_train.pkl")
-    lfb_import.run(lfb=tmp_path / "lfb_train.pkl", output=tmp_path / "lfb.h5")
+    LfbImport(lfb=tmp_path / "lfb_train.pkl", output=tmp_path / "lfb.h5").run()
     bank = FeatureBank.open(tmp_path / "lfb.h5")
     for t in (873, 880, 932, 933, 940, 941):
         rows, mask = bank.long_term(bank.index(["b"]), [t], 60, 5)
@@ -50,12 +50,12 @@ def test_several_files_make_one_bank(tmp_path: Path) -> None:
     torch.save(train, tmp_path / "lfb_train.pkl")
     (tmp_path / "lfb_val.pkl").write_bytes(pickle.dumps(val))
     lfb = [str(tmp_path / "lfb_train.pkl"), str(tmp_path / "lfb_val.pkl")]
-    coverage = lfb_import.run(lfb=lfb, output=tmp_path / "lfb.h5", dtype="float32")
+    coverage = LfbImport(lfb=lfb, output=tmp_path / "lfb.h5", dtype="float32").run()
     assert coverage["counts"] == {"files": 2, "videos": 3, "seconds": 5, "rows": 11, "dim": DIM}
     assert coverage["lists"] == {"without_a_region": ["empty"]}
     assert FeatureBank.open(tmp_path / "lfb.h5").videos == ["a", "b", "c"]
-    assert lfb_import.run(lfb=lfb, output=tmp_path / "lfb.h5", dtype="float32")["up_to_date"]
-    assert not lfb_import.run(lfb=lfb, output=tmp_path / "lfb.h5", dtype="float16")["up_to_date"]
+    assert LfbImport(lfb=lfb, output=tmp_path / "lfb.h5", dtype="float32").run()["up_to_date"]
+    assert not LfbImport(lfb=lfb, output=tmp_path / "lfb.h5", dtype="float16").run()["up_to_date"]
 
 
 def test_files_that_do_not_go_together(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_files_that_do_not_go_together(tmp_path: Path) -> None:
         (["none"], "none.pkl holds no region"),
     ):
         with pytest.raises(InputError, match=words):
-            lfb_import.run(lfb=[str(tmp_path / f"{name}.pkl") for name in names], output=tmp_path / "lfb.h5")
+            LfbImport(lfb=[str(tmp_path / f"{name}.pkl") for name in names], output=tmp_path / "lfb.h5").run()
     assert not (tmp_path / "lfb.h5").exists()
 
 
@@ -88,7 +88,7 @@ def test_a_bank_on_a_grid_is_exported_by_the_second_that_rows_start_in(tmp_path:
     rows = torch.arange(8.0)[:, None].expand(8, DIM)
     with BankWriter(tmp_path / "b.h5", DIM, Clock(30 / 16, 32 / 30), "float32") as writer:
         writer.add("v", rows)
-    lfb_export.run(bank=tmp_path / "b.h5", output=tmp_path / "out.pkl")
+    LfbExport(bank=tmp_path / "b.h5", output=tmp_path / "out.pkl").run()
     found = load_lfb(tmp_path / "out.pkl")["v"]
     starts = [i * 16 / 30 for i in range(8)]
     assert {at: x[:, 0].tolist() for at, x in found.items()} == {
@@ -97,4 +97,4 @@ def test_a_bank_on_a_grid_is_exported_by_the_second_that_rows_start_in(tmp_path:
     with BankWriter(tmp_path / "texts.h5", DIM, None) as writer:
         writer.add("texts", rows)
     with pytest.raises(InputError, match="bank of texts"):
-        lfb_export.run(bank=tmp_path / "texts.h5", output=tmp_path / "texts.pkl")
+        LfbExport(bank=tmp_path / "texts.h5", output=tmp_path / "texts.pkl").run()

@@ -53,7 +53,7 @@ def test_the_command_leaves_nothing_but_its_outputs(folder):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "which job?"),
+        ([], "no job given"),
         (["ego4d_feature"], "there is no job 'ego4d_feature'. Did you mean 'ego4d_features'"),
         (["ego4d_features", "kinetics"], "'kinetics' is not key=value"),
         (["--features", "x"], "'--features' is not key=value"),
@@ -108,7 +108,7 @@ def test_help_of_a_job_tells_options_defaults_and_meaning(folder, capsys, monkey
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["ego4d_features", "--help", "paths.data=DIR"]) == 0
     said = capsys.readouterr().out
-    assert "Pack a folder of <uid>.pt features" in said
+    assert "Ego4D's folder of <uid>.pt features" in said
     assert "DIR/clep/ego4d_features.h5" in said
     assert "number format of the bank" in said
     assert not list(folder.rglob("*.h5"))

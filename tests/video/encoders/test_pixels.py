@@ -8,7 +8,7 @@ import torch
 
 from clep.bank import FeatureBank
 from clep.errors import InputError
-from clep.preprocess.videos import run
+from clep.preprocess.videos import Videos
 from clep.video import DenseWindows, VideoReader
 from clep.video.encoders import Pixels
 from tests.video.made_videos import regular, write_video
@@ -18,12 +18,12 @@ def test_a_bank_of_pixels_is_a_cache_of_frames(tmp_path: Path) -> None:
     (tmp_path / "films").mkdir()
     film = write_video(tmp_path / "films" / "a.mp4", regular(40, 30))
     encoder = {"_target_": "clep.video.encoders.Pixels", "side_px": 24}
-    run(
+    Videos(
         videos=film.parent,
         output=tmp_path / "bank.h5",
         dtype="uint8",
         extraction={"encoder": encoder, "window": 4, "stride": 4},
-    )
+    ).run()
     bank = FeatureBank.open(tmp_path / "bank.h5")
     assert (bank.encoder, bank.dtype, bank.dim, bank.clock.rows_per_second) == (
         "pixels-24",

@@ -1,0 +1,294 @@
+"""A job is declared once, as a frozen dataclass: Hydra's defaults, `--help`, checks and commands derive from it."""
+
+import functools
+import inspect
+import logging
+import os
+import shlex
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import Field, asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from omegaconf import OmegaConf
+
+from clep.compute.locks import file_lock
+from clep.config.check import check_call, check_config
+from clep.config.folder import config_folder
+from clep.config.overrides import override
+from clep.config.targets import ANYTHING, TARGET, find_target
+from clep.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+LONG_TEXTS = 200_000
+LONG_BYTES = 50e9
+EXTRACTION = "extraction"
+CHOICES = ("encoder", "compute")
+"""Groups of conf whose files an option of a job, or of its extraction, selects by name."""
+
+
+def config_group(group: str, choice: str | None = None) -> dict[str, str | None]:
+    """Return the metadata of an option that is a config of `conf/<group>`; the option's own default is None.
+
+    Args:
+        group: e.g. "extraction".
+        choice: the file that the command line and Hydra start from; None starts from null. Python code that leaves the
+            option out gets None either way.
+    """
+    return {"group": group, "choice": choice}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(ABC):
+    """Base class of the preprocessing jobs: files of a dataset in, banks and tables out.
+
+    A subclass names its job, `class Kinetics(Job, job="kinetics")`, and declares each option as a field, with its
+    default and, in the section "Attributes" of the docstring, its meaning. A class without `job=` is a base class.
+    The first line of the docstring is what the list of jobs shows.
+
+    Defaults that are paths are interpolations, such as `"${paths.out}/kinetics"` or `"${.split}.csv"` (an option of the
+    same job). Hydra resolves them; an object built in Python takes them from `conf/paths/default.yaml`, as the command
+    line does without `paths.…`.
+    """
+
+    name: ClassVar[str] = ""
+
+    def __init_subclass__(cls, *, job: str = "", **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        cls.name = job
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            if _is_interpolation(option.default) and getattr(self, option.name) == option.default:
+                object.__setattr__(self, option.name, self._default(option))
+
+    @abstractmethod
+    def inputs(self) -> list[Path]:
+        """Return the files and folders that the job reads."""
+
+    @abstractmethod
+    def outputs(self) -> list[Path]:
+        """Return the files that the job writes; all of them exist once it is done."""
+
+    @abstractmethod
+    def run(self) -> dict[str, Any]:
+        """Do what is not done yet and return the coverage: counts, and lists of what is missing or was left out.
+
+        Raises:
+            InputError: an input is missing or cannot be used, or the disk is full.
+        """
+
+    def cost_warning(self, long_texts: int, long_bytes: float | int) -> str | None:
+        """Return why the job would take long, or None; called once its inputs exist.
+
+        Args:
+            long_texts: more texts than this, encoded without a GPU, take long.
+            long_bytes: more bytes of features than this take long to copy.
+        """
+        return None
+
+    @classmethod
+    def options(cls) -> list[Field[Any]]:
+        """Return the options in the order of help and commands: the class's own before those of its base classes."""
+        declared = {option.name: option for option in fields(cls)}
+        names = dict.fromkeys(name for home in cls.__mro__ for name in inspect.get_annotations(home))
+        return [declared[name] for name in names if name in declared]
+
+    def missing_outputs(self) -> list[Path]:
+        """Return the outputs that do not exist."""
+        return [path for path in self.outputs() if not path.exists()]
+
+    def lock(self) -> AbstractContextManager[Any]:
+        """Return a lock on the first output; with `extraction.shard`, on this machine's part of it."""
+        written = self.outputs()
+        if not written:
+            return nullcontext()
+        extraction = getattr(self, EXTRACTION, None)
+        part = extraction.get("shard") if isinstance(extraction, Mapping) else getattr(extraction, "shard", None)
+        if part is None:
+            return file_lock(written[0])
+        return file_lock(written[0].with_name(f"{written[0].stem}.part-{str(part).replace('/', '-of-')}"))
+
+    def command(self) -> str:
+        """Return the command line that runs this job, quoted for a shell; options at their defaults are left out."""
+        words: list[str] = []
+        for option in self.options():
+            value = getattr(self, option.name)
+            if option.name == EXTRACTION and value is not None:
+                given = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+                words += _extraction_words(given, option.metadata["choice"])
+            elif "group" in option.metadata and isinstance(value, Mapping):
+                words += _choice_words(option.name, value)
+            elif value != self._default(option):
+                words.append(_word(option.name, value))
+        return " ".join(["python -m clep.preprocess", self.name, *words])
+
+    def _default(self, option: Field[Any]) -> Any:
+        """Return an option's default, its interpolations resolved with the default paths and this job's options."""
+        if not _is_interpolation(option.default):
+            return option.default
+        values: dict[str, Any] = {}
+        for other in fields(self):
+            value = getattr(self, other.name)
+            if isinstance(value, str) and value != other.default:
+                value = value.replace("${", "\\${")
+            if isinstance(value, str | int | float | bool):
+                values[other.name] = value
+        values[option.name] = option.default
+        return OmegaConf.create({"paths": _default_paths(), "job": values}).job[option.name]
+
+
+def build_job(config: "Mapping[str, Any] | Job", key: str = "") -> Job:
+    """Build a job from its composed config, all options checked against the declaration.
+
+    Args:
+        config: `{"_target_": "clep.preprocess.kinetics.Kinetics", **options}`, or a job.
+        key: under which the options stand, for messages.
+
+    Raises:
+        InputError: the target is not a job, or an option is unknown, missing or of another type.
+    """
+    if isinstance(config, Job):
+        return config
+    target: Any = find_target(config.get(TARGET), key, ANYTHING)
+    if not (inspect.isclass(target) and issubclass(target, Job) and target.name):
+        raise InputError(
+            f"{f'{key}.' if key else ''}{TARGET}={config[TARGET]!r} is not a job; `python -m clep.preprocess --help` "
+            "lists them"
+        )
+    options = {str(name): value for name, value in config.items() if name != TARGET}
+    check_call(target, options, key)
+    check_config(options, key, ANYTHING)
+    return target(**options)
+
+
+def ensure(
+    jobs: Sequence[Mapping[str, Any] | Job], long_texts: int = LONG_TEXTS, long_bytes: float | int = LONG_BYTES
+) -> list[dict[str, Any]]:
+    """Bring the outputs of jobs up to date, in order.
+
+    Options and inputs of all jobs are checked before the first job starts; an input that an earlier job writes counts
+    as present. Outputs that are complete are used although their inputs are missing (only results were copied to this
+    machine), or although their folder is read-only. Several processes, such as the ranks of a training, may call this
+    at once: one works, the others wait for it.
+
+    Args:
+        jobs: jobs, or their composed configs.
+        long_texts: a job that would encode more texts than this without a GPU is refused.
+        long_bytes: a job that would copy more bytes of features than this is refused.
+
+    Returns:
+        The coverage of each job that ran or was found up to date.
+
+    Raises:
+        InputError: an option is wrong, inputs are missing while outputs are too (the message names them all), or a job
+            would take long; the message has the commands.
+    """
+    made = [build_job(job) for job in jobs]
+    done = []
+    for job in _with_inputs(made):
+        with job.lock():
+            reason = job.cost_warning(long_texts, long_bytes)
+            if reason is not None:
+                raise InputError(
+                    f"{job.name}: {reason}, which takes long. Run this once, then start again: {job.command()}"
+                )
+            done.append(job.run())
+    return done
+
+
+def _with_inputs(jobs: Sequence[Job]) -> list[Job]:
+    """Return the jobs that can run; those whose outputs are complete and cannot be made again are left out."""
+    able: list[Job] = []
+    missing: dict[str, list[Path]] = {}
+    commands: list[str] = []
+    coming: set[Path] = set()
+    for job in jobs:
+        outputs, lacking = job.outputs(), job.missing_outputs()
+        gone = [path for path in job.inputs() if not path.exists() and not _is_written(path, coming)]
+        coming.update(outputs)
+        if gone and lacking:
+            missing.setdefault(job.name, []).extend(gone)
+            commands.append(job.command())
+        elif gone:
+            logger.info("%s does not exist; %s is used as it is", gone[0], outputs[0])
+        elif outputs and not lacking and not os.access(outputs[0].parent, os.W_OK):
+            logger.info("%s is read-only; what is in it is used as it is", outputs[0].parent)
+        else:
+            able.append(job)
+    if missing:
+        named = "; ".join(f"{name} needs {', '.join(map(str, paths))}" for name, paths in missing.items())
+        raise InputError(
+            f"inputs do not exist: {named}. Put the files there, or set their paths (paths.data=DIR moves all of "
+            f"them). The commands: {'; '.join(commands)}"
+        )
+    return able
+
+
+def _is_written(path: Path, outputs: set[Path]) -> bool:
+    """Tell whether an earlier job writes a path, or files into it."""
+    return path in outputs or any(path in output.parents for output in outputs)
+
+
+def given_paths(*paths: str | Path | None) -> list[Path]:
+    """Return the paths that are not None."""
+    return [Path(path) for path in paths if path is not None]
+
+
+def choices(group: str) -> list[str]:
+    """Return the names in `conf/<group>`, sorted."""
+    return sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
+
+
+def nearest_choice(group: str, value: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return the file of `conf/<group>` that a config differs least from, and what differs.
+
+    The name is "" where no file has the config's `_target_`.
+    """
+    best, differs = "", dict(value)
+    for name in choices(group):
+        given = _config_file(group, name)
+        other = {key: item for key, item in value.items() if key not in given or given[key] != item}
+        if TARGET not in other and (not best or len(other) < len(differs)):
+            best, differs = name, other
+    return best, differs
+
+
+def _config_file(group: str, name: str) -> dict[str, Any]:
+    content = OmegaConf.to_container(OmegaConf.load(config_folder() / group / f"{name}.yaml"))
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
+@functools.cache
+def _default_paths() -> dict[str, Any]:
+    return _config_file("paths", "default")
+
+
+def _is_interpolation(value: Any) -> bool:
+    return isinstance(value, str) and "${" in value
+
+
+def _extraction_words(options: Mapping[str, Any], choice: str) -> Iterator[str]:
+    defaults = _config_file(EXTRACTION, choice)
+    for key, value in options.items():
+        if key in CHOICES and isinstance(value, Mapping):
+            yield from _choice_words(key, value)
+        elif key not in defaults or value != defaults[key]:
+            yield _word(key, value)
+
+
+def _choice_words(group: str, value: Mapping[str, Any]) -> Iterator[str]:
+    name, differs = nearest_choice(group, value)
+    if name:
+        yield f"{group}={name}"
+    for key, item in differs.items():
+        yield _word(f"{group}.{key}", item)
+
+
+def _word(key: str, value: Any) -> str:
+    """Return `key=value` so that the shell and then Hydra read the value back unchanged."""
+    return shlex.quote(override(key, value))

@@ -1,0 +1,103 @@
+"""Every job of the package, found from its source: one declaration gives list, config, help and checks."""
+
+from dataclasses import MISSING
+from pathlib import Path
+
+import pytest
+
+from clep.config.check import check_call
+from clep.preprocess.__main__ import job_options, option_meanings
+from clep.preprocess.catalogue import find_job, listed_jobs
+from clep.preprocess.job import Job, build_job
+
+JOBS = list(listed_jobs())
+
+
+def subclasses(kind: type) -> set[type]:
+    return {kind, *(one for direct in kind.__subclasses__() for one in subclasses(direct))}
+
+
+def test_the_list_from_the_source_holds_every_job_that_exists() -> None:
+    for name in JOBS:
+        find_job(name)
+    imported = {one.name: one for one in subclasses(Job) if one.name and one.__module__.startswith("clep.preprocess.")}
+    assert sorted(imported) == JOBS
+    assert {name: find_job(name) for name in JOBS} == imported
+    assert {"ava", "ego4d_narrations", "kinetics", "lfb_export", "verify", "videos"} <= set(JOBS)
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_the_command_line_starts_from_the_declared_options(name: str) -> None:
+    """The options that Hydra composes are those of the object that Python code builds without arguments."""
+    job = find_job(name)
+    options = job_options(name, [])
+    assert options.pop("_target_") == f"{job.__module__}.{job.__qualname__}"
+    assert set(options) == {option.name for option in job.options()}
+    check_call(job, options, name)
+    made = job()
+    for option in job.options():
+        if "group" not in option.metadata:
+            assert options[option.name] == getattr(made, option.name), option.name
+        elif option.metadata["choice"] is None:
+            assert options[option.name] is None
+        else:
+            assert options[option.name]["encoder"]["_target_"].startswith("clep.video.encoders.")
+    assert all(isinstance(path, Path) and "$" not in str(path) for path in [*made.inputs(), *made.outputs()])
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_every_option_has_a_meaning_and_every_job_a_summary(name: str) -> None:
+    job = find_job(name)
+    assert set(option_meanings(job)) == {option.name for option in job.options()}
+    assert listed_jobs()[name].summary == (job.__doc__ or "").split("\n")[0] != ""
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_job_is_built_from_its_composed_config_and_writes_its_own_command(name: str) -> None:
+    made = build_job(job_options(name, [f"paths.data='{name} data'"]))
+    assert isinstance(made, find_job(name))
+    assert made.command().startswith(f"python -m clep.preprocess {name} ")
+    assert f"{name} data/" in made.command()
+
+
+def test_paths_move_and_options_of_the_same_job_are_followed() -> None:
+    moved = job_options("ava", ["paths.data=D", "split=val"])
+    assert (moved["annotations"], moved["output"]) == ("D/ava/ava_val_v2.2.csv", "D/clep/ava/val.h5")
+    made = find_job("ava")(split="val")
+    assert (made.annotations, made.output) == ("data/ava/ava_val_v2.2.csv", "data/clep/ava/val.h5")
+    assert find_job("egoclip")(tag_style="raw").output_folder == "data/clep/egoclip_raw"
+
+
+def test_a_given_text_is_no_interpolation() -> None:
+    """Only declared defaults are resolved: a folder may be called anything."""
+    made = find_job("kinetics")(csv="${paths.data}", output_folder="${x")
+    assert (made.csv, made.output_folder) == ("${paths.data}", "${x")
+    assert made.features == "data/kinetics/features"
+
+
+def test_meanings_come_from_the_docstring_and_those_of_the_base_classes() -> None:
+    class Base:
+        """Do something.
+
+        Args:
+            first: one line.
+            second: two lines: the second
+                belongs to it.
+
+        Raises:
+            InputError: never.
+        """
+
+    class Derived(Base):
+        """Do more.
+
+        Attributes:
+            first: another line.
+        """
+
+    assert option_meanings(Derived) == {"first": "another line.", "second": "two lines: the second belongs to it."}
+
+
+def test_no_required_option_of_a_job_lacks_a_default() -> None:
+    """A job runs without options once its files lie where conf/paths expects them."""
+    assert not [(name, one.name) for name in JOBS for one in find_job(name).options() if one.default is MISSING]
