@@ -43,8 +43,8 @@ class Kind:
 class Verify(Job, job="verify"):
     """Files of clep → whether they are intact: compares their content with the checksums that they store.
 
-    Reads banks, their LMDBs, narrations, clips, JSON files of jobs, models and checkpoints whole. Files without checksums,
-    written by an older clep, are counted and named, and are no error.
+    Reads banks, their LMDBs, narrations, clips, JSON files of jobs, models and checkpoints whole. Files without
+    checksums, written by an older clep, are counted and named, and are no error.
 
     Attributes:
         path: a file, a folder (every known file in and below it), or a list of these.
