@@ -29,12 +29,14 @@ class Checkpoint:
         args: arguments of the training script, where the file has them (LaViLa, AVION); `model` names the architecture.
         sizes: sizes that the file beside the weights gives (`published.json` in a folder that the job convert_weights
             wrote, or FILE.json beside FILE.pt); None: there is no such file.
+        kind: that `published.json` names; None: there is no such file.
     """
 
     path: Path
     tensors: dict[str, Tensor]
     args: dict[str, Any] = field(default_factory=dict)
     sizes: dict[str, Any] | None = None
+    kind: str | None = None
 
 
 class _ConfigParserStub:
@@ -74,13 +76,13 @@ def read_checkpoint(weights: str | Path) -> Checkpoint:
         namespace = content.get("args") if wrapped else None
         args = dict(vars(namespace)) if isinstance(namespace, argparse.Namespace) else {}
         tensors = _named(content if wrapped is None else content[wrapped], path)
-    sizes = None
+    sizes, kind = None, None
     if (about := path.parent / PUBLISHED_CONFIG).is_file():
         described = _described(about)
-        sizes, args = described.get("sizes"), described.get("args") or args
+        sizes, kind, args = described.get("sizes"), described.get("kind"), described.get("args") or args
     elif (about := path.with_suffix(".json")).is_file():
         sizes = _described(about)
-    return Checkpoint(path, tensors, args, sizes)
+    return Checkpoint(path, tensors, args, sizes, kind)
 
 
 def find_file(weights: str | Path) -> Path:

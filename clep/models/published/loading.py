@@ -61,6 +61,8 @@ def load_published(
         model: PublishedModel = load_transformers(kind, weights, frames)
     else:
         file = read_checkpoint(weights)
+        if file.kind not in (None, kind):
+            raise InputError(f"{file.path} was converted from a checkpoint of {file.kind}, not of {kind}")
         converted = kind == "lavila" and "image_projection.0.weight" in file.tensors  # EgoVLP, by LaViLa's script
         family = import_module(f"clep.models.published.{'egovlp' if converted else kind}")
         model = family.build(file, file.sizes if sizes is None else sizes, frames)
