@@ -11,6 +11,7 @@ from clep.evaluation.egomcq import EgoMCQ
 from clep.evaluation.epic_mir import EpicMIR
 from clep.evaluation.evaluator import Evaluator
 from clep.evaluation.multiple_choice import MultipleChoice
+from clep.evaluation.probes import LinearProbe, NearestNeighbours
 from clep.evaluation.retrieval import NarrationRetrieval
 from clep.evaluation.video_accuracy import VideoAccuracy
 from clep.evaluation.zero_shot import EgoCharadesZeroShot, KineticsZeroShot
@@ -28,8 +29,10 @@ __all__ = [
     "Evaluator",
     "EvaluatorCallback",
     "KineticsZeroShot",
+    "LinearProbe",
     "MultipleChoice",
     "NarrationRetrieval",
+    "NearestNeighbours",
     "VideoAccuracy",
     "ZeroShotClassification",
 ]
