@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-benchmarks test-shuffled fuzz kills mutations lint format benchmarks clean
+.PHONY: demo test test-slow test-shuffled fuzz kills mutations lint format benchmarks clean
 MINUTES ?= 30
 ROUNDS ?= 3
 N ?= 100
@@ -23,8 +23,8 @@ demo: $(READY)          ## preprocess, train and evaluate on a small synthetic d
 test: $(READY)          ## all tests that need no GPU, cluster or network
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
-test-benchmarks: $(READY)  ## the benchmarks' scripts at toy size, the long ones too
-	CLEP_WHOLE_BENCHMARKS=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q tests/benchmarks
+test-slow: $(READY)     ## whole benchmarks at toy size, and the notebooks
+	CLEP_SLOW_TESTS=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q -m slow
 
 test-shuffled: $(READY) ## the whole suite in ROUNDS random orders: order must not matter
 	for seed in $$(seq $(ROUNDS)); do HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q \

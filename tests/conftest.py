@@ -35,12 +35,12 @@ def seed_by_name(name: str) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip whole benchmarks, which take a minute each and test one script, unless they are selected."""
-    if os.environ.get("CLEP_WHOLE_BENCHMARKS"):
+    """Skip whole benchmarks and notebooks, which take up to a minute each, unless `make test-slow` runs them."""
+    if os.environ.get("CLEP_SLOW_TESTS"):
         return
     for item in items:
-        if item.get_closest_marker("whole_benchmark"):
-            item.add_marker(pytest.mark.skip(reason="a whole benchmark: `make test-benchmarks` runs it"))
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="slow: `make test-slow` runs it"))
 
 
 def pytest_collectstart(collector: pytest.Collector) -> None:

@@ -321,7 +321,6 @@ def started_by_torchrun(rank: int, port: int, argv: list[str]) -> None:
     main()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("form", "starter"), [("global", "trainer"), ("local", "torchrun")])
 def test_two_processes_end_with_the_parameters_of_one(
     finished: Path, root: Path, tmp_path: Path, form: str, starter: str

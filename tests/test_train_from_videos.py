@@ -18,7 +18,6 @@ WORLD = (
 )
 
 
-@pytest.mark.slow
 def test_from_films_to_zero_shot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import demo_long_term
 
 
-@pytest.mark.whole_benchmark
+@pytest.mark.slow
 def test_demo_long_term(tmp_path: Path) -> None:
     settings = ["training_videos=4", "test_videos=2", "shortest_s=60", "longest_s=70"]
     settings.append("encoder={_target_: clep.demo.EncoderSettings, dim: 16, hidden: 8}")

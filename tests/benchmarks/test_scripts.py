@@ -43,6 +43,7 @@ def _written(tmp_path: Path, name: str) -> dict:
     return written
 
 
+@pytest.mark.slow
 def test_loader(tmp_path: Path, words: list[str]) -> None:
     few = ["repeats=2", "batch_size=32", "batches=4", "warm_batches=1", "larger_batch=64"]
     result = loader.main([*words, f"data={tmp_path / 'data'}", *SHORT, *few])
@@ -52,6 +53,7 @@ def test_loader(tmp_path: Path, words: list[str]) -> None:
     assert _written(tmp_path, "loader")["ratio_to_baseline"].keys() == result["ratio_to_baseline"].keys()
 
 
+@pytest.mark.slow
 def test_training(tmp_path: Path, words: list[str]) -> None:
     few = ["repeats=1", "steps=2", "large_steps=2", "warm_steps=1", "batch_size=16", "large_batch=32", "width=16"]
     result = training.main([*words, f"data={tmp_path / 'data'}", *SHORT, *few])
@@ -60,6 +62,7 @@ def test_training(tmp_path: Path, words: list[str]) -> None:
     _written(tmp_path, "training")
 
 
+@pytest.mark.slow
 def test_opening(tmp_path: Path, words: list[str]) -> None:
     few = ["repeats=1", "videos=30", "narrations=200", "distinct_texts=50", "dim=16", "text_dim=8"]
     result = opening.main([*words, *few, "bank_gb=[0.001]", "moments=256", "batch_size=64"])
@@ -69,6 +72,7 @@ def test_opening(tmp_path: Path, words: list[str]) -> None:
     _written(tmp_path, "opening")
 
 
+@pytest.mark.slow
 def test_zero_shot(tmp_path: Path, words: list[str]) -> None:
     few = ["repeats=1", "dim=32", "text_dim=16", "spread=3", "training_steps=5", "sample=20"]
     sizes = ["kinetics.clips=120", "kinetics.classes=12", "ego_charades.clips=80", "ego_charades.classes=10"]
@@ -80,7 +84,7 @@ def test_zero_shot(tmp_path: Path, words: list[str]) -> None:
     _written(tmp_path, "zero_shot")
 
 
-@pytest.mark.whole_benchmark
+@pytest.mark.slow
 def test_long_term(tmp_path: Path, words: list[str]) -> None:
     few = ["repeats=1", "operator_repeats=1", "batches=2", "batch_size=6", "latent_dim=8", "search_minutes=1"]
     sizes = ["size.videos=3", "size.seconds=100", "size.dim=16", "memory_gb=[0.005]", "workers=2"]
@@ -106,6 +110,7 @@ def test_the_published_sampling_takes_what_ours_does_or_draws_among_it() -> None
     assert drawn.unique().tolist() == [0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.slow
 def test_samplers(tmp_path: Path, words: list[str]) -> None:
     few = ["repeats=1", "steps=1", "warm_steps=1", "batch_size=32", "narrations=2000", "videos=80", "distinct_texts=99"]
     small = [f"data={tmp_path / 'data'}", *SHORT, "width=16", "search_videos=70", "search_moments=2"]
@@ -115,7 +120,7 @@ def test_samplers(tmp_path: Path, words: list[str]) -> None:
     _written(tmp_path, "samplers")
 
 
-@pytest.mark.whole_benchmark
+@pytest.mark.slow
 def test_extraction(tmp_path: Path, words: list[str]) -> None:
     (tmp_path / "clips").mkdir()
     clip = write_film(tmp_path / "clips" / "a.mp4", drawn(45, 160, 96), 160, 96)
@@ -192,6 +197,7 @@ def test_a_wrong_setting_is_one_sentence() -> None:
         read_settings(loader.Settings, ["nothing=1"])
 
 
+@pytest.mark.slow
 def test_chunked_encoding(tmp_path: Path, words: list[str]) -> None:
     few = ["repeats=1", "batch_size=64", "chunk_size=16", "rows=3", "dim=16", "width=64", "depth=1"]
     result = chunked_encoding.main([*words, *few])
@@ -201,6 +207,7 @@ def test_chunked_encoding(tmp_path: Path, words: list[str]) -> None:
     _written(tmp_path, "chunked_encoding")
 
 
+@pytest.mark.slow
 def test_objectives(tmp_path: Path, words: list[str]) -> None:
     few = ["repeats=1", "batch_size=40", "dim=8", "large_batch=1024", "chunk=128"]
     result = objectives.main([*words, *few])

@@ -213,7 +213,6 @@ def test_images_are_videos_of_one_row(films, tmp_path, encoder):
     np.testing.assert_allclose(bank.video_rows("white"), [[1, 1, 1, 1]], atol=2e-3)
 
 
-@pytest.mark.slow
 def test_a_killed_run_is_continued_to_the_same_bank(films, tmp_path):
     """The real encoder, real worker processes, and a kill that no handler sees."""
     words = ["videos", f"videos={films}", "encoder=efficientnet_lite0", "encoder.crop_px=64", "n_shards=4"]

@@ -19,6 +19,8 @@ _PICTURES = {
     "04_objectives": 5,
 }
 
+_QUICK = ("01_features_tutorial",)  # `make test` runs these, `make test-slow` the others
+
 each_notebook = pytest.mark.parametrize("path", _NOTEBOOKS, ids=[path.stem for path in _NOTEBOOKS])
 
 
@@ -34,8 +36,10 @@ def _shown(cell: nbformat.NotebookNode) -> str:
     return "\n".join(texts)
 
 
-@pytest.mark.slow
-@each_notebook
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=path.stem, marks=[] if path.stem in _QUICK else pytest.mark.slow) for path in _NOTEBOOKS],
+)
 def test_runs_offline_on_tiny_data(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CLEP_NOTEBOOK_SIZE", "tiny")
     monkeypatch.delenv("CLEP_NOTEBOOK_VIDEOS", raising=False)

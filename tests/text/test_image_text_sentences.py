@@ -83,7 +83,6 @@ def test_texts_and_clips_lie_in_one_space(tmp_path: Path) -> None:
     np.testing.assert_allclose(video @ text.T, cosines, atol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("quick_processes")
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     folder = str(clip_folder(tmp_path / "clip"))

@@ -91,7 +91,6 @@ def test_several_devices_share_one_pool(encoder: SentenceEncoder, monkeypatch) -
     assert calls == [(None, 2)]
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("quick_processes")
 def test_two_processes_equal_one(encoder: SentenceEncoder) -> None:
     several = SentenceEncoder(NAME, device=["cpu", "cpu"], batch_size=2)
