@@ -210,7 +210,7 @@ def attempt(
     if child == 0:
         status = 70
         try:
-            os.setsid()
+            os.setpgid(0, 0)
             _redirect(log)
             os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
             with _counted_calls(kill_call) as calls:
@@ -223,6 +223,8 @@ def attempt(
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)
+    with contextlib.suppress(OSError):
+        os.setpgid(child, child)  # in both processes, so that neither runs ahead of it
     deadline = started + (LIMIT_S if kill_s is None else kill_s)
     while True:
         pid, code = os.waitpid(child, os.WNOHANG)
