@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-shuffled fuzz kills mutations lint format benchmarks clean
+.PHONY: demo test test-slow test-shuffled fuzz kills mutations power-cuts lint format benchmarks clean
 MINUTES ?= 30
 ROUNDS ?= 3
 N ?= 100
@@ -38,6 +38,9 @@ kills: $(READY)         ## kill jobs and trainings N times; adds to benchmarks/r
 
 mutations: $(READY)     ## damage files N times; adds to benchmarks/results/mutations.json
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.drills.mutations mutations=$(N) seed=$(SEED)
+
+power-cuts: $(READY)    ## simulate N power cuts (root on Linux); adds to benchmarks/results/power_cuts.json
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.drills.power_cuts cuts=$(N) seed=$(SEED)
 
 lint: $(READY)          ## style and types
 	$(BIN)/ruff check .

@@ -33,7 +33,7 @@ from clep.extraction import shard
 from clep.extraction import text as text_rows
 from clep.extraction import videos as video_rows
 from clep.extraction.ledger import read_ledger
-from clep.files import temporaries_in
+from clep.files import atomic_path, temporaries_in
 from clep.preprocess.__main__ import main as preprocess
 from tests.drills.records import ROOT, add_record, code_digest
 from tests.extraction.conftest import Brightness
@@ -88,8 +88,8 @@ def videos(inputs: Path, out: Path) -> None:
 def bank_lmdb(inputs: Path, out: Path) -> None:
     """Copy a bank into an LMDB."""
     if not (out / "bank.h5").exists():
-        out.mkdir(parents=True, exist_ok=True)
-        os.link(inputs / "bank.h5", out / "bank.h5")
+        with atomic_path(out / "bank.h5") as temporary:
+            shutil.copyfile(inputs / "bank.h5", temporary)
     _job("bank_lmdb", f"bank={out / 'bank.h5'}")
 
 
@@ -238,7 +238,7 @@ def attempt(
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)  # what it started
     calls = int(counted.read_text()) if counted.exists() else 0
-    text = log.read_text(errors="replace")
+    text = log.read_text(errors="replace") if log.exists() else ""
     return Attempt(os.waitstatus_to_exitcode(code), time.perf_counter() - started, calls, text)
 
 
