@@ -51,7 +51,7 @@ class ClipClassification(ClipTextBenchmark):
 
     Args:
         bank, texts, similarity, batch_size: see `ClipTextBenchmark`.
-        templates: prompts, with `{}` for the text of a class.
+        templates: prompt, or several of them, with `{}` for the text of a class.
         views: what the rows of a clip are. "mean": parts of the clip, which are averaged before they are compared;
             "max": views of it, which are compared by themselves, the highest score of each class counts.
 
@@ -63,7 +63,7 @@ class ClipClassification(ClipTextBenchmark):
         self,
         bank: str | Path,
         texts: str | Path,
-        templates: Sequence[str] = ("{}",),
+        templates: str | Sequence[str] = "{}",
         views: Views = "mean",
         similarity: Similarity = "model",
         batch_size: int = 4096,
@@ -71,7 +71,7 @@ class ClipClassification(ClipTextBenchmark):
         super().__init__(bank, texts, similarity, batch_size)
         if views not in ("mean", "max"):
             raise InputError(f"views={views!r}; choose mean or max")
-        self.templates, self.views = tuple(templates), views
+        self.templates, self.views = templates, views
 
     @property
     @abstractmethod
@@ -143,7 +143,7 @@ class ZeroShotClassification(ClipClassification):
         texts: str | Path,
         classes: str | Path | None = None,
         name: str = "table",
-        templates: Sequence[str] = ("{}",),
+        templates: str | Sequence[str] = "{}",
         views: Views = "mean",
         similarity: Similarity = "model",
         batch_size: int = 4096,
@@ -190,7 +190,7 @@ class EpicZeroShot(ClipClassification):
         bank: str | Path,
         texts: str | Path,
         train: str | Path | None = None,
-        templates: Sequence[str] = ("{}",),
+        templates: str | Sequence[str] = "{}",
         views: Views = "mean",
         similarity: Similarity = "model",
         batch_size: int = 4096,
@@ -246,7 +246,7 @@ class EGTEAZeroShot(ClipClassification):
         actions: str | Path,
         bank: str | Path,
         texts: str | Path,
-        templates: Sequence[str] = ("{}",),
+        templates: str | Sequence[str] = "{}",
         views: Views = "max",
         similarity: Similarity = "model",
         batch_size: int = 4096,

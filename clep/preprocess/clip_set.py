@@ -282,7 +282,7 @@ def prepare_clips(
         logger.info("%s is up to date", output)
         return done | {"up_to_date": True}
     coverage.forget_last_run()
-    packed = _pack(
+    packed = pack_clips(
         clips.ids, Path(features), bank, replace(settings, source=f"{clips.task}: {Path(features).name}"), durations
     )
     clips.write(output)
@@ -337,9 +337,14 @@ def _is_written(path: Path, content: dict[str, Any]) -> bool:
         return False
 
 
-def _pack(
+def pack_clips(
     ids: list[str], features: Path, output: Path, settings: PackSettings, durations: Mapping[str, float] | None
 ) -> PackReport:
+    """Pack the features of clips, a folder of files or a bank, into a bank.
+
+    Raises:
+        InputError: none of the clips has features, or see `pack_features`.
+    """
     if features == output:  # made there from videos
         bank = FeatureBank.open(output)
         rows = int(bank.n_rows)

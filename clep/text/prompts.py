@@ -58,13 +58,18 @@ def fill_template(texts: Sequence[str], template: str) -> list[str]:
 
 
 def class_prompts(
-    texts: Sequence[Sequence[str]], templates: Sequence[str]
+    texts: Sequence[Sequence[str]], templates: str | Sequence[str]
 ) -> tuple[list[str], Int64[np.ndarray, " prompts"]]:
     """Return the prompts of all classes, every template with every text of a class, and the class of each prompt.
+
+    Args:
+        texts: of each class.
+        templates: one, or several; see `fill_template`.
 
     Raises:
         InputError: there is no template, a template has no `{}`, or a class has no text.
     """
+    templates = [templates] if isinstance(templates, str) else list(templates)
     if not templates:
         raise InputError("templates is empty; give at least one, for example ['{}']")
     empty = [index for index, of_class in enumerate(texts) if not any(text.strip() for text in of_class)]
