@@ -170,10 +170,10 @@ def ensure(
 ) -> list[dict[str, Any]]:
     """Bring the outputs of jobs up to date, in order.
 
-    Options and inputs of all jobs are checked before the first job starts; an input that an earlier job writes counts
-    as present. Outputs that are complete are used although their inputs are missing (only results were copied to this
-    machine), or although their folder is read-only. Several processes, such as the ranks of a training, may call this
-    at once: one works, the others wait for it.
+    Options, inputs and costs of all jobs are checked before the first job starts; an input that an earlier job writes
+    counts as present. Outputs that are complete are used although their inputs are missing (only results were copied to
+    this machine), or although their folder is read-only. Several processes, such as the ranks of a training, may call
+    this at once: one works, the others wait for it.
 
     Args:
         jobs: jobs, or their composed configs.
@@ -187,17 +187,31 @@ def ensure(
         InputError: an option is wrong, inputs are missing while outputs are too (the message names them all), or a job
             would take long; the message has the commands.
     """
-    made = [build_job(job) for job in jobs]
+    able = _with_inputs([build_job(job) for job in jobs])
+    # Jobs that read what an earlier one writes can only be checked once that has run.
+    early = [job for job in able if all(path.exists() for path in job.inputs())]
+    _refuse_long(early, long_texts, long_bytes)
     done = []
-    for job in _with_inputs(made):
+    for job in able:
+        if job not in early:
+            _refuse_long([job], long_texts, long_bytes)
         with job.lock():
-            reason = job.cost_warning(long_texts, long_bytes)
-            if reason is not None:
-                raise InputError(
-                    f"{job.name}: {reason}, which takes long. Run this once, then start again: {job.command()}"
-                )
             done.append(job.run())
     return done
+
+
+def _refuse_long(jobs: Sequence[Job], long_texts: int, long_bytes: float | int) -> None:
+    """Refuse jobs that would take long, all of them in one message."""
+    long: dict[str, str] = {}
+    for job in jobs:
+        with job.lock():
+            warning = job.cost_warning(long_texts, long_bytes)
+        if warning is not None:
+            long[job.command()] = f"{job.name}: {warning}"
+    if long:
+        raise InputError(
+            f"{'; '.join(long.values())}, which takes long. Run once, then start again: {'; '.join(long)}"
+        )
 
 
 def _with_inputs(jobs: Sequence[Job]) -> list[Job]:

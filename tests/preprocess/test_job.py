@@ -63,9 +63,14 @@ def test_runs_what_is_missing_and_nothing_twice(tmp_path: Path, jobs: list[dict]
 def test_what_takes_long_is_left_to_the_user_with_its_command(jobs: list[dict], encoder: FakeEncoder) -> None:
     with pytest.raises(InputError, match=r"ego4d_features: .*GB of features are to be packed"):
         ensure(jobs, long_bytes=10)
+    features, narrations = map(build_job, jobs)
     with pytest.raises(InputError, match=r"5 distinct texts .* without a GPU, which takes long") as caught:
         ensure(jobs, long_texts=4)
-    assert str(caught.value).endswith(build_job(jobs[1]).command())
+    assert str(caught.value).endswith(narrations.command())
+    assert features.missing_outputs()  # costs of all jobs are checked before the first one starts
+    with pytest.raises(InputError, match=r"ego4d_features: .*GB.*; ego4d_narrations: 5 distinct texts") as caught:
+        ensure(jobs, long_texts=4, long_bytes=10)
+    assert str(caught.value).endswith(f"{features.command()}; {narrations.command()}")
     assert encoder.encoded == []
     ensure(jobs)
     ensure(jobs, long_texts=4, long_bytes=10)
