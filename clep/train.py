@@ -28,6 +28,7 @@ from clep.config.resolvers import register_resolvers
 from clep.errors import InputError
 from clep.evaluation import EvaluatorCallback
 from clep.files import atomic_path, write_json
+from clep.preprocess import config_store  # noqa: F401 - `hydra.searchpath=…` replaces the list in conf/train.yaml
 from clep.preprocess.job import Job, build_job, ensure
 from clep.training.base import BaseModule
 from clep.training.checkpoint import best_checkpoint, checked_monitors, find_checkpoint, remove_leftovers

@@ -108,6 +108,12 @@ def test_every_path_is_below_the_two_that_are_given(tmp_path: Path, experiment: 
     assert all(Path(text).is_relative_to(tmp_path) for text in paths), paths
 
 
+def test_a_search_path_of_the_user_leaves_the_jobs_in_place(tmp_path: Path) -> None:
+    """`hydra.searchpath=…` replaces the list in conf/train.yaml, which is where Hydra finds the jobs."""
+    cfg = composed(tmp_path, f"hydra.searchpath=['file://{tmp_path}']")
+    assert {"ego4d_features", "kinetics"} <= set(cfg.prepare)
+
+
 @pytest.mark.parametrize("experiment", CONTRASTIVE)
 def test_what_the_jobs_write_is_what_the_run_reads(tmp_path: Path, experiment: str) -> None:
     values = plain(composed(tmp_path, f"experiment={experiment}"))

@@ -58,8 +58,9 @@ def job_options(name: str, overrides: Sequence[str]) -> dict[str, Any]:
     Raises:
         InputError: a key is not an option of the job nor a path, or a value cannot be read.
     """
-    register(find_job(name))
-    settings = _compose(name, overrides)
+    job = find_job(name)
+    register(job)
+    settings = _compose(job.name, overrides)
     try:
         options = OmegaConf.to_container(settings.job, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -71,14 +72,11 @@ def job_options(name: str, overrides: Sequence[str]) -> dict[str, Any]:
 def _run(words: list[str]) -> None:
     wants_help = any(word in HELP for word in words)
     name, overrides = _job_and_overrides([word for word in words if word not in HELP])
-    jobs = listed_jobs()
     if not name:
         if not wants_help:
-            raise InputError(f"no job given. Usage: {USAGE}; jobs: {', '.join(jobs)}")
+            raise InputError(f"no job given. Usage: {USAGE}; jobs: {', '.join(listed_jobs())}")
         Console().print(_jobs_help(), highlight=False)
         return
-    if name not in jobs:
-        raise InputError(f"there is no job {name!r}. {did_you_mean(name, jobs)} (jobs: {', '.join(jobs)})")
     options = job_options(name, overrides)
     if wants_help:
         Console().print(_job_help(find_job(name), options), highlight=False)
@@ -95,7 +93,7 @@ def _job_and_overrides(words: list[str]) -> tuple[str, list[str]]:
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
-            if name or not word.replace("_", "").replace("-", "").isalnum() or word.startswith("-"):
+            if name or not re.fullmatch(r"\w[\w.-]*", word):
                 raise InputError(f"{word!r} is not key=value. Usage: {USAGE}")
             name = word
         elif key == "job":

@@ -1,7 +1,6 @@
 """The jobs of this package: listed from their source, imported by name, and registered with Hydra."""
 
 import ast
-import importlib
 from dataclasses import MISSING, dataclass
 from functools import cache
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING as REQUIRED
 
+from clep.config.check import did_you_mean
 from clep.config.targets import TARGET
-from clep.preprocess.job import Job
+from clep.errors import InputError
+from clep.preprocess.job import Job, job_class
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,19 @@ def listed_jobs() -> dict[str, Listed]:
 def find_job(name: str) -> type[Job]:
     """Import the class of a job.
 
+    Args:
+        name: of a job of this package, or the dotted name of a class of the user's own.
+
     Raises:
-        KeyError: the package has no job of this name.
+        InputError: there is no such job; the message suggests the nearest one.
     """
-    listed = listed_jobs()[name]
-    found: type[Job] = getattr(importlib.import_module(listed.module), listed.class_name)
-    return found
+    jobs = listed_jobs()
+    if "." in name:
+        return job_class(name)
+    if name not in jobs:
+        raise InputError(f"there is no job {name!r}. {did_you_mean(name, jobs)} (jobs: {', '.join(jobs)})")
+    listed = jobs[name]
+    return job_class(f"{listed.module}.{listed.class_name}")
 
 
 def register(job: type[Job]) -> None:

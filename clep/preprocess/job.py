@@ -124,7 +124,9 @@ class Job(ABC):
                 words += _choice_words(option.name, value)
             elif value != self._default(option):
                 words.append(_word(option.name, value))
-        return " ".join(["python -m clep.preprocess", self.name, *words])
+        own = type(self)
+        name = self.name if own.__module__.startswith("clep.") else f"{own.__module__}.{own.__qualname__}"
+        return " ".join(["python -m clep.preprocess", name, *words])
 
     def _default(self, option: Field[Any]) -> Any:
         """Return an option's default, its interpolations resolved with the default paths and this job's options."""
@@ -153,16 +155,25 @@ def build_job(config: "Mapping[str, Any] | Job", key: str = "") -> Job:
     """
     if isinstance(config, Job):
         return config
-    target: Any = find_target(config.get(TARGET), key, ANYTHING)
-    if not (inspect.isclass(target) and issubclass(target, Job) and target.name):
-        raise InputError(
-            f"{f'{key}.' if key else ''}{TARGET}={config[TARGET]!r} is not a job; `python -m clep.preprocess --help` "
-            "lists them"
-        )
+    target = job_class(config.get(TARGET), key)
     options = {str(name): value for name, value in config.items() if name != TARGET}
     check_call(target, options, key)
     check_config(options, key, ANYTHING)
     return target(**options)
+
+
+def job_class(target: Any, key: str = "") -> type[Job]:
+    """Import the class of a job from its dotted name.
+
+    Raises:
+        InputError: it cannot be imported, or is not the class of a job.
+    """
+    found: Any = find_target(target, key, ANYTHING)
+    if not (inspect.isclass(found) and issubclass(found, Job) and found.name):
+        raise InputError(
+            f"{f'{key}.' if key else ''}{TARGET}={target!r} is not a job; `python -m clep.preprocess --help` lists them"
+        )
+    return found
 
 
 def ensure(
@@ -209,9 +220,7 @@ def _refuse_long(jobs: Sequence[Job], long_texts: int, long_bytes: float | int) 
         if warning is not None:
             long[job.command()] = f"{job.name}: {warning}"
     if long:
-        raise InputError(
-            f"{'; '.join(long.values())}, which takes long. Run once, then start again: {'; '.join(long)}"
-        )
+        raise InputError(f"{'; '.join(long.values())}, which takes long. Run once, then start again: {'; '.join(long)}")
 
 
 def _with_inputs(jobs: Sequence[Job]) -> list[Job]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from clep.config.check import check_call
-from clep.preprocess.__main__ import job_options, option_meanings
+from clep.preprocess.__main__ import job_options, main, option_meanings
 from clep.preprocess.catalogue import find_job, listed_jobs
 from clep.preprocess.job import Job, build_job
 
@@ -101,3 +101,54 @@ def test_meanings_come_from_the_docstring_and_those_of_the_base_classes() -> Non
 def test_no_required_option_of_a_job_lacks_a_default() -> None:
     """A job runs without options once its files lie where conf/paths expects them."""
     assert not [(name, one.name) for name in JOBS for one in find_job(name).options() if one.default is MISSING]
+
+
+OWN_JOB = '''
+from dataclasses import dataclass
+from pathlib import Path
+
+from clep.preprocess.job import Job
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountLines(Job, job="count_lines"):
+    """A text → the number of its lines.
+
+    Attributes:
+        text: the file.
+        output: the file to write.
+    """
+
+    text: str | Path = "${paths.data}/text.txt"
+    output: str | Path = "${paths.out}/lines.txt"
+
+    def inputs(self):
+        return [Path(self.text)]
+
+    def outputs(self):
+        return [Path(self.output)]
+
+    def run(self):
+        lines = len(Path(self.text).read_text().splitlines())
+        Path(self.output).write_text(str(lines))
+        return {"lines": lines}
+'''
+
+
+def test_a_job_of_ones_own_runs_by_its_dotted_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own_job_of_a_user.py").write_text(OWN_JOB)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "text.txt").write_text("one\ntwo\n")
+    words = [f"paths.data={tmp_path}", f"paths.out={tmp_path}"]
+    assert main(["own_job_of_a_user.CountLines", *words]) == 0
+    assert (tmp_path / "lines.txt").read_text() == "2"
+    made = build_job(job_options("own_job_of_a_user.CountLines", words))
+    assert made.command() == (
+        f"python -m clep.preprocess own_job_of_a_user.CountLines text={tmp_path}/text.txt output={tmp_path}/lines.txt"
+    )
+    assert main(["own_job_of_a_user.OWN", *words]) == 1
+    assert "has no 'OWN'" in capsys.readouterr().err
+    assert main(["pathlib.Path", *words]) == 1
+    assert "'pathlib.Path' is not a job" in capsys.readouterr().err
