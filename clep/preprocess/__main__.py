@@ -106,7 +106,7 @@ def _job_and_overrides(words: list[str]) -> tuple[str, list[str]]:
 def _compose(name: str, overrides: Sequence[str]) -> DictConfig:
     with initialize_config_dir(str(config_folder()), version_base=None):
         plain = compose("preprocess", [f"job={name}"])
-        written = [_as_override(word, plain) for word in overrides]
+        written = [part for word in overrides for part in _as_overrides(word, plain)]
         try:
             return compose("preprocess", [f"job={name}", *written])
         except (HydraException, OmegaConfBaseException) as error:
@@ -115,6 +115,15 @@ def _compose(name: str, overrides: Sequence[str]) -> DictConfig:
                 f"cannot read the options {' '.join(overrides)} ({reason}); a value with commas, colons or brackets "
                 "needs quotes inside quotes: \"csv='a,b.csv'\""
             ) from error
+
+
+def _as_overrides(word: str, plain: DictConfig) -> list[str]:
+    """Return a word as Hydra's overrides; a part of the user's own, `encoder={_target_: …}`, replaces the default."""
+    key, _, value = word.partition("=")
+    if key in CHOICES and value.startswith("{"):
+        home = f"job.{EXTRACTION}" if key in (plain.job.get(EXTRACTION) or ()) else "job"
+        return [f"~{key}@{home}.{key}", f"+{home}.{key}={value}"]
+    return [_as_override(word, plain)]
 
 
 def _as_override(word: str, plain: DictConfig) -> str:
