@@ -24,7 +24,7 @@ from clep.bank import BankWriter, FeatureBank, copy_video
 from clep.compute.locks import file_lock
 from clep.errors import InputError
 from clep.extraction.coverage import coverage_path
-from clep.extraction.items import Item, OnError, Rows, RowSource, cut_into_shards
+from clep.extraction.items import Item, OnError, Rows, RowSource, shards_of
 from clep.extraction.ledger import (
     Entry,
     ProgressReader,
@@ -231,7 +231,7 @@ class Engine:
     def _tasks(self, items: Sequence[Item], n_shards: int, stopped: Path) -> dict[str, ShardTask]:
         by_id = {item.id: item for item in items}
         tasks: dict[str, ShardTask] = {}
-        for ids in cut_into_shards({name: item.cost for name, item in by_id.items()}, n_shards):
+        for ids in shards_of(items, n_shards):
             # Fingerprints are part of the name: a replaced file makes another shard.
             content = "\0".join(f"{name} {by_id[name].fingerprint}" for name in ids)
             name = blake2b(content.encode(errors="backslashreplace"), digest_size=6).hexdigest()

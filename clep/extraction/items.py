@@ -223,8 +223,25 @@ def part_of(items: Sequence[AnyItem], part: tuple[int, int]) -> list[AnyItem]:
     """Return the items of part i of n; it depends on all items, not on which are done, so machines agree about it."""
     index, count = part
     by_id = {item.id: item for item in items}
-    shards = cut_into_shards({item.id: item.cost for item in items}, count)
+    shards = shards_of(items, count)
     return [by_id[name] for name in shards[index]] if index < len(shards) else []
+
+
+def shards_of(items: Sequence[AnyItem], n_shards: int) -> list[list[str]]:
+    """Cut items into shards by `cut_into_shards`; items with the same `group` stay together.
+
+    Args:
+        items: `group` is an optional attribute, e.g. the video of a span; an item without one is its own group.
+        n_shards: how many shards to make.
+
+    Returns:
+        The ids of each shard, sorted.
+    """
+    groups: dict[str, list[AnyItem]] = {}
+    for item in items:
+        groups.setdefault(getattr(item, "group", item.id), []).append(item)
+    costs = {name: sum(item.cost for item in group) for name, group in groups.items()}
+    return [sorted(item.id for name in shard for item in groups[name]) for shard in cut_into_shards(costs, n_shards)]
 
 
 def cut_into_shards(costs: Mapping[str, float | int], n_shards: int) -> list[list[str]]:

@@ -156,6 +156,39 @@ def find_files(folder: str | Path, names: Sequence[str]) -> dict[str, Path]:
     return found
 
 
+def find_videos(folder: str | Path, names: Sequence[str]) -> dict[str, Path]:
+    """Find each video as a file, or as a folder of its chunks or frames; missing ones are left out.
+
+    A folder is called by the video, with or without a suffix (`<video>.mp4/0.mp4`). It is found in `folder` and its
+    subfolders, and what is in it is not searched.
+
+    Raises:
+        InputError: `folder` does not exist.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder} does not exist or is not a folder; give the folder of the videos (videos=DIR)")
+    wanted = set(names)
+    files: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
+    seen: set[tuple[int, int]] = set()
+    for current, inside, found in os.walk(folder, followlinks=True):
+        status = Path(current).stat()
+        if (status.st_dev, status.st_ino) in seen:  # a link back
+            inside.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        for path in (Path(current) / name for name in sorted(found)):
+            if path.stem in wanted and path.suffix.lower() in VIDEO_SUFFIXES:
+                files.setdefault(path.stem, path)
+        for path in (Path(current) / name for name in sorted(inside)):
+            video = path.stem if path.stem in wanted and path.suffix.lower() in VIDEO_SUFFIXES else path.name
+            if video in wanted:
+                folders.setdefault(video, path)
+        inside[:] = sorted(name for name in inside if name not in wanted and Path(name).stem not in wanted)
+    return folders | files
+
+
 def _in_folder(folder: Path) -> list[VideoItem]:
     paths = [path for path in _walk(folder) if path.suffix.lower() in VIDEO_SUFFIXES + IMAGE_SUFFIXES]
     found = [

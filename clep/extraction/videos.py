@@ -35,6 +35,7 @@ from clep.extraction.ledger import Entry, ledger_path
 from clep.extraction.listing import VideoItem, fingerprints, unique_items, with_durations
 from clep.extraction.settings import Extraction
 from clep.extraction.shard import Finished, loaded_encoder
+from clep.extraction.spans import SpanExtraction, SpanItem, encode_spans
 from clep.files import atomic_path
 from clep.video import VideoEncoder, encode_images
 
@@ -116,7 +117,10 @@ class VideoItemEncoder:
 
     def encode(self, items: Sequence[Item]) -> Iterator[EncodedItem]:
         """Yield the rows of each video and image."""
-        videos = [item for item in items if isinstance(item, VideoItem)]
+        spans = [item for item in items if isinstance(item, SpanItem)]
+        if spans and isinstance(self.settings, SpanExtraction):
+            yield from encode_spans(spans, self.encoder, self.settings, self.device)
+        videos = [item for item in items if isinstance(item, VideoItem) and not isinstance(item, SpanItem)]
         for item in videos:
             if not item.image:
                 yield self._video(item)
@@ -398,7 +402,8 @@ def videos_cost_warning(
 ) -> str | None:
     """Return why encoding what a bank still lacks would take hours, None where it would not."""
     missing = missing_videos(items, output, extraction, dtype, overwrite)
-    size = sum(Path(item.path).stat().st_size for item in missing if Path(item.path).exists())
+    paths = {item.path for item in missing}
+    size = sum(Path(path).stat().st_size for path in paths if Path(path).exists())
     if size <= LARGE_VIDEO_BYTES:
         return None
     return f"{size / 1e9:,.0f} GB of video are to be encoded{'' if torch.cuda.is_available() else ' without a GPU'}"

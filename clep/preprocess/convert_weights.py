@@ -1,26 +1,22 @@
 """Job: a published checkpoint → safetensors and JSON, once."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from clep.files import PUBLISHED_CONFIG
 from clep.models.published.convert import WEIGHTS, convert_weights
+from clep.preprocess.job import Job, given_paths
 
 
-def run(
-    *,
-    kind: str,
-    weights: str | Path,
-    output: str | Path,
-    sizes: str | None = None,
-    tokenizer: str | None = None,
-    overwrite: bool = False,
-) -> dict[str, Any]:
-    """Convert the checkpoint of a published model to a folder of safetensors and JSON, which loads faster and as data.
+@dataclass(frozen=True, kw_only=True)
+class ConvertWeights(Job, job="convert_weights"):
+    """The checkpoint of a published model → a folder of safetensors and JSON.
 
-    Use the folder as `encoder.weights=FOLDER` and `text_encoder=KIND:FOLDER`; banks keep the name of the original file.
+    The folder serves as `encoder.weights=FOLDER` and `text_encoder=KIND:FOLDER`; banks have the name that the original
+    file gives them. Optimizer state and pickled objects are left out.
 
-    Args:
+    Attributes:
         kind: lavila, avion, egovlp, egovlpv2, egovideo, pe or siglip2 (open_clip's file).
         weights: the released file.
         output: folder for model.safetensors and published.json.
@@ -28,22 +24,27 @@ def run(
         tokenizer: hub name or folder of a tokenizer of transformers, to be copied into the folder; not needed with
             CLIP's tokenizer (lavila, avion, pe).
         overwrite: convert again although the folder holds a model.
-
-    Returns:
-        Counts of tensors, parameters and bytes.
-
-    Raises:
-        InputError: the file cannot be loaded as this kind, or the folder cannot be written.
     """
-    return convert_weights(kind, weights, output, sizes, tokenizer, overwrite)
 
+    kind: str = "lavila"
+    weights: str | Path = "${paths.data}/weights/${.kind}.pth"
+    output: str | Path = "${paths.out}/weights/${.kind}"
+    sizes: str | None = None
+    tokenizer: str | None = None
+    overwrite: bool = False
 
-def inputs(options: dict[str, Any]) -> list[Path]:
-    """Return the files and folders that a run with these options reads."""
-    return [Path(options["weights"])]
+    def inputs(self) -> list[Path]:
+        """Return the released file, and the sizes."""
+        return given_paths(self.weights, self.sizes)
 
+    def outputs(self) -> list[Path]:
+        """Return the weights and what is known about them."""
+        return [Path(self.output) / WEIGHTS, Path(self.output) / PUBLISHED_CONFIG]
 
-def outputs(options: dict[str, Any]) -> list[Path]:
-    """Return the files that a run with these options leaves, all of them there once it is done."""
-    folder = Path(options["output"])
-    return [folder / WEIGHTS, folder / PUBLISHED_CONFIG]
+    def run(self) -> dict[str, Any]:
+        """Return counts of tensors, parameters and bytes.
+
+        Raises:
+            InputError: the file cannot be loaded as this kind, or the folder cannot be written.
+        """
+        return convert_weights(self.kind, self.weights, self.output, self.sizes, self.tokenizer, self.overwrite)

@@ -1,14 +1,14 @@
 """Encode a video file to rows: one thread decodes, others encode, and a few batches are in memory."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Shaped
+from jaxtyping import Float32, Float64, Shaped, UInt8
 from torch import Tensor
 
 from clep.compute.threads import OneCoreThreads, in_background, one_core_each
@@ -275,6 +275,47 @@ class EncodedVideo:
         pixels = torch.empty(len(frames), *frames[0].shape, dtype=frames[0].dtype, pin_memory=cuda)
         torch.stack(frames, out=pixels)
         return pixels.to(self._device, non_blocking=True).unflatten(0, (len(units), -1))
+
+
+def prepare_frame(
+    encoder: VideoEncoder, frame: UInt8[Tensor, "3 height width"], crops: str
+) -> Shaped[Tensor, "crops 3 side side"]:
+    """Return the crops of a frame, of bytes, or normalised by an encoder with `own_transform`.
+
+    Args:
+        encoder: which the crops are for.
+        frame: in full size for an encoder with `own_transform`, else with its short side resized.
+        crops: "centre", "three" or "ten".
+    """
+    if encoder.own_transform:
+        return encoder.transform(frame, crops)
+    return crops_of(frame, crops, encoder.clip.crop_px).contiguous()
+
+
+def encode_prepared(
+    encoder: VideoEncoder,
+    clips: Sequence[Shaped[Tensor, "frames crops 3 side side"]],
+    batch_size: int,
+    device: str | torch.device,
+    bf16: bool,
+) -> Float32[np.ndarray, "clips dim"]:
+    """Encode clips of prepared frames in one batch of exactly `batch_size`, so that all inputs have one shape.
+
+    Padding repeats the last clip. The rows of crops are averaged.
+
+    Args:
+        encoder: on the device, in evaluation mode.
+        clips: at most `batch_size`.
+        batch_size: clips of the batch.
+        device: of the encoder.
+        bf16: compute in bfloat16, on a GPU.
+    """
+    padded = torch.stack([*clips, *clips[-1:] * (batch_size - len(clips))]).to(device)
+    with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=bf16):
+        views = padded.movedim(2, 0).flatten(0, 1)
+        pixels = views if encoder.own_transform else normalize(views, encoder.clip.mean, encoder.clip.std)
+        rows = encoder(pixels).float().unflatten(0, (-1, batch_size)).mean(0)
+    return rows[: len(clips)].cpu().numpy()
 
 
 def to_host(rows: Float32[Tensor, "units dim"]) -> Callable[[], Float32[np.ndarray, "units dim"]]:

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from clep.errors import InputError
 from clep.files import check_input
+from clep.video.encode import encode_prepared, prepare_frame
 from clep.video.encoder import VideoEncoder
 from clep.video.sampling import KeyFrames, SampledClip
 from clep.video.suffixes import IMAGE_SUFFIXES
-from clep.video.transforms import crops_of, normalize, resize_short_side
+from clep.video.transforms import resize_short_side
 
 Image = Tensor | InputError
 
@@ -82,29 +83,23 @@ def encode_images(
     Raises:
         InputError: the crops are unknown.
     """
-    spec, device = encoder.clip, torch.device(device)
+    device = torch.device(device)
     encoder.to(device).eval()
     bf16 = precision == "bf16" and device.type == "cuda"
 
     def load(path: str | Path) -> Shaped[Tensor, "crops 3 side side"] | InputError:
         try:
-            if encoder.own_transform:
-                return encoder.transform(read_image(path, None), crops)
-            return crops_of(read_image(path, spec.short_side_px), crops, spec.crop_px).contiguous()
+            frame = read_image(path, None if encoder.own_transform else encoder.clip.short_side_px)
+            return prepare_frame(encoder, frame, crops)
         except InputError as error:
             return error
         except Exception as error:  # any other error of a damaged file concerns that file alone
             return InputError(f"{path} cannot be read as an image: {type(error).__name__}: {error}")
 
     def encoded(images: list[Tensor]) -> Float32[np.ndarray, "images dim"]:
-        padded = images + images[-1:] * (batch_size - len(images))
-        frames = 1 if encoder.frame_wise else spec.frames
-        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=bf16):
-            views = torch.stack(padded, 1).to(device).flatten(0, 1)  # crop by crop
-            pixels = views if encoder.own_transform else normalize(views, spec.mean, spec.std)
-            rows = encoder(pixels[:, None].expand(-1, frames, -1, -1, -1)).float()
-            rows = rows.unflatten(0, (-1, batch_size)).mean(0)
-        return rows[: len(images)].cpu().numpy()
+        frames = 1 if encoder.frame_wise else encoder.clip.frames
+        clips = [image.expand(frames, -1, -1, -1, -1) for image in images]
+        return encode_prepared(encoder, clips, batch_size, device, bf16)
 
     waiting: list[Tensor | InputError] = []
     with ThreadPoolExecutor(_READERS) as readers:
