@@ -1,6 +1,7 @@
-"""Draw new examples for the property tests until the time is over: `python -m tests.fuzz minutes=30`.
+"""Fuzz until the time is over: `python -m tests.fuzz minutes=30`.
 
-Hypothesis keeps what failed in `.hypothesis/`, so that the next call tries it first; the test then needs a mend and the
+Half of the time, the property tests run again and again with new examples; the other half, films and tables of others
+are mutated (`tests.drills.inputs`), which keeps what crashed, hung or differed. Hypothesis keeps what failed in `.hypothesis/`, so that the next call tries it first; the test then needs a mend and the
 example a place in it (`@example`), because `make test` draws fixed examples alone.
 """
 
@@ -11,12 +12,13 @@ import time
 
 
 def main(arguments: list[str]) -> int:
-    """Run the property tests again and again with fresh examples; return 1 at the first round that fails."""
+    """Run the property tests in rounds, then the mutations; return 1 at the first round that fails."""
     options = dict(argument.partition("=")[::2] for argument in arguments)
     if set(options) - {"minutes"}:
         sys.stderr.write(f"unknown option {sorted(set(options) - {'minutes'})}; there is minutes=30\n")
         return 2
-    ends, rounds = time.monotonic() + 60 * float(options.get("minutes", 30)), 0
+    minutes = float(options.get("minutes", 30)) / 2
+    ends, rounds = time.monotonic() + 60 * minutes, 0
     command = [sys.executable, "-m", "pytest", "-q", "-m", "hypothesis", "-n", "2"]
     environment = {"OMP_NUM_THREADS": "1", **os.environ, "CLEP_HYPOTHESIS": "fuzz"}
     while time.monotonic() < ends:
@@ -25,7 +27,7 @@ def main(arguments: list[str]) -> int:
             sys.stdout.write(f"round {rounds} failed\n")
             return status
     sys.stdout.write(f"{rounds} rounds passed\n")
-    return 0
+    return subprocess.run([sys.executable, "-m", "tests.drills.inputs", f"minutes={minutes}"]).returncode
 
 
 if __name__ == "__main__":
