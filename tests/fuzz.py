@@ -1,8 +1,9 @@
 """Fuzz until the time is over: `python -m tests.fuzz minutes=30`.
 
-Half of the time, the property tests run again and again with new examples; the other half, films and tables of others
-are mutated (`tests.drills.inputs`), which keeps what crashed, hung or differed. Hypothesis keeps what failed in `.hypothesis/`, so that the next call tries it first; the test then needs a mend and the
-example a place in it (`@example`), because `make test` draws fixed examples alone.
+Half of the time, the property tests run again and again with new examples; the other half, films and tables are mutated
+(`tests.drills.inputs`), and what crashed, hung or differed is kept. Hypothesis keeps what failed in `.hypothesis/`, so
+that the next call tries it first; the test then needs a fix and the example a place in it (`@example`), because
+`make test` draws fixed examples only.
 """
 
 import os
