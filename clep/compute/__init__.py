@@ -1,4 +1,4 @@
-"""Tasks on the processes of this machine or on a Slurm cluster; locks; graceful shutdown."""
+"""Run tasks on processes of this machine or on a Slurm cluster; file locks; graceful shutdown."""
 
 from clep.compute.local import Local
 from clep.compute.shutdown import Stopped, graceful_shutdown

@@ -1,4 +1,4 @@
-"""Attempts at tasks, shared by `Local` and `Slurm`: one attempt and its outcome, retries, log files."""
+"""Attempts at tasks, shared by `Local` and `Slurm`: outcomes, retries, log files."""
 
 import hashlib
 import logging
@@ -28,8 +28,8 @@ class Outcome:
     """How an attempt at a task ended.
 
     Attributes:
-        reason: why it failed; None: it succeeded.
-        final: another attempt would fail in the same way.
+        reason: why it failed; None if it succeeded.
+        final: whether a retry is useless, since it would fail in the same way.
     """
 
     reason: str | None = None
@@ -37,11 +37,11 @@ class Outcome:
 
 
 class Attempts:
-    """The tasks that wait, how often each was tried, and those that failed for good.
+    """Queue of waiting tasks with their retries, and the tasks that failed.
 
-    Arguments:
+    Args:
         tasks: names, in the order in which they start.
-        retries: how often a task that failed is tried again.
+        retries: retries of a failed task.
     """
 
     def __init__(self, tasks: Iterable[str], retries: int) -> None:
@@ -51,24 +51,24 @@ class Attempts:
         self._retries = retries
 
     def take(self) -> str:
-        """Return the next waiting task and count the attempt that starts with this."""
+        """Return the next waiting task, and count an attempt at it."""
         task = self.waiting.popleft()
         self._tried[task] += 1
         return task
 
-    def number(self, task: str) -> int:
-        """Return how many attempts at a task have started."""
+    def count(self, task: str) -> int:
+        """Return the number of attempts at a task so far."""
         return self._tried[task]
 
     def settle(self, task: str, outcome: Outcome) -> None:
-        """Record the outcome of an attempt: a task that failed waits again, unless it was its last attempt."""
+        """Record the outcome of an attempt; a failed task is queued again if it has retries left."""
         if outcome.reason is None:
             return
         if outcome.final or self._tried[task] > self._retries:
             logger.error("%s failed: %s", task, outcome.reason)
             self.failures[task] = outcome.reason
         else:
-            logger.warning("%s failed and is tried again: %s", task, outcome.reason)
+            logger.warning("%s failed, retrying: %s", task, outcome.reason)
             self.waiting.append(task)
 
 
@@ -79,9 +79,10 @@ def call_pickled(pickled: bytes) -> None:
 
 
 def attempt(function: Callable[[Any], Any], payload: Any) -> Outcome:
-    """Call `function(payload)` and return its outcome; the traceback of a failure is logged, but for an InputError.
+    """Call `function(payload)` and return its outcome; logs the traceback of a failure unless it is an InputError.
 
-    Only KeyboardInterrupt and `Stopped`, which are no failures of the task, are raised.
+    Raises:
+        KeyboardInterrupt, Stopped: the process is to end, which is no failure of the task.
     """
     try:
         function(payload)
@@ -94,12 +95,12 @@ def attempt(function: Callable[[Any], Any], payload: Any) -> Outcome:
         raise
     except SystemExit as error:
         logger.exception("the task ended its process")
-        return Outcome(f"ended by itself with exit status {error.code}")
+        return Outcome(f"called sys.exit with status {error.code}")
     return Outcome()
 
 
 def describe_exit(exit_status: int) -> str:
-    """Describe how a process ended, by its exit status in Python's form: negative after a signal."""
+    """Describe the exit of a process by its status as in `subprocess`: negative after a signal."""
     if exit_status >= 0:
         return f"ended with exit status {exit_status}"
     if -exit_status == signal.SIGKILL:
@@ -111,7 +112,7 @@ def describe_exit(exit_status: int) -> str:
 
 
 def log_path(folder: Path, task: str) -> Path:
-    """Return the log file of a task, which lies in `folder` whatever the name of the task is."""
+    """Return the path of a task's log file, directly in `folder` for any task name."""
     name = quote(task, safe=" ")
     if len(name) > _LONGEST_NAME:
         name = f"{name[:_LONGEST_NAME]}-{hashlib.blake2b(task.encode(), digest_size=4).hexdigest()}"
@@ -119,7 +120,7 @@ def log_path(folder: Path, task: str) -> Path:
 
 
 def write_output_to(log: Path) -> None:
-    """Redirect the output of this process, that of C libraries included, to the end of a file."""
+    """Append the output of this process, C libraries included, to a file."""
     sys.stdout.flush()
     sys.stderr.flush()
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -129,11 +130,11 @@ def write_output_to(log: Path) -> None:
 
 
 class Periodic:
-    """Calls a function at most once in `seconds`, from `call_if_due`.
+    """Calls a function at most once every `seconds`, from `call_if_due`.
 
-    Arguments:
-        function: called without arguments; None: nothing is called.
-        seconds: least time between two calls.
+    Args:
+        function: called without arguments; None to call nothing.
+        seconds: minimum time between two calls.
     """
 
     def __init__(self, function: Callable[[], None] | None, seconds: float | int = 1.0) -> None:
@@ -146,7 +147,7 @@ class Periodic:
         return max(0.0, self._last + self._seconds - time.monotonic())
 
     def call_if_due(self) -> None:
-        """Call the function if the last call is long enough ago."""
+        """Call the function if `seconds` have passed since the last call."""
         if self.time_left() == 0.0:
             self.call()
 

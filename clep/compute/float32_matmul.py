@@ -1,4 +1,4 @@
-"""Float32 matrix products on a CPU by oneDNN, where a trial product shows that it keeps float32 precision."""
+"""Faster float32 matrix products on CPUs with oneDNN, if a test shows that it keeps float32 precision."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +13,12 @@ _oneDNN: Any = torch.backends.mkldnn
 
 @contextmanager
 def fast_float32_products() -> Iterator[bool]:
-    """Let oneDNN compute the float32 products of the block where it keeps their precision; yields whether it does.
+    """Use oneDNN for float32 products in the block if it keeps float32 precision; yields whether it is used.
 
-    By default PyTorch uses MKL, which leaves AVX-512 unused on AMD's processors and takes about twice as long there. It
-    uses oneDNN where a lower precision is allowed. Processors with matrix units (AMX) then round to bfloat16; all
-    others still compute in float32. A trial product, once in a process, shows which. Nothing changes where there is a
-    GPU, to which the permission would apply too.
+    By default PyTorch uses MKL, which does not use AVX-512 on AMD processors and is about half as fast there. PyTorch
+    uses oneDNN only if lower precision is allowed. Processors with matrix units (AMX) then round to bfloat16; others
+    still compute in float32. A test product, once per process, shows which. On machines with a GPU nothing changes,
+    since the setting would apply to the GPU too.
     """
     matmul = _oneDNN.matmul
     before = matmul.fp32_precision

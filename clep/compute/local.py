@@ -1,4 +1,4 @@
-"""Tasks on this machine: in the calling process, or in worker processes, each with a GPU of its own."""
+"""Run tasks on this machine: in the calling process, or in worker processes with one GPU each."""
 
 import contextlib
 import logging
@@ -20,14 +20,14 @@ from clep.files import make_folder
 class Local:
     """Runs tasks on this machine.
 
-    With one process and no time limit, tasks run in the calling process, one after another: nothing is started, but a
-    task that crashes the interpreter (a segmentation fault, the out-of-memory killer) ends the program, and the next
-    run continues. Otherwise each worker is a process, and a crash costs only the task in it.
+    With one process and no time limit, tasks run one after another in the calling process. No process is started, but a
+    task that crashes the interpreter (a segmentation fault, the out-of-memory killer) ends the program; running it
+    again continues. Otherwise each worker is a process, and a crash affects only its task.
 
     Args:
-        processes: tasks that run at once. None: one for each visible GPU, else one.
-        threads: of PyTorch and OpenMP in each process. None: the cores, divided evenly among workers.
-        retries: how often a task that raised, died or timed out is run again.
+        processes: number of parallel tasks. None: one per visible GPU, or one without GPUs.
+        threads: threads of PyTorch and OpenMP in each process. None: the cores, divided evenly among workers.
+        retries: retries of a task that raised, died or timed out.
         timeout_min: time limit of a task in minutes. None: no limit.
 
     Raises:
@@ -58,21 +58,22 @@ class Local:
         log_folder: Path,
         watch: Callable[[], None] | None = None,
     ) -> dict[str, str]:
-        """Call `function(payload)` for every task. Return values are dropped: tasks write their results to files.
+        """Call `function(payload)` for every task; results are written to files by the tasks.
 
         Args:
-            function: defined in a module, so that a worker can import it.
-            tasks: name → payload, in the order in which they start.
-            log_folder: each task's output and traceback go to `<name>.log` in it.
+            function: defined in a module that a worker can import; its return value is ignored.
+            tasks: payload by task name, in the order in which they start.
+            log_folder: folder of the logs; each task's output and traceback go to `<name>.log`.
             watch: called about once a second and once at the end, by the calling thread or, with tasks in this process,
-                by another one; never by two at the same time.
+                by another thread; never by two threads at the same time.
 
         Returns:
-            Task → reason, of the tasks that failed. A task that raised an InputError is not tried again.
+            Reason by name of the failed tasks. A task that raised an InputError is not retried.
 
         Raises:
             InputError: a worker cannot import the function, or the log folder cannot be made.
-            KeyboardInterrupt: Ctrl-C; no worker is left behind. Likewise `Stopped`, after SIGTERM or SIGHUP.
+            KeyboardInterrupt: Ctrl-C; all workers are ended first.
+            Stopped: SIGTERM or SIGHUP; all workers are ended first.
         """
         log_folder = Path(log_folder)
         make_folder(log_folder)
@@ -82,7 +83,7 @@ class Local:
         in_process = processes == 1 and self.timeout_min is None
         if not in_process and function.__module__ == "__main__":
             raise InputError(
-                f"{function.__qualname__} is defined in the script itself, which workers cannot import: move it to a "
+                f"{function.__qualname__} is defined in the main script, which workers cannot import: move it to a "
                 f"module, or use processes=1"
             )
         with graceful_shutdown():
@@ -105,7 +106,7 @@ class Local:
                 task = attempts.take()
                 with _logging_to(log_path(log_folder, task)):
                     outcome = attempt(function, tasks[task])
-                    if outcome.final:  # its reason is not in the log yet
+                    if outcome.final:  # logs the reason to the task's log
                         attempts.settle(task, outcome)
                 if not outcome.final:
                     attempts.settle(task, outcome)
@@ -148,7 +149,7 @@ class Local:
 
 
 def _visible_gpus() -> list[str]:
-    """Return the GPUs that this process sees, by their names in CUDA_VISIBLE_DEVICES."""
+    """Return the visible GPUs, as in CUDA_VISIBLE_DEVICES."""
     import torch
 
     count = torch.cuda.device_count()
@@ -177,7 +178,7 @@ def _torch_threads(threads: int | None) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _logging_to(log: Path) -> Iterator[None]:
-    """Copy log messages to a file in the block."""
+    """Also write log messages to a file inside the block."""
     handler = logging.FileHandler(log, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter(LOG_FORMAT))
     logging.getLogger().addHandler(handler)
@@ -190,7 +191,7 @@ def _logging_to(log: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _calling_in_thread(watch: Callable[[], None] | None) -> Iterator[None]:
-    """Call `watch` once a second in a thread, and once at the end; its exception is raised at the end."""
+    """Call `watch` once a second in a thread, and once at the end; an exception of it is raised at the end."""
     if watch is None:
         yield
         return

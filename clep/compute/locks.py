@@ -1,7 +1,7 @@
-"""Locks between processes: one at a time makes an output.
+"""Locks between processes, so that one at a time writes an output.
 
-Written by hand: filelock has no shared lock by flock (its own is an SQLite database), and what it puts in the place of
-flock on a file system without locks is a file that outlives a killed process.
+Own code instead of filelock, which has no shared locks with flock (its shared lock is an SQLite database), and whose
+fallback for file systems without locks is a file that remains after a killed process.
 """
 
 import errno
@@ -36,19 +36,19 @@ class LockedError(InputError):
 def file_lock(output: str | Path, shared: bool = False, wait_s: float | None = None) -> Iterator[None]:
     """Hold the lock of `output` for the block; wait while another process holds it.
 
-    The lock is the empty file `.<output>.lock` beside it. The system frees it when the process ends, however it ends.
-    Where the file system has no locks, one in this machine's folder for temporary files takes its place, which
-    excludes processes of this machine and user alone; a warning says so.
+    The lock is on the empty file `.<output>.lock` beside the output. The operating system releases it when the process
+    ends in any way. On a file system without locks, a file in this machine's folder for temporary files is used
+    instead, which excludes only processes of this machine and user; this is logged as a warning.
 
     Args:
         output: the file or folder to make; it need not exist.
-        shared: let in others that ask for a shared lock too, and nobody else.
-        wait_s: seconds to wait at most; None waits for as long as it takes.
+        shared: take a shared lock: other processes may hold a shared lock at the same time, but not an exclusive one.
+        wait_s: maximum seconds to wait; None for no limit.
 
     Raises:
         LockedError: another process still holds the lock after `wait_s`.
         InputError: the folder cannot be made or written to, the lock cannot be opened, or `output` is a link, a device
-            or a pipe, which no output replaces.
+            or a pipe.
     """
     output = Path(output)
     make_folder(output.parent)
@@ -73,13 +73,13 @@ def _lock_path(output: Path) -> Path:
 
 
 def _open(path: Path) -> IO[bytes]:
-    """Open a lock file, and make it where there is none; one of another user serves as well if it can be read.
+    """Open a lock file, created if it does not exist; a readable file of another user is fine.
 
     Raises:
-        InputError: it cannot be opened, or is no regular file.
+        InputError: it cannot be opened, or is not a regular file.
     """
     error: OSError | None = None
-    # A file of another user may be read-only, and in a shared folder such as /tmp it must not be opened to be created.
+    # A file of another user may be read-only; in a shared folder such as /tmp Linux refuses O_CREAT for it.
     for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
         opener = functools.partial(_open_nowait, flags=flags)
         try:
@@ -90,14 +90,14 @@ def _open(path: Path) -> IO[bytes]:
         if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             return file
         file.close()
-        raise InputError(f"{path} should be an empty file, the lock of an output; remove what lies there")
+        raise InputError(f"{path} must be an empty file, the lock of an output, and is something else; remove it")
     assert error is not None
     if path.is_symlink():
-        raise InputError(f"{path} is a link and should be an empty file, the lock of an output; remove it") from error
+        raise InputError(f"{path} must be an empty file, the lock of an output, and is a link; remove it") from error
     if path.exists():
         raise InputError(
-            f"cannot open the lock {path} of user {_owner(path)}: {error.strerror}; ask for `chmod a+r` on it, remove "
-            f"it while nobody makes that output, or choose another folder"
+            f"cannot open the lock {path} of user {_owner(path)}: {error.strerror}; ask them to run `chmod a+r` on it, "
+            f"remove it while no process writes that output, or choose another folder"
         ) from error
     raise InputError(
         f"cannot write to the folder {path.parent}: {error.strerror or error}; choose another one"
@@ -125,20 +125,20 @@ def _lock(file: IO[bytes], kind: int, output: Path, wait_s: float | None) -> Non
             return
         except BlockingIOError as error:
             if deadline is None:
-                logger.info("another process is making %s; waiting for it", output)
+                logger.info("waiting for another process that is writing %s", output)
                 fcntl.flock(file, kind)
                 return
             if time.monotonic() >= deadline:
                 raise LockedError(
-                    f"{output} is locked: another process is making it; wait until it has ended"
+                    f"{output} is locked: another process is writing it; wait until it has ended"
                 ) from error
         time.sleep(0.05)
 
 
 def _substitute(output: Path) -> IO[bytes]:
     logger.warning(
-        "%s lies on a file system without locks: processes of this machine take turns all the same, but start no "
-        "second run that makes it on another machine",
+        "%s is on a file system without locks: it is locked on this machine only, so do not start a run that writes it "
+        "on another machine",
         output,
     )
     name = blake2b(os.fsencode(output.absolute()), digest_size=8).hexdigest()

@@ -1,4 +1,4 @@
-"""Graceful shutdown: a signal becomes an exception, so that finished work is kept and half-written files removed."""
+"""Graceful shutdown: signals raise an exception, so that finished work is kept and partial files are removed."""
 
 import signal
 import threading
@@ -6,26 +6,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-TIME_IS_OVER = signal.SIGUSR2
-"""The signal for a task that has reached its time limit, from Slurm or from the parent of local workers."""
+TIME_LIMIT_SIGNAL = signal.SIGUSR2
+"""Sent to a task that has reached its time limit, by Slurm or by the parent of local workers."""
 GRACE_S = 5.0
-"""Seconds that a process has after the signal for keeping finished work and removing half-written files."""
+"""Seconds that a process has after a signal to keep finished work and remove partial files."""
 
 
 class Stopped(SystemExit):
-    """A signal asks this process to end; no task treats that as a failure of its own.
+    """Raised by a signal that asks this process to end; not a failure of the task.
 
-    Uncaught, it ends the process with the exit status that shells give after this signal, without a traceback.
+    If uncaught, the process ends without a traceback, with a shell's exit status for this signal (128 + number).
 
     Attributes:
-        signal: its number.
-        time_is_over: the task has reached its time limit. Otherwise: a preemption, a shutdown, a user.
+        signal: the signal's number.
+        at_time_limit: whether the task has reached its time limit; False for a preemption, a shutdown or a user.
     """
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
         self.signal = number
-        self.time_is_over = number == TIME_IS_OVER
+        self.at_time_limit = number == TIME_LIMIT_SIGNAL
 
 
 def raise_stopped(number: int, frame: FrameType | None) -> None:
@@ -37,7 +37,7 @@ def raise_stopped(number: int, frame: FrameType | None) -> None:
 def graceful_shutdown() -> Iterator[None]:
     """Let SIGTERM and SIGHUP raise `Stopped` in the block, so that jobs are cancelled and temporary files removed.
 
-    Signals that are ignored (nohup) or have another handler stay as they are; in a thread nothing changes.
+    Signals that are ignored (nohup) or have another handler are not changed. Outside the main thread it does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -45,8 +45,8 @@ def graceful_shutdown() -> Iterator[None]:
     taken = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) == signal.SIG_DFL]
 
     def raise_once(number: int, frame: FrameType | None) -> None:
-        for one in taken:  # a second signal, which often follows at once, must not interrupt the tidying up
-            signal.signal(one, signal.SIG_IGN)
+        for other in taken:  # a second signal, which often follows at once, must not interrupt the cleanup
+            signal.signal(other, signal.SIG_IGN)
         raise_stopped(number, frame)
 
     for number in taken:

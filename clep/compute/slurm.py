@@ -1,4 +1,4 @@
-"""Tasks as job arrays of a Slurm cluster: the options, the jobs of one run, and the task on its node."""
+"""Run tasks as job arrays on a Slurm cluster: options, the jobs of one run, and the task on its node."""
 
 import contextlib
 import logging
@@ -23,37 +23,37 @@ from clep.compute.attempts import (
     log_path,
     write_output_to,
 )
-from clep.compute.shutdown import TIME_IS_OVER, Stopped, graceful_shutdown, raise_stopped
+from clep.compute.shutdown import TIME_LIMIT_SIGNAL, Stopped, graceful_shutdown, raise_stopped
 from clep.compute.slurm_queue import JobState
 from clep.errors import InputError
 from clep.files import make_folder, read_json, write_json
 
 logger = logging.getLogger(__name__)
 
-# Slurm's default of MaxArraySize is 1001. More tasks wait here until there is room.
+# Slurm's default of MaxArraySize is 1001; further tasks are submitted later.
 _MOST_AT_ONCE = 1000
-# A result may reach the login node some seconds after Slurm says that the job is over: disks of a cluster cache.
+# Shared file systems cache: a result may become visible some seconds after Slurm reports the end of the job.
 _GRACE_S = 20.0
 
 
 class Slurm:
     """Runs tasks as members of job arrays, through submitit, and waits for them; start it in tmux or screen.
 
-    Nodes and the waiting process share only the disk of the log folder: no connection, no accounting database. The
-    nodes use the same Python, at the same path.
+    Nodes and the waiting process communicate through the log folder only, without a network connection or Slurm's
+    accounting. The nodes use the same Python at the same path.
 
     Args:
-        partition: None: the cluster's default.
-        account: the account to charge; None: the user's default.
+        partition: Slurm's partition; None for the cluster's default.
+        account: the account to charge; None for the user's default.
         time_min: time limit of a task in minutes.
-        gpus: GPUs of a task; 0: none.
-        cpus: cores of a task.
-        mem_gb: memory of a task. None: the cluster's default for that many cores.
-        constraint: features that a node must have, e.g. "a100|h100".
-        max_parallel: tasks of one array that run at once.
-        retries: how often a task that raised, died, was preempted or timed out is submitted again.
+        gpus: GPUs per task.
+        cpus: cores per task.
+        mem_gb: memory per task; None for the cluster's default.
+        constraint: required features of a node, e.g. "a100|h100".
+        max_parallel: tasks of one array that run in parallel.
+        retries: retries of a task that raised, died, was preempted or timed out.
         setup: shell lines before the task, e.g. "module load cuda".
-        extra: further options of sbatch by their long names, e.g. {"qos": "low"}; true for one without a value.
+        extra: further options of sbatch by their long names, e.g. {"qos": "low"}; true for an option without a value.
         poll_s: seconds between two queries of the queue.
 
     Raises:
@@ -83,7 +83,7 @@ class Slurm:
         if poll_s <= 0 or (mem_gb is not None and mem_gb <= 0):
             raise InputError(f"poll_s={poll_s} and mem_gb={mem_gb} must be above 0")
         if isinstance(setup, str):
-            raise InputError(f"setup={setup!r} should be a list of lines")
+            raise InputError(f"setup={setup!r} must be a list of lines")
         self.partition = partition
         self.account = account
         self.time_min = time_min
@@ -104,25 +104,27 @@ class Slurm:
         log_folder: Path,
         watch: Callable[[], None] | None = None,
     ) -> dict[str, str]:
-        """Call `function(payload)` for every task, as `Local.run` does; only the differences are listed here.
+        """Call `function(payload)` for every task; see `Local.run`, only the differences are listed here.
 
         Args:
             function: defined in a module that the nodes can import.
-            tasks: name → payload. Relative paths in it are relative to this process's working folder.
-            log_folder: on a disk that all nodes share; submitit's files go to `submitit/` in it.
+            tasks: payload by task name. Relative paths in a payload are relative to this process's working folder.
+            log_folder: folder of the logs, shared by all nodes; submitit's files go to `submitit/` in it.
             watch: called by this thread.
 
         Returns:
-            Task → reason: Slurm's state, how the job ended, its log.
+            Reason by name of the failed tasks: Slurm's state, how the job ended, its log.
 
         Raises:
             InputError: Slurm's commands or submitit are missing, or Slurm refuses the jobs.
-            KeyboardInterrupt: Ctrl-C; the jobs are cancelled. Likewise `Stopped`, after SIGTERM or SIGHUP.
+            KeyboardInterrupt: Ctrl-C; all jobs are cancelled first.
+            Stopped: SIGTERM or SIGHUP; all jobs are cancelled first.
         """
         missing = slurm_queue.first_missing(["sbatch", "srun", "squeue", "scancel"])
         if missing is not None:
             raise InputError(
-                f"there is no {missing!r} on PATH: run this on a login node of a Slurm cluster, or with compute=local"
+                f"compute=slurm: there is no {missing!r} on PATH; run this on a login node of a Slurm cluster, or use "
+                f"compute=local"
             )
         folder = Path(log_folder).absolute()
         submission = folder / "submitit"
@@ -152,7 +154,7 @@ class Slurm:
         except ImportError as error:
             raise InputError("compute=slurm needs submitit: pip install 'clep[slurm]'") from error
         executor = submitit.AutoExecutor(folder=folder, cluster="slurm")
-        # A job that Slurm itself puts back into the queue may be held there forever; here each attempt is counted.
+        # No requeueing by Slurm: a requeued job may be held forever, and its attempts are not counted.
         extra = ({} if "requeue" in self.extra else {"no-requeue": True}) | self.extra
         executor.update_parameters(
             name=job_name,
@@ -167,7 +169,7 @@ class Slurm:
             slurm_array_parallelism=self.max_parallel,
             slurm_signal_delay_s=min(90, 6 * self.time_min),
             slurm_setup=[f"export OMP_NUM_THREADS={self.cpus} MKL_NUM_THREADS={self.cpus}", *self.setup],
-            # Since Slurm 22.05 srun does not take this from sbatch, and would bind the task to one core.
+            # Since Slurm 22.05 srun does not inherit this from sbatch, and would bind the task to one core.
             slurm_srun_args=[f"--cpus-per-task={self.cpus}"],
             slurm_additional_parameters=extra,
         )
@@ -185,13 +187,12 @@ class _Job:
 class SlurmRun:
     """The jobs of one call of `Slurm.run`.
 
-    Arguments:
-        executor: of submitit, with all options set.
-        name: name of all its jobs, and of no others, so that a job can be cancelled even if Ctrl-C came while it was
-            submitted.
-        time_min: the time limit, for messages.
+    Args:
+        executor: submitit's executor with all options set.
+        name: unique name of the jobs, by which they can be cancelled even after Ctrl-C during the submission.
+        time_min: time limit, for messages.
         function, tasks, folder: as for `Slurm.run`.
-        attempts: the tasks that wait or failed.
+        attempts: queue of tasks and failures.
     """
 
     def __init__(
@@ -214,24 +215,24 @@ class SlurmRun:
         self._outcomes = Path(executor.folder) / name
         self._jobs: dict[str, _Job] = {}
         self._logged_reasons: tuple[str, ...] = ()
-        self._accepted = False  # whether Slurm took the first array
+        self._accepted = False  # whether Slurm accepted the first array
         self._submitting = False
 
     def unfinished(self) -> bool:
-        """Whether a task runs or waits."""
+        """Whether a task is running or waiting."""
         return bool(self._jobs or self.attempts.waiting)
 
     def submit(self) -> None:
-        """Submit the waiting tasks as one array, as many as the array limit allows.
+        """Submit the waiting tasks as one array, up to the array limit.
 
         Raises:
-            InputError: Slurm refuses the first array. A later one that it refuses counts as a failed attempt.
+            InputError: Slurm refuses the first array. If it refuses a later one, that is a failed attempt.
         """
         import cloudpickle
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-        room = _MOST_AT_ONCE - len(self._jobs)
-        names = [self.attempts.take() for _ in range(min(room, len(self.attempts.waiting)))]
+        most = _MOST_AT_ONCE - len(self._jobs)
+        names = [self.attempts.take() for _ in range(min(most, len(self.attempts.waiting)))]
         if not names:
             return
         self._outcomes.mkdir(exist_ok=True)
@@ -239,7 +240,7 @@ class SlurmRun:
             SlurmTask(
                 pickled=cloudpickle.dumps((self._function, self._tasks[name])),
                 log=log_path(self._folder, name),
-                outcome=self._outcomes / f"{log_path(Path(), name).stem}.{self.attempts.number(name)}.json",
+                outcome=self._outcomes / f"{log_path(Path(), name).stem}.{self.attempts.count(name)}.json",
                 time_min=self._time_min,
                 folder=Path.cwd(),
             )
@@ -253,9 +254,9 @@ class SlurmRun:
             self._submitting = False
             message = " ".join(str(error).split())
             if not self._accepted:
-                raise InputError(f"Slurm refuses the jobs: {message}") from error
+                raise InputError(f"Slurm refuses the jobs: {message}; correct the options of compute=slurm") from error
             for name in names:
-                self.attempts.settle(name, Outcome(f"Slurm refused to take it again: {message}"))
+                self.attempts.settle(name, Outcome(f"Slurm refused to submit it again: {message}"))
             return
         self._accepted = True
         for job, name, call in zip(jobs, names, calls, strict=True):
@@ -266,18 +267,18 @@ class SlurmRun:
     def collect(self) -> None:
         """Settle the tasks whose outcome has arrived."""
         with contextlib.suppress(OSError):
-            there = {entry.name for entry in os.scandir(self._outcomes)}
+            written = {entry.name for entry in os.scandir(self._outcomes)}
             for key, job in list(self._jobs.items()):
-                if job.outcome.name in there and (outcome := read_outcome(job.outcome)) is not None:
+                if job.outcome.name in written and (outcome := read_outcome(job.outcome)) is not None:
                     if outcome.reason is not None and not outcome.final:
                         outcome = Outcome(f"{outcome.reason}; see {log_path(self._folder, job.task)}")
                     self._settle(key, outcome)
 
     def poll(self) -> None:
-        """Look at the queue for jobs that ended without an outcome, and submit again what failed."""
+        """Query the queue for jobs that ended without an outcome, and submit failed tasks again."""
         states = slurm_queue.queue()
         if states is None:
-            logger.warning("Slurm does not answer when asked for the queue; it will be asked again")
+            logger.warning("Slurm does not answer squeue; trying again")
             return
         self.collect()
         now = time.monotonic()
@@ -288,16 +289,16 @@ class SlurmRun:
             elif job.over_since is None:
                 job.over_since = now
             elif now - job.over_since >= _GRACE_S:
-                self._settle(key, Outcome(f"{slurm_queue.ending(key)}; see {self._log_of(job)}"))
+                self._settle(key, Outcome(f"{slurm_queue.query_ending(key)}; see {self._log_of(job)}"))
         self._log_pending([states[key] for key in self._jobs if key in states])
         self.submit()
 
     def cancel(self) -> None:
-        """Cancel all jobs of this run that are not over."""
+        """Cancel all unfinished jobs of this run."""
         if not self._jobs and not self._submitting:
             return
         if slurm_queue.cancel(self._name):
-            logger.warning("cancelled the Slurm jobs called %s", self._name)
+            logger.warning("cancelled the Slurm jobs named %s", self._name)
         else:
             logger.error("could not cancel the Slurm jobs: run `scancel --name=%s` yourself", self._name)
 
@@ -306,21 +307,21 @@ class SlurmRun:
         self.attempts.settle(job.task, outcome)
 
     def _log_of(self, job: _Job) -> Path:
-        """Return the task's own log, or Slurm's where the task did not come so far as to open it."""
+        """Return the task's log, or Slurm's log if the task ended before it opened its own."""
         own = log_path(self._folder, job.task)
         return own if own.exists() else job.submission_log
 
     def _log_pending(self, states: list[JobState]) -> None:
-        """Log why jobs wait, whenever that changes."""
+        """Log the reasons of pending jobs whenever they change."""
         reasons = tuple(sorted({state.reason for state in states if state.state == "PENDING"}))
         if reasons != self._logged_reasons and reasons:
-            logger.info("tasks wait in the queue because of: %s", ", ".join(reasons))
+            logger.info("tasks are pending: %s", ", ".join(reasons))
         self._logged_reasons = reasons
 
 
 @contextlib.contextmanager
 def _outside_of_any_job() -> Iterator[None]:
-    """Hide the variables of the job that this process may run in: sbatch and srun would take them for options."""
+    """Hide the environment variables of a job that this process may run in: sbatch would read them as options."""
     hidden = {}
     if "SLURM_JOB_ID" in os.environ:
         names = [name for name in os.environ if name.startswith(("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_"))]
@@ -336,12 +337,12 @@ class SlurmTask:
     """One attempt at a task; submitit pickles it and calls it on the node.
 
     Attributes:
-        pickled: the function and its payload. Unpickled inside the attempt, so that a module that is missing on the
-            node is a failure with a reason.
-        log: the task's log file, on a disk that all nodes share.
-        outcome: file for the outcome, likewise.
-        time_min: the time limit, for messages.
-        folder: the working folder of the command; relative paths start there, wherever Slurm starts the task.
+        pickled: the function and its payload. Unpickled inside the attempt, so that a module missing on the node is
+            reported as a failure.
+        log: the task's log file, on a shared disk.
+        outcome: file for the outcome, on a shared disk.
+        time_min: time limit, for messages.
+        folder: working folder of the command, the base of relative paths.
     """
 
     pickled: bytes
@@ -351,19 +352,19 @@ class SlurmTask:
     folder: Path
 
     def __call__(self) -> None:
-        """Run the task, write its outcome, and end with status 1 where it failed, so that Slurm counts it as FAILED."""
+        """Run the task and write its outcome; exit with status 1 if it failed, so that Slurm's state is FAILED."""
         write_output_to(self.log)
         logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr, force=True)
-        # submitit's own handlers ignore SIGTERM until Slurm kills, and requeue a preempted job.
+        # submitit's handlers ignore SIGTERM until Slurm kills the job, and requeue a preempted job.
         signal.signal(signal.SIGTERM, raise_stopped)
-        signal.signal(TIME_IS_OVER, raise_stopped)
+        signal.signal(TIME_LIMIT_SIGNAL, raise_stopped)
         try:
             outcome = attempt(self._call_in_folder, None)
             if outcome.final:
                 logger.error("%s", outcome.reason)
         except Stopped as stopped:
-            if not stopped.time_is_over:
-                raise  # Slurm knows why: cancelled, preempted, node failure
+            if not stopped.at_time_limit:
+                raise  # Slurm reports the reason: cancelled, preempted, node failure
             outcome = Outcome(f"the time limit of time_min={self.time_min} was reached")
         write_json(self.outcome, asdict(outcome))
         if outcome.reason is not None:
@@ -375,7 +376,7 @@ class SlurmTask:
 
 
 def read_outcome(path: Path) -> Outcome | None:
-    """Return the outcome that a node wrote; None where it cannot be read yet."""
+    """Return the outcome that a node wrote; None if it cannot be read yet."""
     try:
         return Outcome(**read_json(path))
     except (InputError, TypeError):

@@ -1,4 +1,4 @@
-"""Queries to Slurm: the state of jobs in the queue, and how they ended."""
+"""Query Slurm: states of jobs in the queue, and how jobs ended."""
 
 import logging
 import os
@@ -13,12 +13,12 @@ from clep.compute.attempts import describe_exit
 
 logger = logging.getLogger(__name__)
 
-# Final states of a job. In a state that is not listed it may still run.
-OVER = {
+# Final states of a job; a job in any other state may still run.
+FINAL_STATES = {
     *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL"),
     *("OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT"),
 }
-_PATIENCE_S = 60
+_COMMAND_TIMEOUT_S = 60
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class JobState:
     """The state of a job in the queue.
 
     Attributes:
-        state: Slurm's name of it, e.g. "RUNNING".
-        reason: why it is in that state, e.g. "Resources" of a pending job.
+        state: Slurm's name of the state, e.g. "RUNNING".
+        reason: Slurm's reason, e.g. "Resources" for a pending job.
     """
 
     state: str
@@ -36,20 +36,20 @@ class JobState:
     @property
     def over(self) -> bool:
         """Whether the job has ended."""
-        return self.state in OVER
+        return self.state in FINAL_STATES
 
 
 def queue() -> dict[str, JobState] | None:
-    """Return the user's jobs in the queue, those that ended recently included; None: Slurm does not answer.
+    """Return the user's jobs in the queue, with those that ended recently; None if Slurm does not answer.
 
-    Keys are job ids as submitit has them: "12", or "12_3" for a member of an array.
+    Keys are job ids as in submitit: "12", or "12_3" for a member of an array.
     """
     printed = _output("squeue", "-h", "-r", "-t", "all", "-u", str(os.getuid()), "-o", "%F|%K|%T|%r")
     return None if printed is None else parse_queue(printed)
 
 
 def parse_queue(printed: str) -> dict[str, JobState]:
-    """Parse lines of `array id|member|state|reason`; the member of a job that is no array is "N/A"."""
+    """Parse lines `array id|member|state|reason`; the member is "N/A" for a job that is not an array."""
     jobs = {}
     for line in printed.splitlines():
         array, member, state, reason = (line.strip().split("|", 3) + [""] * 4)[:4]
@@ -58,10 +58,10 @@ def parse_queue(printed: str) -> dict[str, JobState]:
     return jobs
 
 
-def ending(job: str) -> str:
-    """Describe how a job ended, by the controller or the accounting: state, exit status or signal, node.
+def query_ending(job: str) -> str:
+    """Describe how a job ended: state, exit status or signal, node; from Slurm's controller or its accounting.
 
-    A cluster without accounting forgets a job after some minutes; then the message says that.
+    A cluster without accounting forgets a job after some minutes; the message then says so.
     """
     printed = _output("scontrol", "show", "job", "-o", job)
     if printed is not None:
@@ -74,11 +74,11 @@ def ending(job: str) -> str:
     lines = (printed or "").strip().splitlines()
     if lines:
         return describe_ending(*(lines[0].split("|", 3) + [""] * 4)[:4])
-    return "it vanished from Slurm's queue and left no result"
+    return "the job is no longer in Slurm's queue and left no result"
 
 
 def describe_ending(state: str, reason: str, exit_code: str, node: str) -> str:
-    """Describe the end of a job in words.
+    """Describe how a job ended.
 
     Args:
         state: e.g. "FAILED", or "CANCELLED by 1000".
@@ -86,30 +86,30 @@ def describe_ending(state: str, reason: str, exit_code: str, node: str) -> str:
         exit_code: "status:signal", e.g. "1:0" or "0:9". A shell turns the signal n into the status 128 + n.
         node: the node on which it ran.
     """
-    words = [state]
+    parts = [state]
     if reason not in ("", "None", "NonZeroExitCode") and not reason.startswith("RaisedSignal"):
-        words.append(reason)
+        parts.append(reason)
     status, _, number = exit_code.partition(":")
-    if number.isdecimal() and 0 < int(number) < signal.NSIG:  # 125 is Slurm's own mark of a lack of memory
-        words.append(describe_exit(-int(number)))
+    if number.isdecimal() and 0 < int(number) < signal.NSIG:  # not 125, Slurm's code for out of memory
+        parts.append(describe_exit(-int(number)))
     elif status.isdecimal() and int(status):
-        words.append(describe_exit(128 - int(status) if int(status) > 128 else int(status)))
+        parts.append(describe_exit(128 - int(status) if int(status) > 128 else int(status)))
     if node not in ("", "(null)", "None assigned"):
-        words.append(f"on {node}")
-    return ", ".join(words)
+        parts.append(f"on {node}")
+    return ", ".join(parts)
 
 
 def cancel(name: str) -> bool:
-    """Cancel the user's jobs of that name; return whether Slurm accepted."""
+    """Cancel the user's jobs with a name; returns whether Slurm accepted."""
     return _output("scancel", "-u", str(os.getuid()), f"--name={name}") is not None
 
 
 def _output(*command: str) -> str | None:
-    """Return the output of a command; None where it is missing, fails, or takes too long."""
+    """Return the output of a command; None if it is missing, fails, or takes too long."""
     if shutil.which(command[0]) is None:
         return None
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_COMMAND_TIMEOUT_S, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         logger.debug("%s: %s", command[0], getattr(error, "stderr", None) or error)
         return None
@@ -117,5 +117,5 @@ def _output(*command: str) -> str | None:
 
 
 def first_missing(commands: Sequence[str]) -> str | None:
-    """Return the first of these commands that is not on PATH."""
+    """Return the first of these commands that is not on PATH; None if all are."""
     return next((command for command in commands if shutil.which(command) is None), None)

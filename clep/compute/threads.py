@@ -1,4 +1,4 @@
-"""Threads that each compute on one core, and an iterator that runs ahead in a thread."""
+"""A pool of single-core compute threads, and an iterator prefetched in a thread."""
 
 import queue
 import threading
@@ -17,10 +17,9 @@ Result = TypeVar("Result")
 def one_core_each(threads: int | None = None) -> Iterator["OneCoreThreads"]:
     """Yield a pool of threads, each limited to one core.
 
-    Threads that share each product of a small model mostly wait for each other, and all of them for the one whose core
-    a decoder uses. Threads with work of their own never wait. A thread's result does not depend on the number of
-    threads, so results are bit-equal on any number of cores. An exception, Ctrl-C included, drops the work that has not
-    begun.
+    Threads that share each matrix product of a small model mostly wait for each other, most of all while a decoder uses
+    one of the cores. With one batch per thread none waits. A result does not depend on the number of threads, so
+    results are bit-equal on any number of cores. An exception, Ctrl-C included, cancels work that has not started.
 
     Args:
         threads: number of threads; None: `torch.get_num_threads()`.
@@ -36,7 +35,7 @@ def one_core_each(threads: int | None = None) -> Iterator["OneCoreThreads"]:
 
 
 class OneCoreThreads:
-    """The pool of `one_core_each`; `count` is its number of threads."""
+    """Pool of `one_core_each`; `count` is the number of threads."""
 
     def __init__(self, pool: ThreadPoolExecutor, count: int) -> None:
         self._pool, self.count = pool, count
@@ -61,10 +60,10 @@ _POLL_S = 0.1
 
 
 def in_background(produce: Callable[[], Iterator[Item]], ahead: int) -> Generator[Item, None, None]:
-    """Yield the items of an iterator that runs in a thread, at most `ahead` items ahead.
+    """Yield the items of an iterator that runs in a thread, prefetching at most `ahead` items.
 
-    The iterator's exception is raised here. When this generator is closed, also by an exception in the loop that reads
-    it, the iterator is closed in its thread, and the thread ends before the generator does.
+    An exception of the iterator is raised here. When this generator is closed, also by an exception in the consuming
+    loop, the iterator is closed in its thread, and the thread is joined.
     """
     items: queue.Queue[Any] = queue.Queue(ahead)
     stop = threading.Event()

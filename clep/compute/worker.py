@@ -1,4 +1,4 @@
-"""The parent's side of a worker process; `worker_process.py` is the program that runs in it."""
+"""A worker process as seen by its parent; `worker_process.py` is the program that runs in it."""
 
 import contextlib
 import os
@@ -11,16 +11,16 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
 from clep.compute.attempts import Outcome, describe_exit
-from clep.compute.shutdown import GRACE_S, TIME_IS_OVER
+from clep.compute.shutdown import GRACE_S, TIME_LIMIT_SIGNAL
 
 
 class Worker:
-    """A worker process, started anew when it has died, and the task that it runs.
+    """A worker process, restarted after it died, and its current task.
 
-    Arguments:
-        threads: of PyTorch and OpenMP in the process.
-        gpu: the only GPU that it sees; None: those of the parent.
-        limit_s: time limit of a task in seconds; None: no limit.
+    Args:
+        threads: threads of PyTorch and OpenMP in the process.
+        gpu: its only visible GPU; None: the GPUs of the parent.
+        limit_s: time limit of a task in seconds; None for no limit.
     """
 
     def __init__(self, threads: int, gpu: str | None, limit_s: float | None) -> None:
@@ -35,15 +35,15 @@ class Worker:
 
     @property
     def pipe(self) -> Connection:
-        """The pipe to the worker; readable when it has sent an outcome or is dead."""
+        """Pipe to the worker; readable when it has sent an outcome or died."""
         assert self._pipe is not None
         return self._pipe
 
     def start(self, task: str, pickled: bytes, log: Path) -> None:
-        """Send a task to the process, which is started first where there is none."""
+        """Send a task to the process; the process is started if it is not running."""
         self.task, self._log = task, log
         if self._process is not None and self._process.poll() is not None:
-            self.stop()  # died between two tasks
+            self.stop()  # it died between two tasks
         if self._process is None:
             self._start_process()
         self._started = time.monotonic()
@@ -55,9 +55,9 @@ class Worker:
         return float("inf") if self._limit_s is None else max(0.0, self._started + self._limit_s - time.monotonic())
 
     def outcome(self) -> Outcome | None:
-        """Return how the task ended; None while it runs."""
+        """Return the outcome of the task; None while it runs."""
         assert self._process is not None
-        dead = self._process.poll() is not None  # before the pipe is read, which then holds all that it sent
+        dead = self._process.poll() is not None  # checked before the pipe is read, so that no message is missed
         try:
             if self.pipe.poll():
                 return self.pipe.recv()
@@ -68,26 +68,26 @@ class Worker:
             self.stop()
             return self._failed(describe_exit(process.returncode))
         if self.time_left() == 0.0:
-            self._process.send_signal(TIME_IS_OVER)
+            self._process.send_signal(TIME_LIMIT_SIGNAL)
             self._wait(GRACE_S)
             self.kill()
             return self._failed(f"took longer than the {self._limit_s:g} s of timeout_min")
         return None
 
     def finish(self) -> None:
-        """Tell the process that there are no more tasks, and wait briefly until it has ended."""
+        """Let the process end after its last task, and wait for it briefly."""
         if self._process is not None:
             with contextlib.suppress(OSError, subprocess.TimeoutExpired):
                 self.pipe.send(None)
                 self._process.wait(GRACE_S)
 
     def ask_to_stop(self) -> None:
-        """Send SIGTERM: the process removes its half-written files and ends."""
+        """Send SIGTERM: the process removes its partial files and ends."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
 
     def stop(self, grace_s: float = GRACE_S) -> None:
-        """End the process and everything that it started, with time to tidy up."""
+        """End the process and its children, with `grace_s` seconds for cleanup."""
         self.ask_to_stop()
         try:
             self._wait(grace_s)
@@ -103,7 +103,7 @@ class Worker:
         return Outcome(f"{reason}; see {self._log}")
 
     def kill(self) -> None:
-        """End the process and everything that it started, at once."""
+        """Kill the process and its children."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -120,7 +120,7 @@ class Worker:
         if self._gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpu
         with theirs, self._log.open("ab") as log:
-            # In a session of its own: Ctrl-C reaches the parent alone, which then ends the worker and its children.
+            # In a new session, so that Ctrl-C reaches only the parent, which then ends the worker and its children.
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "clep.compute.worker_process", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
@@ -133,7 +133,7 @@ class Worker:
 
 
 def stop_workers(workers: Sequence[Worker]) -> None:
-    """End all workers at the same time, and everything that they started; at once where this is interrupted."""
+    """End all workers and their children in parallel; if interrupted, kill them."""
     try:
         for worker in workers:
             worker.ask_to_stop()

@@ -1,4 +1,4 @@
-"""The program of a worker process: it runs the tasks that its parent sends, one after another."""
+"""Program of a worker process: run the tasks that its parent sends, one after another."""
 
 import faulthandler
 import logging
@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from clep.compute.attempts import LOG_FORMAT, Outcome, attempt, call_pickled, write_output_to
-from clep.compute.shutdown import GRACE_S, TIME_IS_OVER, Stopped, raise_stopped
+from clep.compute.shutdown import GRACE_S, TIME_LIMIT_SIGNAL, Stopped, raise_stopped
 
 
 def main(descriptor: int) -> None:
@@ -26,7 +26,7 @@ def main(descriptor: int) -> None:
     faulthandler.enable()
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr)
     signal.signal(signal.SIGTERM, raise_stopped)
-    signal.signal(TIME_IS_OVER, raise_stopped)
+    signal.signal(TIME_LIMIT_SIGNAL, raise_stopped)
     pipe = Connection(descriptor)
     messages: queue.SimpleQueue[tuple[str, bytes] | None] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(pipe, messages), daemon=True).start()
@@ -48,15 +48,15 @@ def _attempt(pickled: bytes) -> Outcome:
 
 
 def _receive(pipe: Connection, messages: "queue.SimpleQueue[tuple[str, bytes] | None]") -> None:
-    """Queue the messages of the pipe. Where it ends without None, the parent is dead, and this process ends too."""
+    """Queue the messages of the pipe. If it ends without None, the parent has died, and this process ends too."""
     try:
         while (message := pipe.recv()) is not None:
             messages.put(message)
         messages.put(None)
     except (EOFError, OSError):
-        os.kill(os.getpid(), signal.SIGTERM)  # the main thread removes half-written files and ends
+        os.kill(os.getpid(), signal.SIGTERM)  # the main thread removes partial files and ends
         time.sleep(GRACE_S)
-        os.killpg(0, signal.SIGKILL)  # the group: this process and those that it started
+        os.killpg(0, signal.SIGKILL)  # the process group: this process and its children
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The coverage of a job: what it found, kept, skipped and missed; shown as a table, JSON beside the output."""
+"""Coverage report of a job: counts and lists of kept, skipped and failed items, as a table and as JSON."""
 
 import hashlib
 import time
@@ -21,18 +21,18 @@ TAIL_BYTES = 1024
 
 
 def coverage_path(output: str | Path) -> Path:
-    """Return where the coverage of an output lies: `X.coverage.json` beside `X.h5`."""
+    """Return the path of an output's coverage: `X.coverage.json` beside `X.h5`."""
     return Path(output).with_suffix(".coverage.json")
 
 
 class Coverage:
     """Counts and lists of one run of a job.
 
-    Arguments:
+    Args:
         job: name of the job.
-        output: the file that this run makes.
+        output: the file that this run writes.
         inputs: digest of the input files (`file_digest`, `folder_digest`).
-        settings: the options that the content of the output depends on, plain JSON values.
+        settings: the options that the output depends on, JSON values.
     """
 
     def __init__(self, job: str, output: str | Path, inputs: str, settings: Mapping[str, Value]) -> None:
@@ -45,11 +45,11 @@ class Coverage:
         self._started = time.perf_counter()
 
     def count(self, **values: Value) -> None:
-        """Record counts or words, shown in the order given."""
+        """Record counts or texts, shown in this order."""
         self.counts.update(values)
 
     def add_list(self, name: str, items: Iterable[str] | Mapping[str, str]) -> None:
-        """Record a complete list of ids, or of ids with the reason for each. An empty list is recorded as such."""
+        """Record a complete list of ids, or reasons by id; empty lists are recorded too."""
         if isinstance(items, Mapping):
             self.lists[name] = {printable(key): printable(reason) for key, reason in items.items()}
         else:
@@ -78,14 +78,14 @@ class Coverage:
         return result
 
     def forget_last_run(self) -> None:
-        """Remove the JSON of an earlier run, so that it never describes an output that was made of other inputs."""
+        """Remove the JSON of an earlier run, so that it never describes an output made from other inputs."""
         coverage_path(self.output).unlink(missing_ok=True)
 
     def last_run(self, opens: Callable[[Path], object]) -> dict[str, Any] | None:
-        """Return the coverage of an earlier run with the same inputs and settings if `opens` can read its output.
+        """Return the coverage of an earlier run if its inputs and settings are equal and its output can be opened.
 
         Args:
-            opens: raises InputError for an output that is missing, damaged or of an older format.
+            opens: opens the output; raises InputError if it is missing, damaged or of an older format.
         """
         found = read_coverage(self.output)
         if found is None or found.get("inputs") != self.inputs or found.get("settings") != self.settings:
@@ -98,7 +98,7 @@ class Coverage:
 
 
 def read_coverage(output: str | Path) -> dict[str, Any] | None:
-    """Return the coverage written beside an output that exists, None where either is absent or not readable."""
+    """Return the coverage beside an output, None if either is missing or unreadable."""
     if not Path(output).exists() or not coverage_path(output).exists():
         return None
     try:
@@ -140,7 +140,7 @@ def _first_few(items: list[str] | dict[str, str]) -> str:
 
 
 def file_digest(*paths: str | Path | None) -> str:
-    """Digest whole files by their content (None is a file that was not given), as 32 hex digits.
+    """Digest files by their content, as 32 hex digits; None stands for an optional file that is not used.
 
     Raises:
         InputError: a file is missing or cannot be read.
@@ -158,9 +158,9 @@ def file_digest(*paths: str | Path | None) -> str:
 def folder_digest(files: Iterable[Path]) -> str:
     """Digest many large files by name, size and last kilobyte, as 32 hex digits.
 
-    The end of a `.pt` file is its zip directory, which holds a checksum of the data, so features that were extracted
-    again under the same names and sizes are noticed, while a copied or touched folder stays the same. A file that
-    cannot be read counts by its name.
+    The end of a `.pt` file is its zip directory, with checksums of the data, so features that were extracted again with
+    the same names and sizes change the digest, while copying or touching the folder does not. An unreadable file counts
+    by its name.
     """
     digest = hashlib.blake2b(digest_size=16)
     for path in files:

@@ -1,8 +1,8 @@
-"""The resumable engine: items → rows in shards, on this machine or a cluster → one bank. Run again, it does the rest.
+"""The resumable engine: items → rows in shards, on this machine or a cluster → one bank; a rerun does what is missing.
 
-The state is files alone. A shard is a bank with a ledger, in a hidden folder beside the bank that is to be made; it is
-whole or absent. An item is done if the bank or a shard has rows of it that were made with the same settings and
-fingerprint. What is missing is cut into new shards, and at the end all shards are joined in the order of ids.
+All state is in files. A shard is a bank with a ledger, in a hidden folder beside the output; it is complete or absent.
+An item is done if the output or a shard has rows of it with the same settings and fingerprint. Missing items are split
+into new shards, and at the end all shards are joined in the order of ids.
 """
 
 import logging
@@ -40,23 +40,23 @@ from clep.files import atomic_path, remove_temporaries
 logger = logging.getLogger(__name__)
 
 LATE_S = 60.0
-"""How long files that workers have written are waited for where a shared file system does not show them yet."""
+"""Seconds to wait for files of workers that a shared file system does not show yet."""
 
 NO_LEDGER_S = 3600.0
-"""A shard without a ledger after this long will never have one: its worker was killed in between."""
+"""Age in seconds after which a shard without a ledger is removed: its worker was killed before it wrote the ledger."""
 
-NOT_VISIBLE = "its worker was done, but its files do not show here; run again"
+NOT_VISIBLE = "its worker has finished, but its files are not visible here; run again"
 NO_RESULT = "no worker reported a result for it; run again"
 _MAX_OPEN_BANKS = 32
 
 
 @dataclass(frozen=True)
 class ShardSize:
-    """How many shards the items are cut into, unless the user gives a number.
+    """Default size of shards.
 
     Attributes:
-        cost: of one shard, in the unit of the items' costs.
-        unknown_cost: of an item whose cost is NaN.
+        cost: cost of one shard, in the unit of the items' costs.
+        unknown_cost: assumed cost of an item whose cost is NaN.
         fewest, most: bounds of the number of shards.
         save_every: see `ShardTask`.
     """
@@ -75,7 +75,7 @@ class ShardSize:
 
 @dataclass(frozen=True)
 class Engine:
-    """Makes one bank from items.
+    """Makes one bank from items, resumably.
 
     ```python
     engine = Engine(output, source, "videos: films", ShardSize(cost=1800.0))
@@ -86,28 +86,28 @@ class Engine:
     ```
 
     Attributes:
-        output: the bank, `.h5`; its ledger goes beside it, shards into the hidden folder `.<output>.shards`.
+        output: the bank, `.h5`; its ledger is written beside it, shards into the hidden folder `.<output>.shards`.
         source: how items become rows.
-        words: about where the items come from, for the bank's `source` attribute.
-        size: of the shards.
-        on_error: "stop" ends all shards at the first item that cannot be used.
+        description: where the items come from, for the bank's `source` attribute.
+        size: size of the shards.
+        on_error: "stop" ends all shards at the first unusable item.
     """
 
     output: Path
     source: RowSource
-    words: str
+    description: str
     size: ShardSize
     on_error: OnError = "skip"
 
     def __post_init__(self) -> None:
         if self.output.suffix != ".h5" or self.output.is_dir():
-            raise InputError(f"output={self.output} must be a file that ends in .h5")
+            raise InputError(f"output={self.output} must be a file name that ends in .h5")
 
     @contextmanager
     def lock(self, shared: bool = False) -> Iterator[None]:
-        """Hold the lock of the output; parts that several machines make (`shard=i/n`) share it.
+        """Hold the lock of the output; parts on several machines (`shard=i/n`) share it.
 
-        Who holds it alone removes the unfinished files that killed runs have left.
+        The holder of an exclusive lock removes unfinished files of killed runs.
         """
         with file_lock(self.output.with_name(f"{self.output.stem}.shards"), shared=shared):
             if not shared:
@@ -115,14 +115,13 @@ class Engine:
             yield
 
     def finished(self, fingerprint_of: Callable[[str], str | None], joined: bool = True) -> dict[str, Finished]:
-        """Return the results of earlier runs with the same settings, in the bank and in whole shards.
+        """Return the results of earlier runs with the same settings, from the bank and from complete shards.
 
-        Of several results for one item, that with the present fingerprint counts before others, and rows before a
-        failure.
+        If an item has several results, those with the current fingerprint are preferred, then those with rows.
 
         Args:
-            fingerprint_of: returns the present fingerprint of an id, None where it is no longer among the items.
-            joined: whether the bank counts; without it, only shards.
+            fingerprint_of: returns the current fingerprint of an id, None if it is no longer among the items.
+            joined: whether to include the bank; False: only shards.
         """
         found: dict[str, Finished] = {}
 
@@ -139,22 +138,22 @@ class Engine:
         return found
 
     def encode(self, items: Sequence[Item], compute: Any, n_shards: int | None = None) -> dict[str, Finished]:
-        """Encode items into shards; return the failures of those whose shard did not get through.
+        """Encode items into shards; return a failure for each item of a failed shard.
 
         Args:
-            items: with fingerprints.
+            items: items with fingerprints.
             compute: a `clep.compute.Local` or `Slurm`.
-            n_shards: None: as `size` says.
+            n_shards: number of shards; None: from `size`.
 
         Raises:
-            InputError: the encoder cannot be loaded, or with on_error="stop" an item cannot be used.
+            InputError: the encoder cannot be loaded, or with on_error="stop" an item is unusable.
         """
         if not items:
             return {}
         folder = shards_folder(self.output)
         stopped = folder / f"{self.source.key}-{uuid.uuid4().hex[:8]}.stopped"
         tasks = self._tasks(items, n_shards or self.size.n_shards(items), stopped)
-        for task in tasks.values():  # the deaths of an earlier run do not count
+        for task in tasks.values():  # crashes of an earlier run do not count
             task.journal().unlink(missing_ok=True)
         reader = ProgressReader([task.journal() for task in tasks.values()])
         try:
@@ -173,7 +172,7 @@ class Engine:
         return self._failures(tasks, lost | dict.fromkeys(late, NOT_VISIBLE))
 
     def with_unknown(self, items: Sequence[Item], known: Mapping[str, Finished]) -> dict[str, Finished]:
-        """Add a failure for items without a result, so that none goes missing silently."""
+        """Add a failure for each item without a result, so that none is lost silently."""
         unknown = [Entry(item.id, "failed", NO_RESULT, final=False) for item in items if item.id not in known]
         return {entry.id: Finished(entry, None) for entry in unknown} | dict(known)
 
@@ -189,21 +188,21 @@ class Engine:
     def join(
         self, known: Mapping[str, Finished], entries: Mapping[str, Entry] | None = None, attribute: str | None = None
     ) -> None:
-        """Write the bank from where the rows are now, then its ledger, then remove all shards.
+        """Write the bank from the shards and the previous bank, then its ledger, then remove the shards.
 
         Args:
-            known: results, of which at least one has rows. A bank that has them already stays as it is.
-            entries: of the ledger, where they are others than those of `known`.
-            attribute: the bank's `source`; None: `words` and the settings.
+            known: results, at least one with rows. If the bank already has exactly these rows, it is not written.
+            entries: entries of the ledger; None: those of `known`.
+            attribute: the bank's `source`; None: `description` and the settings.
 
         Raises:
             InputError: the disk is full, or a bank cannot be read.
         """
         if not any(one.bank is not None for one in known.values()):
             reasons = {name: one.entry.reason for name, one in known.items()}
-            raise InputError(f"{self.output} was not written: it would have no rows{first_reason(reasons)}")
+            raise InputError(f"{self.output} was not written: no item has rows{first_reason(reasons)}")
         if not self.is_joined(known):
-            self._write_bank(known, attribute or source_attribute(self.words, self.source.key))
+            self._write_bank(known, attribute or source_attribute(self.description, self.source.key))
         self.write_ledger(entries or {name: one.entry for name, one in known.items()})
         self.remove_shards()
 
@@ -212,14 +211,14 @@ class Engine:
         write_ledger(ledger_path(self.output), [entries[name] for name in sorted(entries)])
 
     def remove_shards(self) -> None:
-        """Remove the shards, but for those of these settings that do not show completely here."""
+        """Remove the shards, except those of these settings whose files are not all visible yet."""
         folder = shards_folder(self.output)
         for ledger in self._shard_ledgers():
             bank = ledger.with_suffix(".h5")
             if bank.exists() or not _has_rows(ledger):
                 for path in (bank, ledger, bank.with_suffix(".journal")):
                     path.unlink(missing_ok=True)
-        for path in folder.glob("*"):  # other settings: nothing will ask for these again
+        for path in folder.glob("*"):  # of other settings: no longer needed
             if path.is_file() and not path.name.startswith(f"{self.source.key}-"):
                 path.unlink(missing_ok=True)
         if folder.exists() and not any(folder.glob("*.h5")) and not any(folder.glob("*.jsonl")):
@@ -232,14 +231,14 @@ class Engine:
         by_id = {item.id: item for item in items}
         tasks: dict[str, ShardTask] = {}
         for ids in shards_of(items, n_shards):
-            # Fingerprints are part of the name: a replaced file makes another shard.
+            # The name depends on the fingerprints, so that a changed file gives another shard.
             content = "\0".join(f"{name} {by_id[name].fingerprint}" for name in ids)
             name = blake2b(content.encode(errors="backslashreplace"), digest_size=6).hexdigest()
             tasks[name] = ShardTask(
                 shards_folder(self.output) / f"{self.source.key}-{name}.h5",
                 tuple(by_id[name] for name in ids),
                 self.source,
-                self.words,
+                self.description,
                 self.on_error,
                 stopped,
                 self.size.save_every,
@@ -261,7 +260,7 @@ class Engine:
         }
 
     def _write_bank(self, known: Mapping[str, Finished], attribute: str) -> None:
-        """Copy rows in the order of ids, or take a single shard as it is; few banks are open at a time."""
+        """Copy rows in the order of ids, or hard-link a single shard; few banks are open at a time."""
         opened: Callable[[Path], FeatureBank] = lru_cache(_MAX_OPEN_BANKS)(FeatureBank.open)
         banks = {name: one.bank for name, one in known.items() if one.bank is not None}
         first = opened(next(iter(banks.values())))
@@ -299,35 +298,35 @@ class Engine:
 
 
 def is_settled(one: Finished | None, fingerprint: str, retry_failed: bool = False) -> bool:
-    """Whether an item with this fingerprint needs no work: it is done, or known to fail."""
+    """Whether an item with this fingerprint needs no work: it is done, or fails for good."""
     if one is None or one.entry.fingerprint != fingerprint:
         return False
     return one.entry.status == "done" or (one.entry.final and not retry_failed)
 
 
 def shards_folder(output: Path) -> Path:
-    """Return the hidden folder where shards lie until they are joined."""
+    """Return the hidden folder of the shards until they are joined."""
     return output.with_name(f".{output.stem}.shards")
 
 
 def first_reason(reasons: Mapping[str, str]) -> str:
-    """Return the first of several reasons as the end of a sentence; "" where there is none."""
+    """Return the first of several reasons as the end of a sentence; "" if there is none."""
     for name, reason in reasons.items():
         return f"; the first, {name!r}: {reason}"
     return ""
 
 
 def wait_for_files(hidden: Callable[[], Sequence[str]], folder: Path) -> Sequence[str]:
-    """Wait up to a minute for files that workers have written; return the names of those that still do not show.
+    """Wait up to a minute for files that workers have written; return the names of those still not visible.
 
     Args:
-        hidden: returns the names of those that do not show now.
-        folder: where they should be.
+        hidden: returns the names of the files that are not visible.
+        folder: their folder.
     """
     until = time.monotonic() + LATE_S
     while (names := hidden()) and time.monotonic() < until:
         time.sleep(min(0.5, LATE_S))
-        list(folder.glob("*"))  # makes a network file system look again
+        list(folder.glob("*"))  # refreshes the cache of a network file system
     return names
 
 

@@ -1,4 +1,4 @@
-"""Read the features that others extracted: one `.pt` or `.npy` file a video, data only, never code."""
+"""Read existing feature files, one `.pt` or `.npy` per video, without running pickled code."""
 
 import pickle
 import pickletools
@@ -26,11 +26,11 @@ _BLOCK_BYTES = 1 << 20
 
 
 class FeatureFileError(InputError):
-    """One feature file cannot be used.
+    """A feature file is unusable.
 
     Attributes:
-        kind: one of `FAULTS`, the list of a coverage table that it belongs to.
-        reason: what is wrong with it, without its name.
+        kind: one of `FAULTS`; the list of the coverage in which the file is shown.
+        reason: the fault, without the file's name.
     """
 
     def __init__(self, path: Path, kind: str, reason: str) -> None:
@@ -47,7 +47,7 @@ def feature_files(folder: str | Path) -> dict[str, Path]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; it should hold one <id>.pt or <id>.npy file a video")
+        raise InputError(f"{folder} is not a folder; give a folder with one <id>.pt or <id>.npy file per video")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir(), key=lambda path: path.name):
         if path.suffix not in SUFFIXES or path.name.startswith("."):
@@ -62,23 +62,23 @@ def feature_files(folder: str | Path) -> dict[str, Path]:
 
 
 def open_features(path: str | Path, allow_vector: bool = False, verify: bool = False) -> Float[Tensor, "rows dim"]:
-    """Open one file of features `[rows, dim]` or `[rows, 1, dim]`; its values are read when they are used.
+    """Open a file of features `[rows, dim]` or `[rows, 1, dim]`; values are read when they are used.
 
-    A zip-format `.pt` and a `.npy` file are memory-mapped, so asking for the shape costs no read of the data; legacy
-    `.pt` files have to be loaded whole. The result keeps the number format of the file.
+    A zip-format `.pt` and a `.npy` file are memory-mapped, so reading the shape does not read the data; legacy `.pt`
+    files are loaded completely. The dtype is that of the file.
 
     Args:
-        path: of the file.
-        allow_vector: a single vector `[dim]` is one row.
-        verify: compare a zip-format `.pt` with its own CRC-32, which reads it once.
+        path: the file.
+        allow_vector: accept a single vector `[dim]` as one row.
+        verify: compare a zip-format `.pt` with its CRC-32, which reads it once.
 
     Raises:
-        FeatureFileError: the file is damaged, would run code or take more memory than its size, or holds something
-            other than such a tensor.
+        FeatureFileError: the file is damaged, an unsafe pickle, would take more memory than its size, or holds
+            something else.
     """
     path = Path(path)
     if not path.is_file():
-        what = "is a link to a file that is not there" if path.is_symlink() else "is not a regular file"
+        what = "is a link to a missing file" if path.is_symlink() else "is not a regular file"
         raise FeatureFileError(path, "unreadable", f"{what}; fetch it or remove it")
     value = _open_npy(path) if path.suffix == ".npy" else _open_pt(path, verify)
     if not isinstance(value, Tensor):
@@ -105,17 +105,17 @@ def open_features(path: str | Path, allow_vector: bool = False, verify: bool = F
 def checked_rows(
     path: str | Path, value: Float[Tensor, "rows dim_of_file"], dim: int, dtype: str, allow_nonfinite: bool = False
 ) -> Float[Tensor, "rows dim"]:
-    """Return what `open_features` opened in the number format `dtype` ("float16", "float32" or "uint8").
+    """Convert the result of `open_features` to `dtype` ("float16", "float32" or "uint8"), with checks.
 
     Raises:
-        FeatureFileError: another `dim`; or, unless allowed, rows with NaN or infinity, which include values too large
-            for float16; values that are no bytes for uint8.
+        FeatureFileError: another `dim`; rows with NaN or infinity, unless allowed; values too large for float16, or not
+            integers from 0 to 255 for uint8.
     """
     if value.shape[1] != dim:
-        raise FeatureFileError(Path(path), "other_dim", f"has dim {value.shape[1]} where the others have {dim}")
+        raise FeatureFileError(Path(path), "other_dim", f"has dim {value.shape[1]}, but the others have {dim}")
     if dtype == "uint8" and not bool((value == value.round().clamp(0, 255)).all()):
         raise FeatureFileError(
-            Path(path), "not_finite", "holds values that are no bytes (0 to 255): pass dtype=float16"
+            Path(path), "not_finite", "holds values that are not integers from 0 to 255: pass dtype=float16"
         )
     rows = value.to(getattr(torch, dtype))
     finite = torch.isfinite(rows).all(dim=1)
@@ -131,9 +131,9 @@ def checked_rows(
 
 
 def read_shapes(files: Mapping[str, Path], allow_vector: bool = False) -> dict[str, tuple[int, int]]:
-    """Return (rows, dim) of files; (0, 0) of those that cannot be used.
+    """Return (rows, dim) of files; (0, 0) for unusable ones.
 
-    Legacy `.pt` files, whose shape is known only once they are loaded whole, are left out.
+    Legacy `.pt` files are skipped, since reading their shape loads them completely.
     """
 
     def shape(path: Path) -> tuple[int, int] | None:
@@ -151,9 +151,9 @@ def read_shapes(files: Mapping[str, Path], allow_vector: bool = False) -> dict[s
 
 
 def most_common_dim(paths: Iterable[str | Path], allow_vector: bool = False) -> int | None:
-    """Return the dimension that most files have, None where no file can be read; ties go to the one met first.
+    """Return the most common dimension of the files, the first of equally common ones; None if no file can be read.
 
-    All files are asked but legacy `.pt` files, of which 32 that are spread over the list are read.
+    All files are checked, except that only a sample of 32 legacy `.pt` files is read.
     """
     files = {str(path): Path(path) for path in paths}
     count = Counter(dim for _, dim in read_shapes(files, allow_vector).values() if dim)
@@ -177,7 +177,7 @@ def _open_npy(path: Path) -> object:
         with path.open("rb") as file:
             if file.read(6) != b"\x93NUMPY":
                 raise FeatureFileError(path, "unreadable", "is not a .npy file, or is truncated")
-        # "c" maps copy-on-write: torch warns about tensors over read-only memory, and the file stays as it is.
+        # "c" maps copy-on-write, since PyTorch warns about tensors over read-only memory; the file is not changed.
         return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
     except OSError as error:
         raise FeatureFileError(path, "unreadable", f"cannot be read: {error.strerror or error}") from error
@@ -185,7 +185,8 @@ def _open_npy(path: Path) -> object:
         raise
     except (ValueError, TypeError, EOFError) as error:
         if "Python objects" in str(error):
-            raise FeatureFileError(path, "unsafe_pickle", "holds pickled Python objects, refused unread") from error
+            reason = "is an unsafe pickle of Python objects; save a float array"
+            raise FeatureFileError(path, "unsafe_pickle", reason) from error
         raise FeatureFileError(path, "unreadable", f"is corrupt or truncated ({_first_line(error)})") from error
 
 
@@ -201,19 +202,19 @@ def _open_pt(path: Path, verify: bool) -> object:
     except pickle.UnpicklingError as error:
         asks = re.search(r"[Uu]nsupported (?:global: )?(?:GLOBAL|class) (\S+)", str(error))
         if asks:
-            reason = f"asks to run {asks.group(1)} when it is loaded; only files that hold just a tensor are read"
+            reason = f"is an unsafe pickle: loading it would run {asks.group(1)}; save a single tensor"
             raise FeatureFileError(path, "unsafe_pickle", reason) from error
         raise FeatureFileError(
-            path, "unreadable", "is not a PyTorch file that holds data alone, or is corrupt"
+            path, "unreadable", "is not a PyTorch file with a single tensor, or is corrupt"
         ) from error
     except Exception as error:
-        # torch raises RuntimeError, EOFError, KeyError, ... depending on where a broken file ends.
+        # torch raises RuntimeError, EOFError, KeyError and others, depending on where a file is broken.
         reason = f"is corrupt or truncated ({type(error).__name__}: {_first_line(error)}); fetch it again"
         raise FeatureFileError(path, "unreadable", reason) from error
 
 
 def _check_zip(path: Path, verify: bool) -> None:
-    """Refuse zips that unpack to more than their size; `verify` compares their records with the CRC-32 beside them."""
+    """Check that a zip unpacks to no more than its size; `verify` also compares its records with their CRC-32."""
     with zipfile.ZipFile(path) as archive:
         records = archive.infolist()
         if any(record.compress_type != zipfile.ZIP_STORED for record in records):
@@ -229,10 +230,10 @@ def _check_zip(path: Path, verify: bool) -> None:
 
 
 def _check_legacy(path: Path) -> None:
-    """Refuse a legacy file that declares storages larger than itself, which `torch.load` allocates at once.
+    """Check that a legacy file declares no storage larger than itself, which `torch.load` would allocate at once.
 
-    After a magic number, the protocol and the system's sizes comes the pickle with the storages, whose element counts
-    are plain integers.
+    The pickle of the storages, with element counts as integers, follows after those of a magic number, the protocol
+    and the system's sizes.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -240,7 +241,7 @@ def _check_legacy(path: Path) -> None:
             try:
                 integers = [arg for _, arg, _ in pickletools.genops(file) if isinstance(arg, int)]
             except ValueError as error:
-                reason = "is not a PyTorch file that holds data alone, or is corrupt"
+                reason = "is no PyTorch file with a single tensor, or corrupt"
                 raise FeatureFileError(path, "unreadable", reason) from error
             if number == 3 and any(value > size for value in integers):
                 reason = f"claims a tensor of {max(integers):,} elements in a file of {size:,} bytes; fetch it again"

@@ -1,4 +1,4 @@
-"""Pack the features that others extracted, one file a video, into one bank; or copy videos from another bank."""
+"""Pack existing feature files, one per video, into a bank; or copy videos from another bank."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,16 +27,16 @@ TOLERATED_ROWS = 2
 
 @dataclass(frozen=True)
 class PackSettings:
-    """What the rows of a bank are, and what to do about a file that cannot be used.
+    """Options of packing features.
 
     Attributes:
-        clock: seconds ↔ rows of the encoder that made the features.
-        dtype: number format of the bank.
+        clock: clock of the features.
+        dtype: dtype of the bank.
         encoder: name of the video encoder.
-        source: words about where the features come from, kept in the bank.
-        on_error: "skip" lists a bad file and goes on, "stop" refuses it at once.
+        source: where the features come from, stored in the bank.
+        on_error: "skip" lists an unusable file and continues, "stop" raises.
         allow_nonfinite: keep rows with NaN or infinity.
-        allow_vector: a file may hold one vector `[dim]`, which is one row.
+        allow_vector: accept a file with one vector `[dim]` as one row.
         shard_bytes: size of the input files of one shard; a kill loses at most one shard.
     """
 
@@ -52,14 +52,14 @@ class PackSettings:
 
 @dataclass
 class PackReport:
-    """What went into a bank: ids in order, rows, and what was not used or looks wrong.
+    """Result of packing features.
 
     Attributes:
         videos: ids, in the order of the bank.
         rows: number of rows.
         dim: feature dimension.
-        skipped: kind of fault (see `FeatureFileError`) → id → reason.
-        off_duration: id → how its number of rows disagrees with its duration; such videos are packed.
+        skipped: reason by kind of fault (see `FeatureFileError`) and id.
+        off_duration: by id, how the row count differs from the duration; such videos are packed.
     """
 
     videos: list[str] = field(default_factory=list)
@@ -78,7 +78,7 @@ class PackReport:
 
 @dataclass(frozen=True)
 class FeatureFile:
-    """A file of features, see `Item`; `duration_s` is the length of its video, None where unknown."""
+    """A feature file, see `Item`; `duration_s` is the length of its video, None if unknown."""
 
     id: str
     path: Path
@@ -90,7 +90,7 @@ class FeatureFile:
 
 @dataclass(frozen=True)
 class FeatureRows(RowSource):
-    """Reads feature files as rows of one dimension; it needs no model, so it is its own encoder."""
+    """Reads feature files as rows; both source and encoder, since no model is needed."""
 
     dim: int
     name: str
@@ -114,7 +114,7 @@ class FeatureRows(RowSource):
         return self.clock
 
     def encode(self, items: Sequence[Item]) -> Iterator[EncodedItem]:
-        """Yield the rows of each file; iterating over them compares its checksum and reads it."""
+        """Yield the rows of each file, which are read and verified during iteration."""
         for item in items:
             assert isinstance(item, FeatureFile)
             yield self._read(item)
@@ -132,7 +132,7 @@ class FeatureRows(RowSource):
         return EncodedItem(file, blocks(), lambda: facts)
 
     def _facts(self, file: FeatureFile, n_rows: int) -> RowFacts:
-        """Keep the duration unless the rows contradict it: it would put the back-padded last row at a wrong second."""
+        """Keep the duration if it fits the row count; a wrong one would misplace the back-padded last row."""
         expected = None if file.duration_s is None else expected_rows(file.duration_s, self.clock)
         if expected is None:
             return RowFacts()
@@ -142,7 +142,7 @@ class FeatureRows(RowSource):
 
 
 def expected_rows(duration_s: float, clock: Clock) -> int | None:
-    """Return how many rows the encoder makes of a video, the back-padded last one included."""
+    """Return the row count of a video, including the back-padded last row; None for an irregular clock."""
     if clock.rows_per_second is None or not duration_s > 0:
         return None
     return max(1, ceil((duration_s - clock.row_seconds) * clock.rows_per_second - 1e-6) + 1)
@@ -155,19 +155,19 @@ def pack_features(
     durations: Mapping[str, float] | None = None,
     overwrite: bool = False,
 ) -> PackReport:
-    """Write one bank from `{id: file}`, in the order of ids; run again, only new and changed files are read.
+    """Write a bank from `{id: file}`, in the order of ids; a rerun reads only new and changed files.
 
-    Packing needs twice the bank's size on disk for a while.
+    Packing temporarily needs twice the bank's size on disk.
 
     Args:
-        files: as `feature_files` lists them.
+        files: paths by id, from `feature_files`.
         output: the bank to write, `*.h5`.
         settings: see `PackSettings`.
-        durations: seconds of the videos, where known.
-        overwrite: read all files, also those whose rows are in the bank already.
+        durations: known durations in seconds, by id.
+        overwrite: read all files again, even those whose rows are in the bank.
 
     Raises:
-        InputError: no file can be used, the disk is full, or with `on_error="stop"` a file is bad.
+        InputError: no file is usable, the disk is full, or with `on_error="stop"` a file is unusable.
     """
     dim = most_common_dim(files.values(), settings.allow_vector) or 1
     source = FeatureRows(
@@ -181,7 +181,7 @@ def pack_features(
         settled = {item.id for item in items if is_settled(known.get(item.id), item.fingerprint)}
         _stop_at_known_failures([item for item in items if item.id in settled], known, settings.on_error)
         lost = engine.encode([item for item in items if item.id not in settled], Local(processes=1))
-        if lost:  # what happened to the process rather than to a file, such as a full disk
+        if lost:  # an error of the process, not of a file, such as a full disk
             raise InputError(next(iter(lost.values())).entry.reason)
         known = engine.with_unknown(items, engine.finished(fingerprints.get, joined=not overwrite))
         known = {item.id: known[item.id] for item in items}
@@ -189,7 +189,7 @@ def pack_features(
         if not report.videos:
             reasons = [f"{name}: {why}" for group in report.skipped.values() for name, why in group.items()]
             raise InputError(
-                f"none of the {len(files)} feature files can be used, so {output} was not written; {reasons[0]}"
+                f"{output} was not written: none of the {len(files)} feature files is usable; {reasons[0]}"
             )
         engine.join(known)
     return report
@@ -231,19 +231,19 @@ def _report(known: Mapping[str, Finished], dim: int) -> PackReport:
 
 
 def copy_videos(bank_path: str | Path, ids: list[str], output: str | Path, settings: PackSettings) -> PackReport:
-    """Write a bank of those of `ids` that another bank holds, in that order, with that bank's clock and encoder.
+    """Copy the videos `ids` that another bank has to a new bank, in this order, with its clock and encoder.
 
     Raises:
-        InputError: the bank cannot be opened, or holds none of the ids.
+        InputError: the bank cannot be opened, has no clock, or has none of the ids.
     """
     bank = FeatureBank.open(bank_path)
     if bank.clock is None:
-        raise InputError(f"{bank_path} is a bank of texts (it has no clock), not of video features")
+        raise InputError(f"{bank_path} is a bank of texts (it has no clock); give a bank of video features")
     found = [name for name, index in zip(ids, bank.index(ids).tolist(), strict=True) if index >= 0]
     if not found:
         raise InputError(
-            f"{bank_path} holds none of the {len(ids)} clips; its ids look like "
-            f"{list(bank.videos[:3])}, those of the clips like {ids[:3]}"
+            f"{bank_path} has none of the {len(ids)} clips: its ids are like {list(bank.videos[:3])}, but those of the "
+            f"clips like {ids[:3]}; rename one of them"
         )
     rows = bank.first_row.diff()[bank.index(found)]
     report = PackReport(videos=found, rows=int(rows.sum()), dim=bank.dim)

@@ -1,4 +1,4 @@
-"""What the engine works on: items with an id and a fingerprint, and the encoders that turn them into rows."""
+"""Interfaces of the engine: items with id and fingerprint, and the encoders that turn them into rows."""
 
 import heapq
 import math
@@ -32,19 +32,19 @@ class Item(Protocol):
 
     @property
     def id(self) -> str:
-        """Unique among the items of a bank, which are joined in the order of their ids."""
+        """Unique id; a bank is in the order of ids."""
 
     @property
     def fingerprint(self) -> str:
-        """Digest of what the item's rows depend on besides the settings; another one makes the item be done again."""
+        """Digest of the inputs of the item's rows, besides the settings; if it changes, the item is encoded again."""
 
     @property
     def cost(self) -> float | int:
-        """In any unit, e.g. seconds of video; NaN where unknown."""
+        """Cost in any unit, e.g. seconds of video; NaN if unknown."""
 
     @property
     def max_rows(self) -> int | None:
-        """How many rows the item gives at most; None where unknown."""
+        """Upper bound of the item's row count; None if unknown."""
 
 
 AnyItem = TypeVar("AnyItem", bound=Item)
@@ -52,14 +52,14 @@ AnyItem = TypeVar("AnyItem", bound=Item)
 
 @dataclass(frozen=True)
 class RowFacts:
-    """What is known of an item once its rows are computed.
+    """Facts about an item that are known after its rows are computed.
 
     Attributes:
-        seconds: `[rows]`, the second of each row; only for an irregular clock.
-        duration_s: length for the bank, None or NaN where unknown.
+        seconds: `[rows]`, start of each row; only for an irregular clock.
+        duration_s: duration for the bank, None or NaN if unknown.
         video_s: seconds of video that were encoded, for the ledger.
-        corrupt_packets: parts of the file that could not be decoded and were passed over.
-        note: a remark for the ledger, although the item is done.
+        corrupt_packets: undecodable packets of the file, which were skipped.
+        note: a remark for the ledger about an item that is done.
     """
 
     seconds: Float[np.ndarray, " rows"] | None = None
@@ -74,10 +74,10 @@ class EncodedItem:
     """The rows of one item, computed while iterating over `blocks`.
 
     Attributes:
-        item: whose rows they are.
-        blocks: arrays `[n, dim]` in order. Iterating raises InputError where the item cannot be used.
-        facts: called once all blocks are through.
-        shares_batches: whether other items are in the same batches, so that a crash is not this item's fault.
+        item: the item.
+        blocks: arrays `[n, dim]` in order. Iterating raises InputError if the item is unusable.
+        facts: called after all blocks.
+        shares_batches: whether batches hold several items, so that a crash cannot be attributed to this one.
     """
 
     item: Item
@@ -88,16 +88,16 @@ class EncodedItem:
 
 @runtime_checkable
 class RowEncoder(Protocol):
-    """A function from parts of several items to rows, as a worker loads it once.
+    """Function from items to rows, loaded once per worker.
 
-    `encode` is given all items of a shard and decides by itself which parts (clips, images, sentences) go through a
-    model in one batch; a batch may hold parts of several items. It gives the items in any order, each once, under the
-    rule of `itertools.groupby`: the blocks of an item are used up before the generator is advanced to the next item.
+    `encode` gets all items of a shard and forms the batches of parts (clips, images, sentences) itself; a batch may
+    hold parts of several items. It yields each item once, in any order. As with `itertools.groupby`, the blocks of an
+    item must be consumed before the generator is advanced to the next one.
     """
 
     @property
     def name(self) -> str:
-        """The name of the encoder that banks record."""
+        """Name of the encoder, recorded in banks."""
 
     @property
     def dim(self) -> int:
@@ -110,11 +110,11 @@ class RowEncoder(Protocol):
 class RowSource(ABC):
     """How items become rows: a frozen dataclass of settings, pickled to the workers, which load the encoder.
 
-    Its `repr` must hold all of its settings: a worker loads one encoder per `repr`.
+    Its `repr` must contain all settings, since a worker loads one encoder per `repr`.
 
     Attributes:
-        noun: what the items are, in the plural, e.g. "videos".
-        dtype: number format of the rows.
+        noun: name of the items in the plural, e.g. "videos".
+        dtype: dtype of the rows.
         allow_nonfinite: whether rows may hold NaN or infinity.
     """
 
@@ -125,7 +125,7 @@ class RowSource(ABC):
     @property
     @abstractmethod
     def key(self) -> str:
-        """Digest of all settings that the rows depend on; a bank has rows of one key only."""
+        """Digest of all settings that the rows depend on; all rows of a bank have the same key."""
 
     @abstractmethod
     def bank_clock(self) -> Clock | None:
@@ -136,19 +136,19 @@ class RowSource(ABC):
         """Load the encoder in the process that encodes.
 
         Raises:
-            InputError: it cannot be loaded, or its device is not there.
+            InputError: it cannot be loaded, or its device is missing.
         """
 
     def entry(self, item_id: str) -> str:
-        """Return the id under which the bank holds the rows of an item; consecutive items may share one."""
+        """Return the bank's video id for an item; consecutive items may share one."""
         return item_id
 
 
 def file_fingerprint(path: str | Path) -> str:
-    """Digest the size, beginning and end of a file; "" where it cannot be read.
+    """Digest the size, beginning and end of a file; "" if it cannot be read.
 
-    Copies of a file have the same fingerprint, whatever their dates. The end of a `.pt` file is its zip directory,
-    which holds checksums of the data.
+    Copies of a file have the same fingerprint, independent of their dates. The end of a `.pt` file is its zip
+    directory, with checksums of the data.
     """
     try:
         if not Path(path).is_file():  # opening a FIFO would wait for a writer
@@ -165,18 +165,18 @@ def file_fingerprint(path: str | Path) -> str:
 
 
 def printable(text: str) -> str:
-    """Write bytes of a file name that are not UTF-8 as `\\xff`, so that the text can be printed and stored."""
+    """Escape bytes of a file name that are not UTF-8 as `\\xff`, so that the text can be printed and stored."""
     try:
         return os.fsencode(text).decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # half of a surrogate pair that is no byte of a file name
+    except UnicodeEncodeError:  # a lone surrogate that is not from a file name
         return text.encode("utf-8", "backslashreplace").decode()
 
 
 def select_items(items: Sequence[AnyItem], ids: Sequence[str] | str | None, limit: int | None) -> list[AnyItem]:
-    """Return the items named by `ids`, and of these the first `limit`.
+    """Return the first `limit` of the items with these ids.
 
     Args:
-        items: to choose from.
+        items: all items.
         ids: a list, or the path of a text file with one id per line; None selects all.
         limit: None selects all.
 
@@ -190,7 +190,10 @@ def select_items(items: Sequence[AnyItem], ids: Sequence[str] | str | None, limi
         names = _read_ids(ids) if isinstance(ids, str) else [str(name) for name in ids]
         unknown = sorted(set(names) - {item.id for item in items})
         if unknown:
-            raise InputError(f"ids: {len(unknown)} are not among the {len(items)} videos, first {unknown[0]!r}")
+            raise InputError(
+                f"ids: {len(unknown)} of {len(names)} are not among the {len(items)} videos, the first is "
+                f"{unknown[0]!r}; correct or remove them"
+            )
         selected = [item for item in items if item.id in set(names)]
     return selected[:limit]
 

@@ -1,4 +1,4 @@
-"""The ledger: the status of each item as JSON lines beside the bank; the journal of a shard in the making; progress."""
+"""Ledger: the status of each item as JSON lines beside the bank; journal of an unfinished shard; progress bar."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 Status = Literal["done", "skipped", "failed"]
 
 MAX_DEATHS = 2
-"""An item during which this many attempts died is left out of this run."""
+"""Crashes during an item after which it is skipped in this run."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,17 @@ class Entry:
     """One line of the ledger.
 
     Attributes:
-        id: of the item.
-        status: "done"; "skipped" where there was nothing to do (no file, a duplicate id); "failed".
-        reason: why it is not done; of an item that is done, a remark.
-        kind: class of the failure, where the job distinguishes several (see `FeatureFileError`).
-        rows: how many rows it gave.
-        video_s: length of its video in seconds, None where unknown.
-        seconds: wall-clock time that it took.
-        corrupt_packets: parts of the file that could not be decoded and were passed over.
-        fingerprint: of the item when it was read; a replaced file has another one.
-        settings: digest of the settings that its rows were made with (`RowSource.key`).
-        final: whether another run would fail in the same way; a failure of the process (out of memory) is not final.
+        id: id of the item.
+        status: "done"; "skipped" if there was nothing to do (no file, a duplicate id); "failed".
+        reason: why it is not done; a remark if it is done.
+        kind: class of the failure, if the job distinguishes several (see `FeatureFileError`).
+        rows: row count.
+        video_s: length of the video in seconds, None if unknown.
+        seconds: wall-clock time.
+        corrupt_packets: undecodable packets of the file, which were skipped.
+        fingerprint: fingerprint of the item when it was read; it changes with the file.
+        settings: digest of the settings of the rows (`RowSource.key`).
+        final: whether a rerun would fail in the same way; a failure of the process (out of memory) is not final.
     """
 
     id: str
@@ -62,7 +62,7 @@ def ledger_path(output: str | Path) -> Path:
 
 
 def write_ledger(path: Path, entries: Iterable[Entry]) -> None:
-    """Write entries, one JSON object with a checksum per line, whole or not at all."""
+    """Write entries atomically, one JSON object with a checksum per line."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
         for entry in entries:
             fields = asdict(entry)
@@ -79,14 +79,14 @@ def read_ledger(path: str | Path) -> list[Entry]:
     for number, entry in _read_entries(Path(path)):
         if isinstance(entry, Exception):
             raise InputError(
-                f"{path}, line {number} is not a line of a ledger: {entry}; run the job again to make it anew"
+                f"{path}, line {number} is not a line of a ledger: {entry}; run the job again to write a new ledger"
             ) from entry
         entries.append(entry)
     return entries
 
 
 def read_intact_entries(path: Path) -> list[Entry]:
-    """Read the entries of a ledger, leaving out damaged lines with a warning: their items are done again.
+    """Read the entries of a ledger, skipping damaged lines with a warning; their items are encoded again.
 
     Raises:
         InputError: the file is missing.
@@ -94,7 +94,7 @@ def read_intact_entries(path: Path) -> list[Entry]:
     entries = list(_read_entries(path))
     intact = [entry for _, entry in entries if isinstance(entry, Entry)]
     if len(intact) < len(entries):
-        logger.warning("%s: %d damaged lines, whose items are done again", path, len(entries) - len(intact))
+        logger.warning("%s: skipped %d damaged lines; their items are encoded again", path, len(entries) - len(intact))
     return intact
 
 
@@ -117,19 +117,19 @@ def _read_entries(path: Path) -> Iterator[tuple[int, Entry | Exception]]:
 
 
 def _checksum(fields: dict[str, Any]) -> str:
-    # Written and read text must agree, so lone surrogates are escaped as the file's encoding escapes them.
+    # Escape lone surrogates as the file's encoding does, so that the digests of written and read text agree.
     text = json.dumps(fields, ensure_ascii=False).encode("utf-8", "backslashreplace")
     return f"{block_digest(text):016x}"
 
 
 class Journal:
-    """The ledger of a shard in the making: a line when an item begins, a line when it is finished.
+    """Log of an unfinished shard: a line when an item begins, and a line when it is finished.
 
-    It survives the death of the process that writes it, so that the next attempt knows at which item that happened,
-    and the command that waits can count.
+    It survives a crash of its process, so that the next attempt knows the item at which that happened, and the waiting
+    command can show progress.
 
-    Arguments:
-        path: of the file; lines are appended.
+    Args:
+        path: the file; lines are appended.
     """
 
     def __init__(self, path: Path) -> None:
@@ -148,16 +148,16 @@ class Journal:
         """Record that an attempt was stopped during an item.
 
         Args:
-            item: its id.
-            had_whole_time_limit: the time limit was reached, and the attempt had begun with this item.
+            item: id of the item.
+            had_whole_time_limit: whether the time limit was reached in an attempt that began with this item.
         """
         self._append({"stopped": item, "had_whole_time_limit": had_whole_time_limit})
 
     def items_to_leave_out(self) -> dict[str, str]:
-        """Return the items that the next attempt should leave out, so that the others get through; with the reason.
+        """Return the reason by id of the items that the next attempt should skip, so that the others get done.
 
-        These are items during which `MAX_DEATHS` attempts died, and those for which the time limit is too short. A
-        preemption, or a time limit that was reached after other items, does not count against an item.
+        These are items during which `MAX_DEATHS` attempts crashed, and items that take longer than the time limit. A
+        preemption, or a time limit that was reached after other items, does not count.
         """
         deaths: Counter[str] = Counter()
         reasons: dict[str, str] = {}
@@ -177,9 +177,9 @@ class Journal:
 
 
 def read_lines(path: Path, start: int) -> tuple[list[dict[str, Any]], int]:
-    """Read the complete lines of a journal from byte `start`; also return where the next reading begins.
+    """Read the complete lines of a journal from byte `start`; also return the byte at which the next read starts.
 
-    Lines that are not valid are passed over: a network file system may show a line before its bytes.
+    Invalid lines are skipped, since a network file system may show a line before its bytes.
     """
     try:
         with path.open("rb") as file:
@@ -204,8 +204,8 @@ def _journal_line(line: bytes) -> dict[str, Any] | None:
 class ProgressReader:
     """Counts finished items by reading journals.
 
-    Arguments:
-        journals: files that shards write in the making; they need not exist yet.
+    Args:
+        journals: journals of unfinished shards; they need not exist yet.
     """
 
     def __init__(self, journals: Iterable[Path]) -> None:
@@ -215,7 +215,7 @@ class ProgressReader:
         self._started = perf_counter()
 
     def update(self) -> None:
-        """Read new lines. An item that is encoded again after its worker died counts once."""
+        """Read new lines. An item that is encoded again after a crash counts once."""
         for path, start in self._read.items():
             lines, self._read[path] = read_lines(path, start)
             for line in lines:
@@ -226,7 +226,7 @@ class ProgressReader:
                 self.status[line["id"]] = line["status"]
 
     def hours_per_hour(self) -> float:
-        """Return hours of video encoded per hour since this object was made."""
+        """Return hours of video encoded per hour since this object was created."""
         return self.video_s / max(perf_counter() - self._started, 1e-9)
 
 

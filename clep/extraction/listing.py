@@ -1,4 +1,4 @@
-"""Video and image files: their lengths and fingerprints, and finding them in a folder, a list file or a csv."""
+"""Lists of video and image files from a folder, a list file or a csv; their durations and fingerprints."""
 
 import csv
 import os
@@ -25,14 +25,13 @@ class VideoItem:
     """One video to be encoded, see `Item`.
 
     Attributes:
-        id: in the bank.
-        path: its file.
-        left_eye: it is a stereo video, side by side, of which the left half is taken.
-        image: the file is an image, a video of one frame.
-        duration_s: its length where that is known; NaN otherwise.
-        fingerprint: set by the engine's caller before the file is decoded, so that a file that is replaced meanwhile is
-            encoded again by the next run.
-        max_rows: unknown.
+        id: id in the bank.
+        path: path of the file.
+        left_eye: use the left half of a side-by-side stereo video.
+        image: whether the file is an image, which is a video of one frame.
+        duration_s: duration in seconds, NaN if unknown.
+        fingerprint: set before the file is decoded, so that a file replaced meanwhile is encoded again by the next run.
+        max_rows: None, unknown.
     """
 
     id: str
@@ -49,23 +48,20 @@ class VideoItem:
         return self.duration_s
 
     def compute_fingerprint(self) -> str:
-        """Digest size, beginning and end of the file, and which half is taken; "" where there is no file to read."""
+        """Digest size, beginning and end of the file, and `left_eye`; "" if the file cannot be read."""
         found = file_fingerprint(self.path)
         return f"{found}-left" if found and self.left_eye else found
 
 
 def fingerprints(items: Sequence[VideoItem]) -> dict[str, str]:
-    """Return the fingerprint of each item's file by its id; several threads read the files."""
+    """Return the fingerprints by id; files are read by several threads."""
     with ThreadPoolExecutor(_READERS) as threads:
         found = threads.map(lambda item: item.compute_fingerprint(), items)
         return dict(zip([item.id for item in items], found, strict=True))
 
 
 def with_durations(items: Sequence[VideoItem]) -> list[VideoItem]:
-    """Fill in unknown lengths from the files' headers; NaN stays where that fails.
-
-    An image gets its cost relative to a second of video.
-    """
+    """Fill in unknown durations from the files' headers; NaN if that fails. Images get their relative cost instead."""
 
     def filled(item: VideoItem) -> VideoItem:
         if item.duration_s == item.duration_s:
@@ -77,7 +73,7 @@ def with_durations(items: Sequence[VideoItem]) -> list[VideoItem]:
 
 
 def unique_items(items: Iterable[VideoItem]) -> tuple[list[VideoItem], dict[str, str]]:
-    """Return the first item of each id, sorted by id; and for duplicate ids, which files are left out."""
+    """Return the first item of each id, sorted by id; and for duplicate ids a note on the ignored files."""
     kept: dict[str, VideoItem] = {}
     others: dict[str, str] = {}
     for item in items:
@@ -86,7 +82,7 @@ def unique_items(items: Iterable[VideoItem]) -> tuple[list[VideoItem], dict[str,
         else:
             others[item.id] = f"{others[item.id]}, {item.path}" if item.id in others else item.path
     reasons = {
-        name: printable(f"duplicate id, left out: {paths}; {kept[name].path} is used") for name, paths in others.items()
+        name: printable(f"duplicate id: {paths} ignored, {kept[name].path} used") for name, paths in others.items()
     }
     return [kept[name] for name in sorted(kept)], reasons
 
@@ -95,12 +91,12 @@ def list_videos(videos: str | Path) -> list[VideoItem]:
     """List the videos and images of a folder or a list file.
 
     Args:
-        videos: a folder, searched with its subfolders, linked ones included: every file with the suffix of a video or
-            an image, its id is its path in the folder without the suffix; a text file of lines `name<TAB>path`; or a
-            csv with the columns id and path. Relative paths in a file start at the file's own folder.
+        videos: a folder, searched recursively (links are followed) for files with a video or image suffix, whose id is
+            the relative path without the suffix; a text file of lines `name<TAB>path`; or a csv with the columns id and
+            path. Relative paths in a file start at the file's folder.
 
     Raises:
-        InputError: there is nothing there, no video in the folder, or a line without a name and a path.
+        InputError: the path does not exist, the folder has no video, or a line lacks a name or a path.
     """
     videos = Path(videos)
     if videos.is_dir():
@@ -114,11 +110,10 @@ def list_videos(videos: str | Path) -> list[VideoItem]:
 
 
 def other_files(videos: str | Path, outputs: Collection[Path] = ()) -> dict[str, str]:
-    """Return the files of a folder that `list_videos` does not take, by their path in it, with the reason.
+    """Return the files of a folder that `list_videos` ignores: the reason by relative path.
 
-    These are files with another suffix, and links to files that are not there (as git-annex leaves for files that were
-    not fetched). Hidden files do not count, nor do `outputs` and files in them; where `videos` is no folder, there are
-    none.
+    These are files with another suffix, and links to missing files (such as git-annex files that were not fetched).
+    Hidden files, `outputs` and files in them are not reported. Empty if `videos` is not a folder.
     """
     folder = Path(videos)
     if not folder.is_dir():
@@ -128,19 +123,19 @@ def other_files(videos: str | Path, outputs: Collection[Path] = ()) -> dict[str,
         if {path, path.parent} & set(outputs):
             continue
         if not path.is_file():
-            reasons[_name(path.relative_to(folder))] = "a link to a file that is not there"
+            reasons[_name(path.relative_to(folder))] = "a link to a missing file"
         elif path.suffix.lower() not in VIDEO_SUFFIXES + IMAGE_SUFFIXES:
             suffix = path.suffix or "no suffix"
             reasons[_name(path.relative_to(folder))] = (
-                f"{suffix} is no suffix of a video or an image; a list file can name it all the same"
+                f"{suffix} is not a known suffix of videos or images; to use the file, name it in a list file"
             )
     return reasons
 
 
 def find_files(folder: str | Path, names: Sequence[str]) -> dict[str, Path]:
-    """Find the video file of each name in a folder or its subfolders (sorted by class); missing ones are left out.
+    """Find the video file of each name in a folder and its subfolders; missing ones are not in the result.
 
-    Of several files with one name the first by path is taken.
+    If several files have a name, the first by path is used.
 
     Raises:
         InputError: the folder does not exist.
@@ -198,7 +193,7 @@ def _in_folder(folder: Path) -> list[VideoItem]:
     ]
     if not found:
         raise InputError(f"{folder} holds no video: no file there ends in {', '.join(VIDEO_SUFFIXES)}")
-    # Of x.mp4 and its thumbnail x.jpg the video counts.
+    # A video x.mp4 sorts before its thumbnail x.jpg, so that the video is used.
     return sorted(found, key=lambda item: (item.id, item.image))
 
 
@@ -238,9 +233,9 @@ def _is_image(path: Path) -> bool:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the files of a folder and its subfolders in the order of their paths, links that lead nowhere included.
+    """Yield the files of a folder and its subfolders in the order of their paths, including broken links.
 
-    Links to folders are followed, but not back into a folder that they lie in. Hidden files and folders are left out.
+    Links to folders are followed, except to a parent folder. Hidden files and folders are ignored.
     """
     found: list[Path] = []
 

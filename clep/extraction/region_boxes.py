@@ -1,4 +1,4 @@
-"""The boxes of a region bank by video: annotated, detected, or both, in the order of its rows; and what each row is."""
+"""Boxes of a region bank by video: annotated, detected, or both, in the order of its rows; and their metadata."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,11 +22,11 @@ Boxes = Literal["annotated", "detected", "both"]
 
 @dataclass(frozen=True)
 class VideoBoxes:
-    """The boxes of one video, sorted by second; of a second the annotated before the detected ones.
+    """Boxes of one video, sorted by second; within a second annotated boxes come before detected ones.
 
     Attributes:
         second, box, score, person, annotated: columns, see `clep.data.Regions`.
-        actions: ids of each box's actions; empty where it was detected.
+        actions: action ids of each box; empty for a detected box.
     """
 
     second: Float64[np.ndarray, " n"]
@@ -37,7 +37,7 @@ class VideoBoxes:
     actions: tuple[tuple[int, ...], ...]
 
     def digest(self) -> str:
-        """Digest seconds and boxes, which the rows depend on, and nothing else."""
+        """Digest of seconds and boxes, the columns that the rows depend on."""
         digest = blake2b(self.second.tobytes(), digest_size=6)
         digest.update(self.box.tobytes())
         return digest.hexdigest()
@@ -50,7 +50,7 @@ class VideoBoxes:
 
 @dataclass
 class _Rows:
-    """The boxes of a video while they are collected, each once."""
+    """Boxes of a video while they are collected, without duplicates."""
 
     index: dict[tuple[float | int, ...], int] = field(default_factory=dict)
     rows: list[tuple[float, bool, tuple[float, ...], float, int]] = field(default_factory=list)
@@ -89,32 +89,32 @@ def gather_boxes(
     score_threshold: float | int = 0.9,
     excluded: Iterable[tuple[str, float | int]] = (),
 ) -> tuple[dict[str, VideoBoxes], dict[str, int]]:
-    """Collect the boxes of each video; a person with three actions, in three lines of the annotations, is one box.
+    """Collect the boxes of each video; annotation rows of one person with several actions are one box.
 
     Args:
         which: "annotated" boxes, with their actions; "detected" ones; or "both".
         annotations: required unless `which` is "detected".
         proposals: required unless `which` is "annotated".
-        score_threshold: detected boxes of a lower score are left out (0.9 in the paper).
-        excluded: video and second of frames to leave out.
+        score_threshold: detected boxes with a lower score are dropped (0.9 in the paper).
+        excluded: video and second of frames to exclude.
 
     Returns:
-        The boxes by video, sorted by its name; and how many were left out, by reason.
+        The boxes by video, sorted by name; and the count of dropped boxes by reason.
 
     Raises:
-        InputError: a required file was not given, or no box is left.
+        InputError: a required file is missing, or no box is left.
     """
     if which != "detected" and annotations is None:
-        raise InputError(f"boxes={which} takes the boxes of annotations=CSV; give it, or boxes=detected")
+        raise InputError(f"boxes={which} needs annotations=CSV; give it, or boxes=detected")
     if which != "annotated" and proposals is None:
-        raise InputError(f"boxes={which} takes the boxes of proposals=PKL or CSV; give it, or boxes=annotated")
-    gone = set(excluded)
+        raise InputError(f"boxes={which} needs proposals=PKL or CSV; give it, or boxes=annotated")
+    excluded = set(excluded)
     found: dict[str, _Rows] = {}
     left: Counter[str] = Counter(in_excluded_frames=0, below_the_threshold=0)
     if which != "detected" and annotations is not None and annotations.person is not None:
         columns = (annotations.video, annotations.second, annotations.box, annotations.person, annotations.label)
         for video, second, box, person, label in zip(*(column.tolist() for column in columns), strict=True):
-            if (annotations.videos[video], second) in gone:
+            if (annotations.videos[video], second) in excluded:
                 left["in_excluded_frames"] += 1
             else:
                 found.setdefault(annotations.videos[video], _Rows()).annotate(second, tuple(box), person, label)
@@ -123,26 +123,26 @@ def gather_boxes(
         for video, second, box, score in zip(*(column.tolist() for column in detected), strict=True):
             if score < score_threshold:
                 left["below_the_threshold"] += 1
-            elif (proposals.videos[video], second) in gone:
+            elif (proposals.videos[video], second) in excluded:
                 left["in_excluded_frames"] += 1
             else:
                 found.setdefault(proposals.videos[video], _Rows()).detect(second, tuple(box), score)
     if not found:
         why = f"{left['below_the_threshold']} score below {score_threshold}, {left['in_excluded_frames']} are excluded"
-        raise InputError(f"no box is left: {why}")
+        raise InputError(f"no box is left ({why}); lower score_threshold, or check the excluded frames")
     return {video: found[video].sorted() for video in sorted(found)}, dict(left)
 
 
 def describe_rows(bank_path: Path, regions_path: Path, boxes: Mapping[str, VideoBoxes]) -> Regions:
-    """Return the regions of a bank, row by row.
+    """Return the regions of a bank, one per row.
 
-    A video of the bank that the files of boxes no longer contain, or contain with other boxes, keeps its regions from
-    the regions file of an earlier run.
+    If the boxes of a video have changed or are missing in `boxes`, its regions are taken from the regions file of an
+    earlier run.
 
     Args:
         bank_path: the bank, with its ledger beside it.
-        regions_path: of an earlier run; it need not exist.
-        boxes: of each video, as read now.
+        regions_path: regions file of an earlier run; it need not exist.
+        boxes: current boxes of each video.
 
     Raises:
         InputError: the boxes of a video's rows are unknown.
@@ -159,15 +159,15 @@ def describe_rows(bank_path: Path, regions_path: Path, boxes: Mapping[str, Video
         earlier = _earlier(regions_path) if earlier is None else earlier
         if video not in earlier or earlier[video][1] != made_of.get(video):
             raise InputError(
-                f"{bank_path} has rows of video {video!r} that were made of other boxes than those given now, and "
-                f"{regions_path} does not hold these; run again with overwrite=true"
+                f"{bank_path} has rows of video {video!r} for other boxes than now, and {regions_path} does "
+                f"not hold these boxes; run again with overwrite=true"
             )
         parts.append(earlier[video])
     return _joined(bank.videos, parts)
 
 
 def _kept(boxes: VideoBoxes, bank: FeatureBank, video: str) -> VideoBoxes:
-    """Leave out the boxes at whose second there was no frame: they have no row."""
+    """Drop the boxes without a row, those at whose second there was no frame."""
     seconds = bank.video_seconds(video)
     assert seconds is not None
     rows = np.flatnonzero(np.isin(boxes.second, seconds.cpu().numpy()))

@@ -1,4 +1,4 @@
-"""How regions become rows: items and options for the engine, as those of videos."""
+"""Items and options of region extraction."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class RegionItem(VideoItem):
     """A video, or a folder of its key frames, and the boxes in it.
 
     Attributes:
-        boxes: of each key frame, by its second as the annotations count.
+        boxes: boxes of each key frame, by its second in the annotations.
         boxes_digest: digest of the boxes, part of the fingerprint.
     """
 
@@ -32,7 +32,7 @@ class RegionItem(VideoItem):
     boxes_digest: str = ""
 
     def compute_fingerprint(self) -> str:
-        """Digest the file, or the names and sizes of the folder's images, and the boxes; "" where there is nothing."""
+        """Digest the file, or the names and sizes of the folder's images, and the boxes; "" if there is no input."""
         if Path(self.path).is_dir():
             images = [(path.name, path.stat().st_size) for path in key_frame_files(self.path).values()]
             own = f"{len(images)}-{blake2b(repr(images).encode(), digest_size=8).hexdigest()}" if images else ""
@@ -43,7 +43,7 @@ class RegionItem(VideoItem):
 
 @dataclass(frozen=True)
 class RegionExtraction(Extraction):
-    """How regions become rows: a clip around each key frame, the encoder's feature map, RoIAlign, pooling.
+    """Options of region extraction: a clip around each key frame, the encoder's feature map, RoIAlign, pooling.
 
     Args:
         encoder: the frozen model, one of conf/encoder with a feature map.
@@ -86,7 +86,7 @@ class RegionExtraction(Extraction):
             raise InputError(f"clip_s={self.clip_s} and clip_start_s={self.clip_start_s} must be seconds from 0")
 
     def clock(self) -> Clock:
-        """Return the clock: each row has its second, that of its key frame."""
+        """Return the clock: the second of a row is that of its key frame."""
         return Clock.irregular(1.0)
 
     def encode(self, item: VideoItem, encoder: VideoEncoder, device: str, threads: int) -> Any:
@@ -110,7 +110,7 @@ class RegionExtraction(Extraction):
         )
 
     def cache_key_fields(self) -> dict[str, Any]:
-        """Return the options that the rows depend on, as plain JSON values."""
+        """Return the options that the rows depend on, as JSON values."""
         names = ("clip_s", "t0", "clip_start_s", "fit", "roi_size", "roi_samples", "region_pool")
         values = {name: getattr(self, name) for name in (*names, "clip_batch", "precision")}
         return {"encoder": self.encoder, "regions": True, **values}

@@ -1,4 +1,4 @@
-"""How videos are encoded: the options that all video jobs share, `conf/extraction`."""
+"""Options of video extraction, shared by all video jobs (`conf/extraction`)."""
 
 import json
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ Crops = Literal["centre", "three", "ten"]
 
 @dataclass(frozen=True)
 class Extraction:
-    """How videos become rows.
+    """Options of video extraction.
 
     Args:
         encoder: the frozen model, one of conf/encoder, e.g. encoder=efficientnet_lite0.
@@ -92,7 +92,7 @@ class Extraction:
             return options
         values = dict(options or {})
         if not values.get("encoder"):
-            raise InputError("which encoder? Name one of conf/encoder, e.g. encoder=efficientnet_lite0 (offline)")
+            raise InputError("no encoder: choose one of conf/encoder, e.g. encoder=efficientnet_lite0 (offline)")
         check_call(cls, values, "extraction")
         check_config(values, "extraction", ANYTHING)
         return cls(**values)
@@ -130,7 +130,7 @@ class Extraction:
         return build_typed(self.compute or {"_target_": "clep.compute.Local"})
 
     def cache_key_fields(self) -> dict[str, Any]:
-        """Return the options that the rows depend on, as plain JSON values."""
+        """Return the options that the rows depend on, as JSON values."""
         rule = {"window": self.window, "stride": self.stride, "rate": float(self.rate)}
         return {
             "encoder": self.encoder,
@@ -143,13 +143,13 @@ class Extraction:
         }
 
     def key(self, dtype: str) -> str:
-        """Digest the options that the rows depend on, and their number format; a bank has rows of one key only."""
+        """Digest the options that the rows depend on, and their dtype; all rows of a bank have the same key."""
         text = json.dumps([self.cache_key_fields(), _weights_on_disk(self.encoder), dtype], sort_keys=True, default=str)
         return blake2b(text.encode(), digest_size=6).hexdigest()
 
 
 def _weights_on_disk(encoder: Mapping[str, Any]) -> list[tuple[str, int, int]]:
-    """Return name, size and date of local weights, so that others under the same path are noticed."""
+    """Return name, size and date of local weights, so that replaced weights change the key."""
     path = Path(str(encoder.get("weights", "")))
     if not encoder.get("weights") or not path.exists():
         return []

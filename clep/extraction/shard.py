@@ -1,4 +1,4 @@
-"""One shard: items through the encoder into a bank file of its own, whole or absent."""
+"""One shard: encode its items into a bank file, complete or absent."""
 
 import errno
 import logging
@@ -22,27 +22,27 @@ from clep.extraction.ledger import Entry, Journal, Status, read_intact_entries, 
 
 logger = logging.getLogger(__name__)
 
-# Errors of the system rather than the file, which another run may find gone.
+# Errors of the system rather than of the file, which may not occur in another run.
 _TEMPORARY = {errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ETIMEDOUT}
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The result for an item, and the bank that holds its rows (None where it has none)."""
+    """The result for an item, and the bank that holds its rows (None if it has none)."""
 
     entry: Entry
     bank: Path | None
 
 
-def source_attribute(words: str, key: str) -> str:
+def source_attribute(description: str, key: str) -> str:
     """Return the `source` attribute of a bank made with the settings of `key`."""
-    return f"{words} [settings {key}]"
+    return f"{description} [settings {key}]"
 
 
 def read_finished(bank_path: Path, ledger: Path, key: str) -> list[Finished]:
     """Return the results in a bank and its ledger that were made with the settings of `key`.
 
-    A bank that is damaged or of an older format counts for nothing, so that its items are encoded again.
+    A bank that is damaged or of an older format is ignored, so that its items are encoded again.
     """
     if not ledger.exists():
         return []
@@ -60,23 +60,23 @@ def read_finished(bank_path: Path, ledger: Path, key: str) -> list[Finished]:
 
 @dataclass(frozen=True)
 class ShardTask:
-    """What one worker is to do.
+    """Task of one worker: encode a shard.
 
     Attributes:
-        path: bank file of the shard; `.jsonl` beside it is its ledger, `.journal` its state in the making.
-        items: its items, with their fingerprints.
+        path: bank file of the shard; `.jsonl` beside it is its ledger, `.journal` its journal.
+        items: items with fingerprints.
         source: how they become rows.
-        words: for the `source` attribute of the bank.
-        on_error: "stop" ends the shard at the first item that cannot be used.
-        stopped: file whose existence ends the other shards of this run, since with on_error="stop" one failed.
-        save_every: save what is done as a bank of its own after this many items, so that a kill costs no more; None:
-            when the shard is complete or the attempt is stopped.
+        description: where the items come from, for the `source` attribute of the bank.
+        on_error: "stop" ends the shard at the first unusable item.
+        stopped: a file that, once it exists, ends all shards of this run, since one failed with on_error="stop".
+        save_every: save finished items as a separate bank after this many items, so that a kill loses no more; None:
+            only when the shard is complete or the attempt is stopped.
     """
 
     path: Path
     items: tuple[Item, ...]
     source: RowSource
-    words: str
+    description: str
     on_error: OnError
     stopped: Path
     save_every: int | None = None
@@ -90,13 +90,13 @@ class ShardTask:
         return self.path.with_suffix(".journal")
 
     def saved_ledgers(self) -> list[Path]:
-        """Return the ledgers of what was saved before the shard was complete, each beside its bank."""
+        """Return the ledgers of the banks that were saved before the shard was complete."""
         return sorted(self.path.parent.glob(f"{self.path.stem}-*.jsonl"))
 
     def is_visible(self) -> bool:
-        """Whether there is a result for every item here, and the bank of each that is done.
+        """Whether the results of all items are visible here, with the banks of those that are done.
 
-        A shared file system may show files that were made elsewhere later, and a ledger before its bank.
+        A shared file system may show files of other machines late, and a ledger before its bank.
         """
         seen: set[str] = set()
         for ledger in [self.ledger(), *self.saved_ledgers()]:
@@ -110,10 +110,10 @@ class ShardTask:
 
 
 def encode_shard(task: ShardTask) -> None:
-    """Encode the items of a shard and write its bank, then its ledger; a bank without a ledger counts for nothing.
+    """Encode the items of a shard and write its bank, then its ledger; a bank without a ledger is ignored.
 
-    What is done when an attempt is cut short (stopped, out of memory, another shard failed) is saved as a bank of its
-    own, so that the next attempt has only the rest to do: a time limit costs the item at hand.
+    If an attempt is interrupted (stopped, out of memory, another shard failed), its finished items are saved as a
+    separate bank. The next attempt encodes only the others, so a time limit loses at most the item being encoded.
 
     Raises:
         InputError: the encoder cannot be loaded, the disk is full, or with on_error="stop" an item cannot be used.
@@ -125,7 +125,7 @@ _loaded: dict[str, RowEncoder] = {}
 
 
 def loaded_encoder(source: RowSource) -> RowEncoder:
-    """Load the encoder once per process, however many shards that has."""
+    """Load the encoder once per process, for all its shards."""
     key = repr(source)
     if key not in _loaded:
         _loaded.clear()
@@ -134,29 +134,29 @@ def loaded_encoder(source: RowSource) -> RowEncoder:
 
 
 def unload_encoder() -> None:
-    """Free the encoder of this process, and with it the memory of its GPU."""
+    """Free the encoder of this process and its GPU memory."""
     _loaded.clear()
 
 
 class _Piece:
-    """A bank in the making with the results of its items.
+    """An unfinished bank with the results of its items.
 
-    Arguments:
-        task: of the shard.
-        encoder: whose rows it holds.
-        n_rows: how many rows it will have at most, where known.
+    Args:
+        task: task of the shard.
+        encoder: encoder of the rows.
+        n_rows: upper bound of the row count, None if unknown.
     """
 
     def __init__(self, task: ShardTask, encoder: RowEncoder, n_rows: int | None) -> None:
         self._task, self._encoder, self._n_rows = task, encoder, n_rows
-        # A name that no other attempt has, not even that of a run which was killed while its cluster jobs went on.
+        # Unique, also among attempts of a killed run whose cluster jobs continue.
         self.path = task.path.with_name(f"{task.path.stem}-{uuid.uuid4().hex[:8]}.h5")
         self.entries: list[Entry] = []
         self._files = ExitStack()
         self._writer: BankWriter | None = None
 
     def add(self, encoded: EncodedItem) -> tuple[RowFacts, int]:
-        """Write the rows of an item; return its facts and how many rows there are."""
+        """Write the rows of an item; return its facts and its row count."""
         writer = self._opened()
         clock, n_rows = self._task.source.bank_clock(), 0
 
@@ -176,7 +176,7 @@ class _Piece:
         return facts, n_rows
 
     def save(self, path: Path) -> None:
-        """Finish the bank, move it to `path`, then write its ledger; without any rows only the ledger."""
+        """Finish the bank, move it to `path`, then write its ledger; without rows only the ledger."""
         if any(entry.status == "done" for entry in self.entries):
             self._files.close()
             self.path.replace(path)
@@ -190,7 +190,7 @@ class _Piece:
         self._files.__exit__(type(error), error, None)
 
     def is_output_error(self, error: BaseException) -> bool:
-        """Whether an error is one of this bank's file and not of an item."""
+        """Whether an error is from writing this bank, not from an item."""
         return (
             isinstance(error, InputError)
             and isinstance(error.__cause__, OSError | RuntimeError)
@@ -198,7 +198,7 @@ class _Piece:
         )
 
     def _opened(self) -> BankWriter:
-        """Return the writer, which is opened for the first item since a bank without any cannot be written."""
+        """Return the writer, opened at the first item, since an empty bank cannot be written."""
         if self._writer is None:
             source = self._task.source
             self._writer = self._files.enter_context(
@@ -208,7 +208,7 @@ class _Piece:
                     source.bank_clock(),
                     source.dtype,
                     self._encoder.name,
-                    source_attribute(self._task.words, source.key),
+                    source_attribute(self._task.description, source.key),
                     allow_nonfinite=source.allow_nonfinite,
                     n_rows=self._n_rows,
                 )
@@ -262,7 +262,7 @@ class _Worker:
     def _encode(self, encoded: EncodedItem) -> None:
         item = encoded.item
         if self.task.stopped.exists():
-            raise InputError("ended, since another shard failed")
+            raise InputError("stopped, since another shard failed (on_error=stop)")
         self.first = self.first or item.id
         if not encoded.shares_batches:
             self.journal.begin(item.id)
@@ -270,7 +270,7 @@ class _Worker:
             facts, n_rows = self.piece.add(encoded)
         except (Stopped, KeyboardInterrupt) as error:
             if not encoded.shares_batches:
-                timed_out = isinstance(error, Stopped) and error.time_is_over
+                timed_out = isinstance(error, Stopped) and error.at_time_limit
                 self.journal.stop(item.id, had_whole_time_limit=timed_out and item.id == self.first)
             raise
         except InputError as error:
@@ -279,7 +279,7 @@ class _Worker:
             kind = getattr(error, "kind", "")
             self._fail(item, getattr(error, "reason", str(error)), str(error), kind, final=not _is_temporary(error))
         except (MemoryError, torch.AcceleratorError, torch.OutOfMemoryError):
-            raise  # later items would fail on this device too; another attempt starts afresh
+            raise  # later items would fail on this device too; a new attempt starts in a clean process
         except Exception as error:
             logger.exception("%s", item.id)
             self._fail(item, f"{type(error).__name__}: {error}", final=False)
@@ -295,11 +295,11 @@ class _Worker:
         if self.task.on_error == "stop":
             self.task.stopped.touch()
             message = printable(message or reason)
-            raise InputError(f"{self.task.source.noun}: {item.id!r}: {message} (on_error=skip goes on without it)")
+            raise InputError(f"{self.task.source.noun}: {item.id!r}: {message} (on_error=skip continues without it)")
         self._record(item, "failed", printable(reason), kind=kind, final=final)
 
     def _record(self, item: Item, status: Status, reason: str, **facts: Any) -> None:
-        """Add an entry; an item took the time since the one before it."""
+        """Add an entry; its time is the time since the previous entry."""
         before, self.started = self.started, time.perf_counter()
         facts |= {"seconds": round(self.started - before, 3), "settings": self.task.source.key}
         entry = Entry(item.id, status, reason, fingerprint=item.fingerprint, **facts)

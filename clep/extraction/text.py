@@ -1,4 +1,4 @@
-"""Sentences → a bank of their embeddings, in chunks."""
+"""Sentences → a bank of their embeddings, chunk by chunk."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,12 +31,12 @@ _MAX_CHUNKS_PER_SHARD = 16
 
 
 def load_encoder(name: str, device: Device, batch_size: int) -> SentenceEncoder:
-    """Load a sentence encoder; a function of its own, so that tests can replace it."""
+    """Load a sentence encoder; a separate function, so that tests can replace it."""
     return load_sentence_encoder(name, device, batch_size)
 
 
 def text_bank_path(folder: str | Path, stem: str, encoder: str) -> Path:
-    """Return where the embeddings of a set of texts lie: `<folder>/<stem>.<encoder>.h5`."""
+    """Return the path of a text bank: `<folder>/<stem>.<encoder>.h5`."""
     return Path(folder) / f"{stem}.{sentence_model_name(encoder)}.h5"
 
 
@@ -45,8 +45,8 @@ class TextChunk:
     """Consecutive texts of a set, see `Item`; pickled without the rest of the set.
 
     Attributes:
-        id: `<set>-<first text>-<one past the last>`, so that the order of ids is that of the texts.
-        texts: of the chunk.
+        id: `<set>-<first>-<one past the last>`, zero-padded, so that ids sort in the order of the texts.
+        texts: texts of the chunk.
         fingerprint: digest of the texts.
     """
 
@@ -74,9 +74,9 @@ class SentenceRows(RowSource):
 
     Attributes:
         encoder: name or path of the sentence encoder.
-        sets: names of the sets of texts, which the bank holds as its "videos".
-        device: where the encoder runs; None: all GPUs there are, else the CPU.
-        batch_size: texts that go through the encoder at once.
+        sets: names of the sets of texts, which are the "videos" of the bank.
+        device: device of the encoder; None: all GPUs, or the CPU without GPUs.
+        batch_size: texts per batch.
     """
 
     encoder: str
@@ -92,7 +92,7 @@ class SentenceRows(RowSource):
         return blake2b(sentence_model_name(self.encoder).encode(), digest_size=6).hexdigest()
 
     def bank_clock(self) -> None:
-        """Return no clock: texts have no seconds."""
+        """Return None: texts have no seconds."""
         return
 
     def load(self) -> "ChunkEncoder":
@@ -105,9 +105,9 @@ class SentenceRows(RowSource):
 
 
 class ChunkEncoder:
-    """Gives chunks of equal size to one `SentenceEncoder.stream`, so that processes for several GPUs start once.
+    """Encodes chunks of equal size with one `SentenceEncoder.stream`, so that processes for several GPUs start once.
 
-    Arguments:
+    Args:
         encoder: the sentence encoder.
     """
 
@@ -120,7 +120,7 @@ class ChunkEncoder:
         chunks = [item for item in items if isinstance(item, TextChunk)]
         while chunks:
             size = len(chunks[0].texts)
-            # All chunks of a stream have one size but the last, which may have less.
+            # All chunks of a stream have the same size, except that the last one may be smaller.
             full = next((i for i, chunk in enumerate(chunks) if len(chunk.texts) != size), len(chunks))
             together = full + 1 if full < len(chunks) and len(chunks[full].texts) < size else full
             texts = _Concatenated([chunk.texts for chunk in chunks[:together]])
@@ -130,7 +130,7 @@ class ChunkEncoder:
                 rows = _NextChunk(stream)
                 yield EncodedItem(chunk, rows)
                 finished += 1
-                if not rows.complete:  # a stream ends with its first error
+                if not rows.complete:  # a stream ends at its first error
                     break
             chunks = chunks[finished:]
 
@@ -148,7 +148,7 @@ class _NextChunk:
 
 
 class _Concatenated(Sequence[str]):
-    """Several sequences of texts, one after the other, without a copy."""
+    """Concatenation of several sequences of texts, without a copy."""
 
     def __init__(self, parts: Sequence[Sequence[str]]) -> None:
         self._parts = parts
@@ -167,14 +167,14 @@ class _Concatenated(Sequence[str]):
 
 
 class TextBank:
-    """The embeddings of sets of texts by one sentence encoder: float32, no clock, row i of a set is its text i.
+    """Bank of text embeddings by one sentence encoder: float32, no clock, row i of a set embeds its text i.
 
-    Arguments:
-        folder: where the bank goes.
-        stem: its name is `<stem>.<encoder>.h5`.
-        sets: name → texts; each becomes one "video" of the bank.
+    Args:
+        folder: folder of the bank.
+        stem: the file name is `<stem>.<encoder>.h5`.
+        sets: texts by name of the set; each set is one "video" of the bank.
         encoder: name or path of a sentence encoder.
-        digest: of the texts and their order. The bank keeps it as `source`, by which a bank of other texts is noticed.
+        digest: digest of the texts in order, stored as the bank's `source` to detect a bank of other texts.
     """
 
     def __init__(
@@ -188,7 +188,7 @@ class TextBank:
         self.digest = digest
 
     def is_current(self) -> bool:
-        """Whether the bank is there, whole, and made from these texts."""
+        """Whether the bank exists, is intact, and holds these texts."""
         if not self.path.exists():
             return False
         try:
@@ -199,11 +199,11 @@ class TextBank:
 
     @cached_property
     def n_texts(self) -> int:
-        """The number of texts of all sets."""
+        """Count of the texts of all sets."""
         return sum(map(len, self.sets.values()))
 
     def texts_left(self) -> int:
-        """Return how many texts are still to be encoded: none, all, or what an interrupted run left."""
+        """Return the count of texts still to be encoded: none, all, or those that an interrupted run left."""
         if self.is_current():
             return 0
         engine = self._engine(SentenceRows(self.encoder, tuple(self.sets)))
@@ -218,18 +218,17 @@ class TextBank:
         overwrite: bool = False,
         compute: Any = None,
     ) -> dict[str, Any]:
-        """Encode what is not encoded yet and write the bank; return its coverage.
+        """Encode the missing texts and write the bank; return its coverage.
 
         Args:
-            batch_size: texts that go through the encoder at once.
-            device: where the encoder runs; None: all GPUs there are, else the CPU.
-            chunk: texts of a chunk; a kill loses at most one chunk.
-            overwrite: make the bank anew even where it is up to date.
-            compute: where chunks are encoded: a `clep.compute.Local` or `Slurm`, or the config of one. None: one after
-                another in this process.
+            batch_size: texts per batch.
+            device: device of the encoder; None: all GPUs, or the CPU without GPUs.
+            chunk: texts per chunk; a kill loses at most one chunk.
+            overwrite: write the bank again even if it is up to date.
+            compute: a `clep.compute.Local` or `Slurm`, or the config of one. None: this process.
 
         Raises:
-            InputError: the encoder cannot be found, `chunk` is not positive, a chunk failed, its rows do not show here,
+            InputError: the encoder is not found, `chunk` is not positive, a chunk failed or is not visible here,
                 or the disk is full.
         """
         if chunk < 1:
@@ -251,11 +250,11 @@ class TextBank:
         runner = build_typed(compute) if isinstance(compute, Mapping) else compute
         engine = self._engine(source)
         with engine.lock():
-            if self.is_current() and not overwrite:  # another process made it while this one waited for the lock
+            if self.is_current() and not overwrite:  # another process wrote it while this one waited for the lock
                 return
             known, missing = self._chunks(self._finished(engine), chunk)
             coverage.count(encoded_before=sum(one.entry.rows for one in known.values()))
-            # A worker loads the encoder first, so it gets several chunks; the calling process gets all.
+            # Each worker loads the encoder, so it gets several chunks; the calling process gets all.
             per_shard = min(_MAX_CHUNKS_PER_SHARD, -(-len(missing) // _FEWEST_SHARDS)) or 1
             n_shards = 1 if runner is None else -(-len(missing) // per_shard)
             lost = engine.encode(missing, runner or Local(processes=1), n_shards)
@@ -264,8 +263,8 @@ class TextBank:
             if left:
                 reasons = [found[item.id].entry.reason for item in left if item.id in found] or [NOT_VISIBLE]
                 raise InputError(
-                    f"{self.path} was not written: {len(left)} of {len(left) + len(known)} chunks of texts are "
-                    f"missing. The others are kept, and the same command again continues. First reason: {reasons[0]}"
+                    f"{self.path} was not written: {len(left)} of {len(left) + len(known)} chunks are missing. "
+                    f"The others are kept; run the same command again to continue. First reason: {reasons[0]}"
                 )
             coverage.forget_last_run()
             engine.join(known, attribute=self.digest)
@@ -283,7 +282,7 @@ class TextBank:
         return _digest(_between(list(self.sets.values())[number], start, stop))
 
     def _chunks(self, found: Mapping[str, Finished], size: int) -> tuple[dict[str, Finished], list[TextChunk]]:
-        """Return the encoded chunks, which may have other sizes, and new chunks of what lies between them."""
+        """Return the encoded chunks, which may have other sizes, and new chunks of the texts between them."""
         known: dict[str, Finished] = {}
         missing: list[TextChunk] = []
         done = sorted(name for name, one in found.items() if one.bank is not None)
@@ -310,12 +309,12 @@ def _cut(number: int, texts: Sequence[str], first: int, last: int, size: int) ->
 
 
 def _between(texts: Sequence[str], start: int, stop: int) -> Sequence[str]:
-    """Return some consecutive texts, still as one block of bytes where they are one."""
+    """Return consecutive texts; a slice of `Texts` shares its bytes."""
     return Texts(texts.blob, texts.offsets[start : stop + 1]) if isinstance(texts, Texts) else texts[start:stop]
 
 
 def _own_bytes(texts: Sequence[str]) -> Sequence[str]:
-    """Return texts without the rest of the block of bytes that they lie in."""
+    """Copy the bytes of a slice of `Texts`, so that it can be pickled without the others."""
     if not isinstance(texts, Texts):
         return texts
     first, last = int(texts.offsets[0]), int(texts.offsets[-1])

@@ -50,11 +50,13 @@ def load_video_encoder(config: Mapping[str, Any], device: str) -> VideoEncoder:
     """Build a video encoder on a device.
 
     Raises:
-        InputError: the config builds something else, the weights are missing, or the device is not there.
+        InputError: the config builds something else, the weights are missing, or the device is missing.
     """
     encoder = build_typed(dict(config))
     if not isinstance(encoder, VideoEncoder):
-        raise InputError(f"encoder: {type(encoder).__name__} is not a video encoder (clep.video.VideoEncoder)")
+        raise InputError(
+            f"encoder: {type(encoder).__name__} is not a clep.video.VideoEncoder; choose one of conf/encoder"
+        )
     try:
         return encoder.to(device)
     except (RuntimeError, AssertionError) as error:  # PyTorch's errors for a missing device
@@ -84,16 +86,16 @@ class VideoRows(RowSource):
         return VideoItemEncoder(load_video_encoder(self.settings.encoder, device), self.settings, device)
 
     def check(self, compute: Any) -> None:
-        """Load the encoder once in this process, so that an error is raised once and not by every shard.
+        """Load the encoder in this process first, so that an error is raised once instead of by every shard.
 
         Raises:
-            InputError: it cannot be loaded, or the device is not one that the workers have.
+            InputError: it cannot be loaded, or the workers cannot use the device.
         """
         here = isinstance(compute, Local) and compute.processes in (None, 1)
         device = self.settings.device or _default_device()
         if isinstance(compute, Local):
             if not here and ":" in device:
-                raise InputError(f"device={device!r} with several processes: leave it null, each then has its own GPU")
+                raise InputError(f"device={device!r} with several processes: use device=null, one GPU per process")
             if self.settings.precision == "bf16" and not device.startswith("cuda"):
                 raise InputError("precision=bf16 needs a GPU; on a CPU rows are float32: precision=float32")
         if here:
@@ -105,10 +107,10 @@ class VideoRows(RowSource):
 class VideoItemEncoder:
     """Encodes videos one after the other, then images in batches of one padded shape; see `RowEncoder`.
 
-    Arguments:
-        encoder: on its device.
-        settings: how videos are sampled.
-        device: where batches go.
+    Args:
+        encoder: the encoder, on its device.
+        settings: options of the extraction.
+        device: device of the encoder.
     """
 
     def __init__(self, encoder: VideoEncoder, settings: Extraction, device: str) -> None:
@@ -131,7 +133,7 @@ class VideoItemEncoder:
 
         def blocks() -> Iterator[np.ndarray]:
             nonlocal encoded
-            # Workers on one machine share its cores: each decodes with as many threads as it computes with.
+            # Workers on one machine share its cores, so each decodes with its number of compute threads.
             threads = self.settings.decode_threads or torch.get_num_threads()
             encoded = self.settings.encode(item, self.encoder, self.device, threads)
             yield from encoded
@@ -186,28 +188,28 @@ def extract(
 ) -> dict[str, Any]:
     """Encode videos and images with a frozen encoder into one bank, in the order of their ids.
 
-    Only what is missing is encoded: a video with the same file and settings as before is taken from the bank or from a
-    shard of an earlier run, and a file that could not be decoded is not tried again until it changes. Videos of the
-    bank whose files are gone, or that are not selected this time, stay in it.
+    Only missing videos are encoded: a video with unchanged file and settings is taken from the bank or from a shard of
+    an earlier run, and a file that could not be decoded is skipped until it changes. Videos of the bank whose files no
+    longer exist, or that are not selected, stay in it.
 
     Args:
         job: name of the job, for the coverage.
-        items: the videos; of several with one id the first counts.
-        output: the bank to write, `.h5`; `.ledger.jsonl` and `.coverage.json` go beside it.
-        extraction: how they are encoded.
-        source: words about where the videos come from, kept in the bank.
-        dtype: number format of the bank.
-        on_error: "skip" lists a video that cannot be used and goes on, "stop" ends at the first.
-        overwrite: encode everything anew; the bank then holds what was selected and nothing else.
-        skipped: ids that have nothing to decode, with the reason; they go into the ledger.
+        items: the videos; the first of several with one id is used.
+        output: the bank to write, `.h5`; `.ledger.jsonl` and `.coverage.json` are written beside it.
+        extraction: options of the extraction.
+        source: where the videos come from, stored in the bank.
+        dtype: dtype of the bank.
+        on_error: "skip" lists an unusable video and continues, "stop" raises at the first.
+        overwrite: encode all selected videos again; the bank then holds only these.
+        skipped: reason by id of videos that have nothing to decode; recorded in the ledger.
 
     Returns:
-        The coverage; its lists hold every video that is not in the bank, with the reason. With `shard=i/n` and
-        other parts still missing: counts of this part, under "waiting_for" the number of missing videos.
+        The coverage, with the reason of every video that is not in the bank. With `shard=i/n` and other parts missing:
+        counts of this part, and the count of missing videos as "waiting_for".
 
     Raises:
-        InputError: not one video could be encoded, an option is wrong, the disk is full, or with on_error="stop" a
-            video cannot be used.
+        InputError: no video could be encoded, an option is invalid, the disk is full, or with on_error="stop" a video
+            is unusable.
     """
     return _Extraction(job, items, Path(output), extraction, source, dtype, on_error, skipped or {}).run(overwrite)
 
@@ -248,7 +250,7 @@ class _Extraction:
         return coverage
 
     def _run(self, overwrite: bool) -> dict[str, Any]:
-        """Encode what is missing, then join; parts of several machines encode side by side, and one joins alone."""
+        """Encode missing videos, then join; parts on several machines encode in parallel, and the last one joins."""
         selected = select_items(self.items, self.settings.ids, self.settings.limit)
         started = time.perf_counter()
         with self.engine.lock(shared=self.part is not None):
@@ -287,7 +289,7 @@ class _Extraction:
         return self.engine.encode(with_durations(missing), compute, self.settings.n_shards)
 
     def _known(self, lost: Mapping[str, Finished] | None = None, joined: bool = True) -> dict[str, Finished]:
-        """Return all results for any video that was ever in the bank, also those of a shard that did not get through.
+        """Return the results of earlier runs and this one, including those of failed shards (`lost`).
 
         A failure of this run counts unless the video is settled.
         """
@@ -308,7 +310,7 @@ class _Extraction:
         for item in items if self.on_error == "stop" else ():
             one = known.get(item.id)
             if one is not None and one.entry.status == "failed" and self._is_settled(one):
-                raise InputError(f"video {item.id!r}: {one.entry.reason} (on_error=skip goes on without it)")
+                raise InputError(f"video {item.id!r}: {one.entry.reason} (on_error=skip continues without it)")
 
     def _finish_part(
         self, mine: Sequence[VideoItem], known: Mapping[str, Finished], waiting: Sequence[str]
@@ -318,7 +320,7 @@ class _Extraction:
             logger.warning("video %r failed: %s", name, reason)
         if mine and len(failed) == len(mine):
             raise InputError(
-                f"part {self.settings.shard}: not one of {len(mine)} videos could be encoded{first_reason(failed)}"
+                f"part {self.settings.shard}: none of {len(mine)} videos could be encoded{first_reason(failed)}"
             )
         logger.info("part %s is done; %d videos of other parts are missing", self.settings.shard, len(waiting))
         return {"part": self.settings.shard, "videos": len(mine), "failed": failed, "waiting_for": len(waiting)}
@@ -328,11 +330,11 @@ class _Extraction:
         if not any(one.bank is not None for one in known.values()):
             failed = {name: one.entry.reason for name, one in known.items()}
             where = ""
-            if not self.output.exists():  # the ledger of a bank is not replaced by that of a run that made none
+            if not self.output.exists():  # keep the ledger of an existing bank
                 self.engine.write_ledger(self._entries(known))
                 where = f"; all reasons: {ledger_path(self.output)}"
             raise InputError(
-                f"{self.output} was not written: not one of {len(selected)} videos could be encoded"
+                f"{self.output} was not written: none of {len(selected)} videos could be encoded"
                 f"{first_reason(failed)}{where}"
             )
         if not self.engine.is_joined(known):
@@ -382,7 +384,7 @@ def missing_videos(
     """Return the videos that `extract` with these options would encode.
 
     Raises:
-        InputError: an option is wrong.
+        InputError: an option is invalid.
     """
     settings = Extraction.of(extraction)
     items = select_items(unique_items(items)[0], settings.ids, settings.limit)
@@ -400,7 +402,7 @@ def videos_cost_warning(
     dtype: Dtype,
     overwrite: bool = False,
 ) -> str | None:
-    """Return why encoding what a bank still lacks would take hours, None where it would not."""
+    """Return a warning if encoding the missing videos would take hours, else None."""
     missing = missing_videos(items, output, extraction, dtype, overwrite)
     paths = {item.path for item in missing}
     size = sum(Path(path).stat().st_size for path in paths if Path(path).exists())
@@ -410,20 +412,19 @@ def videos_cost_warning(
 
 
 def npy_folder(output: Path) -> Path:
-    """Return where the `.npy` files of a bank go: `X_npy` beside `X.h5`."""
+    """Return the folder of a bank's `.npy` files: `X_npy` beside `X.h5`."""
     return output.with_name(f"{output.stem}_npy")
 
 
 def output_files(output: Path) -> list[Path]:
-    """Return the files and the folder that `extract` leaves."""
+    """Return the output files and folder of `extract`."""
     return [output, ledger_path(output), coverage_path(output), npy_folder(output)]
 
 
 def write_npy(output: Path) -> None:
-    """Write `<id>.npy` `[rows, dim]` float32 for each video of a bank, where it is missing or older than the bank.
+    """Write `<id>.npy` `[rows, dim]` float32 for each video of a bank, unless it exists and is newer than the bank.
 
-    Files of ids that the bank does not hold are removed. An id that is no file name is written as `file_name` returns
-    it.
+    Files of ids that are not in the bank are removed. File names are those of `file_name`.
     """
     bank, made = FeatureBank.open(output), output.stat().st_mtime_ns
     paths = {npy_folder(output) / f"{file_name(name)}.npy": name for name in bank.videos}
@@ -436,10 +437,10 @@ def write_npy(output: Path) -> None:
 
 
 def file_name(video: str) -> str:
-    """Return a file name for a video that stays inside its folder whatever the id: `/`, `..`, control characters.
+    """Return a safe file name for any video id, even with `/`, `..` or control characters.
 
-    Characters that a file name cannot hold are written as `%` and two hexadecimal digits a byte; an id that is too
-    long is cut and marked with its digest.
+    Characters that are not allowed in file names are written as `%` and two hexadecimal digits; an id that is too long
+    is truncated and gets its digest as a suffix.
     """
     written = re.sub(r'[%/\\:*?"<>|\x00-\x1f\x7f]', lambda found: f"%{ord(found[0]):02X}", video)
     written = "%2E" + written[1:] if written.startswith(".") else written
@@ -452,7 +453,7 @@ def file_name(video: str) -> str:
 
 def _cut_off_note(duration_s: float, expected_s: float) -> str:
     if duration_s < 0.9 * expected_s - 1.0:
-        return f"only {duration_s:.1f} s of the {expected_s:.1f} s that it should last; cut off?"
+        return f"only {duration_s:.1f} s of the expected {expected_s:.1f} s; truncated?"
     return ""
 
 

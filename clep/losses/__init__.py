@@ -1,4 +1,4 @@
-"""Contrastive objectives, one per file; rules of positives; and the wrapper that computes any of them across ranks."""
+"""Contrastive objectives, one per file; rules for positives; and the wrapper that computes a loss across ranks."""
 
 from clep.losses.across_ranks import AcrossRanks, across_ranks, check_objective
 from clep.losses.adaptive_max_margin import AdaptiveMaxMarginLoss

@@ -1,4 +1,4 @@
-"""Any contrastive loss over the joined batch of all ranks, with the gradient of one process on the whole batch."""
+"""Contrastive losses over the joined batch of all ranks, with the gradient of a single process on that batch."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from clep.losses.sigmoid import PositivesOfRows
 class AcrossRanks(nn.Module):
     """Contrast each video with the texts of all ranks, and each text with the videos of all ranks; see `across_ranks`.
 
-    Three ranks with batches of two pairs; each row is a video and each column a text of the rank that is written there:
+    Three ranks with batches of two pairs. Rows are videos, columns are texts, both labelled with their rank:
 
                      global: rank 1 computes            local: rank 1 computes
                        0   0   1   1   2   2              0   0   1   1   2   2
@@ -31,7 +31,7 @@ class AcrossRanks(nn.Module):
                                                       D  pairs, on the diagonal
 
     "global" computes total x total logits on each rank; "local" computes 2 x own x total, or own x total for pairwise
-    losses, which need own rows only. Both give the same gradient. With R ranks, the loss L of the joined batch, and L_r
+    losses, which need only own rows. Both give the same gradient. With R ranks, the loss L of the joined batch, and L_r
     the value on rank r:
 
     - DDP averages the gradients of parameters over ranks, so the optimised loss is mean_r(L_r). The part of L_q that
@@ -58,7 +58,7 @@ class AcrossRanks(nn.Module):
         check_objective(loss, form, with_bias=False)
         self.loss: Any = loss
         self.form = form
-        # A rule without keys is the diagonal, for which losses need no matrix.
+        # A rule without keys is the diagonal; losses then need no matrix.
         self.positives = positives if positives is not None and positives.keys else None
         self.check_sizes = check_sizes
         self.group = group
@@ -71,7 +71,7 @@ class AcrossRanks(nn.Module):
         keys: dict[str, Tensor] | None = None,
         bias: Float[Tensor, ""] | None = None,
     ) -> Float[Tensor, ""]:
-        """Return a value whose mean over ranks is the loss of the joined batch (in the global form, each value is).
+        """Return a value whose mean over ranks is the loss of the joined batch; in the global form all ranks return it.
 
         Args:
             video: embeddings of this rank's pairs.
@@ -118,11 +118,11 @@ class AcrossRanks(nn.Module):
         if self.positives is None:
             return None
         if not keys:
-            raise ValueError("positives are computed from keys such as text_id, but none were given")
+            raise ValueError("positives are computed from keys such as text_id; pass keys")
         wrong = {name: len(key) for name, key in keys.items() if len(key) != len(video)}
         if wrong:
-            raise ValueError(f"keys must have one entry for each of {len(video)} pairs, but their lengths are {wrong}")
-        # Sorted, because all ranks must gather their keys in the same order.
+            raise ValueError(f"keys must have one entry for each of {len(video)} pairs, got the lengths {wrong}")
+        # Sorted, since all ranks must gather their keys in the same order.
         joined = {name: gather(keys[name].detach().to(video.device), self.group, ranks) for name in sorted(keys)}
         joined["position"] = torch.arange(len(video) * ranks, device=video.device)
         return joined
@@ -152,10 +152,10 @@ def across_ranks(
     Args:
         loss: called as `loss(video, text, scale, positives, bias)`; "local" also needs a method `share` (see
             `ClipLoss`). A loss with `by_rows = True` is given a function from a slice of rows to their positives.
-        form: "global": every rank computes the whole loss; "local": its own rows and columns only.
-        positives: rule that decides which texts are positives of which videos; None for the diagonal.
-        check_sizes: compare the batch sizes of the ranks in each step. That synchronises a GPU; it can be disabled
-            where the sampler guarantees equal batches.
+        form: "global": every rank computes the full loss; "local": only its own rows and columns.
+        positives: rule for which texts are positives of which videos; None for the diagonal.
+        check_sizes: compare the batch sizes of the ranks in each step. That synchronises a GPU, and can be disabled if
+            the sampler guarantees equal batches.
         group: process group, None for the default one.
 
     Raises:
@@ -178,8 +178,8 @@ def check_objective(loss: nn.Module, form: str, with_bias: bool) -> None:
     name = type(loss).__name__
     if form not in ("global", "local"):
         raise InputError(
-            f"form={form!r}; choose global or local. Both propagate the gradient across ranks: with the embeddings of "
-            "other ranks as constants the gradient would not be that of the loss"
+            f"form={form!r}; choose global or local. Both propagate the gradient across ranks: a form that treats the "
+            "embeddings of other ranks as constants has a wrong gradient"
         )
     if form == "local" and not hasattr(loss, "share"):
         raise InputError(f"form=local needs the method share(), and {name} has no share(); use form=global")
@@ -210,7 +210,7 @@ def gather_with_gradient(
 
 class _Gather(torch.autograd.Function):
     # Not torch.distributed.nn.all_gather: it is deprecated in favour of a private function, and its backward for gloo
-    # takes ranks of a process group for global ranks.
+    # confuses ranks of a process group with global ranks.
     @staticmethod
     def forward(ctx: Any, own: Tensor, group: distributed.ProcessGroup | None) -> Tensor:
         ctx.group = group

@@ -16,8 +16,8 @@ class TwoWayLoss(nn.Module):
     """Base class of softmax objectives: the mean of a video-to-text and a text-to-video loss.
 
     Each direction is a mean over its queries, and each query's softmax is over all items. Subclasses define
-    `per_query`, the loss of a query that may have several positives. A query without a positive, which serves as a
-    negative only, is excluded from the mean of its direction.
+    `per_query`, the loss of a query with one or more positives. A query without positives only serves as a negative of
+    others, and is excluded from the mean of its direction.
 
     Losses have no parameters and no state, and do not communicate (see `across_ranks`). Logits and softmax are computed
     in float32 under autocast too; float64 stays float64.
@@ -37,14 +37,14 @@ class TwoWayLoss(nn.Module):
 
         Args:
             video: embeddings, one per row.
-            text: embeddings; where `positives` is None, text i belongs to video i.
-            scale: multiplier of the dot products (after `exp`, where the model stores a logarithm).
-            positives: mask of the positives, or non-negative weights of them.
-            bias: ignored; accepted because every loss has the same signature.
+            text: embeddings; if `positives` is None, text i belongs to video i.
+            scale: multiplier of the dot products (after `exp`, if the model stores the logarithm).
+            positives: mask of the positives, or their non-negative weights.
+            bias: ignored; accepted because all losses have the same signature.
 
         Raises:
             ValueError: n differs from m without `positives`; or, on a CPU, no row or no column has a positive. On a GPU
-                that gives NaN, because the check would wait for the device.
+                the result is NaN instead, since the check would synchronise.
         """
         if positives is None:
             check_pairs(video, text)
@@ -70,8 +70,8 @@ class TwoWayLoss(nn.Module):
     ) -> tuple[Float[Tensor, "terms"], Float[Tensor, "terms"]]:
         """Return one rank's share of the loss of a joined batch, for the local form of `across_ranks`.
 
-        Summed over the ranks whose `own` slices make up the batch, `sums` and `counts` give the loss of the whole batch
-        as `(sums / counts).mean()`. Only the `own` rows and columns of the logits are computed.
+        With `sums` and `counts` summed over all ranks, the loss of the joined batch is `(sums / counts).mean()`. Only
+        the `own` rows and columns of the logits are computed.
 
         Args:
             video, text, scale: as in `forward`, of the joined batch.
@@ -111,7 +111,7 @@ class TwoWayLoss(nn.Module):
         """
 
     def _sum(self, logits: Float[Tensor, "queries items"], positives: Weights) -> tuple[Tensor, Tensor]:
-        """Return the sum over queries that have a positive, and their number."""
+        """Return the sum over the queries with a positive, and the count of these queries."""
         has_positive = (positives if positives.dtype == torch.bool else positives > 0).any(dim=1)
         losses = self.per_query(logits, positives, has_positive)
         return torch.where(has_positive, losses, 0.0).sum(), has_positive.sum().to(logits.dtype)
@@ -144,26 +144,26 @@ class ClipLoss(TwoWayLoss):
 
 @contextmanager
 def full_precision(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Disable autocast inside the block, and yield the tensors in float32, or in float64 where they are float64."""
+    """Disable autocast inside the block, and yield the tensors in float32; float64 stays float64."""
     with torch.autocast(device_type=tensors[0].device.type, enabled=False):
         yield tuple(tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors)
 
 
 def check_pairs(video: Float[Tensor, "n dim"], text: Float[Tensor, "m dim"]) -> None:
-    """Raise if the numbers of videos and texts differ.
+    """Check that there are as many videos as texts.
 
     Raises:
-        ValueError: they do.
+        ValueError: there are not.
     """
     if len(video) != len(text):
         raise ValueError(f"{len(video)} videos and {len(text)} texts: without positives, pair i is (video i, text i)")
 
 
 def check_has_positives(counts: Float[Tensor, " directions"]) -> None:
-    """Raise if no query of a direction has a positive; CPU only, to avoid a GPU sync.
+    """Check that each direction has a query with a positive; CPU only, to avoid a GPU sync.
 
     Raises:
         ValueError: a count is 0.
     """
     if counts.device.type == "cpu" and not (counts > 0).all():
-        raise ValueError("no video has a positive text, or no text a positive video: nothing to learn from")
+        raise ValueError("no video has a positive text, or no text a positive video; check the rule for positives")

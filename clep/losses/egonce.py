@@ -13,7 +13,7 @@ class EgoNCELoss(MultiPositiveNCELoss):
       neighbour is a row and column like any other, and a query too, as in the published code.
 
     Three differences from the published code. It takes the logarithm of a sum of softmaxes, which is minus infinity
-    once a pair's probability rounds to 0 (in float32 at scale 100: a similarity 1.1 below the highest); `logsumexp`
-    does not have that problem. It adds the two directions; here they are averaged, as in all objectives. Its
-    temperature is fixed at 0.05; here the scale is the model's.
+    once a pair's probability rounds to 0 (in float32 at scale 100: a similarity 1.1 below the highest); we use
+    `logsumexp`, which stays finite. It adds the two directions; we average them, as in all objectives. Its temperature
+    is fixed at 0.05; we use the model's scale.
     """

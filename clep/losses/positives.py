@@ -1,4 +1,4 @@
-"""Rules that decide which texts of a batch are positives of which videos."""
+"""Rules for positives: which texts of a batch are positives of which videos."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -20,21 +20,21 @@ Keys = dict[str, Tensor]
 class PositivesRule(ABC):
     """Base class: which texts are positives of which videos, from keys of the pairs of a batch.
 
-    A rule is called with the keys of the pairs whose videos are the rows, and of the pairs whose texts are the columns.
-    Both may be parts of a batch that is spread over ranks, so row i need not belong to column i: `across_ranks` adds
-    the key `position`, the index of a pair in the joined batch. The paired text is always a positive.
+    A rule is called with the keys of the pairs of the rows (videos) and of the columns (texts). Both may be parts of a
+    batch that is spread over ranks, so row i need not belong to column i: `across_ranks` adds the key `position`, the
+    index of a pair in the joined batch. The paired text is always a positive.
 
-    A rule with no `keys` compares positions only, and losses then need no matrix.
+    A rule without `keys` compares positions only; losses then need no matrix.
     """
 
     @property
     @abstractmethod
     def keys(self) -> tuple[str, ...]:
-        """The keys of a batch that it compares besides `position`, each `[b, ...]` with equal shape on all ranks."""
+        """Keys of a batch that the rule compares, besides `position`; each `[b, ...]`, of equal shape on all ranks."""
 
     @property
     def source(self) -> str:
-        """The setting that adds the keys to a batch, for the error message if they are missing."""
+        """Remedy for missing keys, for the error message: the setting that adds them to a batch."""
         return "the data of this run does not provide it; choose other positives (positives=diagonal needs no keys)"
 
     @abstractmethod
@@ -70,10 +70,10 @@ class PositivesRule(ABC):
 
 
 def check_keys(rule: PositivesRule, *sides: Keys) -> None:
-    """Raise if a key of a rule is missing.
+    """Check that all keys of a rule are present.
 
     Raises:
-        ValueError: names the missing keys.
+        ValueError: keys are missing; the message names them.
     """
     for keys in sides:
         missing = {*rule.keys, "position"} - set(keys)
@@ -97,7 +97,7 @@ def positions(like: Tensor) -> Int[Tensor, "n"]:
 
 
 class DiagonalPositives(PositivesRule):
-    """Only the paired text is a positive, even if other texts are equal to it: plain CLIP."""
+    """Only the paired text is a positive, even if other texts are equal to it (CLIP)."""
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""SigLIP's objective: whether video and text match is a binary classification of each pair by itself."""
+"""SigLIP's objective: binary classification of each pair of a video and a text as matching or not."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -29,7 +29,7 @@ class SigmoidLoss(nn.Module):
     equal those of all rows at once; there is no second derivative.
 
     Args:
-        chunk: rows at a time, None for all.
+        chunk: rows processed at a time, None for all.
 
     Raises:
         InputError: `chunk` is below 1.
@@ -61,10 +61,10 @@ class SigmoidLoss(nn.Module):
 
         Args:
             video: embeddings, one per row.
-            text: embeddings; where `positives` is None, text i belongs to video i.
-            scale: multiplier of the dot products (after `exp`, where the model stores a logarithm).
+            text: embeddings; if `positives` is None, text i belongs to video i.
+            scale: multiplier of the dot products (after `exp`, if the model stores the logarithm).
             positives: mask of the positives, or soft labels between 0 and 1; or a function from a slice of videos to
-                their rows of that matrix, which then never exists as a whole. A row may have no positive.
+                their rows of that matrix, so that the full matrix is never in memory. A row may have no positive.
             bias: added to all logits, None for 0.
 
         Raises:
@@ -88,7 +88,7 @@ class SigmoidLoss(nn.Module):
     ) -> tuple[Float[Tensor, "terms"], Float[Tensor, "terms"]]:
         """Return one rank's share of the loss of a joined batch, for the local form of `across_ranks`.
 
-        It covers own videos and all texts, so the shares of all ranks cover each pair once; columns are not needed.
+        A share covers own videos and all texts, so the shares of all ranks cover each pair once.
 
         Args:
             video, text, scale, bias: as in `forward`, of the joined batch.
@@ -129,8 +129,8 @@ def sum_over_pairs(
         text: one embedding per row.
         scale: multiplier of the dot products.
         bias: added to the logits, None for 0.
-        positives: see `SigmoidLoss.forward`; None where video i belongs to text `first + i`.
-        chunk: rows at a time, None for all.
+        positives: see `SigmoidLoss.forward`; None if video i belongs to text `first + i`.
+        chunk: rows processed at a time, None for all.
         first: index of the text of the first video.
     """
     scale = torch.as_tensor(scale, dtype=video.dtype, device=video.device)
@@ -196,8 +196,8 @@ def _cross_entropy(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "rows m"] | None]:
     """Return the sum over pairs, and its derivative with respect to the logits, which are overwritten.
 
-    For binary targets each term is `softplus(±logit)`. The general formula subtracts two large numbers, which gives
-    each of millions of negatives, about exp(-10) each, an error of 1e-6.
+    For binary targets each term is `softplus(±logit)`. The general formula subtracts two large numbers: an error of
+    1e-6 for each of millions of negatives whose terms are about exp(-10).
     """
     if targets.dtype == torch.bool:
         signed = torch.where(targets, -logits, logits)

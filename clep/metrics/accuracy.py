@@ -49,16 +49,16 @@ def mean_class_accuracy(
     scores: Float[Tensor, "n classes"] | Float[np.ndarray, "n classes"],
     target: Int[Tensor, "n"] | Int[np.ndarray, "n"],
 ) -> float:
-    """Return the mean over classes of the percentage of their items that are classified right, as EGTEA reports it.
+    """Return the mean of the classes' top-1 accuracies in percent, as reported for EGTEA Gaze+.
 
-    Classes without items do not count. Ties count against the model, as in `topk_accuracy`.
+    Classes without items are excluded. Ties count against the model, as in `topk_accuracy`.
 
     Args:
         scores: higher is better.
-        target: the right class of each item.
+        target: class index of each item.
 
     Raises:
-        ValueError: as `topk_accuracy`.
+        ValueError: as for `topk_accuracy`.
     """
     scores, target = torch.as_tensor(scores), torch.as_tensor(target).long().cpu()
     return float(np.mean([topk_accuracy(scores[target == c], target[target == c], (1,))[1] for c in target.unique()]))
@@ -69,22 +69,25 @@ def egomcq_accuracy(
     answer: Int[Tensor, "questions"] | Int[np.ndarray, "questions"],
     group: Sequence[int] | Int[np.ndarray, "questions"],
 ) -> dict[str, float]:
-    """Return the accuracy on EgoMCQ (Lin et al. 2022), in percent, of each kind of question.
+    """Return the accuracy on EgoMCQ (Lin et al. 2022) in percent, for each type of question.
 
-    Type 1 is "inter": the other clips are of other videos; type 2 is "intra": they are of the same video. The official
+    Type 1, "inter": the wrong clips are from other videos. Type 2, "intra": they are from the same video. The official
     code of EgoVLP and LaViLa prints the two names swapped. Ties count against the model.
 
     Args:
-        similarity: of the question's text with each of its clips, 5 in the official file.
-        answer: the index of the right clip.
-        group: the type of each question, 1 or 2.
+        similarity: similarity of the question's text to each of its clips, 5 in the official file.
+        answer: index of the correct clip.
+        group: type of each question, 1 or 2.
+
+    Returns:
+        Accuracy by "inter" and "intra"; a type without questions is left out.
 
     Raises:
-        ValueError: as `topk_accuracy`, or a type is another number.
+        ValueError: as for `topk_accuracy`, or a type is neither 1 nor 2.
     """
     kinds = np.asarray(group)
     if not np.isin(kinds, (1, 2)).all() or len(kinds) != len(similarity):
-        raise ValueError(f"types must be 1 or 2, one a question; got {sorted(set(kinds.tolist()))[:5]}")
+        raise ValueError(f"types must be 1 or 2, one per question; got {sorted(set(kinds.tolist()))[:5]}")
     similarity, answer = torch.as_tensor(similarity), torch.as_tensor(answer)
     chosen = {name: torch.from_numpy(kinds == kind) for name, kind in (("inter", 1), ("intra", 2))}
     return {name: topk_accuracy(similarity[some], answer[some], (1,))[1] for name, some in chosen.items() if some.any()}

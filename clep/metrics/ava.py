@@ -1,4 +1,4 @@
-"""AVA's frame mAP at an intersection over union of 0.5, as ActivityNet's official script computes it."""
+"""AVA's frame mAP at an intersection over union of 0.5, as computed by ActivityNet's official script."""
 
 import heapq
 from collections.abc import Collection, Iterable
@@ -28,9 +28,9 @@ def best_per_frame(
 ) -> Bool[np.ndarray, " n"]:
     """Mask of the `most` highest-scored detections of each frame, over all classes.
 
-    Where equal scores straddle the limit, the result depends on the order of the rows, as with the official script's
-    heap: a row that equals the lowest score is not added to a full frame; a row with a higher score replaces, of the
-    rows with the lowest score, the one with the lowest label, then with the lowest y1, x1, y2, x2.
+    If equal scores straddle the limit, the result depends on the order of the rows, as with the official script's heap:
+    a row that equals the lowest score is not added to a full frame; a row with a higher score replaces, among the rows
+    with the lowest score, the one with the lowest label, then the lowest y1, x1, y2, x2.
     """
     order = np.lexsort((-score, frame))
     frame_in_order, score_in_order = frame[order], score[order]
@@ -118,7 +118,7 @@ def true_positives(
 def intersection_over_union(
     one: Float64[np.ndarray, "n 4"], other: Float64[np.ndarray, "n 4"]
 ) -> Float64[np.ndarray, " n"]:
-    """Return the intersection over union of each pair of boxes x1, y1, x2, y2; 0 where both have no area."""
+    """Return the intersection over union of each pair of boxes x1, y1, x2, y2; 0 if both have no area."""
     width = np.minimum(one[:, 2], other[:, 2]) - np.maximum(one[:, 0], other[:, 0])
     height = np.minimum(one[:, 3], other[:, 3]) - np.maximum(one[:, 1], other[:, 1])
     both = np.maximum(height, 0) * np.maximum(width, 0)
@@ -162,8 +162,8 @@ class AvaResult:
 
     Attributes:
         mean: frame mAP in percent, over the classes that have a ground-truth box.
-        per_class: average precision in percent by action id, NaN where it has no ground truth.
-        coverage: number of boxes, and of those dropped, by reason.
+        per_class: average precision in percent by action id, NaN if it has no ground truth.
+        coverage: count of boxes, and of dropped boxes by reason.
     """
 
     mean: float
@@ -184,15 +184,15 @@ def ava_frame_map(
         groundtruth: `video,second,x1,y1,x2,y2,action,person` without a header; the person is ignored. A row
             `video,second` is an annotated frame without actions.
         detections: `video,second,x1,y1,x2,y2,action,score`.
-        label_map: which actions are evaluated, a pbtxt or mmaction2's `label_map.txt`; None for the challenge's 60.
+        label_map: evaluated actions, a pbtxt or mmaction2's `label_map.txt`; None for the challenge's 60.
         excluded: `video,second`, frames to exclude from both; None for none.
         unannotated: see `measure_ava`.
 
     Returns:
-        The mean in percent, and each action's average precision in percent, NaN where it has no ground truth.
+        The mean in percent, and each action's average precision in percent, NaN if it has no ground truth.
 
     Raises:
-        InputError: as `measure_ava_files`.
+        InputError: as for `measure_ava_files`.
     """
     result = measure_ava_files(groundtruth, detections, counted_actions(label_map), excluded, unannotated)
     return result.mean, result.per_class
@@ -208,8 +208,8 @@ def measure_ava_files(
     """Read the files that `ava_frame_map` describes and call `measure_ava`.
 
     Raises:
-        InputError: a file is missing, empty or wrong (the message names the line); an action id is neither one of
-            AVA's 80 nor of `actions`; or no ground truth is left to find.
+        InputError: a file is missing, empty or invalid (the message names the line); an action id is neither one of
+            AVA's 80 nor of `actions`; or no ground-truth box is left.
     """
     known = {*AVA_ACTIONS, *actions}
     frames = set() if excluded is None else read_excluded(excluded)
@@ -230,21 +230,21 @@ def measure_ava(
     """Compute frame mAP as ActivityNet's official script does since April 2020, and count what was dropped.
 
     1. Boxes of actions other than `actions` and boxes in excluded frames are dropped.
-    2. Of each frame (video and second), the 50 highest-scored detections over all classes remain (`best_per_frame`).
-    3. Of those, boxes without area or with swapped corners are dropped.
+    2. The 50 highest-scored detections of each frame (video and second), over all classes, are kept (`best_per_frame`).
+    3. Boxes without area or with swapped corners are dropped.
     4. Detections in frames that the ground truth does not list are ignored. A frame is listed by a box of any action,
        or by a row without a box (`AvaBoxes.empty_frames`), in which case its detections are false positives.
     5. Detections are matched to ground-truth boxes of their class and frame at an intersection over union of at least
-       0.5 (`true_positives`), and each class gets its `average_precision`: 0 where it has ground truth and no
-       detection. A class without ground truth is excluded from the mean.
+       0.5 (`true_positives`), which gives the `average_precision` of each class: 0 with ground truth but without
+       detections. A class without ground truth is excluded from the mean.
 
-    All is computed in float64. Where detections of a class have equal scores, the official value depends on how its
-    sort orders them; here they are one threshold.
+    Computed in float64. For detections of a class with equal scores, the official value depends on the order of its
+    sort; here they are one threshold.
 
     Args:
         groundtruth: annotated boxes; scores are ignored.
         detections: boxes with scores.
-        actions: the ids that are evaluated.
+        actions: ids of the evaluated actions.
         excluded: video and second of frames to exclude.
         unannotated: "counted" makes detections in frames that the ground truth does not list false positives, as the
             official script did until April 2020; "ignored" is rule 4.
@@ -261,7 +261,7 @@ def measure_ava(
     coverage: dict[str, int] = {}
     true_kept = _evaluated("ground-truth boxes", groundtruth, true_frame, actions, excluded_frames, coverage)
     if not len(true_kept):
-        raise InputError("no box has an action of the label map in a frame that is not excluded")
+        raise InputError("no box has an action of the label map in a frame that is not excluded; check the label map")
     kept = _evaluated("detections", detections, frame, actions, excluded_frames, coverage)
 
     before = len(kept)
@@ -292,8 +292,10 @@ def measure_ava(
     )
     per_class = {}
     for action in actions:
-        mine, positives = label == action, int((true_label == action).sum())
-        per_class[action] = average_precision(score[mine], hit[mine], positives) if positives else float("nan")
+        of_action, positives = label == action, int((true_label == action).sum())
+        per_class[action] = (
+            average_precision(score[of_action], hit[of_action], positives) if positives else float("nan")
+        )
     return AvaResult(float(np.nanmean(list(per_class.values()))), per_class, coverage)
 
 
@@ -302,20 +304,22 @@ def _frame_ids(
 ) -> tuple[
     Int64[np.ndarray, " listed"], Int64[np.ndarray, " m"], Int64[np.ndarray, " n"], Int64[np.ndarray, " excluded"]
 ]:
-    """Give each frame (video and second, to the microsecond) an id.
+    """Assign an id to each frame (video and second, rounded to microseconds).
 
     Returns:
         The ids of the frames that the ground truth lists, of each ground-truth box, of each detection, and of the
         excluded frames.
     """
-    bare = [list(groundtruth.empty_frames), list(excluded)]
-    names = [*groundtruth.videos, *detections.videos, *(name for frames in bare for name, _ in frames)]
-    index = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    without_boxes = [list(groundtruth.empty_frames), list(excluded)]
+    names = [*groundtruth.videos, *detections.videos, *(name for frames in without_boxes for name, _ in frames)]
+    index_of = {name: index for index, name in enumerate(dict.fromkeys(names))}
     video = [
-        np.array([index[name] for name in boxes.videos], np.int64)[boxes.video] for boxes in (groundtruth, detections)
+        np.array([index_of[name] for name in boxes.videos], np.int64)[boxes.video]
+        for boxes in (groundtruth, detections)
     ]
-    video += [np.array([index[name] for name, _ in frames], np.int64) for frames in bare]
-    second = [groundtruth.second, detections.second, *(np.array([at for _, at in frames], float) for frames in bare)]
+    video += [np.array([index_of[name] for name, _ in frames], np.int64) for frames in without_boxes]
+    second = [groundtruth.second, detections.second]
+    second += [np.array([at for _, at in frames], float) for frames in without_boxes]
     ends = np.cumsum([len(part) for part in video])
     frames = np.stack([np.concatenate(video), np.rint(np.concatenate(second) * 1e6).astype(np.int64)])
     ids = np.unique(frames, axis=1, return_inverse=True)[1].reshape(-1)

@@ -15,7 +15,7 @@ def charades_map(
     The definition is that of Charades_v1_classify.m (Sigurdsson et al. 2016): scores are compared across videos without
     a softmax per video, and videos without any label rank last. Two rules are added: ties count against the model
     (negatives rank first), so that the value does not depend on the order of the videos; and classes without a positive
-    video are excluded from the mean. All is computed in float64. torchmetrics differs for ties (one threshold each) and
+    video are excluded from the mean. Computed in float64. torchmetrics differs for ties (one threshold per score) and
     for classes without positives (0).
 
     Args:

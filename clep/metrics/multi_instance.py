@@ -1,6 +1,6 @@
 """EPIC-KITCHENS-100 multi-instance retrieval: relevancy of clips and sentences, mAP and nDCG in both directions.
 
-Damen et al., "Rescaling Egocentric Vision" (IJCV 2022), section 4.6, as the code of its challenge computes it.
+Damen et al., "Rescaling Egocentric Vision" (IJCV 2022), section 4.6, as computed by the code of the challenge.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -17,19 +17,19 @@ _ROWS_AT_ONCE = 256
 def mir_relevancy(
     clips: Sequence[tuple[int, Collection[int]]], sentences: Sequence[tuple[int, Collection[int]]]
 ) -> Float[np.ndarray, "clips sentences"]:
-    """Return how relevant each sentence is for each clip, from 0 to 1.
+    """Return the relevancy of each sentence for each clip, from 0 to 1.
 
-    It is the mean of two agreements: 1 where the verb classes are equal, and the intersection over union of the sets of
-    noun classes (0 for two empty sets).
+    It is the mean of the equality of the verb classes (0 or 1) and the intersection over union of the sets of noun
+    classes (0 for two empty sets).
 
     Args:
         clips: (verb class, noun classes) of each clip.
-        sentences: the same of each sentence.
+        sentences: (verb class, noun classes) of each sentence.
     """
     sets = {frozenset(nouns): 0 for _, nouns in (*clips, *sentences)}
     sets = {nouns: index for index, nouns in enumerate(sets)}
     ids = sorted({noun for nouns in sets for noun in nouns})
-    column = {noun: place for place, noun in enumerate(ids)}
+    column = {noun: index for index, noun in enumerate(ids)}
     member = np.zeros((len(sets), len(ids)))
     for nouns, row in sets.items():
         member[row, [column[noun] for noun in nouns]] = 1
@@ -57,20 +57,20 @@ def mir_metrics(
     similarity: Float[Tensor, "clips sentences"] | Float[np.ndarray, "clips sentences"],
     relevancy: Float[Tensor, "rows columns"] | Float[np.ndarray, "rows columns"],
 ) -> dict[str, float]:
-    """Measure multi-instance retrieval from a matrix of similarities.
+    """Compute the metrics of multi-instance retrieval from a similarity matrix.
 
-    mAP counts an answer of relevancy 1 as a hit. The precision there is the sum of *all* relevancies up to it,
-    divided by its rank: partly relevant answers before it raise it. `mAP_binary` is the textbook form, in which only
-    hits count. nDCG sums relevancies, discounted by log2(rank + 1), over as many ranks as the query has answers of
-    relevancy above 0, and divides by the best possible sum. Equal similarities are ranked with the least relevant
-    answer first, so that ties never flatter.
+    mAP counts an answer of relevancy 1 as a hit. Its precision is the sum of *all* relevancies up to the hit, divided
+    by the hit's rank: partly relevant answers increase it. `mAP_binary` is the textbook form, in which only hits count.
+    nDCG sums relevancies, discounted by log2(rank + 1), over as many ranks as the query has answers of relevancy above
+    0, and divides by the best possible sum. Ties count against the model: of equally similar answers the least relevant
+    ranks first.
 
     Args:
         similarity: higher is better; float32 or float64.
-        relevancy: of each sentence for each clip, from 0 to 1, see `mir_relevancy`.
+        relevancy: relevancy of each sentence for each clip, from 0 to 1, see `mir_relevancy`.
 
     Returns:
-        Percent: `v2t/mAP`, `v2t/mAP_binary`, `v2t/nDCG` (clips ask for sentences), the same for `t2v`, and `mean/…`.
+        Percent: `v2t/mAP`, `v2t/mAP_binary`, `v2t/nDCG` (clips are the queries), the same for `t2v`, and `mean/…`.
 
     Raises:
         ValueError: shapes differ, a similarity is not finite, a relevancy is outside 0 … 1, or a query has no answer of
@@ -78,7 +78,7 @@ def mir_metrics(
     """
     scores, relevant = (_as_numpy(values) for values in (similarity, relevancy))
     if scores.shape != relevant.shape or scores.ndim != 2 or not scores.size:
-        raise ValueError(f"similarity is {scores.shape}, relevancy {relevant.shape}; both should be clips x sentences")
+        raise ValueError(f"similarity is {scores.shape}, relevancy {relevant.shape}; both must be clips x sentences")
     if not np.isfinite(scores).all():
         raise ValueError(f"{int((~np.isfinite(scores)).sum())} similarities are NaN or infinite")
     if not (relevant.min() >= 0 and relevant.max() <= 1):
@@ -108,7 +108,7 @@ def _as_numpy(values: Tensor | np.ndarray) -> np.ndarray:
 def _measure(
     similarity: Float[np.ndarray, "queries answers"], relevancy: Float[np.ndarray, "queries answers"]
 ) -> Float[np.ndarray, "queries three"]:
-    """Return average precision, its binary form and nDCG of each query; NaN where it has no answer of relevancy 1."""
+    """Return average precision, its binary form and nDCG of each query; NaN without an answer of relevancy 1."""
     relevancy = np.ascontiguousarray(relevancy)
     ranked = _ranked(np.ascontiguousarray(similarity), relevancy)
     answers = ranked.shape[1]
@@ -116,17 +116,17 @@ def _measure(
     discount = 1 / np.log2(rank + 1)
     hits = ranked == 1
     out = np.empty((len(ranked), 3))
-    for query in range(len(ranked)):  # what follows reads the few answers that count
-        places = np.flatnonzero(hits[query])
-        counting = np.flatnonzero(relevancy[query])
-        if not len(places):
+    for query in range(len(ranked)):  # a loop, since each query has only a few relevant answers
+        hit_ranks = np.flatnonzero(hits[query])
+        relevant = np.flatnonzero(relevancy[query])
+        if not len(hit_ranks):
             out[query] = np.nan
             continue
-        cumulated = np.cumsum(ranked[query, : places[-1] + 1], dtype=np.float64)[places]
-        out[query, 0] = (cumulated / rank[places]).mean()
-        out[query, 1] = (np.arange(1, len(places) + 1) / rank[places]).mean()
-        k = len(counting)
-        best = np.sort(relevancy[query, counting])[::-1]
+        cumulated = np.cumsum(ranked[query, : hit_ranks[-1] + 1], dtype=np.float64)[hit_ranks]
+        out[query, 0] = (cumulated / rank[hit_ranks]).mean()
+        out[query, 1] = (np.arange(1, len(hit_ranks) + 1) / rank[hit_ranks]).mean()
+        k = len(relevant)
+        best = np.sort(relevancy[query, relevant])[::-1]
         out[query, 2] = (ranked[query, :k] @ discount[:k]) / (best @ discount[:k])
     return out
 
@@ -134,7 +134,7 @@ def _measure(
 def _ranked(
     similarity: Float[np.ndarray, "queries answers"], relevancy: Float[np.ndarray, "queries answers"]
 ) -> Float[np.ndarray, "queries answers"]:
-    """Return each query's relevancies from its most to its least similar answer."""
+    """Return each query's relevancies, sorted by descending similarity."""
     if similarity.dtype == np.float64:
         order = np.argsort(-similarity, axis=1)
         tied = (np.diff(np.take_along_axis(similarity, order, 1), axis=1) == 0).any(1)

@@ -1,4 +1,4 @@
-"""Retrieval metrics: recall at k, and the rank of the first correct answer."""
+"""Retrieval metrics: recall at k, median and mean rank."""
 
 import numpy as np
 import torch
@@ -60,10 +60,10 @@ def retrieval_from_embeddings(
         chunk: at most `chunk * chunk` similarities are computed at once (4096: 64 MiB).
 
     Returns:
-        As `retrieval_metrics`.
+        As for `retrieval_metrics`.
 
     Raises:
-        ValueError: as `retrieval_metrics`; or `chunk` is below 1.
+        ValueError: as for `retrieval_metrics`; or `chunk` is below 1.
     """
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")

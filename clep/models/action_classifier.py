@@ -1,4 +1,4 @@
-"""Action classifier of regions: short-term features and their long-term context."""
+"""Action classifier of regions, from short-term features and their long-term context."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -51,9 +51,9 @@ class RegionEncoder(nn.Module):
         """Dimension of a region's features."""
         return self.encoder.dim
 
-    def config_of(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the config with the encoder's architecture, which is built without downloading weights."""
-        return {**given, "encoder": self.encoder.architecture()}
+    def saved_config(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the config with the encoder's architecture, from which it is built without downloading weights."""
+        return {**config, "encoder": self.encoder.architecture()}
 
     def forward(self, batch: dict[str, Tensor]) -> Float[Tensor, "batch dim"]:
         """Return the features of each box.
@@ -62,7 +62,7 @@ class RegionEncoder(nn.Module):
             InputError: the batch has no clips.
         """
         if "clips" not in batch:
-            raise InputError("the model's short-term encoder reads clips, and the batch has none; use short_term=clips")
+            raise InputError("the model's short-term encoder reads clips, but the batch has none; use short_term=clips")
         spec = self.encoder.clip
         pixels = normalize(batch["clips"], spec.mean, spec.std)
         features = self.encoder.spatial(pixels).mean(2)
@@ -107,7 +107,7 @@ class ActionClassifier(SavedModel):
     ) -> None:
         super().__init__(metadata)
         if not classes or len(set(classes)) != len(classes):
-            raise InputError(f"model.classes={classes}: list at least one action, and each once")
+            raise InputError(f"model.classes={classes} must list at least one action, without duplicates")
         if not 0 <= dropout < 1:
             raise InputError(f"model.dropout={dropout} must be at least 0 and below 1")
         if operator.in_dim != in_dim:
@@ -124,31 +124,31 @@ class ActionClassifier(SavedModel):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], targets: Targets = REGISTERED_ONLY) -> "ActionClassifier":
-        """Build a model from a plain dict and keep it for saving, with an encoder's architecture instead of its name.
+        """Build a model from a dict, kept for saving with the encoder's architecture instead of its name.
 
         Args:
             config: the constructor's arguments, `operator` and `short_term` as dicts with `_target_`. With
-                `short_term`, `in_dim` and the operator's `in_dim` are the dimension of its features.
-            targets: which classes they may name.
+                `short_term`, `in_dim` and the operator's `in_dim` are set to the dimension of its features.
+            targets: the classes they may name.
 
         Raises:
             InputError: a target outside `targets`, an unknown target or argument; the message names the key.
         """
         arguments = plain_config(config)
         target = check_model_name(cls, arguments.pop(TARGET, None), targets)
-        remembered = {TARGET: target, **{key: value for key, value in arguments.items() if key != "metadata"}}
+        saved = {TARGET: target, **{key: value for key, value in arguments.items() if key != "metadata"}}
         if arguments.get("short_term"):
             short_term = build_module(arguments["short_term"], "model.short_term", targets)
             if not isinstance(short_term, RegionEncoder):
                 raise InputError(f"model.short_term: {type(short_term).__name__} is not a RegionEncoder")
-            remembered["short_term"] = short_term.config_of(arguments["short_term"])
+            saved["short_term"] = short_term.saved_config(arguments["short_term"])
             arguments["short_term"] = short_term
-            arguments["in_dim"] = remembered["in_dim"] = short_term.out_dim
+            arguments["in_dim"] = saved["in_dim"] = short_term.out_dim
             operator = {**(arguments.get("operator") or {}), "in_dim": short_term.out_dim}
-            arguments["operator"] = remembered["operator"] = operator
+            arguments["operator"] = saved["operator"] = operator
         arguments["operator"] = build_module(arguments.get("operator") or {}, "model.operator", targets)
         model = call(cls, arguments, "model")
-        model.config = remembered
+        model.config = saved
         return model
 
     def forward(self, batch: dict[str, Tensor]) -> Float[Tensor, "batch classes"]:
@@ -161,7 +161,7 @@ class ActionClassifier(SavedModel):
         if short_term.shape[-1] != self.in_dim:
             encoder = self.metadata.get("bank_encoder") or "the encoder of training"
             raise InputError(
-                f"the model has in_dim={self.in_dim}, and the bank's rows have dimension {short_term.shape[-1]}; use a "
+                f"the model has in_dim={self.in_dim}, but the bank's rows have dimension {short_term.shape[-1]}; use a "
                 f"bank of {encoder}"
             )
         found = self.operator(short_term, batch["context"], batch["context_mask"])

@@ -1,4 +1,4 @@
-"""Checkpoint files: written whole or not at all, with a checksum of the file inside it, and read as plain data only."""
+"""Checkpoint files: written atomically, with a checksum inside the file, and read without running code."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from clep.checksums import check_digest, warn_unverified
 from clep.errors import InputError
 from clep.files import atomic_path, check_input
 
-# A checkpoint of torch.save is a zip archive. Its comment, the last bytes of the file, holds the digest of all before.
+# A checkpoint of torch.save is a zip archive. Its comment, at the end of the file, holds the digest of the rest.
 _END, _END_BYTES = b"PK\x05\x06", 22  # signature and size of the record before the comment
 _MARK = b"clep-xxh3-128:"
 _DIGITS = 32
@@ -19,18 +19,16 @@ _BLOCK = 1 << 24
 
 
 def write_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
-    """Save a checkpoint beside `path`, then rename it; a previous one at `path` stays until the new one is whole.
-
-    `torch.load` reads the file as any other.
+    """Save a checkpoint atomically, with a checksum; `torch.load` reads it as any other.
 
     Raises:
-        InputError: the disk is full, or the folder cannot be written to.
+        InputError: the disk is full, or the folder is not writable.
     """
     try:
         with atomic_path(path) as temporary:
             torch.save(checkpoint, temporary)
             _append_digest(temporary)
-    except RuntimeError as error:  # what torch.save makes of a full disk
+    except RuntimeError as error:  # torch.save on a full disk
         raise InputError(
             f"cannot write {path} ({str(error).splitlines()[0]}); free some space or choose another folder with "
             f"paths.runs=DIR, then continue with ckpt_path=last"
@@ -38,10 +36,10 @@ def write_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint onto the CPU without running any code in it. One without a checksum gives a warning.
+    """Load a checkpoint onto the CPU without running pickled code; warns if it has no checksum.
 
     Raises:
-        InputError: it is missing, truncated, damaged, or holds more than plain data.
+        InputError: it is missing, truncated, damaged, or an unsafe pickle.
     """
     check_input(path)
     try:
@@ -52,12 +50,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"{path} cannot be read as a checkpoint of plain data ({reason}); it may be truncated, or of other code"
+            f"{path} cannot be read as a checkpoint ({reason}); it may be truncated or of other code: copy it again"
         ) from error
     if not isinstance(checkpoint, dict):
-        raise InputError(f"{path} is not a checkpoint: it holds a {type(checkpoint).__name__}, not a dict")
+        raise InputError(
+            f"{path} is not a checkpoint: it holds a {type(checkpoint).__name__}, not a dict; give a .ckpt of a run"
+        )
     if not found:
-        warn_unverified(path, "the next checkpoint of a run that continues it has them")
+        warn_unverified(path, "a run that continues from it writes checkpoints with checksums")
     return checkpoint
 
 
@@ -71,7 +71,7 @@ def _append_digest(path: Path) -> None:
 
 
 def check_file_digest(path: str | Path) -> bool:
-    """Compare a checkpoint with the digest in it; return False where it has none.
+    """Compare a checkpoint with the digest in it; returns False if it has none.
 
     Raises:
         InputError: they differ.
@@ -84,9 +84,9 @@ def check_file_digest(path: str | Path) -> bool:
         _, found, end = file.read().rpartition(_END)
     length, comment = end[_END_BYTES - len(_END) - 2 :][:2], end[_END_BYTES - len(_END) :]
     if not found or (length == b"\0\0" and not comment):
-        return False  # no archive, which torch.load refuses; or one without a comment
+        return False  # not an archive, which torch.load refuses; or without a comment
     stored = comment.removeprefix(_MARK).decode("ascii", "replace")
-    remedy = "copy it again, or continue from another checkpoint (ckpt_path=last takes the newest that is whole)"
+    remedy = "copy it again, or continue from another checkpoint (ckpt_path=last takes the newest undamaged one)"
     check_digest(path, "the file", stored, _prefix_digest(path, size - _DIGITS), remedy)
     return True
 

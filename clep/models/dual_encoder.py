@@ -1,4 +1,4 @@
-"""Dual encoder: a video tower and a text tower with a joint embedding space."""
+"""Dual encoder: a video tower and a text tower that share an embedding space."""
 
 import copy
 import math
@@ -21,11 +21,11 @@ from clep.text import sentence_model_name
 class Tower(nn.Module):
     """Base class of towers that read more than one key of a batch, e.g. rows with their mask, or a long-term context.
 
-    `DualEncoder` passes the whole batch to a `Tower`. To any other module it passes `text`, or `video` averaged over
+    `DualEncoder` passes the whole batch to a `Tower`; to any other module it passes `text`, or `video` averaged over
     the rows of a window.
     """
 
-    shares_context = True  # whether `context` may be rows that all moments share, see LongTerm.gather_shared
+    shares_context = True  # whether `context` may hold rows shared by all moments, see LongTerm.gather_shared
 
     def forward(self, batch: dict[str, Any]) -> Float[Tensor, "batch embed"]:
         """Return embeddings, not normalised, in any floating dtype."""
@@ -44,7 +44,7 @@ class Tower(nn.Module):
         """Return the config for a saved model, from which the tower can be built without other files.
 
         Args:
-            config: the config that the tower was built from, plain values with `_target_`.
+            config: the config that the tower was built from, a dict with `_target_`.
         """
         return config
 
@@ -52,8 +52,8 @@ class Tower(nn.Module):
 class DualEncoder(SavedModel):
     """Embeds videos and texts into one space.
 
-    A `Tower` gets the whole batch; any other module gets `batch["text"]`, or `batch["video"]`, averaged over rows under
-    `batch["video_mask"]` if it is `[b, t, d]`.
+    A `Tower` gets the whole batch. Any other module gets `batch["text"]`, or `batch["video"]`; if that is `[b, t, d]`,
+    it is averaged over the rows in `batch["video_mask"]`.
 
     Args:
         video: video tower.
@@ -65,8 +65,8 @@ class DualEncoder(SavedModel):
         max_scale: `clamp_scale` keeps `log_scale` in `[0, max_scale]`; the default is ln 100.
         init_bias: initial value of the parameter `logit_bias`, which pairwise losses (`SigmoidLoss`) add to the logits;
             None for a model without bias.
-        metadata: what a model depends on besides its weights: `sentence_encoder`, `tag_style`, `prompts`,
-            `bank_encoder`, `window`, ... Plain JSON, saved and loaded with the model.
+        metadata: what the model depends on besides its weights: `sentence_encoder`, `tag_style`, `prompts`,
+            `bank_encoder`, `window`, ... JSON values, saved and loaded with the model.
 
     Raises:
         InputError: an option is out of range.
@@ -100,12 +100,12 @@ class DualEncoder(SavedModel):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], targets: Targets = REGISTERED_ONLY) -> "DualEncoder":
-        """Build a model from a plain dict and remember the dict, so that the model can be saved.
+        """Build a model from a dict, which is kept for saving.
 
         Args:
             config: the constructor's arguments; `video`, `text` and other parts of a subclass are dicts with
                 `_target_`, an `nn.Module` class.
-            targets: which classes they may name.
+            targets: the classes they may name.
 
         Raises:
             InputError: a target outside `targets`, an unknown target or argument, or values that JSON cannot hold; the
@@ -113,17 +113,17 @@ class DualEncoder(SavedModel):
         """
         arguments = plain_config(config)
         target = check_model_name(cls, arguments.pop(TARGET, None), targets)
-        remembered = {key: value for key, value in copy.deepcopy(arguments).items() if key != "metadata"}
+        saved = {key: value for key, value in copy.deepcopy(arguments).items() if key != "metadata"}
         for key in ("video", "text"):
             if key in arguments and not isinstance(arguments[key], dict):
                 raise InputError(f"model.{key}: expected a dict with {TARGET}, got {arguments[key]!r}")
-        for key, value in remembered.items():
+        for key, value in saved.items():
             if key in ("video", "text") or (isinstance(value, dict) and TARGET in value):
                 arguments[key] = build_module(value, f"model.{key}", targets)
                 if isinstance(arguments[key], Tower):
-                    remembered[key] = plain_config(arguments[key].saved_config(value))
+                    saved[key] = plain_config(arguments[key].saved_config(value))
         model = call(cls, arguments, "model")
-        model.config = remembered if cls is DualEncoder else {TARGET: target, **remembered}
+        model.config = saved if cls is DualEncoder else {TARGET: target, **saved}
         return model
 
     @property
@@ -133,18 +133,18 @@ class DualEncoder(SavedModel):
 
     @torch.no_grad()
     def clamp_scale(self) -> None:
-        """Clamp `log_scale` to `[0, max_scale]`; to be called after each optimizer step."""
+        """Clamp `log_scale` to `[0, max_scale]`; call it after each optimizer step."""
         self.log_scale.clamp_(0, self.max_scale)
 
     def encode_video(self, batch: dict[str, Any]) -> Float[Tensor, "batch embed"]:
         """Return the video embeddings of a batch, in float32, of unit length if the model normalises.
 
         Args:
-            batch: `video` `[b, d]`, or `[b, t, d]` with a Bool `video_mask` `[b, t]` if windows are padded; and the
-                other keys that the tower reads.
+            batch: `video` `[b, d]`, or `[b, t, d]` with a Bool `video_mask` `[b, t]` if windows are padded; and other
+                keys that the tower reads.
 
         Raises:
-            ValueError: a key is missing, or `video` has another number of axes.
+            ValueError: a key is missing, or `video` has another number of dimensions.
         """
         if isinstance(self.video, Tower):
             return self._finish(self.video(batch))
@@ -172,10 +172,10 @@ class DualEncoder(SavedModel):
         """Return the tokens of sentences as a batch for `encode_text`, on the model's device.
 
         Raises:
-            ValueError: the model reads embeddings of its frozen sentence encoder.
+            ValueError: the model reads embeddings of a frozen sentence encoder instead.
         """
         if not self.reads_tokens:
-            raise ValueError("this model reads text embeddings of its frozen sentence encoder, not sentences")
+            raise ValueError("this model reads text embeddings of a frozen sentence encoder, not tokens")
         tokenize = cast(Callable[[Sequence[str]], dict[str, Tensor]], self.text.tokenize)
         return {key: value.to(self.log_scale.device) for key, value in tokenize(sentences).items()}
 
@@ -192,16 +192,16 @@ class DualEncoder(SavedModel):
         return self.encode_video(batch), self.encode_text(batch), self.logit_scale
 
     def check_sentence_encoder(self, name: str) -> None:
-        """Raise if text embeddings are not of the sentence encoder of training; unknown names pass.
+        """Check that text embeddings are of the sentence encoder of training; unknown names pass.
 
         Raises:
-            InputError: the encoders differ; both are named.
+            InputError: the encoders differ; the message names both.
         """
         trained_with = self.metadata.get("sentence_encoder")
         known = {self.metadata.get("text_bank_encoder"), sentence_model_name(trained_with or "")}
         if trained_with and name and sentence_model_name(name) not in known:
             raise InputError(
-                f"the model was trained with text embeddings of {trained_with!r}, and these are of {name!r}; "
+                f"the model was trained with text embeddings of {trained_with!r}, but these are of {name!r}; "
                 f"embed the texts with {trained_with!r} (text_encoder={trained_with})"
             )
 

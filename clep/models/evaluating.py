@@ -9,9 +9,9 @@ from torch import nn
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Disable dropout and gradients inside the block; afterwards each submodule has its previous mode again.
+    """Disable dropout and gradients inside the block, and restore the mode of each submodule afterwards.
 
-    `model.train()` would not restore them: frozen submodules stay in evaluation mode during training.
+    `model.train()` would not restore the modes, since frozen submodules stay in evaluation mode during training.
     """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -1,4 +1,4 @@
-"""Feature bank operators: what a moment's short-term features S take from its long-term feature bank L.
+"""Feature bank operators FBO(S, L) of short-term features S and a long-term feature bank L.
 
 "Long-Term Feature Banks for Detailed Video Understanding" (Wu et al., CVPR 2019), section 3.
 """
@@ -13,17 +13,17 @@ from clep.models.pooling import masked_max, masked_mean, project_present
 
 
 class FeatureBankOperator(nn.Module):
-    """Base class: `FBO(S, L)`, which a head or classifier reads concatenated with S.
+    """Base class of feature bank operators; a head or classifier reads the output concatenated with S.
 
-    Subclasses define `forward`. The content of slots without a row must not matter, NaN included, and a moment without
-    any row must get an output that depends on S alone.
+    Subclasses define `forward`. The output must not depend on the content of empty slots, which may be NaN; the output
+    of a moment whose slots are all empty must depend on S only.
 
     Args:
         in_dim: dimension of a short-term feature.
         context_dim: dimension of a row of the bank; None for `in_dim`.
         out_dim: dimension of the output.
-        empty_slots: "masked" ignores slots without a row; "counted" treats them as rows of zeros, as mmaction2 does:
-            they take part in the softmax, in the average and in the maximum.
+        empty_slots: "masked" excludes slots without a row from the softmax, the average and the maximum; "counted"
+            includes them as rows of zeros, as mmaction2 does.
 
     Raises:
         InputError: a dimension below 1 (`out_dim`: below 0), or another `empty_slots`.
@@ -52,53 +52,53 @@ class FeatureBankOperator(nn.Module):
         Args:
             short_term: `[batch, in_dim]`, or `[batch, n, in_dim]`.
             context: the slots of the bank around each moment, see `FeatureBank.long_term`.
-            mask: True where a slot holds a row. `[batch, n, slots]` masks the slots separately for each of n short-term
-                features, for moments that share rows (`FeatureBank.long_term_shared`).
+            mask: True for slots that hold a row: `[batch, slots]`, or `[batch, n, slots]` with a mask for each
+                short-term feature, for moments that share rows (`FeatureBank.long_term_shared`).
         """
         raise NotImplementedError(f"{type(self).__name__} must define forward(short_term, context, mask)")
 
     def check(self, short_term: Tensor, context: Tensor) -> None:
-        """Raise if the features have other dimensions than the operator.
+        """Check the dimensions of the features.
 
         Raises:
-            InputError: names the dimensions and the remedy.
+            InputError: they differ from `in_dim` and `context_dim`.
         """
         if (short_term.shape[-1], context.shape[-1]) != (self.in_dim, self.context_dim):
             raise InputError(
                 f"{type(self).__name__}: in_dim={self.in_dim} and context_dim={self.context_dim}, but the features "
-                f"have {short_term.shape[-1]} and {context.shape[-1]} dimensions; set both to the dims of the banks"
+                f"have {short_term.shape[-1]} and {context.shape[-1]} dimensions; set both to the banks' dimensions"
             )
 
     def slots(
         self, context: Float[Tensor, "batch slots context_dim"], mask: Bool[Tensor, "batch ... slots"]
     ) -> tuple[Float[Tensor, "batch slots context_dim"], Bool[Tensor, "batch ... slots"]]:
-        """Return the context and mask to compute with: unchanged, or with empty slots as rows of zeros.
+        """Apply `empty_slots`: return context and mask unchanged, or with empty slots as unmasked rows of zeros.
 
         Raises:
-            InputError: `empty_slots="counted"` with rows that moments share, among which there are no empty slots.
+            InputError: `empty_slots="counted"` with shared rows, which have no empty slots.
         """
         if self.empty_slots == "masked":
             return context, mask
         if mask.ndim == 3:
             raise InputError(
-                "operator.empty_slots=counted needs the slots of each moment, [batch, slots], and got rows that "
-                "moments share; gather the context with LongTerm.gather, or use empty_slots=masked"
+                "operator.empty_slots=counted needs the slots of each moment, [batch, slots], but got shared rows; "
+                "gather the context with LongTerm.gather, or use empty_slots=masked"
             )
         return context.masked_fill(~mask[:, :, None], 0), torch.ones_like(mask)
 
 
 def check_dropout(dropout: float | int) -> None:
-    """Raise if a dropout probability is not in `[0, 1)`.
+    """Check a dropout probability.
 
     Raises:
-        InputError: it is not.
+        InputError: it is not in `[0, 1)`.
     """
     if not 0 <= dropout < 1:
         raise InputError(f"dropout={dropout} must be at least 0 and below 1")
 
 
 class FBONone(FeatureBankOperator):
-    """Ignore the context: the output has dimension 0, so the short-term features stand alone. The paper's baseline.
+    """No context, the paper's baseline: the output has dimension 0.
 
     Args:
         in_dim: dimension of a short-term feature.
@@ -174,7 +174,7 @@ class FBOAvg(_Pooled):
         context_dim: dimension of a row of the bank; None for `in_dim`.
         latent_dim: dimension of the output; None for no projection, as published.
         dropout: probability, before the projection.
-        empty_slots: see `FeatureBankOperator`; "counted" divides by the number of all slots.
+        empty_slots: see `FeatureBankOperator`; "counted" divides the sum by the number of slots, empty ones included.
 
     Raises:
         InputError: a dimension or the probability is out of range; or, when called, features of other dimensions.
@@ -195,7 +195,8 @@ class FBOMax(_Pooled):
         context_dim: dimension of a row of the bank; None for `in_dim`.
         latent_dim: dimension of the output; None for no projection, as published.
         dropout: probability, before the projection.
-        empty_slots: see `FeatureBankOperator`; with "counted" the zeros of an empty slot can be the maximum.
+        empty_slots: see `FeatureBankOperator`; with "counted" the maximum includes the zeros of empty slots, so it is
+            at least 0 for a moment with an empty slot.
 
     Raises:
         InputError: a dimension or the probability is out of range; or, when called, features of other dimensions.
@@ -220,10 +221,10 @@ class FBONonLocal(FeatureBankOperator):
     Args:
         in_dim: dimension of a short-term feature.
         context_dim: dimension of a row of the bank; None for `in_dim`.
-        latent_dim: dimension that both are reduced to, and of the output.
+        latent_dim: dimension of the reduced features and of the output.
         num_layers: non-local layers, at least 1; the paper uses 2 for AVA.
         dropout: probability, after both reductions and after each layer.
-        empty_slots: see `FeatureBankOperator`; with "counted" empty slots are attended to.
+        empty_slots: see `FeatureBankOperator`; with "counted" empty slots take part in the attention.
 
     Raises:
         InputError: a dimension or the probability is out of range; or, when called, features of other dimensions.
@@ -252,7 +253,7 @@ class FBONonLocal(FeatureBankOperator):
         context: Float[Tensor, "batch slots context_dim"],
         mask: Bool[Tensor, "batch ... slots"],
     ) -> Float[Tensor, "batch *queries out_dim"]:
-        """Return the short-term features after all layers; only reduced where all slots are masked."""
+        """Return the short-term features after all layers; the reduced ones if all slots are masked."""
         query, rows, attended, present = self._prepare(short_term, context, mask)
         for layer in self.layers:
             query = layer(query, rows, attended, present)
@@ -265,7 +266,7 @@ class FBONonLocal(FeatureBankOperator):
         context: Float[Tensor, "batch slots context_dim"],
         mask: Bool[Tensor, "batch ... slots"],
     ) -> Float[Tensor, "layers batch *queries slots"]:
-        """Return each layer's attention weights over the slots; they sum to 1, or are 0 where all slots are masked."""
+        """Return each layer's attention weights over the slots; they sum to 1, or are 0 if all slots are masked."""
         query, rows, attended, present = self._prepare(short_term, context, mask)
         weights = []
         for layer in self.layers:
@@ -285,23 +286,23 @@ class FBONonLocal(FeatureBankOperator):
         Bool[Tensor, "batch #n slots"],
         Bool[Tensor, "batch #n 1"],
     ]:
-        """Return reduced S and L, the attention mask, and which moments have any slot to attend to."""
+        """Return reduced S and L, the attention mask, and a mask of the moments with any row."""
         self.check(short_term, context)
         context, mask = self.slots(context, mask)
         query = self.reduce_short_term(short_term)
         own = mask if mask.ndim == 3 else mask[:, None]
         rows = project_present(self.reduce_context, context, own.any(1))
         present = own.any(-1, keepdim=True)
-        # A softmax over no slots is NaN: such moments attend to all slots, and the result is discarded.
+        # A softmax over no slots is NaN: moments without rows attend to all slots, and the result is discarded.
         return query.view(len(query), -1, self.out_dim), rows, own | ~present, present
 
 
 class NonLocalLayer(nn.Module):
     """One layer of `FBONonLocal`, on reduced features.
 
-    θ(S) φ(L)ᵀ is computed as (θ(S) W_φ) Lᵀ, and softmax(…) g(L) as g(softmax(…) L). Both are equal to the published
-    form: g is affine and the weights sum to 1, and φ needs no bias, since it would shift all logits of a query alike.
-    The projections then apply to a few short-term features rather than to hundreds of slots.
+    θ(S) φ(L)ᵀ is computed as (θ(S) W_φ) Lᵀ, and softmax(…) g(L) as g(softmax(…) L), so that the projections apply to
+    few short-term features instead of hundreds of slots. Both equal the published form: g is affine and the weights sum
+    to 1; a bias of φ would shift all logits of a query equally, so φ has none.
     """
 
     def __init__(self, dim: int, dropout: float | int) -> None:

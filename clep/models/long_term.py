@@ -1,4 +1,4 @@
-"""Video tower with a long-term context: the minute around a moment."""
+"""Video tower with a long-term context, such as the minute around a moment."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,16 +19,16 @@ from clep.models.temporal import GatedAttention, TemporalAttention
 class LongTermTower(Tower):
     """Projection of short-term features concatenated with the output of a feature bank operator.
 
-    "Long-Term Feature Banks" (Wu et al., CVPR 2019). Reads `video` `[b, d]`, or `[b, t, d]` with `video_mask`, in which
-    case the operator is applied to each row and the result averaged over rows; and `context` `[b, slots, d]` with
-    `context_mask` `[b, slots]`. Moments may share their context rows: `context` `[rows, d]`, with `context_mask`
-    `[b, rows]` True for the rows of each moment (see `LongTerm.gather_shared`).
+    "Long-Term Feature Banks" (Wu et al., CVPR 2019). Reads `video` `[b, d]`, or `[b, t, d]` with `video_mask`; then the
+    operator is applied to each row and the result averaged over rows. Also reads `context` `[b, slots, d]` with
+    `context_mask` `[b, slots]`, or shared rows: `context` `[rows, d]`, with a `context_mask` `[b, rows]` that is True
+    for the rows of each moment (see `LongTerm.gather_shared`).
 
     Args:
         in_dim: feature dimension of the bank.
         out_dim: dimension of the embedding.
         operator: a feature bank operator for `in_dim`.
-        attention: temporal attention over the rows of the window, added by a `GatedAttention`; None for none.
+        attention: temporal attention over the rows of the window, combined by a `GatedAttention`; None to omit it.
         gate: initial weight of the attention.
         hidden_dim, layers, activation, dropout, init: of the projection, see `ProjectionHead`.
 
@@ -53,8 +53,8 @@ class LongTermTower(Tower):
         super().__init__()
         if (operator.in_dim, operator.context_dim) != (in_dim, in_dim):
             raise InputError(
-                f"the operator has in_dim={operator.in_dim} and context_dim={operator.context_dim}, but features and "
-                f"context come from a bank of dimension {in_dim}: set both to the tower's in_dim"
+                f"the operator has in_dim={operator.in_dim} and context_dim={operator.context_dim}, but the tower has "
+                f"in_dim={in_dim}; set both to it"
             )
         self.in_dim, self.out_dim = in_dim, out_dim
         self.operator = operator
@@ -66,7 +66,7 @@ class LongTermTower(Tower):
 
     @classmethod
     def requires(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings of a run that this tower needs: a context, and rows for attention or counted slots."""
+        """Return the settings of a run that this tower needs: a context; rows for attention or counted slots."""
         remedy = "use experiment=ego4d_long_term, or add 'data.context={_target_: clep.data.LongTerm}'"
         needs = {"data.context": Need(..., "the minute around a moment", remedy)}
         if config.get("attention"):
@@ -81,8 +81,8 @@ class LongTermTower(Tower):
             raise ValueError(f"the batch has no 'video'; it has {sorted(batch)}")
         if "context" not in batch or "context_mask" not in batch:
             raise InputError(
-                "the model's LongTermTower needs a long-term context, and the batch has none; set data.context "
-                "(clep.data.LongTerm) as experiment=ego4d_long_term does"
+                "the model's LongTermTower needs a long-term context, but the batch has none; set data.context "
+                "(clep.data.LongTerm) as in experiment=ego4d_long_term"
             )
         short_term, mask = batch["video"], batch.get("video_mask")
         if short_term.ndim == 3 and mask is not None:
@@ -97,7 +97,7 @@ class LongTermTower(Tower):
         context: Float[Tensor, "*batch slots context_dim"],
         mask: Bool[Tensor, "moments slots"],
     ) -> Float[Tensor, "moments *time found"]:
-        """Return the operator's output for contexts of each moment, or for shared rows."""
+        """Return the operator's output for one context per moment, or for shared rows."""
         if context.ndim == 3:
             return self.operator(short_term, context, mask)
         every = short_term.reshape(1, -1, self.in_dim)

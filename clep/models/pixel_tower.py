@@ -21,19 +21,19 @@ class PixelTower(Tower):
     """Trainable video encoder on frames, followed by temporal attention.
 
     Reads `video` `[b, t, in_dim]`, rows of a bank of `clep.video.encoders.Pixels`, and `video_mask` `[b, t]`. In
-    training, clips are cropped and flipped at random, all frames of a clip alike. The random numbers are those of
-    PyTorch's global generator, which a run seeds at each step.
+    training, clips are cropped and flipped at random, the same for all frames of a clip, with PyTorch's global
+    generator, which a run seeds at each step.
 
     Args:
         in_dim: dimension of a row, `3 * side * side`.
         encoder: encodes single frames, or clips of a fixed number of frames, to which shorter windows are padded by
             repeating the last frame.
         out_dim: dimension of the embedding.
-        depth, heads, dropout: of the attention, see `TemporalAttention`. The output of a clip encoder is projected by
-            one linear layer instead.
+        depth, heads, dropout: options of the attention, see `TemporalAttention`. The output of a clip encoder is
+            projected by one linear layer instead.
         scales: relative sides of the random crop, see `multi_scale_crop`.
         flip: probability of a horizontal flip.
-        frozen: number of the encoder's first stages that are not trained; "all" trains the attention alone.
+        frozen: number of the encoder's first stages that are not trained; "all" trains only the attention.
         checkpointing: activation checkpointing of the encoder's blocks: less memory, a second forward pass.
 
     Raises:
@@ -68,7 +68,7 @@ class PixelTower(Tower):
             encoder = encoder.unwrapped()
         if encoder.clip.crop_px > side:
             raise InputError(
-                f"model.video.encoder takes frames of {encoder.clip.crop_px} pixels, and the bank has {side}; "
+                f"model.video.encoder takes frames of {encoder.clip.crop_px} pixels, but the bank has {side}; "
                 f"lower its crop_px, or make the bank with encoder.side_px={encoder.clip.crop_px}"
             )
         self.in_dim, self.out_dim, self.side = in_dim, out_dim, side
@@ -89,7 +89,7 @@ class PixelTower(Tower):
         return {"data.window.pool": Need("rows", "attention to the frames of a window in their order")}
 
     def saved_config(self, config: dict[str, Any]) -> dict[str, Any]:
-        """Return the config with the encoder's architecture, which is built without downloading weights."""
+        """Return the config with the encoder's architecture, from which it is built without downloading weights."""
         return {**config, "encoder": self.encoder.architecture()}
 
     def forward(self, batch: dict[str, Any]) -> Float[Tensor, "batch embed"]:

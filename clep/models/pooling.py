@@ -11,10 +11,10 @@ from torch.nn.functional import embedding_bag
 def masked_mean(
     rows: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch *queries time"] | None = None
 ) -> Float[Tensor, "batch *queries dim"]:
-    """Mean over the rows of each window; padding does not enter the mean.
+    """Mean over the rows of each window, without padding.
 
     Args:
-        rows: padded rows of each window. The content of padding does not matter, NaN included.
+        rows: padded rows of each window. Padding may hold any values, even NaN.
         mask: False for padding; None if there is none. A window without rows gives zeros. A mask
             `[batch, queries, time]` selects the rows of a window for each query.
 
@@ -32,10 +32,10 @@ def masked_mean(
 def masked_max(
     rows: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch *queries time"]
 ) -> Float[Tensor, "batch *queries dim"]:
-    """Element-wise maximum over the rows of each window; padding is ignored.
+    """Elementwise maximum over the rows of each window, without padding.
 
     Args:
-        rows: padded rows of each window. The content of padding does not matter, NaN included.
+        rows: padded rows of each window. Padding may hold any values, even NaN.
         mask: False for padding. A window without rows gives zeros. A mask `[batch, queries, time]` selects the rows of
             a window for each query.
 
@@ -59,10 +59,10 @@ def project_present(
 
     Args:
         project: row-wise function from `[n, dim]` to `[n, out]`.
-        rows: padded rows. The content of padding does not matter, NaN included, for values and gradients.
+        rows: padded rows. Padding may hold any values, even NaN, without effect on values and gradients.
         mask: False for padding.
-        every: True projects padding too, as zeros, which avoids a GPU sync to count the rows; False projects the rows
-            alone, for an expensive `project` or one with batch statistics. None chooses True on a GPU only.
+        every: True projects padding too, as zeros, which avoids a GPU sync to count the rows; False projects only the
+            rows, for an expensive `project` or one with batch statistics. None: True on a GPU, else False.
     """
     if rows.is_cuda if every is None else every:
         empty = ~mask[:, :, None]
@@ -81,7 +81,7 @@ def _present(mask: Bool[Tensor, "batch time"]) -> Int64[Tensor, " rows"]:
 def _pool_present(
     rows: Float[Tensor, "batch time dim"], mask: Bool[Tensor, "batch *queries time"], mode: str
 ) -> Float[Tensor, "batch *queries dim"]:
-    """Pool by `embedding_bag`, which copies no rows and reads no padding; a window without rows is an empty bag."""
+    """Pool with `embedding_bag`, which neither copies rows nor reads padding; a window without rows is an empty bag."""
     if mask.ndim == 2:
         index = _present(mask)
     else:

@@ -21,7 +21,7 @@ class ProjectionHead(nn.Sequential):
         activation: relu, gelu, silu or tanh.
         dropout: probability, after each activation.
         init: "tutorial" is Xavier uniform with the gain of ReLU and zero biases (Ego4D's CLEP tutorial); "default"
-            is PyTorch's.
+            is PyTorch's initialisation.
 
     Raises:
         InputError: an option is out of range; or, when called, rows of another dimension.
@@ -64,7 +64,7 @@ class ProjectionHead(nn.Sequential):
         """Project each row."""
         if rows.shape[-1] != self.in_dim:
             raise InputError(
-                f"this ProjectionHead has in_dim={self.in_dim} and got rows of dimension {rows.shape[-1]}: in_dim of "
-                f"the model's tower must be the dim of the bank (features for video, sentence embeddings for text)"
+                f"this ProjectionHead has in_dim={self.in_dim}, but got rows of dimension {rows.shape[-1]}; set in_dim "
+                f"of the tower to the bank's feature dimension (model.video) or the sentence encoder's (model.text)"
             )
         return super().forward(rows)

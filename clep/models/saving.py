@@ -1,4 +1,4 @@
-"""A model on disk: `config.json`, which describes how to build it, and `model.safetensors`. Data, never code."""
+"""Saved models: a folder with `config.json`, from which the model is built, and `model.safetensors`; no pickles."""
 
 import copy
 import hashlib
@@ -24,12 +24,12 @@ FORMAT, VERSION = "clep-model", 1
 
 
 def save_folder(folder: str | Path, content: dict[str, Any], state: dict[str, Tensor]) -> None:
-    """Write weights, then config, each atomically, with checksums of both.
+    """Write the weights, then the config, each atomically and with a checksum.
 
-    The weights file carries the digest of the config too, which reveals a save that was interrupted in between.
+    The weights file also stores the digest of the config, so that a mismatched pair is detected.
 
     Raises:
-        InputError: the folder cannot be written to.
+        InputError: the folder is not writable.
     """
     folder = Path(folder)
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
@@ -46,27 +46,30 @@ def save_folder(folder: str | Path, content: dict[str, Any], state: dict[str, Te
 
 
 def load_folder(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read what `save_folder` wrote.
+    """Read the config and the weights that `save_folder` wrote.
 
     Raises:
-        InputError: a file is missing, truncated, damaged, of another format or version, or of another save than its
-            neighbour.
+        InputError: a file is missing, truncated, damaged, or of another format or version; or the two files are from
+            different saves.
     """
     folder = Path(folder)
     content = read_json(folder / CONFIG)
     if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("model"), dict):
-        raise InputError(f"{folder / CONFIG} does not describe a clep model (format={FORMAT!r} and a dict 'model')")
+        raise InputError(
+            f"{folder / CONFIG} does not describe a clep model (format={FORMAT!r} and a dict 'model'); give the folder "
+            f"of a saved model"
+        )
     if content.get("version") != VERSION:
         raise InputError(
-            f"{folder / CONFIG} has version {content.get('version')}, and this clep reads version {VERSION}; "
-            f"use the release of clep that wrote it"
+            f"{folder / CONFIG} has version {content.get('version')}, but this clep reads version {VERSION}; use the "
+            f"release of clep that wrote it"
         )
     header, state = _read_weights(folder / WEIGHTS)
     stored = content.get("config_digest")
     if stored and header.get("config_digest") and header["config_digest"] != stored:
         raise InputError(
-            f"{folder / WEIGHTS} and {CONFIG} beside it come from two different saves, the second was interrupted; "
-            f"save again"
+            f"{folder / WEIGHTS} and {CONFIG} are from two different saves (the second was interrupted); save the "
+            f"model again"
         )
     _check_config(folder / CONFIG, content)
     if "weights_digest" in header:
@@ -77,10 +80,10 @@ def load_folder(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def verify_folder(folder: str | Path) -> bool:
-    """Compare a saved model with its digests; return False where it lacks one.
+    """Compare a saved model with its digests; returns False if a digest is missing.
 
     Raises:
-        InputError: see `load_folder`.
+        InputError: as for `load_folder`.
     """
     content, _ = load_folder(folder)
     header, _ = _read_weights(Path(folder) / WEIGHTS)
@@ -91,10 +94,10 @@ def _read_weights(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Return the header and the tensors of a safetensors file.
 
     Raises:
-        InputError: it is missing, truncated, or of another format.
+        InputError: the file is missing, truncated, or of another format.
     """
     if not path.exists():
-        raise InputError(f"{path} does not exist; the folder needs {WEIGHTS} and {CONFIG}")
+        raise InputError(f"{path} does not exist; give a folder with {WEIGHTS} and {CONFIG}")
     check_input(path)
     try:
         with safe_open(path, framework="pt") as file:
@@ -104,15 +107,15 @@ def _read_weights(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 
 def _check_config(path: Path, content: Mapping[str, Any]) -> None:
-    """Recompute the digest of a config; one that was edited by hand has its `config_digest` removed.
+    """Verify the digest of a config; without `config_digest`, for configs edited by hand, only warn.
 
     Raises:
-        InputError: they differ, or a key is none of ours, as a damaged name would be.
+        InputError: the digests differ, or a key is unknown, such as a damaged name.
     """
     described = {key: value for key, value in content.items() if key not in ("format", "version", "config_digest")}
-    strange = described.keys() - {"model", "metadata"}
-    if strange:
-        raise InputError(f"{path}: the key {sorted(strange)[0]!r} belongs to no model; save the model again")
+    unknown = described.keys() - {"model", "metadata"}
+    if unknown:
+        raise InputError(f"{path}: unknown key {sorted(unknown)[0]!r}; save the model again")
     if "config_digest" not in content:
         warn_unverified(path, "load and save the model again to add them")
         return
@@ -129,17 +132,17 @@ def _weights_digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def load_weights(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Load all weights, exactly.
+    """Load all weights of a model.
 
     Raises:
-        InputError: any tensor is missing, unexpected or of another shape. One message lists all of them.
+        InputError: a tensor is missing, unexpected or of another shape; the message lists all such tensors.
     """
     expected = model.state_dict()
     problems = [
-        ("the model needs, the file lacks", sorted(expected.keys() - state.keys())),
-        ("the file has, the model lacks", sorted(state.keys() - expected.keys())),
+        ("missing in the file", sorted(expected.keys() - state.keys())),
+        ("not in the model", sorted(state.keys() - expected.keys())),
         (
-            "of another shape",
+            "different shape",
             [
                 f"{name} (file {list(state[name].shape)}, model {list(expected[name].shape)})"
                 for name in sorted(expected.keys() & state.keys())
@@ -150,9 +153,9 @@ def load_weights(model: nn.Module, state: dict[str, Tensor], source: str) -> Non
     lines = [f"  {title}: {', '.join(names)}" for title, names in problems if names]
     if lines:
         raise InputError(
-            "\n".join([f"the weights of {source} belong to another architecture than its config says:", *lines])
-            + "\nGive the model config that these weights were trained with (the run's config, or the config.json "
-            "saved beside them)."
+            "\n".join([f"the weights of {source} do not fit the architecture of the config:", *lines])
+            + "\nUse the model config that these weights were trained with (the run's config, or the config.json "
+            "beside them)."
         )
     with torch.no_grad():
         model.load_state_dict(state)
@@ -162,13 +165,13 @@ Model = TypeVar("Model", bound="SavedModel")
 
 
 class SavedModel(nn.Module):
-    """A model that is built from a plain dict, and saved as that dict and its weights.
+    """Base class of models that are built from a config dict, and saved as this dict and their weights.
 
-    A subclass defines `from_config`, which sets `config`. Where that dict has no `_target_` the model is a
-    `DualEncoder`; every other class keeps its own name there.
+    A subclass defines `from_config`, which sets `config` with its name under `_target_`. A config without `_target_` is
+    a `DualEncoder`.
 
     Args:
-        metadata: what the weights depend on and cannot tell, `bank_encoder` above all. Plain JSON.
+        metadata: what the weights depend on, such as `bank_encoder`; JSON values.
     """
 
     def __init__(self, metadata: Mapping[str, Any] | None = None) -> None:
@@ -178,11 +181,11 @@ class SavedModel(nn.Module):
 
     @classmethod
     def from_config(cls: type[Model], config: Mapping[str, Any], targets: Targets = REGISTERED_ONLY) -> Model:
-        """Build a model from a plain dict, its `metadata` among it, and remember the dict.
+        """Build a model from a dict, which is kept for saving.
 
         Args:
-            config: the constructor's arguments.
-            targets: which classes the parts in it may name.
+            config: the constructor's arguments, including `metadata`.
+            targets: the classes that its parts may name.
 
         Raises:
             InputError: a target outside `targets`, an unknown target or argument, or values that JSON cannot hold; the
@@ -191,17 +194,15 @@ class SavedModel(nn.Module):
         raise NotImplementedError(f"{cls.__name__} must define from_config(config)")
 
     def check_bank(self, encoder_name: str) -> None:
-        """Refuse a bank that another encoder made than the one of the bank the model was trained on.
-
-        Nothing is refused where either name is unknown (empty).
+        """Check that a bank was made by the encoder of the training bank; unknown (empty) names pass.
 
         Raises:
-            InputError: the encoders differ; both are named.
+            InputError: the encoders differ; the message names both.
         """
         trained_on = self.metadata.get("bank_encoder")
         if trained_on and encoder_name and trained_on != encoder_name:
             raise InputError(
-                f"the model was trained on features of {trained_on!r}, and this bank holds features of "
+                f"the model was trained on features of {trained_on!r}, but this bank holds features of "
                 f"{encoder_name!r}; extract features with {trained_on!r}, or train a model on this bank"
             )
 
@@ -209,12 +210,12 @@ class SavedModel(nn.Module):
         """Write `model.safetensors` and `config.json`, each atomically; checksums detect damage and a mismatched pair.
 
         Raises:
-            InputError: the model was not made by `from_config`, metadata is not plain JSON, or the disk is full.
+            InputError: the model was not built by `from_config`, metadata is not JSON, or the disk is full.
         """
         if self.config is None:
             raise InputError(
-                "this model was built from modules, so a folder could not say how to build it again; make it with "
-                "from_config, whose parts are dicts with _target_, and load_state_dict"
+                "this model was built from modules and has no config to save; build it with from_config, with parts "
+                "as dicts with _target_, then call load_state_dict"
             )
         save_folder(folder, {"model": self.config, "metadata": plain_config(self.metadata)}, self.state_dict())
 
@@ -223,12 +224,12 @@ class SavedModel(nn.Module):
         """Load a model that `save_pretrained` wrote, on the CPU and in evaluation mode.
 
         Args:
-            folder: that holds `config.json` and `model.safetensors`.
-            allow: modules or classes that the config may name beside the registered classes of clep, e.g. `["mine."]`.
+            folder: folder with `config.json` and `model.safetensors`.
+            allow: modules or classes that the config may name besides the registered classes of clep, e.g. `["mine."]`.
 
         Raises:
-            InputError: a file is missing, truncated or of another save; the config names a class that is neither
-                registered nor allowed; or the weights belong to another architecture, with every tensor that differs.
+            InputError: a file is missing, truncated or from another save; the config names a class that is neither
+                registered nor allowed; or the weights do not fit the architecture.
         """
         content, state = load_folder(folder)
         model = _described_model(lambda _: cls, content, allowed(allow), str(Path(folder) / CONFIG))
@@ -237,29 +238,30 @@ class SavedModel(nn.Module):
 
 
 def plain_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of a config that holds nothing but what JSON can.
+    """Return a copy of a config with JSON values only.
 
     Raises:
-        InputError: it holds something else.
+        InputError: it holds other values.
     """
     try:
         return json.loads(json.dumps(config, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"the model's config and metadata must be plain values that JSON can hold ({error}); "
-            f"turn an OmegaConf config into a dict with OmegaConf.to_container(config, resolve=True)"
+            f"the model's config and metadata must be JSON values ({error}); convert an OmegaConf config with "
+            f"OmegaConf.to_container(config, resolve=True)"
         ) from error
 
 
 def load_model(path: str | Path, allow: str | Sequence[str] = ()) -> SavedModel:
-    """Load the model of a run, whatever was trained, on the CPU and in evaluation mode.
+    """Load the model of a run, of any class, on the CPU and in evaluation mode.
 
     Args:
         path: a run's folder, a folder that `save_pretrained` wrote, or a checkpoint.
-        allow: modules or classes that its config may name beside the registered classes of clep, e.g. `["mine."]`.
+        allow: modules or classes that its config may name besides the registered classes of clep, e.g. `["mine."]`.
 
     Raises:
-        InputError: none of these, or its files are damaged or name classes that are neither registered nor allowed.
+        InputError: `path` is none of these, its files are damaged, or they name classes that are neither registered nor
+            allowed.
     """
     path = Path(path)
     if path.is_file():
@@ -267,7 +269,7 @@ def load_model(path: str | Path, allow: str | Sequence[str] = ()) -> SavedModel:
         described, state = checkpoint.get("clep"), checkpoint.get("state_dict")
         config = described.get("model") if isinstance(described, dict) else None
         if not isinstance(described, dict) or not isinstance(config, dict) or not isinstance(state, dict):
-            raise InputError(f"{path} is not a checkpoint of clep: it does not describe its model")
+            raise InputError(f"{path} is not a checkpoint of clep: it lacks the model's config; give a .ckpt of a run")
         targets = allowed(allow)
         model = _described_model(lambda config: model_class(config, targets), described, targets, str(path))
         prefix = "model."
@@ -284,22 +286,22 @@ def load_model(path: str | Path, allow: str | Sequence[str] = ()) -> SavedModel:
             return found.from_pretrained(folder, allow)
     left = ", ".join(map(str, sorted(path.glob("checkpoints/*.ckpt"))))
     raise InputError(
-        f"{path} holds no trained model: neither config.json nor model/config.json is there, and it is no .ckpt"
-        + (f". Its run did not end, but left {left}" if left else "")
+        f"{path} is no trained model: no .ckpt, and without config.json or model/config.json; give a run's "
+        f"folder, a saved model or a checkpoint" + (f". The run did not end, but left {left}" if left else "")
     )
 
 
 def model_class(config: Mapping[str, Any], targets: Targets = REGISTERED_ONLY) -> type[SavedModel]:
-    """Return the class of a saved model by the `_target_` in its config; DualEncoder where there is none.
+    """Return the class of a saved model by the `_target_` in its config; `DualEncoder` without one.
 
     Raises:
-        InputError: the name is not among `targets`, or is no model.
+        InputError: the name is not among `targets`, or is not a model.
     """
     found: Any = find_target(config.get(TARGET, "clep.models.DualEncoder"), "model", targets)
     if not (isinstance(found, type) and issubclass(found, SavedModel)):
         models = ", ".join(sorted(name for name in REGISTERED if name.startswith("clep.models.")))
         raise InputError(
-            f"model.{TARGET}={config[TARGET]!r} is not a model (a clep.models.SavedModel), as are {models}"
+            f"model.{TARGET}={config[TARGET]!r} is not a clep.models.SavedModel; choose one such as {models}"
         )
     return found
 
@@ -320,13 +322,13 @@ def check_model_name(model: type[SavedModel], name: Any, targets: Targets) -> st
 def _described_model(
     class_of: Callable[[dict[str, Any]], type[Model]], described: Mapping[str, Any], targets: Targets, source: str
 ) -> Model:
-    """Build the model that `config.json`, or the entry `clep` of a checkpoint, describes.
+    """Build the model described by a `config.json` or by the entry `clep` of a checkpoint.
 
     Args:
-        class_of: from the model's config to its class.
-        described: with the keys `model` and `metadata`.
-        targets: which classes it may name.
-        source: for messages.
+        class_of: returns the class for a model's config.
+        described: dict with the keys `model` and `metadata`.
+        targets: the classes it may name.
+        source: the file, for messages.
     """
     try:
         metadata = described.get("metadata") or {}
@@ -351,11 +353,11 @@ def model_metadata(
 
 
 def check_metadata(metadata: Any) -> None:
-    """Check the metadata of a saved model; `window` and `context` are checked where they are read.
+    """Check the metadata of a saved model; `window` and `context` are checked where they are used.
 
     Raises:
-        InputError: it is no dict, or a value is of another type; the message names the key.
+        InputError: it is not a dict, or a value has another type; the message names the key.
     """
     if not isinstance(metadata, dict) or not all(isinstance(key, str) for key in metadata):
-        raise InputError(f"metadata is of type {type(metadata).__name__}, but a dict with names as keys is needed")
+        raise InputError(f"metadata is of type {type(metadata).__name__}, expected a dict with names as keys")
     check_call(model_metadata, metadata, "metadata")

@@ -22,8 +22,8 @@ POOLS, POSITIONS = ("attention", "class"), ("rotary", "learned")
 class TemporalAttention(nn.Module):
     """Transformer over the rows of a window, pooled to one vector.
 
-    Rows are projected to `dim` and pass pre-norm transformer blocks (Vaswani et al., 2017; Xiong et al., 2020). The
-    n-th row has position n, regardless of padding before or between rows; position 0 is the class token or query.
+    Rows are projected to `dim`, followed by pre-norm transformer blocks (Vaswani et al., 2017; Xiong et al., 2020).
+    The n-th row has position n, regardless of padding before or between rows; position 0 is the class token or query.
 
     Args:
         in_dim: dimension of a row.
@@ -31,7 +31,7 @@ class TemporalAttention(nn.Module):
         depth: number of blocks.
         heads: attention heads; `dim` must be a multiple of `heads`, and with rotary positions of `2 * heads`.
         pool: "class" prepends a learned token and returns its output; "attention" lets a learned query attend to the
-            rows after the last block (as SigLIP's head does). The class token is better where order matters
+            rows after the last block (as in SigLIP's head). The class token is better if order matters
             (docs/ablation.md).
         positions: "rotary" rotates queries and keys by position, so that attention depends on the distance of rows
             (RoFormer, Su et al., 2021), for windows of any length; "learned" adds a learned vector per position.
@@ -72,13 +72,13 @@ class TemporalAttention(nn.Module):
         """Return one vector per window; zeros for a window without rows.
 
         Args:
-            rows: padded rows. The content of padding does not matter, NaN included.
+            rows: padded rows. Padding may hold any values, even NaN.
             mask: False for padding; None if there is none.
         """
         if rows.shape[-1] != self.in_dim:
             raise InputError(
-                f"this TemporalAttention has in_dim={self.in_dim} and got rows of dimension {rows.shape[-1]}: in_dim "
-                f"must be the dim of the bank"
+                f"this TemporalAttention has in_dim={self.in_dim}, but got rows of dimension {rows.shape[-1]}; set "
+                f"in_dim to the bank's feature dimension"
             )
         if mask is None:
             mask = rows.new_ones(rows.shape[:2], dtype=torch.bool)
@@ -97,7 +97,7 @@ class TemporalAttention(nn.Module):
             token = self.token.to(tokens.dtype).expand(len(rows), 1, -1)
             tokens = torch.cat([token, tokens], 1)
             position, mask = F.pad(position, (1, 0)), F.pad(mask, (1, 0), value=True)
-        # A softmax over no rows is NaN: such a window attends to its padding, and the result is discarded.
+        # A softmax over no rows is NaN: a window without rows attends to its padding, and the result is discarded.
         attended = (mask | ~present)[:, None, None]
         rotation = None if self.rotary is None else self.rotary(position)
         for block in self.blocks:
@@ -202,11 +202,11 @@ def _check(in_dim: int, dim: int, depth: int, heads: int, pool: str, positions: 
 class GatedAttention(nn.Module):
     """Gated sum of an embedding and temporal attention over the rows: (1 - g) * embedding + g * out(attention).
 
-    The gate `g` is learned, one value in (0, 1) per dimension, and initialised to `gate`. Training thus starts close to
-    the embedding of the window's mean, which is learned fast, and adds what only the order of rows can tell.
+    The gate `g` is learned, one value in (0, 1) per dimension, and initialised to `gate`. So training starts close to
+    the embedding of the window's mean, which is learned fast, and adds information from the order of the rows.
 
     Args:
-        attention: over the rows.
+        attention: attention over the rows.
         out_dim: dimension of the embedding.
         gate: initial value of the gate.
 
@@ -217,7 +217,7 @@ class GatedAttention(nn.Module):
     def __init__(self, attention: TemporalAttention, out_dim: int, gate: float | int = 0.05) -> None:
         super().__init__()
         if not 0 < gate < 1:
-            raise InputError(f"gate={gate} must be between 0 and 1: the initial weight of the attention")
+            raise InputError(f"gate={gate}, the initial weight of the attention, must be between 0 and 1")
         self.attention, self.out = attention, nn.Linear(attention.out_dim, out_dim)
         self.gate = nn.Parameter(torch.full((out_dim,), math.log(gate / (1 - gate))))
 
@@ -234,8 +234,8 @@ class GatedAttention(nn.Module):
         """
         if rows.ndim != 3:
             raise InputError(
-                f"temporal attention needs the rows of a window [b, t, d] and got {list(rows.shape)}, the means of "
-                f"windows; set data.window.pool=rows"
+                f"temporal attention needs the rows of windows, [b, t, d], but got their means, {list(rows.shape)}; "
+                f"set data.window.pool=rows"
             )
         attended = self.out(self.attention(rows, mask))
         return torch.lerp(embedding.float(), attended.float(), self.gate.float().sigmoid())
@@ -250,9 +250,9 @@ class TemporalTower(Tower):
     Args:
         in_dim: feature dimension of the bank.
         out_dim: dimension of the embedding.
-        hidden_dim, layers, activation, init: of the projection of the mean, see `ProjectionHead`.
-        dropout: of the projection and of the attention.
-        dim, depth, heads, pool, positions, max_rows: of the attention, see `TemporalAttention`.
+        hidden_dim, layers, activation, init: options of the projection of the mean, see `ProjectionHead`.
+        dropout: dropout of the projection and the attention.
+        dim, depth, heads, pool, positions, max_rows: options of the attention, see `TemporalAttention`.
         gate: initial weight of the attention.
 
     Raises:

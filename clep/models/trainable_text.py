@@ -44,9 +44,7 @@ class TrainableSentenceEncoder(nn.Module):
         parts: SentenceParts = load_parts(encoder) if isinstance(encoder, str) else build_parts(encoder)
         self.architecture = parts.architecture
         if not 0 < max_tokens <= self.architecture["max_tokens"]:
-            raise InputError(
-                f"max_tokens={max_tokens}: this encoder takes 1 to {self.architecture['max_tokens']} tokens"
-            )
+            raise InputError(f"max_tokens={max_tokens} must be 1 to {self.architecture['max_tokens']} for this encoder")
         self.max_tokens = max_tokens
         self.transformer: Any = parts.transformer
         self.dense = nn.ModuleList(
@@ -57,8 +55,10 @@ class TrainableSentenceEncoder(nn.Module):
         self._frozen = self._freeze(frozen_layers)
         if checkpointing:
             if not self.transformer.supports_gradient_checkpointing:
-                raise InputError(f"checkpointing=true is not for {type(self.transformer).__name__}; leave it out")
-            newer = getattr(self.transformer, "activation_checkpointing_enable", None)  # the library's older name below
+                raise InputError(
+                    f"checkpointing=true is not supported by {type(self.transformer).__name__}; use checkpointing=false"
+                )
+            newer = getattr(self.transformer, "activation_checkpointing_enable", None)  # older releases: name below
             (newer or self.transformer.gradient_checkpointing_enable)({"use_reentrant": False})
         self.train()  # loaded modules are in evaluation mode, and the trainer does not change modes
 
@@ -77,7 +77,7 @@ class TrainableSentenceEncoder(nn.Module):
         """
         if self._tokenizer is None:
             raise InputError(
-                "a sentence encoder built from its architecture has no tokenizer until its weights are loaded"
+                "a sentence encoder built from its architecture has no tokenizer yet; load its weights first"
             )
         return self._tokenizer
 
@@ -122,7 +122,9 @@ class TrainableSentenceEncoder(nn.Module):
         """Disable gradients of the word embeddings and the first `count` layers, and return these modules."""
         layers = next((module for module in self.transformer.modules() if isinstance(module, nn.ModuleList)), None)
         if not 0 <= count <= (0 if layers is None else len(layers)):
-            raise InputError(f"frozen_layers={count}: this encoder has {0 if layers is None else len(layers)} layers")
+            raise InputError(
+                f"frozen_layers={count} must be 0 to {0 if layers is None else len(layers)}, the encoder's layers"
+            )
         if not count:
             return []
         embeddings = cast(nn.Module, getattr(self.transformer, "embeddings", self.transformer.get_input_embeddings()))
@@ -183,11 +185,11 @@ class SentenceTower(Tower):
         """Return the embeddings of the texts."""
         if "text_tokens" not in batch or "text_token_mask" not in batch:
             raise InputError(
-                "this model's SentenceTower reads tokens, and the batch has none; set data.tokens "
-                "(clep.data.TextTokens) as model=trainable_text does"
+                "this model's SentenceTower reads tokens, but the batch has none; set data.tokens "
+                "(clep.data.TextTokens) as in model=trainable_text"
             )
         mask = batch["text_token_mask"]
-        longest = int(mask.sum(1).max()) if len(mask) else 0  # a chunk of a batch may have short texts only
+        longest = int(mask.sum(1).max()) if len(mask) else 0  # trim the padding: a chunk may have short texts only
         return self.head(self.encoder(batch["text_tokens"][:, :longest], mask[:, :longest]))
 
     def tokenize(self, sentences: Sequence[str]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Video encoders that were trained here: freezing stages for training, and making banks with the result."""
+"""Fine-tuned video encoders: freeze stages for training, and extract features with the trained encoder."""
 
 import hashlib
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ def train_stages(encoder: VideoEncoder, frozen: int | str, checkpointing: bool, 
         encoder: the encoder.
         frozen: number of first stages that are not trained; "all" freezes the encoder.
         checkpointing: activation checkpointing of its blocks: less memory, a second forward pass.
-        key: key of the config that holds these options, for error messages.
+        key: config key that holds these options, for error messages.
 
     Returns:
-        Whether the whole encoder is frozen.
+        Whether the encoder is completely frozen.
 
     Raises:
         InputError: there are fewer stages, or no blocks; or the two options contradict each other.
@@ -35,8 +35,8 @@ def train_stages(encoder: VideoEncoder, frozen: int | str, checkpointing: bool, 
     if frozen == "all":
         if checkpointing:
             raise InputError(
-                f"{key}.checkpointing=true has no effect with {key}.frozen=all, which trains nothing of it; use only "
-                f"one of the two"
+                f"{key}.checkpointing=true has no effect with {key}.frozen=all, which does not train the encoder; use "
+                f"only one of the two"
             )
         encoder.requires_grad_(False)
         return True
@@ -56,10 +56,9 @@ _ENCODER_KEYS = ("encoder", "video.encoder", "short_term.encoder")
 
 
 class TrainedEncoder(VideoEncoder):
-    """The encoder of a trained `VideoClassifier`, `PixelTower`, or `ActionClassifier` on clips.
+    """Video encoder of a trained `VideoClassifier`, `PixelTower`, or `ActionClassifier` on clips.
 
-    Its name is the name of the encoder that training started from and a digest of the weights, so that banks of the two
-    are not mixed.
+    Its name is that of the initial encoder plus a digest of the weights, so that their banks are not mixed up.
 
     Args:
         weights: folder of a run, or the folder `model` in it.
@@ -68,7 +67,7 @@ class TrainedEncoder(VideoEncoder):
             e.g. `["mine."]`.
 
     Raises:
-        InputError: there is no such model, it has no video encoder, its files are damaged, or its config names a class
+        InputError: the model does not exist, has no video encoder, its files are damaged, or its config names a class
             that is neither registered nor allowed.
     """
 
@@ -85,7 +84,8 @@ class TrainedEncoder(VideoEncoder):
         encoder = build_module(config, f"model.{key}", targets)
         if not isinstance(encoder, VideoEncoder):
             raise InputError(
-                f"{folder / 'config.json'}: model.{key} is no video encoder; choose a run of experiment=finetune_video"
+                f"{folder / 'config.json'}: model.{key} is not a video encoder; choose a run of "
+                f"experiment=finetune_video"
             )
         load_weights(encoder, own, str(folder))
         self.encoder = encoder.requires_grad_(False).eval()
@@ -118,8 +118,8 @@ def _find(model: dict[str, Any], folder: Path) -> tuple[str, dict[str, Any]]:
         if isinstance(found, dict):
             return key, found
     raise InputError(
-        f"{folder / 'config.json'} describes a model without a video encoder, trained on frozen features; choose a run "
-        f"of experiment=finetune_video or experiment=demo_end_to_end"
+        f"{folder / 'config.json'} describes a model on frozen features, without a video encoder; choose a run of "
+        f"experiment=finetune_video or experiment=demo_end_to_end"
     )
 
 

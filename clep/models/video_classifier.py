@@ -25,7 +25,7 @@ class VideoClassifier(SavedModel):
         classes: class names.
         dropout: probability, before the linear layer.
         checkpointing: activation checkpointing of the encoder's blocks: less memory, a second forward pass.
-        frozen: number of the encoder's first stages that are not trained; "all" trains the linear layer alone.
+        frozen: number of the encoder's first stages that are not trained; "all" trains only the linear layer.
         metadata: see `SavedModel`.
 
     Raises:
@@ -43,7 +43,7 @@ class VideoClassifier(SavedModel):
     ) -> None:
         super().__init__(metadata)
         if len(classes) < 2:
-            raise InputError(f"model.classes={classes}: a classifier needs at least two")
+            raise InputError(f"model.classes={classes} must list at least two classes")
         if not 0 <= dropout < 1:
             raise InputError(f"model.dropout={dropout} must be at least 0 and below 1")
         self.encoder, self.classes = encoder, list(classes)
@@ -55,11 +55,11 @@ class VideoClassifier(SavedModel):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], targets: Targets = REGISTERED_ONLY) -> "VideoClassifier":
-        """Build a model from a plain dict and keep it for saving, with the encoder's architecture instead of its name.
+        """Build a model from a dict, kept for saving with the encoder's architecture instead of its name.
 
         Args:
             config: the constructor's arguments, `encoder` as a dict with `_target_`.
-            targets: which classes it may name.
+            targets: the classes it may name.
 
         Raises:
             InputError: a target outside `targets`, an unknown target or argument; the message names the key.

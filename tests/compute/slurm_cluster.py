@@ -48,7 +48,7 @@ PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 
 
 def why_not() -> str | None:
-    """Why there can be no cluster here; None where there can."""
+    """Reason why a cluster cannot be started here; None if it can."""
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
         return f"Slurm is not installed ({', '.join(missing)}): apt-get install slurm-wlm munge"
@@ -163,7 +163,7 @@ def _stop(state: dict) -> None:
 
 def _runs(pid: int) -> bool:
     with suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)  # reaps it where this process started it
+        os.waitpid(pid, os.WNOHANG)  # reaps a child of this process
     return Path(f"/proc/{pid}").exists()
 
 

@@ -1,4 +1,4 @@
-"""Tasks that work, fail, die or hang; payloads are folders, in which they leave files that tell what happened."""
+"""Tasks that work, fail, die or hang; payloads are folders, in which they write files that record what happened."""
 
 import json
 import logging
@@ -77,7 +77,7 @@ def crash(path: Path) -> None:
 
 
 def hang(path: Path) -> None:
-    """Write half a file, start a process, and wait for ever; when told to end, say why."""
+    """Write half a file, start a process, and wait forever; when stopped, record why."""
     with atomic_path(path) as temporary:
         temporary.write_text("half")
         child = subprocess.Popen(["sleep", "600"])
@@ -86,7 +86,7 @@ def hang(path: Path) -> None:
         try:
             time.sleep(600)
         except Stopped as stopped:
-            path.with_suffix(".told").write_text("time" if stopped.time_is_over else "stop")
+            path.with_suffix(".stopped").write_text("time" if stopped.at_time_limit else "stop")
             raise
 
 
@@ -95,13 +95,13 @@ def sleep(seconds: float) -> None:
 
 
 def by_name(path: Path) -> None:
-    """Do what the file's name says."""
+    """Do what the file's name asks."""
     known = (work, fail, refuse, killed, crash, leave, killed_at_first)
     {function.__name__: function for function in known}[path.stem.partition("-")[0]](path)
 
 
 def alive(pid: int) -> bool:
-    """Whether a process runs; one that only waits to be reaped does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

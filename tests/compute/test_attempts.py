@@ -11,7 +11,7 @@ from clep.config.folder import config_folder
 from clep.config.targets import ANYTHING
 
 
-def test_a_task_is_tried_as_often_as_retries_allow() -> None:
+def test_a_failed_task_is_retried() -> None:
     attempts = Attempts("ab", retries=1)
     assert attempts.take() == "a"
     attempts.settle("a", Outcome("bad luck"))
@@ -19,13 +19,13 @@ def test_a_task_is_tried_as_often_as_retries_allow() -> None:
     attempts.take()
     attempts.settle("b", Outcome())
     assert attempts.take() == "a"
-    assert attempts.number("a") == 2
+    assert attempts.count("a") == 2
     attempts.settle("a", Outcome("bad luck again"))
     assert not attempts.waiting
     assert attempts.failures == {"a": "bad luck again"}
 
 
-def test_a_final_failure_is_not_tried_again() -> None:
+def test_a_final_failure_is_not_retried() -> None:
     attempts = Attempts("a", retries=5)
     attempts.take()
     attempts.settle("a", Outcome("no video", final=True))

@@ -11,7 +11,7 @@ def threads() -> int:
     return sum(thread.name == "clep-decode" for thread in threading.enumerate())
 
 
-def test_gives_everything_in_order_from_another_thread() -> None:
+def test_yields_all_items_in_order_from_another_thread() -> None:
     names = []
 
     def produce() -> Iterator[int]:
@@ -24,7 +24,7 @@ def test_gives_everything_in_order_from_another_thread() -> None:
     assert threads() == 0
 
 
-def test_stays_at_most_so_far_ahead() -> None:
+def test_prefetches_at_most_ahead_items() -> None:
     made = 0
 
     def produce() -> Iterator[int]:
@@ -39,7 +39,7 @@ def test_stays_at_most_so_far_ahead() -> None:
         assert made - taken <= 4 + 3
 
 
-def test_exception_of_the_producer_arrives() -> None:
+def test_exception_of_the_producer_is_raised() -> None:
     def produce() -> Iterator[int]:
         yield 1
         raise KeyError("broken")
@@ -70,7 +70,7 @@ def test_ends_the_producer_when_closed(taken: int) -> None:
     assert threads() == 0
 
 
-def test_interrupt_of_the_caller_ends_the_producer() -> None:
+def test_interrupting_the_consumer_ends_the_producer() -> None:
     def produce() -> Iterator[int]:
         while True:
             yield 0

@@ -20,14 +20,14 @@ def test_products_stay_float32() -> None:
     assert (found - exact).abs().max() < 2e-4  # bfloat16 errs by about 0.3 here
 
 
-def test_the_setting_is_put_back() -> None:
+def test_the_setting_is_restored() -> None:
     before = torch.backends.mkldnn.matmul.fp32_precision
     with pytest.raises(KeyError), fast_float32_products():
         raise KeyError
     assert torch.backends.mkldnn.matmul.fp32_precision == before
 
 
-def test_nothing_changes_where_precision_would_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_not_used_if_precision_would_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu_products, "_keeps_float32", lambda: False)
     before = torch.backends.mkldnn.matmul.fp32_precision
     with fast_float32_products() as changed:
@@ -35,7 +35,7 @@ def test_nothing_changes_where_precision_would_be_lost(monkeypatch: pytest.Monke
         assert torch.backends.mkldnn.matmul.fp32_precision == before
 
 
-def test_it_holds_while_fitting_and_no_longer(tmp_path: Path) -> None:
+def test_used_only_while_fitting(tmp_path: Path) -> None:
     module, seen = tiny_module(), []
     step = module.training_step
 

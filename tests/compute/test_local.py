@@ -41,7 +41,7 @@ def test_every_task_runs_once(tmp_path: Path, logs: Path, processes: int) -> Non
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_failures_are_tried_again_and_named(tmp_path: Path, logs: Path, processes: int) -> None:
+def test_failures_are_retried_and_named(tmp_path: Path, logs: Path, processes: int) -> None:
     given = payloads(tmp_path, "work", "fail", "refuse", "leave", "work-2")
     failed = Local(processes=processes, retries=2).run(tasks.by_name, given, logs)
     assert failed["fail"].startswith("ArithmeticError: no luck")
@@ -57,7 +57,7 @@ def test_failures_are_tried_again_and_named(tmp_path: Path, logs: Path, processe
     assert "the video is not one" in (logs / "refuse.log").read_text()
 
 
-def test_a_worker_that_dies_costs_one_attempt_at_one_task(tmp_path: Path, logs: Path) -> None:
+def test_a_worker_that_dies_fails_one_attempt_at_one_task(tmp_path: Path, logs: Path) -> None:
     given = payloads(tmp_path, "killed", "crash", *(f"work-{number}" for number in range(4)))
     failed = Local(processes=2, retries=1).run(tasks.by_name, given, logs)
     assert failed == {
@@ -83,9 +83,9 @@ def test_a_task_that_takes_too_long_is_ended(tmp_path: Path, logs: Path, process
     failed = compute.run(tasks.hang, given, logs)
     assert failed["a"].startswith("took longer than the 3 s of timeout_min")
     assert not tasks.alive(tasks.pids(given["a"])[0])
-    assert (tmp_path / "a.told").read_text() == "time"
+    assert (tmp_path / "a.stopped").read_text() == "time"
     child = int((tmp_path / "a.child").read_text())
-    tasks.wait_for(lambda: not tasks.alive(child), 2)  # what the task started is gone too
+    tasks.wait_for(lambda: not tasks.alive(child), 2)  # child processes of the task are ended too
     assert not [path for path in tmp_path.iterdir() if ".tmp" in path.name], "half-written files are gone"
 
 
@@ -101,7 +101,7 @@ def test_the_output_of_a_worker_goes_to_the_log_of_its_task(tmp_path: Path, logs
         assert any(line.endswith("INFO clep.some: logged by the task") for line in lines)
 
 
-def test_what_a_task_in_this_process_logs_goes_to_its_log(tmp_path: Path, logs: Path, caplog) -> None:
+def test_messages_of_a_task_in_this_process_go_to_its_log(tmp_path: Path, logs: Path, caplog) -> None:
     handlers = list(logging.getLogger().handlers)
     with caplog.at_level(logging.INFO):
         Local(processes=1).run(tasks.work, payloads(tmp_path, "a", "b"), logs)
@@ -133,7 +133,7 @@ def test_visible_gpus(monkeypatch, named: str | None, count: int, gpus: list[str
     assert local._visible_gpus() == gpus
 
 
-def test_threads_in_this_process_are_as_before_afterwards(tmp_path: Path, logs: Path) -> None:
+def test_threads_of_this_process_are_restored(tmp_path: Path, logs: Path) -> None:
     before, seen = torch.get_num_threads(), []
     Local(processes=1, threads=before + 1).run(lambda _: seen.append(torch.get_num_threads()), {"a": None}, logs)
     assert (seen, torch.get_num_threads()) == ([before + 1], before)
@@ -151,7 +151,7 @@ def test_watch_is_called_about_once_a_second_and_at_the_end(logs: Path, timeout_
 
 
 @pytest.mark.parametrize("timeout_min", [None, 1])
-def test_what_watch_raises_comes_out(logs: Path, timeout_min: int | None) -> None:
+def test_an_exception_of_watch_is_raised(logs: Path, timeout_min: int | None) -> None:
     def watch() -> None:
         raise InputError("the ledger is damaged")
 
@@ -198,13 +198,13 @@ def test_no_worker_outlives_its_parent(tmp_path: Path, number: signal.Signals) -
     assert time.monotonic() - started < 5
     assert not [path for path in tmp_path.iterdir() if ".tmp" in path.name], "half-written files are gone"
     assert len(list(tmp_path.glob("*.attempts"))) == 2, "no other task was started"
-    assert {path.read_text() for path in tmp_path.glob("*.told")} == {"stop"}
+    assert {path.read_text() for path in tmp_path.glob("*.stopped")} == {"stop"}
     assert parent.returncode == {signal.SIGINT: -2, signal.SIGKILL: -9, signal.SIGTERM: 143}[number]
 
 
-def test_a_function_of_the_script_itself_is_refused(logs: Path, monkeypatch) -> None:
+def test_a_function_of_the_main_script_is_refused(logs: Path, monkeypatch) -> None:
     monkeypatch.setattr(tasks.work, "__module__", "__main__")
-    with pytest.raises(InputError, match=r"work is defined in the script.*processes=1"):
+    with pytest.raises(InputError, match=r"work is defined in the main script.*processes=1"):
         Local(processes=2).run(tasks.work, {"a": 1}, logs)
 
 

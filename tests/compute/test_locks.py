@@ -24,7 +24,7 @@ def work(folder, name: str) -> None:
         log.write(f"{name} ends\n")
 
 
-def test_processes_take_turns(tmp_path):
+def test_processes_lock_each_other_out(tmp_path):
     context = multiprocessing.get_context("fork")
     workers = [context.Process(target=work, args=(tmp_path, name)) for name in "ab"]
     for worker in workers:
@@ -37,7 +37,7 @@ def test_processes_take_turns(tmp_path):
 
 
 @pytest.mark.parametrize(("held", "asked", "waits"), [(True, True, False), (True, False, True), (False, True, True)])
-def test_some_may_share_what_others_want_alone(tmp_path, held, asked, waits):
+def test_shared_and_exclusive_locks(tmp_path, held, asked, waits):
     inside = threading.Event()
 
     def enter() -> None:
@@ -53,7 +53,7 @@ def test_some_may_share_what_others_want_alone(tmp_path, held, asked, waits):
 
 
 @pytest.mark.parametrize("error", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_on_a_file_system_without_locks_processes_of_one_machine_take_turns(tmp_path, monkeypatch, caplog, error):
+def test_without_file_system_locks_one_machine_still_locks(tmp_path, monkeypatch, caplog, error):
     flock = fcntl.flock
 
     def refuses(file, kind):
@@ -76,10 +76,10 @@ def test_on_a_file_system_without_locks_processes_of_one_machine_take_turns(tmp_
         order.append("first")
     thread.join()
     assert order == ["first", "second"]
-    assert "out.h5 lies on a file system without locks" in caplog.text
+    assert "out.h5 is on a file system without locks" in caplog.text
 
 
-def test_an_exception_frees_the_lock(tmp_path):
+def test_an_exception_releases_the_lock(tmp_path):
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt), file_lock(tmp_path / "out.h5"):
             raise KeyboardInterrupt
@@ -120,7 +120,7 @@ def test_a_lock_of_another_user_that_can_be_read_is_locked(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
-def test_a_lock_that_is_no_file_is_refused(tmp_path, kind):
+def test_a_lock_that_is_not_a_file_is_refused(tmp_path, kind):
     path = tmp_path / ".out.h5.lock"
     if kind == "pipe":
         os.mkfifo(path)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from clep.compute.shutdown import TIME_IS_OVER, Stopped, graceful_shutdown
+from clep.compute.shutdown import TIME_LIMIT_SIGNAL, Stopped, graceful_shutdown
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,7 @@ def _usual_handlers() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_block_once_and_lets_it_tidy_up(number: signal.Signals) -> None:
+def test_a_signal_ends_the_block_once_and_lets_it_clean_up(number: signal.Signals) -> None:
     tidied = False
     with pytest.raises(Stopped) as ended, graceful_shutdown():
         try:
@@ -27,12 +27,12 @@ def test_a_signal_ends_the_block_once_and_lets_it_tidy_up(number: signal.Signals
             os.kill(os.getpid(), signal.SIGHUP)
             tidied = True
     assert tidied
-    assert (ended.value.signal, ended.value.code, ended.value.time_is_over) == (number, 128 + number, False)
+    assert (ended.value.signal, ended.value.code, ended.value.at_time_limit) == (number, 128 + number, False)
     assert signal.getsignal(signal.SIGTERM) == signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
-    assert Stopped(TIME_IS_OVER).time_is_over
+    assert Stopped(TIME_LIMIT_SIGNAL).at_time_limit
 
 
-def test_what_others_decided_about_a_signal_stays() -> None:
+def test_existing_handlers_are_kept() -> None:
     heard: list[int] = []
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
     signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
@@ -42,7 +42,7 @@ def test_what_others_decided_about_a_signal_stays() -> None:
     assert heard == [signal.SIGTERM]
 
 
-def test_a_thread_changes_nothing() -> None:
+def test_no_effect_outside_the_main_thread() -> None:
     def block() -> None:
         with graceful_shutdown():
             seen.append(signal.getsignal(signal.SIGTERM))

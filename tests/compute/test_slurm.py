@@ -1,4 +1,4 @@
-"""Tasks on a real Slurm of one node, which has no accounting; skipped where Slurm is not installed."""
+"""Tasks on a real Slurm cluster of one node without accounting; skipped if Slurm is not installed."""
 
 import json
 import os
@@ -92,7 +92,7 @@ def test_a_task_that_slurm_ends(tmp_path: Path, order: tuple[str, ...], reason: 
 
 
 def name_of(logs: Path) -> str:
-    """Return what the jobs of the run with these logs are called."""
+    """Return the name of the jobs of the run with these logs."""
     (found,) = (path.name for path in (logs / "submitit").iterdir() if path.is_dir())
     return found
 
@@ -116,7 +116,7 @@ def test_ctrl_c_cancels_the_array_and_says_so(tmp_path: Path) -> None:
     parent.send_signal(signal.SIGINT)
     _, told = parent.communicate(timeout=30)
     name = name_of(tmp_path / "logs")
-    assert f"cancelled the Slurm jobs called {name}" in told
+    assert f"cancelled the Slurm jobs named {name}" in told
     assert "KeyboardInterrupt" in told
     tasks.wait_for(lambda: not called("squeue", "-h", f"--name={name}"), 30)
     states = called("squeue", "-h", "-r", "-t", "all", f"--name={name}", "-o", "%T").split()
@@ -140,7 +140,7 @@ def test_texts_are_encoded_by_tasks_on_the_cluster(tmp_path: Path) -> None:
     np.testing.assert_array_equal(rows, [embed(text) for text in texts])
 
 
-def test_setup_and_extra_reach_the_node_and_paths_start_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_setup_and_extra_reach_the_node_and_paths_are_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SLURM_JOB_ID", "7")  # as if this were a job itself
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "64")

@@ -1,4 +1,4 @@
-"""What a run makes of what Slurm says, without a cluster: the executor and the queue are stand-ins."""
+"""How a run handles Slurm's answers, without a cluster: the executor and the queue are fakes."""
 
 import itertools
 import json
@@ -24,7 +24,7 @@ FAILED, COMPLETED = JobState("FAILED", "NonZeroExitCode"), JobState("COMPLETED",
 
 
 class Cluster:
-    """Takes arrays, lists the jobs that it is told to list, and tells the time."""
+    """Fake cluster: accepts arrays, lists the jobs set by the test, and sets the clock."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
@@ -34,7 +34,7 @@ class Cluster:
         self.refuses = False
         self.cancelled: list[str] = []
         monkeypatch.setattr(slurm_queue, "queue", lambda: self.listed)
-        monkeypatch.setattr(slurm_queue, "ending", lambda job: f"the end of {job}")
+        monkeypatch.setattr(slurm_queue, "query_ending", lambda job: f"the end of {job}")
         monkeypatch.setattr(slurm_queue, "cancel", lambda name: self.cancelled.append(name) is None)
         monkeypatch.setattr(slurm_run.time, "monotonic", lambda: self.now)
 
@@ -65,7 +65,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     return Cluster(tmp_path, monkeypatch)
 
 
-def test_a_job_that_vanished_is_given_up_after_a_while(cluster: Cluster) -> None:
+def test_a_vanished_job_fails_after_a_while(cluster: Cluster) -> None:
     run = cluster.run("ab")
     run.submit()
     cluster.listed = {"1_0": RUNNING, "1_1": PENDING}
@@ -80,7 +80,7 @@ def test_a_job_that_vanished_is_given_up_after_a_while(cluster: Cluster) -> None
     assert run.unfinished()
 
 
-def test_a_slow_disk_and_a_queue_that_forgot_for_a_moment_cost_nothing(cluster: Cluster) -> None:
+def test_a_slow_disk_and_a_brief_gap_in_the_queue_are_tolerated(cluster: Cluster) -> None:
     run = cluster.run("ab")
     run.submit()
     cluster.listed = {"1_0": COMPLETED}
@@ -99,7 +99,7 @@ def test_a_slow_disk_and_a_queue_that_forgot_for_a_moment_cost_nothing(cluster: 
     assert run.attempts.failures == {}
 
 
-def test_a_controller_that_does_not_answer_proves_nothing(cluster: Cluster) -> None:
+def test_a_controller_that_does_not_answer_fails_no_task(cluster: Cluster) -> None:
     run = cluster.run("a")
     run.submit()
     cluster.listed = None
@@ -109,7 +109,7 @@ def test_a_controller_that_does_not_answer_proves_nothing(cluster: Cluster) -> N
     assert run.attempts.failures == {}
 
 
-def test_what_failed_is_submitted_again_in_one_array(cluster: Cluster) -> None:
+def test_failed_tasks_are_submitted_again_in_one_array(cluster: Cluster) -> None:
     run = cluster.run("abc", retries=1)
     run.submit()
     cluster.listed = {"1_0": FAILED, "1_1": FAILED, "1_2": RUNNING}
@@ -148,7 +148,7 @@ def test_an_array_that_is_refused(cluster: Cluster) -> None:
     assert cluster.cancelled == []
 
 
-def test_an_array_that_is_refused_later_is_a_failed_attempt(cluster: Cluster) -> None:
+def test_a_later_refused_array_is_a_failed_attempt(cluster: Cluster) -> None:
     run = cluster.run("a", retries=2)
     run.submit()
     cluster.write_outcome(1, 0, "raised")
@@ -157,11 +157,11 @@ def test_an_array_that_is_refused_later_is_a_failed_attempt(cluster: Cluster) ->
     run.poll()
     assert run.unfinished()
     run.poll()
-    assert run.attempts.failures == {"a": "Slurm refused to take it again: sbatch: error: no more"}
+    assert run.attempts.failures == {"a": "Slurm refused to submit it again: sbatch: error: no more"}
     assert not run.unfinished()
 
 
-def test_more_tasks_than_an_array_holds_wait_for_room(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tasks_beyond_the_array_limit_wait(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm_run, "_MOST_AT_ONCE", 3)
     run = cluster.run("abcde")
     run.submit()
@@ -180,7 +180,7 @@ def test_a_run_that_is_stopped_cancels_its_jobs(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_process_that_is_told_to_end_cancels_its_jobs(
+def test_a_terminated_process_cancels_its_jobs(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
     moments = itertools.count()
@@ -198,7 +198,7 @@ def test_a_process_that_is_told_to_end_cancels_its_jobs(
     assert [name.startswith("clep-") for name in cluster.cancelled] == [True]
 
 
-def test_the_queue_as_it_is_printed() -> None:
+def test_the_output_of_squeue_is_parsed() -> None:
     printed = "12|0|RUNNING|None\n12|13|PENDING|Nodes required for job are DOWN, DRAINED\n 7|N/A|CANCELLED|None\n\n"
     jobs = parse_queue(printed)
     assert list(jobs) == ["12_0", "12_13", "7"]
@@ -223,10 +223,10 @@ def test_how_a_job_ended(known: tuple[str, str, str, str], said: str) -> None:
     assert describe_ending(*known) == said
 
 
-def test_without_slurm_nothing_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_slurm_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert slurm_queue.queue() is None
-    assert "vanished" in slurm_queue.ending("1_0")
+    assert "no longer in Slurm" in slurm_queue.query_ending("1_0")
     with pytest.raises(InputError, match=r"no 'sbatch' on PATH.*compute=local"):
         Slurm().run(tasks.work, {"a": tmp_path / "a"}, tmp_path / "logs")
     assert not (tmp_path / "logs").exists()
@@ -242,5 +242,5 @@ def test_bad_options(options: dict) -> None:
 
 
 def test_setup_is_a_list() -> None:
-    with pytest.raises(InputError, match="should be a list of lines"):
+    with pytest.raises(InputError, match="must be a list of lines"):
         Slurm(setup="module load cuda")

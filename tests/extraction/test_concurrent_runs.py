@@ -79,7 +79,7 @@ def test_a_shard_that_does_not_show_is_a_failure_that_loses_nothing(films, tmp_p
 
     monkeypatch.setattr(Local, "run", late)
     failed = run(films, out, n_shards=5)["lists"]["failed"]
-    assert ["do not show here" in reason for reason in failed.values()] == [True]
+    assert ["are not visible here" in reason for reason in failed.values()] == [True]
     monkeypatch.setattr(Local, "run", run_tasks)
     (tmp_path / "hidden").rename(places[0])
     encoder.clips = 0

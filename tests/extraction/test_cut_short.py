@@ -8,7 +8,7 @@ import pytest
 
 from clep.bank import FeatureBank
 from clep.compute import Stopped
-from clep.compute.shutdown import TIME_IS_OVER
+from clep.compute.shutdown import TIME_LIMIT_SIGNAL
 from clep.extraction import Extraction, ledger_path, read_ledger
 from clep.extraction.engine import shards_folder
 from clep.extraction.listing import VideoItem, list_videos
@@ -16,7 +16,7 @@ from clep.extraction.shard import ShardTask, encode_shard
 from clep.extraction.videos import VideoRows
 from tests.extraction.conftest import FAKE, run
 
-PREEMPTED, OUT_OF_TIME = Stopped(signal.SIGTERM), Stopped(TIME_IS_OVER)
+PREEMPTED, OUT_OF_TIME = Stopped(signal.SIGTERM), Stopped(TIME_LIMIT_SIGNAL)
 
 
 @pytest.fixture

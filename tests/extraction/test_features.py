@@ -212,7 +212,7 @@ def test_bad_files_are_listed_by_kind_and_the_rest_is_packed(tmp_path):
 
 def test_a_folder_without_one_good_file_writes_nothing(tmp_path):
     (tmp_path / "a.pt").write_bytes(b"")
-    with pytest.raises(InputError, match="none of the 1 feature files can be used"):
+    with pytest.raises(InputError, match="none of the 1 feature files is usable"):
         pack_features(feature_files(tmp_path), tmp_path / "out.h5", PackSettings(Clock()))
     assert not (tmp_path / "out.h5").exists()
 
@@ -253,5 +253,5 @@ def test_videos_are_copied_from_a_bank_in_the_order_asked_for(tmp_path):
     assert (bank.clock, bank.encoder) == (Clock(2.0, 0.5), "video encoder")
     assert torch.equal(bank.video_rows("c"), tensors["c"].half().float())
     assert bank.duration_s[1] == 2.5
-    with pytest.raises(InputError, match="holds none of the 1 clips"):
+    with pytest.raises(InputError, match="has none of the 1 clips"):
         copy_videos(tmp_path / "bank.h5", ["x"], tmp_path / "no.h5", PackSettings(Clock()))

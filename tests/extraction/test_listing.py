@@ -23,7 +23,7 @@ def test_files_that_are_no_videos_by_their_names_are_counted(films, tmp_path, en
     (films / ".hidden.txt").write_text("x")
     found = other_files(films)
     assert list(found) == ["README", "more/film.mpeg4"]
-    assert found["more/film.mpeg4"].startswith(".mpeg4 is no suffix of a video")
+    assert found["more/film.mpeg4"].startswith(".mpeg4 is not a known suffix of videos")
     assert other_files(tmp_path / "list.txt") == {}
     out = films / "features.h5"
     coverage = run(films, out, format="npy")
@@ -93,9 +93,7 @@ def test_linked_folders_are_searched_and_dead_links_are_listed(films, tmp_path, 
     assert set(find_files(tmp_path / "in", ["c", "x", "dead"])) == {"c", "x"}
     coverage = run(tmp_path / "in", tmp_path / "features.h5")
     assert coverage["counts"]["done"] == 3
-    assert coverage["lists"]["skipped"] == dict.fromkeys(
-        ["dead.mp4", "dead_folder"], "a link to a file that is not there"
-    )
+    assert coverage["lists"]["skipped"] == dict.fromkeys(["dead.mp4", "dead_folder"], "a link to a missing file")
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "webp", "png"])

@@ -211,7 +211,7 @@ def test_rows_are_never_shifted_by_a_chunk_that_is_not_visible(tmp_path, encoder
             chunk_bank(tasks, 0).with_suffix(suffix).rename(hidden)
             return failed
 
-    with pytest.raises(InputError, match=r"texts\.fake\.h5 .*same command again.*do not show here"):
+    with pytest.raises(InputError, match=r"texts\.fake\.h5 .*same command again.*are not visible here"):
         bank_of(tmp_path).write(chunk=3, compute=Late(processes=1))
     assert not (tmp_path / "texts.fake.h5").exists()
     encoder.encoded.clear()

@@ -107,7 +107,7 @@ def test_bad_files_are_listed_with_the_reason_and_the_rest_completes(films, tmp_
     failed = coverage["lists"]["failed"]
     assert set(failed) == {"cut", "empty", "text"}
     assert "0 bytes" in failed["empty"]
-    assert f"left out: {films / 'b.mp4'}" in coverage["lists"]["duplicate_ids"]["b"]  # b.avi comes first
+    assert f"{films / 'b.mp4'} ignored" in coverage["lists"]["duplicate_ids"]["b"]  # b.avi comes first
     assert {name for name, status in statuses(out).items() if status == "failed"} == {"cut", "empty", "text"}
 
     encoder.clips = 0
@@ -127,7 +127,7 @@ def test_the_first_bad_file_ends_the_job_if_that_is_asked_for(films, tmp_path, e
 def test_nothing_encoded_is_an_error_that_leaves_the_ledger(tmp_path, encoder):
     (tmp_path / "films").mkdir()
     (tmp_path / "films" / "x.mp4").write_bytes(b"")
-    with pytest.raises(InputError, match=r"not one of 1 videos.*0 bytes.*ledger"):
+    with pytest.raises(InputError, match=r"none of 1 videos.*0 bytes.*ledger"):
         run(tmp_path / "films", tmp_path / "features.h5")
     assert statuses(tmp_path / "features.h5") == {"x": "failed"}
     (tmp_path / "nothing").mkdir()
@@ -253,7 +253,7 @@ def test_a_failed_run_with_other_settings_leaves_a_good_bank_alone(films, tmp_pa
     run(films, out)
     before, ledger = out.read_bytes(), ledger_path(out).read_bytes()
     encoder.error = ZeroDivisionError("no")
-    with pytest.raises(InputError, match="not one of"):
+    with pytest.raises(InputError, match="none of"):
         run(films, out, stride=8)
     with pytest.raises(InputError, match="rate=0"):
         run(films, out, rate=0)

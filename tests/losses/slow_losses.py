@@ -1,11 +1,11 @@
-"""Objectives written out pair by pair in float64, and the comparison of ours with them, value and gradient."""
+"""Slow objectives, pair by pair in float64, and the comparison of our values and gradients with them."""
 
 import torch
 from torch.nn import functional as F
 
 
 def slow_two_way(of_query):
-    """The mean over both directions of the mean over queries that have a positive; `of_query(logits, weights)`."""
+    """Mean over both directions of the mean over queries with a positive; `of_query(logits, weights)` is one query."""
 
     def direction(queries, items, scale, weight):
         losses = []
@@ -22,7 +22,7 @@ def slow_two_way(of_query):
 
 
 def slow_pairs(divisor):
-    """The sum over pairs of the binary cross-entropy, by its definition, over `divisor(n, m)`."""
+    """Sum over pairs of the binary cross-entropy, by its definition, divided by `divisor(n, m)`."""
 
     def loss(video, text, scale, weight, bias):
         total = 0.0
@@ -54,7 +54,7 @@ SLOW = {
 
 
 def embeddings(n, m, dim=5, seed=0, scale=7.0, bias=-1.5):
-    """Unit rows of videos and texts, a scale and a bias, all with gradient."""
+    """Unit-length video and text embeddings, a scale and a bias, all with gradient."""
     generator = torch.Generator().manual_seed(seed)
     video, text = torch.randn(n, dim, generator=generator), torch.randn(m, dim, generator=generator)
     numbers = torch.tensor(scale), torch.tensor(bias)
@@ -83,7 +83,7 @@ def compare(loss, slow, arguments, positives=None, weight=None, tolerance=1e-5):
 
 
 def cases():
-    """Positives of every kind: name to (n, m, positives as a loss is given them, the matrix)."""
+    """All kinds of positives by name: (n, m, positives as passed to a loss, the matrix)."""
     generator = torch.Generator().manual_seed(5)
     some = torch.zeros(5, 7, dtype=torch.bool)
     some[0, [0, 3]] = some[1, 1] = some[3, [3, 4, 5]] = some[4, 3] = True

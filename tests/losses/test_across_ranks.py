@@ -1,4 +1,4 @@
-"""Training on several gloo processes equals training on one with the joined batch, and the wrong ways do not."""
+"""Training on several gloo processes equals training on one with the joined batch; common wrong ways do not."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ FORMS = ("global", "local")
 
 
 class PartlyUnlabelled(PositivesRule):
-    """Positives with weights, where some videos and texts have none at all, unevenly over ranks."""
+    """Weighted positives; some videos and texts have none, unevenly over ranks."""
 
     @property
     def keys(self):
@@ -73,7 +73,7 @@ class Model(nn.Module):
 
 
 class NothingIsRight(PositivesRule):
-    """A rule as a user might get it wrong."""
+    """A rule with a mistake that a user might make."""
 
     keys = ("text_id",)
 
@@ -127,7 +127,7 @@ def constant_gather(own, rank, group, ranks):
 
 
 def wrong_ways(rank, ranks, group):
-    """Three ways met in the wild: others as constants with a global loss, the same with a local one, no gather."""
+    """Three common mistakes: other ranks as constants with a global loss, the same with a local loss, no gather."""
 
     def constant_global(video, text, scale, keys, bias):
         video, text = (constant_gather(side, rank, group, ranks) for side in (video, text))
@@ -189,10 +189,10 @@ def results(tmp_path_factory):
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", list(OBJECTIVES))
-def test_parameters_and_losses_are_those_of_one_process(results, ranks, form, name):
+def test_parameters_and_losses_equal_those_of_one_process(results, ranks, form, name):
     objective, positives = OBJECTIVES[name]
     one, losses = train(across_ranks(objective, form, positives), ranks)
-    for rank in range(ranks):  # a rank of its own, two, or all three
+    for rank in range(ranks):  # groups of one, two or three ranks
         parameters, values = results[rank][f"{ranks} {form} {name}"]
         torch.testing.assert_close(parameters, one, rtol=1e-5, atol=1e-6)
         assert values == pytest.approx(losses, abs=1e-5)
@@ -226,17 +226,17 @@ def test_uneven_batches_are_refused_on_every_rank(results):
 @pytest.mark.parametrize("form", FORMS)
 def test_a_batch_without_any_positive_is_refused_on_every_rank(results, form):
     for result in results:
-        assert "nothing to learn from" in result[f"nothing {form}"]
+        assert "no video has a positive text" in result[f"nothing {form}"]
 
 
-def test_one_process_is_the_loss_itself():
+def test_one_process_equals_the_loss():
     model, batch = Model(), next(batches(8))
     video, text, scale, _ = model(batch)
     for form in FORMS:
         torch.testing.assert_close(across_ranks(ClipLoss(), form)(video, text, scale), ClipLoss()(video, text, scale))
 
 
-def test_other_forms_cannot_be_configured():
+def test_other_forms_are_refused():
     with pytest.raises(ValueError, match="'local_loss'; choose global or local. Both propagate the gradient"):
         across_ranks(ClipLoss(), "local_loss")
     with pytest.raises(ValueError, match="Identity has no share"):
@@ -245,7 +245,7 @@ def test_other_forms_cannot_be_configured():
 
 def test_keys_are_checked():
     loss, side = across_ranks(ClipLoss(), "global", SAME_TEXT), torch.ones(3, 2)
-    with pytest.raises(ValueError, match="none were given"):
+    with pytest.raises(ValueError, match="pass keys"):
         loss(side, side, 1.0)
     with pytest.raises(ValueError, match=r"text_id.: 2"):
         loss(side, side, 1.0, {"text_id": torch.arange(2)})

@@ -1,4 +1,4 @@
-"""What is ClipLoss's own; test_objectives.py compares it with its definition, as every objective."""
+"""Properties of ClipLoss; test_objectives.py compares all objectives with their definitions."""
 
 import math
 
@@ -12,7 +12,7 @@ from clep.losses import ClipLoss
 from tests.losses.slow_losses import compare, embeddings
 
 
-def test_identity_positives_are_the_fast_path():
+def test_identity_positives_equal_the_fast_path():
     video, text, scale, _ = embeddings(8, 8)
     plain = ClipLoss()(video, text, scale)
     torch.testing.assert_close(plain, ClipLoss()(video, text, scale, torch.eye(8, dtype=torch.bool)))
@@ -49,7 +49,7 @@ def test_scale_is_the_multiplier_not_its_logarithm():
     assert not torch.isclose(loss(video, text, log_scale.exp()), loss(video, text, log_scale))
 
 
-def test_under_autocast_half_precision_would_be_seen():
+def test_computed_in_float32_under_autocast():
     video, text, scale, _ = embeddings(32, 32)
     outside = ClipLoss()(video, text, scale)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -72,7 +72,7 @@ def test_gradients_are_exact():
     assert torch.autograd.gradcheck(lambda *a: ClipLoss()(*a, positives), (video, text, scale))
 
 
-def test_nothing_to_learn_from_is_an_error():
+def test_a_batch_without_positives_is_refused():
     video, text, scale, _ = embeddings(3, 4)
-    with pytest.raises(ValueError, match="nothing to learn"):
+    with pytest.raises(ValueError, match="no video has a positive text"):
         ClipLoss()(video, text, scale, torch.zeros(3, 4, dtype=torch.bool))

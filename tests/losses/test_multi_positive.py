@@ -15,7 +15,7 @@ def test_with_one_positive_an_item_it_is_clip():
         )
 
 
-def test_it_is_enough_that_one_positive_is_found():
+def test_one_similar_positive_is_enough():
     text = torch.eye(4)
     positives = torch.tensor([[True, True, False, False]])
     found = text[:1]
@@ -23,7 +23,7 @@ def test_it_is_enough_that_one_positive_is_found():
     assert float(ClipLoss()(found, text, 50.0, positives)) > 10
 
 
-def test_where_everything_is_positive_there_is_nothing_to_learn():
+def test_zero_if_everything_is_positive():
     video, text, scale, _ = embeddings(4, 5)
     value = MultiPositiveNCELoss()(video, text, scale, torch.ones(4, 5, dtype=torch.bool))
     value.backward()
@@ -32,12 +32,12 @@ def test_where_everything_is_positive_there_is_nothing_to_learn():
 
 
 def published_egonce(similarity, temperature, mask):
-    """As EgoVLP writes it: the logarithm of a sum of softmaxes, both directions added."""
+    """EgoVLP's published form: the logarithm of a sum of softmaxes, both directions added."""
     rows, columns = F.softmax(similarity / temperature, dim=1), F.softmax(similarity.T / temperature, dim=1)
     return -torch.log((rows * mask).sum(1)).mean() - torch.log((columns * mask.T).sum(1)).mean()
 
 
-def test_egonce_is_half_of_the_published_sum_where_that_is_finite():
+def test_egonce_is_half_of_the_published_sum_if_that_is_finite():
     video, text, _, _ = embeddings(12, 12)
     mask = (torch.rand(12, 12) < 0.2) | torch.eye(12, dtype=torch.bool)
     ours = EgoNCELoss()(video.double(), text.double(), 1 / 0.05, mask)
@@ -45,7 +45,7 @@ def test_egonce_is_half_of_the_published_sum_where_that_is_finite():
     torch.testing.assert_close(ours * 2, published, rtol=1e-12, atol=1e-12)
 
 
-def test_egonce_is_finite_where_the_published_form_is_not():
+def test_egonce_is_finite_when_the_published_form_is_not():
     text = F.normalize(torch.randn(4, 8), dim=-1)
     video = -text
     mask = torch.eye(4, dtype=torch.bool)

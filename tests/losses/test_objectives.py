@@ -22,7 +22,7 @@ each_objective = pytest.mark.parametrize("name", list(OBJECTIVES))
 
 @each_objective
 @pytest.mark.parametrize("case", list(CASES))
-def test_value_and_gradient_are_the_definition(name, case):
+def test_value_and_gradient_equal_the_definition(name, case):
     loss, slow = OBJECTIVES[name]
     n, m, positives, weight = CASES[case]
     for seed in range(3):
@@ -31,7 +31,7 @@ def test_value_and_gradient_are_the_definition(name, case):
 
 @each_objective
 @pytest.mark.parametrize("scale", [0.01, 1.0, 100.0])
-def test_finite_at_any_scale_where_all_is_wrong_and_where_all_is_right(name, scale):
+def test_finite_at_any_scale_for_all_wrong_and_all_correct_pairs(name, scale):
     loss, slow = OBJECTIVES[name]
     _, _, positives, weight = CASES["rows and columns without any"]
     text = F.normalize(torch.randn(7, 4), dim=-1)
@@ -48,7 +48,7 @@ def test_finite_at_any_scale_where_all_is_wrong_and_where_all_is_right(name, sca
 
 
 @each_objective
-def test_autocast_does_not_reach_it(name):
+def test_autocast_has_no_effect(name):
     loss, _ = OBJECTIVES[name]
     video, text, scale, bias = embeddings(32, 32)
     positives = torch.eye(32, dtype=torch.bool)

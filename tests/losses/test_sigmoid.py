@@ -42,7 +42,7 @@ def test_without_a_bias_it_is_0():
     )
 
 
-def test_bce_is_the_mean_that_torch_takes():
+def test_bce_equals_the_mean_of_torch():
     video, text, scale, bias = embeddings(9, 6)
     positives = torch.rand(9, 6) < 0.3
     expected = F.binary_cross_entropy_with_logits(scale * video @ text.T + bias, positives.float())
@@ -58,7 +58,7 @@ def test_gradients_are_exact_and_a_second_derivative_is_refused():
 
 
 def test_millions_of_easy_negatives_keep_their_digits():
-    """Nearly every term is about exp(bias), which torch's form for any target loses to rounding."""
+    """Nearly every term is about exp(bias), which PyTorch's formula for any target rounds to 0."""
     video, text = (F.normalize(torch.randn(400, 16), dim=-1) for _ in range(2))
     bias, positives = torch.tensor(-16.0), torch.zeros(400, 400, dtype=torch.bool)
     expected = F.softplus(10 * video.double() @ text.double().T - 16).sum() / 400
@@ -68,7 +68,7 @@ def test_millions_of_easy_negatives_keep_their_digits():
     assert abs(float(usual) / float(expected) - 1) > 1e-4
 
 
-def test_nothing_is_computed_for_what_needs_no_gradient():
+def test_no_gradient_is_computed_where_none_is_needed():
     video, text, scale, bias = embeddings(6, 6)
     frozen = SigmoidLoss()(video, text.detach(), scale.detach(), None, bias.detach())
     frozen.backward()
@@ -80,7 +80,7 @@ def test_nothing_is_computed_for_what_needs_no_gradient():
         assert not SigmoidLoss()(video, text, scale, None, bias).requires_grad
 
 
-def test_the_matrix_of_positives_never_exists_whole():
+def test_the_full_matrix_of_positives_is_never_in_memory():
     asked = []
 
     class Watched(TextIdPositives):
@@ -95,7 +95,7 @@ def test_the_matrix_of_positives_never_exists_whole():
     torch.testing.assert_close(value, SigmoidLoss()(video, text, scale, ids[:, None] == ids[None, :], bias))
 
 
-def test_what_does_not_fit_is_refused():
+def test_invalid_options_and_shapes_are_refused():
     with pytest.raises(InputError, match=r"loss\.chunk=0"):
         SigmoidLoss(chunk=0)
     video, text, scale, _ = embeddings(3, 4)

@@ -1,4 +1,4 @@
-"""AVA's frame mAP once more, slowly, row by row from its definition; and worlds of boxes to try it on."""
+"""Slow AVA frame mAP, row by row from its definition, and random boxes for tests."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def overlap(a, b):
 
 
 def best_of_frame(rows, most):
-    """The rows come one by one; the worst has to go where a strictly better one finds no room."""
+    """Add rows one by one; in a full frame a strictly better row replaces the worst."""
     kept = []
     for place, (_, _, x1, y1, x2, y2, action, score) in enumerate(rows):
         entry = (score, action, y1, x1, y2, x2, place)
@@ -70,7 +70,7 @@ def slow_ava(groundtruth, detections, actions, excluded=(), most=50, least=0.5, 
 
 
 def area(judged, positives):
-    """One point of the curve for each score; between points, the best precision that is reached further right."""
+    """One point of the curve per score; between points, the highest precision at a higher recall."""
     curve = []
     for threshold in sorted({score for score, _ in judged}, reverse=True):
         above = [right for score, right in judged if score >= threshold]
@@ -112,7 +112,7 @@ def grid_box(rng):
 
 
 def as_boxes(rows, scored=True):
-    """The rows as a reader would return them."""
+    """Convert rows to the result of a reader."""
     empty_frames = {row for row in rows if len(row) == 2}
     rows = [row for row in rows if len(row) > 2]
     videos = tuple(dict.fromkeys(row[0] for row in rows))

@@ -64,7 +64,7 @@ def test_mean_class_accuracy_weighs_classes_alike() -> None:
     assert mean_class_accuracy(np.zeros((5, 4), np.float32), target) == 0
 
 
-def test_egomcq_names_its_groups_by_what_they_are() -> None:
+def test_egomcq_group_names() -> None:
     similarity = np.eye(5, dtype=np.float32)[[0, 1, 2, 3]]
     similarity[3] = 1  # a tie is wrong
     found = egomcq_accuracy(similarity, np.array([0, 0, 2, 3]), [1, 1, 2, 2])

@@ -1,4 +1,4 @@
-"""Frame mAP over whole files; its parts are tested in test_frame_matching.py and tests/datasets/test_ava.py."""
+"""Frame mAP from files; its steps are tested in test_frame_matching.py and tests/datasets/test_ava.py."""
 
 import time
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_equals_the_loop(seed, levels, crowded, unannotated):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_files_give_what_the_rows_give(tmp_path, seed):
+def test_files_equal_the_rows(tmp_path, seed):
     truth, found = random_world(seed, videos=3, levels=4)
     groundtruth, detections = write_rows(tmp_path / "gt.csv", truth), write_rows(tmp_path / "det.csv", found)
     excluded = write_rows(tmp_path / "excluded.csv", [("video0", "0901")])
@@ -95,7 +95,7 @@ def test_detections_in_frames_that_the_ground_truth_does_not_list_by_hand():
 
 
 @pytest.mark.parametrize(("rule", "expected"), [("ignored", 50), ("counted", 50)])
-def test_files_of_the_later_ground_truth(tmp_path, rule, expected):
+def test_files_in_the_layout_of_ava_kinetics(tmp_path, rule, expected):
     """A row of two columns, seconds with a fraction, and a detection whose corners are swapped."""
     groundtruth, detections = tmp_path / "gt.csv", tmp_path / "det.csv"
     groundtruth.write_text("vid,0902,0.1,0.1,0.5,0.5,80,1\nvid,0903\nvid,904.5,0.1,0.1,0.5,0.5,79,\n")
@@ -107,7 +107,7 @@ def test_files_of_the_later_ground_truth(tmp_path, rule, expected):
     assert (per_class[80], per_class[79]) == (expected, 100)
 
 
-def test_the_fifty_best_are_those_of_all_listed_classes():
+def test_the_fifty_best_are_over_all_evaluated_classes():
     truth = [("v", 902, *A, 1, 0)]
     crowd = [("v", 902, *B, 2, 0.5 + i / 1000) for i in range(50)]
     late = [("v", 902, *A, 1, 0.4)]
@@ -156,7 +156,7 @@ def test_the_order_of_rows_and_any_rising_change_of_scores_do_not_matter(seed):
 
 
 @given(st.integers(0, 100_000))
-def test_a_worse_detection_never_helps_unless_it_is_right(seed):
+def test_an_added_detection_never_helps_unless_it_is_correct(seed):
     truth, found = random_world(seed)
     truth.append(("video0", 900, *A, 1, 0))
     more = [*found, ("nowhere", 900, *A, 1, 0.5)]

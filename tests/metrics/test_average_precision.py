@@ -11,7 +11,7 @@ from clep.metrics import charades_map
 
 
 def slow_map(scores, targets):
-    """One class at a time, one video at a time, pessimistic in ties."""
+    """Loop over classes and videos; ties count against the model."""
     scores = np.array(scores, dtype=np.float64)
     per_class = []
     for row, labels in zip(scores, targets, strict=True):
@@ -91,7 +91,7 @@ def test_equals_the_loop(levels, seed):
 
 
 @pytest.mark.filterwarnings("ignore:No positive samples")
-def test_agrees_with_torchmetrics_where_definitions_meet():
+def test_agrees_with_torchmetrics_where_definitions_agree():
     scores, targets = random_case(300, 12, 0.1)
     targets[:, 5] = False
     targets[:, 0] |= ~targets.any(1)

@@ -31,16 +31,16 @@ def test_a_box_matches_the_highest_score_only():
     assert matched([0.2, 0.9, 0.5], [WHOLE] * 3, [WHOLE]) == [False, True, False]
 
 
-def test_a_detection_whose_best_box_is_taken_does_not_move_on_to_the_next_one():
-    """The official script looks for the best overlap among all boxes, those already matched too."""
+def test_a_detection_whose_best_box_is_matched_does_not_match_another():
+    """The official script takes the best overlap among all boxes, also those already matched."""
     near = [0.0, 0.0, 0.75, 1.0]
     assert overlap(near, LEFT) >= 0.5
     assert matched([0.9, 0.8], [WHOLE, WHOLE], [WHOLE, near]) == [True, False]
     assert matched([0.9, 0.8], [WHOLE, near], [WHOLE, near]) == [True, True]
 
 
-def test_a_detection_that_scores_less_takes_a_box_that_a_better_one_overlaps_less():
-    """Both truths overlap the better detection; it points at one only."""
+def test_a_detection_is_assigned_only_to_its_best_box():
+    """Two ground-truth boxes overlap the better detection, which is assigned to one of them."""
     assert matched([0.9, 0.1], [[0, 0, 0.7, 1], [0, 0, 1, 1]], [[0, 0, 0.8, 1], WHOLE]) == [True, True]
 
 
@@ -63,7 +63,7 @@ def test_no_boxes(boxes, truth):
 
 
 @given(st.integers(0, 10_000))
-def test_overlap_equals_the_plain_formula(seed):
+def test_overlap_equals_the_formula(seed):
     rng = np.random.default_rng(seed)
     one, other = np.sort(rng.random((2, 6, 2, 2)), axis=2).reshape(2, 6, 4)
     expected = [overlap(a, b) for a, b in zip(one, other, strict=True)]
@@ -110,7 +110,7 @@ def test_average_precision_equals_the_curve_and_not_the_order_of_rows(judged, mi
 
 
 @given(st.integers(0, 10_000), st.integers(1, 12), st.sampled_from([None, 2, 4]))
-def test_the_best_of_a_frame_are_those_that_the_heap_keeps(seed, most, levels):
+def test_the_best_of_a_frame_equal_the_official_heap(seed, most, levels):
     _, rows = random_world(seed, seconds=2, detections=20, levels=levels)
     found = as_boxes(rows)
     frame = (found.video * 1000 + found.second).astype(np.int64)
@@ -124,7 +124,7 @@ def test_the_best_of_a_frame_are_those_that_the_heap_keeps(seed, most, levels):
 
 
 def test_ties_at_the_limit_by_hand():
-    """An equal row that comes too late stays out; of the worst, the lowest label leaves first."""
+    """A later row of equal score is not added; of the lowest scores, the lowest label is replaced first."""
     score = np.array([0.5, 0.5, 0.5, 0.9])
     label = np.array([7, 3, 9, 1])
     kept = best_per_frame(np.zeros(4, np.int64), score, label, np.zeros((4, 4)), most=2)

@@ -12,7 +12,7 @@ SAMPLES = Path(__file__).parents[2].parent / "shared/data/epic_kitchens"
 
 
 def slow(similarity: np.ndarray, relevancy: np.ndarray) -> dict[str, float]:
-    """The definition, one query and one answer at a time; ties with the least relevant answer first."""
+    """Loop over queries and answers by the definition; among ties the least relevant answer is first."""
     out = {}
     for name, scores, relevant in (("v2t", similarity, relevancy), ("t2v", similarity.T, relevancy.T)):
         found = []
@@ -64,7 +64,7 @@ def test_relevancy_by_hand() -> None:
     np.testing.assert_allclose(mir_relevancy(clips, sentences), expected, rtol=1e-15)
 
 
-def test_a_perfect_ranking_has_100_and_constant_similarities_are_not_flattered() -> None:
+def test_a_perfect_ranking_has_100_and_ties_count_against_the_model() -> None:
     relevancy = np.array([[1, 0.5, 0], [0.5, 1, 0], [0, 0, 1.0]])
     perfect = mir_metrics(relevancy, relevancy)
     assert perfect["mean/nDCG"] == pytest.approx(100)
@@ -82,7 +82,7 @@ def test_a_perfect_ranking_has_100_and_constant_similarities_are_not_flattered()
         (np.zeros((2, 2)), np.array([[1.0, 0.5], [0.0, 0.5]]), "v2t: query 1 has no answer of relevancy 1"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(similarity: np.ndarray, relevancy: np.ndarray, message: str) -> None:
+def test_invalid_input_is_refused(similarity: np.ndarray, relevancy: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         mir_metrics(similarity, relevancy)
 

@@ -59,7 +59,7 @@ def test_equals_the_loop(seed, n, m):
 
 
 def test_agrees_with_torchmetrics_without_ties():
-    """It never finds an answer whose score is 0 or less; the exponential keeps the order and avoids that."""
+    """torchmetrics ignores answers with a score of 0 or less; the exponential keeps the order and avoids that."""
     query, gallery = torch.randn(50, 6), torch.randn(80, 6)
     query_id, gallery_id = torch.randint(10, (50,)), torch.cat([torch.arange(10), torch.randint(10, (70,))])
     similarity, positives = (query @ gallery.T).exp(), query_id[:, None] == gallery_id[None]

@@ -1,4 +1,4 @@
-"""The classifier of regions: `[S, FBO(S, L)]` and one linear layer; saved as data, with its encoder if it has one."""
+"""Action classifier: a linear layer on `[S, FBO(S, L)]`, saved with its encoder if it has one."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def test_a_linear_layer_over_both_sides(operator: str) -> None:
         by_hand = torch.cat([BATCH["video"], found], 1) @ model.head.weight.T + model.head.bias
     torch.testing.assert_close(logits, by_hand)
     assert logits.shape == (3, 2)
-    assert logits.isfinite().all()  # the last one has no context at all
+    assert logits.isfinite().all()  # the last one has no context
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:
@@ -42,11 +42,11 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     assert again.classes == [12, 80]
     assert again.metadata == model.metadata
     torch.testing.assert_close(again(BATCH), model(BATCH), rtol=0, atol=0)
-    with pytest.raises(InputError, match="trained on features of 'tiny', and this bank holds features of 'other'"):
+    with pytest.raises(InputError, match="trained on features of 'tiny', but this bank holds features of 'other'"):
         again.check_bank("other")
 
 
-def test_with_an_encoder_of_its_own(tmp_path: Path) -> None:
+def test_with_a_short_term_encoder(tmp_path: Path) -> None:
     pytest.importorskip("efficientnet_lite_pytorch")
     encoder = {"_target_": "clep.video.encoders.EfficientNetLite0", "frames": 2, "crop_px": 64}
     short_term = {"_target_": "clep.models.RegionEncoder", "encoder": encoder}
@@ -61,15 +61,15 @@ def test_with_an_encoder_of_its_own(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     again = load_model(tmp_path)
     torch.testing.assert_close(again(batch), model.eval()(batch))
-    with pytest.raises(InputError, match="reads clips, and the batch has none; use short_term=clips"):
+    with pytest.raises(InputError, match="reads clips, but the batch has none; use short_term=clips"):
         model(BATCH)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"classes": []}, "at least one action, and each once"),
-        ({"classes": [3, 3]}, "each once"),
+        ({"classes": []}, "at least one action, without duplicates"),
+        ({"classes": [3, 3]}, "without duplicates"),
         ({"dropout": 1.0}, "dropout=1.0 must be at least 0 and below 1"),
         ({"in_dim": 7}, "operator.in_dim=4, but the short-term features have dimension 7"),
         ({"drop": 0.1}, "model.drop: .*Did you mean .dropout"),
@@ -77,13 +77,13 @@ def test_with_an_encoder_of_its_own(tmp_path: Path) -> None:
         ({"short_term": {"_target_": "torch.nn.Identity"}}, r"model\.short_term: Identity is not a RegionEncoder"),
     ],
 )
-def test_what_does_not_fit_is_refused(options: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         made(**options)
 
 
 def test_a_bank_of_another_size_is_refused() -> None:
-    with pytest.raises(InputError, match="has in_dim=4, and the bank's rows have dimension 5"):
+    with pytest.raises(InputError, match="has in_dim=4, but the bank's rows have dimension 5"):
         made()(BATCH | {"video": torch.zeros(3, 5)})
     with pytest.raises(InputError, match="context_dim=6, but the features have 4 and 7"):
         made()(BATCH | {"context": torch.zeros(3, 5, 7)})

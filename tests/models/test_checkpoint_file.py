@@ -1,4 +1,4 @@
-"""Damage of a checkpoint is noticed, wherever it is."""
+"""Damage anywhere in a checkpoint is detected."""
 
 import random
 from pathlib import Path
@@ -28,7 +28,7 @@ def same(found: dict) -> bool:
     )
 
 
-def test_what_is_written_is_read_also_by_torch(path: Path) -> None:
+def test_a_written_checkpoint_is_read_also_by_torch(path: Path) -> None:
     assert same(read_checkpoint(path))
     assert same(torch.load(path, weights_only=True))
 
@@ -50,11 +50,11 @@ def test_damage_is_an_error_or_changes_nothing(path: Path, damage: str) -> None:
             assert same(read_checkpoint(path))
         except InputError as error:
             messages.append(str(error))
-    assert len(messages) >= {"flip": 200, "zero": 150, "truncate": 200}[damage]  # zeroed zeros change nothing
+    assert len(messages) >= {"flip": 200, "zero": 150, "truncate": 200}[damage]  # zeroed zeros have no effect
     assert all(str(path) in message for message in messages)
 
 
-def test_every_flip_of_the_digest_itself_is_noticed(path: Path) -> None:
+def test_every_flipped_bit_of_the_digest_is_detected(path: Path) -> None:
     whole = path.read_bytes()
     for at in range(len(whole) - 32, len(whole)):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
@@ -62,7 +62,7 @@ def test_every_flip_of_the_digest_itself_is_noticed(path: Path) -> None:
             read_checkpoint(path)
 
 
-def test_one_of_an_older_form_is_read_with_a_warning(
+def test_a_checkpoint_without_checksum_is_read_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checksums, "_warned", set())
@@ -72,7 +72,7 @@ def test_one_of_an_older_form_is_read_with_a_warning(
     assert caplog.text.count("old.ckpt has no checksums") == 1
 
 
-def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"none\.ckpt does not exist"):
         read_checkpoint(tmp_path / "none.ckpt")
     torch.save([1], tmp_path / "list.ckpt")

@@ -27,7 +27,7 @@ def test_embeddings_are_unit_float32_also_under_autocast():
         torch.testing.assert_close(side.norm(dim=1), torch.ones(7), rtol=1e-6, atol=1e-6)
 
 
-def test_without_normalising_the_towers_speak():
+def test_without_normalising_embeddings_are_the_towers_outputs():
     model, batch = DualEncoder.from_config({**CONFIG, "normalize": False}), make_batch()
     assert torch.equal(model.encode_text(batch), model.text(batch["text"]))
     assert not torch.allclose(model.encode_text(batch).norm(dim=1), torch.ones(7))
@@ -50,7 +50,7 @@ class LastRowAndContext(Tower):
         return self.project(batch["video"][:, -1]) + self.project(batch["context"])
 
 
-def test_a_tower_reads_from_the_batch_what_it_needs():
+def test_a_tower_reads_the_whole_batch():
     model = DualEncoder(LastRowAndContext(), nn.Linear(5, 4), normalize=False)
     batch = {"video": torch.randn(2, 3, 6), "context": torch.randn(2, 6)}
     expected = model.video.project(batch["video"][:, -1]) + model.video.project(batch["context"])
@@ -76,7 +76,7 @@ def test_the_scale_is_clamped_to_0_and_ln_100(form):
     assert model.log_scale.requires_grad
 
 
-def test_a_bias_is_there_only_where_it_is_asked_for_and_is_saved(tmp_path):
+def test_a_bias_is_optional_and_saved(tmp_path):
     assert DualEncoder.from_config(CONFIG).logit_bias is None
     model = DualEncoder.from_config({**CONFIG, "init_bias": -10})
     assert model.logit_bias.item() == -10
@@ -94,7 +94,7 @@ def test_training_and_evaluation_use_the_same_embeddings():
     assert torch.equal(trained, model.eval().encode_video(batch))
 
 
-def test_it_learns():
+def test_training_lowers_the_loss():
     model, batch = DualEncoder.from_config(CONFIG), make_batch(16)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
     losses = []
@@ -143,7 +143,7 @@ def test_configs_are_checked(change, message):
         DualEncoder.from_config({**CONFIG, **change})
 
 
-def test_the_config_is_remembered_as_given():
+def test_the_config_is_kept():
     config = {"_target_": "clep.models.DualEncoder", **CONFIG, "metadata": {"tag_style": "clean"}}
     model = DualEncoder.from_config(config)
     assert model.config == CONFIG

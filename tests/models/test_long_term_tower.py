@@ -42,7 +42,7 @@ def test_short_and_long_are_joined_and_projected(operator: str) -> None:
     assert differs == [operator != "FBONone", False, operator != "FBONone" and bool(batch["context_mask"][2].any())]
 
 
-def test_rows_of_a_window_ask_one_by_one_and_are_averaged() -> None:
+def test_the_operator_is_applied_to_each_row_and_averaged() -> None:
     tower, batch = stirred(LongTermTower(DIM, OUT, FBONonLocal(DIM, latent_dim=8))), make_batch(rows=4)
     lengths = [4, 1, 3]
     batch["video_mask"] = torch.arange(4)[None] < torch.tensor(lengths)[:, None]
@@ -65,7 +65,7 @@ def test_rows_of_a_window_ask_one_by_one_and_are_averaged() -> None:
 
 @pytest.mark.parametrize("operator", ["FBONonLocal", "FBOAvg", "FBOMax", "FBONone"])
 @pytest.mark.parametrize("rows", [None, 4])
-def test_rows_that_all_moments_share_are_a_context_for_each(operator: str, rows: int | None) -> None:
+def test_shared_rows_equal_a_context_for_each_moment(operator: str, rows: int | None) -> None:
     tower, batch = stirred(DualEncoder.from_config(config(operator))).video, make_batch(rows)
     shared, own = torch.randn(9, DIM), torch.rand(3, 9) < 0.5
     own[1] = False
@@ -84,7 +84,7 @@ def test_half_precision() -> None:
     assert ((found * model.encode_video(batch)).sum(1) > 0.98).all()
 
 
-def test_it_is_saved_and_loaded_as_data(tmp_path) -> None:
+def test_it_is_saved_and_loaded(tmp_path) -> None:
     model, batch = stirred(DualEncoder.from_config(config(latent_dim=8, num_layers=3))), make_batch()
     model.save_pretrained(tmp_path)
     loaded = DualEncoder.from_pretrained(tmp_path)
@@ -92,7 +92,7 @@ def test_it_is_saved_and_loaded_as_data(tmp_path) -> None:
     assert torch.equal(loaded.encode_video(batch), model.encode_video(batch))
 
 
-def test_a_batch_without_context_is_told_what_to_do() -> None:
+def test_a_batch_without_context_is_refused_with_the_remedy() -> None:
     tower, batch = LongTermTower(DIM, OUT, FBOAvg(DIM)), make_batch()
     for key in ("context", "context_mask"):
         with pytest.raises(InputError, match="set data.context"):
@@ -106,7 +106,7 @@ def test_a_batch_without_context_is_told_what_to_do() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"operator": {"_target_": "clep.models.FBOAvg", "in_dim": 5}}, "set both to the tower's in_dim"),
+        ({"operator": {"_target_": "clep.models.FBOAvg", "in_dim": 5}}, "the tower has in_dim=.*set both to it"),
         ({"operator": {"_target_": "clep.models.FBOAvg", "in_dim": 6, "context_dim": 3}}, "context_dim=3"),
         (
             {"operator": {"_target_": "clep.models.FBOAvg", "in_dims": 6}},

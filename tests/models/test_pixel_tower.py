@@ -1,4 +1,4 @@
-"""A video tower that starts from rows of pixels."""
+"""Video tower on rows of pixels."""
 
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ def batch(rows: int = 3, side: int = SIDE) -> dict[str, torch.Tensor]:
     return {"video": pixels, "video_mask": mask}
 
 
-def test_it_is_the_encoder_and_the_attention_over_frames_that_are_there() -> None:
+def test_it_is_the_encoder_and_attention_over_the_frames() -> None:
     built, given = tower().eval(), batch()
     frames = given["video"].to(torch.uint8).unflatten(2, (3, SIDE, SIDE))
     clips = normalize(frames, built.encoder.clip.mean, built.encoder.clip.std).flatten(0, 1)[:, None]
@@ -43,7 +43,7 @@ def test_it_is_the_encoder_and_the_attention_over_frames_that_are_there() -> Non
     torch.testing.assert_close(built(padded), built(given))
 
 
-def test_training_crops_and_mirrors_all_frames_of_a_clip_alike_and_is_seeded() -> None:
+def test_training_augments_all_frames_of_a_clip_alike_and_is_seeded() -> None:
     built = tower().train()
     still = batch()["video"][:, :1].expand(-1, 3, -1).unflatten(2, (3, SIDE, SIDE))
     torch.manual_seed(3)
@@ -55,10 +55,10 @@ def test_training_crops_and_mirrors_all_frames_of_a_clip_alike_and_is_seeded() -
     assert torch.equal(built.eval()._augment(still), still)
 
 
-def test_a_larger_bank_is_shrunk_and_a_smaller_one_refused() -> None:
+def test_larger_frames_are_resized_and_smaller_ones_refused() -> None:
     built = tower(in_dim=3 * 40**2).eval()
     assert built(batch(side=40)).shape == (2, 16)
-    with pytest.raises(InputError, match=r"takes frames of 32 pixels, and the bank has 16; .*side_px=32"):
+    with pytest.raises(InputError, match=r"takes frames of 32 pixels, but the bank has 16; .*side_px=32"):
         tower(in_dim=3 * 16**2)
     with pytest.raises(InputError, match=r"model\.video\.in_dim=100 is not the size of a square"):
         tower(in_dim=100)
@@ -72,8 +72,8 @@ def test_an_encoder_of_clips_sees_the_window_as_a_clip(tmp_path: Path) -> None:
     torch.testing.assert_close(built({"video": pixels.float()}), built.attention(rows), rtol=1e-4, atol=1e-5)
 
 
-def test_a_short_window_ends_with_a_still(tmp_path: Path) -> None:
-    """What stands in padding is no frame, and a window need not be as long as a clip."""
+def test_a_short_window_repeats_its_last_frame(tmp_path: Path) -> None:
+    """Padding is not a frame, and a window may be shorter than a clip."""
     built = tower(in_dim=3 * 16**2, encoder=tiny_timesformer(tmp_path / "t")).eval()
     frames = built.encoder.clip.frames
     assert frames > 2
@@ -109,7 +109,7 @@ def test_everything_has_a_gradient_with_and_without_recomputing() -> None:
             torch.testing.assert_close(grads[1][name], grad, rtol=1e-4, atol=1e-5)
 
 
-def test_a_saved_model_gives_its_encoder_to_make_banks_with(tmp_path: Path) -> None:
+def test_the_encoder_of_a_saved_model_makes_banks(tmp_path: Path) -> None:
     video = {"_target_": "clep.models.PixelTower", "in_dim": 3 * 16**2, "out_dim": 6}
     text = {"_target_": "clep.models.ProjectionHead", "in_dim": 5, "out_dim": 6}
     model = DualEncoder.from_config({"video": {**video, "encoder": tiny_timesformer(tmp_path / "t")}, "text": text})
@@ -122,7 +122,7 @@ def test_a_saved_model_gives_its_encoder_to_make_banks_with(tmp_path: Path) -> N
     assert torch.equal(TrainedEncoder(str(tmp_path / "run"))(clips), model.video.encoder(clips))
 
 
-def test_what_contradicts_itself() -> None:
+def test_contradictory_options_are_refused() -> None:
     with pytest.raises(InputError, match=r"model\.video\.checkpointing=true .* model\.video\.frozen=all"):
         tower(frozen="all", checkpointing=True)
     with pytest.raises(InputError, match=r"Pixels has no blocks"):

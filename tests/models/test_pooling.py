@@ -7,7 +7,7 @@ from clep.models.pooling import project_present
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=6), st.integers(0, 100))
-def test_padding_never_dilutes(lengths, seed):
+def test_the_mean_ignores_padding(lengths, seed):
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randn(len(lengths), 5, 3, generator=generator)
     mask = torch.arange(5)[None] < torch.tensor(lengths)[:, None]
@@ -25,7 +25,7 @@ def test_half_precision_is_summed_in_float32():
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=6), st.integers(0, 100))
-def test_the_maximum_knows_no_padding(lengths, seed):
+def test_the_maximum_ignores_padding(lengths, seed):
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randn(len(lengths), 5, 3, generator=generator) - 5
     mask = torch.arange(5)[None] < torch.tensor(lengths)[:, None]
@@ -35,7 +35,7 @@ def test_the_maximum_knows_no_padding(lengths, seed):
         assert torch.equal(largest[i], expected)
 
 
-def test_pooling_has_the_gradient_of_the_rows_that_are_there():
+def test_pooling_gives_gradients_to_rows_only():
     rows = torch.randn(4, 6, 3, dtype=torch.float64, requires_grad=True)
     mask = torch.rand(4, 6) < 0.5
     mask[0], mask[1] = False, True
@@ -43,13 +43,13 @@ def test_pooling_has_the_gradient_of_the_rows_that_are_there():
         assert torch.autograd.gradcheck(lambda x, pool=pool: pool(x, mask), rows)
 
 
-def test_no_windows_and_no_places():
+def test_no_windows_and_no_time_steps():
     for pool in (masked_mean, masked_max):
         assert pool(torch.zeros(0, 3, 2), torch.zeros(0, 3, dtype=torch.bool)).shape == (0, 2)
         assert torch.equal(pool(torch.zeros(2, 0, 4), torch.zeros(2, 0, dtype=torch.bool)), torch.zeros(2, 4))
 
 
-def test_only_rows_that_are_there_are_projected():
+def test_only_rows_are_projected():
     rows, mask = torch.full((2, 3, 4), float("nan")), torch.tensor([[True, False, True], [False, False, False]])
     rows[mask] = torch.randn(2, 4)
     linear = torch.nn.Linear(4, 5)
@@ -60,8 +60,8 @@ def test_only_rows_that_are_there_are_projected():
     assert linear.weight.grad.isfinite().all()
 
 
-def test_projecting_empty_places_too_changes_nothing():
-    """The layout that a GPU takes, where nobody waits to learn how many rows there are."""
+def test_projecting_padding_too_gives_the_same():
+    """The path for a GPU, which avoids a sync to count the rows."""
     rows, mask = torch.randn(3, 4, 5), torch.tensor([[True] * 4, [True, False, False, False], [False] * 4])
     rows[1, 2] = torch.nan
     layer = torch.nn.Linear(5, 2)

@@ -17,7 +17,7 @@ def test_the_tutorial_head():
         assert step.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.01)
 
 
-def test_default_init_is_that_of_torch():
+def test_default_init_equals_torch():
     torch.manual_seed(5)
     head = ProjectionHead(6, 4, hidden_dim=8)
     torch.manual_seed(5)
@@ -48,5 +48,5 @@ def test_options_are_checked(options, message):
 
 
 def test_rows_of_another_bank_are_refused_with_the_remedy():
-    with pytest.raises(InputError, match="has in_dim=3 and got rows of dimension 5: in_dim"):
+    with pytest.raises(InputError, match="has in_dim=3, but got rows of dimension 5; set in_dim"):
         ProjectionHead(3, 2)(torch.randn(4, 5))

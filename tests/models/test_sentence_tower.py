@@ -1,4 +1,4 @@
-"""The text tower that trains the sentence encoder, on a tiny model in the real formats."""
+"""Text tower that fine-tunes the sentence encoder, with a tiny model in the real formats."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ KINDS = [("mean", False, True), ("cls", False, False), ("max", True, True), ("me
 
 
 @pytest.mark.parametrize(("pooling", "dense", "normalize"), KINDS)
-def test_it_starts_as_the_frozen_encoder(tmp_path: Path, pooling: str, dense: bool, normalize: bool) -> None:
+def test_it_starts_equal_to_the_frozen_encoder(tmp_path: Path, pooling: str, dense: bool, normalize: bool) -> None:
     path = tiny_sentence_model(tmp_path, pooling, dense, normalize)
     live = TrainableSentenceEncoder(path, max_tokens=20).eval()
     given = live.tokenizer.batch(SENTENCES)
-    assert given["text_tokens"].shape == (5, 20)  # the fourth is cut
+    assert given["text_tokens"].shape == (5, 20)  # the fourth is truncated
     frozen = torch.from_numpy(SentenceEncoder(path, device="cpu").encode(SENTENCES))
     assert live.out_dim == frozen.shape[1]
     torch.testing.assert_close(live(given["text_tokens"], given["text_token_mask"]), frozen, rtol=1e-4, atol=1e-5)
@@ -40,11 +40,11 @@ def model(path: str, **options: object) -> DualEncoder:
     return DualEncoder.from_config({"video": video, "text": text})
 
 
-def test_a_saved_model_needs_nothing_of_the_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_saved_model_loads_without_the_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tiny_sentence_model(tmp_path / "base", dense=True)
     made = model(path).eval()
     with torch.no_grad():
-        made.text.encoder.transformer.embeddings.word_embeddings.weight.add_(0.5)  # as training would
+        made.text.encoder.transformer.embeddings.word_embeddings.weight.add_(0.5)  # simulate training
     made.save_pretrained(tmp_path / "saved")
     Path(path).rename(tmp_path / "gone")
     monkeypatch.setattr("clep.models.trainable_text.load_parts", lambda name: pytest.fail("the base was asked for"))
@@ -56,7 +56,7 @@ def test_a_saved_model_needs_nothing_of_the_encoder(tmp_path: Path, monkeypatch:
     assert str(tmp_path) not in (tmp_path / "saved" / "config.json").read_text()
 
 
-def test_a_description_from_a_stranger_builds_nothing_but_a_transformer(tmp_path: Path) -> None:
+def test_an_untrusted_architecture_builds_only_a_transformer(tmp_path: Path) -> None:
     architecture = TrainableSentenceEncoder(tiny_sentence_model(tmp_path), max_tokens=20).architecture
     stranger = {**architecture, "transformer": {**architecture["transformer"], "auto_map": {"AutoModel": "evil.Evil"}}}
     assert type(TrainableSentenceEncoder(stranger, max_tokens=20).transformer).__name__ == "BertModel"
@@ -67,7 +67,7 @@ def test_a_description_from_a_stranger_builds_nothing_but_a_transformer(tmp_path
         TrainableSentenceEncoder({"pooling": "mean"}, max_tokens=20)
 
 
-def test_every_weight_is_trained_or_frozen_as_asked(tmp_path: Path) -> None:
+def test_frozen_layers_get_no_gradient_and_all_others_do(tmp_path: Path) -> None:
     path = tiny_sentence_model(tmp_path, dropout=0.1)
     for frozen, checkpointing in ((0, False), (2, False), (0, True)):
         tower = SentenceTower(path, 6, max_tokens=20, frozen_layers=frozen, checkpointing=checkpointing).train()
@@ -96,20 +96,20 @@ def test_checkpointing_changes_no_gradient(tmp_path: Path) -> None:
         torch.testing.assert_close(one, other)
 
 
-def test_a_tower_of_frozen_embeddings_reads_no_sentences() -> None:
+def test_a_tower_of_frozen_embeddings_has_no_tokenizer() -> None:
     head = {"_target_": "clep.models.ProjectionHead", "in_dim": 4, "out_dim": 6}
     made = DualEncoder.from_config({"video": head, "text": head})
     assert not made.reads_tokens
-    with pytest.raises(ValueError, match="not sentences"):
+    with pytest.raises(ValueError, match="not tokens"):
         made.tokenize(["a"])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_tokens": 21}, "max_tokens=21: this encoder takes 1 to 20"),
+        ({"max_tokens": 21}, "max_tokens=21 must be 1 to 20"),
         ({"max_tokens": 2}, "leaves no room for a word"),
-        ({"frozen_layers": 4}, "frozen_layers=4: this encoder has 3 layers"),
+        ({"frozen_layers": 4}, "frozen_layers=4 must be 0 to 3"),
         ({"frozen_layers": -1}, "frozen_layers=-1"),
     ],
 )
@@ -118,8 +118,8 @@ def test_options_that_do_not_fit_are_refused(tmp_path: Path, options: dict, mess
         SentenceTower(tiny_sentence_model(tmp_path), 6, **{"max_tokens": 20, **options})
 
 
-def test_what_it_cannot_take_apart_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"pools by 'lasttoken'.*model=mlp"):
+def test_unsupported_encoders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"pooling 'lasttoken'.*model=mlp"):
         TrainableSentenceEncoder(tiny_sentence_model(tmp_path, "lasttoken"), max_tokens=20)
     with pytest.raises(InputError, match="does not exist"):
         TrainableSentenceEncoder("/no/such/folder")

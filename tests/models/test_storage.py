@@ -42,7 +42,7 @@ def edit(folder, change, on_purpose=True):
     (folder / "config.json").write_text(json.dumps(content))
 
 
-def test_comes_back_equal(saved):
+def test_a_loaded_model_equals_the_saved_one(saved):
     model, folder = saved
     loaded = DualEncoder.from_pretrained(folder)
     assert not loaded.training
@@ -56,7 +56,7 @@ def test_comes_back_equal(saved):
     DualEncoder.from_pretrained(folder)
 
 
-def test_the_folder_is_data(saved):
+def test_the_folder_holds_no_pickle(saved):
     _, folder = saved
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
     assert json.loads((folder / "config.json").read_text())["model"] == CONFIG
@@ -74,7 +74,7 @@ def test_metadata_set_later_is_saved_and_a_config_may_be_edited(saved):
     }
 
 
-def test_an_edit_that_left_the_checksum_is_refused_with_the_remedy(saved):
+def test_an_edited_config_with_its_old_checksum_is_refused_with_the_remedy(saved):
     _, folder = saved
     edit(folder, lambda content: content["metadata"].update(bank_encoder="other"), on_purpose=False)
     with pytest.raises(InputError, match=r"config\.json is damaged.*remove the line config_digest"):
@@ -101,7 +101,7 @@ def test_damage_is_an_error_or_changes_nothing(saved, name, damage):
             continue
         assert (loaded.config, loaded.metadata) == (model.config, METADATA)
         assert all(torch.equal(value, weights[key]) for key, value in loaded.state_dict().items())
-    assert refused >= 100  # blanks, line ends and zeros that became zeros change nothing
+    assert refused >= 100  # changed blanks and line ends, and zeroed zeros, have no effect
 
 
 def test_weights_without_a_checksum_are_read_with_a_warning(saved, caplog):
@@ -112,13 +112,13 @@ def test_weights_without_a_checksum_are_read_with_a_warning(saved, caplog):
     assert "model.safetensors has no checksums" in caplog.text
 
 
-def test_a_model_without_config_says_how_to_be_saved(tmp_path):
+def test_a_model_without_config_is_refused_with_the_remedy(tmp_path):
     with pytest.raises(InputError, match="from_config"):
         DualEncoder(nn.Linear(2, 2), nn.Linear(2, 2)).save_pretrained(tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
 
-def test_another_architecture_is_one_message_with_every_tensor(saved):
+def test_another_architecture_is_refused_with_all_tensors(saved):
     _, folder = saved
     state = load_file(folder / "model.safetensors")
     state["video.7.weight"] = state.pop("text.bias")
@@ -127,8 +127,8 @@ def test_another_architecture_is_one_message_with_every_tensor(saved):
     with pytest.raises(InputError) as error:
         DualEncoder.from_pretrained(folder)
     message = str(error.value)
-    assert "lacks: text.bias" in message
-    assert "model lacks: video.7.weight" in message
+    assert "missing in the file: text.bias" in message
+    assert "not in the model: video.7.weight" in message
     assert "log_scale (file [2], model [])" in message
     assert str(folder) in message
     assert "config" in message
@@ -163,14 +163,14 @@ def test_a_missing_file_is_named(saved, name):
         (lambda c: c["model"].pop("text"), r"model: DualEncoder needs 'text'"),
     ],
 )
-def test_a_strange_config_is_refused(saved, change, message):
+def test_an_invalid_config_is_refused(saved, change, message):
     _, folder = saved
     edit(folder, change)
     with pytest.raises(InputError, match=message):
         DualEncoder.from_pretrained(folder)
 
 
-def test_a_save_cut_between_its_files_is_noticed(saved, monkeypatch):
+def test_a_save_interrupted_between_its_files_is_detected(saved, monkeypatch):
     _, folder = saved
     other = DualEncoder.from_config({**CONFIG, "normalize": True})
 

@@ -1,4 +1,4 @@
-"""Temporal attention against a slow version that takes one window, one head and one row at a time."""
+"""Temporal attention compared with a slow loop over windows, heads and rows."""
 
 import math
 
@@ -16,7 +16,7 @@ def tower(pool: str = "attention", positions: str = "rotary", **options: object)
     torch.manual_seed(1)
     made = TemporalAttention(5, dim=12, depth=2, heads=3, pool=pool, positions=positions, max_rows=7, **options)
     with torch.no_grad():
-        for parameter in made.parameters():  # norms and biases too, lest a forgotten one goes unnoticed
+        for parameter in made.parameters():  # norms and biases too, so that a missing one is noticed
             parameter.add_(0.1 * torch.randn_like(parameter))
     return made.eval()
 
@@ -26,7 +26,7 @@ def norm(x: Tensor, layer: torch.nn.LayerNorm) -> Tensor:
 
 
 def turn(x: Tensor, position: int) -> Tensor:
-    """Turn the pairs (i, i + half) of a head's numbers as complex numbers."""
+    """Rotate the pairs (i, i + half) of a head's dimensions, as complex numbers."""
     half = len(x) // 2
     rates = torch.tensor([10_000.0 ** (-2 * i / len(x)) for i in range(half)], dtype=x.dtype)
     turned = torch.complex(x[:half], x[half:]) * torch.polar(torch.ones(half, dtype=x.dtype), position * rates)
@@ -51,7 +51,7 @@ def attend(q: Tensor, at: int, keys: Tensor, values: Tensor, positions: list[int
 
 
 def slow(made: TemporalAttention, rows: Tensor, mask: Tensor) -> Tensor:
-    """Return the vector of one window, made from the rows alone that are there."""
+    """Return the vector of one window, computed from its rows without padding."""
     real = [made.reduce(row) for row, there in zip(rows, mask, strict=True) if there]
     if not real:
         return torch.zeros(made.out_dim, dtype=rows.dtype)
@@ -96,14 +96,14 @@ def test_padding_changes_nothing(pool: str, positions: str) -> None:
     for value in (0.0, 1e4, math.nan):
         filled = torch.full((4, 7, 5), value)
         mask = torch.zeros(4, 7, dtype=torch.bool)
-        for places in ([0, 1, 2], [4, 5, 6], [1, 3, 6]):  # behind, before and between the rows
+        for positions_of_rows in ([0, 1, 2], [4, 5, 6], [1, 3, 6]):  # padding after, before and between the rows
             filled[:, :], mask[:] = value, False
-            filled[:, places], mask[:, places] = rows, True
+            filled[:, positions_of_rows], mask[:, positions_of_rows] = rows, True
             torch.testing.assert_close(made(filled, mask), alone, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("pool", "positions"), CASES)
-def test_a_window_without_rows_is_zero_and_harms_no_gradient(pool: str, positions: str) -> None:
+def test_a_window_without_rows_is_zero_with_finite_gradients(pool: str, positions: str) -> None:
     made = tower(pool, positions)
     rows = torch.full((3, 4, 5), math.nan)
     rows[0] = torch.randn(4, 5)
@@ -123,7 +123,7 @@ def test_a_window_without_rows_is_zero_and_harms_no_gradient(pool: str, position
 
 
 @pytest.mark.parametrize(("pool", "positions"), CASES)
-def test_the_order_of_rows_is_seen_in_short_windows_too(pool: str, positions: str) -> None:
+def test_the_order_of_rows_matters_in_short_windows_too(pool: str, positions: str) -> None:
     made = tower(pool, positions)
     rows = torch.randn(2, 2, 5)
     assert (made(rows) - made(rows.flip(1))).abs().max() > 1e-3
@@ -154,11 +154,11 @@ def test_under_autocast_it_is_near_float32() -> None:
         ({"dropout": 1.0}, r"dropout=1\.0"),
     ],
 )
-def test_options_without_meaning_are_refused(options: dict, message: str) -> None:
+def test_invalid_options_are_refused(options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         TemporalAttention(5, **{"dim": 12, "heads": 3, **options})
 
 
 def test_rows_of_another_bank_are_refused() -> None:
-    with pytest.raises(InputError, match="has in_dim=5 and got rows of dimension 6"):
+    with pytest.raises(InputError, match="has in_dim=5, but got rows of dimension 6"):
         tower()(torch.zeros(1, 2, 6))

@@ -38,7 +38,7 @@ def test_training_starts_near_the_path_of_the_mean() -> None:
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in made.parameters() if p.numel() > 1)
 
 
-def test_a_window_without_rows_has_an_embedding_and_harms_no_gradient() -> None:
+def test_a_window_without_rows_has_an_embedding_and_finite_gradients() -> None:
     made, given = tower(), batch()
     given["video"][1] = math.nan
     found = made(given)
@@ -49,7 +49,7 @@ def test_a_window_without_rows_has_an_embedding_and_harms_no_gradient() -> None:
     assert all(torch.isfinite(p.grad).all() for p in made.parameters())
 
 
-def test_it_learns_what_the_mean_cannot_tell() -> None:
+def test_it_learns_order_which_the_mean_cannot() -> None:
     torch.manual_seed(0)
     made = tower(gate=0.05).train()
     head = ProjectionHead(5, 4, 8)
@@ -88,7 +88,7 @@ def test_a_dual_encoder_with_it_is_saved_and_loaded(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("gate", [0.0, 1.0, -3.0])
-def test_a_gate_is_a_share(gate: float) -> None:
+def test_a_gate_out_of_range_is_refused(gate: float) -> None:
     with pytest.raises(InputError, match="gate="):
         tower(gate=gate)
 

@@ -1,4 +1,4 @@
-"""A video encoder with a linear layer over its row."""
+"""Video encoder with a linear layer on its output."""
 
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ def test_views_are_averaged_as_probabilities(tmp_path: Path) -> None:
     torch.testing.assert_close(model({"pixels": pixels}).exp(), each.softmax(-1).mean(0))
 
 
-def test_a_saved_model_needs_no_weights_but_its_own(tmp_path: Path) -> None:
+def test_a_saved_model_loads_without_the_encoders_weights(tmp_path: Path) -> None:
     model = classifier(tmp_path / "t", checkpointing=True, frozen=1, metadata={"trained_on": "x"}).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -82,12 +82,12 @@ def test_frozen_stages_keep_their_weights(tmp_path: Path, frozen: Any, still: in
     assert model.encoder.training == (frozen != "all")
 
 
-def test_a_model_of_another_kind_has_no_encoder_to_take(tmp_path: Path) -> None:
+def test_a_model_without_a_video_encoder_is_refused(tmp_path: Path) -> None:
     from clep.models import DualEncoder
 
     towers = {side: {"_target_": "clep.models.ProjectionHead", "in_dim": 3, "out_dim": 2} for side in ("video", "text")}
     DualEncoder.from_config(towers).save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=r"a model without a video encoder"):
+    with pytest.raises(InputError, match=r"a model on frozen features, without a video encoder"):
         TrainedEncoder(str(tmp_path))
     with pytest.raises(InputError, match=r"nothing/config\.json does not exist"):
         TrainedEncoder(str(tmp_path / "nothing"))
@@ -99,13 +99,13 @@ def test_a_model_of_another_kind_has_no_encoder_to_take(tmp_path: Path) -> None:
         ({"frozen": "all", "checkpointing": True}, r"model\.checkpointing=true .* model\.frozen=all"),
         ({"frozen": 3}, r"model\.frozen=3: .* at most 2 of 3"),
         ({"frozen": -1}, r"model\.frozen=-1"),
-        ({"classes": ["a"]}, r"needs at least two"),
+        ({"classes": ["a"]}, r"at least two classes"),
         ({"dropout": 1.0}, r"model\.dropout=1\.0"),
         ({"colour": 1}, r"model\.colour: .*has no option"),
         ({"encoder": {"_target_": "torch.nn.Linear", "in_features": 1, "out_features": 1}}, r"is not a video encoder"),
     ],
 )
-def test_options_that_contradict_each_other(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+def test_contradictory_options_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         classifier(tmp_path / "t", **options)
 

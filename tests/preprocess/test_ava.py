@@ -137,7 +137,7 @@ def test_a_video_that_the_boxes_no_longer_name_keeps_what_is_known(encoder: Colo
     assert after.videos == before.videos
     np.testing.assert_array_equal(after.box, before.box)
     (inputs / "train.regions.h5").unlink()
-    with pytest.raises(InputError, match=r"rows of video 'blue' that were made of other boxes.*overwrite=true"):
+    with pytest.raises(InputError, match=r"rows of video 'blue' for other boxes.*overwrite=true"):
         run(inputs)
     run(inputs, overwrite=True)
     assert Regions.open(inputs / "train.regions.h5").videos == ("red",)

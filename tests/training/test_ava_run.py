@@ -115,7 +115,7 @@ def test_what_does_not_belong_to_the_model_is_refused(banks: Path, tmp_path: Pat
     model = model_of("nl", data)
     write_regions(tmp_path, "val", 4, seed=1, detected=True, encoder="other")
     other = RegionSource(tmp_path / "val.h5", boxes="detected")
-    with pytest.raises(InputError, match="trained on features of 'tiny', and this bank holds features of 'other'"):
+    with pytest.raises(InputError, match="trained on features of 'tiny', but this bank holds features of 'other'"):
         AvaRegions(other, tmp_path / "val.csv").run(model)
     evaluator = evaluator_of(banks)
     mixed = RegionSource(banks / "val.h5", context_bank=tmp_path / "val.h5", boxes="detected")

@@ -53,7 +53,7 @@ def test_excluded_frames_are_left_out(files: tuple) -> None:
     found, left = gather_boxes("both", *files, excluded=[("a", 902), ("c", 902)])
     assert left["in_excluded_frames"] == 6
     assert {video: boxes.second.tolist() for video, boxes in found.items()} == {"a": [904.0], "b": [903.0]}
-    with pytest.raises(InputError, match=r"no box is left: 3 score below 0\.99, 0 are excluded"):
+    with pytest.raises(InputError, match=r"no box is left \(3 score below 0\.99, 0 are excluded"):
         gather_boxes("detected", *files, score_threshold=0.99)
 
 
@@ -68,9 +68,9 @@ def test_a_digest_is_of_the_boxes_alone(files: tuple, tmp_path: Path) -> None:
 
 
 def test_what_is_missing_is_asked_for(files: tuple) -> None:
-    with pytest.raises(InputError, match="boxes=detected takes the boxes of proposals"):
+    with pytest.raises(InputError, match="boxes=detected needs proposals"):
         gather_boxes("detected", files[0], None)
-    with pytest.raises(InputError, match="boxes=both takes the boxes of annotations"):
+    with pytest.raises(InputError, match="boxes=both needs annotations"):
         gather_boxes("both", None, files[1])
 
 

@@ -32,7 +32,7 @@ def keys_of(rule):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_any_block_is_that_of_the_joined_matrix(rule: PositivesRule):
+def test_any_block_equals_the_block_of_the_joined_matrix(rule: PositivesRule):
     keys = keys_of(rule)
     whole = rule(keys, keys)
     own = {name: key[2:4] for name, key in keys.items()}
@@ -41,7 +41,7 @@ def test_any_block_is_that_of_the_joined_matrix(rule: PositivesRule):
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_pair_is_right_the_matrix_symmetric_and_weights_lie_between_0_and_1(rule: PositivesRule):
+def test_pairs_are_positives_the_matrix_is_symmetric_and_weights_are_in_0_to_1(rule: PositivesRule):
     keys = keys_of(rule)
     whole = rule(keys, keys).float()
     assert torch.equal(whole.diagonal(), torch.ones(6))
@@ -52,7 +52,7 @@ def test_a_pair_is_right_the_matrix_symmetric_and_weights_lie_between_0_and_1(ru
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule.keys])
-def test_a_batch_that_lacks_a_key_is_told_which_and_what_to_set(rule: PositivesRule):
+def test_a_batch_without_a_key_is_refused_with_the_setting(rule: PositivesRule):
     batch = {**KEYS, "video": torch.ones(6, 3)}
     assert rule.of_batch(batch) == {key: KEYS[key] for key in rule.keys}
     del batch[rule.keys[-1]]

@@ -10,7 +10,7 @@ def keys(text):
     return {"text": text, "position": torch.arange(len(text))}
 
 
-def test_it_is_the_cosine_above_the_threshold():
+def test_weights_are_cosines_above_the_threshold():
     text = torch.randn(9, 3) * torch.arange(1, 10)[:, None]
     found = TextSimilarityPositives(0.5)(keys(text), keys(text))
     hard = TextSimilarityPositives(0.5, soft=False)(keys(text), keys(text))
@@ -21,7 +21,7 @@ def test_it_is_the_cosine_above_the_threshold():
             assert bool(hard[i, j]) == (cosine >= 0.5)
 
 
-def test_equal_texts_are_right_at_threshold_1_and_zeros_for_their_own_video():
+def test_equal_texts_are_positives_at_threshold_1_and_zero_embeddings_of_their_own_video():
     text = torch.randn(64, 768)[torch.arange(64) // 2]
     text[5] = 0
     found = TextSimilarityPositives(1.0, soft=False)(keys(text), keys(text))
@@ -39,8 +39,8 @@ def test_half_precision_embeddings_are_compared_in_float32():
 
 
 @pytest.mark.parametrize("soft", [True, False])
-def test_targets_sum_to_1_unlike_the_existing_codes(soft):
-    """There a moment with many similar texts pulls as many times; its labels are (1 + cosine) / 2, not divided."""
+def test_targets_sum_to_1_unlike_in_the_research_code(soft):
+    """There the labels are (1 + cosine) / 2, not normalised: a moment with many similar texts has a larger weight."""
     text, video = F.normalize(torch.randn(1, 6), dim=-1).repeat(5, 1), F.normalize(torch.randn(5, 6), dim=-1)
     weights = TextSimilarityPositives(0.9, soft)(keys(text), keys(text))
     ours, logits = ClipLoss()(video, text, 10.0, weights), 10 * video @ text.T
@@ -51,11 +51,11 @@ def test_targets_sum_to_1_unlike_the_existing_codes(soft):
 
 
 @pytest.mark.parametrize("threshold", [0, -0.5, 1.5])
-def test_a_threshold_is_a_similarity(threshold):
+def test_a_threshold_out_of_range_is_refused(threshold):
     with pytest.raises(InputError, match=r"positives\.threshold"):
         TextSimilarityPositives(threshold)
 
 
-def test_tokens_are_no_embeddings():
+def test_tokens_instead_of_embeddings_are_refused():
     with pytest.raises(ValueError, match=r"not \(3, 4, 5\)"):
         TextSimilarityPositives()(keys(torch.ones(3, 4, 5)), keys(torch.ones(3, 4, 5)))

@@ -15,9 +15,9 @@ sets = st.lists(st.integers(0, 3), max_size=3, unique=True)
 
 
 @given(st.lists(st.tuples(sets, sets), min_size=1, max_size=8), st.sampled_from(["both", "verb", "noun"]))
-def test_it_is_that_sets_meet(texts, share):
+def test_positives_share_ids(texts, share):
     verbs, nouns = [verb for verb, _ in texts], [noun for _, noun in texts]
-    # Texts of the first three ids are of two moments each; an id below 0 is unknown, and equal to none.
+    # The first three text ids have two moments each; a negative id is unknown and equals no other.
     text_id = [min(i // 2, 3) if i < 6 else -1 for i in range(len(texts))]
     keys = {
         "verb": padded(verbs, 4),
@@ -43,14 +43,14 @@ def keys_of(verb, noun, text_id):
     }
 
 
-def test_a_text_without_a_verb_is_right_for_equal_texts_only():
-    """ "C looks around" twice is the same thing twice, whatever the taxonomy knows."""
+def test_a_text_without_a_verb_has_only_equal_texts_as_positives():
+    """ "C looks around" is a positive of the same sentence, even if the taxonomy lacks its words."""
     keys = keys_of([[-1], [-1], [-1]], [[2], [2], [2]], [7, 8, 7])
     expected = torch.tensor([[True, False, True], [False, True, False], [True, False, True]])
     assert torch.equal(VerbNounPositives()(keys, keys), expected)
 
 
-def test_what_does_not_fit_is_refused():
+def test_invalid_options_and_shapes_are_refused():
     with pytest.raises(InputError, match=r"positives\.share='all'; choose both, verb, noun"):
         VerbNounPositives("all")
     keys = keys_of([1, 1], [[2], [2]], [0, 1])

@@ -1,4 +1,4 @@
-"""What holds for every operator: the mask rules, shapes, and what is refused."""
+"""Properties of all operators: masks, shapes, and invalid input."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ KINDS = [FBONonLocal, FBOAvg, FBOMax, FBONone]
 
 
 def made(kind: type[FeatureBankOperator]) -> FeatureBankOperator:
-    """Return an operator in evaluation mode whose every parameter matters."""
+    """Return an operator in evaluation mode with random parameters, none of them zero."""
     operator = kind(IN, CONTEXT) if kind is FBONone else kind(IN, CONTEXT, latent_dim=LATENT)
     with torch.no_grad():
         for parameter in operator.parameters():
@@ -27,7 +27,7 @@ def inputs(*queries: int, slots: int = 9) -> tuple[torch.Tensor, torch.Tensor, t
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("queries", [(), (1,), (3,)])
-def test_what_stands_in_empty_slots_never_matters(kind: type, queries: tuple[int, ...]) -> None:
+def test_the_content_of_empty_slots_has_no_effect(kind: type, queries: tuple[int, ...]) -> None:
     operator, (short_term, context, mask) = made(kind), inputs(*queries)
     zeroed = operator(short_term, context.masked_fill(~mask[..., None], 0), mask)
     assert zeroed.shape == (5, *queries, operator.out_dim)
@@ -38,7 +38,7 @@ def test_what_stands_in_empty_slots_never_matters(kind: type, queries: tuple[int
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_more_padding_and_other_places_of_the_rows_change_nothing(kind: type) -> None:
+def test_more_padding_and_other_slots_of_the_rows_have_no_effect(kind: type) -> None:
     operator, (short_term, context, mask) = made(kind), inputs()
     expected = operator(short_term, context, mask)
     padded = torch.cat([torch.full((5, 3, CONTEXT), torch.nan), context, torch.full((5, 40, CONTEXT), 7.0)], 1)
@@ -46,7 +46,7 @@ def test_more_padding_and_other_places_of_the_rows_change_nothing(kind: type) ->
     torch.testing.assert_close(operator(short_term, padded, wider), expected, rtol=1e-5, atol=1e-6)
     order = torch.randperm(wider.shape[1])
     torch.testing.assert_close(operator(short_term, padded[:, order], wider[:, order]), expected, rtol=1e-5, atol=1e-6)
-    for one in range(5):  # nor do the slots of the other moments
+    for one in range(5):  # independent of other moments' slots
         alone = operator(
             short_term[one : one + 1], context[one : one + 1, mask[one]], torch.ones(1, int(mask[one].sum())) > 0
         )
@@ -54,7 +54,7 @@ def test_more_padding_and_other_places_of_the_rows_change_nothing(kind: type) ->
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_slots_of_its_own_for_each_feature_are_a_context_of_its_own(kind: type) -> None:
+def test_a_mask_per_feature_equals_a_context_per_feature(kind: type) -> None:
     operator, (short_term, context, _) = made(kind), inputs(3)
     own = torch.rand(5, 3, 9) < 0.5
     own[1, 2], own[4] = False, False
@@ -86,7 +86,7 @@ def test_gradients_are_finite_whatever_is_padded(kind: type, queries: tuple[int,
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_half_precision_is_finite_where_nothing_is_there(kind: type) -> None:
+def test_half_precision_is_finite_without_rows(kind: type) -> None:
     operator, (short_term, context, mask) = made(kind), inputs(2)
     expected = operator(short_term, context, mask)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -95,7 +95,7 @@ def test_half_precision_is_finite_where_nothing_is_there(kind: type) -> None:
 
 
 @pytest.mark.parametrize("kind", [FBONonLocal, FBOAvg, FBOMax])
-def test_counted_empty_slots_are_not_known_among_rows_that_moments_share(kind: type) -> None:
+def test_counted_empty_slots_are_refused_with_shared_rows(kind: type) -> None:
     operator, (short_term, context, mask) = kind(IN, CONTEXT, empty_slots="counted"), inputs(3)
     with pytest.raises(InputError, match="empty_slots=counted"):
         operator(short_term, context, mask[:, None].expand(-1, 3, -1))
@@ -111,7 +111,7 @@ def test_features_of_another_bank_are_refused(kind: type) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_bank_has_one_size(kind: type) -> None:
+def test_context_dim_defaults_to_in_dim(kind: type) -> None:
     assert (kind(IN).in_dim, kind(IN).context_dim) == (IN, IN)
 
 
@@ -133,6 +133,6 @@ def test_options_are_checked(kind: type, options: dict, message: str) -> None:
         kind(**{"in_dim": IN, **options})
 
 
-def test_a_subclass_must_say_what_it_computes() -> None:
+def test_a_subclass_must_define_forward() -> None:
     with pytest.raises(NotImplementedError, match="FeatureBankOperator must define"):
         FeatureBankOperator(IN, CONTEXT, LATENT)(*inputs())

@@ -1,4 +1,4 @@
-"""What each operator computes, against slow loops in float64 that are written another way."""
+"""Values of each operator, compared with independent slow loops in float64."""
 
 import math
 
@@ -34,7 +34,7 @@ def layer_norm(norm: nn.LayerNorm, numbers: list[float]) -> list[float]:
 
 
 def attend(layer: nn.Module, short_term: list[float], rows: list[list[float]]) -> tuple[list[float], list[float]]:
-    """One layer as it is written in the paper: θ, φ and g of every feature, one softmax, one sum."""
+    """One layer as in the paper: θ, φ and g of every feature, one softmax, one sum."""
     theta = affine(layer.theta, short_term)
     logits = [
         sum(a * b for a, b in zip(theta, affine(layer.phi, row), strict=True)) / math.sqrt(LATENT) for row in rows
@@ -63,7 +63,7 @@ def by_hand(operator: FBONonLocal, short_term: torch.Tensor, context: torch.Tens
 
 
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
-def test_non_local_is_the_formula_of_the_paper(num_layers: int) -> None:
+def test_non_local_equals_the_formula_of_the_paper(num_layers: int) -> None:
     operator = FBONonLocal(IN, CONTEXT, LATENT, num_layers).double().eval()
     with torch.no_grad():
         for parameter in operator.parameters():
@@ -76,7 +76,7 @@ def test_non_local_is_the_formula_of_the_paper(num_layers: int) -> None:
     assert operator.attention(short_term[:, 1], context, mask).shape == (num_layers, BATCH, SLOTS)
 
 
-def test_non_local_starts_as_the_reduced_short_side_and_learns_to_attend() -> None:
+def test_non_local_starts_as_the_reduced_short_term_features_and_learns_to_attend() -> None:
     operator, (short_term, context, mask) = FBONonLocal(IN, CONTEXT, LATENT).eval(), inputs()
     short_term, context = short_term.float(), context.float()
     assert torch.equal(operator(short_term, context, mask), operator.reduce_short_term(short_term))
@@ -93,7 +93,7 @@ def test_non_local_starts_as_the_reduced_short_side_and_learns_to_attend() -> No
     assert all(parameter.grad.any() for parameter in operator.parameters())
 
 
-def test_without_a_context_there_is_the_short_side_alone() -> None:
+def test_without_a_context_the_output_depends_on_short_term_features_only() -> None:
     operator, (short_term, context, mask) = FBONonLocal(IN, CONTEXT, LATENT).double().eval(), inputs()
     with torch.no_grad():
         for parameter in operator.parameters():
@@ -108,10 +108,10 @@ def test_without_a_context_there_is_the_short_side_alone() -> None:
 
 @pytest.mark.parametrize(("kind", "pool"), [(FBOAvg, lambda values: sum(values) / len(values)), (FBOMax, max)])
 @pytest.mark.parametrize("latent_dim", [None, LATENT])
-def test_pooling_is_over_the_rows_that_are_there(kind: type, pool: object, latent_dim: int | None) -> None:
+def test_pooling_is_over_rows_only(kind: type, pool: object, latent_dim: int | None) -> None:
     operator = kind(IN, CONTEXT, latent_dim).double().eval()
     short_term, context, mask = inputs()
-    context -= 10  # so that a zero of an empty slot would be the largest
+    context -= 10  # so that zeros of empty slots would be the maximum
     found = operator(short_term, context, mask)
     for b in range(BATCH):
         rows = context[b][mask[b]].tolist()
@@ -123,7 +123,7 @@ def test_pooling_is_over_the_rows_that_are_there(kind: type, pool: object, laten
             assert found[b, q].tolist() == pytest.approx(expected, abs=1e-9)
 
 
-def test_dropout_is_for_training() -> None:
+def test_dropout_only_in_training() -> None:
     short_term, context, mask = inputs()
     for kind in (FBONonLocal, FBOAvg, FBOMax):
         operator = kind(IN, CONTEXT, LATENT, dropout=0.5).double()
