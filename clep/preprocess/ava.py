@@ -93,7 +93,7 @@ class Ava(VideosJob, job="ava"):
         """Return the videos that have boxes, and a file or a folder of key frames."""
         return self._items_of(self._read_boxes()[0])
 
-    def settings(self) -> RegionExtraction:
+    def settings(self) -> Extraction:
         """Return the options in `extraction`, checked."""
         return RegionExtraction.of(self.extraction)
 

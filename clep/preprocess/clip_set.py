@@ -163,7 +163,7 @@ def encode_clips(
         source: of which `videos` is given.
         output: the bank.
         settings: number format of the bank, and what to do about a video that cannot be used.
-        overwrite: encode everything anew.
+        overwrite: encode everything again.
 
     Raises:
         InputError: none of the clips has a video, or see `extract`.
@@ -201,7 +201,7 @@ def features_digest(features: str | Path) -> str:
     """Digest the features of clips: a folder of `<id>.pt` or `.npy` files, or a feature bank.
 
     Raises:
-        InputError: there is neither.
+        InputError: neither exists.
     """
     features = Path(features)
     if features.is_file():

@@ -237,9 +237,9 @@ def _with_inputs(jobs: Sequence[Job]) -> list[Job]:
             missing.setdefault(job.name, []).extend(gone)
             commands.append(job.command())
         elif gone:
-            logger.info("%s does not exist; %s is used as it is", gone[0], outputs[0])
+            logger.info("%s does not exist; %s is used unchanged", gone[0], outputs[0])
         elif outputs and not lacking and not os.access(outputs[0].parent, os.W_OK):
-            logger.info("%s is read-only; what is in it is used as it is", outputs[0].parent)
+            logger.info("%s is read-only; its files are used unchanged", outputs[0].parent)
         else:
             able.append(job)
     if missing:

@@ -1,4 +1,4 @@
-"""Small real inputs, and a sentence encoder that costs nothing."""
+"""Small inputs in the real formats, and a sentence encoder that computes nothing."""
 
 import hashlib
 import json
@@ -16,14 +16,14 @@ DIM = 8
 
 
 class RunsCode:
-    """What a malicious feature file would hold: loading it touches a file named by an environment variable."""
+    """Object of a malicious feature file: unpickling it creates the file that an environment variable names."""
 
     def __reduce__(self):
         return os.system, ('touch "$CLEP_TEST_CANARY"',)
 
 
 class FakeEncoder(SentenceEncoder):
-    """Embeds a sentence as numbers from its hash; counts what it was asked for."""
+    """Embeds a sentence as values of its hash; records the sentences that it encoded."""
 
     def __init__(self, name: str = "fake", device=None, batch_size: int = 256):
         self.name, self.dim, self.batch_size, self.devices = name, 4, batch_size, ["cpu"]
@@ -45,7 +45,7 @@ def embed(text: str) -> np.ndarray:
 
 @pytest.fixture
 def encoder(monkeypatch) -> FakeEncoder:
-    """The encoder that every job of the test uses, whatever the name it asks for."""
+    """The encoder that every job of the test loads, whatever its name."""
     fake = FakeEncoder()
     monkeypatch.setattr(text_rows, "load_encoder", lambda name, device, batch_size: fake)
     return fake
@@ -53,7 +53,7 @@ def encoder(monkeypatch) -> FakeEncoder:
 
 @pytest.fixture
 def canary(tmp_path, monkeypatch) -> Path:
-    """A file that exists only if a pickle was run."""
+    """A file that exists only if code in a pickle was run."""
     path = tmp_path / "canary"
     monkeypatch.setenv("CLEP_TEST_CANARY", str(path))
     return path
@@ -69,9 +69,9 @@ def write_features(folder: Path, rows: dict[str, int], seed: int = 0) -> dict[st
 
 
 def write_ego4d(folder: Path) -> tuple[Path, Path]:
-    """Three videos: one of two passes, one redacted, one of the test split; and one that only the metadata knows."""
+    """Three videos: one of two passes, one redacted, one of the test split; and one that is in the metadata alone."""
 
-    def narrations(*said: tuple[float, str]) -> dict:
+    def narrations(*timed: tuple[float, str]) -> dict:
         entries = [
             {
                 "timestamp_sec": second,
@@ -79,7 +79,7 @@ def write_ego4d(folder: Path) -> tuple[Path, Path]:
                 "narration_text": text,
                 "annotation_uid": text,
             }
-            for second, text in said
+            for second, text in timed
         ]
         return {"narrations": entries, "summaries": []}
 

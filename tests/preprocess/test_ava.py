@@ -1,4 +1,4 @@
-"""The job `ava`: a bank with a row a box, the file that says what each is, and what happens when inputs change."""
+"""The job `ava`: a bank with one row per box, the file that describes the rows, and runs after inputs changed."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -73,7 +73,7 @@ def run(folder: Path, **options: Any) -> dict[str, Any]:
     return Ava(**(named | options), extraction=extraction).run()
 
 
-def test_rows_and_what_is_known_of_each(encoder: Colours, inputs: Path) -> None:
+def test_rows_and_their_descriptions(encoder: Colours, inputs: Path) -> None:
     result = run(inputs)
     bank, regions = FeatureBank.open(inputs / "train.h5"), Regions.open(inputs / "train.regions.h5")
     assert bank.videos == ["blue", "red"]
@@ -127,7 +127,7 @@ def test_only_what_changed_is_encoded_again(encoder: Colours, inputs: Path) -> N
     np.testing.assert_allclose(Regions.open(inputs / "train.regions.h5").box[1], [0.4, 0, 1, 1])
 
 
-def test_a_video_that_the_boxes_no_longer_name_keeps_what_is_known(encoder: Colours, inputs: Path) -> None:
+def test_a_video_without_boxes_any_more_keeps_its_rows_and_descriptions(encoder: Colours, inputs: Path) -> None:
     run(inputs)
     before = Regions.open(inputs / "train.regions.h5")
     text = (inputs / "a.csv").read_text()
@@ -143,7 +143,7 @@ def test_a_video_that_the_boxes_no_longer_name_keeps_what_is_known(encoder: Colo
     assert Regions.open(inputs / "train.regions.h5").videos == ("red",)
 
 
-def test_parts_and_what_is_long(encoder: Colours, inputs: Path) -> None:
+def test_shards_and_cost(encoder: Colours, inputs: Path) -> None:
     assert run(inputs, extraction={"shard": "0/2"})["waiting_for"] == 1
     assert not (inputs / "train.regions.h5").exists()
     run(inputs, extraction={"shard": "1/2"})

@@ -20,7 +20,7 @@ def run(folder, **options):
     return job(folder, **options).run()
 
 
-def test_packs_and_says_what_is_missing_or_cannot_be_used(tmp_path, encoder, canary):
+def test_packs_and_lists_what_is_missing_or_unusable(tmp_path, encoder, canary):
     narration_json, ego4d_json = write_ego4d(tmp_path)
     Ego4DNarrations(
         narration_json=narration_json, ego4d_json=ego4d_json, output_folder=tmp_path / "n", text_encoder="fake"
@@ -58,7 +58,7 @@ def test_up_to_date_until_a_file_or_a_setting_changes(tmp_path):
     write_features(tmp_path / "features", {"a": 3, "b": 2})
     assert not run(tmp_path)["up_to_date"]
     assert run(tmp_path)["up_to_date"]
-    # Extracted again: the same names and sizes, other numbers.
+    # Extracted again: the same names and sizes, other values.
     write_features(tmp_path / "features", {"a": 3}, seed=1)
     assert not run(tmp_path)["up_to_date"]
     assert not run(tmp_path, dtype="float32")["up_to_date"]
@@ -79,7 +79,7 @@ def test_a_bad_file_can_stop_the_job(tmp_path):
         run(tmp_path)
 
 
-def test_nonfinite_features_are_kept_where_the_user_says_so(tmp_path):
+def test_allow_nonfinite_keeps_nonfinite_features(tmp_path):
     write_features(tmp_path / "features", {"a": 3})
     torch.save(torch.full((2, DIM), float("nan")), tmp_path / "features" / "b.pt")
     run(tmp_path, allow_nonfinite=True, shard_bytes=1)
@@ -110,7 +110,7 @@ def test_entries_that_cannot_be_read_are_listed_and_the_rest_is_packed(tmp_path)
     assert "dead" in FeatureBank.open(run(tmp_path) and tmp_path / "out" / "bank.h5").videos
 
 
-def test_inputs_that_are_not_there_are_named(tmp_path):
+def test_missing_inputs_are_named(tmp_path):
     with pytest.raises(InputError, match="features is not a folder"):
         run(tmp_path)
     write_features(tmp_path / "features", {"a": 3})

@@ -33,7 +33,7 @@ def test_writes_narrations_and_the_embeddings_of_their_distinct_texts(tmp_path, 
         assert texts.take([row])[0].tolist() == embed(text).tolist()
 
 
-def test_says_what_it_found(tmp_path, encoder):
+def test_coverage_counts_and_lists(tmp_path, encoder):
     write_ego4d(tmp_path)
     coverage = run(tmp_path)
     counts, lists = coverage["counts"], coverage["lists"]
@@ -52,7 +52,7 @@ def test_says_what_it_found(tmp_path, encoder):
     assert read_coverage(tmp_path / "out" / "narrations.arrow")["lists"] == lists
 
 
-def test_says_quickly_that_nothing_is_to_be_done(tmp_path, encoder, monkeypatch):
+def test_an_up_to_date_job_reads_nothing(tmp_path, encoder, monkeypatch):
     write_ego4d(tmp_path)
     run(tmp_path)
     encoder.encoded.clear()
@@ -84,7 +84,7 @@ def test_a_table_that_cannot_be_read_is_made_again(tmp_path, encoder):
     assert len(Narrations.open(path)) == 7
 
 
-def test_a_table_left_from_an_interrupted_run_is_not_taken_for_the_new_inputs(tmp_path, encoder, monkeypatch):
+def test_a_table_of_an_interrupted_run_counts_as_outdated(tmp_path, encoder, monkeypatch):
     narration_json, _ = write_ego4d(tmp_path)
     first = narration_json.read_text()
     run(tmp_path)

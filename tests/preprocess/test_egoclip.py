@@ -28,7 +28,7 @@ def run(folder, **options):
 
 def test_spans_verbs_and_nouns_are_read(tmp_path, encoder):
     write(tmp_path)
-    told = run(tmp_path)
+    coverage = run(tmp_path)
     read = Narrations.open(tmp_path / "out" / "narrations.arrow")
     assert [read.videos[v] for v in read.video] == ["v1", "v1", "v2"]
     assert read.second.tolist() == [0.25, 9.5, 3.0]
@@ -39,13 +39,13 @@ def test_spans_verbs_and_nouns_are_read(tmp_path, encoder):
     assert [read.verbs[0], read.verbs[1]] == [[1], []]
     assert [read.nouns[0], read.nouns[1]] == [[4, 7], []]
     assert FeatureBank.open(tmp_path / "out" / "texts.fake.h5").n_rows == 2
-    counts = told["counts"]
+    counts = coverage["counts"]
     assert (counts["narrations"], counts["empty"], counts["bad_span"]) == (3, 1, 1)
     assert (counts["texts_with_a_verb"], counts["texts_with_a_verb_and_a_noun"]) == (1, 1)
 
 
 def test_quoted_texts_and_lines_with_a_wrong_number_of_cells(tmp_path, encoder):
-    """As pandas writes them, and as EgoVLP's readers pass over bad lines."""
+    """As pandas writes them; EgoVLP's reader skips bad lines."""
     write(tmp_path)
     path = tmp_path / "egoclip.csv"
     row = ["v3", "narration_pass_1", "0", "3.0", "2.0", "4.0", '"#C C reads ""stop"""', "[1]", "[4]"]
@@ -59,7 +59,7 @@ def test_quoted_texts_and_lines_with_a_wrong_number_of_cells(tmp_path, encoder):
     assert 'Camera wearer reads "stop"' in list(Narrations.open(tmp_path / "out" / "narrations.arrow").texts)
 
 
-def test_a_second_run_does_nothing_and_other_settings_do(tmp_path, encoder, monkeypatch):
+def test_a_second_run_does_nothing_unless_a_setting_changed(tmp_path, encoder, monkeypatch):
     write(tmp_path)
     run(tmp_path)
     assert run(tmp_path)["up_to_date"]
@@ -68,7 +68,7 @@ def test_a_second_run_does_nothing_and_other_settings_do(tmp_path, encoder, monk
 
 
 def test_spans_equal_those_computed_from_the_times(tmp_path, encoder):
-    """EgoClip's spans are EgoVLP's, so computing them from its times and pass numbers gives them again."""
+    """EgoClip's spans follow EgoVLP's rule, so they can be computed from its times and passes."""
     times = {"v1": [1.0, 3.0, 8.0], "v2": [10.0, 11.0]}
     beta = {"v1": 3.5, "v2": 1.0}
     alpha = 2.25
@@ -96,7 +96,7 @@ def test_spans_equal_those_computed_from_the_times(tmp_path, encoder):
     assert read.end_s.tolist() == pytest.approx(end_s.tolist())
 
 
-def test_a_run_that_needs_it_makes_it(tmp_path, encoder):
+def test_ensure_runs_the_job_unless_it_would_take_long(tmp_path, encoder):
     write(tmp_path)
     options = {"csv": str(tmp_path / "egoclip.csv"), "output_folder": str(tmp_path / "out"), "text_encoder": "fake"}
     job = {"_target_": "clep.preprocess.narrations.EgoClip", "ego4d_json": None, **options, "device": "cpu"}

@@ -29,7 +29,7 @@ def run(folder, rows=ROWS, header=HEADER, **options):
 
 
 def test_spans_and_classes_are_read(tmp_path, encoder):
-    told = run(tmp_path)
+    coverage = run(tmp_path)
     read = Narrations.open(tmp_path / "out" / "narrations.arrow")
     assert [read.videos[v] for v in read.video] == ["P01_01", "P01_02", "P01_02"]
     assert (read.start_s.tolist(), read.end_s.tolist()) == ([1.0, 10.0, 60.0], [3.0, 12.5, 62.0])
@@ -39,11 +39,11 @@ def test_spans_and_classes_are_read(tmp_path, encoder):
     assert [read.nouns[i] for i in range(2)] == [[2, 9], [2]]
     assert read.duration_s[0] == 20.5
     assert np.isnan(read.duration_s[1])
-    assert told["lists"]["videos_without_duration"] == ["P01_02"]
+    assert coverage["lists"]["videos_without_duration"] == ["P01_02"]
     assert run(tmp_path)["up_to_date"]
 
 
-def test_a_source_takes_the_spans_and_refuses_narrations_without(tmp_path, encoder):
+def test_a_source_uses_the_given_spans(tmp_path, encoder):
     run(tmp_path)
     out = tmp_path / "out"
     with BankWriter(out / "features.h5", 3, Clock(), "float32", encoder="tiny") as writer:

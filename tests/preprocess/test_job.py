@@ -143,7 +143,7 @@ def read_back(job: Job) -> Job:
 
 
 def test_the_command_reads_back_as_the_job(jobs: list[dict]) -> None:
-    odd = EgoCharades(
+    special = EgoCharades(
         csv=["a b.csv", "it's, [here].csv", "c:\\d.csv"],
         classes="1e5",
         features="null",
@@ -153,7 +153,7 @@ def test_the_command_reads_back_as_the_job(jobs: list[dict]) -> None:
         overwrite=True,
         rows_per_second=2,
     )
-    assert replace(read_back(odd), extraction=None) == odd
+    assert replace(read_back(special), extraction=None) == special
     for job in jobs:
         assert read_back(build_job(job)) == build_job(job)
 

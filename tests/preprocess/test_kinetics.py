@@ -51,12 +51,12 @@ def test_labels_features_and_prompts(tmp_path, encoder):
     assert coverage["lists"]["repeated_in_csv"] == [IDS[1]]
     assert (coverage["counts"]["clips"], coverage["counts"]["videos_packed"]) == (4, 3)
 
-    said = read_json(tmp_path / "out" / "prompts.json")
-    assert said["classes"] == clips.classes
-    assert said["sets"]["prompt"][1] == ["The person in this video is doing shaking hands"]
-    assert (said["encoder"], said["dim"]) == ("fake", 4)
+    listing = read_json(tmp_path / "out" / "prompts.json")
+    assert listing["classes"] == clips.classes
+    assert listing["sets"]["prompt"][1] == ["The person in this video is doing shaking hands"]
+    assert (listing["encoder"], listing["dim"]) == ("fake", 4)
     prompts = FeatureBank.open(tmp_path / "out" / "prompts.fake.h5")
-    expected = [embed(prompt) for (prompt,) in said["sets"]["prompt"]]
+    expected = [embed(prompt) for (prompt,) in listing["sets"]["prompt"]]
     assert np.array_equal(prompts.video_rows("prompt").numpy(), np.stack(expected))
 
 
@@ -71,7 +71,7 @@ def test_a_bank_may_hold_the_features(tmp_path, encoder):
         assert list(FeatureBank.open(tmp_path / "out" / "features.h5").videos) == IDS[:3]
 
 
-def test_features_that_were_lost_are_packed_again(tmp_path, encoder):
+def test_lost_features_are_packed_again(tmp_path, encoder):
     write_inputs(tmp_path)
     run(tmp_path)
     (tmp_path / "out" / "features.h5").unlink()
@@ -115,7 +115,7 @@ def test_a_csv_that_cannot_be_used_is_named(tmp_path, encoder, header, row, mess
     assert not (tmp_path / "out").exists()
 
 
-def test_features_of_other_clips_are_told(tmp_path, encoder):
+def test_features_of_other_clips_are_refused(tmp_path, encoder):
     write_inputs(tmp_path)
     write_features(tmp_path / "other", {"x": 1})
     with pytest.raises(InputError, match=r"features for none of the 4 clips; its files are called \['x'\]"):

@@ -43,7 +43,7 @@ def test_every_way_in_which_such_files_were_written(tmp_path: Path, protocol: in
     assert same(load_lfb(path), content())
 
 
-def test_keys_may_be_numbers_of_numpy_and_seconds_may_be_empty(tmp_path: Path) -> None:
+def test_keys_may_be_numpy_integers_and_seconds_may_be_empty(tmp_path: Path) -> None:
     value = {"v": {np.int64(3): np.ones((2, DIM), np.float32), 4: torch.zeros(0, DIM), 5: []}, "none": {}}
     path = tmp_path / "lfb.pkl"
     path.write_bytes(pickle.dumps(value))

@@ -77,9 +77,9 @@ def test_a_file_that_pickles_code_ends_the_job_with_one_sentence(
 ) -> None:
     (tmp_path / "evil.pkl").write_bytes(pickle.dumps({"v": {1: RunsCode()}}))
     assert main(["lfb_import", f"lfb={tmp_path}/evil.pkl", f"output={tmp_path}/lfb.h5"]) == 1
-    said = capsys.readouterr().err
-    assert "evil.pkl is an unsafe pickle: loading it would run" in said
-    assert "system; save tensors" in said
+    printed = capsys.readouterr().err
+    assert "evil.pkl is an unsafe pickle: loading it would run" in printed
+    assert "system; save tensors" in printed
     assert not canary.exists()
     assert not (tmp_path / "lfb.h5").exists()
 

@@ -14,7 +14,7 @@ from clep.preprocess.__main__ import main
 from .conftest import write_features
 
 
-def here() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """The environment for a process that imports this `clep`, installed or not."""
     return {**os.environ, "PYTHONPATH": str(Path(clep.__file__).parents[1])}
 
@@ -38,7 +38,7 @@ def test_paths_and_options_are_overridden(folder):
     assert str(FeatureBank.open(folder / "out" / "ego4d_features.h5").dtype) == "torch.float32"
 
 
-def test_the_command_leaves_nothing_but_its_outputs(folder):
+def test_the_command_writes_nothing_but_its_outputs(folder):
     assert main(["ego4d_features", "paths.out=out"]) == 0
     assert sorted(path.name for path in folder.iterdir()) == ["data", "out"]
     assert sorted(path.name for path in (folder / "out").iterdir()) == [
@@ -67,16 +67,16 @@ def test_the_command_leaves_nothing_but_its_outputs(folder):
         (["ego4d_features", "rows_per_second=-1"], "rows_per_second"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_status_1(folder, capsys, words, message):
+def test_a_mistake_gives_one_sentence_and_status_1(folder, capsys, words, message):
     assert main(words) == 1
-    said = capsys.readouterr().err
-    assert said.startswith("error: ")
-    assert message in said
-    assert "Traceback" not in said
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ")
+    assert message in printed
+    assert "Traceback" not in printed
     assert not list(folder.rglob("*.h5"))
 
 
-def test_ctrl_c_is_status_130_and_says_how_to_continue(folder, capsys, monkeypatch):
+def test_ctrl_c_gives_status_130_and_the_way_to_continue(folder, capsys, monkeypatch):
     def stop(*args):
         raise KeyboardInterrupt
 
@@ -86,7 +86,7 @@ def test_ctrl_c_is_status_130_and_says_how_to_continue(folder, capsys, monkeypat
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_is_its_status_and_says_how_to_continue(folder, capsys, monkeypatch, number):
+def test_a_signal_gives_its_status_and_the_way_to_continue(folder, capsys, monkeypatch, number):
     monkeypatch.setattr(ego4d_features, "pack_features", lambda *args: os.kill(os.getpid(), number))
     before = signal.signal(number, signal.SIG_DFL)
     try:
@@ -98,17 +98,17 @@ def test_a_signal_is_its_status_and_says_how_to_continue(folder, capsys, monkeyp
 
 def test_help_lists_the_jobs_without_importing_them(folder):
     code = "import sys; from clep.preprocess.__main__ import main; main(['--help']); sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], env=here(), capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for job in ("ego4d_features", "ego4d_narrations", "kinetics", "ego_charades"):
         assert job in done.stdout
 
 
-def test_help_of_a_job_tells_options_defaults_and_meaning(folder, capsys, monkeypatch):
+def test_help_of_a_job_lists_options_defaults_and_meanings(folder, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["ego4d_features", "--help", "paths.data=DIR"]) == 0
-    said = capsys.readouterr().out
-    assert "Ego4D's folder of <uid>.pt features" in said
-    assert "DIR/clep/ego4d_features.h5" in said
-    assert "number format of the bank" in said
+    printed = capsys.readouterr().out
+    assert "Ego4D's folder of <uid>.pt features" in printed
+    assert "DIR/clep/ego4d_features.h5" in printed
+    assert "number format of the bank" in printed
     assert not list(folder.rglob("*.h5"))
