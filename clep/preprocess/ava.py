@@ -9,6 +9,7 @@ from typing import Any
 from clep.datasets.ava import AVA_ACTIONS, read_annotations, read_excluded, read_label_map
 from clep.datasets.ava_proposals import read_proposals
 from clep.errors import InputError
+from clep.extraction import Extraction
 from clep.extraction.listing import find_files
 from clep.extraction.region_boxes import Boxes, VideoBoxes, describe_rows, gather_boxes
 from clep.extraction.regions import RegionExtraction, RegionItem
