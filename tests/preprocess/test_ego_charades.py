@@ -111,7 +111,12 @@ def test_a_csv_that_cannot_be_used_is_named(tmp_path, encoder, csv, message):
 
 @pytest.mark.parametrize(
     ("classes", "message"),
-    [("", "lists no class"), ("\n \n", "lists no class"), ("c000\n", "line 1"), ("c000 a\nc000 b\n", "duplicate class")],
+    [
+        ("", "lists no class"),
+        ("\n \n", "lists no class"),
+        ("c000\n", "line 1"),
+        ("c000 a\nc000 b\n", "duplicate class"),
+    ],
 )
 def test_classes_that_cannot_be_used_are_named(tmp_path, encoder, classes, message):
     write_inputs(tmp_path)
