@@ -21,7 +21,7 @@ LAYERS = [
     {"extraction"},
     {"training", "evaluation", "preprocess", "pretrained"},
     {"demo", "ablation", "train", "evaluate"},
-    {"ablate"},
+    {"ablate", "leaderboard"},
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 COMMAND_LINES = {"preprocess/__main__.py", "demo/__main__.py"}

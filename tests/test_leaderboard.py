@@ -1,0 +1,149 @@
+"""The leaderboard: pairs of models and benchmarks, what is measured, and what is listed as missing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from clep.bank import BankWriter, Clock
+from clep.errors import InputError
+from clep.extraction import text as text_rows
+from clep.files import published_name, read_json
+from clep.leaderboard import Entry, _settings, main, run_leaderboard, to_markdown
+from clep.preprocess.benchmarks import EpicMir
+from tests.evaluation.test_epic_mir import write_epic
+from tests.evaluation.tiny_benchmarks import write_rows
+from tests.evaluation.tiny_clips import WORDS, model_for
+from tests.preprocess.conftest import FakeEncoder, embed
+from tests.tiny_source import TEXT_DIM
+
+
+class Encoder(FakeEncoder):
+    """Embeds a sentence by its hash, under the name of a published model."""
+
+    def __init__(self, name: str, dim: int = 4) -> None:
+        super().__init__()
+        self.name, self.dim = name, dim
+
+    def stream(self, texts, chunk=8192, progress=True):
+        yield 0, np.stack([np.resize(embed(text), self.dim) for text in texts])
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """EPIC-KITCHENS' files, and a checkpoint that holds no more than LaViLa's scale."""
+    folder = tmp_path / "data" / "epic_kitchens"
+    folder.mkdir(parents=True)
+    write_epic(folder)
+    (folder / "clips.csv").rename(folder / "EPIC_100_retrieval_test.csv")
+    (folder / "sentences.csv").rename(folder / "EPIC_100_retrieval_test_sentence.csv")
+    (tmp_path / "data" / "models").mkdir()
+    torch.save({"state_dict": {"module.logit_scale": torch.tensor(2.0)}}, tmp_path / "data/models/lavila_tsf_b.pth")
+    return tmp_path / "data"
+
+
+def clips_of(data: Path) -> list[list[str]]:
+    lines = (data / "epic_kitchens" / "EPIC_100_retrieval_test.csv").read_text().splitlines()[1:]
+    return [line.split(",") for line in lines]
+
+
+def test_a_published_model_is_measured_beside_its_published_value(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The features are there; its sentences are embedded by the leaderboard. Rows equal their clip's sentence."""
+    name = published_name("lavila", data / "models" / "lavila_tsf_b.pth")
+    monkeypatch.setattr(text_rows, "load_encoder", lambda *_: Encoder(name))
+    folder = data / "clep" / "leaderboard" / "lavila_tsf_b" / "epic_mir"
+    with BankWriter(folder / "features.h5", 4, Clock(1.0, 1.0), "float32", name) as writer:
+        for cells in clips_of(data)[3:]:
+            writer.add(cells[0], embed(cells[8])[None])
+    main([f"paths.data={data}", "models=[lavila_tsf_b,avion_b]", "benchmarks=[epic_mir,egomcq]"])
+    entries = {(one["model"], one["benchmark"]): one for one in read_json(folder.parents[1] / "leaderboard.json")}
+    assert len(entries) == 4
+    measured = entries["LaViLa TSF-B", "EPIC-KITCHENS-100 MIR"]
+    assert set(measured["metrics"]) == {"ek100_mir/mean/mAP", "ek100_mir/mean/nDCG"}
+    assert measured["metrics"]["ek100_mir/mean/mAP"] > 50
+    assert measured["published"]["ek100_mir/mean/mAP"] == {
+        "value": 29.7, "tolerance": 0.5, "source": "LaViLa MODEL_ZOO"
+    }  # fmt: skip
+    assert (measured["coverage"]["clips"], measured["coverage"]["clips with features"]) == (30, 27)
+    assert "egomcq.json" in entries["LaViLa TSF-B", "EgoMCQ"]["missing"]
+    assert "avion_b.pt: download them (github.com/zhaoyue-zephyrus/AVION" in entries["AVION ViT-B", "EgoMCQ"]["missing"]
+    text = (folder.parents[1] / "leaderboard.md").read_text()
+    assert "| EPIC-KITCHENS-100 MIR | LaViLa TSF-B | ek100_mir/mean/mAP |" in text
+    assert "27 of 30 clips" in text
+    assert text.count("\n| ") == 2 + 2 + 2 + 3  # header, two figures, header, three pairs that could not be run
+    assert "97.51" in capsys.readouterr().out
+
+
+def test_features_that_are_missing_are_listed_with_the_command_that_makes_them(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = published_name("lavila", data / "models" / "lavila_tsf_b.pth")
+    monkeypatch.setattr(text_rows, "load_encoder", lambda *_: Encoder(name))
+    (one,) = run_leaderboard([f"paths.data={data}", "models=lavila_tsf_b", "benchmarks=epic_mir"])
+    assert not one.metrics
+    assert "python -m clep.preprocess clips table=" in one.missing
+    assert "encoder=lavila" in one.missing
+    assert (data / "clep/leaderboard/lavila_tsf_b/epic_mir/clips.csv").is_file()
+
+
+def test_a_run_of_ones_own_takes_part(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_rows, "load_encoder", lambda *_: Encoder(WORDS, TEXT_DIM))
+    model_for().save_pretrained(data / "run" / "model")
+    folder = data / "epic_kitchens"
+    EpicMir(
+        clips=folder / "EPIC_100_retrieval_test.csv",
+        sentences=folder / "EPIC_100_retrieval_test_sentence.csv",
+        output_folder=data / "clep/epic_mir",
+        text_encoder=WORDS,
+    ).run()
+    rows = write_rows(
+        data / "clep/epic_mir/features.h5", [cells[0] for cells in clips_of(data)], np.random.default_rng(0)
+    )
+    run = str(data / "run" / "model")
+    (one,) = run_leaderboard([f"paths.data={data}", f"models='{run}'", "benchmarks=epic_mir"])
+    assert not one.missing
+    assert set(one.metrics) == {"ek100_mir/mean/mAP", "ek100_mir/mean/nDCG"}
+    assert one.coverage["clips with features"] == len(rows) == 30
+
+
+def test_the_page_says_whether_a_value_is_within_its_tolerance() -> None:
+    published = {"m": {"value": 30.0, "tolerance": 0.5, "source": "paper"}}
+    entries = [
+        Entry("A", "B", {"m": 30.4, "n": 1.0}, published, {"clips": 2000, "clips with features": 1500}),
+        Entry("C", "B", {"m": 28.0}, published),
+        Entry("D", "B", missing="no weights | download them"),
+    ]
+    lines = to_markdown(entries).splitlines()
+    assert "| B | A | m | 30.40 | 30.0 | +0.40 | yes | paper | 1,500 of 2,000 clips |" in lines
+    assert "| B | A | n | 1.00 |  |  |  |  | 1,500 of 2,000 clips |" in lines
+    assert "| B | C | m | 28.00 | 30.0 | -2.00 | no (± 0.5) | paper |  |" in lines
+    assert lines[-1] == "| B | D | no weights / download them |"
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (
+            "models=lavila_tsf_c",
+            "models=lavila_tsf_c is unknown, and there is no such folder. Did you mean",
+        ),
+        ("benchmarks=[epic]", "benchmarks=epic is unknown"),
+    ],
+)
+def test_an_unknown_name_is_refused(data: Path, word: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        run_leaderboard([f"paths.data={data}", word])
+
+
+def test_every_published_value_belongs_to_a_known_model_and_metric() -> None:
+    settings = _settings([], None)
+    metrics = {metric for one in settings["known_benchmarks"].values() for metric in one["metrics"]}
+    for one in settings["published"]:
+        assert one["model"] in settings["known_models"]
+        assert one["metric"] in metrics
+        assert one["tolerance"] > 0
+    titles = [(one["title"], one.get("frames")) for one in settings["known_models"].values()]
+    assert len(set(titles)) == len(titles)
