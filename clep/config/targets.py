@@ -96,7 +96,15 @@ _REGISTERED: dict[str, tuple[str, ...]] = {
         "VideoClassifier",
     ),
     "clep.models.published": ("PublishedEncoder",),
-    "clep.video.encoders": ("EfficientNetLite0", "ImageText", "Pixels", "TimeSformer", "VideoMAE"),
+    "clep.video.encoders": (
+        "EfficientNetLite0",
+        "ImageText",
+        "Pixels",
+        "TimeSformer",
+        "VJEPA2",
+        "VideoMAE",
+        "VideoMAEv2",
+    ),
 }
 REGISTERED = frozenset(f"{module}.{name}" for module, names in _REGISTERED.items() for name in names)
 _TORCH_MODULE = re.compile(r"torch\.nn\.[A-Z]\w*")

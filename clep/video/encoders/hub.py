@@ -1,5 +1,6 @@
-"""Models of transformers, from a hub name or a local folder: data only, and every weight there."""
+"""Models of transformers from a hub name or a local folder, read as data, with a check that no weight is missing."""
 
+import pickle
 import re
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,21 +13,21 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from clep.errors import InputError
-from clep.files import read_json
+from clep.files import open_input, read_json
 
 Colour = tuple[float, float, float]
 IMAGENET: tuple[Colour, Colour] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def model_config(weights: str, model_types: Collection[str]) -> tuple[str, dict[str, Any]]:
-    """Return the place to load from (folder or hub name) and what `config.json` there says.
+    """Return the folder or hub name to load from, and the content of its `config.json`.
 
     Args:
         weights: a hub name or a folder.
         model_types: values of `model_type` that fit.
 
     Raises:
-        InputError: there is no such model, here or on the hub, or it is of another type; says what to do.
+        InputError: there is no such model on this machine or the hub, or it is of another type.
     """
     if not weights.strip():
         raise InputError("weights is empty; give a hub name or the folder of a downloaded model")
@@ -49,7 +50,7 @@ def model_config(weights: str, model_types: Collection[str]) -> tuple[str, dict[
 
 
 def load_model(model_class: Any, place: str, unused: str = "$^") -> Any:
-    """Load a model in float32 and check that its file has just the weights that it needs. No code is run.
+    """Load a model in float32 without running code, and check that its file holds its weights and no others.
 
     Args:
         model_class: a class of transformers.
@@ -70,16 +71,41 @@ def load_model(model_class: Any, place: str, unused: str = "$^") -> Any:
     return model
 
 
+def read_weights(path: str | Path) -> Any:
+    """Read a file of `torch.save` or safetensors as data, mapped into memory: an optimizer's state in it costs nothing.
+
+    Raises:
+        InputError: the file is missing, truncated, or holds more than data.
+    """
+    path = Path(path)
+    with open_input(path) as file:
+        is_zip = file.read(2) == b"PK"  # files of torch before 1.6 cannot be mapped
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except pickle.UnpicklingError as error:
+        asks = re.search(r"[Uu]nsupported (?:global: )?(?:GLOBAL|class) (\S+)", str(error))
+        reason = f"asks to run {asks[1]} when it is loaded" if asks else "holds more than data, or is corrupt"
+        raise InputError(f"{path} {reason}; only checkpoints of plain tensors are read") from error
+    except Exception as error:
+        # torch and safetensors raise OSError, RuntimeError, EOFError, … depending on where a broken file ends.
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise InputError(f"{path} is corrupt or truncated ({reason}); fetch it again") from error
+
+
 def plain_config(config: Any) -> dict[str, Any]:
-    """Return what a config of transformers says about the architecture, as plain values to build it from."""
+    """Return the architecture in a config of transformers as plain values, from which the model can be built."""
     said = config.to_dict()
     return {key: value for key, value in said.items() if key not in _NOT_ARCHITECTURE and not key.startswith("_")}
 
 
 def checkpoint_layers(model: nn.Module) -> None:
-    """Let each layer of a model of transformers recompute its activations for the gradient, in training mode.
+    """Enable activation checkpointing of each layer of a model of transformers, in training mode.
 
-    Random numbers are replayed, so that gradients are those of the plain model.
+    Random numbers are replayed, so that gradients stay the same.
     """
     from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -91,7 +117,7 @@ def checkpoint_layers(model: nn.Module) -> None:
 
 
 def refuse_misfit(source: str, missing: list[str], extra: list[str], reshaped: list[str]) -> None:
-    """Say which weights do not fit the model.
+    """Refuse weights that do not fit the model.
 
     Raises:
         InputError: any list has an entry; the message names the first three of each.
@@ -103,7 +129,7 @@ def refuse_misfit(source: str, missing: list[str], extra: list[str], reshaped: l
     ]
     if problems:
         raise InputError(
-            f"the weights of {source} belong to another architecture than its config or its first layer says: "
+            f"the weights of {source} belong to another architecture than its config or its first layer: "
             f"{'; '.join(problems)}; fetch the file again, or give the config that belongs to it"
         )
 
@@ -112,7 +138,7 @@ def colours(place: str, default: tuple[Colour, Colour]) -> tuple[Colour, Colour]
     """Return mean and standard deviation of the colours in [0, 1], from `preprocessor_config.json` where there is one.
 
     Raises:
-        InputError: the file is there but says something else than three numbers.
+        InputError: the file exists but does not hold three numbers each.
     """
     from transformers.utils import cached_file
 
@@ -172,7 +198,7 @@ def _hub_config(weights: str) -> dict[str, Any]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide the bar and the report of transformers: what matters in it is an error here."""
+    """Hide the progress bar and the report of transformers; what matters in the report is an error here."""
     from transformers.utils import logging
 
     level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -39,11 +39,11 @@ class ImageText(FrameEncoder):
         weights: a hub name ("openai/clip-vit-base-patch32"), or the folder of a downloaded model.
         frames: of a window or segment that are looked at.
         name: for the bank, in place of the derived one.
-        architecture: of a model whose weights are loaded afterwards, as the method `architecture` tells it; `weights`
-            is then not read.
+        architecture: of a model whose weights are loaded afterwards, from the method `architecture`; `weights` is then
+            not read.
 
     Raises:
-        InputError: there are no such weights, they cannot be read, or they are of another architecture.
+        InputError: the weights do not exist, cannot be read, or are of another architecture.
     """
 
     def __init__(

@@ -1,7 +1,6 @@
 """TimeSformer: divided space-time attention over the frames of a clip."""
 
 import math
-import pickle
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,10 +11,17 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, scaled_dot_product_attention
 
 from clep.errors import InputError
-from clep.files import open_input
 from clep.video.encoder import ClipSpec, VideoEncoder
 from clep.video.encoders.frozen import check_pixels, encoder_name, freeze, with_size
-from clep.video.encoders.hub import checkpoint_layers, load_model, model_config, plain_config, refuse_misfit, square
+from clep.video.encoders.hub import (
+    checkpoint_layers,
+    load_model,
+    model_config,
+    plain_config,
+    read_weights,
+    refuse_misfit,
+    square,
+)
 
 if TYPE_CHECKING:
     from transformers import TimesformerConfig
@@ -59,7 +65,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     Raises:
         InputError: the file is missing, truncated, holds more than data, or is no TimeSformer with divided attention.
     """
-    found = _load(Path(path))
+    found = read_weights(path)
     for key in ("model_state", "state_dict", "model"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
@@ -157,25 +163,6 @@ def _check_kind(state: dict[str, Tensor], path: str | Path) -> None:
         )
 
 
-def _load(path: Path) -> Any:
-    with open_input(path) as file:
-        is_zip = file.read(2) == b"PK"  # files of torch before 1.6 cannot be mapped
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except pickle.UnpicklingError as error:
-        asks = re.search(r"[Uu]nsupported (?:global: )?(?:GLOBAL|class) (\S+)", str(error))
-        reason = f"asks to run {asks[1]} when it is loaded" if asks else "holds more than data, or is corrupt"
-        raise InputError(f"{path} {reason}; only checkpoints of plain tensors are read") from error
-    except Exception as error:
-        # torch and safetensors raise OSError, RuntimeError, EOFError, … depending on where a broken file ends.
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise InputError(f"{path} is corrupt or truncated ({reason}); fetch it again") from error
-
-
 _MEAN, _STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
 _HEAD_DIM = 64
 
@@ -196,7 +183,7 @@ class TimeSformer(VideoEncoder):
             then not read.
 
     Raises:
-        InputError: there are no such weights, they cannot be read, or they are of another architecture.
+        InputError: the weights do not exist, cannot be read, or are of another architecture.
     """
 
     def __init__(

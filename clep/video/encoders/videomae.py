@@ -1,4 +1,4 @@
-"""VideoMAE: a plain vision transformer over tubes of two frames."""
+"""VideoMAE: a vision transformer over tubes of two frames."""
 
 from typing import Any
 
@@ -24,18 +24,18 @@ from clep.video.encoders.hub import (
 class VideoMAE(VideoEncoder):
     """VideoMAE (Tong et al. 2022, arXiv 2203.12602); a row is the mean over all tokens.
 
-    A fine-tuned model's row is what its classifier sees: the mean, then its last norm. A model that was only
-    pre-trained has the norm before the mean. Frames and pixels are those of the model: its positions are one sinusoid
-    over all tokens in order, so that another size would give each token the position of another place.
+    A fine-tuned model's row is the input of its classifier: the mean over tokens, then the last norm. A model that was
+    only pre-trained has the norm before the mean. Frames and pixels are those of the model: its position embedding is
+    one sinusoid over all tokens in order, which does not carry over to another size.
 
     Args:
         weights: a hub name ("MCG-NJU/videomae-base-finetuned-kinetics"), or the folder of a downloaded model.
         name: for the bank, in place of the derived one.
-        architecture: of a model whose weights are loaded afterwards, as the method `architecture` tells it; `weights`
-            is then not read.
+        architecture: of a model whose weights are loaded afterwards, from the method `architecture`; `weights` is then
+            not read.
 
     Raises:
-        InputError: there are no such weights, they cannot be read, or they are of another architecture.
+        InputError: the weights do not exist, cannot be read, or are of another architecture.
     """
 
     def __init__(self, weights: str, name: str | None = None, architecture: dict[str, Any] | None = None):
@@ -46,13 +46,15 @@ class VideoMAE(VideoEncoder):
             mean, std = self._load(weights)
         else:
             mean, std = self._build(**architecture)
+        self._finish(weights, mean, std, name or encoder_name(weights, ("MCG-NJU",)))
+
+    def _finish(self, weights: str, mean: Colour, std: Colour, name: str) -> None:
         config = self.model.config
         if config.num_frames % config.tubelet_size:
             raise InputError(f"weights={weights} has {config.num_frames} frames in tubes of {config.tubelet_size}")
         crop_px = square(config.image_size, weights)
         self.clip = ClipSpec(config.num_frames, crop_px, crop_px, mean, std)
-        self.dim = config.hidden_size
-        self.name = name or encoder_name(weights, ("MCG-NJU",))
+        self.dim, self.name = config.hidden_size, name
         freeze(self)
 
     def forward(self, pixels: Float[Tensor, "clips frames 3 height width"]) -> Float[Tensor, "clips dim"]:
@@ -67,7 +69,7 @@ class VideoMAE(VideoEncoder):
     def spatial(
         self, pixels: Float[Tensor, "clips frames 3 height width"]
     ) -> Float[Tensor, "clips dim times rows columns"]:
-        """Return each tube's token, each of them through the norm that a row goes through."""
+        """Return the token of each tube, after the same norm as a row."""
         check_pixels(pixels, self)
         config = self.model.config
         tokens = self.norm(self.model(pixels).last_hidden_state)
@@ -87,7 +89,7 @@ class VideoMAE(VideoEncoder):
         """Return the config that builds this model without its weights."""
         own = {
             "model": plain_config(self.model.config),
-            "tuned": isinstance(self.norm, nn.LayerNorm),
+            "norm_eps": self.norm.eps if isinstance(self.norm, nn.LayerNorm) else None,
             "mean": list(self.clip.mean),
             "std": list(self.clip.std),
         }
@@ -109,11 +111,13 @@ class VideoMAE(VideoEncoder):
             self.model = load_model(VideoMAEModel, place, unused="decoder|encoder_to_decoder|mask_token")
         return colours(place, IMAGENET)
 
-    def _build(self, model: dict[str, Any], tuned: bool, mean: list[float], std: list[float]) -> tuple[Colour, Colour]:
+    def _build(
+        self, model: dict[str, Any], norm_eps: float | None, mean: list[float], std: list[float]
+    ) -> tuple[Colour, Colour]:
         from transformers import VideoMAEConfig, VideoMAEModel
 
         config = VideoMAEConfig(**model)
         self.model = VideoMAEModel(config)
-        if tuned:
-            self.norm = nn.LayerNorm(config.hidden_size)
+        if norm_eps is not None:
+            self.norm = nn.LayerNorm(config.hidden_size, norm_eps)
         return colour(mean), colour(std)

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from clep.config.build import build
+from clep.config.build import build_typed
 from clep.config.check import check_config
 from clep.config.folder import config_folder
 from clep.errors import InputError
@@ -31,7 +31,7 @@ def test_a_config_is_built_or_says_what_it_lacks(path) -> None:
     config = yaml.safe_load(text)
     check_config(config, "encoder")
     try:
-        encoder = build(config)
+        encoder = build_typed(config)
     except InputError as error:
         assert str(config["weights"]) in str(error)  # noqa: PT017
     else:

@@ -10,10 +10,19 @@ from torch import Tensor
 from clep.config.build import build_module
 from clep.errors import InputError
 from clep.video import VideoEncoder
-from clep.video.encoders import EfficientNetLite0, ImageText, Pixels, TimeSformer, VideoMAE
+from clep.video.encoders import VJEPA2, EfficientNetLite0, ImageText, Pixels, TimeSformer, VideoMAE
 from tests.video.encoders import tiny_models
 
-FAMILIES = ["timesformer", "videomae", "videomae pre-trained", "clip", "siglip", "efficientnet"]
+FAMILIES = [
+    "timesformer",
+    "videomae",
+    "videomae pre-trained",
+    "clip",
+    "siglip",
+    "efficientnet",
+    "vjepa2",
+    "vjepa2 attentive",
+]
 
 
 def made(family: str, folder: Path) -> VideoEncoder:
@@ -25,6 +34,9 @@ def made(family: str, folder: Path) -> VideoEncoder:
     if family.startswith("videomae"):
         tiny_models.videomae(folder, tuned=family == "videomae")
         return VideoMAE(str(folder))
+    if family.startswith("vjepa2"):
+        tiny_models.vjepa2(folder, tuned="attentive" in family)
+        return VJEPA2(str(folder), pool="attentive" if "attentive" in family else "mean")
     getattr(tiny_models, family)(folder)
     return ImageText(str(folder), frames=3)
 

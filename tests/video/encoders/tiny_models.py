@@ -13,6 +13,9 @@ from transformers import (
     VideoMAEConfig,
     VideoMAEForPreTraining,
     VideoMAEForVideoClassification,
+    VJEPA2Config,
+    VJEPA2ForVideoClassification,
+    VJEPA2Model,
 )
 
 _SIZES = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -37,6 +40,14 @@ def videomae(folder: Path, tuned: bool) -> VideoMAEForVideoClassification | Vide
     decoder = {"decoder_hidden_size": 8, "decoder_num_attention_heads": 2, "decoder_num_hidden_layers": 1}
     config = VideoMAEConfig(**_SIZES, **_PICTURE, **decoder, num_frames=4, use_mean_pooling=tuned, num_labels=3)
     return save(VideoMAEForVideoClassification(config) if tuned else VideoMAEForPreTraining(config), folder)
+
+
+def vjepa2(folder: Path, tuned: bool) -> VJEPA2ForVideoClassification | VJEPA2Model:
+    predictor = {"pred_hidden_size": 24, "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1}
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2.0}
+    picture = {"crop_size": 32, "patch_size": 16, "frames_per_clip": 4}
+    config = VJEPA2Config(**sizes, **picture, **predictor, num_pooler_layers=1, num_labels=3)
+    return save(VJEPA2ForVideoClassification(config) if tuned else VJEPA2Model(config), folder)
 
 
 def clip(folder: Path, vocab_size: int = 300) -> CLIPModel:
