@@ -20,7 +20,9 @@ from clep.config.compose import compose_config
 from clep.errors import InputError
 from clep.evaluate import evaluate
 from clep.files import read_json
+from clep.preprocess.__main__ import job_options
 from clep.preprocess.__main__ import main as preprocess
+from clep.preprocess.job import build_job, ensure
 from clep.train import main
 from clep.training.settings import checked_settings
 from tests.colour_films import COLOURS, write_films
@@ -189,3 +191,57 @@ def test_text_embeddings_by_the_guides_lines(folder: Path, tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     exec(code, {})
     assert FeatureBank.open("texts.h5").n_rows == 12
+
+
+SUBTITLES = """1
+00:00:01,500 --> 00:00:03,000
+opens the
+door
+
+2
+01:02:03,250 --> 01:02:04,000
+takes, the cup
+"""
+
+
+def test_a_job_runs_by_its_dotted_name(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "subtitles").mkdir()
+    (tmp_path / "subtitles" / "v1.srt").write_text(SUBTITLES)
+    words = [f"paths.data={tmp_path}", f"paths.out={tmp_path}"]
+    assert preprocess(["mine.Subtitles", *words]) == 0
+    table = (tmp_path / "subtitles.csv").read_text().splitlines()
+    assert table == ["video,start,end,text", "v1,1.5,3.0,opens the door", 'v1,3723.25,3724.0,"takes, the cup"']
+    config = job_options("mine.Subtitles", words)
+    assert config == {
+        "_target_": "mine.Subtitles",
+        "folder": f"{tmp_path}/subtitles",
+        "output": f"{tmp_path}/subtitles.csv",
+    }
+    command = f"python -m clep.preprocess mine.Subtitles folder={tmp_path}/subtitles output={tmp_path}/subtitles.csv"
+    assert build_job(config).command() == command
+    assert ensure([config]) == [{"videos": 1, "moments": 2}]
+    assert preprocess(["mine.Subtitles", "--help"]) == 0
+    assert "of the .srt files" in capsys.readouterr().out
+    assert preprocess(["mine.Subtitle", *words]) == 1
+    assert "did you mean 'Subtitles'" in capsys.readouterr().err
+    assert preprocess(["pathlib.Path", *words]) == 1
+    assert "'pathlib.Path' is not a job" in capsys.readouterr().err
+
+
+def test_jobs_read_a_config_folder_of_the_user(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for group, content in {"encoder/mean": "_target_: mine.MeanColour\ncrop_px: 16", "paths/mine": PATHS}.items():
+        (tmp_path / group).with_suffix(".yaml").parent.mkdir()
+        (tmp_path / group).with_suffix(".yaml").write_text(content)
+    write_films(tmp_path / "films")
+    words = ["videos", "--config-dir", str(tmp_path), "encoder=mean", "paths=mine", "sampling=segments"]
+    assert preprocess([*words, f"videos={tmp_path / 'films'}"]) == 0
+    assert FeatureBank.open(folder / "made" / "features.h5").encoder == "mean-colour-16"
+    assert preprocess([*words[:-1], "encoder=meen"]) == 1
+    assert "there is no encoder 'meen' in conf/encoder. Did you mean 'mean'" in capsys.readouterr().err
+    assert preprocess(["videos", "--config-dir", "nowhere"]) == 1
+    assert "--config-dir nowhere is not a folder" in capsys.readouterr().err
+
+
+PATHS = "defaults: [default, _self_]\nout: made"

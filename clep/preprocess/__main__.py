@@ -5,10 +5,9 @@ import logging
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import is_dataclass
+from typing import Any, get_args
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console, Group, RenderableType
@@ -17,14 +16,15 @@ from rich.table import Table
 
 from clep.compute import Stopped, graceful_shutdown
 from clep.config.check import did_you_mean
-from clep.config.folder import config_folder
+from clep.config.compose import compose_config
+from clep.config.overrides import split_config_dir
 from clep.config.targets import TARGET
 from clep.errors import InputError
 from clep.preprocess.catalogue import find_job, listed_jobs, register
 from clep.preprocess.job import CHOICES, EXTRACTION, Job, build_job, choices, nearest_choice
 
 HELP = ("--help", "-h", "help")
-USAGE = "python -m clep.preprocess JOB [key=value ...]"
+USAGE = "python -m clep.preprocess JOB [key=value ...] [--config-dir DIR]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,15 +52,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def job_options(name: str, overrides: Sequence[str]) -> dict[str, Any]:
+def job_options(name: str, overrides: Sequence[str], config_dir: str | None = None) -> dict[str, Any]:
     """Compose the config of a job, `_target_` included, from its declaration, `conf/` and the command line.
+
+    Args:
+        name: of the job, or the dotted name of a class of the user's own.
+        overrides: words key=value, as on the command line.
+        config_dir: a folder of the user's own groups, such as `encoder/`, beside `conf/`.
 
     Raises:
         InputError: a key is not an option of the job nor a path, or a value cannot be read.
     """
     job = find_job(name)
     register(job)
-    settings = _compose(job.name, overrides)
+    settings = _compose(job.name, overrides, config_dir)
     try:
         options = OmegaConf.to_container(settings.job, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -70,6 +75,7 @@ def job_options(name: str, overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def _run(words: list[str]) -> None:
+    words, config_dir = split_config_dir(words)
     wants_help = any(word in HELP for word in words)
     name, overrides = _job_and_overrides([word for word in words if word not in HELP])
     if not name:
@@ -77,7 +83,7 @@ def _run(words: list[str]) -> None:
             raise InputError(f"no job given. Usage: {USAGE}; jobs: {', '.join(listed_jobs())}")
         Console().print(_jobs_help(), highlight=False)
         return
-    options = job_options(name, overrides)
+    options = job_options(name, overrides, config_dir)
     if wants_help:
         Console().print(_job_help(find_job(name), options), highlight=False)
         return
@@ -103,30 +109,29 @@ def _job_and_overrides(words: list[str]) -> tuple[str, list[str]]:
     return name, overrides
 
 
-def _compose(name: str, overrides: Sequence[str]) -> DictConfig:
-    with initialize_config_dir(str(config_folder()), version_base=None):
-        plain = compose("preprocess", [f"job={name}"])
-        written = [part for word in overrides for part in _as_overrides(word, plain)]
-        try:
-            return compose("preprocess", [f"job={name}", *written])
-        except (HydraException, OmegaConfBaseException) as error:
-            reason = str(error).split("\n")[0]
-            raise InputError(
-                f"cannot read the options {' '.join(overrides)} ({reason}); a value with commas, colons or brackets "
-                "needs quotes inside quotes: \"csv='a,b.csv'\""
-            ) from error
+def _compose(name: str, overrides: Sequence[str], config_dir: str | None) -> DictConfig:
+    plain = compose_config("preprocess", [f"job={name}"], config_dir)
+    written = [part for word in overrides for part in _as_overrides(word, plain, config_dir)]
+    try:
+        return compose_config("preprocess", [f"job={name}", *written], config_dir)
+    except InputError as error:
+        reason = str(error).split("\n")[0]
+        raise InputError(
+            f"cannot read the options {' '.join(overrides)} ({reason}); a value with commas, colons or brackets "
+            "needs quotes inside quotes: \"csv='a,b.csv'\""
+        ) from error
 
 
-def _as_overrides(word: str, plain: DictConfig) -> list[str]:
+def _as_overrides(word: str, plain: DictConfig, config_dir: str | None) -> list[str]:
     """Return a word as Hydra's overrides; a part of the user's own, `encoder={_target_: …}`, replaces the default."""
     key, _, value = word.partition("=")
     if key in CHOICES and value.startswith("{"):
         home = f"job.{EXTRACTION}" if key in (plain.job.get(EXTRACTION) or ()) else "job"
         return [f"~{key}@{home}.{key}", f"+{home}.{key}={value}"]
-    return [_as_override(word, plain)]
+    return [_as_override(word, plain, config_dir)]
 
 
-def _as_override(word: str, plain: DictConfig) -> str:
+def _as_override(word: str, plain: DictConfig, config_dir: str | None) -> str:
     """Return a word as Hydra's override: a key of the job or its `extraction`, or a choice of encoder or compute."""
     options = [str(key) for key in plain.job if not str(key).startswith("_")]
     inner = [str(key) for key in plain.job.get(EXTRACTION) or ()]
@@ -137,15 +142,16 @@ def _as_override(word: str, plain: DictConfig) -> str:
     if group in CHOICES and (group in inner or (group == "compute" and group in options)):
         if dot:
             return f"++{home}.{bare}={value}"
-        if value in choices(group):
+        known = choices(group, config_dir)
+        if value in known:
             return f"{group}@{home}.{group}={value}"
         if home != "job" and group not in options:
-            raise InputError(f"there is no {group} {value!r} in conf/{group}. {did_you_mean(value, choices(group))}")
+            raise InputError(f"there is no {group} {value!r} in conf/{group}. {did_you_mean(value, known)}")
     if bare in options:
         return f"job.{bare}={value}"
     if bare in inner:
         return f"job.{EXTRACTION}.{bare}={value}"
-    if group == "paths" and dot and item in plain.paths:
+    if bare == "paths" or (group == "paths" and item in plain.paths):
         return word
     if group == "paths" and dot:
         raise InputError(f"there is no path {bare!r}. {did_you_mean(item, map(str, plain.paths))}")
@@ -173,12 +179,10 @@ def _job_help(job: type[Job], options: Mapping[str, Any]) -> RenderableType:
     plain = {key: value for key, value in options.items() if key not in (TARGET, EXTRACTION)}
     parts: list[RenderableType] = [escape(f"{USAGE.replace('JOB', job.name)}\n\n{summary}\n")]
     parts.append(_table(plain, option_meanings(job)))
+    declared = {option.name: option for option in job.options()}
     if isinstance(options.get(EXTRACTION), Mapping):
-        # These load PyTorch, which the list of jobs can do without.
-        from clep.extraction import Extraction
-        from clep.extraction.regions import RegionExtraction
-
-        meanings = option_meanings(Extraction) | option_meanings(RegionExtraction)
+        kinds = [kind for kind in get_args(declared[EXTRACTION].type) if is_dataclass(kind)]
+        meanings = option_meanings(kinds[0]) if kinds else {}
         parts += ["\nHow videos are encoded:\n", _table(options[EXTRACTION], meanings)]
         parts.append("\nOptions of an encoder or a compute: encoder.KEY=VALUE, compute.KEY=VALUE, see conf.")
     return Group(*parts)
@@ -205,8 +209,9 @@ def option_meanings(declared: type) -> dict[str, str]:
     for home in reversed(declared.__mro__):
         text = inspect.cleandoc(home.__doc__ or "")
         section = re.search(r"^(?:Attributes|Args):\n(.*?)(?=^\S|\Z)", text, re.DOTALL | re.MULTILINE)
-        entries = re.findall(r"^    (\w+): (.*(?:\n      +.*)*)", section.group(1), re.MULTILINE) if section else []
-        meanings |= {name: " ".join(meaning.split()) for name, meaning in entries}
+        entry = r"^    (\w+(?:, \w+)*): (.*(?:\n      +.*)*)"
+        for names, meaning in re.findall(entry, section.group(1), re.MULTILINE) if section else []:
+            meanings |= dict.fromkeys(names.split(", "), " ".join(meaning.split()))
     return meanings
 
 

@@ -261,9 +261,10 @@ def given_paths(*paths: str | Path | None) -> list[Path]:
     return [Path(path) for path in paths if path is not None]
 
 
-def choices(group: str) -> list[str]:
-    """Return the names in `conf/<group>`, sorted."""
-    return sorted(path.stem for path in (config_folder() / group).glob("*.yaml"))
+def choices(group: str, config_dir: str | None = None) -> list[str]:
+    """Return the names in `conf/<group>`, and in that group of a config folder of the user's, sorted."""
+    homes = [config_folder(), *given_paths(config_dir)]
+    return sorted({path.stem for home in homes for path in (home / group).glob("*.yaml")})
 
 
 def nearest_choice(group: str, value: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -41,7 +41,7 @@ def test_the_command_line_starts_from_the_declared_options(name: str) -> None:
         elif option.metadata["choice"] is None:
             assert options[option.name] is None
         else:
-            assert options[option.name]["encoder"]["_target_"].startswith("clep.video.encoders.")
+            assert options[option.name]["encoder"]["_target_"].startswith("clep.")
     assert all(isinstance(path, Path) and "$" not in str(path) for path in [*made.inputs(), *made.outputs()])
 
 
@@ -93,62 +93,30 @@ def test_meanings_come_from_the_docstring_and_those_of_the_base_classes() -> Non
 
         Attributes:
             first: another line.
+            third, fourth: both.
         """
 
-    assert option_meanings(Derived) == {"first": "another line.", "second": "two lines: the second belongs to it."}
+    assert option_meanings(Derived) == {
+        "first": "another line.", "second": "two lines: the second belongs to it.", "third": "both.", "fourth": "both.",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in JOBS if "extraction" in {one.name for one in find_job(name).options()}]
+)
+def test_help_explains_each_option_of_how_videos_are_encoded(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    assert main([name, "--help"]) == 0
+    _, _, printed = capsys.readouterr().out.partition("How videos are encoded:")
+    rows = dict(line.split(maxsplit=1) for line in printed.splitlines() if line.startswith("  "))
+    options = job_options(name, [])["extraction"]
+    assert set(options) <= set(rows)
+    assert not [option for option in options if len(rows[option].split()) < 3], rows
+    assert ("feature map" in rows["encoder"]) == (name == "ava")
 
 
 def test_no_required_option_of_a_job_lacks_a_default() -> None:
     """A job runs without options once its files lie where conf/paths expects them."""
     assert not [(name, one.name) for name in JOBS for one in find_job(name).options() if one.default is MISSING]
-
-
-OWN_JOB = '''
-from dataclasses import dataclass
-from pathlib import Path
-
-from clep.preprocess.job import Job
-
-
-@dataclass(frozen=True, kw_only=True)
-class CountLines(Job, job="count_lines"):
-    """A text → the number of its lines.
-
-    Attributes:
-        text: the file.
-        output: the file to write.
-    """
-
-    text: str | Path = "${paths.data}/text.txt"
-    output: str | Path = "${paths.out}/lines.txt"
-
-    def inputs(self):
-        return [Path(self.text)]
-
-    def outputs(self):
-        return [Path(self.output)]
-
-    def run(self):
-        lines = len(Path(self.text).read_text().splitlines())
-        Path(self.output).write_text(str(lines))
-        return {"lines": lines}
-'''
-
-
-def test_a_job_of_ones_own_runs_by_its_dotted_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "own_job_of_a_user.py").write_text(OWN_JOB)
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "text.txt").write_text("one\ntwo\n")
-    words = [f"paths.data={tmp_path}", f"paths.out={tmp_path}"]
-    assert main(["own_job_of_a_user.CountLines", *words]) == 0
-    assert (tmp_path / "lines.txt").read_text() == "2"
-    made = build_job(job_options("own_job_of_a_user.CountLines", words))
-    assert made.command() == (
-        f"python -m clep.preprocess own_job_of_a_user.CountLines text={tmp_path}/text.txt output={tmp_path}/lines.txt"
-    )
-    assert main(["own_job_of_a_user.OWN", *words]) == 1
-    assert "has no 'OWN'" in capsys.readouterr().err
-    assert main(["pathlib.Path", *words]) == 1
-    assert "'pathlib.Path' is not a job" in capsys.readouterr().err
