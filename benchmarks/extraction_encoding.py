@@ -85,7 +85,7 @@ def _decoded(settings: Settings, encoder: VideoEncoder, keep: bool = True) -> tu
     units: dict[object, Tensor] = {}
     for clip in reader.clips(DenseWindows(), spec.frames):
         if keep and encoder.frame_wise:
-            frames = zip(clip.frame_numbers, clip.frames, strict=True)
+            frames = zip(clip.frame_indices, clip.frames, strict=True)
             units |= {number: centre_crop(frame, spec.crop_px)[None] for number, frame in frames}
         elif keep:
             units[clip.start_s] = centre_crop(torch.stack(clip.frames), spec.crop_px)

@@ -73,9 +73,9 @@ class KeyFrameClips:
         sampling = KeyFrames(tuple(by_file_second), self.clip_s, trusts_length=True)
         found = {}
         for clip in reader.clips(sampling, self.frames):
-            shown = dict(zip(clip.frame_numbers, clip.frames, strict=True))
+            shown = dict(zip(clip.frame_indices, clip.frames, strict=True))
             small = {number: resize(frame, self.side_px, self.side_px) for number, frame in shown.items()}
-            found[by_file_second[clip.second]] = torch.stack([small[number] for number in clip.frame_numbers])
+            found[by_file_second[clip.second]] = torch.stack([small[number] for number in clip.frame_indices])
         for second in seconds:
             if second not in found:
                 raise InputError(

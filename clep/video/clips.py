@@ -60,7 +60,7 @@ def dense_clips(
         )
 
     for number, (second, frame) in enumerate(timeline.in_order(decoded)):
-        # The first frame is shown from second 0 on, also where the file's clock starts before it.
+        # The first frame is on screen from second 0, even if the file's clock starts before it.
         first = max(0, math.ceil((second - TOLERANCE_S) * sampling.rate)) if number else 0
         if shown and shown[-1].first == first:
             shown.pop()  # no canonical frame shows it
@@ -92,7 +92,7 @@ _KEY_FRAMES_WITHIN_S = 10.0
 
 
 class Walk:
-    """A forward pass through a file that returns the frame on screen at each second; made by `walk_through`."""
+    """Forward pass through a file that returns the frame on screen at each second; created by `walk_through`."""
 
     def __init__(self, file: VideoFile, timeline: Timeline) -> None:
         self._file = file
@@ -110,7 +110,7 @@ class Walk:
         return None if self._now is None else self._now[1]
 
     def reaches(self, second: float) -> bool:
-        """Whether the video lasts beyond a second that was visited: it has a later frame, or the last one lasts."""
+        """Whether the video lasts beyond a visited second: a later frame exists, or the last one is still shown."""
         return self._next is not None or second < self._timeline.end_s - TOLERANCE_S
 
     def rest(self) -> Iterator[object]:
@@ -137,7 +137,7 @@ class Walk:
         return key - self._timeline.zero_s > here + _SEEK_SAVES_S
 
     def _seek(self, second: float) -> None:
-        """Seek to a key frame before a second; where the file cannot, decode from its beginning."""
+        """Seek to a key frame before a second; decode from the beginning if the file cannot seek."""
         zero_s = self._timeline.zero_s
         assert zero_s is not None
         for back in (0.0, _KEY_FRAMES_WITHIN_S):
@@ -165,10 +165,10 @@ def _from_key_frame(frames: Iterator[DecodedFrame]) -> Iterator[DecodedFrame]:
 
 
 def walk_through(file: VideoFile, timeline: Timeline, enough_s: float | None = None) -> tuple[Walk, float] | None:
-    """Return a walk from the first frame on, and when the video ends; None where nothing decodes.
+    """Return a walk from the first frame, and the end of the video in seconds; None if no frame can be decoded.
 
-    The end is learnt from the timestamps of the packets, or by decoding the video where they have none. A file that
-    says that it lasts longer than `enough_s` seconds is taken at its word, which spares reading its packets.
+    The end is found from the timestamps of the packets, or by decoding the video if they have none. If the header
+    states a length above `enough_s` seconds, it is trusted, which avoids reading all packets.
     """
     if (
         enough_s is not None
@@ -263,7 +263,7 @@ def key_frame_clips(
                 number, last, pixels = number + 1, frame, resize(frame.picture)
             shown[visit] = (number, pixels)
         if sampling.trusts_length and not walk.reaches(second):
-            duration_s = timeline.end_s  # the header stated more
+            duration_s = timeline.end_s  # the header stated a longer duration
             if second == seconds[0]:
                 raise _no_key_frame(file, duration_s, second)
             break
@@ -280,6 +280,6 @@ def key_frame_clips(
 
 def _no_key_frame(file: VideoFile, duration_s: float, second: float) -> InputError:
     return InputError(
-        f"{file.path} lasts {duration_s:.1f} s, and the first key frame is at {second:.1f} s: is it this video, and "
-        f"where does its clock start?"
+        f"{file.path} lasts {duration_s:.1f} s, but the first key frame is at {second:.1f} s; check that it is the "
+        f"right video, and clip_start_s"
     )

@@ -1,4 +1,4 @@
-"""Decode the frames of a video file in order of time, however damaged the file is."""
+"""Decode the frames of a video file in order of time, tolerating damage."""
 
 import math
 from bisect import bisect_right
@@ -130,29 +130,30 @@ class PacketClock:
 
 
 class VideoFile:
-    """A video file that is open for decoding.
+    """A video file open for decoding.
 
-    Of several video streams the one that ffmpeg chooses is decoded (attached pictures aside). What the header states,
-    the length above all, is a hint: the frames decide.
+    If there are several video streams, ffmpeg's choice is decoded, without attached pictures. The header, in particular
+    its length, is only a hint: the frames determine the rows.
 
     Args:
         path: the file.
-        threads: of the decoder; 0: as many as there are processors.
+        threads: threads of the decoder; 0: one per processor.
 
     Attributes:
         path: the file.
         pixel_aspect: width of a pixel over its height.
         usual_interval_s: time between two frames, by the header.
-        stamps_are_of_packets: the format (AVI) stores no timestamps of frames, only packets in order at a fixed rate.
-            Timestamps of frames derived from that are often wrong, so frames get the time of the packet that completed
-            them.
-        start_s: where the file's clock starts, e.g. with sound before the first picture; None: unknown.
-        stated_s: length by the header; None: not stated.
-        decoded_frames: so far.
-        corrupt_packets: packets that could not be read or decoded, or only in part, so far.
+        stamps_are_of_packets: whether the format (AVI) stores no timestamps of frames, only packets at a fixed rate.
+            Timestamps of frames derived from the rate are often wrong, so a frame gets the time of the packet that
+            completed it.
+        start_s: start of the file's clock, e.g. with sound before the first picture; None if unknown.
+        stated_s: length stated by the header; None if it states none.
+        decoded_frames: count of frames decoded so far.
+        corrupt_packets: count of packets so far that could not be read or completely decoded.
 
     Raises:
-        InputError: the file does not exist, is empty, not a video or cut off before its index, or its codec is unknown.
+        InputError: the file does not exist, is empty, not a video or truncated before its index, or its codec is
+            unknown.
     """
 
     def __init__(self, path: str | Path, threads: int = 0) -> None:
@@ -173,11 +174,11 @@ class VideoFile:
         if self.path.stat().st_size == 0:
             raise InputError(f"{self.path} is empty (0 bytes): fetch it again")
         try:
-            # A video file is one local file: a playlist in its place must not open others or reach the network.
+            # Only local files: a playlist with a video's name must not open other files or URLs.
             self._container = av.open(f"file:{self.path}", options={"protocol_whitelist": "file"})
         except (av.FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise InputError(f"{self.path} cannot be opened as a video: {reason}; not a video, or cut off?") from error
+            raise InputError(f"{self.path} cannot be opened as a video: {reason}; not a video, or damaged?") from error
         try:
             self._stream = self._best_stream()
         except InputError:
@@ -200,27 +201,27 @@ class VideoFile:
         cover = av.stream.Disposition.attached_pic
         streams = [stream for stream in self._container.streams.video if not stream.disposition & cover]
         if not streams:
-            raise InputError(f"{self.path} has no video stream")
-        films = [stream for stream in streams if stream.frames != 1] or streams  # a thumbnail may carry no mark
+            raise InputError(f"{self.path} has no video stream; remove it from the list")
+        films = [stream for stream in streams if stream.frames != 1] or streams  # not every thumbnail is marked as one
         best = self._container.streams.best("video")
         stream = best if best in films else max(films, key=lambda one: one.width * one.height)
         if stream.codec_context is None:
-            raise InputError(f"{self.path} is encoded in a way that this PyAV cannot decode")
+            raise InputError(f"{self.path} has a codec that this PyAV cannot decode; convert it, e.g. to H.264")
         if stream.codec_context.name in _TEXT_CODECS:
-            raise InputError(f"{self.path} cannot be opened as a video: it is a text")
+            raise InputError(f"{self.path} cannot be opened as a video: it is a text file; give a video")
         return stream
 
     @property
     def discontinuities(self) -> int:
-        """Discontinuities of the clock that were found, in the pass that found most."""
+        """Count of discontinuities of the clock, the maximum over passes."""
         return max(self._most_discontinuities, self._clock.discontinuities)
 
     def close(self) -> None:
-        """Close the file; closing twice does nothing."""
+        """Close the file; closing again has no effect."""
         self._container.close()
 
     def rewind(self) -> None:
-        """Go back to the first frame by opening the file again: not every format can seek to it."""
+        """Go back to the first frame by opening the file again, since not every format can seek to it."""
         self._most_discontinuities = self.discontinuities
         self.close()
         self._open()
@@ -256,7 +257,7 @@ class VideoFile:
             for packet in packets:
                 self._clock.correct(packet)
                 yield packet
-        except (av.FFmpegError, OSError, ValueError):  # the rest is lost; the decoder still holds frames
+        except (av.FFmpegError, OSError, ValueError):  # the rest cannot be read, but the decoder still holds frames
             self.corrupt_packets += 1
             flush = av.Packet()
             flush.stream = self._stream
@@ -276,12 +277,12 @@ class VideoFile:
         return True
 
     def key_frame_before(self, second: float) -> float | None:
-        """Return about where a seek to a timestamp would go; None where the key frames are unknown."""
+        """Return the approximate target of a seek to a timestamp; None if the key frames are unknown."""
         if self._key_frames:
             return self._key_frames[max(0, bisect_right(self._key_frames, second) - 1)]
         entries = self._stream.index_entries
         stamp = math.floor(second / self._time_base)
-        if not len(entries) or entries[len(entries) - 1].timestamp < stamp:  # may list only what was read so far
+        if not len(entries) or entries[len(entries) - 1].timestamp < stamp:  # may list only packets read so far
             return None
         found = entries.search_timestamp(stamp)
         return None if found < 0 else entries[found].timestamp * self._time_base
@@ -324,7 +325,7 @@ class VideoFile:
 
 
 def expected_seconds(path: str | Path) -> float:
-    """Return the length that the header of a video file states, NaN where it states none or cannot be opened.
+    """Return the length stated by the header of a video file, NaN if it states none or cannot be opened.
 
     An estimate of the cost of decoding it; only decoding shows the true length.
     """
@@ -340,7 +341,7 @@ def expected_seconds(path: str | Path) -> float:
 # Matroska rounds timestamps to milliseconds: a frame that starts this little after an instant counts as on screen then.
 # Without the microsecond, rounding of floats would decide about frame 30 of 29.97 a second, at 1.001 s.
 TOLERANCE_S = 1e-3 + 1e-6
-# So many frames in a row that lie in the past mean that the clock was set back; fewer are wrong timestamps.
+# This many consecutive frames in the past mean that the clock was set back; fewer are wrong timestamps.
 _SET_BACK_FRAMES = 16
 
 
@@ -401,7 +402,7 @@ class Timeline:
             self.dropped += 1
             refused += 1
             if before is None or second > before:
-                if before is None and self._given == 0 and frame.second is not None:  # the very first one was wrong
+                if before is None and self._given == 0 and frame.second is not None:  # the first timestamp was wrong
                     self.zero_s = self._zero(frame.second)
                     second = frame.second - self.zero_s
                 held, refused = (second, frame), 0
@@ -412,7 +413,7 @@ class Timeline:
 
     @property
     def interval_s(self) -> float:
-        """Mean interval between the frames given since the beginning or the last seek."""
+        """Mean interval between the frames yielded since the beginning or the last seek."""
         if self._run_given < 2:
             return self._usual_interval_s
         return (self._last_s - self._run_first_s) / (self._run_given - 1)

@@ -1,4 +1,4 @@
-"""Encode a video file to rows: one thread decodes, others encode, and a few batches are in memory."""
+"""Encode a video file to rows: one thread decodes, others encode, with a few batches in memory."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,8 +25,8 @@ Rows = Float32[np.ndarray, "units dim"]
 def remainder_sizes(left: int, batch_size: int) -> list[tuple[int, int]]:
     """Return the batches for the units after the last full batch: (size of the batch, units in it).
 
-    Powers of two, largest first (18 = 16 + 2), or the next larger one where padding is at most an eighth of it (15 in
-    16). Shapes depend on the number of units alone, so that the rows of a video do not depend on other videos.
+    Sizes are powers of two, largest first (18 = 16 + 2), or the next larger one if padding is at most an eighth of it
+    (15 in 16). They depend on the number of units only, so the rows of a video do not depend on other videos.
     """
     sizes = []
     while left > 0:
@@ -43,8 +43,8 @@ def encode_in_batches(
     """Encode units in order: batches of exactly `batch_size`, and the last few in `remainder_sizes`.
 
     `encode` starts the work on a batch and returns a function that waits for its rows. Padding repeats the last unit;
-    its rows are dropped. The next `at_once` batches are started before a batch is waited for, so that a GPU, or the
-    cores with a batch each, are not idle while its rows are used.
+    its rows are dropped. The next `at_once` batches are started before waiting for a batch, so that the GPU, or the
+    CPU cores, are not idle while its rows are used.
     """
     started: deque[tuple[Callable[[], Rows], int]] = deque()
     for batch, used in _batches(units, batch_size):
@@ -86,20 +86,20 @@ def encode_video(
 ) -> "EncodedVideo":
     """Encode a video; iterating over the result yields its rows in order of time.
 
-    A row depends only on the video and these settings: batches never hold two videos, and their shapes follow from the
-    number of rows alone.
+    A row depends only on the video and these settings: a batch holds one video, and its shape depends only on the
+    number of rows.
 
     Args:
         path: the video file.
-        encoder: moved to the device and put into evaluation mode.
-        sampling: the instants that each row shows.
+        encoder: the encoder; moved to the device and put into evaluation mode.
+        sampling: sampling rule.
         crops: "centre", or "three" or "ten" crops whose rows are averaged.
-        batch_size: clips in a batch; frames, where the encoder is frame-wise. Crops multiply it.
-        device: of the encoder.
-        precision: "float32", or "bf16" for autocast on a GPU; a CPU computes in float32 either way.
-        left_eye: the video is stereo, halves side by side; keep the left one.
-        threads: of the decoder; 0: as many as there are processors.
-        t0: where second 0 is, "container" or "first_frame"; see `VideoReader`.
+        batch_size: clips per batch, or frames if the encoder is frame-wise; multiplied by the number of crops.
+        device: device of the encoder.
+        precision: "float32", or "bf16" for autocast on a GPU; a CPU always computes in float32.
+        left_eye: keep the left half of a side-by-side stereo video.
+        threads: threads of the decoder; 0: one per processor.
+        t0: position of second 0, "container" or "first_frame"; see `VideoReader`.
 
     Raises:
         InputError: an unknown setting or device; while iterating, a file that cannot be decoded.
@@ -108,12 +108,12 @@ def encode_video(
 
 
 class EncodedVideo:
-    """The rows of a video, computed while iterating, each time anew.
+    """Rows of a video, computed at each iteration.
 
     Attributes:
-        note: a remark about a video that has rows, such as jumps of its clock; empty: none.
-        n_rows: rows yielded so far.
-        seconds: of `Segments`, the second of each row yielded so far; None for a regular grid.
+        note: a remark, such as jumps of the file's clock; "" if none.
+        n_rows: count of rows yielded so far.
+        seconds: for `Segments`, the second of each row yielded so far; None for a regular grid.
         duration_s: end of the last frame in seconds; 0 until all rows were yielded.
         decoded_frames: frames that were decoded.
         corrupt_packets: packets that could not be decoded completely, and frames with impossible timestamps.
@@ -155,7 +155,7 @@ class EncodedVideo:
 
     @property
     def seconds(self) -> Float64[np.ndarray, " rows"] | None:
-        """Second of each row yielded so far; None where rows lie on a regular grid."""
+        """Second of each row yielded so far; None for a regular grid."""
         return None if isinstance(self._sampling, DenseWindows) else np.asarray(self._seconds[: self.n_rows])
 
     @property
@@ -190,7 +190,7 @@ class EncodedVideo:
         return VideoReader(self._path, encoder.clip.short_side_px, *options)
 
     def _ahead(self) -> int:
-        """Number of clips that the decoder may be ahead, so that it goes on while a batch is encoded."""
+        """Number of clips to decode in advance, so that decoding continues while a batch is encoded."""
         if not self._encoder.frame_wise:
             return 2 * self._batch_size
         return 4 * -(-self._batch_size // self._encoder.clip.frames)  # clips share half of their frames, or more
@@ -214,8 +214,8 @@ class EncodedVideo:
     ) -> Iterator[Float32[np.ndarray, "rows dim"]]:
         """Encode each frame once; the row of a clip is the mean over its frames.
 
-        Clips start in order of time, so frames before the start of a clip are not used again. A later clip may still
-        use a frame before those of the one before it: the last window is off the grid of the others.
+        Clips start in order of time, so frames before the start of a clip can be dropped. Later clips may still use
+        frames before those of the previous clip, since the last window is not on the grid.
         """
         waiting: deque[tuple[int, ...]] = deque()
 
@@ -223,21 +223,21 @@ class EncodedVideo:
             asked: set[int] = set()
             for clip in clips:
                 self._note(clip)
-                waiting.append(clip.frame_numbers)
-                asked = {number for number in asked if number >= clip.frame_numbers[0]}
-                for number, frame in zip(clip.frame_numbers, clip.frames, strict=True):
-                    if number not in asked:
-                        asked.add(number)
-                        numbers.append(number)
+                waiting.append(clip.frame_indices)
+                asked = {index for index in asked if index >= clip.frame_indices[0]}
+                for index, frame in zip(clip.frame_indices, clip.frames, strict=True):
+                    if index not in asked:
+                        asked.add(index)
+                        to_encode.append(index)
                         yield (frame,)
 
-        numbers: deque[int] = deque()
+        to_encode: deque[int] = deque()
         rows: dict[int, np.ndarray] = {}
         for block in self._in_batches(units(), cores):
-            rows.update((numbers.popleft(), row) for row in block)
+            rows.update((to_encode.popleft(), row) for row in block)
             done = []
             while waiting and rows.keys() >= set(waiting[0]):
-                done.append(np.mean([rows[number] for number in waiting[0]], axis=0, dtype=np.float32))
+                done.append(np.mean([rows[index] for index in waiting[0]], axis=0, dtype=np.float32))
                 oldest = waiting.popleft()[0]
                 for number in [number for number in rows if number < oldest]:
                     del rows[number]
@@ -267,7 +267,7 @@ class EncodedVideo:
             return to_host(rows)
 
     def _on_device(self, units: list[tuple[Tensor, ...]]) -> Shaped[Tensor, "units frames *crops 3 height width"]:
-        """Return the frames of a batch in one tensor; the centre crop, where it is the only one, is cut out first."""
+        """Return the frames of a batch in one tensor, cropped first if the centre crop is the only one."""
         frames = [frame for unit in units for frame in unit]
         if self._crops == "centre" and not self._encoder.own_transform:
             frames = [crops_of(frame, "centre", self._encoder.clip.crop_px)[0] for frame in frames]
@@ -280,11 +280,11 @@ class EncodedVideo:
 def prepare_frame(
     encoder: VideoEncoder, frame: UInt8[Tensor, "3 height width"], crops: str
 ) -> Shaped[Tensor, "crops 3 side side"]:
-    """Return the crops of a frame, of bytes, or normalised by an encoder with `own_transform`.
+    """Return the crops of a frame: uint8, or normalised floats from an encoder with `own_transform`.
 
     Args:
-        encoder: which the crops are for.
-        frame: in full size for an encoder with `own_transform`, else with its short side resized.
+        encoder: the encoder of the crops.
+        frame: full-size frame for an encoder with `own_transform`, else with its short side resized.
         crops: "centre", "three" or "ten".
     """
     if encoder.own_transform:
@@ -304,11 +304,11 @@ def encode_prepared(
     Padding repeats the last clip. The rows of crops are averaged.
 
     Args:
-        encoder: on the device, in evaluation mode.
-        clips: at most `batch_size`.
-        batch_size: clips of the batch.
-        device: of the encoder.
-        bf16: compute in bfloat16, on a GPU.
+        encoder: the encoder, on the device and in evaluation mode.
+        clips: at most `batch_size` clips.
+        batch_size: clips per batch.
+        device: device of the encoder.
+        bf16: compute in bfloat16 (GPU).
     """
     padded = torch.stack([*clips, *clips[-1:] * (batch_size - len(clips))]).to(device)
     with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=bf16):
@@ -319,7 +319,7 @@ def encode_prepared(
 
 
 def to_host(rows: Float32[Tensor, "units dim"]) -> Callable[[], Float32[np.ndarray, "units dim"]]:
-    """Start to copy rows to the host; the returned function waits for these rows only."""
+    """Start copying rows to the host; the returned function waits for these rows."""
     if rows.device.type != "cuda":
         return lambda: rows.cpu().numpy()
     host = torch.empty(rows.shape, pin_memory=True)
@@ -340,5 +340,5 @@ def _usable(device: str | torch.device) -> torch.device:
     except RuntimeError as error:
         raise InputError(f"device={device!r} is unknown: give cpu, cuda or cuda:0") from error
     if found.type == "cuda" and (not torch.cuda.is_available() or (found.index or 0) >= torch.cuda.device_count()):
-        raise InputError(f"device={device}: there is no such GPU here; give device=cpu")
+        raise InputError(f"device={device}: this machine has no such GPU; give device=cpu")
     return found

@@ -16,6 +16,7 @@ from clep.files import check_input
 from clep.video.encode import encode_prepared, prepare_frame
 from clep.video.encoder import VideoEncoder
 from clep.video.sampling import KeyFrames, SampledClip
+from clep.video.spans import FrameRule
 from clep.video.suffixes import IMAGE_SUFFIXES
 from clep.video.transforms import resize_short_side
 
@@ -26,7 +27,7 @@ _LARGEST_PIXELS = 200_000_000
 
 
 def read_image(path: str | Path, short_side_px: int | None) -> UInt8[Tensor, "3 height width"]:
-    """Read an image as RGB in its EXIF orientation; of several frames the first.
+    """Read an image as RGB in its EXIF orientation; only the first frame of an animation.
 
     The short side is resized to `short_side_px`; None leaves the full size.
 
@@ -44,9 +45,11 @@ def read_image(path: str | Path, short_side_px: int | None) -> UInt8[Tensor, "3 
         check_input(path)
         with images.open(path) as file:
             if file.width * file.height > _LARGEST_PIXELS:
-                raise InputError(f"{path} has {file.width}x{file.height} pixels, more than an image of this kind has")
+                raise InputError(
+                    f"{path} has {file.width}x{file.height} pixels, more than is plausible; resize or remove it"
+                )
             if short_side_px is not None:
-                # JPEG is decoded at a half, a quarter or an eighth of its size where that is large enough.
+                # A JPEG is decoded at a half, a quarter or an eighth of its size if that is large enough.
                 file.draft("RGB", (2 * short_side_px, 2 * short_side_px))
             upright = ImageOps.exif_transpose(file)
             if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
@@ -75,7 +78,7 @@ def encode_images(
     device: str | torch.device = "cpu",
     precision: str = "float32",
 ) -> Iterator[Float32[np.ndarray, " dim"] | InputError]:
-    """Encode images, each a video of one frame; yield its row, or the error of its file, in the order of `paths`.
+    """Encode images as videos of one frame; yields the row or the error of each file, in the order of `paths`.
 
     Every batch has exactly `batch_size` images, the last one padded, so that all inputs have one shape. A clip encoder
     gets the image as each of its frames.
@@ -93,7 +96,7 @@ def encode_images(
             return prepare_frame(encoder, frame, crops)
         except InputError as error:
             return error
-        except Exception as error:  # any other error of a damaged file concerns that file alone
+        except Exception as error:  # other errors of damaged files concern that file only
             return InputError(f"{path} cannot be read as an image: {type(error).__name__}: {error}")
 
     def encoded(images: list[Tensor]) -> Float32[np.ndarray, "images dim"]:
@@ -155,11 +158,11 @@ class KeyFrameImages:
         self._short_side_px = short_side_px
         self._files = key_frame_files(folder)
         if not self._files:
-            raise InputError(f"{folder} has no image that is called by its second, such as 0902.jpg")
+            raise InputError(f"{folder} has no image named by its second, such as 0902.jpg; rename its images")
         self.duration_s = float(len(self._files))
 
-    def clips(self, sampling: KeyFrames, frames: int) -> Iterator[SampledClip]:
-        """Yield a clip for each second whose image can be read: the image, `frames` times.
+    def clips(self, sampling: KeyFrames, frames: int, rule: FrameRule = "middle") -> Iterator[SampledClip]:
+        """Yield a clip for each second whose image can be read: the image, `frames` times, by any frame rule.
 
         Raises:
             InputError: no second has such an image.
@@ -178,7 +181,7 @@ class KeyFrameImages:
             self.decoded_frames += 1
             yield SampledClip(second, second, (number,) * frames, (pixels,) * frames)
         if not self.decoded_frames:
-            raise InputError(f"no image of the {len(sampling.seconds)} key frames can be read: {reason}")
+            raise InputError(f"none of the images of {len(sampling.seconds)} key frames can be read: {reason}")
 
 
 def key_frame_files(folder: str | Path) -> dict[float, Path]:

@@ -20,7 +20,7 @@ from clep.video.spans import FrameRule
 if TYPE_CHECKING:
     import av
 
-# Pictures longer than so many times their short side are squeezed: a single row of pixels must not fill the memory.
+# Frames with a more extreme aspect ratio are squeezed, so that a picture of one row of pixels cannot fill the memory.
 _LONGEST = 16
 
 
@@ -178,7 +178,7 @@ class VideoReader:
         self.duration_s = self._timeline.end_s
 
     def close(self) -> None:
-        """Close the file, where no clips are read."""
+        """Close the file if no clips are read."""
         self._file.close()
 
     @property
@@ -193,7 +193,7 @@ class VideoReader:
 
     @property
     def note(self) -> str:
-        """What is unusual about the file's clock; empty where nothing is."""
+        """Remarks about the file's clock; "" if it is regular."""
         notes = []
         if (count := self._file.discontinuities) > 0:
             notes.append(f"the clock jumps {count} times (joined recordings?) and was continued at each jump")

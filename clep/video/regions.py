@@ -1,4 +1,4 @@
-"""Rows of boxes: RoIAlign over the encoder's feature map, then pooling over the cells of each box."""
+"""Features of boxes: RoIAlign on the encoder's feature map, then pooling over the cells of each box."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -29,17 +29,16 @@ def roi_align(
     """Return a grid of `size` × `size` means for each box.
 
     A box is divided into equal cells; a cell is the mean of `samples` × `samples` bilinear samples at the centres of
-    its equal parts. The value of a cell of the map lies at its centre ("aligned" RoIAlign), and border values continue
-    outside of the map. `grid_sample` with align_corners=False has the same coordinates, from edge to edge of the map,
-    so a fraction of the picture is the same fraction of the map and no scale is needed. After He et al., "Mask R-CNN"
-    (arXiv 1703.06870, section 3).
+    its equal parts. Values of the map are at the centres of its cells ("aligned" RoIAlign); outside of the map, border
+    values are repeated. Coordinates are fractions of the frame, which are the same fractions of the map (`grid_sample`
+    with align_corners=False), so no scale is needed. After He et al., "Mask R-CNN" (arXiv 1703.06870, section 3).
 
     Args:
-        features: feature maps of whole pictures.
-        boxes: x1, y1, x2, y2 as fractions of the picture's width and height.
+        features: feature maps of whole frames.
+        boxes: x1, y1, x2, y2 as fractions of the frame's width and height.
         map_of_box: index of each box's map.
-        size: cells of a box in each direction.
-        samples: of a cell in each direction.
+        size: cells per box in each direction.
+        samples: samples per cell in each direction.
 
     Raises:
         InputError: `size` or `samples` is below 1.
@@ -69,13 +68,13 @@ Fit = Literal["squeeze", "whole"]
 def fit(
     frames: Shaped[Tensor, "*batch 3 height width"], encoder: VideoEncoder, how: Fit
 ) -> Shaped[Tensor, "*batch 3 new_height new_width"]:
-    """Resize whole frames to the encoder's input size, without a crop: boxes stay the same fractions of the frame.
+    """Resize whole frames to the encoder's input size, without cropping, so that boxes keep their fractions.
 
     Args:
-        frames: of any size.
-        encoder: its `clip.crop_px` is the side.
-        how: "squeeze" into the encoder's square, or "whole", which keeps the aspect ratio and makes the short side that
-            long, for an encoder of `any_size`.
+        frames: frames of any size.
+        encoder: the encoder, with the side `clip.crop_px`.
+        how: "squeeze" to the encoder's square; or "whole", for an encoder of `any_size`: keep the aspect ratio and
+            resize the short side.
     """
     side = encoder.clip.crop_px
     return resize_short_side(frames, side) if how == "whole" else resize(frames, side, side)
@@ -89,35 +88,35 @@ def region_rows(
     samples: int = 2,
     pool: Pool = "max",
 ) -> Float[Tensor, "boxes dim"]:
-    """Return a row for each box: RoIAlign over the features of its clip, then the maximum or mean over its cells.
+    """Return a row for each box: RoIAlign on the features of its clip, then the maximum or mean over its cells.
 
     Args:
         features: feature maps, averaged over time as in the RoI head of SlowFast (arXiv 1812.03982).
-        boxes: x1, y1, x2, y2 as fractions of the picture.
+        boxes: x1, y1, x2, y2 as fractions of the frame.
         clip_of_box: index of each box's clip.
         size, samples: see `roi_align`.
-        pool: over the cells of a box.
+        pool: "max" or "avg" over the cells of a box.
     """
     cells = roi_align(features, boxes, clip_of_box, size, samples).flatten(2)
     return torch.amax(cells, 2) if pool == "max" else cells.mean(2)
 
 
 class EncodedRegions:
-    """The rows of a video's regions, computed while iterating, each time anew.
+    """Rows of a video's regions, computed at each iteration.
 
     Args:
         path: the video file, or a folder with an image for each key frame, see `KeyFrameImages`.
-        encoder: with a feature map; moved to the device and put into evaluation mode.
+        encoder: an encoder with a feature map; moved to the device and put into evaluation mode.
         boxes: the boxes of each key frame, by its second in the annotations: `[boxes, 4]`, fractions of the frame.
         start_s: second of the annotations at second 0 of the file.
         span_s: seconds that the clip around a key frame covers.
         how: see `fit`; None is "whole" for an encoder of any size and "squeeze" for others.
         size, samples, pool: see `region_rows`.
-        batch_size: clips a batch; frames, where the encoder is frame-wise.
+        batch_size: clips per batch, or frames if the encoder is frame-wise.
         device, precision, threads, t0: see `encode_video`.
 
     Attributes:
-        note: number of boxes without a row, since there is no frame or image at their second.
+        note: count of boxes without a row, because there is no frame or image at their second.
         n_rows, seconds, duration_s, corrupt_packets: as in `EncodedVideo`; seconds are those of the annotations.
 
     Raises:
@@ -145,8 +144,8 @@ class EncodedRegions:
         how = how or ("whole" if encoder.any_size else "squeeze")
         if how == "whole" and not encoder.any_size:
             raise InputError(
-                f"fit=whole gives pictures of the frames' own shape, but {encoder.name} takes squares of "
-                f"{encoder.clip.crop_px} pixels; use fit=squeeze"
+                f"fit=whole keeps the shape of the frames, but {encoder.name} needs squares of {encoder.clip.crop_px} "
+                f"pixels; use fit=squeeze"
             )
         self._boxes, self._start_s = dict(sorted(boxes.items())), float(start_s)
         self._only_images = Path(path).is_dir()
@@ -154,9 +153,7 @@ class EncodedRegions:
         # Seconds before the start of the file have no row, like those after its end.
         seconds = tuple(float(second) - self._start_s for second in self._boxes if second >= start_s)
         if not seconds:
-            raise InputError(
-                f"{path} starts at second {start_s:g}, after the last box (clip_start_s says where it starts)"
-            )
+            raise InputError(f"{path} starts at second {start_s:g}, after the last box; correct clip_start_s")
         self._maps = _Maps(path, encoder, KeyFrames(seconds, span_s), how, batch_size, device, precision, threads, t0)
         self._reset()
 

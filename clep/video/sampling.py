@@ -1,4 +1,4 @@
-"""Sampling rules: the instants of a video that each row shows."""
+"""Sampling rules: at which seconds of a video the frames of each row are."""
 
 import math
 import random
@@ -89,12 +89,12 @@ class Segments:
 
     @property
     def rows_per_second(self) -> None:
-        """None: rows lie on no regular grid, and a bank stores the second of each."""
+        """None: rows are not on a regular grid; a bank stores the second of each row."""
         return None
 
     @property
     def row_seconds(self) -> float:
-        """0: a row stands for the middle of its segment."""
+        """0: the second of a row is the middle of its segment."""
         return 0.0
 
     def instants(self, row: int, frames: int, duration_s: float | int) -> tuple[float, ...]:
@@ -104,11 +104,11 @@ class Segments:
 
 @dataclass(frozen=True)
 class RandomSegment(Segments):
-    """One random clip of a video, for training: a part at a random place, with a random instant in each of its pieces.
+    """One random clip of a video, for training: a random part of it, with one random frame in each equal piece.
 
     Attributes:
-        views: the part is 1/views of the video.
-        seed: of the random choice.
+        views: length of the part: 1/views of the video.
+        seed: seed of the random choice.
 
     Raises:
         InputError: `views` is below 1, or there are several rows.
@@ -135,9 +135,9 @@ class KeyFrames:
 
     Attributes:
         seconds: ascending, without duplicates.
-        span_s: seconds covered by a clip, half of them before the key frame. 0: the key frame alone.
-        trusts_length: skip reading the file to its end where its header states a sufficient length, which is fastest
-            for a few clips of a long file.
+        span_s: seconds covered by a clip, half of them before the key frame. 0: only the key frame.
+        trusts_length: do not read the file to its end if its header states a sufficient length; fastest for a few clips
+            of a long file.
 
     Raises:
         InputError: seconds that do not ascend or are negative, or a negative span.
@@ -169,13 +169,14 @@ class SampledClip:
 
     Attributes:
         start_s: second at which its window or segment starts.
-        second: second that a bank stores for a row on no grid: the middle of a segment, the start of a window.
-        frame_numbers: index of each frame, in order of time; equal indices in one video are the same frame.
-        frames: uint8 RGB, upright, the short side resized, or what a transform made of it in full size; equal indices
-            share one tensor.
+        second: second that a bank stores for a row of an irregular clock: the middle of a segment, the start of a
+            window.
+        frame_indices: index of each frame, in order of time; equal indices in one video are the same frame.
+        frames: upright uint8 RGB with the short side resized, or the result of a transform of the full-size frame;
+            equal indices share one tensor.
     """
 
     start_s: float
     second: float
-    frame_numbers: tuple[int, ...]
+    frame_indices: tuple[int, ...]
     frames: tuple[Shaped[Tensor, "*crops 3 height width"], ...]

@@ -1,4 +1,4 @@
-"""Pixel transforms on tensors `[..., 3, height, width]`, uint8 or float: pictures, clips or batches of clips."""
+"""Pixel transforms on tensors `[..., 3, height, width]`, uint8 or float: images, clips or batches of clips."""
 
 from collections.abc import Sequence
 
@@ -41,7 +41,7 @@ def crop(
     """Crop a rectangle, as a view.
 
     Raises:
-        InputError: it does not lie within the picture.
+        InputError: it exceeds the image.
     """
     rows, columns = pixels.shape[-2:]
     if top < 0 or left < 0 or top + height > rows or left + width > columns:
@@ -80,7 +80,7 @@ def crops_of(
     """Return the stacked crops of a name: "centre" (1), "three" or "ten".
 
     Raises:
-        InputError: an unknown name, or crops that are larger than the picture.
+        InputError: an unknown name, or crops larger than the image.
     """
     if crops == "centre":
         return centre_crop(pixels, side_px)[None]
@@ -99,9 +99,9 @@ def flip(pixels: Shaped[Tensor, "*batch 3 height width"]) -> Shaped[Tensor, "*ba
 def random_flip(
     clips: Shaped[Tensor, "clips frames 3 height width"], generator: torch.Generator, chance: float | int = 0.5
 ) -> Shaped[Tensor, "clips frames 3 height width"]:
-    """Mirror each clip with a probability, for training: all frames of a clip or none.
+    """Mirror each clip (all of its frames) with a probability, for training.
 
-    Labels that distinguish left and right become wrong.
+    Do not use it with labels that distinguish left and right.
     """
     mirrored = torch.rand(len(clips), generator=generator, device=generator.device) < chance
     return torch.where(mirrored.to(clips.device)[:, None, None, None, None], flip(clips), clips)
@@ -140,9 +140,9 @@ def multi_scale_crop(
 def normalize(
     pixels: UInt8[Tensor, "*batch 3 height width"], mean: Sequence[float], std: Sequence[float]
 ) -> Float32[Tensor, "*batch 3 height width"]:
-    """Scale bytes to [0, 1], then subtract the mean and divide by the standard deviation of each colour.
+    """Scale uint8 pixels to [0, 1], then subtract the mean and divide by the standard deviation of each channel.
 
-    In place after the conversion, on the device of the pixels: allocating memory is the main cost.
+    In place after the conversion, since allocating memory is the main cost.
     """
     scale, shift = (
         torch.tensor(values, device=pixels.device)[:, None, None]

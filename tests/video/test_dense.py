@@ -98,7 +98,7 @@ def test_equal_numbers_are_one_tensor(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", regular(30, 10), rate=10)
     seen: dict[int, int] = {}
     for clip in list(VideoReader(path, 48).clips(DenseWindows(), 16)):
-        for number, frame in zip(clip.frame_numbers, clip.frames, strict=True):
+        for number, frame in zip(clip.frame_indices, clip.frames, strict=True):
             assert seen.setdefault(number, frame.data_ptr()) == frame.data_ptr()
             assert number == number_of(frame)
 

@@ -122,11 +122,11 @@ def test_a_folder_of_key_frames(tmp_path: Path) -> None:
     assert encoded.seconds.tolist() == [902.0, 903.0]
     assert "2 boxes of 2 seconds have no frame, first at second 904" in encoded.note
     assert np.isnan(encoded.ends_s)
-    with pytest.raises(InputError, match="no image of the 1 key frames can be read: none is there"):
+    with pytest.raises(InputError, match="none of the images of 1 key frames can be read: none is there"):
         list(EncodedRegions(folder, Colours(), {907.0: boxes(PLACE)}))
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(InputError, match="no image that is called by its second, such as 0902.jpg"):
+    with pytest.raises(InputError, match="no image named by its second, such as 0902.jpg"):
         list(EncodedRegions(empty, Colours(), at))
 
 
@@ -134,9 +134,9 @@ def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", regular(20, 10), rate=10)
     with pytest.raises(InputError, match="starts at second 900, after the last box"):
         EncodedRegions(path, Colours(), {5.0: boxes(PLACE)}, start_s=900.0)
-    with pytest.raises(InputError, match=r"v\.mp4 lasts 2\.0 s, and the first key frame is at 3\.0 s"):
+    with pytest.raises(InputError, match=r"v\.mp4 lasts 2\.0 s, but the first key frame is at 3\.0 s"):
         list(EncodedRegions(path, Colours(), {903.0: boxes(PLACE)}, start_s=900.0))
-    with pytest.raises(InputError, match="colours takes squares of 64 pixels; use fit=squeeze"):
+    with pytest.raises(InputError, match="colours needs squares of 64 pixels; use fit=squeeze"):
         EncodedRegions(path, Colours(), {1.0: boxes(PLACE)}, how="whole")
 
     class Blind(Colours):

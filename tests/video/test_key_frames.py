@@ -44,7 +44,7 @@ def test_seconds_after_the_end_have_no_clip(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", regular(30, 10), rate=10)
     clips = VideoReader(path, 48).clips(KeyFrames((1.0, 2.9, 3.0, 900.0)), 2)
     assert [clip.second for clip in clips] == [1.0, 2.9]
-    with pytest.raises(InputError, match=r"v\.mp4 lasts 3\.0 s, and the first key frame is at 902\.0 s"):
+    with pytest.raises(InputError, match=r"v\.mp4 lasts 3\.0 s, but the first key frame is at 902\.0 s"):
         list(VideoReader(path, 48).clips(KeyFrames((902.0,)), 2))
 
 

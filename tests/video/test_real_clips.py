@@ -33,9 +33,9 @@ def test_rows_of_real_clips(path: Path) -> None:
     reader = VideoReader(path, 64)
     clips = list(reader.clips(DenseWindows(), 8))
     assert reader.corrupt_packets == 0
-    assert [list(clip.frame_numbers) for clip in clips] == dense_by_hand(times, reader.duration_s, 32, 16, 30.0, 8)
+    assert [list(clip.frame_indices) for clip in clips] == dense_by_hand(times, reader.duration_s, 32, 16, 30.0, 8)
     for clip in clips:
-        for frame, number in zip(clip.frames, clip.frame_numbers, strict=True):
+        for frame, number in zip(clip.frames, clip.frame_indices, strict=True):
             assert torch.equal(frame, frames[number])
     clips = list(VideoReader(path, 64).clips(Segments(4), 8))
     part_s = clips[1].start_s

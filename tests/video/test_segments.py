@@ -51,7 +51,7 @@ def test_seconds_are_the_middles(tmp_path: Path) -> None:
 def test_video_of_one_frame_fills_every_clip(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", regular(1, 30))
     clips = list(VideoReader(path, 48).clips(Segments(2), 3))
-    assert [clip.frame_numbers for clip in clips] == [(0, 0, 0), (0, 0, 0)]
+    assert [clip.frame_indices for clip in clips] == [(0, 0, 0), (0, 0, 0)]
     assert clips[0].frames[0] is clips[1].frames[2]
 
 
