@@ -125,6 +125,7 @@ def needed_jobs(settings: Mapping[str, Any]) -> list[Job]:
 
 
 def _overlap(one: Path, other: Path) -> bool:
+    one, other = one.absolute(), other.absolute()
     return one.is_relative_to(other) or other.is_relative_to(one)
 
 

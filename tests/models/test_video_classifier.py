@@ -6,13 +6,31 @@ from typing import Any
 import pytest
 import torch
 
+from clep.config.build import build_typed
+from clep.config.targets import ANYTHING
 from clep.errors import InputError
 from clep.models import TrainedEncoder, VideoClassifier, load_model
+from clep.video.encoder import ClipSpec, VideoEncoder
 from clep.video.encoders import Pixels
 from clep.video.transforms import normalize
 from tests.colour_films import tiny_timesformer
 
 NAMES = ["wash", "cut", "move"]
+
+
+class ScaledColour(VideoEncoder):
+    """An encoder of one's own, with a weight to train."""
+
+    def __init__(self, name: str = "scaled-colour") -> None:
+        super().__init__()
+        self.name, self.dim, self.clip = name, 3, ClipSpec(2, 8, 8, (0.5,) * 3, (0.5,) * 3)
+        self.scale = torch.nn.Parameter(torch.ones(3))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.scale * pixels.mean((1, 3, 4))
+
+    def architecture(self) -> dict[str, Any]:
+        return {"_target_": f"{__name__}.ScaledColour", "name": self.name}
 
 
 def classifier(folder: Path, **options: Any) -> VideoClassifier:
@@ -115,3 +133,19 @@ def test_an_encoder_without_blocks_is_not_checkpointed_nor_frozen_in_part() -> N
         VideoClassifier(Pixels(8), NAMES, checkpointing=True)
     with pytest.raises(InputError, match=r"defines no stages"):
         VideoClassifier(Pixels(8), NAMES, frozen=1)
+
+
+def test_a_trained_encoder_of_ones_own_is_built_only_if_it_is_allowed(tmp_path: Path) -> None:
+    config = {"encoder": {"_target_": f"{__name__}.ScaledColour"}, "classes": NAMES}
+    model = VideoClassifier.from_config(config, ANYTHING).eval()
+    with torch.no_grad():
+        model.encoder.scale.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    model.save_pretrained(tmp_path / "run" / "model")
+    with pytest.raises(InputError, match=r"ScaledColour' is not allowed.*allow=\[tests\]"):
+        TrainedEncoder(str(tmp_path / "run"))
+    encoder = build_typed(
+        {"_target_": "clep.models.TrainedEncoder", "weights": str(tmp_path / "run"), "allow": ["tests."]}
+    )
+    clips = torch.randn(2, 2, 3, 8, 8)
+    torch.testing.assert_close(encoder(clips), clips.mean((1, 3, 4)) * torch.tensor([1.0, 2.0, 3.0]))
+    assert encoder.name.startswith("scaled-colour-trained-")

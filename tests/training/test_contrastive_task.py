@@ -37,6 +37,13 @@ def test_a_bank_of_another_encoder_is_refused(tmp_path: Path) -> None:
     check_video_encoder("omnivore", "")
 
 
+@pytest.mark.parametrize("job", ["ego4d_features", "ego4d_videos"])
+def test_a_bank_that_the_run_made_is_checked_too(tmp_path: Path, job: str) -> None:
+    settings = {"model": tiny_model().config, "text_encoder": "x", "video_encoder": "omnivore", "init_from": None}
+    with pytest.raises(InputError, match="the bank holds features of 'tiny'.*video_encoder='tiny'"):
+        make_dual_encoder(settings | {"prepare": {job: {}}}, tiny_data(tmp_path / "f"))
+
+
 def test_a_warm_start_from_another_kind_of_model_is_refused(tmp_path: Path) -> None:
     config = {"in_dim": 4, "operator": {"_target_": "clep.models.FBONone", "in_dim": 4}, "classes": [1, 2]}
     ActionClassifier.from_config(config).save_pretrained(tmp_path / "other")
