@@ -28,11 +28,11 @@ key=a,b    settings of train.py; those with several values, in Hydra's grammar, 
 seed=0,1   the runs of a row; the table gives their mean and sample standard deviation
 ablation   {names}, or a file like those: common settings, and named variants, one a row
 metrics    [a,b]: names or patterns (zeroshot/*/top1) of metrics.json; default: all evaluators' metrics
-allow      modules or classes of your own that an ablation's file may name: allow=[mine]
+allow      your own modules or classes that an ablation's file may name: allow=[mine]
 out        folder of the runs; the same command again trains only what is missing. Default: runs/<ablation>
 table      path of table.md, table.json and table.png without suffix; default: <out>/table
 processes  runs at once, which share the cores and GPUs evenly; default: 1, which has all of them
---config-dir DIR  a folder of config groups of your own, as of train.py"""
+--config-dir DIR  your own config groups, as in training"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

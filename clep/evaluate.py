@@ -53,10 +53,10 @@ model      in place of ckpt: joint_space compares the rows of a bank with senten
 evaluator  {names},
            or several: 'evaluator=[kinetics,retrieval]'; the run's own where it is left out
 out        where metrics.json is written, and ava/results.csv; default: evaluate/ in the run's folder
-allow      modules or classes of your own that the run may name: allow=[mine]. Without it, what a run names is built
-           only if it is a registered class of clep, so that nobody's run folder can run code
+allow      your own modules or classes that the run may name: allow=[mine]. All other names must be registered
+           classes of clep, since a run folder may come from a stranger and building a class runs its code
 key=value  any setting of train.py, for instance paths.data=DIR where the data has moved
---config-dir DIR  a folder of config groups of your own, as of train.py
+--config-dir DIR  your own config groups, as in training
 
 {ava}"""
 

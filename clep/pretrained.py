@@ -165,13 +165,13 @@ class PretrainedModel:
         spans, embedded = self._index(bank, window_s, stride_s)
         scores = self._cosine(embedded, text)
         hits: list[Hit] = []
-        for place in scores.argsort(descending=True).tolist():
-            video, start_s, end_s = spans[place]
+        for index in scores.argsort(descending=True).tolist():
+            video, start_s, end_s = spans[index]
             uid = bank.videos[video]
             if wanted is not None and uid not in wanted:
                 continue
             if all(hit.video != uid or end_s <= hit.start_s or hit.end_s <= start_s for hit in hits):
-                hits.append(Hit(uid, start_s, end_s, float(scores[place])))
+                hits.append(Hit(uid, start_s, end_s, float(scores[index])))
             if len(hits) == top:
                 break
         return hits

@@ -35,9 +35,9 @@ CONTRASTIVE = [name for name in EXPERIMENTS if name not in OTHER_TASKS]
 
 def composed(tmp_path: Path, *overrides: str) -> DictConfig:
     register_resolvers()
-    places = [f"paths.data={tmp_path / 'data'}", f"paths.runs={tmp_path / 'runs'}", f"paths.run={tmp_path / 'run'}"]
+    paths = [f"paths.data={tmp_path / 'data'}", f"paths.runs={tmp_path / 'runs'}", f"paths.run={tmp_path / 'run'}"]
     with initialize_config_dir(str(config_folder()), version_base=None):
-        return compose("train", [*places, *overrides])
+        return compose("train", [*paths, *overrides])
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def test_a_search_path_of_the_user_leaves_the_jobs_in_place(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("experiment", CONTRASTIVE)
-def test_what_the_jobs_write_is_what_the_run_reads(tmp_path: Path, experiment: str) -> None:
+def test_the_run_reads_what_the_jobs_write(tmp_path: Path, experiment: str) -> None:
     values = plain(composed(tmp_path, f"experiment={experiment}"))
     jobs, source = values["prepare"], values["data"]["sources"]["ego4d"]
     features = jobs.get("ego4d_features") or jobs["ego4d_videos"]
@@ -180,7 +180,7 @@ def test_every_sampler_fits_the_experiment_on_real_data(tmp_path: Path, choice: 
 
 
 @pytest.mark.parametrize("source", ["egoclip", "epic_kitchens"])
-def test_narrations_with_spans_are_made_and_read_in_one_place(tmp_path: Path, source: str) -> None:
+def test_narrations_with_spans_are_read_where_the_job_writes_them(tmp_path: Path, source: str) -> None:
     values = plain(composed(tmp_path, "experiment=ego4d_clip", f"data={source}", f"prepare={source}"))
     check(values)
     read, job = values["data"]["sources"]["ego4d"], values["prepare"][source]
@@ -209,7 +209,7 @@ def test_a_long_term_run_takes_any_operator(tmp_path: Path, operator: str) -> No
 @pytest.mark.parametrize("experiment", ["ava_lfb", "demo_ava"])
 @pytest.mark.parametrize("short_term", ["bank", "clips"])
 @pytest.mark.parametrize("operator", ["nl", "avg", "max", "none"])
-def test_action_detection_takes_any_operator_and_either_short_side(
+def test_action_detection_with_any_operator_and_either_short_term(
     tmp_path: Path, experiment: str, short_term: str, operator: str
 ) -> None:
     cfg = composed(tmp_path, f"experiment={experiment}", f"operator={operator}", f"short_term={short_term}")
@@ -246,7 +246,7 @@ def test_a_long_term_tower_without_context_is_refused_before_anything_starts(tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_published_recipe_number_for_number(tmp_path: Path) -> None:
+def test_the_published_recipe(tmp_path: Path) -> None:
     cfg = composed(tmp_path, "experiment=ego4d_tutorial")
     values = plain(cfg)
     source, data = values["data"]["sources"]["ego4d"], values["data"]
@@ -361,7 +361,7 @@ def test_a_wrong_setting_fails_before_anything_starts(tmp_path: Path, override: 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_line_tells_a_wrong_type_in_one_sentence(
+def test_the_command_line_refuses_a_wrong_type_without_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -56,7 +56,7 @@ def test_the_command_line_prints_a_table(
         ),
     ],
 )
-def test_what_a_user_can_mend_is_told_in_one_sentence(
+def test_wrong_input_gives_one_line_without_a_traceback(
     saved: Path, caplog: pytest.LogCaptureFixture, words: list[str], message: str
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -69,9 +69,9 @@ def test_help_lists_the_evaluators(capsys: pytest.CaptureFixture[str], monkeypat
     monkeypatch.setattr(sys, "argv", ["clep.evaluate"])
     for arguments in (["--help"], [], None):
         main(arguments)
-        told = capsys.readouterr().out
-        assert "ckpt=PATH" in told
-        assert all(name in told for name in ("kinetics", "ego_charades", "retrieval", "all"))
+        shown = capsys.readouterr().out
+        assert "ckpt=PATH" in shown
+        assert all(name in shown for name in ("kinetics", "ego_charades", "retrieval", "all"))
 
 
 @pytest.mark.parametrize("inside", ["", "model", "checkpoints", "checkpoints/best.ckpt"])
@@ -85,7 +85,7 @@ def test_the_run_of_a_checkpoint_is_found(tmp_path: Path, inside: str) -> None:
     assert run_folder(run / "checkpoints" / "best.ckpt") == run / "checkpoints"
 
 
-def test_settings_of_the_run_come_back_and_can_be_changed(tmp_path: Path) -> None:
+def test_the_settings_of_the_run_are_used_and_can_be_overridden(tmp_path: Path) -> None:
     (tmp_path / ".hydra").mkdir()
     before = [
         "experiment=ego4d_tutorial",
@@ -102,11 +102,11 @@ def test_settings_of_the_run_come_back_and_can_be_changed(tmp_path: Path) -> Non
     other = compose_like_the_run(tmp_path, ["data.batch_size=8", "evaluator=retrieval", "seed=3"], "org/model")
     assert (other.data.batch_size, other.seed, other.text_encoder) == (8, 3, "org/model")
     assert list(other.evaluator) == ["retrieval"]
-    asked = compose_like_the_run(tmp_path, ["text_encoder=mine"], "org/model")
-    assert asked.text_encoder == "mine"
+    other = compose_like_the_run(tmp_path, ["text_encoder=mine"], "org/model")
+    assert other.text_encoder == "mine"
 
 
-def test_a_setting_that_no_longer_exists_is_told(tmp_path: Path) -> None:
+def test_a_setting_of_the_run_that_no_longer_exists_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "overrides.yaml").write_text("- data.batch_sizes=7\n")
     with pytest.raises(InputError, match=r"there is no setting data\.batch_sizes. Did you mean 'batch_size'"):

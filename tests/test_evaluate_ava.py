@@ -77,7 +77,7 @@ def test_other_names_of_videos_are_warned_of(files: Path, caplog: pytest.LogCapt
         (["evaluator=av"], "evaluator=av is unknown. Did you mean 'ava'"),
     ],
 )
-def test_what_a_user_can_mend_is_told_in_one_sentence(
+def test_wrong_input_gives_one_line_without_a_traceback(
     files: Path, caplog: pytest.LogCaptureFixture, more: list[str], message: str
 ) -> None:
     arguments = [word for part in more for word in (words(files) if part == "{all}" else [part.format(at=files)])]
@@ -90,5 +90,5 @@ def test_what_a_user_can_mend_is_told_in_one_sentence(
 
 def test_help_tells_the_keys(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--help"])
-    told = capsys.readouterr().out
-    assert all(key in told for key in ("evaluator=ava", "predictions=CSV", "groundtruth=CSV", "label_map", "excluded"))
+    shown = capsys.readouterr().out
+    assert all(key in shown for key in ("evaluator=ava", "predictions=CSV", "groundtruth=CSV", "label_map", "excluded"))

@@ -67,7 +67,7 @@ def test_each_choice_is_explained_in_a_line() -> None:
 
 @pytest.mark.parametrize("loss", list(OBJECTIVES))
 @pytest.mark.parametrize("form", ["global", "local"])
-def test_a_loss_brings_its_positives_in_either_form(tmp_path: Path, loss: str, form: str) -> None:
+def test_a_loss_selects_its_positives_in_either_form(tmp_path: Path, loss: str, form: str) -> None:
     kind, positives = OBJECTIVES[loss]
     module = module_of(composed(tmp_path, "experiment=ego4d_clip", f"loss={loss}", f"form={form}"))
     assert type(module.loss.loss) is kind
@@ -84,7 +84,7 @@ def test_any_loss_takes_any_positives(tmp_path: Path, loss: str, positives: str)
     assert type(module.positives) is POSITIVES[positives]
 
 
-def test_what_a_loss_chooses_gives_way_to_an_experiment_and_that_to_the_command_line(tmp_path: Path) -> None:
+def test_an_experiment_overrides_the_choices_of_a_loss_and_the_command_line_both(tmp_path: Path) -> None:
     tutorial = composed(tmp_path, "experiment=ego4d_tutorial", "loss=egonce")
     assert isinstance(module_of(tutorial).positives, DiagonalPositives)
     both = composed(tmp_path, "experiment=ego4d_tutorial", "loss=egonce", "positives=text_id")
@@ -111,7 +111,7 @@ def test_the_bias_and_the_scale_are_not_decayed(tmp_path: Path) -> None:
         ("+positives.threshold=0.8", r"positives\.threshold: TextIdPositives has no option"),
     ],
 )
-def test_what_does_not_fit_siglip_is_refused(tmp_path: Path, override: str, message: str) -> None:
+def test_wrong_settings_of_siglip_are_refused(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         module_of(composed(tmp_path, "loss=siglip", override))
 
@@ -135,12 +135,12 @@ def test_what_does_not_fit_siglip_is_refused(tmp_path: Path, override: str, mess
         (["loss=cross_entropy"], r"CrossEntropyLoss cannot be called as loss\(video, text, scale, .* e\.g\. loss=clip"),
     ],
 )
-def test_what_contradicts_is_refused_with_the_reason(tmp_path: Path, words: list[str], message: str) -> None:
+def test_contradictions_are_refused_with_the_reason(tmp_path: Path, words: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         checked_settings(composed(tmp_path, *words))
 
 
-def test_an_objective_is_not_for_classes(tmp_path: Path) -> None:
+def test_a_contrastive_loss_is_refused_for_classification(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ClipLoss cannot be called as loss\(logits, target\), which task=Fine"):
         checked_settings(without_tags(tmp_path, "experiment=finetune_video", "loss=clip"))
 

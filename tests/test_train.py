@@ -108,7 +108,7 @@ def test_metrics_have_stable_names(finished: Path) -> None:
     assert metrics["train/skipped_steps"] == 0
 
 
-def test_a_run_folder_holds_what_one_needs(finished: Path) -> None:
+def test_files_of_a_run_folder(finished: Path) -> None:
     assert {path.name for path in (finished / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert (finished / ".hydra" / "config.yaml").is_file()
     assert list((finished / "tensorboard").glob("events.*"))
@@ -123,7 +123,7 @@ def test_a_run_folder_holds_what_one_needs(finished: Path) -> None:
     assert coverage["retrieval"]["gallery"] == coverage["data"]["ego4d"]["held-out moments"]
 
 
-def test_the_checkpoint_was_chosen_without_a_test_set(finished: Path) -> None:
+def test_the_checkpoint_is_chosen_on_held_out_training_videos(finished: Path) -> None:
     state = torch.load(finished / "checkpoints" / "best.ckpt", weights_only=True)
     (chosen,) = (value for key, value in state["callbacks"].items() if key.startswith("Checkpoint{'monitor': 'val"))
     assert chosen["monitor"] == "val/retrieval/t2v/r1"
@@ -131,7 +131,7 @@ def test_the_checkpoint_was_chosen_without_a_test_set(finished: Path) -> None:
     assert float(chosen["best_model_score"]) == pytest.approx(metrics["val/retrieval/t2v/r1"], abs=1e-4)
 
 
-def test_the_saved_model_is_the_measured_one_and_remembers(finished: Path) -> None:
+def test_the_saved_model_has_the_measured_weights_and_the_metadata(finished: Path) -> None:
     loaded = clep.load(finished, device="cpu")
     best = parameters(finished / "checkpoints" / "best.ckpt")
     assert all(torch.equal(value, best[f"model.{name}"]) for name, value in loaded.encoder.state_dict().items())
@@ -142,7 +142,7 @@ def test_the_saved_model_is_the_measured_one_and_remembers(finished: Path) -> No
 
 
 @pytest.mark.parametrize("which", ["", "model", "checkpoints/best.ckpt"])
-def test_the_evaluation_command_gives_the_runs_own_numbers(finished: Path, tmp_path: Path, which: str) -> None:
+def test_the_evaluation_command_gives_the_metrics_of_the_run(finished: Path, tmp_path: Path, which: str) -> None:
     found = evaluate(finished / which, [], out=tmp_path / "out", device="cpu")
     metrics = read_json(finished / "metrics.json")
     assert set(found) == NAMES - {"val/loss"}
@@ -151,7 +151,7 @@ def test_the_evaluation_command_gives_the_runs_own_numbers(finished: Path, tmp_p
     assert read_json(tmp_path / "out" / "coverage.json")["kinetics"]["classes"] == 30
 
 
-def test_the_evaluation_command_takes_settings(finished: Path, tmp_path: Path) -> None:
+def test_the_evaluation_command_accepts_settings(finished: Path, tmp_path: Path) -> None:
     found = evaluate(finished, ["evaluator=retrieval", "evaluator.retrieval.size=20"], out=tmp_path, device="cpu")
     assert set(found) == {name for name in NAMES if name.startswith("val/retrieval")}
     assert read_json(tmp_path / "coverage.json")["retrieval"]["gallery"] == 20
@@ -216,7 +216,7 @@ def test_ckpt_path_last_continues_an_interrupted_run_to_the_last_bit(
     assert metrics["train/loss"] == whole["train/loss"]
 
 
-def test_a_continued_run_knows_the_best_weights_before_it(root: Path, finished: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_the_earlier_best_weights(root: Path, finished: Path, tmp_path: Path) -> None:
     """By the learning rate, which falls, the first epoch is the best; `last` goes on all the same."""
     options = ("callbacks.checkpoint.monitor=train/lr", "~evaluator.probe", "logger=none", f"paths.runs={tmp_path}")
     keep = f"+callbacks.kept={{_target_:{__name__}.EveryEpoch,dirpath:{tmp_path / 'kept'}}}"
@@ -233,8 +233,8 @@ def test_a_continued_run_knows_the_best_weights_before_it(root: Path, finished: 
         assert all(torch.equal(found[name], best[name]) for name in best)
         assert not any(torch.equal(found[name], last[name]) for name in last)
     metrics, expected = (read_json(folder / "metrics.json") for folder in (continued, whole))
-    told = {name for name in metrics if not name.startswith("seconds/")}
-    assert {name: metrics[name] for name in told} == {name: expected[name] for name in told}
+    names = {name for name in metrics if not name.startswith("seconds/")}
+    assert {name: metrics[name] for name in names} == {name: expected[name] for name in names}
     assert not (continued / "checkpoints" / "best.ckpt").exists()
     assert (whole / "checkpoints" / "best.ckpt").exists()
 
@@ -272,7 +272,7 @@ def test_an_interrupted_run_continues_when_it_is_started_again(root: Path, finis
     assert lasted[0][both].tolist() == lasted[1][both].tolist()
 
 
-def test_the_learning_curve_holds_no_value_of_another_step(root: Path, finished: Path, tmp_path: Path) -> None:
+def test_the_learning_curve_has_only_values_of_its_steps(root: Path, finished: Path, tmp_path: Path) -> None:
     """By the learning rate the first epoch is the best; its metrics, measured last, are no point of the last step."""
     options = ("callbacks.checkpoint.monitor=train/lr", "~evaluator.probe", "logger=csv", f"paths.runs={tmp_path}")
     run(root, "curve", *options)
@@ -285,7 +285,7 @@ def test_the_learning_curve_holds_no_value_of_another_step(root: Path, finished:
     assert metrics["val/loss"] != pytest.approx(curve["val/loss"].iloc[-1], rel=1e-3)
 
 
-def test_nothing_to_continue_is_said(
+def test_ckpt_path_last_without_a_run_is_refused(
     root: Path, finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -294,7 +294,7 @@ def test_nothing_to_continue_is_said(
     assert "ckpt_path=last: no run below" in caplog.text
 
 
-def test_a_warm_start_begins_where_the_other_run_ended(finished: Path, root: Path, tmp_path: Path) -> None:
+def test_a_warm_start_begins_with_the_weights_of_the_other_run(finished: Path, root: Path, tmp_path: Path) -> None:
     run(root, "warm", f"paths.runs={tmp_path}", f"init_from={finished}", "trainer.max_epochs=1", "final_weights=last")
     metrics, before = read_json(tmp_path / "demo" / "warm" / "metrics.json"), read_json(finished / "metrics.json")
     for name in NAMES:
@@ -302,7 +302,7 @@ def test_a_warm_start_begins_where_the_other_run_ended(finished: Path, root: Pat
     assert metrics["val/loss"] != metrics["before/val/loss"]
 
 
-def test_weights_of_another_architecture_are_not_a_warm_start(
+def test_a_warm_start_from_another_architecture_is_refused(
     finished: Path, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(SystemExit):
@@ -322,7 +322,7 @@ def started_by_torchrun(rank: int, port: int, argv: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("form", "starter"), [("global", "trainer"), ("local", "torchrun")])
-def test_two_processes_end_with_the_parameters_of_one(
+def test_two_processes_train_the_parameters_of_one(
     finished: Path, root: Path, tmp_path: Path, form: str, starter: str
 ) -> None:
     """The same command on two devices, each with half of a batch; the trainer starts the second, or torchrun both."""

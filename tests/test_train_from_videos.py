@@ -46,9 +46,11 @@ def test_from_films_to_zero_shot(
     assert len(films) == 9
     assert {entry.status for entry in read_ledger(ledger_path(bank.path))} == {"done"}
     # Stereo is 192 pixels wide and one film is turned, but each lasts as ego4d.json says, whatever its frame rate.
-    said = {video["video_uid"]: video["duration_sec"] for video in read_json(data / "ego4d" / "ego4d.json")["videos"]}
+    expected = {
+        video["video_uid"]: video["duration_sec"] for video in read_json(data / "ego4d" / "ego4d.json")["videos"]
+    }
     for video, seconds in zip(bank.videos, bank.duration_s.tolist(), strict=True):
-        assert seconds == pytest.approx(said[video], abs=0.06)
+        assert seconds == pytest.approx(expected[video], abs=0.06)
 
     model = clep.load(run, device="cpu")
     assert model.embed_video(bank, bank.videos[0], 1.0, 3.0).shape == (1, 512)

@@ -3,10 +3,15 @@
 import os
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from clep.files import read_json
+from tests.own_parts import write_own_parts, write_pairs
 
 ROOT = Path(__file__).parents[1]
 COMPOSE_ALL = """
@@ -58,3 +63,65 @@ def test_jobs_are_listed(installed: Path) -> None:
 def test_every_experiment_composes(installed: Path) -> None:
     composed = away(installed, "-c", COMPOSE_ALL)
     assert composed.count("composed") == len(list((ROOT / "conf" / "experiment").glob("*.yaml")))
+
+
+STOP = """
+import pytorch_lightning as pl
+
+class StopAfter(pl.Callback):
+    def __init__(self, epochs):
+        self.epochs = epochs
+
+    def on_train_batch_end(self, trainer, *arguments):
+        if trainer.current_epoch == self.epochs:
+            raise KeyboardInterrupt
+"""
+
+
+@pytest.fixture(scope="module")
+def python(installed: Path) -> Path:
+    """The interpreter of an environment that has the wheel, and the tested versions of what it needs."""
+    folder = installed.parent / "venv"
+    venv.create(folder, symlinks=True)
+    site = Path(sysconfig.get_path("purelib", "venv", {"base": str(folder), "platbase": str(folder)}))
+    (site / "tested.pth").write_text(f"{installed}\n{sysconfig.get_path('purelib')}\n")
+    return folder / "bin" / "python"
+
+
+@pytest.mark.slow
+def test_parts_of_ones_own_beside_the_installed_package(python: Path, installed: Path, tmp_path: Path) -> None:
+    """docs/own_parts.md from a folder of the user's: trained, resumed, evaluated, ablated and loaded."""
+    write_own_parts(tmp_path)
+    write_pairs(tmp_path)
+    (tmp_path / "stop.py").write_text(STOP)
+    own = ("--config-dir", "my_conf")
+    small = ("data.batch_size=24", "trainer.max_epochs=2", "trainer.accelerator=cpu", "logger=none", "callbacks=last")
+
+    def call(*words: str, status: int = 0, run_id: str = "whole") -> str:
+        kept = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        done = subprocess.run(
+            [python, *words], cwd=tmp_path, env={**kept, "CLEP_RUN_ID": run_id}, capture_output=True, text=True
+        )
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    assert Path(call("-c", "import clep; print(clep.__file__)").strip()) == installed / "clep" / "__init__.py"
+    train = ("-m", "clep.train", *own, "experiment=pairs", *small, "final_weights=last")
+    call(*train)
+    call(*train, "+callbacks.stop={_target_: stop.StopAfter, epochs: 1}", run_id="stopped", status=130)
+    call(*train, run_id="stopped")
+    runs = tmp_path / "runs" / "pairs"
+    metrics = read_json(runs / "whole" / "metrics.json")
+    assert read_json(runs / "stopped" / "metrics.json")["mine/spread"] == metrics["mine/spread"]
+
+    evaluate = ("-m", "clep.evaluate", f"ckpt={runs / 'whole'}", "device=cpu")
+    assert f"add allow=[mine] --config-dir {tmp_path / 'my_conf'}" in call(*evaluate, status=1)
+    call(*evaluate, "allow=[mine]", *own)
+    found = read_json(runs / "whole" / "evaluate" / "metrics.json")
+    assert found["mine/spread"] == pytest.approx(metrics["mine/spread"], abs=1e-4)
+
+    words = ("experiment=pairs", *small, "trainer.max_epochs=1", "loss._target_=mine.VideoToText", "out=ablation")
+    call("-m", "clep.ablate", *own, *words, "metrics=[mine/spread]")
+    assert read_json(tmp_path / "ablation" / "table.json")["rows"][0]["metrics"]["mine/spread"]["mean"] > 0
+    load = f"import clep; print(type(clep.load({str(runs / 'whole')!r}, 'cpu', allow=['mine.']).encoder).__name__)"
+    assert call("-c", load).strip() == "ShiftedEncoder"

@@ -1,4 +1,4 @@
-"""Train the cells of a grid, each in a process of its own, and continue where an earlier call stopped."""
+"""Train the cells of a grid, each in its own process, and continue where an earlier call stopped."""
 
 import contextlib
 import fcntl
@@ -147,7 +147,7 @@ def wait_for_trainings(folder: Path) -> None:
         except BlockingIOError:
             logger.info("a training that a killed command left still runs in %s; waiting for it (or end it)", folder)
             fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:  # no locks there; the lock of the whole ablation has warned of that
+        except OSError:  # no locks there; the ablation's own lock has logged a warning
             pass
 
 
@@ -169,7 +169,7 @@ class Training:
 
 
 def train(training: Training) -> None:
-    """Train a cell in a process of its own, and record its wall time.
+    """Train a cell in its own process, and record the wall time.
 
     Raises:
         InputError: the process failed; the message gives the last error in its log, and the log's path.
@@ -194,7 +194,7 @@ def train(training: Training) -> None:
 def _run(command: Sequence[str], log: Path, lock: int) -> int:
     """Run a command, its output into `log`; return its exit status, which is negative after a signal.
 
-    Its session is its own, so that Ctrl-C reaches this process alone, and so that it ends with all that it started.
+    It gets its own session, so that Ctrl-C reaches only this process, and its children can be ended with it.
     """
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -202,7 +202,7 @@ def _run(command: Sequence[str], log: Path, lock: int) -> int:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"HYDRA_FULL_ERROR": "1"},  # whole tracebacks
+            env=os.environ | {"HYDRA_FULL_ERROR": "1"},  # full tracebacks
             pass_fds=[lock],
             start_new_session=True,
         )

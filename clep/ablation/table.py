@@ -103,7 +103,7 @@ def rows_of(outcomes: Sequence[Outcome], metrics: Sequence[str]) -> list[Row]:
 
 
 def as_data(grid: Grid, outcomes: Sequence[Outcome], metrics: Sequence[str], words: Sequence[str]) -> dict[str, Any]:
-    """Return the whole ablation as JSON values: command, date, machines, every row, every cell.
+    """Return the ablation as JSON values: command, date, machines, every row, every cell.
 
     A cell's `machine` is an index into `machines`; one without a record counts as this machine.
     """
@@ -198,7 +198,7 @@ def short_names(metrics: Sequence[str]) -> list[str]:
 
 
 def write_table(path: Path, data: dict[str, Any], rows: Sequence[Row], figure: Path | None) -> None:
-    """Write `<path>.json` and `<path>.md`, each whole or not at all."""
+    """Write `<path>.json` and `<path>.md`, each atomically."""
     write_json(with_suffix(path, ".json"), data)
     with atomic_path(with_suffix(path, ".md")) as temporary:
         temporary.write_text(markdown(data, rows, figure.name if figure else None), encoding="utf-8")

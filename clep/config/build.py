@@ -27,8 +27,8 @@ def build(config: Any, /, *, targets: Targets = REGISTERED_ONLY, key: str = "", 
             themselves, lists of them, or plain values; dicts without `_target_` stay dicts. With `_partial_: true` the
             result is a function of the arguments that are left. A DictConfig is resolved first.
         targets: which names may be imported; names are checked before anything is.
-        key: under which `config` stands in the whole config, for messages.
-        arguments: further arguments of the outermost target, passed as they are; they win over the config's.
+        key: path of `config` in the settings of the run, for messages.
+        arguments: further arguments of the outermost target, not built; they override the config's.
 
     Raises:
         InputError: a target is not among `targets` or does not exist, an argument is unknown, missing or of another
@@ -48,7 +48,7 @@ def build_module(config: Mapping[str, Any], key: str = "", targets: Targets = RE
 
     Args:
         config: as for `build`.
-        key: under which `config` stands, for messages.
+        key: path of `config` in the settings, for messages.
         targets: as for `build`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Check config values against the signatures they are meant for, before anything starts.
+"""Check config values against the signatures of what they configure, before anything starts.
 
 Hydra accepts `trainer.max_epochs=abc` and fails minutes later, far from the cause. Here each node with a `_target_` is
 compared with the parameters and type hints of what it would call.
@@ -28,7 +28,7 @@ def check_config(config: Any, where: str = "", targets: Targets = REGISTERED_ONL
 
     Args:
         config: plain values.
-        where: its key in the whole config, for messages.
+        where: its path in the settings, for messages.
         targets: names that may be imported. All names are checked before the first import.
 
     Raises:
@@ -53,7 +53,7 @@ def _check_nodes(config: Any, where: str, targets: Targets) -> None:
 
 
 def check_call(target: Callable[..., Any], values: dict[str, Any], where: str, partial: bool = False) -> None:
-    """Check `values` as keyword arguments of `target`; `where` is the config key that messages start with.
+    """Check `values` as keyword arguments of `target`; `where` is the config key with which messages start.
 
     A YAML list may stand for a tuple, a string for a path, an int for a float. Nodes that have a `_target_` of their
     own are not compared with the hint. With `partial`, required arguments may be missing.
@@ -99,13 +99,13 @@ def _parameters(target: Callable[..., Any]) -> list[inspect.Parameter]:
         return []
     try:
         parameters = list(inspect.signature(_constructor(target)).parameters.values())
-    except ValueError:  # written in C: it tells its arguments only by refusing them
+    except ValueError:  # written in C, without a readable signature
         return [inspect.Parameter("arguments", inspect.Parameter.VAR_KEYWORD)]
     return parameters[1:] if inspect.isclass(target) else parameters
 
 
 def _takes_none(target: type[Any]) -> bool:
-    # Constructors that are inherited from these look as if they took anything, and then refuse it.
+    # The inherited constructors have a signature that accepts anything, and raise on any argument.
     from torch import nn  # here, so that a list of jobs is shown without waiting for PyTorch
 
     return target.__new__ is object.__new__ and target.__init__ in (object.__init__, nn.Module.__init__)
@@ -136,7 +136,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _has_target(value: Any) -> bool:
-    """Tell whether a value will be built from a `_target_` in it, so that it is not yet what the hint speaks of."""
+    """Return whether a value contains a part that is built later, so that its type cannot be compared yet."""
     if isinstance(value, dict):
         return "_target_" in value or any(map(_has_target, value.values()))
     return isinstance(value, list) and any(map(_has_target, value))

@@ -57,5 +57,5 @@ def describe_compose_error(error: Exception) -> str:
 
 
 def set_path(cfg: DictConfig, key: str, path: str | Path) -> None:
-    """Set a path in a composed config as it is: quotes, `=` and `${` in it mean nothing."""
+    """Set a path in a composed config literally: quotes, `=` and `${` in it are not interpreted."""
     OmegaConf.update(cfg, key, str(path).replace("${", "\\${"))

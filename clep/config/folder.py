@@ -9,7 +9,7 @@ def config_folder() -> Path:
     """Return the absolute path of the folder that holds `train.yaml` and its groups.
 
     Raises:
-        InputError: neither place has it, so the installation is broken.
+        InputError: neither folder exists, so the installation is broken.
     """
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "conf", package.parent / "conf"):

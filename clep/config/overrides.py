@@ -1,4 +1,4 @@
-"""Overrides `key=value` in Hydra's grammar: written so that they read back, and read from a file as data."""
+"""Write overrides `key=value` in Hydra's grammar, and read those of a run as data."""
 
 import json
 import re
@@ -15,13 +15,13 @@ from clep.config.targets import TARGET, Targets, check_targets, find_targets
 from clep.errors import InputError
 
 MOST_BYTES = 1_000_000
-_RESOLVERS = {"oc.select", "clep.slug", "clep.precision", "clep.run_id"}  # that read nothing but the config
+_RESOLVERS = {"oc.select", "clep.slug", "clep.precision", "clep.run_id"}  # these read the config only
 _REFERENCE = re.compile(r"\$\{\s*([\w.@/\[\]-]*)\s*([:}]?)")
 _CHOICE = re.compile(r"[\w-]+(/[\w-]+)*")
 
 
 def override(key: str, value: Any) -> str:
-    """Return `key=value` so that Hydra reads the value back as it is, whatever characters it holds."""
+    """Return `key=value`, quoted so that Hydra reads back exactly this value."""
     return f"{key}={_written(value)}"
 
 
@@ -63,7 +63,7 @@ def key_of(parsed: Override) -> str:
 
 
 def listed(value: str) -> list[str]:
-    """Return the names in `kinetics` or `[kinetics,retrieval]`, an option of a command's own."""
+    """Return the names in the value of a command's option, `kinetics` or `[kinetics,retrieval]`."""
     names = value.removeprefix("[").removesuffix("]").split(",")
     return [name.strip().strip("'\"") for name in names if name.strip()]
 

@@ -1,7 +1,7 @@
 """Which classes a config may name by `_target_`: registered parts of clep, torch.nn modules, and what the user allows.
 
 A config that was read from a run, a checkpoint, a model file or an ablation file may come from a stranger. It is data:
-the classes that it may build are listed here, and every other name is refused as text, before anything is imported.
+the classes that it may name are listed here. Every other name is refused before anything is imported.
 """
 
 import difflib
@@ -243,7 +243,7 @@ def find_target(name: Any, key: str, targets: Targets) -> Callable[..., Any]:
     elif not inspect.isclass(found) or not any(
         _is_below(f"{found.__module__}.{found.__qualname__}", home) for home in targets.homes(name)
     ):
-        raise InputError(f"{where}={name!r} is not allowed: it is no class that is defined there")
+        raise InputError(f"{where}={name!r} is not allowed: no class that is defined there")
     return found
 
 

@@ -22,7 +22,7 @@ _FOUND = "CLEP_CONTINUES"
 
 
 class AtomicCheckpointIO(CheckpointIO):
-    """Lightning plugin: checkpoints are whole or absent, carry a checksum, and are read as plain data only.
+    """Lightning plugin: checkpoints are complete or absent, carry a checksum, and are read as plain data only.
 
     Lightning's own writes into `$TMPDIR` and copies, so that a kill during the copy leaves a broken checkpoint where
     the previous one was.
@@ -97,8 +97,8 @@ def remove_leftovers(runs: str | Path, own: str | Path) -> None:
         own: the folder of this run, which is locked by it and cleaned too.
     """
     for folder in {Path(own), *(one for one in Path(runs).glob("*") if one.is_dir()), *Path(runs).glob("sweep-*/*")}:
-        places = (folder, *(folder / name for name in ("checkpoints", "model", "model_ema")))
-        left = [path for place in places for path in temporaries_in(place)]
+        folders = (folder, *(folder / name for name in ("checkpoints", "model", "model_ema")))
+        left = [path for one in folders for path in temporaries_in(one)]
         if left and (folder.absolute() == Path(own).absolute() or not is_alive(folder)):
             for path in left:
                 path.unlink(missing_ok=True)
@@ -139,7 +139,7 @@ def checked_monitors(callbacks: Sequence[pl.Callback], metrics: Mapping[str, flo
 def _find(choice: str | None, runs: Path, own: Path | None) -> str | None:
     own_checkpoints = [] if own is None else _of_run(own)
     if own is not None and own_checkpoints and (choice is None or not Path(choice).is_relative_to(own)):
-        return _newest_whole(own_checkpoints, choice, f"delete {own} to start again")
+        return _newest_readable(own_checkpoints, choice, f"delete {own} to start again")
     if choice is None:
         return None
     if choice == "last":
@@ -150,13 +150,13 @@ def _find(choice: str | None, runs: Path, own: Path | None) -> str | None:
                 f"ckpt_path=last: no run below {runs} has a checkpoint; leave ckpt_path out to start a new run"
             )
         candidates = [path for run in newest_first for path in _of_run(run)]
-        return _newest_whole(candidates, choice, "leave ckpt_path out to start a new run")
+        return _newest_readable(candidates, choice, "leave ckpt_path out to start a new run")
     path = Path(choice)
     candidates = _of_run(path) if path.is_dir() else [path]
     if not candidates or not candidates[0].is_file():
         missing = path / "checkpoints" if path.is_dir() else path
         raise InputError(f"ckpt_path={choice}: {missing} has no checkpoint; give a run's folder, a .ckpt, or `last`")
-    return _newest_whole(candidates, choice, "give another run's folder or .ckpt")
+    return _newest_readable(candidates, choice, "give another run's folder or .ckpt")
 
 
 def _of_run(run: Path) -> list[Path]:
@@ -165,7 +165,7 @@ def _of_run(run: Path) -> list[Path]:
     return sorted(found, key=lambda path: (path.name == "last.ckpt", path.stat().st_mtime), reverse=True)
 
 
-def _newest_whole(paths: Sequence[Path], choice: str | None, remedy: str) -> str:
+def _newest_readable(paths: Sequence[Path], choice: str | None, remedy: str) -> str:
     """Return the first checkpoint that can be read, with a warning for each before it that cannot.
 
     Raises:

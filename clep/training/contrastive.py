@@ -94,7 +94,7 @@ def encode_in_chunks(encode: Encode, batch: dict[str, Any], chunk_size: int) -> 
 
     Args:
         encode: from a batch to one embedding per moment: `encode_video` or `encode_text` of a model.
-        batch: tensors with one entry per moment are cut into chunks, everything else is passed on whole.
+        batch: tensors with one entry per moment are cut into chunks, everything else is passed on unchanged.
         chunk_size: moments encoded at once.
     """
     if chunk_size >= len(batch["moment"]):

@@ -44,10 +44,10 @@ def locked_run_folder(folder: str | Path) -> Iterator[None]:
 
 
 def claim(folder: str | Path, wait_s: float = WAIT_S) -> None:
-    """Make `folder` this run's own until `locked_run_folder` or the process ends.
+    """Claim `folder` for this run until `locked_run_folder` or the process ends.
 
-    Rank 0 locks the folder and leaves in it which training owns it; the other ranks wait until that is theirs. A folder
-    whose run has ended before its metrics were written may be claimed again, for instance by a requeued job.
+    Rank 0 locks the folder and records in it which training owns it; the other ranks wait until it names their
+    training. A folder whose run ended before its metrics were written may be claimed again, e.g. by a requeued job.
 
     Args:
         folder: of the run; made where it is missing.
@@ -68,11 +68,11 @@ def claim(folder: str | Path, wait_s: float = WAIT_S) -> None:
     except LockedError as error:
         raise InputError(
             f"{folder}: another run is alive in this folder ({_describe_owner(folder)}); wait until it has ended, or "
-            f"give this one a name of its own (CLEP_RUN_ID=…)"
+            f"start this one with another name (CLEP_RUN_ID=…)"
         ) from error
     if (folder / "metrics.json").exists():
         lock.close()
-        raise InputError(f"{folder} holds a finished run; give this one a folder of its own (name=…, CLEP_RUN_ID=…)")
+        raise InputError(f"{folder} holds a finished run; choose another folder (name=…, CLEP_RUN_ID=…)")
     _held[folder] = lock
     # Processes that the trainer starts for further devices inherit the variable.
     os.environ[_TRAINING] = _launcher() or uuid.uuid4().hex
@@ -143,7 +143,7 @@ def _make_folder(folder: Path) -> bool:
 
 
 def _launcher() -> str | None:
-    """Return what ranks that torchrun or srun started have in common and no other training has."""
+    """Return an id that the ranks of one training by torchrun or srun share, and no other training has."""
     environment = os.environ
     if "TORCHELASTIC_RUN_ID" in environment:
         names = ["TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RESTART_COUNT"]
@@ -160,7 +160,7 @@ def _wait_for_rank_0(folder: Path) -> None:
         if time.monotonic() > deadline:
             raise InputError(
                 f"{folder}: rank 0 of this training has not claimed this folder ({_describe_owner(folder)}); give the "
-                f"training a name of its own (CLEP_RUN_ID=…, the same for all ranks)"
+                f"training another name (CLEP_RUN_ID=…, the same for all ranks)"
             )
         time.sleep(0.1)
 
@@ -174,4 +174,4 @@ def _owner(folder: Path) -> dict[str, Any]:
 
 def _describe_owner(folder: Path) -> str:
     owner = _owner(folder)
-    return f"process {owner.get('process')} on {owner.get('host')}" if owner else "it left no name"
+    return f"process {owner.get('process')} on {owner.get('host')}" if owner else "it recorded no process"

@@ -142,7 +142,7 @@ def test_another_ablation_in_the_same_folder_is_noticed(tmp_path: Path, words: l
         ablate([words[0], f"out={tmp_path / 'mine'}", "operator=nl,avg"])
 
 
-def test_a_cell_of_other_settings_is_not_taken_for_one_of_these(tmp_path: Path, words: list[str]) -> None:
+def test_a_cell_with_other_settings_is_refused(tmp_path: Path, words: list[str]) -> None:
     ablate([*words, "operator=nl,none", "seed=0"])
     described = tmp_path / "out" / "operator=nl,seed=0" / "cell.json"
     changed = read(described)
@@ -185,9 +185,9 @@ def test_a_signal_ends_what_runs_and_keeps_what_is_done(
     process = begin([f"log={tmp_path / 'log'}", f"out={tmp_path / 'out'}", "operator=nl,slow"])
     wait_for(2, tmp_path / "log")
     process.send_signal(number)
-    told = process.communicate(timeout=30)[1].decode()
+    shown = process.communicate(timeout=30)[1].decode()
     assert process.returncode == 128 + number
-    assert f"{message}; the same command again continues" in told
+    assert f"{message}; the same command again continues" in shown
     assert (tmp_path / "out" / "operator=nl" / "metrics.json").exists()
     assert not (tmp_path / "out" / "table.md").exists()
     wait_for_trainings(tmp_path / "out")

@@ -19,7 +19,7 @@ FIRST_SEEDS = {
 }
 
 
-def test_there_are_some() -> None:
+def test_there_are_ablation_files() -> None:
     assert {"long_term", "objectives"} <= set(FIRST_SEEDS)
     for file in FILES:
         assert f"python -m clep.ablate ablation={file.stem}" in file.read_text().splitlines()[0]

@@ -102,7 +102,7 @@ def test_names_of_cells_are_names_of_folders_and_differ() -> None:
         (["ablation=nothing_like_it"], r"there is no ablation .*nothing_like_it\.yaml"),
     ],
 )
-def test_words_that_cannot_be_used(words: list[str], message: str) -> None:
+def test_wrong_words_are_refused(words: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_grid(words)
 
@@ -121,13 +121,13 @@ def test_words_that_cannot_be_used(words: list[str], message: str) -> None:
         ("a: [", r"cannot be read"),
     ],
 )
-def test_files_that_are_no_ablation(tmp_path: Path, text: str, message: str) -> None:
+def test_wrong_ablation_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_grid([written(tmp_path, text)])
 
 
 @pytest.mark.parametrize("word", ["loss=bce", "loss=bce,clip", "++loss=bce"])
-def test_what_a_variant_sets_cannot_be_set_for_all(tmp_path: Path, word: str) -> None:
+def test_a_setting_of_a_variant_cannot_be_overridden(tmp_path: Path, word: str) -> None:
     file = written(tmp_path, "{overrides: [loss=clip], variants: {CLIP: [], 'CLIP, live': [loss=clip, model=live]}}")
     message = rf"{re.escape(word)}: variant 'CLIP, live' sets loss itself.* ablation=COPY\.yaml"
     with pytest.raises(InputError, match=message):

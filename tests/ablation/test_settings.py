@@ -9,12 +9,12 @@ from clep.ablation import read_grid
 from clep.errors import InputError
 
 
-def test_a_setting_that_all_rows_know_passes() -> None:
+def test_settings_that_every_row_has_pass() -> None:
     words = ["experiment=demo", "model=temporal,long_term_temporal", "model.video.gate=0.1", "seed=0,1"]
     check_settings(read_grid(words))
 
 
-def test_a_setting_that_one_row_lacks_is_named_with_the_row(tmp_path: Path) -> None:
+def test_a_setting_that_a_row_lacks_is_refused_with_the_row(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("{overrides: [experiment=demo], variants: {usual: [], smaller: [data.batchsize=3]}}")
     message = r"smaller: there is no setting data\.batchsize\. Did you mean 'batch_size'"

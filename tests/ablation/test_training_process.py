@@ -18,7 +18,7 @@ def pid(path: Path) -> int:
     return int(path.read_text())
 
 
-def test_what_a_training_left_running_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_that_a_training_left_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch)
     began = time.monotonic()
     data = ablate([f"log={tmp_path / 'log'}", f"out={tmp_path / 'out'}", "operator=leaves-a-child"])

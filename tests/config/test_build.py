@@ -23,7 +23,7 @@ def test_lists_and_plain_dicts_are_entered():
     assert isinstance(modules["a"], nn.Linear)
 
 
-def test_keywords_win_and_are_passed_as_they_are():
+def test_keyword_arguments_override_the_config_and_are_not_built():
     assert build(LINEAR, out_features=9).out_features == 9
     head = build({"_target_": "clep.models.DualEncoder", "text": LINEAR}, video=nn.Identity())
     assert isinstance(head.video, nn.Identity)
@@ -37,7 +37,7 @@ def test_functions_and_classmethods_that_the_user_typed():
     assert model.config == config
 
 
-def test_a_partial_node_waits_for_the_rest():
+def test_partial_returns_a_function_of_the_remaining_arguments():
     make = build_typed({"_target_": "torch.nn.Linear", "_partial_": True, "in_features": 3})
     assert make(out_features=5).out_features == 5
 
@@ -83,7 +83,7 @@ def test_a_dict_config_is_resolved():
         "clep.bank.FeatureBank",
     ],
 )
-def test_everything_else_is_refused(name):
+def test_other_names_are_refused(name):
     with pytest.raises(InputError, match=r"^_target_=.* is not allowed"):
         build({"_target_": name})
 
@@ -99,7 +99,7 @@ def test_modules_only():
         build_module(nested)
 
 
-def test_messages_name_the_key_and_what_would_do():
+def test_messages_name_the_key_and_the_remedy():
     with pytest.raises(
         InputError, match=r"_target_=.* cannot be imported: torch.nn has no 'Liner'; did you mean 'Linear'"
     ):
@@ -120,7 +120,7 @@ def test_messages_name_the_key_and_what_would_do():
         build({"in_features": 3})
 
 
-def test_call_leaves_open_signatures_alone():
+def test_call_accepts_open_signatures():
     assert call(dict, {"a": 1}) == {"a": 1}
 
 

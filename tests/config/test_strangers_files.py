@@ -224,7 +224,7 @@ ATTACKS = [
 
 
 @pytest.mark.parametrize("word", ATTACKS)
-def test_what_else_a_run_wants_is_named_and_refused(run: Path, tmp_path: Path, mine: str, word: str) -> None:
+def test_a_run_that_names_other_code_is_refused(run: Path, tmp_path: Path, mine: str, word: str) -> None:
     (tmp_path / "stranger.yaml").write_text(f"# @package _global_\nevaluator: {{x: {{_target_: {mine}.Constant}}}}\n")
     word = word.replace("MINE", mine).replace("PATH", str(tmp_path))
     leave(run, "evaluator=kinetics", word)
@@ -234,7 +234,7 @@ def test_what_else_a_run_wants_is_named_and_refused(run: Path, tmp_path: Path, m
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_the_evaluator_that_the_user_names_takes_no_source_of_the_runs(run: Path, tmp_path: Path, mine: str) -> None:
+def test_an_evaluator_of_the_user_does_not_build_the_sources_of_the_run(run: Path, tmp_path: Path, mine: str) -> None:
     for words in (
         ["~data.sources.ego4d", f"+data.sources.ego4d={{_target_: {mine}.run, path: {tmp_path}/x}}"],
         ["~data.sources", f"+data.sources.ego4d={{_target_: clep.files.write_json, path: {tmp_path}/x, value: 1}}"],
@@ -262,13 +262,13 @@ def test_a_run_may_change_values_and_name_registered_classes(run: Path, tmp_path
 
 
 @pytest.mark.parametrize("text", ["a: 1", "- {a: 1}", "- [", "- 3", "- '+a.b=[('", "- !!python/name:os.system ''"])
-def test_a_list_of_overrides_that_is_none_is_refused(run: Path, text: str) -> None:
+def test_a_damaged_list_of_overrides_is_refused(run: Path, text: str) -> None:
     (run / ".hydra" / "overrides.yaml").write_text(text)
     with pytest.raises(InputError, match=r"overrides\.yaml"):
         evaluate(run, [], device="cpu")
 
 
-def test_results_go_nowhere_else(run: Path, tmp_path: Path) -> None:
+def test_results_are_written_only_into_the_output_folder(run: Path, tmp_path: Path) -> None:
     leave(run, "evaluator=ava", f"evaluator.ava.out={tmp_path / 'elsewhere'}")
     with pytest.raises(InputError, match=r"ava\.out=.*elsewhere of the run .* add evaluator\.ava\.out=FOLDER"):
         evaluate(run, [], device="cpu")

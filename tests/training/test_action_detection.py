@@ -21,7 +21,7 @@ SETTINGS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("ema", [None, 0.9])
-def test_the_weights_are_averaged_where_that_is_asked_for(tmp_path: Path, ema: float | None) -> None:
+def test_ema_keeps_an_average_of_the_weights(tmp_path: Path, ema: float | None) -> None:
     write_regions(tmp_path, "train", 2, seed=0)
     data = RegionDataModule(
         RegionSource(tmp_path / "train.h5"), label_map=str(tmp_path / "map.txt"), context=LongTerm()

@@ -60,7 +60,7 @@ def trained(banks: Path, folder: Path, operator: str) -> dict[str, float]:
     return read_json(folder / operator / "per_class.json")
 
 
-def test_only_with_its_minute_does_a_region_tell_who_watches(banks: Path, tmp_path: Path) -> None:
+def test_the_action_watch_is_found_only_with_the_long_term_context(banks: Path, tmp_path: Path) -> None:
     found = {operator: trained(banks, tmp_path, operator) for operator in OPERATORS}
     for figures in found.values():
         assert all(figures[f"ava/AP/{action}"] > 95 for action in (11, 12, 14, 79))  # seen in the region itself
@@ -69,7 +69,7 @@ def test_only_with_its_minute_does_a_region_tell_who_watches(banks: Path, tmp_pa
     assert all(figures["ava/AP/80"] > without + 15 for figures in found.values())
 
 
-def test_the_figure_of_the_run_is_that_of_its_csv(banks: Path, tmp_path: Path) -> None:
+def test_the_metrics_of_a_run_equal_those_of_its_csv(banks: Path, tmp_path: Path) -> None:
     data = data_of(banks)
     module = module_of(model_of("nl", data))
     evaluator = evaluator_of(banks, out=tmp_path / "out")

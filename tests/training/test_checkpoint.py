@@ -35,14 +35,14 @@ def step(path: str | Path) -> int:
     return torch.load(path, weights_only=True)["global_step"]
 
 
-def test_last_is_written_whether_it_is_better_or_not(tmp_path: Path) -> None:
+def test_last_is_written_after_each_validation(tmp_path: Path) -> None:
     best, last = fit(tmp_path / "a")
     assert 3 * step(best.best_model_path) == step(last.best_model_path) > 0
     assert {path.name for path in (tmp_path / "a").iterdir()} == {"best.ckpt", "last.ckpt"}
 
 
 @pytest.mark.filterwarnings("error:.*dirpath has changed.*")
-def test_a_run_in_another_folder_knows_what_was_best_before_it(tmp_path: Path) -> None:
+def test_a_run_resumed_in_another_folder_keeps_the_best_score(tmp_path: Path) -> None:
     before, _ = fit(tmp_path / "a")
     best, last = fit(tmp_path / "b", max_epochs=5, ckpt_path=tmp_path / "a" / "last.ckpt")
     assert best.best_model_path == before.best_model_path
@@ -52,7 +52,7 @@ def test_a_run_in_another_folder_knows_what_was_best_before_it(tmp_path: Path) -
     assert {path.name for path in (tmp_path / "b").iterdir()} == {"last.ckpt"}
 
 
-def test_a_best_checkpoint_that_is_gone_counts_no_more(tmp_path: Path) -> None:
+def test_a_missing_best_checkpoint_is_ignored(tmp_path: Path) -> None:
     before, _ = fit(tmp_path / "a")
     per_epoch = step(before.best_model_path)
     (tmp_path / "a" / "best.ckpt").unlink()
@@ -61,7 +61,7 @@ def test_a_best_checkpoint_that_is_gone_counts_no_more(tmp_path: Path) -> None:
     assert step(best.best_model_path) == 4 * per_epoch
 
 
-def test_a_best_checkpoint_that_is_damaged_counts_no_more(tmp_path: Path) -> None:
+def test_a_damaged_best_checkpoint_is_ignored(tmp_path: Path) -> None:
     before, _ = fit(tmp_path / "a")
     path = Path(before.best_model_path)
     path.write_bytes(path.read_bytes()[:-1])
@@ -69,7 +69,7 @@ def test_a_best_checkpoint_that_is_damaged_counts_no_more(tmp_path: Path) -> Non
     assert Path(best.best_model_path) == tmp_path / "b" / "best.ckpt"
 
 
-def test_a_best_checkpoint_that_is_damaged_at_the_end_leaves_the_last_weights(
+def test_with_a_damaged_best_checkpoint_the_last_weights_are_saved(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     callback = best_in(tmp_path / "a")
@@ -82,7 +82,7 @@ def test_a_best_checkpoint_that_is_damaged_at_the_end_leaves_the_last_weights(
     assert "last weights" in caplog.text
 
 
-def test_a_write_that_fails_keeps_the_checkpoint_before_it_and_uses_no_other_folder(
+def test_a_failed_write_keeps_the_previous_checkpoint_and_uses_no_other_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, writer = tmp_path / "run" / "last.ckpt", AtomicCheckpointIO()

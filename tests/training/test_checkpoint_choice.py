@@ -26,7 +26,7 @@ def _first_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLEP_TRAINING", "")
 
 
-def test_none_is_none(tmp_path: Path) -> None:
+def test_without_a_choice_nothing_is_resumed(tmp_path: Path) -> None:
     assert find_checkpoint(None, tmp_path) is None
 
 
@@ -39,13 +39,13 @@ def test_last_is_the_newest_of_the_experiment(tmp_path: Path) -> None:
     assert find_checkpoint("last", runs) == str(newest)
 
 
-def test_a_run_or_a_file_can_be_named(tmp_path: Path) -> None:
+def test_a_run_folder_or_a_checkpoint_file_can_be_given(tmp_path: Path) -> None:
     path = left_by(tmp_path / "a", 1.0)
     assert find_checkpoint(str(tmp_path / "a"), tmp_path) == find_checkpoint(str(path), tmp_path) == str(path)
 
 
 @pytest.mark.parametrize("choice", ["last", "{}/none", "{}/none.ckpt", "{}"])
-def test_what_is_not_there_is_said_with_its_place(tmp_path: Path, choice: str) -> None:
+def test_a_missing_checkpoint_is_refused_with_its_path(tmp_path: Path, choice: str) -> None:
     with pytest.raises(InputError, match=f"ckpt_path=.*{tmp_path}"):
         find_checkpoint(choice.format(tmp_path), tmp_path)
 
@@ -56,7 +56,9 @@ def test_plain_data_is_read(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "none.ckpt")
 
 
-def test_further_devices_continue_what_the_first_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_of_further_devices_use_the_checkpoint_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CLEP_CONTINUES", "")
     found = left_by(tmp_path / "a", 100.0)
     assert find_checkpoint("last", tmp_path) == str(found)
@@ -67,7 +69,7 @@ def test_further_devices_continue_what_the_first_found(tmp_path: Path, monkeypat
     assert "sweep-1" in str(find_checkpoint("last", tmp_path))
 
 
-def test_the_newest_that_can_be_read_is_taken_and_the_others_are_named(
+def test_the_newest_readable_checkpoint_is_used_and_damaged_ones_are_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole, torn, newest = left_by(tmp_path / "a", 100.0), left_by(tmp_path / "b", 200.0), left_by(tmp_path / "c", 300.0)
@@ -109,7 +111,7 @@ def test_an_interrupted_run_continues_from_its_own_checkpoint(tmp_path: Path) ->
     assert find_checkpoint(None, tmp_path, tmp_path / "new") is None
 
 
-def test_what_killed_runs_left_is_removed_and_what_a_live_one_writes_is_not(tmp_path: Path) -> None:
+def test_temporary_files_of_killed_runs_are_removed_and_those_of_live_runs_kept(tmp_path: Path) -> None:
     names = [f".last.ckpt.{'0123abcd' * 3}.tmp.ckpt", f".best.ckpt.{'89abcdef' * 3}.tmp.ckpt"]
     left = [
         left_by(tmp_path / run, 1.0).with_name(name)

@@ -102,7 +102,7 @@ def test_a_chunk_is_encoded_twice_with_gradients_and_once_without() -> None:
     assert made.text.sizes == [8, 8, 6]
 
 
-def test_what_is_not_as_long_as_the_batch_is_handed_over_whole() -> None:
+def test_tensors_without_a_batch_axis_are_not_cut() -> None:
     given = batch(5) | {"table": torch.zeros(3, 2), "name": "abc", "number": torch.tensor(4)}
     given |= {"context": torch.zeros(5, 2), "context_mask": torch.zeros(5, 5)}  # five rows that all moments share
     first, second, third = chunks(given, 2)
@@ -114,7 +114,7 @@ def test_what_is_not_as_long_as_the_batch_is_handed_over_whole() -> None:
     assert first["video"].data_ptr() == given["video"].data_ptr()  # a view
 
 
-def test_a_run_by_chunks_is_the_run(tmp_path: Path) -> None:
+def test_a_chunked_run_equals_an_unchunked_one(tmp_path: Path) -> None:
     ends = []
     for chunk_size in (None, 7):
         module = tiny_module(dropout=0.0, chunk_size=chunk_size)
@@ -133,6 +133,6 @@ def test_a_batch_norm_that_is_trained_is_refused(tmp_path: Path) -> None:
     tiny_trainer(tmp_path, max_steps=1).fit(module, datamodule=tiny_data(tmp_path / "files"))
 
 
-def test_a_chunk_holds_a_moment(tmp_path: Path) -> None:
+def test_a_chunk_size_below_1_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="chunk_size=0"):
         tiny_module(chunk_size=0)

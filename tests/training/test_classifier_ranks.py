@@ -77,7 +77,7 @@ def test_two_ranks_have_the_parameters_of_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", [[-1, 2, 0, -1], [-1, -1, -1, -1]])
-def test_the_loss_is_the_mean_over_what_could_be_read(target: list[int]) -> None:
+def test_the_loss_is_the_mean_over_readable_examples(target: list[int]) -> None:
     steps, random = Steps(), torch.Generator().manual_seed(0)
     batch = {"pixels": torch.randint(256, (4, 2, 3, 8, 8), generator=random), "target": torch.tensor(target)}
     loss, read = steps(batch), batch["target"] >= 0

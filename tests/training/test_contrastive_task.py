@@ -13,7 +13,9 @@ from tests.training.tiny_run import tiny_data, tiny_model
 
 @pytest.mark.parametrize("before", [None, -7.5])
 @pytest.mark.parametrize("now", [None, -10.0])
-def test_a_run_with_another_objective_takes_the_towers(tmp_path: Path, before: float | None, now: float | None) -> None:
+def test_a_warm_start_with_another_objective_loads_the_towers(
+    tmp_path: Path, before: float | None, now: float | None
+) -> None:
     data = tiny_data(tmp_path / "f")
     other = tiny_model(seed=1, init_bias=before)
     other.metadata = data.metadata("a sentence encoder")

@@ -78,7 +78,7 @@ def test_the_average_follows_the_formula(tmp_path: Path, decay: float, accumulat
         assert not value.requires_grad
 
 
-def test_it_is_not_trained_and_changes_no_training(tmp_path: Path) -> None:
+def test_the_average_is_not_trained_and_does_not_change_training(tmp_path: Path) -> None:
     ends = []
     for ema in (None, 0.9):
         module = tiny_module(ema=ema)
@@ -87,7 +87,7 @@ def test_it_is_not_trained_and_changes_no_training(tmp_path: Path) -> None:
     assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
 
 
-def test_it_is_measured_beside_the_weights(tmp_path: Path) -> None:
+def test_the_average_is_evaluated_beside_the_weights(tmp_path: Path) -> None:
     module, file = tiny_module(ema=0.9), tmp_path / "weight.txt"
     evaluation = EvaluatorCallback({"scale": Scale(), "constant": Constant(), "written": Written(file)})
     trainer = tiny_trainer(tmp_path, callbacks=[evaluation])
@@ -174,6 +174,6 @@ def test_a_decay_lies_between_0_and_1(decay: float) -> None:
         tiny_module(ema=decay)
 
 
-def test_sixteen_bits_cannot_be_averaged() -> None:
+def test_16_bit_weights_cannot_be_averaged() -> None:
     with pytest.raises(InputError, match="bf16-mixed"):
         averaged_copy(nn.Linear(2, 2).bfloat16())

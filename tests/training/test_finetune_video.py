@@ -68,7 +68,7 @@ def test_a_resumed_run_decodes_the_same_clips_and_ends_the_same(tmp_path: Path, 
         assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in straight.state_dict().items())
 
 
-def test_unreadable_videos_are_passed_over(tmp_path: Path) -> None:
+def test_unreadable_videos_are_skipped(tmp_path: Path) -> None:
     videos = write_films(tmp_path / "films", broken=[0, 4])
     learner = module(tiny_timesformer(tmp_path / "t"))
     clips = data(videos, learner, on_error="skip", batch_size=3)
@@ -86,7 +86,7 @@ def test_unreadable_videos_are_passed_over(tmp_path: Path) -> None:
         VideoAccuracy(LabelledVideoSource(videos, val=videos), num_workers=0).run(learner.model)
 
 
-def test_accuracy_is_counted_by_hand(tmp_path: Path) -> None:
+def test_accuracy_equals_a_count_by_hand(tmp_path: Path) -> None:
     videos = write_films(tmp_path / "films", 7)
     model = module(tiny_timesformer(tmp_path / "t")).model.eval()
     with torch.no_grad():

@@ -92,7 +92,7 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, steps_before: int, workers
     assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in module.state_dict().items())
 
 
-def test_the_search_tells_what_it_did(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_search_logs_a_summary(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     given = data(tmp_path)
     with caplog.at_level(logging.INFO):
         trainer = tiny_trainer(tmp_path, callbacks=[search()], max_epochs=1)
@@ -101,7 +101,7 @@ def test_the_search_tells_what_it_did(tmp_path: Path, caplog: pytest.LogCaptureF
     assert f"hard negatives for epoch 0: the 4 nearest of each of {videos} videos" in caplog.text
 
 
-def test_another_fit_on_the_same_data_searches_with_its_own_weights(tmp_path: Path) -> None:
+def test_a_second_fit_on_the_same_data_searches_again(tmp_path: Path) -> None:
     given, found = data(tmp_path), [Found(), Found()]
     for number, one in enumerate(found):
         module = tiny_module()
@@ -115,7 +115,7 @@ def test_another_fit_on_the_same_data_searches_with_its_own_weights(tmp_path: Pa
     assert not torch.equal(found[0].neighbours[0], found[1].neighbours[0])
 
 
-def test_the_search_encodes_no_more_at_once_than_a_step(tmp_path: Path) -> None:
+def test_the_search_encodes_at_most_a_batch_at_once(tmp_path: Path) -> None:
     module, sizes = tiny_module(chunk_size=3), []
     encode = module.model.encode_text
     module.model.encode_text = lambda batch: (sizes.append(len(batch["text"])), encode(batch))[1]
@@ -123,7 +123,7 @@ def test_the_search_encodes_no_more_at_once_than_a_step(tmp_path: Path) -> None:
     assert max(sizes) == 3
 
 
-def test_a_moment_that_is_not_finite_is_near_nothing(tmp_path: Path) -> None:
+def test_a_non_finite_moment_is_no_neighbour(tmp_path: Path) -> None:
     given, module, found = data(tmp_path), tiny_module(), Found()
     encode, bad = module.model.encode_video, []
 
@@ -141,7 +141,7 @@ def test_a_moment_that_is_not_finite_is_near_nothing(tmp_path: Path) -> None:
     assert (nearest[1:] != 0).sum() >= len(nearest) // 2
 
 
-def test_a_run_that_begins_to_want_neighbours_is_told_what_changed(tmp_path: Path) -> None:
+def test_resuming_with_another_sampler_is_refused(tmp_path: Path) -> None:
     every = checkpoint_every(tmp_path, every_n_train_steps=4)
     scene = tiny_data(tmp_path / "files", sampler=SceneAware())
     tiny_trainer(tmp_path, callbacks=[every], max_epochs=1).fit(tiny_module(), datamodule=scene)
@@ -150,7 +150,7 @@ def test_a_run_that_begins_to_want_neighbours_is_told_what_changed(tmp_path: Pat
         trainer.fit(tiny_module(), datamodule=data(tmp_path), ckpt_path=tmp_path / "step=4.ckpt", weights_only=True)
 
 
-def test_a_search_that_nobody_wants_is_refused(tmp_path: Path) -> None:
+def test_a_search_without_its_sampler_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"choose sampler=hard_negatives, or remove the callback with ~callbacks"):
         tiny_trainer(tmp_path, callbacks=[search()]).fit(tiny_module(), datamodule=tiny_data(tmp_path / "files"))
     with pytest.raises(InputError, match=r"callbacks\.hard_negatives: every_epochs=0"):
@@ -158,17 +158,20 @@ def test_a_search_that_nobody_wants_is_refused(tmp_path: Path) -> None:
 
 
 def run_rank(rank: int, port: int, folder: str) -> None:
-    places = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 2, "NODE_RANK": 0, "LOCAL_RANK": rank}
-    os.environ.update({name: str(value) for name, value in places.items()})
+    variables = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": 2, "NODE_RANK": 0, "LOCAL_RANK": rank}
+    os.environ.update({name: str(value) for name, value in variables.items()})
     torch.set_num_threads(1)
     found, seen, given = Found(), Seen(), data(Path(folder), batch_size=10)
     options = {"devices": 2, "strategy": "ddp", "max_epochs": 2, "plugins": [LightningEnvironment()]}
     tiny_trainer(Path(folder), callbacks=[search(), found, seen], **options).fit(tiny_module(), datamodule=given)
-    told = {"neighbours": [near.tolist() for near in found.neighbours], "steps": [moments for moments, _ in seen.steps]}
-    Path(folder, f"{rank}.json").write_text(json.dumps(told))
+    found_here = {
+        "neighbours": [near.tolist() for near in found.neighbours],
+        "steps": [moments for moments, _ in seen.steps],
+    }
+    Path(folder, f"{rank}.json").write_text(json.dumps(found_here))
 
 
-def test_two_ranks_find_what_one_finds(tmp_path: Path) -> None:
+def test_two_ranks_find_the_neighbours_of_one(tmp_path: Path) -> None:
     write_tiny_files(tmp_path / "files")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

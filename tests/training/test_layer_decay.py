@@ -27,16 +27,14 @@ def test_each_stage_has_the_rate_of_the_next_times_the_decay(tmp_path: Path) -> 
     assert len(set(found.values())) == 4
 
 
-def test_a_part_s_factor_multiplies_those_of_its_stages_and_frozen_ones_have_none(tmp_path: Path) -> None:
+def test_the_factor_of_a_part_multiplies_that_of_its_stages_and_frozen_stages_have_none(tmp_path: Path) -> None:
     found = rates(tmp_path, frozen=1, layer_decay=0.5, lr_factors={"encoder": 0.1})
     assert {round(rate, 6) for rate in found.values()} == {2.0, 0.1, 0.05}
     assert not any("embeddings" in name for name in found)
 
 
 @pytest.mark.parametrize("options", [{}, {"layer_decay": 0.5}])
-def test_an_encoder_that_is_frozen_whole_leaves_the_rate_of_the_linear_layer(
-    tmp_path: Path, options: dict[str, Any]
-) -> None:
+def test_a_frozen_encoder_leaves_the_rate_of_the_linear_layer(tmp_path: Path, options: dict[str, Any]) -> None:
     found = rates(tmp_path, frozen="all", lr_factors={"encoder": 0.1, "encoder.model.encoder": 0.2}, **options)
     assert found == {"head.weight": 2.0, "head.bias": 2.0}
 

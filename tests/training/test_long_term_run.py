@@ -83,7 +83,7 @@ def plant_the_past(folder: Path, seconds_ago: float = 8.0) -> None:
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_what_was_to_be_seen_before_is_learned_through_the_context_alone(tmp_path: Path, operator: str) -> None:
+def test_earlier_events_are_learned_only_through_the_context(tmp_path: Path, operator: str) -> None:
     write_tiny_files(tmp_path, videos=100, per_video=3)
     plant_the_past(tmp_path)
     data = long_term_data(tmp_path, context=LongTerm(18, 2), batch_size=64, val_batch_size=32)
@@ -98,7 +98,7 @@ def test_what_was_to_be_seen_before_is_learned_through_the_context_alone(tmp_pat
         assert held_out < math.log(32) - 0.2
 
 
-def test_it_is_measured_and_used_with_the_context_it_was_trained_with(tmp_path: Path) -> None:
+def test_evaluation_and_loading_use_the_context_of_training(tmp_path: Path) -> None:
     data = long_term_data(tmp_path / "files")
     data.setup()
     model = long_term_model(**data.metadata(WORDS)).eval()
@@ -141,11 +141,11 @@ def test_a_zero_shot_clip_is_its_own_context(tmp_path: Path, kind: str) -> None:
     templates = torch.from_numpy(tiny.prompts[name])
     texts = model.encode_text({"text": templates.flatten(0, 1)}).unflatten(0, templates.shape[:2]).mean(1)
     classes = torch.nn.functional.normalize(texts, dim=-1)
-    for place, index in enumerate(kept):
+    for row, index in enumerate(kept):
         rows = torch.from_numpy(tiny.rows[tiny.clips.ids[index]])[None]
         whole = {"context": rows, "context_mask": torch.ones(rows.shape[:2], dtype=torch.bool)}
         video = model.encode_video({"video": rows.mean(1), **whole})[0]
-        torch.testing.assert_close(scores[name][place], (classes @ video).detach(), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(scores[name][row], (classes @ video).detach(), rtol=1e-4, atol=1e-5)
     assert evaluator(str(tmp_path), WORDS).run(model) == pytest.approx(
         evaluator(str(tmp_path), WORDS, batch_size=3).run(model)
     )

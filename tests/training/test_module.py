@@ -56,7 +56,7 @@ class Asked(nn.Module):
         return (video - text).square().mean()
 
 
-def test_equal_texts_are_positives_only_if_asked_for(tmp_path: Path) -> None:
+def test_equal_texts_are_positives_by_rule_only(tmp_path: Path) -> None:
     data = tiny_data(tmp_path / "f")
     data.setup()
     batch = data.train_set.__getitems__(list(range(60)))
@@ -77,7 +77,7 @@ def test_positives_whose_keys_the_batch_lacks_are_refused_with_the_setting(tmp_p
         tiny_trainer(tmp_path).fit(module, datamodule=tiny_data(tmp_path / "f"))
 
 
-def test_the_bias_is_learned_logged_and_no_softmax_is_given_one(tmp_path: Path) -> None:
+def test_the_bias_is_trained_and_logged_and_refused_for_a_softmax(tmp_path: Path) -> None:
     model = tiny_model(init_bias=4.0)  # calls nearly all pairs right
     with pytest.raises(InputError, match=r"model\.init_bias.*ClipLoss"):
         ContrastiveModule(model, ClipLoss(), adamw)
@@ -88,7 +88,7 @@ def test_the_bias_is_learned_logged_and_no_softmax_is_given_one(tmp_path: Path) 
     assert trainer.callback_metrics["train/logit_bias"] == pytest.approx(model.logit_bias.item(), abs=0.02)
 
 
-def test_a_form_that_the_loss_has_not_is_refused() -> None:
+def test_form_local_without_share_is_refused() -> None:
     with pytest.raises(InputError, match=r"form=local.*Asked has no share\(\); use form=global"):
         ContrastiveModule(tiny_model(), Asked(), adamw, form="local")
 
@@ -110,7 +110,7 @@ def test_gradients_can_be_clipped(tmp_path: Path, algorithm: str) -> None:
     assert largest <= 1e-4 * (1.01 if algorithm == "norm" else sum(p.numel() for p in module.parameters()) ** 0.5)
 
 
-def test_a_run_of_nan_losses_stops_with_the_reason(tmp_path: Path) -> None:
+def test_repeated_nan_losses_stop_the_run_with_the_reason(tmp_path: Path) -> None:
     module = tiny_module(patience=3)
     with torch.no_grad():
         module.model.video[0].weight.fill_(float("nan"))

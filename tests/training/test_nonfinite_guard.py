@@ -30,7 +30,7 @@ def test_a_skipped_step_changes_neither_weights_nor_moments() -> None:
     assert int(guard.skipped) == 1
 
 
-def test_only_so_many_in_a_row_stop_the_run() -> None:
+def test_patience_counts_non_finite_losses_in_a_row() -> None:
     guard = NonFiniteGuard(patience=3)
     for loss in (BAD, BAD, GOOD, BAD, BAD):
         guard.check(loss)
@@ -44,8 +44,8 @@ def test_one_bad_batch_of_an_accumulated_step_skips_it() -> None:
     layer, guard = nn.Linear(2, 1), NonFiniteGuard()
     optimizer = adamw(layer, lr=0.1)
     before = layer.weight.clone()
-    for place, loss in enumerate((BAD, GOOD)):
-        guard.skip(optimizer, guard.check(loss), first_of_step=place == 0)
+    for index, loss in enumerate((BAD, GOOD)):
+        guard.skip(optimizer, guard.check(loss), first_of_step=index == 0)
     layer(torch.ones(1, 2)).sum().backward()
     optimizer.step()
     assert torch.equal(layer.weight, before)

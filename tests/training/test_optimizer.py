@@ -59,7 +59,7 @@ def rates(dual: DualEncoder, **options: object) -> dict[str, float]:
     return {name: by_id[id(p)] for name, p in dual.named_parameters() if id(p) in by_id}
 
 
-def test_parts_have_learning_rates_of_their_own() -> None:
+def test_learning_rate_factors_by_prefix() -> None:
     found = rates(model(), lr_factors={"video": 0.5, "video.1": 0.1, "log_scale": 2.0})
     assert found == {
         "log_scale": 2.0,
@@ -77,7 +77,7 @@ def test_a_schedule_scales_every_rate() -> None:
     assert {group["lr"] for group in optimizer.param_groups} == {0.5, 0.05}
 
 
-def test_a_prefix_of_nothing_is_refused() -> None:
+def test_a_prefix_without_parameters_is_refused() -> None:
     with pytest.raises(InputError, match=r"lr_factors\.txet: no parameter has this prefix.*'text'.*lr_factors=null"):
         adamw(model(), lr_factors={"txet": 0.1})
     with pytest.raises(InputError, match=r"lr_factors\.vid: no parameter"):  # half a name
@@ -88,7 +88,7 @@ def test_a_prefix_of_nothing_is_refused() -> None:
         adamw(model(), lr_factors={"text": 0.0})
 
 
-def test_a_prefix_of_frozen_parts_is_passed_over() -> None:
+def test_a_prefix_of_frozen_parameters_is_ignored() -> None:
     frozen = model()
     frozen.text.requires_grad_(False)
     found = rates(frozen, lr_factors={"text": 0.1, "text.weight": 0.2, "video": 0.5})

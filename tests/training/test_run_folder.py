@@ -69,7 +69,7 @@ def occupants(runs: Path) -> dict[str, int]:
     [(8, {}), (3, {"SLURM_NTASKS": "1", "SLURM_JOB_ID": "71"})],
     ids=["alone", "one Slurm job"],
 )
-def test_starts_in_the_same_second_get_a_folder_each(
+def test_starts_in_the_same_second_get_different_folders(
     runs: Path, begin: Start, count: int, environment: dict[str, str]
 ) -> None:
     at = time.time() + 2.0
@@ -83,7 +83,7 @@ def test_starts_in_the_same_second_get_a_folder_each(
     assert all((runs / name / ".hydra" / "overrides.yaml").is_file() for name in occupants(runs))
 
 
-def test_the_tasks_of_an_array_are_told_apart_by_name(runs: Path, begin: Start) -> None:
+def test_the_tasks_of_a_slurm_array_have_different_names(runs: Path, begin: Start) -> None:
     at = time.time() + 2.0
     for task in range(3):
         begin(at, SLURM_NTASKS="1", SLURM_ARRAY_JOB_ID="70", SLURM_JOB_ID=f"7{task}", SLURM_ARRAY_TASK_ID=str(task))
@@ -166,7 +166,7 @@ def test_a_finished_run_keeps_its_folder(tmp_path: Path) -> None:
         ({"SLURM_NTASKS": "1", "SLURM_PROCID": "2"}, 0),
     ],
 )
-def test_the_rank_is_what_the_launcher_says(
+def test_the_rank_comes_from_the_launcher(
     environment: dict[str, str], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable, value in environment.items():

@@ -17,7 +17,7 @@ def test_warm_up_then_cosine_to_the_floor_at_the_last_step() -> None:
     assert all(a >= b for a, b in pairwise(rates[99:]))
 
 
-def test_the_period_is_the_runs_own_length() -> None:
+def test_the_schedule_covers_the_steps_of_the_run() -> None:
     factor = warmup_cosine(warmup=0.0)
     for total in (10, 300, 5000):
         assert factor(0, total) == pytest.approx(1.0)
@@ -34,6 +34,6 @@ def test_steady_never_changes() -> None:
     assert {steady()(step, 100) for step in range(100)} == {1.0}
 
 
-def test_a_number_of_steps_is_not_a_share() -> None:
+def test_warmup_is_a_fraction_of_the_steps() -> None:
     with pytest.raises(InputError, match="warmup=100"):
         warmup_cosine(warmup=100.0)

@@ -59,13 +59,13 @@ def test_it_learns_and_a_continued_run_ends_the_same(tmp_path: Path) -> None:
     tiny_trainer(tmp_path).fit(resumed, datamodule=data, ckpt_path=tmp_path / "step=10.ckpt", weights_only=True)
     for name, value in module.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
-    # A checkpoint alone is a model that embeds sentences; its encoder's folder is not asked for.
+    # A checkpoint alone is a model that embeds sentences; it does not need the encoder's folder.
     Path(path).rename(tmp_path / "gone")
     loaded = clep.load(tmp_path / "step=5.ckpt", "cpu")
     assert loaded.embed_text(["#C C opens the door"]).shape == (1, 6)
 
 
-def test_evaluators_encode_sentences_with_the_live_encoder(tmp_path: Path) -> None:
+def test_evaluators_encode_sentences_with_the_trained_encoder(tmp_path: Path) -> None:
     """Figures from every sentence embedded on its own, not from the frozen embeddings beside it."""
     model = live_model(tiny_sentence_model(tmp_path / "base"), bank_encoder="tiny", sentence_encoder=WORDS).eval()
     source = tiny_source(tmp_path / "f", val_fraction=0.3)
@@ -85,8 +85,8 @@ def test_evaluators_encode_sentences_with_the_live_encoder(tmp_path: Path) -> No
     sentences = read_json(kinetics.folder / "prompts.json")["sets"]["prompt"]
     with torch.no_grad():
         classes = torch.stack([model.encode_sentences(of_class).mean(0) for of_class in sentences])
-        kept = [place for place, name in enumerate(kinetics.clips.ids) if name in kinetics.rows]
-        rows = np.stack([kinetics.rows[kinetics.clips.ids[place]].mean(0) for place in kept])
+        kept = [index for index, name in enumerate(kinetics.clips.ids) if name in kinetics.rows]
+        rows = np.stack([kinetics.rows[kinetics.clips.ids[index]].mean(0) for index in kept])
         scores = model.encode_video({"video": torch.from_numpy(rows)}) @ torch.nn.functional.normalize(classes).T
     accuracy = topk_accuracy(scores, torch.as_tensor(kinetics.clips.label)[kept], ks=(1,))
     assert found["zeroshot/kinetics/top1"] == pytest.approx(accuracy[1])
