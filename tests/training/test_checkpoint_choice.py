@@ -56,9 +56,7 @@ def test_plain_data_is_read(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "none.ckpt")
 
 
-def test_processes_of_further_devices_use_the_checkpoint_of_the_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_further_devices_use_the_checkpoint_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLEP_CONTINUES", "")
     found = left_by(tmp_path / "a", 100.0)
     assert find_checkpoint("last", tmp_path) == str(found)

@@ -164,11 +164,11 @@ def run_rank(rank: int, port: int, folder: str) -> None:
     found, seen, given = Found(), Seen(), data(Path(folder), batch_size=10)
     options = {"devices": 2, "strategy": "ddp", "max_epochs": 2, "plugins": [LightningEnvironment()]}
     tiny_trainer(Path(folder), callbacks=[search(), found, seen], **options).fit(tiny_module(), datamodule=given)
-    found_here = {
+    here = {
         "neighbours": [near.tolist() for near in found.neighbours],
         "steps": [moments for moments, _ in seen.steps],
     }
-    Path(folder, f"{rank}.json").write_text(json.dumps(found_here))
+    Path(folder, f"{rank}.json").write_text(json.dumps(here))
 
 
 def test_two_ranks_find_the_neighbours_of_one(tmp_path: Path) -> None:
