@@ -51,7 +51,7 @@ class ResumableDataModule(pl.LightningDataModule):
         return {**moved, **host}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position in the data: the epoch, the next batch, and what the order depends on."""
+        """Return the sampler position: epoch, next batch, and the settings that the order depends on."""
         if self.train_sampler is None or self.trainer is None:
             return {}
         loop: Any = self.trainer.fit_loop
@@ -101,7 +101,7 @@ class ResumableDataModule(pl.LightningDataModule):
 
 
 class EmptyValidationSet(Dataset[Batch]):
-    """A single empty batch: with it the trainer runs its validation, and thereby the evaluators."""
+    """A single empty batch, so that the trainer runs the validation loop and thereby the evaluators."""
 
     def __len__(self) -> int:
         return 1
@@ -114,25 +114,26 @@ class MomentDataModule(ResumableDataModule):
     """Training and validation batches of moments from one or several sources.
 
     Args:
-        sources: by name; several are mixed by their `weight`.
+        sources: sources by name; several are mixed by their `weight`.
         window: which rows around a moment are the video side of a batch.
         batch_size: moments per batch on each rank.
         device: storage of the video bank: "disk" (memory-mapped), "cpu" (RAM), or "cuda" (the rank's GPU, where batches
             are then gathered).
-        text_device: the same for the text embeddings; None for `device` if that is a GPU, and "cpu" otherwise.
+        text_device: storage of the text embeddings; None for `device` if that is a GPU, and "cpu" otherwise.
         shuffle, drop_last, seed: see `MomentBatchSampler`.
         num_workers: loader processes. 0 is fastest unless the disk is slow: passing tensors between processes costs
             more than the gather.
-        val_batch_size: of the validation loss; None for `batch_size`, or fewer if fewer moments are held out.
+        val_batch_size: batch size of the validation loss; None for `batch_size`, or fewer if fewer moments are held
+            out.
         context: which rows around each moment are its long-term context, for a model with a `LongTermTower`; None for
             no context. It adds `batch_size * window_s * per_second` rows to a batch.
         sampler: arranges moments into batches: `UniqueTexts`, `SceneAware`, `HardNegatives`; None for random batches.
         verb_noun: source of the keys `verb` and `noun`: "given" takes the ids of the narrations file, "taxonomy"
             matches the groups of `taxonomy` in the texts; None for no such keys.
-        taxonomy: for `verb_noun="taxonomy"`.
+        taxonomy: the taxonomy for `verb_noun="taxonomy"`.
         tokens: how texts are tokenized, for a `SentenceTower`, which fine-tunes the encoder; None for no tokens.
-        relevant_texts: train with random other texts of more than this relevancy for the moment's own one
-            (`RelevantTexts`); None for its own text.
+        relevant_texts: replace each text by a random one whose relevancy for it exceeds this value (`RelevantTexts`);
+            None keeps the paired text.
 
     Raises:
         InputError: no source, or a batch of fewer than 2 moments.
@@ -203,7 +204,7 @@ class MomentDataModule(ResumableDataModule):
 
     @property
     def text_bank_encoder(self) -> str:
-        """Name of the sentence encoder that the banks of texts record; "" where they record none.
+        """Name of the sentence encoder recorded in the text banks; "" if none is recorded.
 
         Raises:
             InputError: the sources' texts were embedded by different encoders.
@@ -216,7 +217,7 @@ class MomentDataModule(ResumableDataModule):
         return next(iter(names.values()))
 
     def metadata(self, text_encoder: str) -> dict[str, Any]:
-        """Return the metadata of a model trained on this data, against which later inputs are checked.
+        """Return the metadata of a model trained on this data, with which later inputs are compared.
 
         Args:
             text_encoder: name or path of the sentence encoder of the text embeddings.
@@ -293,7 +294,7 @@ class MomentDataModule(ResumableDataModule):
         )
 
     def moment_keys(self) -> MomentKeys:
-        """Return what a `SamplingStrategy` knows of the training moments."""
+        """Return the properties of the training moments for a `SamplingStrategy`."""
         text, video, second, n_videos = [], [], [], 0
         for part in self.parts:
             moments = part.moments
@@ -336,7 +337,7 @@ class MomentDataModule(ResumableDataModule):
         return dataset.gather(batch, int(seed))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the position in the data, and the state of the sampling strategy."""
+        """Return the sampler position and the state of the sampling strategy."""
         position = super().state_dict()
         return (
             position if self.strategy is None or not position else {**position, "sampler": self.strategy.state_dict()}

@@ -50,13 +50,13 @@ class Moments:
 
 
 def drop_missing(moments: Moments, bank: FeatureBank, on_missing: str, what: str) -> tuple[Moments, dict[str, int]]:
-    """Drop the moments that `bank` has no rows for, and count them by reason.
+    """Drop the moments without rows in `bank`, and count them by reason.
 
-    A moment that starts more than one row after the end of its video has no rows; clamping would silently pair its text
-    with the last second of the video.
+    A moment that starts more than one row after the end of its video has no rows; clamping it would silently pair its
+    text with the last second of the video.
 
     Args:
-        moments: in any order.
+        moments: moments in any order.
         bank: a bank with a clock.
         on_missing: "error" raises on such moments, "skip" drops them.
         what: the source of the moments, for error messages.
@@ -87,15 +87,15 @@ def drop_missing(moments: Moments, bank: FeatureBank, on_missing: str, what: str
 
 @dataclass(frozen=True)
 class Window:
-    """Which rows of the bank are the video side of a moment; stored with a saved model.
+    """Rule for the rows of a moment, its video side; stored with a saved model.
 
     Attributes:
-        align: "centre" takes the rows whose centre lies in the span; "start" those that start in it, as the published
-            tutorial does.
+        align: "centre": the rows whose centre lies in the span; "start": those that start in it, as in the published
+            tutorial.
         pool: "mean" gives `video` `[batch, dim]`; "rows" gives `video` `[batch, time, dim]` with `video_mask`.
         max_rows: for "rows", the maximum length of the time axis; it is never longer than the longest window.
-        sample: which rows of a window with more than `max_rows` are taken: "uniform" (fixed), or "random" in training
-            and uniform in evaluation.
+        sample: rows of a window with more than `max_rows`: "uniform" (fixed), or "random" in training and uniform in
+            evaluation.
 
     Raises:
         InputError: `max_rows` is below 1.
@@ -115,7 +115,7 @@ class Window:
         """Return the window that a model was trained with, with uniform sampling, for evaluation.
 
         Args:
-            metadata: of a saved model; the default window where it has none.
+            metadata: metadata of a saved model; the default window if it has none.
 
         Raises:
             InputError: `metadata.window` has an unknown key, or a value of another type.
@@ -164,8 +164,8 @@ Batch = dict[str, Tensor]
 class MomentDataset(Dataset[Batch]):
     """The moments of one source, with the banks of their video features and text embeddings.
 
-    The row indices of all windows are computed once, here, in one vectorised call; a batch is then one gather from each
-    bank. Keys of a batch:
+    The row indices of all windows are computed once, in one vectorised call; a batch is then one vectorised lookup in
+    each bank. Keys of a batch:
 
     - `video` `[b, d]`, or `[b, t, d]` with `video_mask` `[b, t]`, where t is the length of the longest window of the
       dataset, at most `window.max_rows`;
@@ -177,13 +177,13 @@ class MomentDataset(Dataset[Batch]):
     - with `tokens`: `text_tokens` and `text_token_mask` `[b, l]`, l the length of the batch's longest text.
 
     Args:
-        moments: the video of each must be in `bank`.
-        bank: the video features.
-        texts: the text embeddings, row `i` for text `i`.
-        window: which rows are the video side.
+        moments: moments whose videos are in `bank`.
+        bank: bank of the video features.
+        texts: bank of the text embeddings, row `i` for text `i`.
+        window: rule for the rows of a moment.
         text_key: `text_key[i]` is the `text_id` of text `i` in a batch; None for `i` itself. Mixed sources use it to
             give equal sentences one id.
-        context: which rows around each moment are its long-term context; None for no context.
+        context: rule for the long-term context of a moment; None for no context.
 
     Raises:
         InputError: a text id exceeds the rows of `texts`.
@@ -233,10 +233,10 @@ class MomentDataset(Dataset[Batch]):
         return self.gather(self.indices(draw.moments), draw.seed)
 
     def indices(self, index: Int64[Tensor, " batch"], seed: int | None = None) -> Batch:
-        """Return what a batch is gathered by: `moment`, `text_id`, and the row indices `[first, last)` of the window.
+        """Return the indices of a batch: `moment`, `text_id`, and the row indices `[first, last)` of the window.
 
-        With a context, also `video_index` in the bank, and `middle_s`, the middle of the moment in seconds. Nothing in
-        it is random, so `seed` is ignored.
+        With a context, also `video_index` in the bank, and `middle_s`, the middle of the moment in seconds. `seed` is
+        ignored, since nothing is random.
         """
         batch = {
             "moment": index,
@@ -335,12 +335,12 @@ class MixedDataset(Dataset[Batch]):
 
 @runtime_checkable
 class BankDataset(Protocol):
-    """A dataset whose batches are gathered from banks in two steps: on the host, and on the device of the banks."""
+    """Base class of datasets on banks; batches are made in two steps, on the host and on the banks' device."""
 
     def __len__(self) -> int: ...
 
     def indices(self, index: Int64[Tensor, " batch"], seed: int | None = None) -> Batch:
-        """Return what a batch is gathered by; touches no bank."""
+        """Return the indices of a batch, without access to a bank."""
         ...
 
     def gather(self, indices: Batch, seed: int | None = None) -> Batch:
@@ -367,7 +367,7 @@ class IndexOnlyDataset(Dataset[Batch]):
 
 
 def as_draw(draw: Draw | Sequence[int]) -> Draw:
-    """Convert a list of indices, which a plain sampler yields, to a `Draw` with seed 0."""
+    """Convert a list of indices, from a sampler without seeds, to a `Draw` with seed 0."""
     return draw if isinstance(draw, Draw) else Draw(torch.as_tensor(draw, dtype=torch.int64), 0)
 
 
@@ -377,7 +377,7 @@ def identity_collate(batch: Any) -> Any:
 
 
 def _concatenate(pieces: Sequence[Tensor]) -> Tensor:
-    """Concatenate a key of several sources, zero-padding axis 1 to the longest; the masks are padded alike."""
+    """Concatenate a key of several sources, zero-padding axis 1 to the longest; masks are padded with False."""
     if pieces[0].ndim > 1 and len({piece.shape[1] for piece in pieces}) > 1:
         widest = max(piece.shape[1] for piece in pieces)
         pieces = [pad(piece, (0, 0) * (piece.ndim - 2) + (0, widest - piece.shape[1])) for piece in pieces]

@@ -1,4 +1,4 @@
-"""Check, when a bank is opened for training, that something can be learned from its rows."""
+"""Check for degenerate features when a bank is opened for training."""
 
 import logging
 
@@ -17,14 +17,14 @@ HUGE = 1e6
 
 
 def check_features(bank: FeatureBank, what: str, remedy: str) -> None:
-    """Warn about rows that are not finite or huge; refuse a bank in which all are, or all are zero or equal.
+    """Warn about non-finite or huge rows; raise if all rows are such, or all are zero or equal.
 
-    Of a large bank 64 blocks of 16 rows are read, spread evenly; of one with at most 20,000 rows all.
+    All rows are read if there are at most 20,000, else 64 evenly spread blocks of 16 rows.
 
     Args:
-        bank: opened.
-        what: what a row is, for the message: "row" or "text embedding".
-        remedy: what to do.
+        bank: the bank.
+        what: name of a row in messages: "row" or "text embedding".
+        remedy: remedy in messages.
 
     Raises:
         InputError: all rows that were read are NaN, infinite, huge, zero or equal.

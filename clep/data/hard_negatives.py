@@ -19,7 +19,7 @@ BYTES_AT_ONCE = 64 * 2**20
 
 
 def queries_at_once(videos: int, at_once: int = BYTES_AT_ONCE) -> int:
-    """Return for how many queries the float32 similarities to all `videos` fit into `at_once` bytes (at least 1)."""
+    """Return the number of queries whose float32 similarities to all `videos` fit into `at_once` bytes (at least 1)."""
     return max(1, at_once // (4 * max(1, videos)))
 
 
@@ -36,7 +36,7 @@ def nearest_videos(
     other groups if there are several.
 
     Args:
-        embeddings: compared by dot product.
+        embeddings: video embeddings, compared by dot product.
         group: source of each video; neighbours are of the same source. -1 fills missing neighbours.
         near: number of neighbours.
         queries: indices of the videos to search for, a range without step.

@@ -89,7 +89,7 @@ class KeyFrameClips:
         boxes: Float32[Tensor, "boxes 4"],
         generator: torch.Generator,
     ) -> tuple[UInt8[Tensor, "frames 3 side side"], Float32[Tensor, "boxes 4"]]:
-        """Crop a clip at random and flip it with probability `flip`, and transform its boxes alike.
+        """Crop a clip at random and flip it with probability `flip`, together with its boxes.
 
         The crop contains the centre of every box, so that none is lost; boxes are clipped to it.
         """
@@ -101,7 +101,7 @@ class KeyFrameClips:
 
 @cache
 def _find(videos: str, video: str) -> Path:
-    """Return the file of a video, or the folder of its key frames; cached, because each batch asks again."""
+    """Return the file of a video, or the folder of its key frames; cached, since each batch needs it."""
     folder = Path(videos)
     direct = (folder / f"{video}{suffix}" for suffix in VIDEO_SUFFIXES)
     if (path := next((path for path in direct if path.is_file()), None)) is not None:

@@ -18,7 +18,7 @@ SHARED_AT_ONCE = 128
 
 @dataclass(frozen=True)
 class LongTerm:
-    """Which rows of the bank are the context of a moment; stored with a saved model.
+    """Rule for the long-term context of a moment; stored with a saved model.
 
     The context is `FeatureBank.long_term` at the middle of the moment: `window_s * per_second` slots with a mask. A row
     belongs to the second that it starts in. Ego4D's features have 1.875 rows per second, so most seconds hold two rows
@@ -28,8 +28,8 @@ class LongTerm:
     Attributes:
         window_s: length in seconds, half of it before the middle of the moment (`window_size` in the paper's code).
         per_second: slots per second (`max_num_feat_per_step` in mmaction2).
-        sample: which rows of a second with more rows than slots are taken: the "first" in stored order, or "random"
-            ones in training and the first in evaluation.
+        sample: rows of a second with more rows than slots: the "first" in stored order, or "random" ones in training
+            and the first in evaluation.
         pool: "rows" gives all slots; "mean" and "max" give a single slot, the mean or maximum of the rows: the input of
             `operator=avg` and `operator=max`, without a copy of the rows.
 
@@ -118,7 +118,7 @@ class LongTerm:
     def shared_at_once(self, batch_size: int) -> int:
         """Return how many of `batch_size` neighbouring moments to encode at once with `gather_shared`.
 
-        Each moment is compared with the rows of all: more moments share more rows, but are compared with more others.
+        With more moments at once more rows are shared, but each moment is compared with the rows of all.
         """
         return min(batch_size, SHARED_AT_ONCE) if self.pool == "rows" else batch_size
 

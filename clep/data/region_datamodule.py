@@ -25,8 +25,8 @@ class RegionDataModule(ResumableDataModule):
     Args:
         train: regions to train on.
         val: annotated regions for a validation loss; None for none. Detections are evaluated by an evaluator.
-        label_map: which actions are learned: None for the challenge's 60, "all" for AVA's 80, or a label map.
-        context: which rows around a region are its long-term context.
+        label_map: actions to learn: None for the challenge's 60, "all" for AVA's 80, or a label map.
+        context: rule for the long-term context of a region.
         clips: source of pixels, for models with a trainable short-term encoder; None for the rows of the bank.
         batch_size: regions per batch on each rank.
         device: storage of the banks: "disk" (memory-mapped), "cpu" (RAM), or "cuda" (the rank's GPU, where batches are
@@ -36,7 +36,7 @@ class RegionDataModule(ResumableDataModule):
         val_batch_size: of the validation loss; None for `batch_size`.
 
     Raises:
-        InputError: a number is out of range, or `val` has detected boxes.
+        InputError: an option is out of range, or `val` has detected boxes.
     """
 
     def __init__(

@@ -34,10 +34,10 @@ class Regions:
         videos: ids of the bank's videos, in its order.
         boxes_digest: digest of each video's boxes, to detect changed boxes.
         video: index of each region's video.
-        second: of each region's key frame, in the time of the annotations.
+        second: second of each region's key frame in the annotations.
         box: x1, y1, x2, y2 as fractions of the frame's width and height.
         score: confidence of the detector; 1 for annotated boxes.
-        person: id of the annotated person within the video; -1 where unknown.
+        person: id of the annotated person within the video; -1 if unknown.
         annotated: whether the box was annotated, with its actions, or detected.
         first_action: the actions of region `i` are `action[first_action[i] : first_action[i + 1]]`.
         action: action ids of AVA.
@@ -97,7 +97,7 @@ class Regions:
         return torch.from_numpy(target)
 
     def check_bank(self, bank: FeatureBank, path: str | Path) -> None:
-        """Raise if a bank does not hold these regions.
+        """Check that a bank holds these regions.
 
         Raises:
             InputError: videos, rows or seconds differ; names both files.
@@ -157,11 +157,11 @@ class RegionDataset(Dataset[Batch]):
     `[b, classes]`; and `moment` `[b]`, the index in the dataset.
 
     Args:
-        regions: of the bank.
-        bank: one row per region.
+        regions: regions of the bank.
+        bank: bank with one row per region.
         rows: indices of the regions that are examples.
         classes: action ids, one per column of the target.
-        context: which rows around a region are its long-term context.
+        context: rule for the long-term context of a region.
         context_bank: the bank of the context; None for `bank`. A region whose video is not in it has an empty context.
         clips: source of pixels, for models with a trainable short-term encoder; None for the rows of the bank.
         augment: crop and mirror clips at random.

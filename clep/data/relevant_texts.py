@@ -1,4 +1,4 @@
-"""Pairs clips with other sentences that are relevant for them, by verb and noun classes."""
+"""Pair clips with other sentences that are relevant for them, by verb and noun classes."""
 
 import torch
 from jaxtyping import Bool, Float, Int64, Integer
@@ -10,13 +10,13 @@ from clep.errors import InputError
 class RelevantTexts:
     """Draws a random text whose relevancy for a moment's own text exceeds a threshold.
 
-    So EgoVLP, LaViLa and AVION train on EPIC-KITCHENS-100's multi-instance retrieval, with a threshold of 0.1: a clip's
-    sentence is drawn anew in each step. The relevancy is that of `clep.losses.RelevancyPositives`.
+    EgoVLP, LaViLa and AVION train so on EPIC-KITCHENS-100's multi-instance retrieval, with a threshold of 0.1; a new
+    sentence is drawn in each step. The relevancy is that of `clep.losses.RelevancyPositives`.
 
     Args:
         verb, noun: ids of each text, padded with -1.
         candidates: texts that may be drawn, those of the training moments.
-        threshold: least relevancy, exclusive.
+        threshold: minimum relevancy, exclusive.
 
     Raises:
         InputError: the threshold is not at least 0 and below 1.
@@ -35,11 +35,11 @@ class RelevantTexts:
         self.candidates, self.threshold = candidates, float(threshold)
 
     def draw(self, text_id: Int64[Tensor, " batch"], seed: int) -> Int64[Tensor, " batch"]:
-        """Return a text for each moment; its own where no other is relevant enough.
+        """Return a text for each moment; its paired text if no other is relevant enough.
 
         Args:
-            text_id: the moments' own texts.
-            seed: of the draw; equal seeds draw equal texts.
+            text_id: the paired texts.
+            seed: seed of the draw.
         """
         own = text_id.to(self.verb.device)
         relevancy = (_overlap(self.verb[own], self.verb) + _overlap(self.noun[own], self.noun)) / 2

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MomentKeys:
-    """What a `SamplingStrategy` knows of the training moments, which are ordered by source.
+    """Properties of the training moments, ordered by source, for a `SamplingStrategy`.
 
     Attributes:
         text: ids of texts, equal for equal sentences across sources.
