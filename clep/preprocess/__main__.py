@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any, get_args
 
+from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console, Group, RenderableType
@@ -115,6 +116,8 @@ def _compose(name: str, overrides: Sequence[str], config_dir: str | None) -> Dic
     try:
         return compose_config("preprocess", [f"job={name}", *written], config_dir)
     except InputError as error:
+        if isinstance(error.__cause__, MissingConfigException):  # a file of a group, such as paths=mine
+            raise
         reason = str(error).split("\n")[0]
         raise InputError(
             f"cannot read the options {' '.join(overrides)} ({reason}); a value with commas, colons or brackets "

@@ -231,8 +231,8 @@ def _with_inputs(jobs: Sequence[Job]) -> list[Job]:
     coming: set[Path] = set()
     for job in jobs:
         outputs, lacking = job.outputs(), job.missing_outputs()
-        gone = [path for path in job.inputs() if not path.exists() and not _is_written(path, coming)]
-        coming.update(outputs)
+        gone = [path for path in job.inputs() if not path.exists() and not _is_written(path.absolute(), coming)]
+        coming.update(path.absolute() for path in outputs)
         if gone and lacking:
             missing.setdefault(job.name, []).extend(gone)
             commands.append(job.command())

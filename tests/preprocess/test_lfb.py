@@ -9,9 +9,9 @@ from clep.datasets.lfb_files import load_lfb
 from clep.errors import InputError
 from clep.preprocess.__main__ import main
 from clep.preprocess.lfb import LfbExport, LfbImport
+from tests.datasets.test_lfb_files import content, same
 
 from .conftest import DIM, RunsCode
-from .test_lfb_files import content, same
 
 
 def test_there_and_back(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import torch
 from clep.datasets.ava_proposals import read_proposals
 from clep.datasets.lfb_files import load_lfb, save_lfb
 from clep.errors import InputError
+from tests.preprocess.conftest import DIM, RunsCode, canary
 
-from .conftest import DIM, RunsCode
+__all__ = ["canary"]
 
 
 def content(seed: int = 0) -> dict[str, dict[int, torch.Tensor]]:
@@ -120,7 +121,7 @@ def test_other_contents_are_named(tmp_path: Path, value: object, words: str) -> 
 
 def test_damaged_files(tmp_path: Path) -> None:
     path = tmp_path / "lfb.pkl"
-    with pytest.raises(InputError, match=r"lfb\.pkl cannot be read: No such file"):
+    with pytest.raises(InputError, match=r"lfb\.pkl does not exist; check the path"):
         load_lfb(path)
     torch.save(content(), path)
     whole = path.read_bytes()
