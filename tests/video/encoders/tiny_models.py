@@ -45,7 +45,7 @@ def videomae(folder: Path, tuned: bool) -> VideoMAEForVideoClassification | Vide
 def vjepa2(folder: Path, tuned: bool) -> VJEPA2ForVideoClassification | VJEPA2Model:
     predictor = {"pred_hidden_size": 24, "pred_num_attention_heads": 2, "pred_num_hidden_layers": 1}
     sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2.0}
-    picture = {"crop_size": 32, "patch_size": 16, "frames_per_clip": 4}
+    picture = {"crop_size": 32, "patch_size": 8, "frames_per_clip": 4}
     config = VJEPA2Config(**sizes, **picture, **predictor, num_pooler_layers=1, num_labels=3)
     return save(VJEPA2ForVideoClassification(config) if tuned else VJEPA2Model(config), folder)
 
