@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from instant_clip_tokenizer import Tokenizer as ClipBpe
 
 START, END = 49406, 49407
+OPENAI_SPECIAL, OPEN_CLIP_SPECIAL = ("<|startoftext|>", "<|endoftext|>"), ("<start_of_text>", "<end_of_text>")
+_INSIDE_SPECIAL = re.compile(r"(?<=<)(?=(?:start|end)_of_text>)")
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model")
 # The tokenizer that the official code loads from the hub, and the tokens to which it cuts or pads every sentence.
 _HUB = {
@@ -49,12 +51,13 @@ class ClipTokenizer:
     Args:
         context: tokens per sentence; shorter ones are padded with 0.
         keep_end: whether a sentence that is cut ends with the end token (AVION, PE) or without it (LaViLa).
+        special: how the start and end tokens are written in a sentence; LaViLa's code has OpenAI's way.
 
     Raises:
         InputError: the package is not installed.
     """
 
-    def __init__(self, context: int, keep_end: bool) -> None:
+    def __init__(self, context: int, keep_end: bool, special: tuple[str, str] = OPENAI_SPECIAL) -> None:
         try:
             from instant_clip_tokenizer import Tokenizer as Bpe
         except ImportError as error:
@@ -63,17 +66,18 @@ class ClipTokenizer:
                 "transformers, e.g. openai/clip-vit-base-patch16"
             ) from error
         self._bpe: ClipBpe = Bpe()
-        self.context, self.keep_end = context, keep_end
+        self.context, self.keep_end, self.special = context, keep_end, special
+        self._split = re.compile("({}|{})".format(*map(re.escape, special)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ClipTokenizer, (self.context, self.keep_end)
+        return ClipTokenizer, (self.context, self.keep_end, self.special)
 
     def __call__(self, sentences: list[str]) -> Tokens:
         """Return token ids `[sentences, context]`."""
         ids = torch.zeros(len(sentences), self.context, dtype=torch.int64)
         mask = torch.zeros(len(sentences), self.context, dtype=torch.bool)
         for row, sentence in enumerate(sentences):
-            found = [START, *self._bpe.encode(clip_clean(sentence)), END]
+            found = [START, *self._encode(clip_clean(sentence)), END]
             if len(found) > self.context:
                 found = found[: self.context]
                 if self.keep_end:
@@ -81,6 +85,17 @@ class ClipTokenizer:
             ids[row, : len(found)] = torch.tensor(found)
             mask[row, : len(found)] = True
         return Tokens(ids, mask)
+
+    def _encode(self, text: str) -> list[int]:
+        ids = dict(zip(self.special, (START, END), strict=True))
+        found: list[int] = []
+        for piece in self._split.split(text):
+            if piece in ids:
+                found.append(ids[piece])
+            else:  # the package knows open_clip's special tokens, which are plain text to LaViLa's code
+                for part in _INSIDE_SPECIAL.split(piece):
+                    found += self._bpe.encode(part)
+        return found
 
 
 class HubTokenizer:
@@ -137,7 +152,9 @@ def find_tokenizer(model: PublishedModel, weights: str | Path, name: str | None)
     family = getattr(getattr(text, "config", None), "model_type", model.kind)
     if name is None and model.kind in ("lavila", "avion", "pe") and family not in _HUB:
         context = text.positional_embedding.shape[0]  # type: ignore[union-attr]
-        return _LoadedOnFirstUse(partial(ClipTokenizer, context, keep_end=model.kind != "lavila"))
+        lavila = model.kind == "lavila"
+        special = OPENAI_SPECIAL if lavila else OPEN_CLIP_SPECIAL
+        return _LoadedOnFirstUse(partial(ClipTokenizer, context, not lavila, special))
     if model.kind == "clip":
         return _LoadedOnFirstUse(partial(HubTokenizer, name or str(weights), 77))
     usual, length = _HUB.get(family, ("openai/clip-vit-base-patch16", 77))

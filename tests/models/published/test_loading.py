@@ -1,5 +1,6 @@
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -176,6 +177,70 @@ def test_half_a_file_is_refused(tmp_path: Path, kept: float) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])
     with pytest.raises(InputError, match=r"a\.pt.*(download it again|not loaded|holds no weights)"):
+        load_published("lavila", path, SIZES)
+
+
+@pytest.mark.parametrize("frames", [2, 6])
+def test_egovlpv2_fits_frames_with_aligned_corners_or_takes_the_first(tmp_path: Path, frames: int) -> None:
+    state = tiny.egovlpv2()
+    old = state["video_model.temporal_embed"][0].clone()
+    model = load_published("egovlpv2", save(tmp_path / "a.pth", state), SIZES, frames=frames)
+    if frames < FRAMES:
+        expected = old[:frames]
+    else:  # by hand: the first and the last stay where they are
+        place = torch.arange(frames) * (FRAMES - 1) / (frames - 1)
+        low = place.floor().long()
+        part = (place - low)[:, None]
+        expected = old[low] * (1 - part) + old[(low + 1).clamp(max=FRAMES - 1)] * part
+    torch.testing.assert_close(model.state_dict()["video_model.temporal_embed"][0], expected)
+
+
+def test_models_whose_loaders_fit_nothing_refuse_other_clips(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.pth", tiny.egovideo())
+    with pytest.raises(InputError, match=r"64 patches, which is 4 frames of 32x32; its official loader fits no other"):
+        load_published("egovideo", path, SIZES, frames=8)
+    with pytest.raises(InputError, match="its official loader fits no other"):
+        load_published("egovideo", path, SIZES | {"frames": 3})
+    model = load_published("egovideo", path, SIZES)
+    with pytest.raises(InputError, match="takes 4 frames of 32x32 pixels, not 4 of 64x64"):
+        model.encode_video(torch.randn(1, 4, 3, 64, 64))
+    state = tiny.avion()
+    del state["visual.temporal_embedding"]
+    single = save(tmp_path / "b.pt", state, args=args())
+    assert load_published("avion", single, SIZES | {"frames": 1}).clip.frames == 1
+    with pytest.raises(InputError, match="trained on single frames and has no temporal embedding; use frames=1"):
+        load_published("avion", single, SIZES | {"frames": 1}, frames=4)
+
+
+FAMILIES = ("lavila", "avion", "egovlp", "egovlpv2", "egovideo", "pe", "siglip2")
+
+
+@pytest.mark.parametrize("held", FAMILIES)
+def test_a_checkpoint_of_another_family_is_refused(tmp_path: Path, held: str) -> None:
+    path = save(tmp_path / "a.pt", getattr(tiny, held)(), args=args())
+    for kind in FAMILIES:
+        if kind != held:
+            with pytest.raises(InputError, match=rf"a\.pt is no checkpoint of {kind}"):
+                load_published(kind, path, SIZES)
+
+
+def test_a_compressed_file_is_read_and_not_mapped(tmp_path: Path) -> None:
+    """PyTorch maps a compressed file without complaint and returns its bytes as weights."""
+    path, packed = save(tmp_path / "a.pt", tiny.lavila(), args=args()), tmp_path / "b.pt"
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for entry in old.infolist():
+            new.writestr(entry.filename, old.read(entry))
+    assert packed.stat().st_size < path.stat().st_size
+    pixels = torch.randn(PIXELS)
+    rows = [load_published("lavila", weights, SIZES).encode_video(pixels) for weights in (path, packed)]
+    torch.testing.assert_close(*rows, rtol=0, atol=0)
+
+
+def test_half_of_a_safetensors_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file(tiny.lavila(), path)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(InputError, match=r"a\.safetensors is no complete safetensors file.*download it again"):
         load_published("lavila", path, SIZES)
 
 

@@ -41,6 +41,17 @@ def test_a_long_sentence_loses_its_end_token_in_lavila_and_keeps_it_in_avion(tmp
     assert (lavila.ids[0, :-1] == avion.ids[0, :-1]).all()
 
 
+def test_special_tokens_in_a_sentence_are_written_in_another_way_in_each_code(tmp_path: Path) -> None:
+    lavila = load_published("lavila", save(tmp_path / "a.pt", tiny.lavila(), args=args()), SIZES)
+    avion = load_published("avion", save(tmp_path / "b.pt", tiny.avion(), args=args()), SIZES)
+    for model, other, text in (
+        (lavila, avion, "a <|endoftext|> cat <|startoftext|>"),
+        (avion, lavila, "a <end_of_text> cat <START_OF_TEXT>"),
+    ):
+        assert model.tokenize([text]).ids[0, :6].tolist() == [START, 320, END, 2368, START, END]
+        assert START not in other.tokenize([text]).ids[0, 1:].tolist()
+
+
 @pytest.mark.parametrize(
     ("text", "clip", "siglip"),
     [
