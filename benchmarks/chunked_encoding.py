@@ -1,4 +1,4 @@
-"""What `chunk_size` costs and saves: `python -m benchmarks.chunked_encoding [key=value …]`.
+"""Time and memory of a training step with `chunk_size`: `python -m benchmarks.chunked_encoding [key=value …]`.
 
 One training step of temporal attention over a large batch, encoded at once and by chunks, each in a process of its own.
 Both hold the batch and the matrix of similarities, which chunks do not make smaller.

@@ -1,4 +1,4 @@
-"""A child process of `benchmarks.chunked_encoding`: one training step of a large batch, and what it took.
+"""Child process of `benchmarks.chunked_encoding`: time and memory of one training step of a large batch.
 
 Prints one line of JSON: `seconds` of the step, `peak_mb`, the most memory there was of any kind (VmHWM of
 /proc/self/status, or what the GPU's allocator held), `before_mb` that before the step, and `loss`. Linux only.

@@ -1,4 +1,4 @@
-"""What the demo learns: `python -m benchmarks.demo [key=value …]`.
+"""Zero-shot accuracy of the demo: `python -m benchmarks.demo [key=value …]`.
 
 For each seed a synthetic dataset of that seed is generated, and three models are trained on it with the configurations
 as they are: `experiment=demo`; `experiment=ego4d_tutorial`, the published recipe; and `experiment=demo` on the same

@@ -1,4 +1,4 @@
-"""What the minute around a moment is worth: `python -m benchmarks.demo_long_term [key=value …]`.
+"""Accuracy with and without long-term context: `python -m benchmarks.demo_long_term [key=value …]`.
 
 For each seed a synthetic dataset of that seed is generated, and `experiment=demo_long_term` is trained on it with each
 feature bank operator and with none, by `clep.ablate`. The questions "who picked it up" and "open or closed" have two

@@ -1,4 +1,4 @@
-"""A child process of `benchmarks.opening`: train from a bank on disk, and say on standard output what memory that took.
+"""Child process of `benchmarks.opening`: train from a bank on disk, and print the memory used.
 
 The bank is mapped, so its pages are the system's cache and not the process's own; `Anonymous` of
 /proc/self/smaps_rollup is what the process has to itself (Linux).
@@ -37,7 +37,7 @@ class Watched(pl.Callback):
         self.seen: dict[str, list[float]] = {name: [] for name in KEPT}
 
     def on_train_batch_end(self, *arguments: Any) -> None:
-        """Look at the process's memory."""
+        """Measure the process's memory."""
         for name, value in memory_mb().items():
             self.seen[name].append(value)
 

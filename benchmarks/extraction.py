@@ -32,7 +32,7 @@ LONGEST_CLIP_S = 3.0
 
 @dataclass
 class Settings:
-    """Of this benchmark.
+    """Settings of this benchmark.
 
     `videos` is a folder of real clips, or several with a colon between them. `ways` are what the pipeline is measured
     with: threads that decode (0: as many as FFmpeg likes), PyTorch threads, processes at once, and whether OpenMP
@@ -90,7 +90,7 @@ def _film(settings: Settings, clips: list[Path], seconds: float, path: Path) -> 
 
 
 def _timesformer(folder: Path) -> str:
-    """Save a TimeSformer-B with random weights, as a downloaded one lies on a disk."""
+    """Save a TimeSformer-B with random weights in the format of a download."""
     from transformers import TimesformerConfig, TimesformerModel
 
     torch.manual_seed(0)
@@ -120,7 +120,7 @@ def _format(other: str) -> str:
 
 
 def _encoding(settings: Settings, report: Report, film: Path, weights: str) -> None:
-    """Measure the pipeline in every way, and compare its seconds with what the two parts need.
+    """Measure the pipeline in all configurations, and compare its seconds with those of its two parts.
 
     On shared cores both parts together need the sum of their CPU seconds / cores: "sum", of each part alone with the
     same settings. "work" is that of one thread each, alone on the machine: no thread waits for another, but cores that

@@ -16,7 +16,7 @@ WINDOWS = DenseWindows()
 
 
 def compare(film: Path, short_side_px: int, threads: int, repeats: int) -> dict[str, Any]:
-    """Measure all sides in turn and return seconds, medians and how many times faster ours is than each.
+    """Measure all implementations alternately; return seconds, medians and the speed-up of clep over each.
 
     "bare" decodes every frame and calls `frame.reformat` on each, to the size that ours gives and with one thread of
     swscale as ours has (its own default, one for each core, is slower for small pictures). rgb24 is what people ask

@@ -1,4 +1,4 @@
-"""A child process of `benchmarks.extraction`: decoding alone, encoding alone, and the pipeline of both, in turns.
+"""Child process of `benchmarks.extraction`: decoding only, encoding only, and the pipeline, alternately.
 
 A process of its own, because how its OpenMP threads wait is settled when it starts. Prints one line of JSON. With
 `together=true` it says "ready", waits for a line on standard input and measures the pipeline only: several of them at

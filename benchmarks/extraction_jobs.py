@@ -42,7 +42,7 @@ def compare_shards(listing: Path, folder: Path) -> dict[str, Any]:
 
 
 def kill_and_continue(listing: Path, folder: Path, kills: int, seed: int) -> dict[str, Any]:
-    """Run the job's command line once to its end, then once more with SIGKILL at random moments; compare the banks.
+    """Run the job's command line once to its end, and once with SIGKILL at random moments; compare the banks.
 
     A kill comes after the run has begun its first video, by the clock of the whole run, and takes the command's process
     alone: its workers are to notice. What was encoded is counted from the journals that a killed run leaves behind.

@@ -1,4 +1,4 @@
-"""A child process of `benchmarks.extraction`: encode a film, or only decode it, and print what memory that took.
+"""Child process of `benchmarks.extraction`: encode a video, or only decode it, and print the memory used.
 
 `peak_mb` is what the process had to itself at most (RssAnon of /proc/self/status, looked at after each block of rows),
 `high_water_mb` the most that was in memory, shared libraries and mapped files included (VmHWM). Linux only.

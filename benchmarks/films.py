@@ -18,7 +18,7 @@ def clips_in(folder: str | Path) -> list[Path]:
 
 
 def write_film(path: Path, pictures: Iterator[av.VideoFrame], width: int, height: int, group: int = 60) -> Path:
-    """Encode pictures, 30 a second, as libx264 does by default but for the time between key frames.
+    """Encode frames at 30 fps with libx264's defaults, except the interval of key frames.
 
     A key frame every `group` frames: a loop that seeks to each window starts near it.
     """
@@ -47,7 +47,7 @@ def joined(clips: list[Path], frames: int) -> Iterator[av.VideoFrame]:
 
 
 def drawn(frames: int, width: int, height: int) -> Iterator[av.VideoFrame]:
-    """Yield pictures of a textured wall that a camera pans over, with a disc that moves: noise enough to cost bits."""
+    """Yield frames of a camera panning over a textured wall with a moving disc, for realistic bit rates."""
     rng = np.random.default_rng(0)
     wall = rng.integers(40, 216, (height // 8 + 32, width // 8 + 32, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
     down, across = np.mgrid[:height, :width]

@@ -25,7 +25,7 @@ BASELINE = "baseline"
 
 @dataclass
 class Settings:
-    """Of this benchmark; `batches` is the timed part of the baseline's epoch, after `warm_batches`.
+    """Settings of this benchmark; `batches` is the timed part of the baseline's epoch, after `warm_batches`.
 
     `threads` are torch's, 0 for as many as it takes by itself.
     """

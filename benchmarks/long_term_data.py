@@ -50,7 +50,7 @@ def moments(size: Size, batch: int, turn: int) -> tuple[Tensor, Tensor]:
 
 
 class PublishedSampling:
-    """What mmaction2's AVA data set does for each example: a loop over the seconds of the window, and over their rows.
+    """Context of an example as in mmaction2's AVA dataset: a loop over the seconds of the window and their rows.
 
     The bank is a dict of videos, a video a dict of seconds, a second a tensor `[regions, dim]`, all in RAM.
     """

@@ -1,4 +1,4 @@
-"""Memory of the processes that read a bank, of `benchmarks.long_term`; run as a module it is one of them.
+"""Memory of processes that read a bank, for `benchmarks.long_term`; as a module, one of these processes.
 
 A reader gathers the contexts of every second of the bank, says so on standard output and waits, so that its memory can
 be looked at while all readers have the whole bank mapped (Linux: /proc/<pid>/smaps).

@@ -1,4 +1,4 @@
-"""The operators of `benchmarks.long_term`: the non-local one beside the paper's layers written plainly, and all priced.
+"""Time of the operators, for `benchmarks.long_term`; the non-local one compared with a direct implementation.
 
 The plain one projects every slot by θ, φ and g as the paper's figure shows, and calls `scaled_dot_product_attention` on
 `[batch, 1, slots, latent]`. It has the same weights, and must give the same values.

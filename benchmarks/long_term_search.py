@@ -1,4 +1,4 @@
-"""A search with long-term context, of `benchmarks.long_term`: every second of a film, each with its minute.
+"""Search with long-term context, for `benchmarks.long_term`: every second of a video, each with its minute.
 
 Neighbouring moments share rows. `PretrainedModel.embed_video` reads and projects each row once; beside it each moment's
 context is gathered and projected for itself, as in training.

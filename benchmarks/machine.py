@@ -45,7 +45,7 @@ def process_memory_mb(kind: str) -> float:
 
 
 def memory_mb(device: str, peak: bool = False) -> float:
-    """Return the memory in use, or the most there was of it: of this process, or on a GPU of its allocator."""
+    """Return the current or peak memory: of this process, or on a GPU of the allocator."""
     if device != "cpu":
         return round((torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()) / 1e6, 1)
     return round(process_memory_mb("VmHWM" if peak else "VmRSS"), 1)

@@ -1,4 +1,4 @@
-"""What each objective costs: `python -m benchmarks.objectives [key=value …]`.
+"""Time and memory of each objective: `python -m benchmarks.objectives [key=value …]`.
 
 Seconds of positives, forward and backward pass on given embeddings; and the memory of the sigmoid loss at a large
 batch, by chunks and whole, each in a process of its own, beside plain autograd and chunks that are computed twice.

@@ -1,4 +1,4 @@
-"""A child process of `benchmarks.objectives`: one forward and backward pass of the sigmoid loss, and what it took.
+"""Child process of `benchmarks.objectives`: time and memory of one forward and backward pass of the sigmoid loss.
 
 Prints one line of JSON: `seconds`, `before_mb`, the process's memory with the embeddings made, `peak_mb`, the most
 there was of it during the passes (VmHWM of /proc/self/status, reset before them; on a GPU, what its allocator held),

@@ -1,4 +1,4 @@
-"""Seconds to open a large data set, and the memory that training from disk takes: `python -m benchmarks.opening`.
+"""Seconds to open a large dataset, and memory of training from disk: `python -m benchmarks.opening`.
 
 Opening: a bank of 10,000 videos and a table of 1,000,000 narrations, texts lazy, beside listing the 10,000 keys of an
 HDF5 file and unpickling a list of 1,000,000 dicts, which is how the tutorial's data set begins. Memory: a process of

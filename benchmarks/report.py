@@ -46,7 +46,7 @@ def quiet() -> None:
 
 
 class Report:
-    """Collects one benchmark's figures; `write` saves them as `<folder>/<name>.json` and prints them.
+    """Collects the results of one benchmark; `write` saves them as `<folder>/<name>.json` and prints them.
 
     Targets are kept beside the figures and are never enforced: a miss is a figure like any other.
     """
@@ -103,7 +103,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 
 def shown(value: object) -> str:
-    """Return a number with three to four digits, anything else as it is."""
+    """Format a number with three to four digits; return other values unchanged."""
     if value is None:
         return "–"
     if isinstance(value, float):

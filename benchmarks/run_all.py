@@ -1,4 +1,4 @@
-"""Measure everything, one after the other: `python -m benchmarks.run_all [only=[loader,opening]] [key=value …]`.
+"""Run all benchmarks, one after the other: `python -m benchmarks.run_all [only=[loader,opening]] [key=value …]`.
 
 Each benchmark runs in a process of its own, so that none inherits another's memory or threads.
 """

@@ -1,4 +1,4 @@
-"""What choosing the moments of a batch costs: `python -m benchmarks.samplers [key=value …]`.
+"""Time of the samplers: `python -m benchmarks.samplers [key=value …]`.
 
 Overhead: the seconds in which each sampler makes an epoch's batches of a million narrations, a batch's share of them,
 beside the step that trains on such a batch (`experiment=ego4d_clip`). Search: the memory and time in which
@@ -43,7 +43,7 @@ MEGABYTE = 1e6
 
 @dataclass
 class Settings:
-    """Of this benchmark: a step on `size`, samplers over `narrations`, and a search among `search_videos`.
+    """Settings of this benchmark: a step on `size`, samplers over `narrations`, a search among `search_videos`.
 
     Each of the latter has `rows` rows and `search_moments` moments, all of which are embedded. `threads` are torch's,
     0 for as many as it takes by itself.

@@ -31,7 +31,7 @@ BASELINE, ALONE = "baseline", "baseline's loop alone"
 
 @dataclass
 class Settings:
-    """Of this benchmark; `steps` (`large_steps` of the large batch) are timed after `warm_steps`.
+    """Settings of this benchmark; `steps` (`large_steps` of the large batch) are timed after `warm_steps`.
 
     The towers' hidden layers have `width` units, the tutorial's 1,536; so has its embedding. `threads` are torch's, 0
     for as many as it takes by itself.

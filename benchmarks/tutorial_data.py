@@ -23,7 +23,7 @@ _MARKER = "made.json"
 
 @dataclass
 class Size:
-    """How much data. The defaults are the tutorial's size: 100 videos, 50,200 narrations, 1,536 and 768 numbers.
+    """Size of the data. Defaults as in the tutorial: 100 videos, 50,200 narrations, dims 1,536 and 768.
 
     Ego4D repeats its sentences: in 38,140 real kitchen narrations 11,068 are distinct, the share that is used here.
     """
@@ -96,7 +96,7 @@ class TutorialData:
 
 
 def tutorial_data(folder: str | Path, size: Size) -> TutorialData:
-    """Make the files, or reuse those that were made before with the same settings.
+    """Write the files, or reuse existing ones with the same settings.
 
     Raises:
         InputError: the folder holds something else.

@@ -1,4 +1,4 @@
-"""The baseline: a loader, a model and a training loop in the style of the published tutorial, but working.
+"""Baseline: a loader, a model and a training loop in the style of the published tutorial.
 
 One `.pt` for each narration and one HDF5 dataset for each video are read for every sample, in two workers that hand
 single samples' tensors to a collating loader. Where the tutorial breaks, the fast reading of it is taken: the HDF5

@@ -49,7 +49,7 @@ class Task:
 
 @dataclass
 class Settings:
-    """Of this benchmark; `spread` is how far clips lie from their class, which makes some of them go wrong.
+    """Settings of this benchmark; `spread` is the distance of clips from their class, which causes errors.
 
     The baseline runs over all clips with `workers`, as the tutorial's evaluation does, and over a `sample` without.
     """

@@ -1,8 +1,8 @@
-"""Synthetic datasets in the official formats of Ego4D, Kinetics, Charades-Ego and AVA: no licence, no network.
+"""Synthetic datasets in the official formats of Ego4D, Kinetics, Charades-Ego and AVA; no licence or network needed.
 
 Five kinds, each a class of settings with `make(folder, seed)`: `SyntheticFeatures`, `SyntheticVideos` (drawn H.264
-files), `SyntheticLongTerm` (narrations that depend on the half minute before), `SyntheticObjectives` (objectives,
-towers and batches make a difference) and `SyntheticAVA`. `simulate_*` write features for existing annotation files,
+files), `SyntheticLongTerm` (narrations that depend on the half minute before), `SyntheticObjectives` (to compare
+objectives, towers and samplers) and `SyntheticAVA`. `simulate_*` write features for existing annotation files,
 `supervised_probe` measures a supervised reference for zero-shot accuracy, and `shuffled_narrations` writes a control.
 """
 

@@ -30,8 +30,8 @@ class Person:
     """Someone who walks from one side to another.
 
     Attributes:
-        colour: of the clothes, a key of `COLOURS`.
-        start_s, end_s: seconds of the video in which the person is there.
+        colour: colour of the clothes, a key of `COLOURS`.
+        start_s, end_s: seconds of the video between which the person is visible.
         from_x, to_x: left edge at these seconds, as fractions of the width.
         y: top edge, as a fraction of the height.
     """
@@ -60,11 +60,11 @@ class SyntheticAVA(SyntheticDataset):
     ava/ava_{train,val}_excluded_timestamps_v2.2.csv and ava/ava_proposals_{train,val}.csv (annotated boxes with a small
     offset, and false ones with low scores).
 
-    A person's own region shows all actions but one: people watch (80) wherever somebody talks in the video, before or
-    after, which only long-term context reveals.
+    A person's region shows all actions except one: people watch (80) if somebody talks anywhere in the video, which
+    only long-term context reveals.
 
     Raises:
-        InputError: a setting is out of range. `make` also raises where PyAV is missing.
+        InputError: a setting is out of range. `make` also raises if PyAV is missing.
     """
 
     format = "clep-synthetic-ava"

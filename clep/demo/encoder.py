@@ -4,16 +4,16 @@ Each verb, noun and place has a fixed random vector, drawn from a hash of the wo
 has one. The input at a time is the blend of the actions then, each with its own jitter (no two openings of a bottle
 look the same), plus the place, a bias of the video, and a slow drift. A fixed random non-linear map of two layers, with
 verb × noun products in it, turns that into a row; white noise is added. An action of another person, or one filmed from
-outside, first goes through a fixed rotation (`view_degrees`).
+outside, is first rotated by a fixed rotation (`view_degrees`).
 
 **Difficulty.** It was set before any contrastive model was trained, with one parameter, `jitter`, and by the supervised
 probe of `clep.demo.probe` only (20 training clips of each of the 210 held-out pairs, 2,100 test clips): with jitter 0.5
-the probe reached 98.0 % top-1, with 0.8 84.5 %, with 1.1 61.7 % (seed 0). 0.85 was chosen as the middle of 70 … 90 %:
-neither solved nor hopeless, so that better and worse ideas differ. On the default datasets of seeds 0, 1 and 2 the
-probe reaches 82.2, 86.3 and 83.0 % (chance 0.48 %). That pairs can be composed at all was checked with a ridge
-regression from the narrated windows of the training videos to the vectors of their words: it has 87 % top-1 on clips of
-the held-out pairs (seed 0), so the verb × noun products do not drown their sum. The probe is a reference and not an
-upper bound: it knows 20 clips of each class, and nothing about words that classes share.
+the probe reached 98.0 % top-1, with 0.8 84.5 %, with 1.1 61.7 % (seed 0). 0.85 was chosen for an accuracy of about
+80 %, so that methods can be better or worse. On the default datasets of seeds 0, 1 and 2 the probe reaches 82.2, 86.3
+and 83.0 % (chance 0.48 %). Whether pairs can be composed was checked with a ridge regression from the narrated windows
+of the training videos to the vectors of their words: it has 87 % top-1 on clips of the held-out pairs (seed 0), so the
+verb × noun products do not dominate the sum. The probe is a reference and not an upper bound: it is trained on 20
+clips of each class, and does not use words that classes share.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ _BLOCK_ROWS = 2048
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """Sizes of the simulated encoder's vectors, and standard deviations of what varies."""
+    """Dimensions and standard deviations of the simulated encoder."""
 
     dim: int = 1536
     """Feature dimension."""
@@ -75,9 +75,9 @@ class ActionSpan(NamedTuple):
 
 
 def random_of(*key: object) -> np.random.Generator:
-    """Return a random generator that depends on `key` alone: the same in every process and on every machine.
+    """Return a random generator that depends on `key` only: the same in every process and on every machine.
 
-    The words in these keys are part of the datasets: a changed word gives other data.
+    The keys are part of the datasets: changing one changes the data.
     """
     text = "\x1f".join(str(part) for part in key)
     return np.random.default_rng(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest()))
@@ -118,7 +118,7 @@ class FrozenEncoder:
         """Encode one video: float32 rows on Ego4D's clock (see `row_start_frames`).
 
         `key` seeds everything random in this video (bias, drift, jitter, noise). Actions may overlap and come in any
-        order; where there is none, the rows show an "idle" action. Without `place` the video has a place of its own.
+        order; rows without an action show an "idle" action. Without `place` the video has a random place.
         """
         s = self.settings
         rng = random_of(self.seed, "video", key)

@@ -105,7 +105,7 @@ class SyntheticFeatures(SyntheticDataset):
         return unseen_pairs(random_of(seed, "never narrated"), self.unseen_per_verb)
 
     def videos(self, seed: int) -> list[EgoVideo]:
-        """Plan every narrated video, training videos first, and one more that nobody narrated."""
+        """Plan all narrated videos, training videos first, and one without narrations."""
         allowed = np.ones((len(VERBS), len(NOUNS)), dtype=bool)
         for verb, noun in self.held_out_pairs(seed):
             allowed[verb, noun] = False

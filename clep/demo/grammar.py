@@ -1,4 +1,4 @@
-"""Verbs, nouns and places of the synthetic datasets: how an action is written as a sentence, and read back from one.
+"""Verbs, nouns and places of the synthetic datasets; writing actions as sentences and parsing them.
 
 Verbs, nouns and places are referred to by their index in `VERBS`, `NOUNS` and `PLACES`.
 """
@@ -99,7 +99,7 @@ _MAX_NOUNS = 3
 def word_key(word: str) -> str:
     """Reduce the forms of a word to one key: "slice", "slices", "sliced" and "slicing" all become "slic".
 
-    A few suffix rules, not a dictionary: irregular forms ("cut" is fine, "took" is not) keep keys of their own.
+    A few suffix rules, not a dictionary: irregular forms such as "took" have separate keys.
     """
     key = word.lower()
     for suffix in ("ing", "ed", "s"):
@@ -177,8 +177,8 @@ def narrate(
 ) -> list[str]:
     """Write actions as Ego4D narrators would, each in one of several phrasings, tag in front.
 
-    Plain phrasings are the most likely, so that exact repeats are common, as they are in Ego4D. Where `by_other`, the
-    subject is another person ("#O The man X"); where `unsure`, "#unsure" replaces the noun.
+    Basic phrasings are the most likely, so that exact repeats are common, as in Ego4D. If `by_other`, the subject is
+    another person ("#O The man X"); if `unsure`, "#unsure" replaces the noun.
     """
     count = len(verb)
     template = rng.choice(len(_TEMPLATES), count, p=_TEMPLATE_ODDS)

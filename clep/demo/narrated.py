@@ -63,7 +63,7 @@ def hours(durations_s: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Event:
-    """What happens in a video from `start_s` to `end_s`: the actions that the encoder sees, and the narrator's text."""
+    """Event of a video from `start_s` to `end_s`: the actions shown to the encoder, and the narration."""
 
     start_s: float
     end_s: float
@@ -72,7 +72,7 @@ class Event:
 
     @property
     def middle_s(self) -> float:
-        """The time that narrators give."""
+        """The second that narrators write."""
         return (self.start_s + self.end_s) / 2
 
 
@@ -119,7 +119,7 @@ class QuestionDataset(SyntheticDataset, Generic[EventT]):
     """The simulated frozen encoder."""
 
     def check(self) -> None:
-        """Check the settings that all of these datasets have."""
+        """Check the common settings of these datasets."""
         self._check_range("training_videos", 1, 10**6)
         self._check_range("test_videos", 1, 10**6)
         self._check_lengths(self.shortest_allowed_s, self.shortest_s, self.longest_s)

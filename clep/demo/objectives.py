@@ -1,4 +1,4 @@
-"""Synthetic videos on which objectives, positives, towers and batches make a difference.
+"""Synthetic videos to compare objectives, positives, towers and samplers.
 
 **Order.** Verbs come in inverse pairs ("opens", "closes"). Both show the same two poses of an object, each for half of
 the time: opening is the closed pose and then the open one, closing the reverse. The mean of the rows is the same for
@@ -75,7 +75,7 @@ class ObjectAction:
 
     @property
     def sentence(self) -> str:
-        """The plain narration, which questions use."""
+        """The basic narration, used in questions."""
         return f"#C C {INVERSE_VERBS[self.pair][self.side][0].third} the {OBJECTS[self.object]}"
 
     @property
@@ -102,7 +102,7 @@ class ActionEvent(Event):
 
 @dataclass(frozen=True)
 class SyntheticObjectives(QuestionDataset[ActionEvent]):
-    """Synthetic videos on which objectives, positives, towers and batches make a difference, in Ego4D's format.
+    """Synthetic videos to compare objectives, positives, towers and samplers, in Ego4D's format.
 
     Generates ego4d/{narration.json, ego4d.json, features/<uid>.pt}, ego4d/questions.json about the test videos (see
     `clep.evaluation.MultipleChoice`) and taxonomy/narration_{verb,noun}_taxonomy.csv. Questions of the group "order"

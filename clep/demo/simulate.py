@@ -46,11 +46,11 @@ def simulate_features(
     Args:
         narration_json: Ego4D's narration.json.
         ego4d_json: Ego4D's ego4d.json, for the length of each video.
-        out_folder: where the .pt files go.
-        seed: of the encoder; features of one seed share one space.
+        out_folder: folder of the .pt files.
+        seed: seed of the encoder; features of one seed share one space.
         dtype: "float32" or "float16".
         limit: maximal number of videos, in order of uid.
-        settings: of the encoder.
+        settings: settings of the encoder.
         progress: show a progress bar.
 
     Raises:

@@ -102,7 +102,7 @@ class SyntheticDataset(ABC):
         return content
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the settings as plain JSON values."""
+        """Return the settings as JSON values."""
         return asdict(self)
 
     @classmethod
@@ -120,7 +120,7 @@ class SyntheticDataset(ABC):
         return cls(**values)
 
     def digest(self, seed: int) -> str:
-        """Return the digest of kind, version, settings and seed, which decide the data."""
+        """Return the digest of kind, version, settings and seed, which determine the data."""
         text = json.dumps([self.format, self.version, seed, self.as_dict()], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Synthetic videos of Ego4D and Kinetics: H.264 files of drawn hands that do 8 verbs to 12 objects."""
+"""Synthetic videos of Ego4D and Kinetics: H.264 files of drawn hands, with 8 verbs and 12 objects."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -77,7 +77,7 @@ class SyntheticVideos(SyntheticDataset):
     between versions of PyAV.
 
     Raises:
-        InputError: a setting is out of range; the message names it. `make` also raises where PyAV or Pillow is missing.
+        InputError: a setting is out of range; the message names it. `make` also raises if PyAV or Pillow is missing.
     """
 
     format = "clep-synthetic-videos"
@@ -129,7 +129,7 @@ class SyntheticVideos(SyntheticDataset):
         return sorted((DRAWN_VERBS[verb], DRAWN_NOUNS[noun]) for verb, noun in pairs)
 
     def videos(self, seed: int) -> list[EgoVideoPlan]:
-        """Plan every narrated video, training videos first, and one more that nobody narrated."""
+        """Plan all narrated videos, training videos first, and one without narrations."""
         count = self.training_videos + self.other_videos
         absent = set(self.held_out_pairs(seed))
         return [self._ego_video(seed, index, absent, narrated=index < count) for index in range(count + 1)]

@@ -1,4 +1,4 @@
-"""Moments of a few videos, as strategies see them, and the batches they make of them."""
+"""`MomentKeys` of a few videos, and the batches that strategies make of them."""
 
 import torch
 from torch import Tensor

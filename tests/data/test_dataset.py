@@ -48,7 +48,7 @@ def test_rows_come_with_a_mask_and_random_rows_follow_the_seed(tmp_path: Path) -
     assert not torch.equal(one["video"], other["video"])
 
 
-def test_no_place_is_empty_in_all_windows(tmp_path: Path) -> None:
+def test_no_time_step_is_empty_in_all_windows(tmp_path: Path) -> None:
     """The time axis ends with the longest window of the source, not at `max_rows`."""
     source = tiny_source(tmp_path)
     dataset, whole = (source.open(Window(pool="rows", max_rows=most))[0] for most in (40, 3))
@@ -63,7 +63,7 @@ def test_no_place_is_empty_in_all_windows(tmp_path: Path) -> None:
     assert whole.__getitems__([5, 0, 77])["video"].shape[1] == 3
 
 
-def test_places_without_windows_or_rows_are_one() -> None:
+def test_time_length_is_at_least_one() -> None:
     nothing = torch.zeros(0, dtype=torch.int64)
     assert Window(pool="rows").time_length(nothing, nothing) == 1
     assert Window(pool="rows").time_length(torch.tensor([4, 9]), torch.tensor([4, 9])) == 1
@@ -110,7 +110,7 @@ def test_mixed_sources_must_fit_together(tmp_path: Path) -> None:
         MixedDataset([source.open(Window())[0], source.open(Window(align="start"))[0]])
 
 
-def test_numbers_only_can_be_gathered_later(dataset: MomentDataset) -> None:
+def test_an_index_only_dataset_is_gathered_later(dataset: MomentDataset) -> None:
     draw = Draw(torch.tensor([4, 8, 1]), 11)
     indices = IndexOnlyDataset(dataset).__getitems__(draw)
     seed = indices.pop("seed")

@@ -1,4 +1,4 @@
-"""Rows from which nothing can be learned are named when a bank is opened."""
+"""Degenerate features are reported when a bank is opened."""
 
 from pathlib import Path
 
@@ -29,13 +29,13 @@ def good_rows(count: int = 80) -> np.ndarray:
     ("value", "problem"),
     [(np.nan, "not finite"), (np.inf, "not finite"), (1e30, "larger than 1,000,000"), (0.0, "zero"), (0.7, "equal")],
 )
-def test_a_bank_of_nothing_but_these_is_refused(tmp_path: Path, value: float, problem: str) -> None:
+def test_a_bank_of_degenerate_rows_is_refused(tmp_path: Path, value: float, problem: str) -> None:
     bank = bank_of(tmp_path / "a.h5", np.full((80, 6), value))
     with pytest.raises(InputError, match=rf"a\.h5: all text embeddings are {problem}; embed again"):
         check_features(bank, "text embedding", "embed again")
 
 
-def test_some_are_counted_with_their_videos(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_some_degenerate_rows_are_counted_with_their_videos(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = good_rows()
     rows[[3, 5, 41], 2] = np.nan
     rows[70] = -1e20
@@ -44,7 +44,7 @@ def test_some_are_counted_with_their_videos(tmp_path: Path, caplog: pytest.LogCa
     assert "a.h5: 1 row of 1 video (the first is v3) is larger than 1,000,000; extract again" in caplog.text
 
 
-def test_good_rows_are_passed_in_silence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_good_rows_give_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     check_features(bank_of(tmp_path / "a.h5", good_rows()), "row", "")
     check_features(bank_of(tmp_path / "b.h5", good_rows(1), 1), "row", "")
     assert not caplog.records

@@ -1,4 +1,4 @@
-"""Pixels around key frames: the clips of a region, and boxes that stay on their things when pixels move."""
+"""Clips around key frames, and boxes that are transformed together with the pixels."""
 
 from pathlib import Path
 
@@ -23,14 +23,14 @@ BOX = torch.tensor([[0.5, 0.25, 0.75, 0.75], [0.1, 0.1, 0.3, 0.9]])
 
 
 def redness(clip: Tensor, box: Tensor) -> float:
-    """The share of the box that is red."""
+    """The fraction of the box that is red."""
     side = clip.shape[-1]
     left, top, right, bottom = (box * side).round().int().tolist()
     inside = clip[:, :, top:bottom, left:right].float()
     return float(((inside[:, 0] > 150) & (inside[:, 1] < 100)).float().mean())
 
 
-def test_a_clip_is_the_whole_frame_squeezed(tmp_path: Path) -> None:
+def test_a_clip_is_the_frame_squeezed_to_a_square(tmp_path: Path) -> None:
     film(tmp_path / "v.mp4")
     clips = KeyFrameClips(str(tmp_path), frames=3, side_px=48, clip_s=1.0)
     found = clips.read("v", [902.0, 901.0])
@@ -63,17 +63,17 @@ def test_boxes_move_with_the_pixels(tmp_path: Path) -> None:
     torch.testing.assert_close(boxes, BOX)
 
 
-def test_a_video_in_a_folder_of_its_own_is_found_as_the_job_finds_it(tmp_path: Path) -> None:
+def test_a_video_in_a_subfolder_is_found_as_by_the_job(tmp_path: Path) -> None:
     (tmp_path / "part").mkdir()
     film(tmp_path / "part" / "v.mp4").rename(tmp_path / "part" / "v.MP4")
     assert set(KeyFrameClips(str(tmp_path), frames=1, side_px=32).read("v", [901.0])) == {901.0}
 
 
-def test_a_mirrored_box() -> None:
+def test_a_flipped_box() -> None:
     torch.testing.assert_close(flipped(torch.tensor([[0.1, 0.2, 0.4, 0.8]])), torch.tensor([[0.6, 0.2, 0.9, 0.8]]))
 
 
-def test_what_is_not_there_is_told(tmp_path: Path) -> None:
+def test_missing_videos_are_named(tmp_path: Path) -> None:
     film(tmp_path / "v.mp4")
     clips = KeyFrameClips(str(tmp_path))
     with pytest.raises(InputError, match=r"has no w\.mp4 and no folder w"):

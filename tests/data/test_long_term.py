@@ -75,7 +75,7 @@ def test_random_rows_follow_the_seed_and_stay_in_their_second(tmp_path: Path) ->
 
 @pytest.mark.parametrize(("pool", "operator"), [("mean", FBOAvg), ("max", FBOMax)])
 @pytest.mark.parametrize("sample", ["first", "random"])
-def test_a_pooled_context_is_what_the_operator_makes_of_the_rows(
+def test_a_pooled_context_equals_the_operator_on_the_rows(
     tmp_path: Path, pool: str, operator: type, sample: str
 ) -> None:
     draw, apply = Draw(torch.arange(30), 3), operator(VIDEO_DIM, latent_dim=None).eval()
@@ -95,7 +95,7 @@ def test_held_out_moments_have_a_fixed_context(tmp_path: Path) -> None:
     assert torch.equal(one["context"], other["context"])
 
 
-def test_rows_with_seconds_of_their_own(tmp_path: Path) -> None:
+def test_rows_with_explicit_seconds(tmp_path: Path) -> None:
     """Five regions at second 3, one at 4.5, none later than 20."""
     seconds = np.array([3.0, 3.0, 3.0, 3.0, 3.0, 4.5, 20.0])
     rows = np.arange(7, dtype=np.float32)[:, None] * np.ones((1, 4), np.float32)
@@ -116,7 +116,7 @@ def test_rows_with_seconds_of_their_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("device", ["disk", "cpu"])
-def test_numbers_become_features_after_the_transfer(tmp_path: Path, device: str) -> None:
+def test_indices_become_features_after_the_transfer(tmp_path: Path, device: str) -> None:
     for name, seed in (("a", 1), ("b", 2)):
         write_tiny_files(tmp_path / name, seed=seed)
     sources = {name: tiny_source(tmp_path / name) for name in ("a", "b")}

@@ -1,4 +1,4 @@
-"""Batches of regions: rows, context and targets, whole and resumable; files that do not belong together are refused."""
+"""Batches of regions: rows, context, targets and resuming; files that do not fit together are refused."""
 
 import random
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.data.tiny_regions import CLASSES, DIM, write_regions
 CONTEXT = LongTerm(window_s=6, per_second=2)
 
 
-def test_a_batch_is_what_the_bank_and_the_file_say(tmp_path: Path) -> None:
+def test_a_batch_equals_the_bank_and_the_regions_file(tmp_path: Path) -> None:
     path = write_regions(tmp_path, "train", 4, seed=0)
     dataset = RegionSource(path).open(CLASSES, CONTEXT)
     bank, regions = FeatureBank.open(path), Regions.open(tmp_path / "train.regions.h5")
@@ -48,7 +48,7 @@ def test_a_minute_without_regions_is_masked(tmp_path: Path) -> None:
     assert not batch["context"][0].any()
     assert batch["context_mask"][1].any()
     far = LongTerm(window_s=1, per_second=1)
-    regions.second[:] += 1000  # a minute in which nobody is
+    regions.second[:] += 1000  # a minute without people
     videos = torch.from_numpy(regions.video[:2]).long()
     found = far.gather(FeatureBank.open(path), videos, torch.from_numpy(regions.second[:2]))
     assert not found["context_mask"].any()
@@ -88,7 +88,7 @@ def data_module(path: Path, **options) -> RegionDataModule:
     return made
 
 
-def test_the_order_depends_on_the_seed_alone_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_the_order_depends_on_the_seed_only_and_is_resumable(tmp_path: Path) -> None:
     path = write_regions(tmp_path, "train", 4, seed=0)
     whole = list(data_module(path, batch_size=16, seed=3).train_dataloader())
     again = data_module(path, batch_size=16, seed=3)
@@ -104,7 +104,7 @@ def test_the_order_depends_on_the_seed_alone_and_goes_on_where_it_stopped(tmp_pa
         changed.train_dataloader()
 
 
-def test_what_the_data_tells(tmp_path: Path) -> None:
+def test_dims_metadata_and_report(tmp_path: Path) -> None:
     path = write_regions(tmp_path, "train", 4, seed=0)
     data = data_module(path)
     assert data.classes == list(CLASSES)

@@ -35,7 +35,7 @@ def test_ranks_together_see_the_batches_of_one_process(world_size: int) -> None:
         assert len({piece.seed for piece in pieces}) == world_size
 
 
-def test_resume_continues_one_epoch_and_leaves_the_next_whole() -> None:
+def test_resume_continues_one_epoch_and_the_next_is_complete() -> None:
     uninterrupted = [draws(MomentBatchSampler([100], 10, seed=1), epoch) for epoch in (2, 3)]
     resumed = MomentBatchSampler([100], 10, seed=1)
     resumed.resume(2, 4)
@@ -53,7 +53,7 @@ def test_weights_set_the_share_of_each_source() -> None:
     assert sampler.state()["counts"] == [500, 500]
 
 
-def test_a_source_seen_in_part_goes_on_with_other_moments() -> None:
+def test_a_partly_used_source_continues_with_other_moments() -> None:
     sampler = MomentBatchSampler([900, 100], 50, weights=[1, 1], drop_last=False)
     two_epochs = torch.cat([draw.moments for epoch in (0, 1) for draw in draws(sampler, epoch)])
     large = two_epochs[two_epochs < 900]

@@ -1,4 +1,4 @@
-"""What every strategy must do: one order under a seed, the same for any number of ranks, continued in mid-epoch."""
+"""Properties of all strategies: seeded, independent of the number of ranks, and resumable within an epoch."""
 
 from collections.abc import Callable
 
@@ -45,7 +45,7 @@ def test_ranks_together_see_the_batches_of_one_process(make: Callable[[], Sampli
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_resume_continues_one_epoch_and_leaves_the_next_whole(make: Callable[[], SamplingStrategy]) -> None:
+def test_resume_continues_one_epoch_and_the_next_is_complete(make: Callable[[], SamplingStrategy]) -> None:
     whole = sampler(make(), KEYS, 12)
     resumed = sampler(make(), KEYS, 12)
     resumed.resume(1, 4)
@@ -63,7 +63,7 @@ def test_mixed_sources_keep_their_shares(make: Callable[[], SamplingStrategy]) -
 
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("options", [{"shuffle": False}, {"drop_last": False}])
-def test_options_that_a_composition_contradicts(make: Callable[[], SamplingStrategy], options: dict) -> None:
+def test_contradictory_options_are_refused(make: Callable[[], SamplingStrategy], options: dict) -> None:
     with pytest.raises(InputError, match=r"needs data\.shuffle=true and data\.drop_last=true"):
         sampler(make(), KEYS, 12, **options)
 
@@ -74,7 +74,7 @@ def test_fewer_moments_than_one_batch_of_all_ranks(make: Callable[[], SamplingSt
         MomentBatchSampler([300], 200, world_size=2, strategy=make())
 
 
-def test_a_checkpoint_remembers_the_composition() -> None:
+def test_a_checkpoint_stores_the_strategy() -> None:
     states = [sampler(make(), KEYS, 12).state()["strategy"] for make in MAKERS]
     assert [state["sampler"] for state in states] == ["unique_texts", "scene_aware", "hard_negatives"]
     assert sampler(SceneAware(30), KEYS, 12).state()["strategy"]["within_s"] == 30

@@ -68,7 +68,7 @@ def test_neighbours_are_drawn_uniformly() -> None:
         np.testing.assert_allclose(share, 1 / len(near[i]), atol=0.05)
 
 
-def test_moments_without_a_neighbour_are_counted_and_stand_beside_any_of_their_source(
+def test_moments_without_a_neighbour_are_counted_and_paired_with_any_of_their_source(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     narrated, images = moment_keys([200]), 100

@@ -103,7 +103,7 @@ def test_egovlp_gaps_count_narrations_that_are_not_trained_on(tmp_path: Path) ->
     assert common <= {(v, e) for v, e in zip(train.moments.video.tolist(), train.moments.end_s.tolist(), strict=True)}
 
 
-def test_sources_share_ids_where_they_share_sentences(tmp_path: Path) -> None:
+def test_sources_share_ids_of_equal_sentences(tmp_path: Path) -> None:
     write_tiny_files(tmp_path / "a", seed=1)
     write_tiny_files(tmp_path / "b", seed=2)
     sources = [tiny_source(tmp_path / name) for name in "ab"]

@@ -1,4 +1,4 @@
-"""Tokens in batches against the sentence encoder's own tokenizer."""
+"""Tokens in batches, compared with the sentence encoder's tokenizer."""
 
 from pathlib import Path
 

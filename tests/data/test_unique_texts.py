@@ -35,7 +35,7 @@ def test_the_number_of_batches_is_the_largest_possible(counts: list[int], rows: 
 
 @settings(max_examples=30)
 @given(st.lists(st.integers(0, 8), min_size=60, max_size=120), st.integers(0, 3))
-def test_no_text_is_twice_in_a_batch_and_no_moment_twice_in_an_epoch(texts: list[int], epoch: int) -> None:
+def test_texts_are_unique_in_a_batch_and_moments_in_an_epoch(texts: list[int], epoch: int) -> None:
     if len(set(texts)) < 4:
         texts = [*texts, 0, 1, 2, 3]
     made = sampler(UniqueTexts(), of_texts(texts), 4, seed=1)
@@ -52,7 +52,7 @@ def test_different_texts_all_come_in_every_epoch() -> None:
     assert sorted(seen.tolist()) == list(range(40))
 
 
-def test_what_is_left_out_takes_turns(caplog: pytest.LogCaptureFixture) -> None:
+def test_dropped_moments_differ_between_epochs(caplog: pytest.LogCaptureFixture) -> None:
     texts = [0] * 60 + list(range(1, 41))  # 13 batches of 4: 39 of the 40 other texts, and 13 of the 60 equal ones
     with caplog.at_level(logging.INFO):
         made = sampler(UniqueTexts(), of_texts(texts), 4)
@@ -65,7 +65,7 @@ def test_what_is_left_out_takes_turns(caplog: pytest.LogCaptureFixture) -> None:
     assert frequent.mean() == pytest.approx(40 * 13 / 60, rel=0.03)
 
 
-def test_which_moments_meet_is_random() -> None:
+def test_the_moments_of_a_batch_are_random() -> None:
     keys = of_texts(list(range(30)))
     made = sampler(UniqueTexts(), keys, 10)
     met = np.zeros((30, 30))

@@ -1,4 +1,4 @@
-"""Clips decoded for training and for measuring."""
+"""Clips decoded for training and for evaluation."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ SPEC = ClipSpec(4, 16, 16, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 NOTHING = Augmentation(short_side=1.0, scales=[1.0], flip=0.0)
 
 
-def test_what_is_random_depends_on_the_seed_and_the_example_alone(tmp_path: Path) -> None:
+def test_augmentation_depends_only_on_the_seed_and_the_example(tmp_path: Path) -> None:
     videos = LabelledVideos.read(write_films(tmp_path, 5))
     clips = RandomClips(videos, SPEC, Augmentation())
     batch = clips.__getitems__(Draw(torch.tensor([3, 1, 4]), seed=7))
@@ -92,7 +92,7 @@ def test_unreadable_videos_are_refused_or_counted(
     assert caplog.text.count("skipped: ") == 1
 
 
-def test_not_one_training_video_can_be_decoded(tmp_path: Path) -> None:
+def test_no_decodable_training_video_is_an_error(tmp_path: Path) -> None:
     videos = write_films(tmp_path, 4, broken=range(4))
     data = LabelledVideoDataModule(
         LabelledVideoSource(videos, on_error="skip", val=videos), batch_size=2, num_workers=0, shuffle=False
@@ -115,12 +115,12 @@ def test_not_one_training_video_can_be_decoded(tmp_path: Path) -> None:
         ({"scales": [1.0, 1.2]}, r"scales=\[1\.0, 1\.2\]"),
     ],
 )
-def test_augmentations_that_make_no_sense(options: dict, message: str) -> None:
+def test_invalid_augmentations_are_refused(options: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Augmentation(**options)
 
 
-def test_batches_that_make_no_sense(tmp_path: Path) -> None:
+def test_invalid_batch_options_are_refused(tmp_path: Path) -> None:
     source = LabelledVideoSource(tmp_path / "train.csv")
     with pytest.raises(InputError, match=r"batch_size=0"):
         LabelledVideoDataModule(source, batch_size=0)

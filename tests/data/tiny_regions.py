@@ -1,4 +1,4 @@
-"""A region bank without videos: what a person wears is in the row, and who watches only the minute tells."""
+"""A region bank without videos: a row shows a person's clothes; who watches depends on the minute."""
 
 from pathlib import Path
 

@@ -27,7 +27,7 @@ def test_a_run_of_everything_and_a_part_exclude_each_other(films, tmp_path, enco
     assert len(FeatureBank.open(out)) == 5
 
 
-def test_parts_work_side_by_side_and_the_last_joins_alone(films, tmp_path, encoder):
+def test_parts_run_in_parallel_and_the_last_one_joins(films, tmp_path, encoder):
     out = tmp_path / "features.h5"
     made = threading.Thread(target=run, args=(films, out), kwargs={"shard": "0/1", "n_shards": 1})
     with file_lock(tmp_path / "features.shards", shared=True):
@@ -42,7 +42,7 @@ def test_parts_work_side_by_side_and_the_last_joins_alone(films, tmp_path, encod
     assert len(FeatureBank.open(out)) == 5
 
 
-def test_what_killed_runs_left_goes_when_the_next_one_starts(films, tmp_path, encoder):
+def test_leftovers_of_killed_runs_are_removed_by_the_next_run(films, tmp_path, encoder):
     out, shards = tmp_path / "features.h5", tmp_path / ".features.shards"
     run(films, out)
     shards.mkdir()
@@ -65,7 +65,7 @@ def test_what_killed_runs_left_goes_when_the_next_one_starts(films, tmp_path, en
 
 
 @pytest.mark.parametrize("hidden", ["ledger", "bank"])
-def test_a_shard_that_does_not_show_is_a_failure_that_loses_nothing(films, tmp_path, encoder, monkeypatch, hidden):
+def test_a_shard_that_is_not_visible_fails_without_losing_others(films, tmp_path, encoder, monkeypatch, hidden):
     monkeypatch.setattr(engine, "LATE_S", 0.1)
     out, run_tasks = tmp_path / "features.h5", Local.run
     places: list[Path] = []
@@ -87,7 +87,7 @@ def test_a_shard_that_does_not_show_is_a_failure_that_loses_nothing(films, tmp_p
     assert encoder.clips == 0
 
 
-def test_files_that_show_within_the_minute_are_waited_for(films, tmp_path, encoder, monkeypatch):
+def test_files_that_become_visible_within_a_minute_are_used(films, tmp_path, encoder, monkeypatch):
     out, run_tasks = tmp_path / "features.h5", Local.run
 
     def late(self, function, tasks, log_folder, watch=None):
@@ -108,7 +108,7 @@ def test_a_run_with_on_error_stop_ends_its_own_shards_only(films, tmp_path, enco
     assert run(films, out, on_error="stop")["counts"]["done"] == 5
 
 
-def test_a_file_that_shows_late_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_becomes_visible_late_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[float] = []
 
     def hidden() -> list[str]:
@@ -120,7 +120,7 @@ def test_a_file_that_shows_late_is_waited_for(tmp_path: Path, monkeypatch: pytes
     assert len(looks) == 3
 
 
-def test_the_names_of_files_that_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_stay_invisible_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "LATE_S", 0.01)
     assert wait_for_files(lambda: ["a", "b"], tmp_path) == ["a", "b"]
     assert wait_for_files(lambda: [], tmp_path / "none") == []

@@ -7,7 +7,7 @@ from clep.preprocess.videos import Videos
 from tests.extraction.conftest import FAKE, run
 
 
-def test_what_is_left_is_what_a_run_would_encode(films, tmp_path, encoder):
+def test_missing_videos_are_those_that_a_run_would_encode(films, tmp_path, encoder):
     out = tmp_path / "features.h5"
 
     def left(**options) -> list[str]:
@@ -26,7 +26,7 @@ def test_what_is_left_is_what_a_run_would_encode(films, tmp_path, encoder):
     assert left() == ["b", "more/c", "more/d"]
 
 
-def test_a_bank_that_lacks_much_still_takes_long(films, tmp_path, encoder, monkeypatch):
+def test_an_incomplete_bank_still_warns(films, tmp_path, encoder, monkeypatch):
     monkeypatch.setattr(video_rows, "LARGE_VIDEO_BYTES", 1.0)
     out = tmp_path / "features.h5"
     job = Videos(videos=films, output=out, extraction={"encoder": FAKE})

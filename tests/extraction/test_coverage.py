@@ -41,7 +41,7 @@ def test_lists_are_complete_in_the_file_and_short_in_the_table(tmp_path, capsys)
     assert "x.y.coverage.json" in capsys.readouterr().out
 
 
-def test_the_last_run_counts_only_for_the_same_inputs_settings_and_an_output_that_stands(tmp_path):
+def test_the_last_run_counts_only_for_equal_inputs_and_settings_and_an_existing_output(tmp_path):
     coverage(tmp_path, dtype="a").write()
     assert coverage(tmp_path, dtype="a").last_run(Path.stat) is None
     (tmp_path / "x.y.h5").write_bytes(b"")
@@ -57,14 +57,14 @@ def test_the_last_run_counts_only_for_the_same_inputs_settings_and_an_output_tha
     assert coverage(tmp_path, dtype="a").last_run(Path.stat) is None
 
 
-def test_a_damaged_coverage_is_as_good_as_none(tmp_path):
+def test_a_damaged_coverage_is_ignored(tmp_path):
     (tmp_path / "x.h5").write_bytes(b"")
     for content in ("{", "[]"):
         (tmp_path / "x.coverage.json").write_text(content)
         assert read_coverage(tmp_path / "x.h5") is None
 
 
-def test_files_are_told_apart_by_content_and_order(tmp_path):
+def test_file_digests_depend_on_content_and_order(tmp_path):
     a, b = tmp_path / "a", tmp_path / "b"
     a.write_text("one")
     b.write_text("two")
@@ -74,7 +74,7 @@ def test_files_are_told_apart_by_content_and_order(tmp_path):
         file_digest(tmp_path / "nowhere")
 
 
-def test_a_folder_of_features_is_the_same_after_copying_and_another_after_extracting_again(tmp_path):
+def test_folder_digests_survive_copying_but_not_a_new_extraction(tmp_path):
     path = tmp_path / "in" / "a.pt"
     path.parent.mkdir()
     torch.save(torch.zeros(5000), path)

@@ -12,7 +12,7 @@ def total(shard: list[str], costs: dict[str, float]) -> float:
     return sum(costs[item] for item in shard)
 
 
-def test_the_longest_goes_first_to_the_shard_that_has_least() -> None:
+def test_items_go_by_descending_cost_to_the_cheapest_shard() -> None:
     # By hand: 7 | 6 | 5, then 4 to the 5, 3 to the 6, 2 to the 7, 1 (all are at 9): to the first, the one with the 7.
     costs = {"a": 1.0, "b": 2.0, "c": 3.0, "d": 4.0, "e": 5.0, "f": 6.0, "g": 7.0}
     assert cut_into_shards(costs, 3) == [["a", "b", "g"], ["c", "f"], ["d", "e"]]
@@ -56,7 +56,7 @@ def test_an_unknown_cost_is_the_median() -> None:
     assert [len(shard) for shard in cut_into_shards({name: math.nan for name in "abcdef"}, 3)] == [2, 2, 2]
 
 
-def test_items_that_cost_nothing_are_shared_out_too() -> None:
+def test_items_of_zero_cost_are_distributed_too() -> None:
     assert [len(shard) for shard in cut_into_shards({name: 0 for name in "abcdef"}, 3)] == [2, 2, 2]
 
 

@@ -32,7 +32,7 @@ def statuses(ledger) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("error", [PREEMPTED, OUT_OF_TIME, KeyboardInterrupt(), MemoryError("no more")])
-def test_the_next_attempt_has_only_the_rest_to_do(task, encoder, error):
+def test_the_next_attempt_encodes_only_unfinished_items(task, encoder, error):
     encoder.error, encoder.error_after = error, 4  # "a" has three clips, "b" one, and "e" is never through
     with pytest.raises(type(error)):
         encode_shard(task)
@@ -47,7 +47,7 @@ def test_the_next_attempt_has_only_the_rest_to_do(task, encoder, error):
 
 
 @pytest.mark.parametrize("error", [PREEMPTED, KeyboardInterrupt()])
-def test_a_stopped_run_goes_on_where_it_was_and_ends_in_the_same_bank(films, tmp_path, encoder, error):
+def test_a_stopped_run_continues_to_the_same_bank(films, tmp_path, encoder, error):
     run(films, tmp_path / "whole.h5")
     out = tmp_path / "features.h5"
     for after in (4, 6):
@@ -71,19 +71,19 @@ def attempts(task: ShardTask, encoder, error: BaseException, count: int) -> None
     encoder.error = None
 
 
-def test_a_preemption_is_not_the_fault_of_the_video(task, encoder):
+def test_a_preemption_does_not_count_against_the_video(task, encoder):
     attempts(task, encoder, PREEMPTED, 5)
     encode_shard(task)
     assert statuses(task.ledger()) == dict.fromkeys(("b", "e", "more/c", "more/d"), "done")
 
 
-def test_a_time_limit_is_the_fault_of_a_video_only_if_that_had_all_the_time(task, encoder):
+def test_a_time_limit_counts_against_a_video_only_if_it_had_all_the_time(task, encoder):
     attempts(task, encoder, OUT_OF_TIME, 1)
     encode_shard(task)
     assert statuses(task.ledger()) == dict.fromkeys(("b", "e", "more/c", "more/d"), "done")
 
 
-def test_a_video_that_takes_longer_than_the_time_limit_is_left_out_named_and_tried_by_the_next_run(task, encoder):
+def test_a_video_longer_than_the_time_limit_is_skipped_named_and_retried_by_the_next_run(task, encoder):
     attempts(task, encoder, OUT_OF_TIME, 2)
     encode_shard(task)
     entries = {entry.id: entry for entry in read_ledger(task.ledger())}
@@ -94,13 +94,13 @@ def test_a_video_that_takes_longer_than_the_time_limit_is_left_out_named_and_tri
     assert not entries["b"].final
 
 
-def test_two_such_videos_in_one_shard_are_both_found(task, encoder):
+def test_two_videos_longer_than_the_time_limit_are_both_skipped(task, encoder):
     attempts(task, encoder, OUT_OF_TIME, 3)  # after "b" the next, "e", has all the time
     encode_shard(task)
     assert statuses(task.ledger()) == {"b": "failed", "e": "failed", "more/c": "done", "more/d": "done"}
 
 
-def test_a_video_that_kills_its_worker_again_and_again_is_left_out(task, encoder):
+def test_a_video_that_repeatedly_kills_its_worker_is_skipped(task, encoder):
     with task.journal().open("w") as file:
         for line in ({"begins": "a"}, {"begins": "b"}, {"id": "b", "status": "done"}, {"begins": "a"}):
             file.write(json.dumps(line) + "\n")
@@ -111,7 +111,7 @@ def test_a_video_that_kills_its_worker_again_and_again_is_left_out(task, encoder
     assert FeatureBank.open(task.path).videos == [item.id for item in task.items if item.id != "a"]
 
 
-def test_what_a_shard_had_done_counts_though_it_never_came_through(films, tmp_path, encoder):
+def test_finished_items_of_a_failed_shard_are_kept(films, tmp_path, encoder):
     encoder.error, encoder.error_after = MemoryError("no more"), 4
     out, compute = tmp_path / "features.h5", {"_target_": "clep.compute.Local", "retries": 0}
     coverage = run(films, out, n_shards=1, clip_batch=1, compute=compute)

@@ -106,7 +106,7 @@ def words(count: int, seed: int = 0) -> list[Word]:
     return [Word(f"w{number:03d}" + "x" * int(length)) for number, length in enumerate(lengths)]
 
 
-def test_batches_may_hold_parts_of_several_items_and_a_failure_costs_its_item_alone(tmp_path: Path) -> None:
+def test_batches_may_hold_parts_of_several_items_and_a_failure_affects_only_its_item(tmp_path: Path) -> None:
     given = [Word("ab"), Word("b!c"), Word("c"), Word("defgh"), Word("i!")]
     Letters.batches.clear()
     make(tmp_path / "x.h5", given, Letters(), fewest=1, most=1)
@@ -122,7 +122,7 @@ def test_batches_may_hold_parts_of_several_items_and_a_failure_costs_its_item_al
 
 @pytest.mark.parametrize("cost", [1, 5, 1000])
 @pytest.mark.parametrize("save_every", [0, 1, 4])
-def test_the_bank_does_not_depend_on_how_the_work_is_cut(tmp_path: Path, cost: int, save_every: int) -> None:
+def test_the_bank_does_not_depend_on_the_shards(tmp_path: Path, cost: int, save_every: int) -> None:
     given = words(20)
     make(tmp_path / "whole.h5", given, Letters(batch_size=1))
     size = {"cost": cost} | ({"save_every": save_every} if save_every else {})
@@ -164,7 +164,7 @@ def test_a_new_fingerprint_replaces_the_rows(tmp_path: Path) -> None:
         np.testing.assert_array_equal(bank.video_rows(word.id).numpy(), word.rows())
 
 
-def test_a_damaged_line_of_the_ledger_costs_its_item_alone(tmp_path: Path) -> None:
+def test_a_damaged_line_of_the_ledger_affects_only_its_item(tmp_path: Path) -> None:
     given = words(6)
     make(tmp_path / "x.h5", given, Letters())
     before = (tmp_path / "x.h5").read_bytes()
@@ -186,7 +186,7 @@ def test_no_rows_at_all_is_an_error_that_writes_no_bank(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("output", ["x.hdf5", "x", "folder.h5"])
-def test_an_output_that_cannot_be_a_bank(tmp_path: Path, output: str) -> None:
+def test_invalid_outputs_are_refused(tmp_path: Path, output: str) -> None:
     (tmp_path / "folder.h5").mkdir()
     with pytest.raises(InputError, match=r"must be a file that ends in \.h5"):
         Engine(tmp_path / output, Letters(), "words", ShardSize(cost=1))

@@ -80,7 +80,7 @@ def test_a_npy_that_pickles_code_is_refused_and_not_run(tmp_path, canary):
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>Access denied</html>", b"hello world" * 20, b"PK\x03\x04 no zip"])
-def test_something_else_called_pt_is_unreadable(tmp_path, content):
+def test_other_content_in_a_pt_is_unreadable(tmp_path, content):
     (tmp_path / "a.pt").write_bytes(content)
     with pytest.raises(FeatureFileError) as caught:
         open_features(tmp_path / "a.pt")
@@ -108,7 +108,7 @@ def test_rows_that_are_not_numbers_are_refused_unless_allowed():
     assert checked_rows("a.pt", value, 2, "float16", allow_nonfinite=True).isnan().sum() == 1
 
 
-def test_numbers_beyond_float16_are_told_apart_from_nan():
+def test_values_beyond_float16_are_distinguished_from_nan():
     value = torch.tensor([[1.0, 70000.0]])
     with pytest.raises(FeatureFileError, match="too large for float16: pass dtype=float32"):
         checked_rows("a.pt", value, 2, "float16", allow_nonfinite=True)
@@ -213,7 +213,7 @@ def test_records_that_share_their_bytes_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("crc", [True, False])
-def test_a_flipped_bit_in_the_values_is_noticed_when_the_file_is_packed(tmp_path, crc):
+def test_a_flipped_bit_in_the_values_is_detected_when_packing(tmp_path, crc):
     path = tmp_path / "a.pt"
     before = torch.serialization.get_crc32_options()
     torch.serialization.set_crc32_options(crc)
@@ -231,7 +231,7 @@ def test_a_flipped_bit_in_the_values_is_noticed_when_the_file_is_packed(tmp_path
         open_features(path, verify=True)  # saved without checksums: nothing to compare
 
 
-def test_entries_of_a_folder_that_are_no_files_of_features(tmp_path):
+def test_other_entries_of_a_folder_are_ignored(tmp_path):
     (tmp_path / "sub.pt").mkdir()
     (tmp_path / "dead.pt").symlink_to(tmp_path / "nowhere.pt")
     os.mkfifo(tmp_path / "pipe.npy")

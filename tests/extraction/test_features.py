@@ -29,7 +29,7 @@ def frames_of_rows(n_frames: int, window: int = 32, stride: int = 16) -> list[in
 
 
 @pytest.mark.parametrize("n_frames", [*range(1, 200), 49564, 9999])
-def test_expected_rows_are_those_of_the_extraction(n_frames):
+def test_expected_rows_equal_the_extraction(n_frames):
     assert expected_rows(n_frames / 30, Clock()) == len(frames_of_rows(n_frames))
 
 
@@ -114,7 +114,7 @@ def test_after_ctrl_c_a_second_run_continues_and_gives_the_same_bank(tmp_path, m
     assert contents(tmp_path / "out.h5") == contents(tmp_path / "whole.h5")
 
 
-def test_ctrl_c_while_joining_costs_only_the_joining(tmp_path, monkeypatch):
+def test_after_ctrl_c_while_joining_only_joining_is_repeated(tmp_path, monkeypatch):
     write_features(tmp_path / "in", ROWS)
     files, settings = feature_files(tmp_path / "in"), PackSettings(Clock(), shard_bytes=1)
 
@@ -129,7 +129,7 @@ def test_ctrl_c_while_joining_costs_only_the_joining(tmp_path, monkeypatch):
     assert pack_features(files, tmp_path / "out.h5", settings).videos == list(ROWS)
 
 
-def test_shards_of_changed_files_or_settings_are_not_taken_over(tmp_path, monkeypatch):
+def test_shards_of_changed_files_or_settings_are_not_reused(tmp_path, monkeypatch):
     write_features(tmp_path / "in", ROWS)
     files = feature_files(tmp_path / "in")
     with monkeypatch.context() as patch:
@@ -141,7 +141,7 @@ def test_shards_of_changed_files_or_settings_are_not_taken_over(tmp_path, monkey
     assert torch.equal(FeatureBank.open(tmp_path / "out.h5").video_rows("a"), changed)
 
 
-def test_files_that_were_fetched_after_an_interruption_cost_nothing_again(tmp_path, monkeypatch, packed):
+def test_files_added_after_an_interruption_do_not_repeat_finished_work(tmp_path, monkeypatch, packed):
     write_features(tmp_path / "in", ROWS)
     settings = PackSettings(Clock(), shard_bytes=1)
     with monkeypatch.context() as patch:
@@ -185,7 +185,7 @@ def test_two_equal_jobs_at_once_read_each_file_once(tmp_path, packed):
     assert FeatureBank.open(tmp_path / "out.h5").n_rows == sum(ROWS.values())
 
 
-def test_what_a_killed_run_left_beside_the_bank_goes_with_the_next(tmp_path):
+def test_leftovers_of_a_killed_run_are_removed_by_the_next_run(tmp_path):
     write_features(tmp_path / "in", ROWS)
     left = [tmp_path / ".out.h5.0123abcd.tmp.h5", tmp_path / ".out.h5.0123abcd.tmp.rows"]
     for path in left:
@@ -228,7 +228,7 @@ def test_a_duration_that_the_rows_contradict_is_listed_and_not_kept(tmp_path):
     assert FeatureBank.open(tmp_path / "out.h5").duration_s[2].isnan()
 
 
-def test_a_full_disk_is_one_clear_error_and_leaves_nothing_that_looks_whole(tmp_path):
+def test_a_full_disk_is_one_clear_error_and_leaves_no_bank(tmp_path):
     write_features(tmp_path / "in", {"a": 500, "b": 500})
     files, settings = feature_files(tmp_path / "in"), PackSettings(Clock(), dtype="float32", shard_bytes=1)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -243,7 +243,7 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing_that_looks_whole(tmp_
     assert pack_features(files, tmp_path / "out.h5", settings).rows == 1000
 
 
-def test_videos_are_copied_from_a_bank_in_the_order_asked_for(tmp_path):
+def test_videos_are_copied_from_a_bank_in_the_given_order(tmp_path):
     tensors = write_features(tmp_path / "in", ROWS)
     settings = PackSettings(Clock(2.0, 0.5), dtype="float32", encoder="video encoder")
     pack_features(feature_files(tmp_path / "in"), tmp_path / "bank.h5", settings, {"c": 2.5})

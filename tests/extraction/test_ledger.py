@@ -12,7 +12,7 @@ from clep.extraction.ledger import (
 )
 
 
-def test_entries_come_back(tmp_path):
+def test_entries_survive_writing_and_reading(tmp_path):
     entries = [Entry("é/1", "done", rows=3, video_s=1.5, seconds=0.2, fingerprint="9-ab"), Entry("b", "failed", "why")]
     write_ledger(tmp_path / "l.jsonl", entries)
     assert read_ledger(tmp_path / "l.jsonl") == entries
@@ -21,7 +21,7 @@ def test_entries_come_back(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["{}\n", "nonsense\n", '{"id": "a", "status": "done", "colour": 3}\n'])
-def test_a_file_that_is_no_ledger(tmp_path, text):
+def test_other_files_are_refused(tmp_path, text):
     (tmp_path / "l.jsonl").write_text(text)
     with pytest.raises(InputError, match=r"line 1|cannot be read"):
         read_ledger(tmp_path / "l.jsonl")
@@ -30,7 +30,7 @@ def test_a_file_that_is_no_ledger(tmp_path, text):
 
 
 @pytest.mark.parametrize("bit", [0, 3, 6])
-def test_every_flipped_bit_is_noticed_and_costs_one_line(tmp_path, bit, caplog):
+def test_every_flipped_bit_is_detected_and_loses_one_line(tmp_path, bit, caplog):
     path = tmp_path / "l.jsonl"
     entries = [Entry("é/1", "done", rows=3, video_s=1.5), Entry("b", "failed", "why", final=False), Entry("c", "done")]
     write_ledger(path, entries)
@@ -49,7 +49,7 @@ def test_every_flipped_bit_is_noticed_and_costs_one_line(tmp_path, bit, caplog):
     assert "damaged lines" in caplog.text
 
 
-def test_a_journal_knows_which_videos_to_leave_out(tmp_path):
+def test_a_journal_lists_the_videos_to_skip(tmp_path):
     journal = Journal(tmp_path / "j")
     for attempts in (1, 2):
         journal.begin("a")
@@ -66,7 +66,7 @@ def test_a_journal_knows_which_videos_to_leave_out(tmp_path):
     assert journal.items_to_leave_out() == {"c": "it takes longer than the time limit of a task"}
 
 
-def test_half_a_line_is_read_when_it_is_whole(tmp_path):
+def test_a_partial_line_is_read_once_it_is_complete(tmp_path):
     path = tmp_path / "j"
     path.write_text('not json\n{"begins": "a"}\n{"beg')
     lines, at = read_lines(path, 0)

@@ -8,7 +8,7 @@ from clep.extraction.listing import find_files, list_videos, other_files
 from tests.extraction.conftest import run
 
 
-def test_a_folder_is_looked_through(films):
+def test_a_folder_is_listed(films):
     (films / "notes.txt").write_text("no video")
     (films / ".hidden.mp4").write_bytes(b"x")
     (films / "still.PNG").write_bytes(b"x")
@@ -17,7 +17,7 @@ def test_a_folder_is_looked_through(films):
     assert [item.image for item in items] == [False] * 5 + [True]
 
 
-def test_files_that_are_no_videos_by_their_names_are_counted(films, tmp_path, encoder):
+def test_files_with_other_suffixes_are_counted(films, tmp_path, encoder):
     (films / "more" / "film.mpeg4").write_bytes((films / "a.mp4").read_bytes())
     (films / "README").write_text("no video")
     (films / ".hidden.txt").write_text("x")
@@ -32,7 +32,7 @@ def test_files_that_are_no_videos_by_their_names_are_counted(films, tmp_path, en
     assert run(films, out, format="npy")["up_to_date"], "what the job wrote into the folder changes nothing"
 
 
-def test_a_list_file_and_a_csv_name_what_they_like(films, tmp_path):
+def test_a_list_file_and_a_csv_name_any_file(films, tmp_path):
     listed = tmp_path / "list.txt"
     listed.write_text(f'one two\tfilms/a.mp4\n\n"quoted"\t{films / "b.mp4"}\n', encoding="utf-8")
     items = list_videos(listed)
@@ -53,14 +53,14 @@ def test_a_list_file_and_a_csv_name_what_they_like(films, tmp_path):
         (b"\xff\xfe\x00", "not a text file"),
     ],
 )
-def test_a_list_that_cannot_be_used(tmp_path, content, message):
+def test_invalid_lists_are_refused(tmp_path, content, message):
     path = tmp_path / "list.txt"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError, match=message):
         list_videos(path)
 
 
-def test_other_things_that_are_no_list(films, tmp_path):
+def test_other_inputs_are_refused(films, tmp_path):
     for path, message in ((tmp_path / "none", "does not exist"), (films / "a.mp4", "single file")):
         with pytest.raises(InputError, match=message):
             list_videos(path)
@@ -72,7 +72,7 @@ def test_other_things_that_are_no_list(films, tmp_path):
         list_videos(tmp_path / "columns.csv")
 
 
-def test_files_are_found_by_name_wherever_in_the_folder(films):
+def test_files_are_found_by_name_in_subfolders(films):
     (films / "a.avi").write_bytes(b"x")
     found = find_files(films, ["a", "c", "nothing"])
     assert {name: path.name for name, path in found.items()} == {"a": "a.avi", "c": "c.mp4"}
@@ -97,7 +97,7 @@ def test_linked_folders_are_searched_and_dead_links_are_listed(films, tmp_path, 
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "webp", "png"])
-def test_a_thumbnail_beside_a_film_is_no_video(films, tmp_path, encoder, suffix):
+def test_a_thumbnail_beside_a_video_is_ignored(films, tmp_path, encoder, suffix):
     """As `yt-dlp --write-thumbnail` leaves them."""
     Image.new("RGB", (64, 48), (255, 0, 0)).save(films / f"a.{suffix}")
     coverage = run(films, tmp_path / "features.h5")

@@ -20,7 +20,7 @@ def test_the_config_and_the_class_have_the_same_defaults():
     }
 
 
-def test_the_sets_of_a_run_are_encoded_as_its_ego4d_videos_but_all_of_them():
+def test_evaluation_videos_are_encoded_like_the_ego4d_videos_without_a_selection():
     chosen = ["limit=3", "ids=[a]", "shard=0/2"]
     asked = [*chosen, "clip_batch=3", "encoder.crop_px=64", "compute.processes=5", "stride=8"]
     with initialize_config_dir(str(config_folder()), version_base=None):
@@ -35,7 +35,7 @@ def test_the_sets_of_a_run_are_encoded_as_its_ego4d_videos_but_all_of_them():
     assert list(jobs["kinetics"]) == list(everything)
 
 
-def test_the_key_changes_with_what_decides_the_rows_only():
+def test_the_key_depends_only_on_settings_that_the_rows_depend_on():
     usual = Extraction(encoder=FAKE)
     key = usual.key("float16")
     for same in ({"limit": 3}, {"n_shards": 2}, {"decode_threads": 1}, {"segments": 9}, {"compute": FAKE}):
@@ -65,6 +65,6 @@ def test_clocks():
         ({"compute": {"_target_": "clep.compute.Local", "procesess": 3}}, r"procesess.*processes"),
     ],
 )
-def test_what_does_not_fit_is_refused(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):
         Extraction.of({"encoder": FAKE} | options)

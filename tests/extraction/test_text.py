@@ -111,7 +111,7 @@ def test_only_chunks_of_the_same_texts_are_reused(tmp_path, encoder):
     assert rows_of(tmp_path) == [embed(text).tolist() for text in other]
 
 
-def test_of_two_results_for_the_same_place_that_of_the_present_texts_counts(tmp_path, encoder):
+def test_of_two_results_for_a_chunk_that_of_the_current_texts_counts(tmp_path, encoder):
     first, second = TEXTS, ["changed", *TEXTS[1:]]
     for texts in (first, second):
         encoder.interrupt_after = len(encoder.encoded) + 3
@@ -171,7 +171,7 @@ def test_tasks_give_the_same_bank(tmp_path, encoder, compute, chunk):
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES
 
 
-def test_what_other_tasks_made_is_kept_when_one_fails(tmp_path, encoder, monkeypatch):
+def test_results_of_other_tasks_are_kept_when_one_fails(tmp_path, encoder, monkeypatch):
     stream = type(encoder).stream
 
     def broken(self, texts, **options):
@@ -220,7 +220,7 @@ def test_rows_are_never_shifted_by_a_chunk_that_is_not_visible(tmp_path, encoder
     assert rows_of(tmp_path) == [embed(text).tolist() for text in TEXTS]
 
 
-def test_a_chunk_that_shows_late_is_waited_for(tmp_path, encoder):
+def test_a_chunk_that_becomes_visible_late_is_used(tmp_path, encoder):
     class Late(Local):
         def run(self, function, tasks, log_folder, watch=None):
             failed = super().run(function, tasks, log_folder, watch)
@@ -254,7 +254,7 @@ def test_a_task_has_its_own_texts_only_and_few_tasks_have_many_chunks(tmp_path):
     assert sizes == [2] * 7
 
 
-def test_several_sets_lie_one_after_the_other(tmp_path, encoder):
+def test_several_sets_are_consecutive(tmp_path, encoder):
     sets = {"label": ["a", "b"], "prompt": ["is a", "is b"]}
     bank_of(tmp_path, digest="d", **sets).write()
     bank = FeatureBank.open(tmp_path / "texts.fake.h5")
@@ -306,7 +306,7 @@ def test_two_processes_make_the_bank_that_one_makes(tmp_path):
         ({8: 3}, [], [(0, 10)]),  # of a longer set
     ],
 )
-def test_chunks_that_are_there_and_what_lies_between_them(tmp_path, encoder, done, kept, missing):
+def test_known_chunks_and_the_gaps_between_them(tmp_path, encoder, done, kept, missing):
     longer = [*TEXTS, "another"]
     sets = {"other": ["x"], "texts": longer}
     source = SentenceRows("fake", tuple(sets))
@@ -324,7 +324,7 @@ def test_chunks_that_are_there_and_what_lies_between_them(tmp_path, encoder, don
     assert rows_of(tmp_path) == [embed(text).tolist() for text in TEXTS]
 
 
-def test_an_error_in_one_chunk_costs_no_other_chunk_of_its_task(tmp_path, encoder, monkeypatch):
+def test_an_error_in_one_chunk_does_not_affect_the_other_chunks(tmp_path, encoder, monkeypatch):
     stream = type(encoder).stream
 
     def broken(self, texts, **options):

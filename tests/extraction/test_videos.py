@@ -44,7 +44,7 @@ def test_a_folder_becomes_a_bank_with_a_ledger_and_nothing_else(films, tmp_path,
     assert (coverage["counts"]["done"], coverage["counts"]["rows"]) == (5, 12)
 
 
-def test_rows_do_not_depend_on_how_the_work_is_cut(films, tmp_path, encoder):
+def test_rows_do_not_depend_on_the_shards(films, tmp_path, encoder):
     for name, options in {"one": {"n_shards": 1}, "four": {"n_shards": 4}, "again": {"n_shards": 5}}.items():
         run(films, tmp_path / f"{name}.h5", clip_batch=2, **options)
     one = (tmp_path / "one.h5").read_bytes()
@@ -117,7 +117,7 @@ def test_bad_files_are_listed_with_the_reason_and_the_rest_completes(films, tmp_
     assert encoder.clips == 3
 
 
-def test_the_first_bad_file_ends_the_job_if_that_is_asked_for(films, tmp_path, encoder):
+def test_the_first_bad_file_ends_the_job_with_on_error_stop(films, tmp_path, encoder):
     (films / "empty.mkv").write_bytes(b"")
     with pytest.raises(InputError, match=r"empty.*on_error=skip"):
         run(films, tmp_path / "features.h5", on_error="stop")
@@ -135,7 +135,7 @@ def test_nothing_encoded_is_an_error_that_leaves_the_ledger(tmp_path, encoder):
         run(tmp_path / "nothing", tmp_path / "features.h5")
 
 
-def test_an_error_of_the_process_is_tried_again_by_the_next_run(films, tmp_path, encoder):
+def test_an_error_of_the_process_is_retried_by_the_next_run(films, tmp_path, encoder):
     out = tmp_path / "features.h5"
     encoder.error, encoder.error_after = ZeroDivisionError("surprise"), 6
     coverage = run(films, out, n_shards=5)
@@ -237,7 +237,7 @@ def test_extract_refuses_nothing_to_do(tmp_path):
         extract("job", [], tmp_path / "f.h5", {"encoder": FAKE}, source="", skipped={"x": "no file"})
 
 
-def test_npy_files_can_be_asked_for_later_and_follow_the_bank(films, tmp_path, encoder):
+def test_npy_files_can_be_written_later_and_follow_the_bank(films, tmp_path, encoder):
     out = tmp_path / "features.h5"
     run(films, out)
     run(films, out, format="npy")
@@ -248,7 +248,7 @@ def test_npy_files_can_be_asked_for_later_and_follow_the_bank(films, tmp_path, e
     assert np.load(tmp_path / "features_npy" / "b.npy").shape == (5, 4)
 
 
-def test_a_failed_run_with_other_settings_leaves_a_good_bank_alone(films, tmp_path, encoder):
+def test_a_failed_run_with_other_settings_keeps_the_bank(films, tmp_path, encoder):
     out = tmp_path / "features.h5"
     run(films, out)
     before, ledger = out.read_bytes(), ledger_path(out).read_bytes()
@@ -267,7 +267,7 @@ def test_a_failed_run_with_other_settings_leaves_a_good_bank_alone(films, tmp_pa
     assert FeatureBank.open(out).clock == Clock(30 / 8, 32 / 30)
 
 
-def test_a_video_that_failed_once_is_done_once_it_is_done(films, tmp_path, encoder):
+def test_a_failed_video_can_be_done_later(films, tmp_path, encoder):
     for number in range(8):
         shutil.copy(films / "a.mp4", films / f"copy{number}.mp4")
     out = tmp_path / "features.h5"
@@ -281,7 +281,7 @@ def test_a_video_that_failed_once_is_done_once_it_is_done(films, tmp_path, encod
     assert len(FeatureBank.open(out)) == 13
 
 
-def test_videos_whose_files_are_gone_or_that_are_not_asked_for_stay(films, tmp_path, encoder):
+def test_videos_without_files_or_not_selected_are_kept(films, tmp_path, encoder):
     out = tmp_path / "features.h5"
     run(films, out)
     (films / "a.mp4").unlink()
@@ -296,7 +296,7 @@ def test_videos_whose_files_are_gone_or_that_are_not_asked_for_stay(films, tmp_p
     assert FeatureBank.open(out).videos == ["b", "e", "more/d", "new"]
 
 
-def test_a_file_of_equal_size_is_another_video(films, tmp_path, encoder):
+def test_a_replaced_file_of_equal_size_is_encoded_again(films, tmp_path, encoder):
     from PIL import Image
 
     out, folder = tmp_path / "features.h5", tmp_path / "images"
@@ -324,7 +324,7 @@ def test_more_shards_than_a_process_may_open_files_are_joined(films, tmp_path, e
     assert len(FeatureBank.open(tmp_path / "features.h5")) == 60
 
 
-def test_an_output_that_cannot_be_one_and_overwriting_of_parts_are_refused_at_once(films, tmp_path, encoder):
+def test_invalid_outputs_and_overwriting_of_parts_are_refused_at_once(films, tmp_path, encoder):
     (tmp_path / "folder.h5").mkdir()
     for output in (tmp_path / "folder.h5", tmp_path / "feat.l14"):
         with pytest.raises(InputError, match=r"ends in \.h5"):
@@ -333,7 +333,7 @@ def test_an_output_that_cannot_be_one_and_overwriting_of_parts_are_refused_at_on
         run(films, tmp_path / "x.h5", shard="0/2", overwrite=True)
 
 
-def test_a_full_disk_ends_the_shard_and_says_nothing_of_the_videos(films, tmp_path, encoder, monkeypatch):
+def test_a_full_disk_ends_the_shard_without_failing_videos(films, tmp_path, encoder, monkeypatch):
     from clep.bank import BankWriter
 
     out, write = tmp_path / "features.h5", BankWriter._write
@@ -358,7 +358,7 @@ def test_with_on_error_stop_known_failures_count_too(films, tmp_path, encoder):
         run(films, tmp_path / "features.h5", on_error="stop")
 
 
-def test_odd_ids_go_through_the_ledger(films, tmp_path, encoder):
+def test_unusual_ids_survive_the_ledger(films, tmp_path, encoder):
     (tmp_path / "odd").mkdir()
     for name in ("a\u2028b", "tab\there", "new\nline", "x\udcff"):
         shutil.copy(films / "e.mp4", tmp_path / "odd" / f"{name}.mp4")

@@ -112,7 +112,7 @@ def test_flipped_bits_are_skipped_and_counted(
 
 @pytest.mark.parametrize("ending", ["mkv", "ts", "avi"])
 @pytest.mark.parametrize("sampling", SAMPLINGS)
-def test_cut_off_in_the_middle(tmp_path: Path, ending: str, sampling: DenseWindows | Segments) -> None:
+def test_truncated_in_the_middle(tmp_path: Path, ending: str, sampling: DenseWindows | Segments) -> None:
     whole = write_video(tmp_path / f"whole.{ending}", regular(300, 30), codec="mpeg4" if ending == "avi" else "libx264")
     cut = tmp_path / f"cut.{ending}"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
@@ -125,7 +125,7 @@ def test_cut_off_in_the_middle(tmp_path: Path, ending: str, sampling: DenseWindo
         assert numbers[:4] == [4, 12, 20, 28]
 
 
-def test_refuses_senseless_requests(video: Path) -> None:
+def test_invalid_requests_are_refused(video: Path) -> None:
     with pytest.raises(InputError, match="short_side_px"):
         VideoReader(video, 0)
     reader = VideoReader(video, 48)

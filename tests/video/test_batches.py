@@ -29,7 +29,7 @@ def test_sizes_waste_little(batch_size: int, left: int) -> None:
 
 
 @given(units=st.integers(0, 70), batch_size=st.integers(1, 20))
-def test_rows_in_order_whatever_the_batches(units: int, batch_size: int) -> None:
+def test_rows_are_in_order_for_any_batches(units: int, batch_size: int) -> None:
     lengths = []
 
     def encode(batch: list[int]) -> Callable[[], np.ndarray]:
@@ -58,7 +58,7 @@ def test_next_batch_starts_before_the_last_one_is_waited_for() -> None:
     assert events == ["start 0", "start 2", "wait 0", "wait 2"]
 
 
-def test_several_batches_are_under_way_at_once() -> None:
+def test_several_batches_run_at_once() -> None:
     under_way, most = set[int](), 0
 
     def encode(batch: list[int]) -> Callable[[], np.ndarray]:

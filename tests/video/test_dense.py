@@ -74,7 +74,7 @@ def test_first_frame_may_come_late(tmp_path: Path) -> None:
     assert reader.duration_s == pytest.approx(2.0, abs=2e-3)
 
 
-def test_sound_that_goes_on_makes_no_rows(tmp_path: Path) -> None:
+def test_sound_after_the_last_frame_gives_no_rows(tmp_path: Path) -> None:
     times = regular(39, 30)
     path = write_video(tmp_path / "v.mp4", times, audio_s=20.0)
     reader, found = clips_of(path, DenseWindows(), 8)
@@ -83,7 +83,7 @@ def test_sound_that_goes_on_makes_no_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["mp4", "avi"])
-def test_number_of_threads_changes_nothing(tmp_path: Path, ending: str) -> None:
+def test_number_of_threads_has_no_effect(tmp_path: Path, ending: str) -> None:
     path = write_video(tmp_path / f"v.{ending}", regular(70, 30))
     assert clips_of(path, DenseWindows(), 8, 1)[1] == clips_of(path, DenseWindows(), 8, 7)[1]
 
@@ -94,7 +94,7 @@ def test_without_timestamps_the_rate_counts(tmp_path: Path) -> None:
     assert found == [list(range(start, start + 10)) for start in range(0, 60, 10)]
 
 
-def test_equal_numbers_are_one_tensor(tmp_path: Path) -> None:
+def test_equal_frame_indices_share_one_tensor(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", regular(30, 10), rate=10)
     seen: dict[int, int] = {}
     for clip in list(VideoReader(path, 48).clips(DenseWindows(), 16)):
@@ -127,7 +127,7 @@ def test_memory_holds_one_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert most <= 36
 
 
-def test_large_frames_do_not_wait_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_frames_are_resized_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     times = regular(60, 30)
     path = write_video(tmp_path / "v.mp4", times)
     monkeypatch.setattr(dense_module, "_WAITING_BYTES", 1)

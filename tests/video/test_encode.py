@@ -49,7 +49,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("frame_wise", [False, True])
 @pytest.mark.parametrize("crops", ["centre", "three", "ten"])
 @pytest.mark.parametrize("sampling", [DenseWindows(), DenseWindows(16, 24, 12.5), Segments(7)])
-def test_rows_are_those_of_clips_one_by_one(
+def test_rows_equal_those_of_single_clips(
     path: Path, frame_wise: bool, crops: str, sampling: DenseWindows | Segments
 ) -> None:
     encoder = Small(frame_wise)
@@ -125,7 +125,7 @@ def test_error_of_the_encoder_ends_the_thread(path: Path) -> None:
     assert decoding_threads() == 0
 
 
-def test_error_of_the_decoder_arrives(tmp_path: Path, path: Path) -> None:
+def test_error_of_the_decoder_is_raised(tmp_path: Path, path: Path) -> None:
     data = bytearray(path.read_bytes())
     start, end = data.index(b"mdat") + 4, data.index(b"moov") - 4
     data[start:end] = bytes(end - start)
@@ -153,7 +153,7 @@ def test_refuses_unknown_settings(path: Path, wrong: dict, reason: str) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 @pytest.mark.parametrize("frame_wise", [False, True])
 @pytest.mark.parametrize("crops", ["centre", "three"])
-def test_gpu_gives_the_rows_of_the_cpu(path: Path, frame_wise: bool, crops: str) -> None:
+def test_rows_on_a_gpu_equal_those_on_a_cpu(path: Path, frame_wise: bool, crops: str) -> None:
     encoder = Small(frame_wise)
     on_cpu = np.concatenate(list(encode_video(path, encoder, DenseWindows(), crops=crops)))
     on_gpu = np.concatenate(list(encode_video(path, encoder, DenseWindows(), crops=crops, device="cuda")))
@@ -195,7 +195,7 @@ def test_batches_are_encoded_at_the_same_time_a_core_each(path: Path) -> None:
     assert cores == [1, 1]
 
 
-def test_what_an_encoder_raises_is_raised_where_rows_are_read(path: Path) -> None:
+def test_an_error_of_the_encoder_is_raised_where_rows_are_read(path: Path) -> None:
     class Broken(Small):
         def forward(self, pixels: Tensor) -> Tensor:
             raise ArithmeticError("no rows")

@@ -56,7 +56,7 @@ def encode(
 
 
 @pytest.mark.parametrize(("any_size", "rotation"), [(False, 0), (True, 0), (False, 90)])
-def test_a_box_sees_what_lies_in_it_in_the_upright_frame(tmp_path: Path, any_size: bool, rotation: int) -> None:
+def test_a_row_depends_on_its_box_in_the_upright_frame(tmp_path: Path, any_size: bool, rotation: int) -> None:
     frame = picture() if not rotation else picture(128, 320)
     path = write_video(tmp_path / "v.mp4", regular(30, 10), rate=10, pictures=[frame] * 30, rotation=rotation)
     x1, y1, x2, y2 = PLACE
@@ -130,7 +130,7 @@ def test_a_folder_of_key_frames(tmp_path: Path) -> None:
         list(EncodedRegions(empty, Colours(), at))
 
 
-def test_what_cannot_be_is_refused(tmp_path: Path) -> None:
+def test_invalid_inputs_are_refused(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", regular(20, 10), rate=10)
     with pytest.raises(InputError, match="starts at second 900, after the last box"):
         EncodedRegions(path, Colours(), {5.0: boxes(PLACE)}, start_s=900.0)

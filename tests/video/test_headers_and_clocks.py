@@ -100,7 +100,7 @@ def test_a_clock_that_restarts_in_a_transport_stream(tmp_path: Path, starts: Seq
     assert reader.note.startswith("the clock jumps 1 times")
 
 
-def test_a_pause_in_a_film_is_no_jump(tmp_path: Path) -> None:
+def test_a_pause_in_a_video_is_not_a_jump(tmp_path: Path) -> None:
     times = [*regular(60, 30), *(20 + time for time in regular(60, 30))]
     reader = VideoReader(write_video(tmp_path / "film.mkv", times), 48)
     clips = list(reader.clips(KeyFrames((1.0, 15.0, 21.0), 0.0), 1))
@@ -109,7 +109,7 @@ def test_a_pause_in_a_film_is_no_jump(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("trusts_length", [False, True])
-def test_key_frames_beyond_a_film_that_was_cut_off(tmp_path: Path, trusts_length: bool) -> None:
+def test_key_frames_beyond_the_end_of_a_truncated_video(tmp_path: Path, trusts_length: bool) -> None:
     whole = film(tmp_path / "whole.mp4", 300)
     with (
         av.open(str(whole)) as source,
@@ -165,7 +165,7 @@ def two_streams(path: Path, cover: bool) -> Path:
 
 @pytest.mark.parametrize("cover", [False, True])
 @pytest.mark.parametrize("ending", ["mp4", "mkv"])
-def test_the_film_is_read_and_not_a_thumbnail_before_it(tmp_path: Path, ending: str, cover: bool) -> None:
+def test_the_video_is_decoded_and_not_a_thumbnail_before_it(tmp_path: Path, ending: str, cover: bool) -> None:
     check(two_streams(tmp_path / f"film.{ending}", cover), 60, Segments(3))
 
 

@@ -32,7 +32,7 @@ def test_the_frames_around_each_second(tmp_path: Path, span_s: float, frames: in
     assert reader.resized_frames <= len({number for clip in found for number in clip})
 
 
-def test_what_lies_between_key_frames_is_not_decoded(tmp_path: Path) -> None:
+def test_frames_between_key_frames_are_not_decoded(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", regular(400, 10), rate=10, group=10)
     reader = VideoReader(path, 48)
     (first, second) = reader.clips(KeyFrames((1.0, 35.0), 0.0), 1)
@@ -56,7 +56,7 @@ def test_seconds_that_do_not_ascend_are_refused(seconds: tuple[float, ...]) -> N
         KeyFrames((1.0,), -1.0)
 
 
-def test_a_file_may_be_taken_at_its_word(tmp_path: Path) -> None:
+def test_a_stated_length_may_be_trusted(tmp_path: Path) -> None:
     times = regular(400, 10)
     path = write_video(tmp_path / "v.mp4", times, rate=10, group=10)
     told = [number_of(clip.frames[0]) for clip in VideoReader(path, 48).clips(KeyFrames((5.0, 20.0, 37.0), 0.0), 1)]

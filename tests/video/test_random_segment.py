@@ -9,7 +9,7 @@ from clep.video import RandomSegment
 
 
 @pytest.mark.parametrize("views", [1, 3])
-def test_instants_are_one_in_each_piece_of_a_part_wherever_it_lies(views: int) -> None:
+def test_one_instant_in_each_piece_of_a_part(views: int) -> None:
     starts = []
     for seed in range(200):
         instants = RandomSegment(views=views, seed=seed).instants(0, 4, 12.0)

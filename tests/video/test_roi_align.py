@@ -51,7 +51,7 @@ def test_agrees_with_loops_over_cells_and_samples(size: int, samples: int) -> No
     torch.testing.assert_close(found, slow_roi_align(features, boxes, map_of_box, size, samples), rtol=0, atol=1e-12)
 
 
-def test_the_whole_picture_at_the_size_of_the_map_is_the_map() -> None:
+def test_a_box_of_the_whole_frame_at_the_size_of_the_map_is_the_map() -> None:
     features = torch.randn(1, 2, 6, 6, dtype=torch.float64)
     whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]], dtype=torch.float64)
     torch.testing.assert_close(roi_align(features, whole, torch.tensor([0]), 6, 1), features)

@@ -90,7 +90,7 @@ def test_seek_that_the_format_refuses(tmp_path: Path, monkeypatch: pytest.Monkey
     assert found(path, 3, 1)[1] == by_hand(times, 60.0, 3, 1)
 
 
-def test_end_of_a_large_file_is_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_end_of_a_large_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_video(tmp_path / "v.mkv", regular(300, 10), rate=10, audio_s=31.0)
     file = VideoFile(path)
     whole = file.packet_span()

@@ -33,7 +33,7 @@ def test_seconds_count_from_the_first_frame() -> None:
     assert timeline.dropped == 0
 
 
-def test_last_frame_lasts_the_mean_interval_where_nothing_is_said() -> None:
+def test_last_frame_lasts_the_mean_interval_without_a_stated_duration() -> None:
     timeline = Timeline(0.04)
     given(timeline, [0.0, 0.1, 0.4])
     assert timeline.end_s == pytest.approx(0.6)
@@ -57,7 +57,7 @@ def test_missing_timestamps_follow_at_the_mean_interval() -> None:
         ([0.0, 0.1, 0.1, 0.2], [0, 2, 3]),  # the same twice
     ],
 )
-def test_one_wrong_timestamp_costs_one_frame(seconds: list[float], kept: list[int]) -> None:
+def test_one_wrong_timestamp_drops_one_frame(seconds: list[float], kept: list[int]) -> None:
     timeline = Timeline(0.1)
     result = given(timeline, seconds)
     assert result.numbers == kept
@@ -65,7 +65,7 @@ def test_one_wrong_timestamp_costs_one_frame(seconds: list[float], kept: list[in
     assert timeline.dropped == 1
 
 
-def test_a_last_frame_that_cannot_last_so_long() -> None:
+def test_an_implausible_duration_of_the_last_frame() -> None:
     last = Timeline(0.1, stated_s=10.0)
     given(last, [0.0, 0.1, 0.2], lasts=1e9)
     assert last.end_s == pytest.approx(0.3)
@@ -105,7 +105,7 @@ WHOLE = list(range(0, 600, 10))
 
 @pytest.mark.parametrize("restarts", [True, False])
 @pytest.mark.parametrize("start", [0, 1000, 2**33 - 5000])
-def test_recordings_that_were_joined_go_on(start: int, restarts: bool) -> None:
+def test_joined_recordings_continue(start: int, restarts: bool) -> None:
     parts = [start + stamp for stamp in PART] + PART
     if start == 0:
         assert continued(parts, restarts) == (WHOLE, 1)
@@ -126,13 +126,13 @@ def test_a_jump_forward_is_a_gap_or_a_discontinuity() -> None:
 
 
 @pytest.mark.parametrize("wrong", [[10**9], [10**9, 2 * 10**9], [-5000], [10**9, -5000, 10**9]])
-def test_wrong_stamps_move_nothing_but_their_own_packets(wrong: list[int]) -> None:
+def test_wrong_timestamps_affect_only_their_packets(wrong: list[int]) -> None:
     stamps = list(WHOLE)
     stamps[20 : 20 + len(wrong)] = wrong
     assert continued(stamps, restarts=False, stated_s=6.0)[0] == WHOLE
 
 
-def test_presentation_far_from_decoding_is_not_believed() -> None:
+def test_presentation_far_from_decoding_is_ignored() -> None:
     clock = PacketClock(0.01, 0.1, restarts=False, stated_s=10.0)
     packets = [Packet(0, 20), Packet(10, 10**6), Packet(20, None), Packet(None, 50)]
     for packet in packets:
@@ -140,7 +140,7 @@ def test_presentation_far_from_decoding_is_not_believed() -> None:
     assert [packet.pts for packet in packets] == [20, 10, None, 50]
 
 
-def test_clock_that_was_set_back_goes_on() -> None:
+def test_clock_that_was_set_back_continues() -> None:
     timeline = Timeline(0.1)
     seconds = [number * 0.1 for number in range(50)]
     result = given(timeline, seconds + seconds)
@@ -150,7 +150,7 @@ def test_clock_that_was_set_back_goes_on() -> None:
     assert timeline.end_s == pytest.approx(8.5, abs=0.11)
 
 
-def test_goes_on_after_a_seek_relative_to_the_first_frame() -> None:
+def test_continues_after_a_seek_relative_to_the_first_frame() -> None:
     timeline = Timeline(0.1)
     given(timeline, [5.0, 5.1])
     assert given(timeline, [20.0, 20.1]).seconds == [15.0, 15.1]

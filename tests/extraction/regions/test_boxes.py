@@ -57,7 +57,7 @@ def test_excluded_frames_are_left_out(files: tuple) -> None:
         gather_boxes("detected", *files, score_threshold=0.99)
 
 
-def test_a_digest_is_of_the_boxes_alone(files: tuple, tmp_path: Path) -> None:
+def test_the_digest_depends_on_the_boxes_only(files: tuple, tmp_path: Path) -> None:
     other = tmp_path / "other.csv"
     other.write_text("\n".join(LINES).replace(",12,3", ",14,3") + "\n")
     relabelled, _ = gather_boxes("annotated", read_annotations(other, as_regions=True), None)
@@ -67,7 +67,7 @@ def test_a_digest_is_of_the_boxes_alone(files: tuple, tmp_path: Path) -> None:
     assert moved["a"].digest() != relabelled["a"].digest()
 
 
-def test_what_is_missing_is_asked_for(files: tuple) -> None:
+def test_missing_files_are_refused_with_the_option(files: tuple) -> None:
     with pytest.raises(InputError, match="boxes=detected needs proposals"):
         gather_boxes("detected", files[0], None)
     with pytest.raises(InputError, match="boxes=both needs annotations"):
@@ -84,7 +84,7 @@ def test_what_is_missing_is_asked_for(files: tuple) -> None:
         ("a,902,0.1,0.1,0.5,0.5,12,one", r"line 7: person must be a whole number, or empty"),
     ],
 )
-def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:
+def test_an_invalid_line_is_named(tmp_path: Path, line: str, message: str) -> None:
     (tmp_path / "a.csv").write_text("\n".join([*LINES, line]) + "\n")
     with pytest.raises(InputError, match=message):
         read_annotations(tmp_path / "a.csv", as_regions=True)

@@ -30,7 +30,7 @@ def test_a_csv_with_and_without_scores(tmp_path: Path) -> None:
     assert read_proposals(write(tmp_path / "q.csv", "a,902,0.1,0.1,0.5,0.5")).score.tolist() == [1.0]
 
 
-def test_a_csv_with_actions_that_are_not_read(tmp_path: Path) -> None:
+def test_the_action_column_of_a_csv_is_ignored(tmp_path: Path) -> None:
     lines = ["a,0902,0.1,0.1,0.5,0.5,,0.95", "a,0902,0.2,0.2,0.4,0.4,-1,0.8", "a,0902,0.2,0.2,0.4,0.4,12,0.8"]
     found = read_proposals(write(tmp_path / "ava_val_predicted_boxes.csv", *lines))
     assert found.second.tolist() == [902, 902]
@@ -75,7 +75,7 @@ def test_mmaction2_s_pkl(tmp_path: Path, saved: str) -> None:
         ([""], r"has no rows"),
     ],
 )
-def test_a_wrong_line_is_named(tmp_path: Path, lines: list[str], message: str) -> None:
+def test_an_invalid_line_is_named(tmp_path: Path, lines: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_proposals(write(tmp_path / "p.csv", *lines))
 
@@ -92,13 +92,13 @@ def test_a_wrong_line_is_named(tmp_path: Path, lines: list[str], message: str) -
         ([1, 2], r"holds a list, expected .* dict"),
     ],
 )
-def test_a_wrong_pkl_is_refused(tmp_path: Path, content: object, message: str) -> None:
+def test_an_invalid_pkl_is_refused(tmp_path: Path, content: object, message: str) -> None:
     (tmp_path / "p.pkl").write_bytes(pickle.dumps(content))
     with pytest.raises(InputError, match=message):
         read_proposals(tmp_path / "p.pkl")
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     for name in ("none.csv", "none.pkl"):
         with pytest.raises(InputError, match=name):
             read_proposals(tmp_path / name)
