@@ -101,7 +101,7 @@ def _train(cfg: DictConfig, settings: dict[str, Any], run_folder: Path) -> dict[
             trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
         except SystemExit as error:  # Lightning turns Ctrl-C into an exit
             raise (KeyboardInterrupt if trainer.interrupted else error) from error
-    fitted = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
+    fitted = module.train_metrics()
 
     trainer.loggers = []  # the best weights are of an earlier step than a logger would write down
     metrics = fitted | measure("evaluate_after", best_checkpoint(trainer) if cfg.final_weights == "best" else None)

@@ -216,6 +216,17 @@ def test_ckpt_path_last_continues_an_interrupted_run_to_the_last_bit(
     assert metrics["train/loss"] == whole["train/loss"]
 
 
+def test_a_run_that_was_killed_after_its_last_step_has_the_metrics_of_training(
+    root: Path, finished: Path, tmp_path: Path
+) -> None:
+    """Its checkpoint is of the last step: nothing is trained, and what was logged comes from the checkpoint."""
+    checkpoint = finished / "checkpoints" / "last.ckpt"
+    run(root, "again", f"paths.runs={tmp_path}", f"ckpt_path={checkpoint}", "logger=none")
+    whole, again = (read_json(one / "metrics.json") for one in (finished, tmp_path / "demo" / "again"))
+    names = [name for name in whole if not name.startswith("seconds/")]
+    assert {name: again.get(name) for name in names} == {name: whole[name] for name in names}
+
+
 def test_a_resumed_run_keeps_the_earlier_best_weights(root: Path, finished: Path, tmp_path: Path) -> None:
     """By the learning rate, which falls, the first epoch is the best; `last` goes on all the same."""
     options = ("callbacks.checkpoint.monitor=train/lr", "~evaluator.probe", "logger=none", f"paths.runs={tmp_path}")

@@ -16,7 +16,7 @@ from clep.compute import Local
 from clep.config.build import build_typed
 from clep.errors import InputError
 from clep.extraction.coverage import Coverage
-from clep.extraction.engine import NOT_VISIBLE, Engine, ShardSize
+from clep.extraction.engine import NOT_VISIBLE, Engine, ShardSize, shards_folder
 from clep.extraction.items import Dtype, EncodedItem, Item, RowSource
 from clep.extraction.shard import Finished
 from clep.models.published import load_sentence_encoder
@@ -234,7 +234,7 @@ class TextBank:
         if chunk < 1:
             raise InputError(f"chunk={chunk} must be at least 1 text")
         coverage = Coverage(self.stem, self.path, self.digest, {"encoder": self.name})
-        if overwrite or not self.is_current():
+        if overwrite or not self.is_current() or shards_folder(self.path).exists():  # left by a killed run
             source = SentenceRows(self.encoder, tuple(self.sets), device, batch_size)
             self._encode(source, chunk, compute, coverage, overwrite)
         else:
@@ -250,9 +250,12 @@ class TextBank:
         runner = build_typed(compute) if isinstance(compute, Mapping) else compute
         engine = self._engine(source)
         with engine.lock():
-            if self.is_current() and not overwrite:  # another process wrote it while this one waited for the lock
-                return
             known, missing = self._chunks(self._finished(engine), chunk)
+            if self.is_current() and not overwrite:  # another process wrote it, or a run that was killed after that
+                if known and not missing:
+                    engine.write_ledger({name: one.entry for name, one in known.items()})
+                engine.remove_shards()
+                return
             coverage.count(encoded_before=sum(one.entry.rows for one in known.values()))
             # Each worker loads the encoder, so it gets several chunks; the calling process gets all.
             per_shard = min(_MAX_CHUNKS_PER_SHARD, -(-len(missing) // _FEWEST_SHARDS)) or 1

@@ -56,6 +56,7 @@ class BaseModule(pl.LightningModule):
         # A submodule, so that checkpoints hold it and a resumed run continues it.
         self.ema_decay, self.ema = ema, None if ema is None else averaged_copy(model)
         self._while_fitting = ExitStack()
+        self._metrics_before: dict[str, float] = {}
 
     # What a subclass defines.
 
@@ -163,11 +164,16 @@ class BaseModule(pl.LightningModule):
     # Checkpoints and the trained model.
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the model's config and metadata to the checkpoint: plain data only."""
-        checkpoint["clep"] = {"model": self.model.config, "metadata": self.model.metadata}
+        """Add the model's config and metadata and the metrics of training to the checkpoint: plain data only."""
+        checkpoint["clep"] = {
+            "model": self.model.config,
+            "metadata": self.model.metadata,
+            "train_metrics": self.train_metrics(),
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that has an average where the run has none, or the other way round."""
+        self._metrics_before = dict(checkpoint.get("clep", {}).get("train_metrics", {}))
         averaged = any(name.startswith("ema.") for name in checkpoint["state_dict"])
         if averaged != (self.ema is not None):
             raise InputError(
@@ -175,6 +181,12 @@ class BaseModule(pl.LightningModule):
                 f"it {'with its ema=…' if averaged else 'without ema'}, or start from its weights alone "
                 f"with init_from=PATH instead of ckpt_path"
             )
+
+    def train_metrics(self) -> dict[str, float]:
+        """Return the last logged `train/` metrics; those of the checkpoint where a resumed run had no step left."""
+        logged = self.trainer.callback_metrics
+        now = {name: float(value) for name, value in logged.items() if name.startswith("train/")}
+        return self._metrics_before | now
 
     def save(self, folder: Path) -> None:
         """Write the model to `folder/model`, and its average, if any, to `folder/model_ema`."""

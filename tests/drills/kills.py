@@ -98,7 +98,8 @@ def training(inputs: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     if not (out / "data").exists():
         (out / "data").symlink_to(inputs / "training" / "data")
-    run_training(out, "whole", "++callbacks.last.every_n_train_steps=2", "callbacks.progress=null")
+    if not (out / "runs" / "demo" / "whole" / "metrics.json").exists():  # a finished run is not started again
+        run_training(out, "whole", "callbacks.progress=null")
 
 
 def _job(*words: str) -> None:
@@ -132,6 +133,18 @@ def run_content(out: Path) -> dict[str, Any]:
         "metrics": {name: value for name, value in metrics.items() if not name.startswith("seconds/")},
         "checkpoints": sorted(path.name for path in (folder / "checkpoints").iterdir()),
     }
+
+
+def _difference(expected: dict[str, Any], found: dict[str, Any]) -> str:
+    """Show the values that differ, those of nested dicts by their keys."""
+    pairs = []
+    for key in sorted(expected.keys() | found.keys()):
+        one, other = expected.get(key), found.get(key)
+        if isinstance(one, dict) and isinstance(other, dict) and one != other:
+            pairs.append(f"{key}: {{{_difference(one, other)}}}")
+        elif one != other:
+            pairs.append(f"{key}: {one!r} became {other!r}")
+    return "; ".join(pairs)[:1000]
 
 
 def _digest(content: bytes) -> str:
@@ -205,6 +218,8 @@ def attempt(
         kill_call: kill it before the call of this index (3.0), or after it (3.5).
     """
     log, counted = out.with_name(out.name + ".log"), out.with_name(out.name + ".calls")
+    log.unlink(missing_ok=True)
+    counted.unlink(missing_ok=True)
     started = time.perf_counter()
     child = os.fork()
     if child == 0:
@@ -338,7 +353,7 @@ def main(arguments: list[str]) -> int:
                 faults["broken"].append(f"{drill.name} {sequences}: {last.output[-800:]}")
             elif (found := drill.content(out)) != content:
                 keys = [key for key in content.keys() | found.keys() if content.get(key) != found.get(key)]
-                faults["lost"].append(f"{drill.name} {sequences}: {keys}")
+                faults["lost"].append(f"{drill.name} {sequences}: {keys}: {_difference(content, found)}")
             if left := leftovers(out) + [path.name for path in other.iterdir()]:
                 faults["left"].append(f"{drill.name} {sequences}: {left}")
             shutil.rmtree(out, ignore_errors=True)

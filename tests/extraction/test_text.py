@@ -347,3 +347,21 @@ def test_chunks_of_equal_size_share_a_stream(sizes):
     found = [(one.item.id, [block.tolist() for block in one.blocks]) for one in ChunkEncoder(fake).encode(chunks)]
     assert found == [(chunk.id, [[embed(text).tolist() for text in chunk.texts]]) for chunk in chunks]
     assert fake.encoded == TEXTS[: bounds[-1]]
+
+
+@pytest.mark.parametrize("step", ["write_ledger", "remove_shards"])
+def test_a_run_that_was_killed_after_its_bank_was_written_is_completed(tmp_path, encoder, monkeypatch, step):
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            bank_of(tmp_path).write(chunk=3)
+    before = (tmp_path / "texts.fake.h5").read_bytes()
+    assert (tmp_path / ".texts.fake.shards").exists()
+    bank_of(tmp_path).write(chunk=3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
+    assert (tmp_path / "texts.fake.h5").read_bytes() == before
+    assert len(read_ledger(ledger_path(tmp_path / "texts.fake.h5"))) == 4
+    assert encoder.encoded == TEXTS
