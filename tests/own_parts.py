@@ -13,8 +13,9 @@ VIDEOS, PER_VIDEO, DIM = 10, 12, 8
 
 
 def code_blocks(language: str) -> list[str]:
-    """Return the code blocks of the guide in one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    """Return the code blocks of the guide in one language; "" for commands."""
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", GUIDE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return [block for found, block in blocks if found == language]
 
 
 def write_own_parts(folder: Path) -> Path:

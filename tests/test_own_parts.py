@@ -1,5 +1,6 @@
 """Parts of docs/own_parts.md: trained, resumed, evaluated, ablated and loaded from a file outside the package."""
 
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -9,14 +10,16 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+import yaml
 from rich.console import Console
 
 import clep
 from clep.ablate import ablate
 from clep.ablation.cells import Outcome, command
-from clep.ablation.grid import Grid
+from clep.ablation.grid import Grid, read_grid
 from clep.bank import FeatureBank
 from clep.config.compose import compose_config
+from clep.config.overrides import split_config_dir
 from clep.errors import InputError
 from clep.evaluate import evaluate
 from clep.files import read_json
@@ -245,3 +248,28 @@ def test_jobs_read_a_config_folder_of_the_user(
 
 
 PATHS = "defaults: [default, _self_]\nout: made"
+
+
+def test_the_guides_commands_compose(folder: Path) -> None:
+    lines = [shlex.split(line)[2:] for block in code_blocks("") for line in block.splitlines()]
+    assert {line[0] for line in lines} == {"clep.train", "clep.ablate", "clep.evaluate", "clep.preprocess"}
+    for module, *words in lines:
+        if module == "clep.train":
+            words, config_dir = split_config_dir(words)
+            cfg = compose_config("train", [*words, f"paths.run={folder}"], config_dir)
+            assert checked_settings(cfg)["loss"]["_target_"] == "mine.VideoToText"
+        elif module == "clep.ablate":
+            assert len(read_grid(words).cells()) == 4
+
+
+def test_an_ablation_in_the_config_folder(folder: Path) -> None:
+    file = folder / "my_conf" / "ablation" / "losses.yaml"
+    file.parent.mkdir()
+    variants = {"mine": ["loss._target_=mine.VideoToText"], "clip": ["loss=clip"]}
+    file.write_text(yaml.safe_dump({"overrides": ["experiment=pairs"], "variants": variants}, sort_keys=False))
+    grid = read_grid(["ablation=losses", "--config-dir", "my_conf"])
+    assert list(grid.variants) == ["mine", "clip"]
+    with pytest.raises(InputError, match=r"there is no ablation .*losses\.yaml"):
+        read_grid(["ablation=losses"])
+    with pytest.raises(InputError, match=r"mine\.VideoToText' is not allowed.*allow=\[mine\]"):
+        read_grid([f"ablation={file}"])

@@ -18,7 +18,7 @@ from yaml import YAMLError
 from clep.config.check import check_call, did_you_mean
 from clep.config.folder import config_folder
 from clep.config.overrides import check_read_overrides, split_config_dir
-from clep.config.targets import Targets, allowed
+from clep.config.targets import Targets, allowed, targets_in_folder
 from clep.errors import InputError
 
 SEED = "seed"
@@ -133,7 +133,7 @@ def read_grid(words: Sequence[str]) -> Grid:
     }
     given = [override for override in parsed if override.get_key_element() not in _OWN_KEYS]
     name = own.get("ablation")
-    content: dict[str, Any] = _read_file(str(name)) if name is not None else {}
+    content: dict[str, Any] = _read_file(str(name), config_dir) if name is not None else {}
     keys = {_key(override) for override in given}
     before = [one for one in _parse(content.get("overrides") or []) if _key(one) not in keys]
     fixed, swept = list[str](), dict[str, tuple[str, ...]]()
@@ -146,7 +146,8 @@ def read_grid(words: Sequence[str]) -> Grid:
             fixed.append(str(override.input_line))
     variants = {key: _variant(key, lines) for key, lines in (content.get("variants") or {}).items()}
     _check_variants([*(one for one in before if one.is_sweep_override()), *given], variants)
-    _check_file(str(name), content, allowed(_names("allow", own.get("allow") or [])), config_dir)
+    typed = targets_in_folder(config_dir) if config_dir else frozenset[str]()
+    _check_file(str(name), content, allowed(_names("allow", own.get("allow") or []), typed), config_dir)
     seeds = swept.pop(SEED, tuple(str(seed) for seed in content.get("seeds") or ()))
     title = Path(str(name)).stem if name is not None else "ablation"
     out = Path(str(own.get("out") or f"runs/{title}"))
@@ -239,12 +240,12 @@ def _processes(value: Any) -> int:
     return value
 
 
-def _read_file(name: str) -> dict[str, Any]:
-    folder = config_folder() / "ablation"
-    path = Path(name) if name.endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+def _read_file(name: str, config_dir: str | None) -> dict[str, Any]:
+    folders = [config_folder() / "ablation", *([Path(config_dir) / "ablation"] if config_dir else [])]
+    known = {path.stem: path for folder in reversed(folders) for path in folder.glob("*.yaml")}
+    path = Path(name) if name.endswith((".yaml", ".yml")) else known.get(name, folders[0] / f"{name}.yaml")
     if not path.is_file():
-        names = sorted(one.stem for one in folder.glob("*.yaml"))
-        raise InputError(f"there is no ablation {path}. {did_you_mean(name, names)}")
+        raise InputError(f"there is no ablation {path}. {did_you_mean(name, sorted(known))}")
     try:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     except (OmegaConfBaseException, YAMLError) as error:
