@@ -63,7 +63,7 @@ class Job(ABC):
     def __post_init__(self) -> None:
         for option in fields(self):
             if _is_interpolation(option.default) and getattr(self, option.name) == option.default:
-                object.__setattr__(self, option.name, self._default(option))
+                object.__setattr__(self, option.name, self._default(option, _default_paths()))
 
     @abstractmethod
     def inputs(self) -> list[Path]:
@@ -113,7 +113,19 @@ class Job(ABC):
         return file_lock(written[0].with_name(f"{written[0].stem}.part-{str(part).replace('/', '-of-')}"))
 
     def command(self) -> str:
-        """Return the command line that runs this job, quoted for a shell; options at their defaults are left out."""
+        """Return the command line that runs this job, quoted for a shell.
+
+        Options at their defaults are left out; where files lie as in another `paths.data`, that is given instead.
+        """
+        own = type(self)
+        name = self.name if own.__module__.startswith("clep.") else f"{own.__module__}.{own.__qualname__}"
+        variants = [self._words(_default_paths())]
+        for root in self._data_roots():
+            variants.append([_word("paths.data", root), *self._words({**_default_paths(), "data": root})])
+        return " ".join(["python -m clep.preprocess", name, *min(variants, key=len)])
+
+    def _words(self, paths: Mapping[str, Any]) -> list[str]:
+        """Return the options that differ from the defaults below these paths."""
         words: list[str] = []
         for option in self.options():
             value = getattr(self, option.name)
@@ -122,14 +134,24 @@ class Job(ABC):
                 words += _extraction_words(given, option.metadata["choice"])
             elif "group" in option.metadata and isinstance(value, Mapping):
                 words += _choice_words(option.name, value)
-            elif value != self._default(option):
+            elif value != self._default(option, paths):
                 words.append(_word(option.name, value))
-        own = type(self)
-        name = self.name if own.__module__.startswith("clep.") else f"{own.__module__}.{own.__qualname__}"
-        return " ".join(["python -m clep.preprocess", name, *words])
+        return words
 
-    def _default(self, option: Field[Any]) -> Any:
-        """Return an option's default, its interpolations resolved with the default paths and this job's options."""
+    def _data_roots(self) -> list[str]:
+        """Return the folders below which an option lies where its default lies below `paths.data`."""
+        usual = str(_default_paths()["data"])
+        roots: dict[str, None] = {}
+        for option in self.options():
+            value, default = getattr(self, option.name), self._default(option, _default_paths())
+            if isinstance(value, str) and isinstance(default, str) and default.startswith(f"{usual}/"):
+                below = default.removeprefix(usual)
+                if value.endswith(below) and value != default and value != below:
+                    roots[value.removesuffix(below)] = None
+        return list(roots)
+
+    def _default(self, option: Field[Any], paths: Mapping[str, Any]) -> Any:
+        """Return an option's default, its interpolations resolved with paths and this job's options."""
         if not _is_interpolation(option.default):
             return option.default
         values: dict[str, Any] = {}
@@ -140,7 +162,7 @@ class Job(ABC):
             if isinstance(value, str | int | float | bool):
                 values[other.name] = value
         values[option.name] = option.default
-        return OmegaConf.create({"paths": _default_paths(), "job": values}).job[option.name]
+        return OmegaConf.create({"paths": dict(paths), "job": values}).job[option.name]
 
 
 def build_job(config: "Mapping[str, Any] | Job", key: str = "") -> Job:
@@ -298,17 +320,21 @@ def _is_interpolation(value: Any) -> bool:
 
 def _extraction_words(options: Mapping[str, Any], choice: str) -> Iterator[str]:
     defaults = _config_file(EXTRACTION, choice)
+    selected = [item for item in defaults.pop("defaults") if isinstance(item, dict)]
+    chosen = {f"{key.rpartition('@')[2]}={name}" for item in selected for key, name in item.items()}
     for key, value in options.items():
         if key in CHOICES and isinstance(value, Mapping):
-            yield from _choice_words(key, value)
+            yield from (word for word in _choice_words(key, value) if word not in chosen)
         elif key not in defaults or value != defaults[key]:
             yield _word(key, value)
 
 
 def _choice_words(group: str, value: Mapping[str, Any]) -> Iterator[str]:
     name, differs = nearest_choice(group, value)
-    if name:
-        yield f"{group}={name}"
+    if not name:  # a class of the user's own: it takes the place of the default whole
+        yield _word(group, value)
+        return
+    yield f"{group}={name}"
     for key, item in differs.items():
         yield _word(f"{group}.{key}", item)
 

@@ -158,6 +158,17 @@ def test_the_command_reads_back_as_the_job(jobs: list[dict]) -> None:
         assert read_back(build_job(job)) == build_job(job)
 
 
+def test_a_command_gives_the_data_folder_where_that_is_shorter() -> None:
+    moved = build_job(job_options("kinetics", ["paths.data=/x", "encoder=clip", "window=8"]))
+    assert moved.command() == "python -m clep.preprocess kinetics paths.data=/x encoder=clip window=8"
+    assert read_back(moved) == moved
+    elsewhere = build_job(job_options("kinetics", ["paths.data=/x", "csv=/y/kinetics/val.csv"]))
+    assert elsewhere.command() == "python -m clep.preprocess kinetics paths.data=/x csv=/y/kinetics/val.csv"
+    assert read_back(elsewhere) == elsewhere
+    one = Ego4DFeatures(output="/o/clep/ego4d_features.h5")
+    assert read_back(one) == one
+
+
 def test_a_command_leaves_defaults_out() -> None:
     assert Ego4DFeatures(dtype="float16").command() == "python -m clep.preprocess ego4d_features"
     plain = Ego4DNarrations(tag_style="raw")
@@ -176,6 +187,11 @@ def test_a_command_of_videos_composes_to_the_options_it_was_made_from() -> None:
     assert isinstance(job, Videos)
     as_object = replace(job, extraction=Extraction.of(job.extraction))
     assert read_back(as_object) == job
+
+
+def test_a_command_with_an_encoder_of_ones_own_reads_back() -> None:
+    job = build_job(job_options("videos", ["encoder={_target_: tests.extraction.conftest.Brightness}", "window=4"]))
+    assert read_back(job) == job
 
 
 def test_each_file_is_its_own_nearest_choice() -> None:
