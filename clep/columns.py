@@ -149,7 +149,7 @@ class ColumnFile:
             self._checked[name] = column
         return self._checked[name]
 
-    def numbers(self, name: str) -> np.ndarray:
+    def numeric(self, name: str) -> np.ndarray:
         """Return a column of numbers as a read-only view of the file."""
         return buffers(self.column(name))[0]
 

@@ -291,10 +291,10 @@ def attach_verb_noun_ids(
     Args:
         sources: name, source, and the datasets that were opened from it.
         verb_noun: "given" takes the ids of the narrations file, "taxonomy" matches groups in its texts.
-        taxonomy: for "taxonomy".
+        taxonomy: the taxonomy for "taxonomy".
 
     Raises:
-        InputError: the narrations have no ids, several sources have ids of their own, or the taxonomy is missing,
+        InputError: the narrations have no ids, several sources have different ids, or the taxonomy is missing,
             unreadable, or matches no text.
     """
     if verb_noun == "taxonomy" and taxonomy is None:

@@ -1,4 +1,4 @@
-"""A table of labelled clips of one's own: `clip, label`, and optionally `video, start, end`."""
+"""A user's table of labelled clips: `clip, label`, and optionally `video, start, end`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

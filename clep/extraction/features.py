@@ -213,7 +213,7 @@ def _stop_at_known_failures(items: Sequence[FeatureFile], known: Mapping[str, Fi
     for item in items:
         entry = known[item.id].entry
         if on_error == "stop" and entry.status == "failed":
-            raise InputError(f"{item.path}: {entry.reason} (on_error=skip goes on without it)")
+            raise InputError(f"{item.path}: {entry.reason} (on_error=skip continues without it)")
 
 
 def _report(known: Mapping[str, Finished], dim: int) -> PackReport:

@@ -251,11 +251,11 @@ def cut_into_shards(costs: Mapping[str, float | int], n_shards: int) -> list[lis
     """Cut items into shards of similar total cost, the most expensive shard first.
 
     Longest processing time first (Graham 1969): items in descending cost, each to the shard with the lowest cost so
-    far, which exceeds the optimum by a third at most. The cut depends on items and costs alone, not on their order.
+    far; at most a third above the optimum. The result depends only on items and costs, not on their order.
 
     Args:
-        costs: item → cost in any unit, e.g. seconds of video. NaN, unknown, counts as the median of the known ones.
-        n_shards: how many shards to make. With fewer items than that, each is a shard of its own.
+        costs: cost by item, in any unit, e.g. seconds of video. NaN (unknown) counts as the median of the known costs.
+        n_shards: count of shards. With fewer items, each item is one shard.
 
     Returns:
         The items of each shard, sorted by name; no shard is empty.

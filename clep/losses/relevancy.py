@@ -11,11 +11,11 @@ from clep.losses.positives import Keys, Positives, PositivesRule, check_keys
 
 
 class RelevancyPositives(PositivesRule):
-    """The weight of a text is its relevancy for the video, from 0 to 1.
+    """Weights are relevancies of texts for videos, from 0 to 1.
 
-    It is the mean of the intersection over union of their verb classes and of their noun classes (Damen et al. 2022,
-    section 4.6, with one verb class each): see `clep.metrics.mir_relevancy`. Where `data.relevant_texts` pairs a clip
-    with another sentence than its own, the classes of the clip are those of its own sentence.
+    A relevancy is the mean of the intersection over union of the verb classes and of the noun classes (Damen et al.
+    2022, section 4.6, with one verb class each): see `clep.metrics.mir_relevancy`. If `data.relevant_texts` pairs a
+    clip with another sentence, the classes of the clip stay those of its annotated sentence.
     """
 
     @property

@@ -372,12 +372,12 @@ class Narrations:
     @cached_property
     def video(self) -> Int32[np.ndarray, "narrations"]:
         """`[N]` index into `videos`."""
-        return self._file.numbers("video")
+        return self._file.numeric("video")
 
     @cached_property
     def second(self) -> Float64[np.ndarray, "narrations"]:
         """`[N]` seconds from the start of the video."""
-        second = self._file.numbers("second")
+        second = self._file.numeric("second")
         if not np.all(np.isfinite(second) & (second >= 0)):
             raise self._file.wrong("second", "has a value that is negative, infinite or not a number")
         if not _sorted(self.video, second):
@@ -388,7 +388,7 @@ class Narrations:
     def _spans(self) -> tuple[np.ndarray, np.ndarray] | None:
         if "start_s" not in self._file or "end_s" not in self._file:
             return None
-        start_s, end_s = self._file.numbers("start_s"), self._file.numbers("end_s")
+        start_s, end_s = self._file.numeric("start_s"), self._file.numeric("end_s")
         if not _are_spans(start_s, end_s, len(self)):
             raise self._file.wrong("end_s", "and 'start_s' are not spans")
         return start_s, end_s
@@ -406,22 +406,22 @@ class Narrations:
     @cached_property
     def passes(self) -> Int8[np.ndarray, "narrations"]:
         """`[N]` number of the annotation pass."""
-        return self._file.numbers("pass")
+        return self._file.numeric("pass")
 
     @cached_property
     def text_id(self) -> Int32[np.ndarray, "narrations"]:
         """`[N]` index into `texts`."""
-        return self._file.numbers("text")
+        return self._file.numeric("text")
 
     @cached_property
     def written_id(self) -> Int32[np.ndarray, "narrations"]:
         """`[N]` index into `written`."""
-        return self._file.numbers("written")
+        return self._file.numeric("written")
 
     @cached_property
     def words(self) -> Int16[np.ndarray, "narrations"]:
         """`[N]` word count of each narration without tags."""
-        return self._file.numbers("words")
+        return self._file.numeric("words")
 
     @cached_property
     def texts(self) -> Texts:

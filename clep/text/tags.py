@@ -104,10 +104,10 @@ _REMOVED = _Words("", "", "", "")
 def substitute_tags(text: str, style: str = "clean") -> str:
     """Write a narration in one of the tag styles.
 
-    - `"clean"`: words in the place of every form of every tag, blanks folded. The camera wearer, with or without the
-      letter, becomes "Camera wearer"; another person keeps the noun phrase and loses the letter, or becomes "Other
-      person" where there is no noun; every spelling of unsure and unknown becomes "something". "#C" before another
-      subject ("#C A white car passes") is left out.
+    - `"clean"`: every form of every tag is replaced by words, and repeated blanks become one. The camera wearer, with
+      or without the letter, becomes "Camera wearer"; another person keeps the noun phrase without the letter, or
+      becomes "Other person" without a noun; every spelling of unsure and unknown becomes "something". "#C" before
+      another subject ("#C A white car passes") is removed.
     - `"tutorial"`: the literal replacement of the published tutorial (`#C` → "Camera wearer", `#O` → "Other person",
       `#unsure` → "something") and nothing else.
     - `"raw"`: the text as written. Published models such as LaViLa and EgoVLP were trained on it.

@@ -50,13 +50,13 @@ def pyav() -> Any:
 
 
 class PacketClock:
-    """Corrects the timestamps of packets at discontinuities: the clock goes on from where it was, as in ffmpeg.
+    """Corrects the timestamps of packets at discontinuities: the clock continues from its last value, as in ffmpeg.
 
-    Decoding timestamps jump in recordings joined by `cat`, where a camera was restarted, and at a damaged stamp. A jump
-    is a discontinuity if it goes back by more than 0.1 s and four frames, or forward by more than an hour, or by more
-    than 10 s in a format whose clocks may restart (transport streams), or by more than 10 s to past the length that the
-    header states in another format. A stamp that fits the clock from before a discontinuity ends it, so that a single
-    wrong stamp moves its own packet only.
+    Decoding timestamps jump in recordings joined by `cat`, after a restart of the camera, and at a damaged stamp. A
+    jump is a discontinuity if it goes back by more than 0.1 s and four frames, or forward by more than an hour, or by
+    more than 10 s in a format whose clocks may restart (transport streams), or in other formats by more than 10 s
+    beyond the length stated by the header. A stamp that fits the clock from before a discontinuity ends it, so a single
+    wrong stamp affects only its packet.
 
     Args:
         time_base: seconds of a unit of the stamps.
@@ -348,9 +348,9 @@ _SET_BACK_FRAMES = 16
 class Timeline:
     """Puts decoded frames in order of time and drops those with impossible timestamps.
 
-    A frame without a timestamp comes a mean interval after the one before. Where the second of two frames has the
-    earlier timestamp, one is wrong: the first, if time goes forward without it, else the second. Many such frames in a
-    row mean that the clock was set back; it then goes on from where it was.
+    A frame without a timestamp is a mean interval after the previous one. If the second of two frames has the earlier
+    timestamp, one is wrong: the first, if time ascends without it, else the second. Many consecutive frames of this
+    kind mean that the clock was set back; it then continues from its last value.
 
     Args:
         usual_interval_s: time between frames, used until two of them have been seen.

@@ -51,11 +51,11 @@ class VideoEncoder(nn.Module):
         name: recorded in banks, e.g. "timesformer-base-k400"; encoders with different rows have different names.
         clip: the input.
         dim: feature dimension.
-        frame_wise: each frame is encoded alone, and the row of a clip is the mean over its frames; a frame that several
-            windows share is then encoded once.
-        any_size: accepts pictures of any height and width, not only the square of `clip`.
-        own_transform: frames are read in full size and prepared by `transform`, in place of the resizing, cropping and
-            normalisation that `clip` describes.
+        frame_wise: whether frames are encoded separately, and the row of a clip is the mean over its frames; a frame
+            shared by several windows is then encoded once.
+        any_size: whether it accepts frames of any height and width, not only the square of `clip`.
+        own_transform: whether full-size frames are prepared by `transform` instead of the resizing, cropping and
+            normalisation of `clip`.
     """
 
     name: str

@@ -56,13 +56,13 @@ def frame_indices(rule: FrameRule, start: int, end: int, frames: int) -> Int[np.
         rule: one of the above.
         start: first frame of the span.
         end: the frame after its last.
-        frames: how many to choose; a short span shows frames several times.
+        frames: count of frames to choose; frames of a short span are repeated.
 
     Raises:
-        InputError: no frame is asked for, or the span has none.
+        InputError: `frames` is below 1, or the span is invalid.
     """
     if frames < 1 or not 0 <= start <= end:
-        raise InputError(f"a clip needs a frame and a span with 0 <= start <= end, not {frames} of {start} to {end}")
+        raise InputError(f"frames={frames} must be at least 1, and the span must have 0 <= {start} <= {end}")
     if rule == "lavila":
         part = (end - start - 1) / frames
         rounded = [min(round(part * i) + start, end) for i in range(frames + 1)]

@@ -60,5 +60,5 @@ def test_frames_of_chunked_videos() -> None:
 
 
 def test_spans_without_frames_are_refused() -> None:
-    with pytest.raises(InputError, match="a clip needs a frame"):
+    with pytest.raises(InputError, match="must be at least 1, and the span"):
         frame_indices("avion", 3, 2, 4)
