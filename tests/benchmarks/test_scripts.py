@@ -15,6 +15,7 @@ from benchmarks import (
     long_term,
     objectives,
     opening,
+    published_sizes,
     samplers,
     training,
     zero_shot,
@@ -218,3 +219,11 @@ def test_objectives(tmp_path: Path, words: list[str]) -> None:
         assert figures["gradient"] == pytest.approx(chunked["gradient"], rel=1e-4), way
         assert figures["peak_mb"] >= figures["before_mb"] > 0
     _written(tmp_path, "objectives")
+
+
+@pytest.mark.slow
+def test_published_sizes(tmp_path: Path, words: list[str]) -> None:
+    result = published_sizes.main([*words, "models=[tiny,egovideo]"])
+    assert result["tiny"]["clip_mb"] > 0
+    assert result["egovideo"] == {"visual_m": 1019.3, "textual_m": 271.1}
+    _written(tmp_path, "published_sizes")

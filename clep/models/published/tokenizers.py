@@ -156,7 +156,8 @@ def find_tokenizer(model: PublishedModel, weights: str | Path, name: str | None)
         special = OPENAI_SPECIAL if lavila else OPEN_CLIP_SPECIAL
         return _LoadedOnFirstUse(partial(ClipTokenizer, context, not lavila, special))
     if model.kind == "clip":
-        return _LoadedOnFirstUse(partial(HubTokenizer, name or str(weights), 77))
+        context = model.model.config.text_config.max_position_embeddings  # type: ignore[union-attr]
+        return _LoadedOnFirstUse(partial(HubTokenizer, name or str(weights), context))
     usual, length = _HUB.get(family, ("openai/clip-vit-base-patch16", 77))
     if model.kind == "lavila" and family == "distilbert":
         length = 77
