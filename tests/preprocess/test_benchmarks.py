@@ -92,5 +92,5 @@ def test_features_of_other_clips_are_refused(tmp_path: Path, encoder: FakeEncode
         features=tmp_path / "bank.h5",
         text_encoder="fake",
     )
-    with pytest.raises(InputError, match="holds none of the 30 clips"):
+    with pytest.raises(InputError, match="has none of the 30 clips"):
         job.run()
