@@ -188,6 +188,14 @@ def test_an_encoder_on_the_command_line(folder: Path) -> None:
     torch.testing.assert_close(colours, expected, atol=0.05, rtol=0)
 
 
+@pytest.mark.parametrize("job", ["videos", "kinetics", "ava"])
+def test_an_encoder_on_the_command_line_replaces_the_default(job: str) -> None:
+    needed = ["videos=DIR", "output=x.h5"] if job == "videos" else []
+    given = ["encoder={_target_: mine.MeanColour}", "encoder.crop_px=64"]
+    options = job_options(job, [*needed, *given])
+    assert options["extraction"]["encoder"] == {"_target_": "mine.MeanColour", "crop_px": 64}
+
+
 def test_text_embeddings_by_the_guides_lines(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (code,) = (block for block in code_blocks("python") if block.startswith("# embed.py"))
     (tmp_path / "pairs.csv").write_text((folder / "pairs.csv").read_text())

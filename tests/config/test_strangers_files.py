@@ -20,7 +20,7 @@ from clep.config.check import check_config
 from clep.config.folder import config_folder
 from clep.config.overrides import check_read_overrides
 from clep.config.targets import REGISTERED, REGISTERED_ONLY, allowed, targets_in_folder
-from clep.data import SamplingStrategy
+from clep.data import SamplingStrategy, Source
 from clep.errors import InputError
 from clep.evaluate import compose_like_the_run, evaluate, main
 from clep.evaluation import Evaluator
@@ -31,7 +31,7 @@ from clep.video import VideoEncoder
 from clep.video.encoders.frozen import FrameEncoder
 from tests.evaluation.tiny_clips import model_for, write_kinetics
 
-BASES = (Evaluator, FeatureBankOperator, PositivesRule, SamplingStrategy, SavedModel, Tower, VideoEncoder)
+BASES = (Evaluator, FeatureBankOperator, PositivesRule, SamplingStrategy, SavedModel, Source, Tower, VideoEncoder)
 
 
 def modules() -> Iterator[Any]:
