@@ -51,7 +51,8 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
         entry = trial(Path(settings.data), checkpoint, Path(scratch), settings.videos)
     report.add("metrics", entry.metrics)
     report.add("coverage", entry.coverage)
-    for metric, value, near in (("mAP", 5.65, 0.4), ("nDCG", 10.9, 0.4)):
+    # A random ranking of some of the clips has other figures.
+    for metric, value, near in (("mAP", 5.65, 0.4), ("nDCG", 10.9, 0.4)) if not settings.videos else ():
         gap = abs(entry.metrics[f"ek100_mir/mean/{metric}"] - value)
         report.target(f"{metric}: distance from a random ranking's {value}", gap, at_most=near)
     return report.write()

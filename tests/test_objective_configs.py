@@ -9,12 +9,16 @@ from clep.config.build import build_typed
 from clep.config.folder import config_folder
 from clep.errors import InputError
 from clep.losses import (
+    AdaptiveMaxMarginLoss,
     BCELoss,
     ClipLoss,
     DiagonalPositives,
     EgoNCELoss,
+    MaxMarginLoss,
     MultiPositiveNCELoss,
+    RelevancyPositives,
     SigmoidLoss,
+    SymmetricMultiSimilarityLoss,
     TextIdPositives,
     TextSimilarityPositives,
     VerbNounPositives,
@@ -31,12 +35,16 @@ OBJECTIVES = {
     "egonce": (EgoNCELoss, VerbNounPositives),
     "siglip": (SigmoidLoss, TextIdPositives),
     "bce": (BCELoss, TextIdPositives),
+    "max_margin": (MaxMarginLoss, RelevancyPositives),
+    "adaptive_max_margin": (AdaptiveMaxMarginLoss, RelevancyPositives),
+    "symmetric_multi_similarity": (SymmetricMultiSimilarityLoss, RelevancyPositives),
 }
 POSITIVES = {
     "diagonal": DiagonalPositives,
     "text_id": TextIdPositives,
     "text_similarity": TextSimilarityPositives,
     "verb_noun": VerbNounPositives,
+    "relevancy": RelevancyPositives,
 }
 
 
