@@ -1,11 +1,12 @@
 import itertools
 import math
 import random
+from dataclasses import dataclass
 
 import pytest
 
 from clep.errors import InputError
-from clep.extraction.items import cut_into_shards
+from clep.extraction.items import cut_into_shards, shards_of
 
 
 def total(shard: list[str], costs: dict[str, float]) -> float:
@@ -72,3 +73,21 @@ def test_fewer_items_than_shards() -> None:
 def test_bad_input(costs: dict[str, float], n: int, message: str) -> None:
     with pytest.raises(InputError, match=message):
         cut_into_shards(costs, n)
+
+
+@dataclass(frozen=True)
+class Span:
+    """An item that belongs to a video."""
+
+    id: str
+    group: str
+    cost: float
+    fingerprint: str = ""
+    max_rows: int = 1
+
+
+def test_items_of_one_group_stay_together() -> None:
+    costs = {"a": 1.0, "b": 2.0, "c": 3.0}
+    items = [Span(f"{video}{index}", video, cost) for video, cost in costs.items() for index in range(3)]
+    assert shards_of(items, 2) == [["a0", "a1", "a2", "b0", "b1", "b2"], ["c0", "c1", "c2"]]
+    assert shards_of(items, 9) == [["c0", "c1", "c2"], ["b0", "b1", "b2"], ["a0", "a1", "a2"]]

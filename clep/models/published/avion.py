@@ -124,6 +124,6 @@ def build(file: Checkpoint, sizes: Mapping[str, Any] | None, frames: int | None)
         textual, _ = clip_text(state, "textual.", sizes, "gelu", TEXT_HEADS)
         model = Avion(visual, textual, dim)
     fit_weights(model, state, file.path)
-    model.logit_scale = scale
+    model.logit_scale, model.usual_frames = scale, trained
     model.clip = PublishedClip(frames, "avion", vision.image_size, vision.image_size, LAVILA_MEAN, LAVILA_STD)
     return model

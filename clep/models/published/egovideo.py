@@ -214,5 +214,6 @@ def build(
         textual = bert(state, "textual.", sizes, min(used, count_layers(state, "textual.encoder.layer")))
         model = EgoVideo(visual, textual, feature_dim, state["text_projection"].shape[0], dim)
     fit_weights(model, state, file.path)
+    model.usual_frames = trained
     model.clip = PublishedClip(trained, "lavila", vision.image_size, vision.image_size, IMAGENET_MEAN, IMAGENET_STD)
     return model

@@ -68,12 +68,13 @@ def build(file: Checkpoint, sizes: Mapping[str, Any] | None, frames: int | None)
     need(file, ("text_model.transformer.layer.0.ffn.lin1.weight",), "egovlp")
     state = file.tensors
     dim = state["vid_proj.0.weight"].shape[0]
+    usual_frames = state["video_model.temporal_embed"].shape[1]
     visual = space_time(file, sizes, frames, 1e-6, "zeros", dim)
     with torch.device("meta"):
         textual = distilbert(state, "text_model.", sizes)
         model = EgoVLP(visual, textual, projection(state, "vid_proj"), projection(state, "txt_proj"), dim)
     fit_weights(model, state, file.path)
-    model.clip = egovlp_clip(visual)
+    model.clip, model.usual_frames = egovlp_clip(visual), usual_frames
     if converted:  # evaluated with LaViLa's frames and pixels
         size = visual.image_size
         model.clip = PublishedClip(visual.frames, "lavila", size, size, IMAGENET_MEAN, IMAGENET_STD)

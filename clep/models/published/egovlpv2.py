@@ -36,10 +36,11 @@ def build(file: Checkpoint, sizes: Mapping[str, Any] | None, frames: int | None)
     last = "vid_proj.0.weight" if "vid_proj.0.bias" in state else "vid_proj.4.weight"
     need(file, (last,), "egovlpv2")
     dim = state[last].shape[0]
+    usual_frames = state["video_model.temporal_embed"].shape[1]
     visual = space_time(file, sizes, frames, 1e-5, "linear_aligned", dim)
     with torch.device("meta"):
         textual = roberta(state, "text_model.", sizes)
         model = EgoVLPv2(visual, textual, projection(state, "vid_proj"), projection(state, "txt_proj"), dim)
     fit_weights(model, state, file.path)
-    model.clip = egovlp_clip(visual)
+    model.clip, model.usual_frames = egovlp_clip(visual), usual_frames
     return model

@@ -51,9 +51,9 @@ class PublishedEncoder(VideoEncoder):
         )
         self.frame_wise = isinstance(self.model, FrameModel)
         self.dim = self.model.dim if output == "joint" else self.model.feature_dim
-        self.name = name or "".join(
-            (self.model.name, "-features" if output == "features" else "", "" if frames is None else f"-{frames}f")
-        )
+        features = "-features" if output == "features" else ""
+        other_frames = "" if clip.frames == self.model.usual_frames else f"-{clip.frames}f"
+        self.name = name or f"{self.model.name}{features}{other_frames}"
         # The text side stays in the file.
         for side in ("textual", "text_model", "txt_proj", "text_projection"):
             if hasattr(self.model, side):

@@ -82,7 +82,7 @@ def build(file: Checkpoint, sizes: Mapping[str, Any] | None, frames: int | None)
         textual, text_width = _text_side(state, sizes)
         model = LaViLa(visual, textual, text_width, dim)
     fit_weights(model, state, file.path)
-    model.logit_scale = scale
+    model.logit_scale, model.usual_frames = scale, temporal.shape[1]
     openai = "OPENAI" in str(file.args.get("model", "OPENAI")).upper()
     mean, std = (LAVILA_MEAN, LAVILA_STD) if openai else (IMAGENET_MEAN, IMAGENET_STD)
     model.clip = PublishedClip(frames, "lavila", vision.image_size, vision.image_size, mean, std)

@@ -35,6 +35,7 @@ class PublishedModel(nn.Module):
         kind: one of `KINDS`.
         name: kind and digest of the weights, which banks of this model record; the same for videos and texts.
         clip: the clip it takes.
+        usual_frames: frames of a clip that it was trained with, or where clips were not part of the training, 8.
         dim: dimension of the joint space.
         feature_dim: feature dimension before the projection into it.
         logit_scale: the multiplier of cosine similarities that the file holds, already exponentiated; None where the
@@ -44,6 +45,7 @@ class PublishedModel(nn.Module):
     kind: str
     name: str = ""
     clip: PublishedClip
+    usual_frames: int
     dim: int
     feature_dim: int
     logit_scale: float | None = None

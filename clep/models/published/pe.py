@@ -175,7 +175,7 @@ def build(file: Checkpoint, sizes: Mapping[str, Any] | None, frames: int | None)
         textual, _ = clip_text(state, "textual.", sizes, "gelu", TEXT_HEADS)
         model = PerceptionEncoder(visual, (state["proj"].shape[0], state["proj"].shape[1]), textual)
     fit_weights(model, state, file.path)
-    model.logit_scale = scale
+    model.logit_scale, model.usual_frames = scale, FRAMES
     half = (0.5, 0.5, 0.5)
     model.clip = PublishedClip(frames or FRAMES, "pe", vision.image_size, None, half, half, antialias=True)
     return model

@@ -49,7 +49,7 @@ class ImageTextModel(FrameModel):
     def __init__(self, kind: str, model: nn.Module, dim: int, feature_dim: int) -> None:
         super().__init__()
         self.kind, self.model = kind, model
-        self.dim, self.feature_dim = dim, feature_dim
+        self.dim, self.feature_dim, self.usual_frames = dim, feature_dim, FRAMES
 
     def frame_features(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images features"]:
         """Return the pooled features of the vision tower."""

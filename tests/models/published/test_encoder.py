@@ -8,12 +8,13 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from clep.bank import FeatureBank
 from clep.errors import InputError
 from clep.models.published import PublishedEncoder, load_published
 from clep.preprocess.__main__ import main
-from clep.video import DenseWindows
+from clep.video import DenseWindows, encode_images, encode_video
 from clep.video.spans import frame_indices
 from tests.models.published import tiny_checkpoints as tiny
 from tests.models.published.tiny_checkpoints import DIM, SIZES, WIDTH, args, save
@@ -78,6 +79,7 @@ def test_features_before_the_projection_and_other_frame_counts_have_other_names(
     assert (joint.dim, features.dim) == (DIM, WIDTH)
     assert features.name == f"{joint.name}-features"
     assert longer.name == f"{joint.name}-8f"
+    assert PublishedEncoder("lavila", weights, frames=4).name == joint.name  # its own number
     clip = torch.randn(1, 4, 3, 32, 32)
     projected = features(clip) @ load_published("lavila", weights).image_projection
     torch.testing.assert_close(projected, joint(clip))
@@ -86,10 +88,22 @@ def test_features_before_the_projection_and_other_frame_counts_have_other_names(
     assert PublishedEncoder("lavila", str(checkpoint(other, "lavila"))).name != joint.name
 
 
+def test_an_image_is_a_clip_of_equal_frames(tmp_path: Path) -> None:
+    weights = checkpoint(tmp_path, "lavila")
+    random = np.random.default_rng(0)
+    pictures = [random.integers(0, 255, size, dtype=np.uint8) for size in ((50, 70, 3), (90, 41, 3), (33, 33, 3))]
+    paths = [tmp_path / f"{index}.png" for index in range(3)]
+    for path, picture in zip(paths, pictures, strict=True):
+        Image.fromarray(picture).save(path)
+    model = load_published("lavila", weights)
+    frames = [model.video_transform(torch.from_numpy(picture).permute(2, 0, 1)) for picture in pictures]
+    expected = model.encode_video(torch.stack(frames)[:, None].expand(-1, 4, -1, -1, -1), normalize=False)
+    rows = list(encode_images(paths, PublishedEncoder("lavila", str(weights)), batch_size=2))
+    torch.testing.assert_close(torch.from_numpy(np.stack(rows)), expected, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("crops", ["three", "ten"])
 def test_crops_are_averaged(tmp_path: Path, films: Path, crops: str) -> None:
-    from clep.video import encode_video
-
     encoder = PublishedEncoder("lavila", str(checkpoint(tmp_path, "lavila")))
     rows = np.concatenate(list(encode_video(films / "a.mp4", encoder, DenseWindows(50, 50), crops=crops)))
     frames = decoded(films / "a.mp4")[frame_indices("lavila", 0, 50, 4)].float()
