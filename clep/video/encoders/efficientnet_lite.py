@@ -1,4 +1,4 @@
-"""EfficientNet-lite0, trained on ImageNet: small, fast on a CPU, and its weights come as a package."""
+"""EfficientNet-lite0, trained on ImageNet: small, fast on a CPU, with weights from a package."""
 
 import pickle
 from itertools import pairwise
@@ -21,14 +21,14 @@ _STAGES = 8
 class EfficientNetLite0(FrameEncoder):
     """Frames through EfficientNet-lite0 (Tan and Le 2019, arXiv 1905.11946; "lite" without squeeze-and-excitation).
 
-    A frame's row is the mean over places of the last feature map, 1280 numbers, and a clip's row the mean over frames.
-    Batch norms are folded into the convolutions before them and the memory layout is channels last, which gives the
-    same numbers to a few millionths, and several times the frames per second on a CPU.
+    A frame's row is the spatial mean of the last feature map, of dimension 1280, and a clip's row the mean over frames.
+    For speed on a CPU, batch norms are folded into the convolutions before them and the memory layout is channels last;
+    rows change by a few millionths.
 
     Args:
-        frames: of a window or segment that are looked at.
+        frames: frames of a window or segment.
         crop_px: side of the pictures; the weights were trained with 224.
-        name: for the bank, in place of the derived one.
+        name: name for the bank; None derives one.
 
     Raises:
         InputError: the packages with code and weights are not installed, or their file is damaged.
@@ -45,11 +45,11 @@ class EfficientNetLite0(FrameEncoder):
         freeze(self)
 
     def encode_frames(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images dim"]:
-        """Return the mean over places of the last feature map."""
-        return self.places(images).mean((2, 3))
+        """Return the spatial mean of the last feature map."""
+        return self.feature_map(images).mean((2, 3))
 
-    def places(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images dim rows columns"]:
-        """Return the last feature map, one place for 32 pixels; pictures may be of any size."""
+    def feature_map(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images dim rows columns"]:
+        """Return the last feature map, of stride 32; images may be of any size."""
         images = images.contiguous(memory_format=torch.channels_last)
         if not (self._checkpoints and self.training):
             return self.layers(images)

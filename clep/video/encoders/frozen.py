@@ -1,4 +1,4 @@
-"""What all pretrained encoders share: a name for the bank, frozen weights, and the mean over frames."""
+"""Shared by pretrained encoders: names for banks, freezing, and the base class of encoders of single frames."""
 
 import re
 from collections.abc import Collection
@@ -12,12 +12,12 @@ from clep.video.encoder import VideoEncoder
 
 
 def encoder_name(weights: str, publishers: Collection[str] = ()) -> str:
-    """Return what a bank calls an encoder: a folder's name, a file's stem, or a hub name.
+    """Return the name of an encoder for banks: a folder's name, a file's stem, or a hub name.
 
     Args:
         weights: a folder, a file or a hub name such as "facebook/timesformer-base-finetuned-k400".
-        publishers: organisations on the hub that published the family. They are left out of the name; another one
-            stays, as in "someone--timesformer-base", since its weights are others.
+        publishers: organisations on the hub that published the family, which the name leaves out. The name of any
+            other organisation stays ("someone--timesformer-base"), since its weights differ.
     """
     path = Path(weights).expanduser()
     if path.exists():
@@ -34,7 +34,7 @@ def with_size(name: str, frames: int, crop_px: int, usual: tuple[int, int]) -> s
 
 
 def freeze(module: nn.Module) -> None:
-    """Switch off dropout and gradients; `encoder.requires_grad_(True).train()` takes it back, to train end to end."""
+    """Disable dropout and gradients; `encoder.requires_grad_(True).train()` enables them again for training."""
     module.requires_grad_(False).eval()
 
 
@@ -53,15 +53,15 @@ class FrameEncoder(VideoEncoder):
         rows = self.encode_frames(pixels.flatten(0, 1))
         return rows.unflatten(0, (clips, frames)).mean(1)
 
-    def places(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images dim rows columns"]:
-        """Return the features of each place of normalised frames."""
+    def feature_map(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images dim rows columns"]:
+        """Return the feature map of normalised frames."""
         return super().spatial(images[:, None])[:, :, 0]  # refuses
 
     def spatial(
         self, pixels: Float[Tensor, "clips frames 3 height width"]
     ) -> Float[Tensor, "clips dim times rows columns"]:
-        """Return the features of each place of each frame."""
-        found = self.places(pixels.flatten(0, 1))
+        """Return the feature map of each frame."""
+        found = self.feature_map(pixels.flatten(0, 1))
         return found.unflatten(0, pixels.shape[:2]).transpose(1, 2)
 
 
@@ -69,7 +69,7 @@ def check_pixels(pixels: Tensor, encoder: VideoEncoder) -> None:
     """Refuse a clip of another number of frames or pixels than the encoder was built for.
 
     Raises:
-        InputError: the message says both sizes.
+        InputError: the message names both sizes.
     """
     want = (encoder.clip.frames, 3, encoder.clip.crop_px, encoder.clip.crop_px)
     if tuple(pixels.shape[1:]) != want:

@@ -32,7 +32,7 @@ def model_config(weights: str, model_types: Collection[str]) -> tuple[str, dict[
     if not weights.strip():
         raise InputError("weights is empty; give a hub name or the folder of a downloaded model")
     folder = Path(weights).expanduser()
-    place = str(folder) if folder.is_dir() else weights
+    location = str(folder) if folder.is_dir() else weights
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise InputError(f"{folder} holds no config.json; give the folder of a downloaded transformers model")
@@ -46,15 +46,15 @@ def model_config(weights: str, model_types: Collection[str]) -> tuple[str, dict[
         raise InputError(
             f"weights={weights} is a model of type {found!r}; this encoder takes {' or '.join(model_types)}"
         )
-    return place, config
+    return location, config
 
 
-def load_model(model_class: Any, place: str, unused: str = "$^") -> Any:
+def load_model(model_class: Any, location: str, unused: str = "$^") -> Any:
     """Load a model in float32 without running code, and check that its file holds its weights and no others.
 
     Args:
         model_class: a class of transformers.
-        place: folder or hub name.
+        location: folder or hub name.
         unused: regular expression of weights that the file may have beyond the model's, matched from their start.
 
     Raises:
@@ -62,12 +62,12 @@ def load_model(model_class: Any, place: str, unused: str = "$^") -> Any:
     """
     try:
         with _quiet():
-            model, info = model_class.from_pretrained(place, dtype=torch.float32, output_loading_info=True)
+            model, info = model_class.from_pretrained(location, dtype=torch.float32, output_loading_info=True)
     except Exception as error:
         # Broken files raise OSError, RuntimeError, SafetensorError, UnpicklingError and more, depending on the break.
-        raise InputError(f"cannot load weights={place}: {_first_line(error)} {_REMEDY}") from error
+        raise InputError(f"cannot load weights={location}: {_first_line(error)} {_REMEDY}") from error
     extra = sorted(name for name in info["unexpected_keys"] if not re.match(unused, name))
-    refuse_misfit(place, sorted(info["missing_keys"]), extra, [str(item) for item in info["mismatched_keys"]])
+    refuse_misfit(location, sorted(info["missing_keys"]), extra, [str(item) for item in info["mismatched_keys"]])
     return model
 
 
@@ -134,7 +134,7 @@ def refuse_misfit(source: str, missing: list[str], extra: list[str], reshaped: l
         )
 
 
-def colours(place: str, default: tuple[Colour, Colour]) -> tuple[Colour, Colour]:
+def colours(location: str, default: tuple[Colour, Colour]) -> tuple[Colour, Colour]:
     """Return mean and standard deviation of the colours in [0, 1], from `preprocessor_config.json` where there is one.
 
     Raises:
@@ -143,7 +143,7 @@ def colours(place: str, default: tuple[Colour, Colour]) -> tuple[Colour, Colour]
     from transformers.utils import cached_file
 
     try:
-        path = cached_file(place, "preprocessor_config.json")
+        path = cached_file(location, "preprocessor_config.json")
     except OSError:
         return default
     said = read_json(path) if path else {}

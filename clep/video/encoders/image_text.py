@@ -28,17 +28,17 @@ _FRAMES = 4
 class ImageText(FrameEncoder):
     """CLIP (arXiv 2103.00020), SigLIP (2303.15343), or SigLIP 2 of fixed resolution (2502.14786).
 
-    A frame's row is its embedding in the space that images and texts share, of length 1, and a clip's row is their mean
-    over its frames. So each frame counts alike, and the product of a clip's row with a text's embedding from
-    `clep.text.SentenceEncoder` of the same model is the mean of the cosines of its frames with that text.
+    A frame's row is its unit-length embedding in the joint space of images and texts, and a clip's row is the mean over
+    its frames. Its dot product with a text embedding from `clep.text.SentenceEncoder` of the same model is the mean
+    cosine of frames and text. It can be trained, and encode regions; `clep.models.published.PublishedEncoder` makes
+    banks with the official pixels.
 
-    The whole frame is not squeezed into a square, as SigLIP's own preprocessing does: crops are cut out of it, as for
-    all encoders here.
+    Frames are resized and cropped as for the other encoders here; SigLIP's official preprocessing squashes them.
 
     Args:
         weights: a hub name ("openai/clip-vit-base-patch32"), or the folder of a downloaded model.
-        frames: of a window or segment that are looked at.
-        name: for the bank, in place of the derived one.
+        frames: frames of a window or segment.
+        name: name for the bank; None derives one.
         architecture: of a model whose weights are loaded afterwards, from the method `architecture`; `weights` is then
             not read.
 
@@ -69,7 +69,7 @@ class ImageText(FrameEncoder):
         """Return embeddings of length 1."""
         return normalize(self.projection(self.vision(pixel_values=images).pooler_output), dim=-1)
 
-    def places(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images dim rows columns"]:
+    def feature_map(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images dim rows columns"]:
         """Return the token of each patch after the last norm, projected as a whole image is where the model does so."""
         tokens = self.vision(pixel_values=images).last_hidden_state
         if isinstance(self.projection, nn.Linear):  # CLIP: a class token comes first, and only it was normed
@@ -106,16 +106,16 @@ class ImageText(FrameEncoder):
     def _load(self, weights: str) -> tuple[Colour, Colour]:
         from transformers import CLIPModel, SiglipModel
 
-        place, said = model_config(weights, ("clip", "siglip"))
+        location, said = model_config(weights, ("clip", "siglip"))
         if said["model_type"] == "clip":
-            clip = load_model(CLIPModel, place, unused=r".*\.position_ids$")
+            clip = load_model(CLIPModel, location, unused=r".*\.position_ids$")
             self.vision, self.projection = clip.vision_model, clip.visual_projection
             usual_colours = _CLIP_COLOURS
         else:
-            self.vision, usual_colours = load_model(SiglipModel, place).vision_model, _SIGLIP_COLOURS
+            self.vision, usual_colours = load_model(SiglipModel, location).vision_model, _SIGLIP_COLOURS
             if not self.vision.use_head:
-                raise InputError(f"weights={weights} has no head that makes one embedding of an image")
-        return colours(place, usual_colours)
+                raise InputError(f"weights={weights} has no head that pools an image to one embedding")
+        return colours(location, usual_colours)
 
     def _build(
         self, vision: dict[str, Any], dim: int | None, mean: list[float], std: list[float]

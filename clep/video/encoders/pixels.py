@@ -1,4 +1,4 @@
-"""The pixels themselves as rows: what an encoder that is trained end to end starts from."""
+"""Pixels as rows, for training an encoder end to end."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -9,14 +9,14 @@ from clep.video.encoders.frozen import FrameEncoder
 
 
 class Pixels(FrameEncoder):
-    """Frames as they are, small: a row is a square of red, then green, then blue bytes, row by row from the top.
+    """No encoder: a row holds the pixels of a small frame, `[3, side, side]` flattened (red, green, blue).
 
-    A bank of such rows (`dtype=uint8`) is a cache of decoded frames with a clock. A moment's window of it is a clip, so
-    that training from pixels needs no data of its own: the tower (`clep.models.PixelTower`) is the encoder.
+    A bank of such rows (`dtype=uint8`) is a cache of decoded frames with a clock. A moment's window of it is a clip,
+    which `clep.models.PixelTower` encodes in training.
 
     Args:
-        side_px: of the square that is cut out of the middle of a frame whose short side has as many pixels.
-        name: for the bank, in place of the derived one.
+        side_px: side of the centre crop; the short side of the frame is resized to it first.
+        name: name for the bank; None derives one.
 
     Raises:
         InputError: a side below 1 pixel.
@@ -32,5 +32,5 @@ class Pixels(FrameEncoder):
         self.name = name or f"pixels-{side_px}"
 
     def encode_frames(self, images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images dim"]:
-        """Return the values of each frame in one row."""
+        """Flatten each frame to a row."""
         return images.flatten(1)

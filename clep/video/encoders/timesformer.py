@@ -48,7 +48,7 @@ _BLOCK = {
     "mlp.fc1": "intermediate.dense",
     "mlp.fc2": "output.dense",
 }
-_PATCHES, _TIMES, _PLACES = (
+_PATCHES, _TIMES, _POSITIONS = (
     f"embeddings.{name}" for name in ("patch_embeddings.projection.weight", "time_embeddings", "position_embeddings")
 )
 _OFFICIAL_PATCHES = "patch_embed.proj.weight"
@@ -84,22 +84,22 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
 
 
 def architecture(state: dict[str, Tensor], path: str | Path) -> dict[str, Any]:
-    """Return what the shapes tell, as arguments of `TimesformerConfig`. The number of heads is not among it.
+    """Return the arguments of `TimesformerConfig` that follow from shapes: all but the number of heads.
 
     Args:
         state: as `read_checkpoint` returns it.
         path: of the file, for messages.
 
     Raises:
-        InputError: a weight that tells the architecture is missing or of another rank, or the patches are no square.
+        InputError: a weight that shows the architecture is missing or of another rank, or the patches are no square.
     """
-    needed = {_PATCHES: 4, _TIMES: 3, _PLACES: 3, "encoder.layer.0.intermediate.dense.weight": 2}
+    needed = {_PATCHES: 4, _TIMES: 3, _POSITIONS: 3, "encoder.layer.0.intermediate.dense.weight": 2}
     for name, rank in needed.items():
         if name not in state or state[name].ndim != rank:
             raise InputError(f"{path} is not a TimeSformer checkpoint: {name} is missing or has not {rank} dimensions")
     blocks = {int(match[1]) for key in state if (match := re.match(r"encoder\.layer\.(\d+)\.", key))}
     width, channels, patch, patch_wide = state[_PATCHES].shape
-    patches = state[_PLACES].shape[1] - 1
+    patches = state[_POSITIONS].shape[1] - 1
     if channels != 3 or patch != patch_wide or math.isqrt(patches) ** 2 != patches:
         raise InputError(
             f"{path} is for {channels} channels and {patches} patches of {patch}x{patch_wide}, not for square RGB"
@@ -124,24 +124,24 @@ def resize_embeddings(
         state: as `read_checkpoint` returns it.
         frames: of the new clip.
         patches_per_side: of the new picture.
-        positions: "grid" looks for the nearest in the plane of patches, as the original model does in its forward pass
-            and transformers does. "flat" looks along the row of all patches, as the original repository does when it
-            loads a checkpoint of another size: a patch then gets the embedding of another place of the picture. Only
-            for rows that must equal those of the published scripts.
+        positions: "grid" interpolates in two dimensions, as the original model does in its forward pass and as
+            transformers does. "flat" interpolates along the flattened patches, as the original repository does when it
+            loads a checkpoint of another size, which mixes up positions; only for rows that must equal those of the
+            published scripts.
     """
-    times, places = state[_TIMES], state[_PLACES]
+    times, embedding = state[_TIMES], state[_POSITIONS]
     if times.shape[1] != frames:
         times = interpolate(times.transpose(1, 2), size=frames, mode="nearest").transpose(1, 2)
-    if places.shape[1] - 1 != patches_per_side**2:
-        old = places[:, 1:].transpose(1, 2)
+    if embedding.shape[1] - 1 != patches_per_side**2:
+        old = embedding[:, 1:].transpose(1, 2)
         if positions == "flat":
             new = interpolate(old, size=patches_per_side**2, mode="nearest")
         else:
             side = math.isqrt(old.shape[2])
             plane = old.unflatten(2, (side, side))
             new = interpolate(plane, size=(patches_per_side, patches_per_side), mode="nearest").flatten(2)
-        places = torch.cat([places[:, :1], new.transpose(1, 2)], dim=1)
-    return state | {_TIMES: times.contiguous(), _PLACES: places.contiguous()}
+        embedding = torch.cat([embedding[:, :1], new.transpose(1, 2)], dim=1)
+    return state | {_TIMES: times.contiguous(), _POSITIONS: embedding.contiguous()}
 
 
 def _transformers_name(name: str) -> str:
@@ -152,7 +152,7 @@ def _transformers_name(name: str) -> str:
     match = re.fullmatch(r"blocks\.(\d+)\.(.+)", stem)
     if match and match[2] in _BLOCK:
         return f"encoder.layer.{match[1]}.{_BLOCK[match[2]]}{ending}"
-    return name  # unknown: told as unexpected under the name it has in the file
+    return name  # unknown: reported as unexpected under its name in the file
 
 
 def _check_kind(state: dict[str, Tensor], path: str | Path) -> None:
@@ -175,10 +175,10 @@ class TimeSformer(VideoEncoder):
             checkpoint file of the original repository (`.pyth`).
         frames, crop_px: frames and side of the clips to encode. None: those of the checkpoint. For others, its time and
             position embeddings are resized.
-        width, depth, heads: what the architecture should be, TimeSformer-B by default; a checkpoint of another one is
-            refused. None accepts any. The shapes in a `.pyth` do not tell its heads: None is one for 64 of its width.
+        width, depth, heads: the expected architecture, TimeSformer-B by default; any other one is refused.
+            None accepts any. The shapes in a `.pyth` do not show the heads: None assumes heads of dimension 64.
         positions: how position embeddings are resized, see `resize_embeddings`.
-        name: for the bank, in place of the derived one.
+        name: name for the bank; None derives one.
         architecture: arguments of `TimesformerConfig`, for a model whose weights are loaded afterwards; `weights` is
             then not read.
 
@@ -238,7 +238,7 @@ class TimeSformer(VideoEncoder):
         """
         check_pixels(pixels, self)
         tokens = self.model.encoder(self.model.embeddings(pixels))[0]
-        return self.model.layernorm(tokens[:, 0])  # a norm acts on each token alone
+        return self.model.layernorm(tokens[:, 0])  # the norm acts on each token separately
 
     def spatial(
         self, pixels: Float[Tensor, "clips frames 3 height width"]
@@ -289,12 +289,12 @@ class _FusedAttention(nn.Module):
 def _from_transformers(weights: str) -> tuple["TimesformerConfig", dict[str, Tensor]]:
     from transformers import TimesformerModel
 
-    place, said = model_config(weights, ("timesformer",))
+    location, said = model_config(weights, ("timesformer",))
     if said.get("attention_type", "divided_space_time") != "divided_space_time":
         raise InputError(
             f"weights={weights} has {said['attention_type']} attention; only divided_space_time is supported"
         )
-    model = load_model(TimesformerModel, place, unused=r"classifier\.")
+    model = load_model(TimesformerModel, location, unused=r"classifier\.")
     return model.config, model.state_dict()
 
 

@@ -30,7 +30,7 @@ class VideoMAE(VideoEncoder):
 
     Args:
         weights: a hub name ("MCG-NJU/videomae-base-finetuned-kinetics"), or the folder of a downloaded model.
-        name: for the bank, in place of the derived one.
+        name: name for the bank; None derives one.
         architecture: of a model whose weights are loaded afterwards, from the method `architecture`; `weights` is then
             not read.
 
@@ -103,13 +103,13 @@ class VideoMAE(VideoEncoder):
     def _load(self, weights: str) -> tuple[Colour, Colour]:
         from transformers import VideoMAEForVideoClassification, VideoMAEModel
 
-        place, said = model_config(weights, ("videomae",))
+        location, said = model_config(weights, ("videomae",))
         if "VideoMAEForVideoClassification" in (said.get("architectures") or []):
-            classifier = load_model(VideoMAEForVideoClassification, place)
+            classifier = load_model(VideoMAEForVideoClassification, location)
             self.model, self.norm = classifier.videomae, classifier.fc_norm or nn.Identity()
         else:
-            self.model = load_model(VideoMAEModel, place, unused="decoder|encoder_to_decoder|mask_token")
-        return colours(place, IMAGENET)
+            self.model = load_model(VideoMAEModel, location, unused="decoder|encoder_to_decoder|mask_token")
+        return colours(location, IMAGENET)
 
     def _build(
         self, model: dict[str, Any], norm_eps: float | None, mean: list[float], std: list[float]

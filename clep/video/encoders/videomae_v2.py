@@ -35,7 +35,7 @@ class VideoMAEv2(VideoMAE):
             OpenGVLab's models on the hub, or such a hub name ("OpenGVLab/VideoMAEv2-Base").
         frames, crop_px: of the clips that the weights were trained with, which the file does not hold.
         heads: attention heads, which the file does not hold; None: those of the released models by their width.
-        name: for the bank, in place of the derived one.
+        name: name for the bank; None derives one.
 
     Raises:
         InputError: the weights do not exist, cannot be read, or are of another architecture.

@@ -33,7 +33,7 @@ class VJEPA2(VideoEncoder):
         pool: "mean" over tokens, or "attentive": the pooler of a fine-tuned classifier, e.g.
             "facebook/vjepa2-vitl-fpc16-256-ssv2".
         frames: frames of a clip; None: those of the model. Positions are rotary, so that other numbers are allowed.
-        name: for the bank, in place of the derived one.
+        name: name for the bank; None derives one.
         architecture: of a model whose weights are loaded afterwards, from the method `architecture`; `weights` is then
             not read.
 
@@ -108,16 +108,16 @@ class VJEPA2(VideoEncoder):
     def _load(self, weights: str) -> tuple[Colour, Colour]:
         from transformers import VJEPA2ForVideoClassification, VJEPA2Model
 
-        place, config = model_config(weights, ("vjepa2",))
+        location, config = model_config(weights, ("vjepa2",))
         if "VJEPA2ForVideoClassification" in (config.get("architectures") or []):
-            classifier = load_model(VJEPA2ForVideoClassification, place)
+            classifier = load_model(VJEPA2ForVideoClassification, location)
             model, pooler = classifier.vjepa2, classifier.pooler
         else:
-            model, pooler = load_model(VJEPA2Model, place), None
+            model, pooler = load_model(VJEPA2Model, location), None
         if self.pool == "attentive" and pooler is None:
             raise InputError(f"weights={weights} has no attentive pooler; use pool=mean, or a fine-tuned classifier")
         self._keep(model, pooler)
-        return colours(place, IMAGENET)
+        return colours(location, IMAGENET)
 
     def _build(self, model: dict[str, Any], mean: list[float], std: list[float]) -> tuple[Colour, Colour]:
         from transformers import VJEPA2Config, VJEPA2ForVideoClassification
