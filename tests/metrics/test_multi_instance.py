@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from clep.metrics import mir_metrics, mir_relevancy
+from clep.metrics.multi_instance import _ranked
 
 SAMPLES = Path(__file__).parents[2].parent / "shared/data/epic_kitchens"
 
@@ -98,3 +99,20 @@ def test_a_random_ranking_of_the_real_validation_set_has_the_known_figures() -> 
     found = mir_metrics(similarity, relevancy)
     assert found["mean/mAP"] == pytest.approx(5.65, abs=0.1)
     assert found["mean/nDCG"] == pytest.approx(10.9, abs=0.1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_few_and_many_equal_similarities_put_the_least_relevant_answer_first(dtype: type) -> None:
+    """Queries with pairs, triples and hundreds of equal similarities, as random float32 values and coarse ones have."""
+    random = np.random.default_rng(5)
+    relevancy = random.integers(0, 5, (12, 300)) / 4
+    relevancy[:, 0] = 1
+    similarity = random.permutation(300 * 12).reshape(12, 300).astype(dtype)
+    for query in range(12):
+        for size in (2, 3, 5) if query < 8 else (150, 100):
+            same = random.choice(300, size, replace=False)
+            similarity[query, same] = similarity[query, same[0]]
+    ranked = _ranked(similarity, relevancy)
+    for found, scores, relevant in zip(ranked, similarity, relevancy, strict=True):
+        expected = [relevant[i] for i in sorted(range(300), key=lambda i: (-scores[i], relevant[i]))]
+        assert found.tolist() == expected
