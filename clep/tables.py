@@ -41,6 +41,8 @@ def read_table(
 ) -> pd.DataFrame:
     """Read columns of a table with a header, as stripped strings, indexed by line number.
 
+    The names of all columns of the table are in `attrs["columns"]` of the result.
+
     A quoted cell may hold separators, line breaks and doubled quotation marks; in a tab-separated table an unclosed
     quotation mark is an ordinary character. Blank lines, byte order marks, Windows line ends, and empty cells beyond
     the header are ignored.
@@ -123,7 +125,9 @@ def _read(
     if repeated:
         raise InputError(f"{path} has the duplicate column {repeated[0]!r}; remove or rename one of them")
     if not wanted:
-        return pd.DataFrame()
+        nothing = pd.DataFrame()
+        nothing.attrs["columns"] = names
+        return nothing
     indices = [names.index(name) for name in wanted]
     chunks: list[pd.DataFrame] = []
     while some := list(islice(rows, _ROWS_AT_ONCE)):
@@ -141,7 +145,9 @@ def _read(
         chunks.append(table[(table != "").any(axis=1)])
     if not sum(map(len, chunks)):
         raise InputError(f"{path} has a header but no rows")
-    return pd.concat(chunks)
+    table = pd.concat(chunks)
+    table.attrs["columns"] = names
+    return table
 
 
 def _rows(path: Path, file: Iterator[str], separator: str) -> Iterator[tuple[int, list[str]]]:

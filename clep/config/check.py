@@ -95,13 +95,31 @@ def _constructor(target: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _parameters(target: Callable[..., Any]) -> list[inspect.Parameter]:
+    """Return the parameters of a constructor or function; `**options` of a class stand for those of its base class."""
     if inspect.isclass(target) and _takes_none(target):
         return []
     try:
         parameters = list(inspect.signature(_constructor(target)).parameters.values())
     except ValueError:  # written in C, without a readable signature
         return [inspect.Parameter("arguments", inspect.Parameter.VAR_KEYWORD)]
-    return parameters[1:] if inspect.isclass(target) else parameters
+    if not inspect.isclass(target):
+        return parameters
+    own = [one for one in parameters[1:] if one.kind is not one.VAR_KEYWORD]
+    if len(own) == len(parameters) - 1 or (base := _next_constructor(target)) is None:
+        return parameters[1:]
+    names = {one.name for one in own}
+    return own + [one for one in _parameters(base) if one.name not in names]
+
+
+def _next_constructor(target: type[Any]) -> type[Any] | None:
+    """Return the base class of clep whose constructor comes after that of a class; None where it is of another package.
+
+    Constructors of other packages (Lightning, torch) are not known to take what their subclasses pass on.
+    """
+    defining = [one for one in target.__mro__ if "__init__" in vars(one)]
+    if len(defining) < 2 or not defining[1].__module__.startswith("clep."):
+        return None
+    return defining[1]
 
 
 def _takes_none(target: type[Any]) -> bool:
@@ -114,9 +132,18 @@ def _takes_none(target: type[Any]) -> bool:
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:
     constructor = inspect.unwrap(_constructor(target))
     try:
-        return typing.get_type_hints(constructor)
+        hints = typing.get_type_hints(constructor)
     except (NameError, TypeError, SyntaxError):
         return {}
+    if inspect.isclass(target) and (base := _next_constructor(target)) is not None:
+        return _hints(base) | hints if _forwards(target) else hints
+    return hints
+
+
+def _forwards(target: type[Any]) -> bool:
+    """Whether a constructor has `**options`."""
+    parameters = inspect.signature(_constructor(target)).parameters.values()
+    return any(one.kind is one.VAR_KEYWORD for one in parameters)
 
 
 def _fits(value: Any, hint: Any) -> bool:

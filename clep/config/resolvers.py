@@ -1,7 +1,12 @@
-"""OmegaConf resolvers of the configs: `${clep.run_id:}`, `${clep.precision:auto}`, `${clep.slug:NAME}`."""
+"""OmegaConf resolvers of the configs.
+
+`${clep.run_id:}`, `${clep.precision:auto}`, `${clep.slug:NAME}`, `${clep.stem:PATH}`,
+`${clep.bank:FEATURES,VIDEOS}`.
+"""
 
 import os
 from datetime import datetime
+from pathlib import Path
 
 from omegaconf import OmegaConf
 
@@ -13,6 +18,8 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("clep.run_id", run_id, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("clep.precision", precision, replace=True)
     OmegaConf.register_new_resolver("clep.slug", sentence_model_name, replace=True)
+    OmegaConf.register_new_resolver("clep.stem", lambda path: Path(str(path)).stem, replace=True)
+    OmegaConf.register_new_resolver("clep.bank", bank_of, replace=True)
 
 
 def run_id() -> str:
@@ -50,6 +57,27 @@ def precision(choice: str | int, accelerator: str = "auto") -> str | int:
 
     on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(False) else "32-true"
+
+
+def bank_of(features: str | None, videos: str | None = None) -> str:
+    """Return the path of the bank of one's own features.
+
+    A bank, or a folder of banks, is its own; feature files and videos have theirs beside their folder.
+    """
+    given = features or videos
+    if not given:
+        return "features.h5"
+    path = Path(given)
+    if path.is_dir() and features and not any(_is_bank(one) for one in path.glob("*.h5")):
+        return str(path.with_name(f"{path.name}.bank.h5"))
+    if videos and not features:
+        return str(path.with_name(f"{path.stem}.bank.h5"))
+    return str(path)
+
+
+def _is_bank(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(9) == b"clep-bank"
 
 
 def _slurm_job() -> str:

@@ -55,6 +55,7 @@ _REGISTERED: dict[str, tuple[str, ...]] = {
         "RegionDataModule",
         "RegionSource",
         "SceneAware",
+        "TableDataModule",
         "TextTokens",
         "UniqueTexts",
         "Window",

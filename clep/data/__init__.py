@@ -22,6 +22,7 @@ from clep.datasets.labelled_videos import LabelledVideos
 if TYPE_CHECKING:
     from clep.data.datamodule import MomentDataModule
     from clep.data.region_datamodule import RegionDataModule
+    from clep.data.table_datamodule import TableDataModule
     from clep.data.video_datamodule import LabelledVideoDataModule
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "SamplingStrategy",
     "SceneAware",
     "Source",
+    "TableDataModule",
     "TextTokens",
     "UniqueTexts",
     "Window",
@@ -66,4 +68,8 @@ def __getattr__(name: str) -> Any:
         from clep.data.region_datamodule import RegionDataModule
 
         return RegionDataModule
+    if name == "TableDataModule":
+        from clep.data.table_datamodule import TableDataModule
+
+        return TableDataModule
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,15 +9,16 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Float32, Int64
 
 from clep.bank import FeatureBank
 from clep.bank.storage import Verify, parse_verify
-from clep.data.dataset import MomentDataset, Moments, Window, drop_missing
+from clep.data.dataset import MomentDataset, Moments, Window, drop_missing, has_rows
 from clep.data.long_term import LongTerm
 from clep.datasets.splits import held_out_videos
 from clep.errors import InputError
 from clep.text import GroupIds, Narrations, Taxonomy, Texts, egovlp_spans, fixed_spans, training_moments
+from clep.text.narrations import ROW_SPLITS
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +125,8 @@ class NarrationSource(Source):
         texts: path of the bank of its text embeddings.
         bank: path of the bank of video features.
         span: "fixed" is the timestamp ± `offset_s` seconds; "egovlp" is ± beta / (2 alpha), from the density of a
-            video's narrations; "given" is the span in the narrations file (jobs egoclip and epic_kitchens).
+            video's narrations; "given" is the span in the narrations file (jobs egoclip and epic_kitchens); "auto" is
+            "given" where the file has spans, else "fixed".
         offset_s: for "fixed".
         exclude_splits: drop the videos that any of Ego4D's benchmarks assigns to these splits; empty keeps all.
         min_words: drop texts with fewer words, not counting the tag.
@@ -149,7 +151,7 @@ class NarrationSource(Source):
         narrations: str | Path,
         texts: str | Path,
         bank: str | Path,
-        span: Literal["fixed", "egovlp", "given"] = "fixed",
+        span: Literal["fixed", "egovlp", "given", "auto"] = "fixed",
         offset_s: float = 2.0,
         exclude_splits: list[str] | tuple[str, ...] = ("val", "test", "multi"),
         min_words: int = 2,
@@ -214,14 +216,17 @@ class NarrationSource(Source):
             chosen = chosen[
                 np.lexsort((narrations.second[chosen], narrations.passes[chosen], narrations.video[chosen]))
             ]
-        moments, missing = drop_missing(
-            self._moments(narrations, chosen, bank), bank, self.on_missing, str(narrations.path)
-        )
-        is_held_out = held_out_videos(list(bank.videos), self.val_fraction, moments.video)[moments.video]
-        train, held_out = moments.select(~is_held_out), moments.select(is_held_out)
-        reasons = {
-            key: count for key, count in {**dropped, **missing}.items() if count and key not in ("narrations", "kept")
-        }
+        everything = self._moments(narrations, chosen, bank)
+        moments, missing = drop_missing(everything, bank, self.on_missing, str(narrations.path))
+        kept = chosen[has_rows(everything, bank)]
+        is_train, is_held_out = self._splits(narrations, kept, moments, bank)
+        train, held_out = moments.select(is_train), moments.select(is_held_out)
+        if not len(train):
+            raise InputError(f"{narrations.path} has no row of the split train with a row in {bank.path}")
+        if narrations.weight is not None:
+            train = train.select(_drawn(narrations.weight[kept[is_train]]))
+        counts = {**dropped, **missing, "of another split": int(np.count_nonzero(~(is_train | is_held_out)))}
+        reasons = {key: count for key, count in counts.items() if count and key not in ("narrations", "kept")}
         self.report = {
             "narrations": len(narrations),
             "training moments": len(train),
@@ -233,10 +238,24 @@ class NarrationSource(Source):
         log.info("%s: %s", self.narrations_path, ", ".join(f"{key} {value}" for key, value in self.report.items()))
         return train, held_out
 
+    def _splits(
+        self, narrations: Narrations, kept: Int64[np.ndarray, " kept"], moments: Moments, bank: FeatureBank
+    ) -> tuple[Bool[np.ndarray, " kept"], Bool[np.ndarray, " kept"]]:
+        """Return masks of the training and the held-out moments: by the table's own splits, else by video."""
+        row_split = None if narrations.row_split is None else narrations.row_split[kept]
+        is_train = np.ones(len(kept), bool) if row_split is None else row_split == ROW_SPLITS.index("train")
+        if row_split is not None and (is_held_out := row_split == ROW_SPLITS.index("val")).any():
+            return is_train, is_held_out
+        used = moments.video[is_train]
+        is_held_out = is_train & held_out_videos(list(bank.videos), self.val_fraction, used)[moments.video]
+        return is_train & ~is_held_out, is_held_out
+
     def _moments(self, narrations: Narrations, chosen: Int64[np.ndarray, " chosen"], bank: FeatureBank) -> Moments:
-        if self.span == "fixed":
+        has_spans = narrations.start_s is not None and narrations.end_s is not None
+        span = ("given" if has_spans else "fixed") if self.span == "auto" else self.span
+        if span == "fixed":
             start_s, end_s = fixed_spans(np.asarray(narrations.second[chosen]), self.offset_s)
-        elif self.span == "given":
+        elif span == "given":
             if narrations.start_s is None or narrations.end_s is None:
                 raise InputError(
                     f"span=given, but {narrations.path} has timestamps and no spans; use span=fixed or span=egovlp, or "
@@ -268,6 +287,16 @@ class NarrationSource(Source):
                 f"{texts.path} was not made from the texts of {narrations.path} ({texts.n_rows} rows, "
                 f"{len(narrations.texts)} distinct texts); run `python -m clep.preprocess ego4d_narrations` again"
             )
+
+
+def _drawn(weight: Float32[np.ndarray, " moments"]) -> Int64[np.ndarray, " drawn"]:
+    """Return the index of each moment as often as its weight says.
+
+    Of a weight's fraction, 0.5 of 2.5, that share of the moments is taken, evenly spread over the table.
+    """
+    whole = np.floor(weight)
+    fractions = np.floor(np.cumsum(weight.astype(np.float64) - whole) + 0.5)
+    return np.repeat(np.arange(len(weight)), (whole + np.diff(fractions, prepend=0.0)).astype(np.int64))
 
 
 def share_text_keys(datasets: list[MomentDataset], sources: Sequence[Source]) -> None:

@@ -1,14 +1,15 @@
-"""Read existing feature files, one `.pt` or `.npy` per video, without running pickled code."""
+"""Read existing feature files, one `.pt`, `.npy`, `.npz` or `.h5` per video, without running pickled code."""
 
 import pickle
 import pickletools
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import h5py
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -16,13 +17,15 @@ from torch import Tensor
 
 from clep.errors import InputError
 from clep.extraction.items import printable
+from clep.hdf5 import open_hdf5
 
-SUFFIXES = (".pt", ".npy")
+SUFFIXES = (".pt", ".npy", ".npz", ".h5")
 FAULTS = ("unreadable", "unsafe_pickle", "wrong_shape", "other_dim", "not_finite")
 
 _READERS = 16
 _LEGACY_SAMPLE = 32
 _BLOCK_BYTES = 1 << 20
+_MOST_INFLATED = 50  # times the size of a compressed file
 
 
 class FeatureFileError(InputError):
@@ -40,37 +43,57 @@ class FeatureFileError(InputError):
 
 
 def feature_files(folder: str | Path) -> dict[str, Path]:
-    """List the feature files of a folder as `{id: path}`, sorted by id; the id is the name without its suffix.
+    """List the feature files in and below a folder as `{id: path}`, sorted by id.
+
+    The id is the path in the folder without its suffix ("kitchen/v1").
 
     Raises:
-        InputError: the folder is missing, holds no feature file, or holds one id in both formats.
+        InputError: the folder is missing, holds no feature file, or holds one id in two formats.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; give a folder with one <id>.pt or <id>.npy file per video")
+        raise InputError(f"{folder} is not a folder; give a folder with one <id>{' or <id>'.join(SUFFIXES)} per video")
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir(), key=lambda path: path.name):
-        if path.suffix not in SUFFIXES or path.name.startswith("."):
-            continue
-        name = printable(path.stem)
+    for path in sorted(_files_below(folder)):
+        name = printable(path.relative_to(folder).with_suffix("").as_posix())
         if name in found:
             raise InputError(f"{folder} holds both {found[name].name} and {path.name}; remove one of them")
         found[name] = path
     if not found:
-        raise InputError(f"{folder} holds no .pt or .npy file; extract or download the features into it first")
+        raise InputError(
+            f"{folder} holds no {', '.join(SUFFIXES)} file; extract or download the features into it first"
+        )
     return dict(sorted(found.items()))
 
 
-def open_features(path: str | Path, allow_vector: bool = False, verify: bool = False) -> Float[Tensor, "rows dim"]:
-    """Open a file of features `[rows, dim]` or `[rows, 1, dim]`; values are read when they are used.
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Yield the feature files in and below a folder, through linked folders too, each folder once."""
+    waiting, seen = [folder], {folder.resolve()}
+    while waiting:
+        for path in waiting.pop().iterdir():
+            if path.name.startswith("."):
+                continue
+            if path.is_dir() and path.suffix not in SUFFIXES:
+                if (real := path.resolve()) not in seen:
+                    seen.add(real)
+                    waiting.append(path)
+            elif path.suffix in SUFFIXES:
+                yield path
 
-    A zip-format `.pt` and a `.npy` file are memory-mapped, so reading the shape does not read the data; legacy `.pt`
-    files are loaded completely. The dtype is that of the file.
+
+def open_features(
+    path: str | Path, allow_vector: bool = False, verify: bool = False, array: str | None = None
+) -> Float[Tensor, "rows dim"]:
+    """Open a file of features `[rows, dim]`, `[rows, 1, dim]` or `[1, rows, dim]`; values are read when they are used.
+
+    A zip-format `.pt` and a `.npy` file are memory-mapped, so reading the shape does not read the data; other files are
+    loaded completely. The dtype is that of the file.
 
     Args:
         path: the file.
         allow_vector: accept a single vector `[dim]` as one row.
         verify: compare a zip-format `.pt` with its CRC-32, which reads it once.
+        array: name of the array in a `.npz`, `.h5`, or a `.pt` with a dict; of a list, its index. None: the only one.
 
     Raises:
         FeatureFileError: the file is damaged, an unsafe pickle, would take more memory than its size, or holds
@@ -80,7 +103,14 @@ def open_features(path: str | Path, allow_vector: bool = False, verify: bool = F
     if not path.is_file():
         what = "is a link to a missing file" if path.is_symlink() else "is not a regular file"
         raise FeatureFileError(path, "unreadable", f"{what}; fetch it or remove it")
-    value = _open_npy(path) if path.suffix == ".npy" else _open_pt(path, verify)
+    if path.suffix == ".npy":
+        value = _open_npy(path)
+    elif path.suffix == ".npz":
+        value = _open_npz(path, array)
+    elif path.suffix == ".h5":
+        value = _open_h5(path, array)
+    else:
+        value = _member(path, _open_pt(path, verify), array)
     if not isinstance(value, Tensor):
         raise FeatureFileError(path, "wrong_shape", f"holds a {type(value).__name__}, not one tensor [rows, dim]")
     if value.is_nested or value.layout != torch.strided or not value.is_floating_point() or value.device.type != "cpu":
@@ -88,15 +118,18 @@ def open_features(path: str | Path, allow_vector: bool = False, verify: bool = F
         raise FeatureFileError(path, "wrong_shape", f"holds a {kind}, not a dense float tensor")
     shape = tuple(value.shape)
     size, file_size = value.numel() * value.element_size(), path.stat().st_size
-    if size > file_size:  # strides of 0 make a tensor of any size from one value
+    if size > file_size and path.suffix in (".pt", ".npy"):  # strides of 0 make a tensor of any size from one value
         reason = f"claims {size:,} bytes of values in a file of {file_size:,}; save tensor.contiguous()"
         raise FeatureFileError(path, "wrong_shape", reason)
     if value.ndim == 1 and allow_vector:
         value = value[None]
     if value.ndim == 3 and value.shape[1] == 1:
         value = value[:, 0]
+    elif value.ndim == 3 and value.shape[0] == 1:
+        value = value[0]
     if value.ndim != 2:
-        raise FeatureFileError(path, "wrong_shape", f"has shape {shape}, expected [rows, dim] or [rows, 1, dim]")
+        expected = "[rows, dim], [rows, 1, dim] or [1, rows, dim]"
+        raise FeatureFileError(path, "wrong_shape", f"has shape {shape}, expected {expected}")
     if 0 in value.shape:
         raise FeatureFileError(path, "wrong_shape", f"is empty: its shape is {shape}")
     return value.detach()
@@ -130,7 +163,9 @@ def checked_rows(
     raise FeatureFileError(Path(path), "not_finite", f"{int((~finite).sum())} of {len(finite)} rows hold {why}")
 
 
-def read_shapes(files: Mapping[str, Path], allow_vector: bool = False) -> dict[str, tuple[int, int]]:
+def read_shapes(
+    files: Mapping[str, Path], allow_vector: bool = False, array: str | None = None
+) -> dict[str, tuple[int, int]]:
     """Return (rows, dim) of files; (0, 0) for unusable ones.
 
     Legacy `.pt` files are skipped, since reading their shape loads them completely.
@@ -140,7 +175,7 @@ def read_shapes(files: Mapping[str, Path], allow_vector: bool = False) -> dict[s
         try:
             if path.suffix == ".pt" and path.is_file() and not is_zip(path):
                 return None
-            rows, dim = open_features(path, allow_vector).shape
+            rows, dim = open_features(path, allow_vector, array=array).shape
         except (FeatureFileError, OSError):
             return 0, 0
         return rows, dim
@@ -150,17 +185,17 @@ def read_shapes(files: Mapping[str, Path], allow_vector: bool = False) -> dict[s
         return {name: found for name, found in shapes if found is not None}
 
 
-def most_common_dim(paths: Iterable[str | Path], allow_vector: bool = False) -> int | None:
+def most_common_dim(paths: Iterable[str | Path], allow_vector: bool = False, array: str | None = None) -> int | None:
     """Return the most common dimension of the files, the first of equally common ones; None if no file can be read.
 
     All files are checked, except that only a sample of 32 legacy `.pt` files is read.
     """
     files = {str(path): Path(path) for path in paths}
-    count = Counter(dim for _, dim in read_shapes(files, allow_vector).values() if dim)
+    count = Counter(dim for _, dim in read_shapes(files, allow_vector, array).values() if dim)
     legacy = [path for path in files.values() if path.suffix == ".pt" and path.is_file() and not is_zip(path)]
     for path in legacy[:: max(1, len(legacy) // _LEGACY_SAMPLE)]:
         try:
-            count[open_features(path, allow_vector).shape[1]] += 1
+            count[open_features(path, allow_vector, array=array).shape[1]] += 1
         except FeatureFileError:
             continue
     return count.most_common(1)[0][0] if count else None
@@ -188,6 +223,60 @@ def _open_npy(path: Path) -> object:
             reason = "is an unsafe pickle of Python objects; save a float array"
             raise FeatureFileError(path, "unsafe_pickle", reason) from error
         raise FeatureFileError(path, "unreadable", f"is corrupt or truncated ({_first_line(error)})") from error
+
+
+def _member(path: Path, value: object, array: str | None) -> object:
+    """Return one tensor of a dict or list, by its key or as the only one; other values are returned unchanged."""
+    if isinstance(value, dict):
+        named = {str(name): item for name, item in value.items() if isinstance(item, Tensor)}
+    elif isinstance(value, list | tuple):
+        named = {str(index): item for index, item in enumerate(value) if isinstance(item, Tensor)}
+    else:
+        return value
+    return named[_array_name(path, list(named), array)]
+
+
+def _array_name(path: Path, names: Sequence[str], array: str | None) -> str:
+    """Return the name of the array to read, checked; without one, the only name."""
+    shown = ", ".join(map(repr, names[:10])) or "none"
+    if array is None and len(names) != 1:
+        reason = f"holds {len(names)} arrays ({shown}); choose one with array=NAME"
+        raise FeatureFileError(path, "wrong_shape", reason)
+    if array is not None and array not in names:
+        raise FeatureFileError(path, "wrong_shape", f"has no array {array!r}; it holds {shown}")
+    return names[0] if array is None else array
+
+
+def _open_npz(path: Path, array: str | None) -> object:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            claimed = sum(record.file_size for record in archive.infolist())
+            if claimed > _MOST_INFLATED * path.stat().st_size:
+                raise FeatureFileError(path, "unreadable", f"unpacks to {claimed:,} bytes; save it without compression")
+        with np.load(path, allow_pickle=False) as arrays:
+            return torch.from_numpy(arrays[_array_name(path, list(arrays.files), array)])
+    except FeatureFileError:
+        raise
+    except (ValueError, TypeError, EOFError, OSError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
+        if "Object arrays" in str(error) or "Python objects" in str(error):
+            raise FeatureFileError(path, "unsafe_pickle", "has pickled Python objects, which are refused") from error
+        raise FeatureFileError(path, "unreadable", f"is corrupt or truncated ({_first_line(error)})") from error
+
+
+def _open_h5(path: Path, array: str | None) -> object:
+    names: list[str] = []
+    try:
+        with open_hdf5(path) as file:
+            file.visititems(lambda name, node: names.append(name) if isinstance(node, h5py.Dataset) else None)
+            dataset = file[_array_name(path, names, array)]
+            size = dataset.size * dataset.dtype.itemsize
+            if size > _MOST_INFLATED * path.stat().st_size:
+                raise FeatureFileError(path, "unreadable", f"unpacks to {size:,} bytes; save it without compression")
+            return torch.from_numpy(np.ascontiguousarray(dataset[...]).astype(dataset.dtype.newbyteorder("=")))
+    except FeatureFileError:
+        raise
+    except (InputError, TypeError, ValueError) as error:
+        raise FeatureFileError(path, "unreadable", f"cannot be read ({_first_line(error)}); fetch it again") from error
 
 
 def _open_pt(path: Path, verify: bool) -> object:

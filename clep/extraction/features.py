@@ -37,6 +37,7 @@ class PackSettings:
         on_error: "skip" lists an unusable file and continues, "stop" raises.
         allow_nonfinite: keep rows with NaN or infinity.
         allow_vector: accept a file with one vector `[dim]` as one row.
+        array: name of the array in a `.npz`, `.h5` or `.pt` file that holds several; None: there is one.
         shard_bytes: size of the input files of one shard; a kill loses at most one shard.
     """
 
@@ -47,6 +48,7 @@ class PackSettings:
     on_error: OnError = "skip"
     allow_nonfinite: bool = False
     allow_vector: bool = False
+    array: str | None = None
     shard_bytes: int = SHARD_BYTES
 
 
@@ -98,6 +100,7 @@ class FeatureRows(RowSource):
     dtype: Dtype
     allow_vector: bool
     allow_nonfinite: bool
+    array: str | None = None
     noun: ClassVar[str] = "feature files"
 
     @property
@@ -124,7 +127,7 @@ class FeatureRows(RowSource):
 
         def blocks() -> Iterator[Tensor]:
             nonlocal facts
-            value = open_features(file.path, self.allow_vector, verify=True)
+            value = open_features(file.path, self.allow_vector, verify=True, array=self.array)
             rows = checked_rows(file.path, value, self.dim, self.dtype, self.allow_nonfinite)
             facts = self._facts(file, len(rows))
             yield rows
@@ -169,11 +172,12 @@ def pack_features(
     Raises:
         InputError: no file is usable, the disk is full, or with `on_error="stop"` a file is unusable.
     """
-    dim = most_common_dim(files.values(), settings.allow_vector) or 1
+    dim = most_common_dim(files.values(), settings.allow_vector, settings.array) or 1
     source = FeatureRows(
-        dim, settings.encoder, settings.clock, settings.dtype, settings.allow_vector, settings.allow_nonfinite
+        *(dim, settings.encoder, settings.clock, settings.dtype, settings.allow_vector, settings.allow_nonfinite),
+        settings.array,
     )
-    items = _items(files, dim, settings.allow_vector, durations or {})
+    items = _items(files, dim, settings, durations or {})
     engine = Engine(Path(output), source, settings.source, ShardSize(settings.shard_bytes), settings.on_error)
     fingerprints = {item.id: item.fingerprint for item in items}
     with engine.lock():
@@ -196,9 +200,9 @@ def pack_features(
 
 
 def _items(
-    files: Mapping[str, Path], dim: int, allow_vector: bool, durations: Mapping[str, float]
+    files: Mapping[str, Path], dim: int, settings: PackSettings, durations: Mapping[str, float]
 ) -> list[FeatureFile]:
-    shapes = read_shapes(files, allow_vector)
+    shapes = read_shapes(files, settings.allow_vector, settings.array)
     items = []
     for name, path in files.items():
         duration_s = durations.get(name)

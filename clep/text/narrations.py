@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Float64, Int8, Int16, Int32
+from jaxtyping import Bool, Float32, Float64, Int8, Int16, Int32
 
 from clep.columns import ColumnFile, buffers, string_dictionary, write_columns
 from clep.errors import InputError
@@ -19,6 +19,7 @@ from clep.text.texts import GroupIds, Texts
 
 FORMAT, VERSION = "clep-narrations", 2
 SPLITS = ("split_em", "split_fho", "split_av")
+ROW_SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class NarrationTable:
         report: counts of narrations read and dropped.
         start_s, end_s: `[N]` span of each narration in seconds; None if the source has only a time.
         verbs, nouns: verb ids and noun ids of each of `texts`; None if the source has none.
+        row_split: `[N]` index into `ROW_SPLITS`, of a table that gives each narration a split; None if it has none.
+        weight: `[N]` how often each narration is drawn in an epoch; None for once.
 
     Raises:
         InputError: columns of different lengths, rows out of order, indices out of range, a second that is negative
@@ -76,6 +79,8 @@ class NarrationTable:
     end_s: Float64[np.ndarray, "narrations"] | None = None
     verbs: GroupIds | None = None
     nouns: GroupIds | None = None
+    row_split: Int8[np.ndarray, "narrations"] | None = None
+    weight: Float32[np.ndarray, "narrations"] | None = None
 
     def __post_init__(self) -> None:
         n_videos = len(self.videos)
@@ -103,6 +108,12 @@ class NarrationTable:
             problems["start_s and end_s are not one span per row"] = not _are_spans(self.start_s, self.end_s, len(self))
         for kind, groups in (("verbs", self.verbs), ("nouns", self.nouns)):
             problems[f"{kind} does not have one set per text"] = groups is not None and len(groups) != len(self.texts)
+        problems["row_split has an index out of range, or another length"] = not _are_row_splits(
+            self.row_split, len(self)
+        )
+        problems["a weight is negative or not finite, or there is not one per row"] = not _are_weights(
+            self.weight, len(self)
+        )
         wrong = [problem for problem, found in problems.items() if found]
         if wrong:
             raise InputError(f"invalid narration table: {'; '.join(wrong)}")
@@ -131,6 +142,11 @@ class NarrationTable:
         }
         if self.start_s is not None and self.end_s is not None:
             columns |= {"start_s": pa.array(self.start_s), "end_s": pa.array(self.end_s)}
+        columns |= {
+            name: pa.array(column)
+            for name, column in (("row_split", self.row_split), ("weight", self.weight))
+            if column is not None
+        }
         for name, groups in (("verb", self.verbs), ("noun", self.nouns)):
             if groups is not None:
                 of_rows = groups.take(self.text_id)
@@ -165,6 +181,14 @@ def _are_spans(start_s: np.ndarray | None, end_s: np.ndarray | None, rows: int) 
     return bool(np.all(np.isfinite(end_s) & (start_s >= 0) & (end_s > start_s)))
 
 
+def _are_row_splits(row_split: np.ndarray | None, rows: int) -> bool:
+    return row_split is None or (len(row_split) == rows and _within(row_split, len(ROW_SPLITS)))
+
+
+def _are_weights(weight: np.ndarray | None, rows: int) -> bool:
+    return weight is None or (len(weight) == rows and bool(np.all(np.isfinite(weight) & (weight >= 0))))
+
+
 def _sorted(video: np.ndarray, second: np.ndarray) -> bool:
     if len(video) != len(second):
         return False
@@ -187,6 +211,8 @@ def assemble(
     tag_style: str,
     spans: tuple[Float64[np.ndarray, " narrations"], Float64[np.ndarray, " narrations"]] | None = None,
     groups: tuple[Sequence[Sequence[int]], Sequence[Sequence[int]]] | None = None,
+    row_split: Int8[np.ndarray, " narrations"] | None = None,
+    weight: Float32[np.ndarray, " narrations"] | None = None,
 ) -> NarrationTable:
     """Make a narration table: clean the texts, drop empty ones, sort by video and second.
 
@@ -205,6 +231,8 @@ def assemble(
         spans: start and end of each narration in seconds, if the source has spans.
         groups: verb ids and noun ids of each of `written`, if the source has them. If several written texts have the
             same cleaned text, it gets the ids of all of them.
+        row_split: index into `ROW_SPLITS` of each narration, if they have splits of their own.
+        weight: how often each narration is drawn in an epoch, if not once.
     """
     by_id = sorted(range(len(videos)), key=videos.__getitem__)
     ids = tuple(videos[i] for i in by_id)
@@ -228,6 +256,9 @@ def assemble(
     optional: dict[str, Any] = {}
     if spans is not None:
         optional |= {"start_s": spans[0][order], "end_s": spans[1][order]}
+    for name, column in (("row_split", row_split), ("weight", weight)):
+        if column is not None:
+            optional[name] = column[order]
     if groups is not None:
         for name, of_written in zip(("verbs", "nouns"), groups, strict=True):
             sets: list[set[int]] = [set() for _ in texts]
@@ -278,7 +309,14 @@ _COLUMNS = {
     "written": _STRINGS,
     "words": pa.int16(),
 }
-_OPTIONAL = {"start_s": pa.float64(), "end_s": pa.float64(), "verb": _IDS, "noun": _IDS}
+_OPTIONAL = {
+    "start_s": pa.float64(),
+    "end_s": pa.float64(),
+    "verb": _IDS,
+    "noun": _IDS,
+    "row_split": pa.int8(),
+    "weight": pa.float32(),
+}
 
 
 class Narrations:
@@ -436,6 +474,26 @@ class Narrations:
     def _texts(self, name: str) -> Texts:
         _, offsets, blob = buffers(self._file.column(name))
         return Texts(blob, offsets)
+
+    @cached_property
+    def row_split(self) -> Int8[np.ndarray, "narrations"] | None:
+        """`[N]` index into `ROW_SPLITS`; None where narrations have no split of their own."""
+        if "row_split" not in self._file:
+            return None
+        row_split = self._file.numbers("row_split")
+        if not _are_row_splits(row_split, len(self)):
+            raise self._file.wrong("row_split", "has an index out of range")
+        return row_split
+
+    @cached_property
+    def weight(self) -> Float32[np.ndarray, "narrations"] | None:
+        """`[N]` how often each narration is drawn in an epoch; None for once."""
+        if "weight" not in self._file:
+            return None
+        weight = self._file.numbers("weight")
+        if not _are_weights(weight, len(self)):
+            raise self._file.wrong("weight", "has a value that is negative or not finite")
+        return weight
 
     @cached_property
     def verbs(self) -> GroupIds | None:

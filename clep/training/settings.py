@@ -25,7 +25,7 @@ def run_settings(
     seed: int,
     tag_style: Literal["clean", "tutorial", "raw", "none"],
     text_encoder: str,
-    video_encoder: str,
+    video_encoder: str | None,
     precision: str | int,
     positives: dict[str, Any],
     form: str,

@@ -165,13 +165,15 @@ def make_action_classifier(config: dict[str, Any], data: RegionDataModule) -> Ac
     return model
 
 
-def check_video_encoder(wanted: str, of_bank: str) -> None:
-    """Refuse a bank of another encoder than the setting `video_encoder`; a bank without a name is accepted.
+def check_video_encoder(wanted: str | None, of_bank: str) -> None:
+    """Refuse a bank of another encoder than the setting `video_encoder`.
+
+    A bank without a name is accepted; with `video_encoder=null` any bank is.
 
     Raises:
         InputError: names both.
     """
-    if of_bank and of_bank != wanted:
+    if wanted is not None and of_bank and of_bank != wanted:
         raise InputError(
             f"data.sources: the bank holds features of {of_bank!r}, and video_encoder={wanted}; set "
             f"video_encoder='{of_bank}' to train on them, or give a bank of {wanted!r}"

@@ -1,0 +1,42 @@
+"""DataModule of a table of one's own: the settings that say where its table and its features are."""
+
+from pathlib import Path
+from typing import Any
+
+from clep.data.datamodule import MomentDataModule
+from clep.data.source import Source
+
+
+class TableDataModule(MomentDataModule):
+    """A `MomentDataModule` whose table, features and videos the job `table` of `prepare` reads.
+
+    Args:
+        sources: see `MomentDataModule`.
+        table: the table: csv, tsv, parquet or jsonl, see `clep.datasets.moment_table`.
+        features: a bank, or a folder of feature files; None with `videos`.
+        features_per_second: rows per second of the feature files; a bank has its own.
+        row_seconds: seconds that a row covers; None: 1 / `features_per_second`.
+        features_encoder: name of the encoder that made the feature files; a bank has its own.
+        array: name of the array in feature files that hold several.
+        videos: folder or list of videos to encode instead.
+        columns: names of the table's columns where they differ: `{"text": "caption"}`.
+        options: of `MomentDataModule`.
+    """
+
+    def __init__(
+        self,
+        sources: dict[str, Source],
+        table: str | Path,
+        features: str | Path | None = None,
+        features_per_second: float | int | None = None,
+        row_seconds: float | int | None = None,
+        features_encoder: str = "",
+        array: str | None = None,
+        videos: str | Path | None = None,
+        columns: dict[str, str | None] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(sources, **options)
+        self.table, self.features, self.videos, self.columns = table, features, videos, columns
+        self.features_per_second, self.row_seconds = features_per_second, row_seconds
+        self.features_encoder, self.array = features_encoder, array
