@@ -3,7 +3,7 @@
 import difflib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -143,7 +143,7 @@ def read_moment_table(
 class _Columns:
     """The columns of a table, one value per row; texts are indices into `texts`."""
 
-    video: Sequence[str] | np.ndarray
+    video: pd.Series
     text: Int64[np.ndarray, " rows"]
     texts: list[str]
     start_s: Float64[np.ndarray, " rows"]
@@ -184,7 +184,7 @@ def _read(path: Path, names: dict[str, str]) -> _Columns:
     blank = frame["video"].isin([""]).to_numpy()
     if blank.any():
         raise InputError(
-            f"{path}, line {frame.index[int(blank.argmax())]}: the video is empty ({blank.sum()} such rows)"
+            f"{path}, line {frame.index[int(blank.argmax())]}: {names['video']} is empty ({blank.sum()} such rows)"
         )
     if has_spans:
         start_s, end_s = (_seconds(frame[name], path, names[name]) for name in ("start", "end"))

@@ -175,7 +175,10 @@ class Table(NarrationsJob, job="table"):
         """Write `narrations.arrow` unless it is up to date; return its coverage."""
         ends_s = None if self.bank is None else _ends(self.bank)
         known = hashlib.sha256(json.dumps(ends_s, sort_keys=True).encode()).hexdigest()[:16]
-        settings = {"tag_style": self.tag_style, "columns": json.dumps({name: one for name, one in (self.columns or {}).items() if one}, sort_keys=True)}
+        settings = {
+            "tag_style": self.tag_style,
+            "columns": json.dumps({name: one for name, one in (self.columns or {}).items() if one}, sort_keys=True),
+        }
         coverage = Coverage(self.name, self.narrations, f"{file_digest(self.table)}-{known}", settings)
         found: list[MomentTable] = []
 
