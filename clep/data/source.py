@@ -292,11 +292,12 @@ class NarrationSource(Source):
 def _drawn(weight: Float32[np.ndarray, " moments"]) -> Int64[np.ndarray, " drawn"]:
     """Return the index of each moment as often as its weight says.
 
-    Of a weight's fraction, 0.5 of 2.5, that share of the moments is taken, evenly spread over the table.
+    Of a weight's fraction, 0.5 of 2.5, that share of the moments is taken once more, evenly spread over the table by
+    multiples of the golden ratio.
     """
     whole = np.floor(weight)
-    fractions = np.floor(np.cumsum(weight.astype(np.float64) - whole) + 0.5)
-    return np.repeat(np.arange(len(weight)), (whole + np.diff(fractions, prepend=0.0)).astype(np.int64))
+    spread = np.arange(1, len(weight) + 1) * 0.6180339887498949 % 1
+    return np.repeat(np.arange(len(weight)), (whole + (spread < weight - whole)).astype(np.int64))
 
 
 def share_text_keys(datasets: list[MomentDataset], sources: Sequence[Source]) -> None:

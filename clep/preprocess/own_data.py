@@ -35,7 +35,8 @@ class Features(Job, job="features"):
     [1, rows, dim]. An interrupted run is continued; does nothing when the bank is up to date.
 
     Attributes:
-        features: folder of feature files (ids are paths in it without suffix), or a bank. null: give videos.
+        features: folder of feature files (ids are paths in it without suffix), or a bank. Not read where videos
+            are given.
         videos: folder or list of videos to encode instead, see the job `videos`.
         output: the bank. null: beside the folder, <folder>.bank.h5.
         rows_per_second: rows per second of the feature files; required for them.
@@ -49,7 +50,7 @@ class Features(Job, job="features"):
         overwrite: write the bank again even where it is up to date.
     """
 
-    features: str | Path | None = None
+    features: str | Path | None = "${paths.data}/features"
     videos: str | Path | None = None
     output: str | Path | None = None
     rows_per_second: float | int | None = None
@@ -66,21 +67,24 @@ class Features(Job, job="features"):
 
     def inputs(self) -> list[Path]:
         """Return the folder of features or of videos."""
-        return given_paths(self.features, self.videos)[:1]
+        return given_paths(self.videos, self.features)[:1]
 
     def outputs(self) -> list[Path]:
         """Return the bank."""
-        features, videos = (None if path is None else str(path) for path in (self.features, self.videos))
-        return [Path(self.output) if self.output is not None else Path(bank_of(features, videos))]
+        if self.output is not None:
+            return [Path(self.output)]
+        if self.videos is not None:
+            return [Path(bank_of(None, str(self.videos)))]
+        return [Path(bank_of(None if self.features is None else str(self.features)))]
 
     def run(self) -> dict[str, Any]:
         """Return the coverage: counts, and lists of the files that are not in the bank, with the reason.
 
         Raises:
-            InputError: neither or both of features and videos are given, the rate is missing, no file can be used, or
-                the disk is full.
+            InputError: neither features nor videos are given, the rate is missing, no file can be used, or the disk is
+                full.
         """
-        if (self.features is None) == (self.videos is None):
+        if self.features is None and self.videos is None:
             raise InputError("give the features (a folder or a bank) or the videos: features=DIR or videos=DIR")
         (output,) = self.outputs()
         if self.videos is not None:
@@ -161,7 +165,7 @@ class Table(NarrationsJob, job="table"):
         tag_style: how narration tags (#C, #O) are written; "none" for texts without tags.
     """
 
-    table: str | Path
+    table: str | Path = "${paths.data}/moments.csv"
     columns: Mapping[str, str | None] | None = None
     bank: str | Path | None = None
     output_folder: str | Path = "${paths.out}/table"

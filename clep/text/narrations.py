@@ -480,7 +480,7 @@ class Narrations:
         """`[N]` index into `ROW_SPLITS`; None where narrations have no split of their own."""
         if "row_split" not in self._file:
             return None
-        row_split = self._file.numbers("row_split")
+        row_split = self._file.numeric("row_split")
         if not _are_row_splits(row_split, len(self)):
             raise self._file.wrong("row_split", "has an index out of range")
         return row_split
@@ -490,7 +490,7 @@ class Narrations:
         """`[N]` how often each narration is drawn in an epoch; None for once."""
         if "weight" not in self._file:
             return None
-        weight = self._file.numbers("weight")
+        weight = self._file.numeric("weight")
         if not _are_weights(weight, len(self)):
             raise self._file.wrong("weight", "has a value that is negative or not finite")
         return weight

@@ -89,7 +89,8 @@ def test_other_content_in_a_pt_is_unreadable(tmp_path, content):
 
 @pytest.mark.parametrize(
     "value",
-    [{"a": torch.ones(2, 2)}, [torch.ones(2, 2)], torch.ones(2, 2, dtype=torch.int64), torch.ones(2, 2, 2),
+    [{"a": torch.ones(2, 2), "b": torch.ones(2)}, [torch.ones(2, 2)] * 2, {"a": 3},
+     torch.ones(2, 2, dtype=torch.int64), torch.ones(2, 2, 2),
      torch.ones(0, 4), torch.ones(4, 0), torch.eye(3).to_sparse()],
 )  # fmt: skip
 def test_other_contents_have_the_wrong_shape(tmp_path, value):
@@ -97,6 +98,12 @@ def test_other_contents_have_the_wrong_shape(tmp_path, value):
     with pytest.raises(FeatureFileError) as caught:
         open_features(tmp_path / "a.pt")
     assert caught.value.kind == "wrong_shape"
+
+
+@pytest.mark.parametrize("value", [{"a": torch.ones(2, 3), "fps": 2.0}, [torch.ones(2, 3)], torch.ones(1, 2, 3)])
+def test_the_only_tensor_of_a_dict_or_list_is_read(tmp_path, value):
+    torch.save(value, tmp_path / "a.pt")
+    assert torch.equal(open_features(tmp_path / "a.pt"), torch.ones(2, 3))
 
 
 def test_rows_that_are_not_numbers_are_refused_unless_allowed():
@@ -133,7 +140,7 @@ def test_the_folder_is_listed_sorted_and_without_other_files(tmp_path):
 def test_a_missing_or_empty_folder_is_named(tmp_path):
     with pytest.raises(InputError, match="nowhere is not a folder"):
         feature_files(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"holds no \.pt or \.npy"):
+    with pytest.raises(InputError, match=r"holds no \.pt, \.npy"):
         feature_files(tmp_path)
 
 
