@@ -35,7 +35,7 @@ from clep.data import (
     UniqueTexts,
 )
 from clep.text import Narrations
-from clep.text.narrations import assemble
+from clep.text.narration_table import assemble
 from clep.training import HardNegativeSearch
 
 MEGABYTE = 1e6

@@ -18,7 +18,7 @@ from clep.data.long_term import LongTerm
 from clep.datasets.splits import held_out_videos
 from clep.errors import InputError
 from clep.text import GroupIds, Narrations, Taxonomy, Texts, egovlp_spans, fixed_spans, training_moments
-from clep.text.narrations import ROW_SPLITS
+from clep.text.narration_table import ROW_SPLITS
 
 log = logging.getLogger(__name__)
 

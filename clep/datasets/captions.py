@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from clep.tables import read_table, refuse_empty
-from clep.text.narrations import SPLITS, NarrationTable
+from clep.text.narration_table import SPLITS, NarrationTable
 from clep.text.texts import Texts
 
 COLUMNS = ("filepath", "title")

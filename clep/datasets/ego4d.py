@@ -14,7 +14,7 @@ import numpy as np
 from clep.datasets.json_members import json_members
 from clep.errors import InputError
 from clep.files import read_json
-from clep.text.narrations import SPLITS, NarrationTable, VideoMetadata, assemble
+from clep.text.narration_table import SPLITS, NarrationTable, VideoMetadata, assemble
 from clep.text.tags import TAG_STYLES
 
 _log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import numpy as np
 from clep.datasets.narrated_clips import NarratedClips, clip_table, counted
 from clep.tables import parse_clock_times, parse_numbers, read_table
 from clep.text import NarrationTable
-from clep.text.narrations import VideoMetadata
+from clep.text.narration_table import VideoMetadata
 
 COLUMNS = ("video_id", "start_timestamp", "stop_timestamp", "narration")
 TAG_COLUMNS = ("verb_class", "all_noun_classes")

@@ -20,7 +20,7 @@ from clep.errors import InputError
 from clep.files import check_input, open_input, unique_keys
 from clep.tables import parse_clock_times, read_table
 from clep.text import NarrationTable
-from clep.text.narrations import ROW_SPLITS, VideoMetadata, assemble
+from clep.text.narration_table import ROW_SPLITS, VideoMetadata, assemble
 from clep.text.tags import TagStyle
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from jaxtyping import Float64, Int8
 from clep.errors import InputError
 from clep.tables import parse_id_lists, refuse_empty
 from clep.text import NarrationTable
-from clep.text.narrations import VideoMetadata, assemble
+from clep.text.narration_table import VideoMetadata, assemble
 from clep.text.tags import TagStyle
 
 _log = logging.getLogger(__name__)

@@ -2,7 +2,8 @@
 
 from clep.files import sentence_model_name
 from clep.text.filters import training_moments
-from clep.text.narrations import Narrations, NarrationTable
+from clep.text.narration_table import NarrationTable
+from clep.text.narrations import Narrations
 from clep.text.prompts import average_templates, ego_charades_prompts, kinetics_prompts
 from clep.text.sentence_encoder import SentenceEncoder
 from clep.text.spans import egovlp_spans, fixed_spans

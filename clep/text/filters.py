@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from clep.errors import InputError
-from clep.text.narrations import Narrations, NarrationTable
+from clep.text.narration_table import NarrationTable
+from clep.text.narrations import Narrations
 
 
 def training_moments(

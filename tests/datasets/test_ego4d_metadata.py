@@ -7,7 +7,7 @@ import pytest
 
 from clep.datasets.ego4d import read_ego4d_metadata
 from clep.errors import InputError
-from clep.text.narrations import VideoMetadata
+from clep.text.narration_table import VideoMetadata
 from tests.text.sample_table import about
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from clep.text.narrations import Narrations, assemble
+from clep.text.narration_table import assemble
+from clep.text.narrations import Narrations
 
 
 def test_spans_and_groups_follow_their_narrations(tmp_path) -> None:
