@@ -170,6 +170,7 @@ def _strings(texts: Texts) -> tuple[np.ndarray, np.ndarray]:
 
 
 def is_within(index: np.ndarray, size: int) -> bool:
+    """Whether all indices are from 0 to `size` - 1."""
     return not len(index) or bool(index.min() >= 0 and index.max() < size)
 
 
@@ -181,14 +182,17 @@ def are_spans(start_s: np.ndarray | None, end_s: np.ndarray | None, rows: int) -
 
 
 def are_row_splits(row_split: np.ndarray | None, rows: int) -> bool:
+    """Whether there are none, or one valid index into `ROW_SPLITS` per row."""
     return row_split is None or (len(row_split) == rows and is_within(row_split, len(ROW_SPLITS)))
 
 
 def are_weights(weight: np.ndarray | None, rows: int) -> bool:
+    """Whether there are none, or one finite number from 0 on per row."""
     return weight is None or (len(weight) == rows and bool(np.all(np.isfinite(weight) & (weight >= 0))))
 
 
 def is_sorted(video: np.ndarray, second: np.ndarray) -> bool:
+    """Whether rows are sorted by video and second."""
     if len(video) != len(second):
         return False
     step = np.diff(video)
