@@ -222,11 +222,10 @@ def _clips_of_video(
         clip = torch.stack([shown[index] for index in indices])
         if position + 1 < len(chosen):
             shown = {index: pixels for index, pixels in shown.items() if index >= first[position + 1]}
-        beyond = source.fps and source.duration_s is not None and indices[0] / source.fps > source.duration_s + 1.0
-        if beyond:
+        start_s = indices[0] / source.fps if source.fps else 0.0
+        if source.duration_s is not None and start_s > source.duration_s + 1.0:
             yield InputError(
-                f"{path} lasts {source.duration_s:.1f} s, and the span starts at {indices[0] / source.fps:.1f} s: is "
-                "it this video?"
+                f"{path} lasts {source.duration_s:.1f} s, and the span starts at {start_s:.1f} s: is it this video?"
             )
         else:
             yield clip

@@ -1,7 +1,7 @@
 """Job: a table of spans and their videos → one bank with one row a span."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
@@ -92,7 +92,8 @@ class Clips(VideosJob, job="clips"):
         names = table[self.video_column].tolist()
         files = find_videos(self.videos, sorted(set(names)))
         per_second = USUAL_FPS if self.unit == "frames" else 1.0
-        items, skipped = [], {}
+        items: list[SpanItem] = []
+        skipped: dict[str, str] = {}
         for clip, video, start, end in zip(table[self.clip_column], names, starts, ends, strict=True):
             if not (isfinite(start) and isfinite(end) and 0 <= start <= end):
                 skipped[clip] = f"its span is from {start:g} to {end:g}"
@@ -100,8 +101,8 @@ class Clips(VideosJob, job="clips"):
                 skipped[clip] = f"no video {video} in {Path(self.videos).name}"
             else:
                 length_s = (end - start) / per_second
-                span = {"start": float(start), "end": float(end), "unit": self.unit}
-                items.append(SpanItem(clip, str(files[video]), duration_s=length_s, max_rows=1, **span))
+                item = SpanItem(clip, str(files[video]), duration_s=length_s, max_rows=1)
+                items.append(replace(item, start=float(start), end=float(end), unit=self.unit))
         return items, skipped
 
     def _times(self, column: pd.Series) -> Float64[np.ndarray, " rows"]:

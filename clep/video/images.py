@@ -80,8 +80,7 @@ def encode_images(
 ) -> Iterator[Float32[np.ndarray, " dim"] | InputError]:
     """Encode images as videos of one frame; yields the row or the error of each file, in the order of `paths`.
 
-    Every batch has exactly `batch_size` images, the last one padded, so that all inputs have one shape. A clip encoder
-    gets the image as each of its frames.
+    All batches have one shape; the last one is padded. For an encoder of clips, the image is repeated as each frame.
 
     Raises:
         InputError: the crops are unknown.

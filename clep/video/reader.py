@@ -1,4 +1,4 @@
-"""Read clips from a video file; each frame that a clip shows is decoded once and resized once."""
+"""Read clips from a video file; each frame of a clip is decoded and resized once."""
 
 import struct
 from collections.abc import Callable, Iterator

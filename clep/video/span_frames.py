@@ -17,8 +17,6 @@ from clep.video.reader import SmallPictures
 from clep.video.spans import chunk_of
 from clep.video.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
-Frame = Shaped[Tensor, "*crops 3 height width"]
-
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 
 
@@ -69,7 +67,7 @@ class FilmFrames:
         self._resize = SmallPictures(options.short_side_px, False, self._file.pixel_aspect)
         self.fps = float(options.fps or 1 / self._file.usual_interval_s)
 
-    def read(self, indices: Sequence[int]) -> Iterator[tuple[int, Frame]]:
+    def read(self, indices: Sequence[int]) -> Iterator[tuple[int, Shaped[Tensor, "*crops 3 height width"]]]:
         """Yield the frames of ascending indices, decoding forward and seeking where that is faster.
 
         Raises:
@@ -126,7 +124,7 @@ class ChunkedFrames:
         self._opened: tuple[int, FilmFrames] | None = None
         self.fps = float(options.fps or FilmFrames(self._chunks[min(self._chunks)], options).fps)
 
-    def read(self, indices: Sequence[int]) -> Iterator[tuple[int, Frame]]:
+    def read(self, indices: Sequence[int]) -> Iterator[tuple[int, Shaped[Tensor, "*crops 3 height width"]]]:
         """Yield the frames of ascending indices; each chunk is opened once.
 
         Raises:
@@ -176,7 +174,7 @@ class ImageFrames:
         self.fps = float(options.fps) if options.fps else None
         self.duration_s = (self._numbers[-1] + 1 - self.first) / self.fps if self.fps else None
 
-    def read(self, indices: Sequence[int]) -> Iterator[tuple[int, Frame]]:
+    def read(self, indices: Sequence[int]) -> Iterator[tuple[int, Shaped[Tensor, "*crops 3 height width"]]]:
         """Yield the frames of ascending indices.
 
         Raises:

@@ -1,7 +1,7 @@
 """Which frames of a span a published model sees: the official rules of LaViLa, AVION, EgoVLP and PE.
 
-All functions work on frame indices. A video that is stored in chunks (Ego4D in files of 15, 300 or 600 s) is counted
-as one; `chunk_of` returns where a frame lies.
+All functions work on frame indices. The frames of a video that is stored in chunks (Ego4D in files of 15, 300 or 600
+s) are indexed through all chunks; `chunk_of` returns the chunk of a frame.
 """
 
 from itertools import pairwise
@@ -19,14 +19,14 @@ Dataset = Literal["ego4d", "epic"]
 def span_in_frames(
     rule: FrameRule, start_s: float | int, end_s: float | int, fps: float | int, frames: int, dataset: Dataset = "ego4d"
 ) -> tuple[int, int]:
-    """Return the first frame of a span in seconds and the one after its last, as the official code rounds them.
+    """Convert a span in seconds to its first frame and the one after its last, rounded as in the official code.
 
     Args:
         rule: of the model.
         start_s, end_s: seconds of the span.
         fps: frames per second of the video.
-        frames: frames of a clip; LaViLa's spans on Ego4D are at least so long.
-        dataset: LaViLa rounds EPIC-KITCHENS' timestamps in another way than Ego4D's.
+        frames: frames of a clip, the least length of LaViLa's spans on Ego4D.
+        dataset: LaViLa's code rounds the timestamps of EPIC-KITCHENS and Ego4D in different ways.
 
     Raises:
         InputError: the span ends before it starts, or the rate is not positive.

@@ -106,6 +106,9 @@ def build(file: Checkpoint, sizes: Mapping[str, Any] | None, frames: int | None)
             "max_position_embeddings": state["text.positional_embedding"].shape[0],
             "projection_size": state["text.text_projection.weight"].shape[0],
             "hidden_act": "gelu_pytorch_tanh",
+            "bos_token_id": None,
+            "eos_token_id": 1,
+            "pad_token_id": 0,
             "layer_norm_eps": 1e-6,
         },
     )
