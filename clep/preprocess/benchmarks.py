@@ -132,7 +132,7 @@ class BenchmarkJob(Job):
             logger.info("%s is up to date", clips)
             return done | {"up_to_date": True}
         coverage.forget_last_run()
-        coverage.count(clips=len(files.spans), sentences=len(files.sentences))
+        coverage.count(clips=len(files.spans), distinct_sentences=len(set(files.sentences)))
         if self.features is not None:
             packed = pack_clips(list(files.spans.ids), Path(self.features), bank, self._pack_settings(), None)
             packed.add_to(coverage)
