@@ -23,6 +23,9 @@ NAMES = (
     "chunked_encoding",
     "objectives",
     "samplers",
+    "own_table",
+    "multi_instance",
+    "published_sizes",
     "demo",
     "demo_long_term",
 )

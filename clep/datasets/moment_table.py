@@ -129,7 +129,7 @@ def read_moment_table(
         written_id=table.text[index].astype(np.int32),
         tag_style=tag_style,
         spans=(np.maximum(0.0, table.start_s[index]), table.end_s[index]) if table.has_spans else None,
-        groups=(verb_sets, noun_sets) if verb_names or noun_names else None,
+        groups=_both(verb_sets, noun_sets),
         row_split=None if table.split is None else table.split[index],
         weight=None if table.weight is None else table.weight[index],
     )
@@ -329,7 +329,7 @@ def _groups(
 ) -> tuple[list[list[int]], list[str]]:
     """Return the ids of each text, the union over its rows, and the names behind the ids; none without a column."""
     if column is None:
-        return [[] for _ in range(texts)], []
+        return [], []
     codes, cells = pd.factorize(column)
     named = [[part.strip() for part in str(cell).split("|") if part.strip()] for cell in cells]
     names = sorted({name for parts in named for name in parts})
@@ -340,6 +340,14 @@ def _groups(
         if cell >= 0:
             found[of_text].update(number[name] for name in named[cell])
     return [sorted(ids) for ids in found], names
+
+
+def _both(verbs: list[list[int]], nouns: list[list[int]]) -> tuple[list[list[int]], list[list[int]]] | None:
+    """Return the verbs and nouns of each text; no ids for a column that the table lacks, None if it lacks both."""
+    if not verbs and not nouns:
+        return None
+    nothing: list[list[int]] = [[]] * max(len(verbs), len(nouns))
+    return verbs or nothing, nouns or nothing
 
 
 def _match_videos(videos: list[str], ends_s: Mapping[str, float], path: Path) -> tuple[list[str], dict[str, str]]:

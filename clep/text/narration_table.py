@@ -254,7 +254,8 @@ def assemble(
     texts: dict[str, int] = {}
     text_of_written = np.array([texts.setdefault(cleaned[i], len(texts)) for i in used], dtype=np.int32)
     of_used = [written[i] for i in used]
-    words = np.array([min(len(remove_tags(text).split()), _MOST_WORDS) for text in of_used], dtype=np.int16)
+    untagged = [cleaned[i] for i in used] if tag_style == "none" else map(remove_tags, of_used)
+    words = np.array([min(len(text.split()), _MOST_WORDS) for text in untagged], dtype=np.int16)
     known = [about.get(name) or VideoMetadata() for name in ids]
     optional: dict[str, Any] = {}
     if spans is not None:

@@ -80,6 +80,7 @@ _PERSON_TAG = re.compile(rf"(?=(?i:(?:an)?other\s{_PERSON}{_END}|{_PERSON}{_END}
 _TAG_WORD = re.compile(r"[a-z]+(?:=[a-z]+)?(?![\w-])", re.IGNORECASE)
 _UNSURE_AND_MORE = re.compile(r"unsure(?=[a-z]{2,}(?![\w-]))", re.IGNORECASE)
 _START = re.compile(rf"[\s-]*+(?P<untagged>(?:3?\s?(?:C\sC|c\sc){_END}\s?)+)?")
+_MAY_HAVE_A_TAG = re.compile(r"#|unsure|\A(?:-|3?\s?C\sC)", re.IGNORECASE)
 _IS_UNSURE = re.compile(
     r"\b(?:looks?|looked|looking|is|are|was|were|am|be|being|seems?|seemed|appears?|appeared|feels?|felt|remains?|becomes?)"
     r"(?:\s(?:very|so|quite|rather|really|still|somewhat|slightly|a\s(?:bit|little)))?\s\Z",
@@ -150,6 +151,8 @@ def is_summary(text: str) -> bool:
 def _replace(text: str, words: _Words) -> str:
     """Replace every tag once; repeated blanks become one."""
     text = " ".join(text.split())
+    if _MAY_HAVE_A_TAG.search(text) is None:
+        return text
     start = _START.match(text)
     position = start.end() if start else 0
     parts: list[str] = []
