@@ -2,7 +2,8 @@
 
 The real 9,668 narrations and 3,842 sentences, a tiny checkpoint in LaViLa's layout, and a synthetic film for each
 video: spans are decoded and encoded by the job clips, sentences embedded by the job epic_mir, and the leaderboard
-measures them. Weights and pictures are random, so the figures are those of a random ranking: 5.65 mAP and 10.90 nDCG.
+measures them. Weights and pictures are random, so the figures are near those of a random ranking, 5.65 mAP and 10.90
+nDCG; a random model ranks the sentences alike for all clips, so they vary by about one point with its weights.
 """
 
 import json
@@ -52,7 +53,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     report.add("metrics", entry.metrics)
     report.add("coverage", entry.coverage)
     # A random ranking of some of the clips has other figures.
-    for metric, value, near in (("mAP", 5.65, 0.4), ("nDCG", 10.9, 0.4)) if not settings.videos else ():
+    for metric, value, near in (("mAP", 5.65, 1.5), ("nDCG", 10.9, 1.5)) if not settings.videos else ():
         gap = abs(entry.metrics[f"ek100_mir/mean/{metric}"] - value)
         report.target(f"{metric}: distance from a random ranking's {value}", gap, at_most=near)
     return report.write()

@@ -27,7 +27,8 @@ class Encoder(FakeEncoder):
         self.name, self.dim = name, dim
 
     def stream(self, texts, chunk=8192, progress=True):
-        yield 0, np.stack([np.resize(embed(text), self.dim) for text in texts])
+        for offset in range(0, len(texts), chunk):
+            yield offset, np.stack([np.resize(embed(text), self.dim) for text in texts[offset : offset + chunk]])
 
 
 @pytest.fixture
@@ -147,3 +148,26 @@ def test_every_published_value_belongs_to_a_known_model_and_metric() -> None:
         assert one["tolerance"] > 0
     titles = [(one["title"], one.get("frames")) for one in settings["known_models"].values()]
     assert len(set(titles)) == len(titles)
+
+
+def test_charades_ego_is_measured_on_whole_films(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The spans are whole films; once their rows are there, the class names as they stand are the prompts."""
+    name = published_name("lavila", data / "models" / "lavila_tsf_b.pth")
+    monkeypatch.setattr(text_rows, "load_encoder", lambda *_: Encoder(name))
+    folder = data / "ego_charades"
+    folder.mkdir()
+    (folder / "Charades_v1_classes.txt").write_text("c000 Holding some clothes\nc001 Opening a door\n")
+    rows = ["A1EGO,c000 1.0 2.0,31.5,Yes", "B2EGO,c001 0.0 2.0;c000 0.0 1.0,12.25,Yes"]
+    (folder / "CharadesEgo_v1_test_only1st.csv").write_text("\n".join(["id,actions,length,egocentric", *rows]) + "\n")
+    words = [f"paths.data={data}", "models=lavila_tsf_b", "benchmarks=ego_charades"]
+    (one,) = run_leaderboard(words)
+    out = data / "clep/leaderboard/lavila_tsf_b/ego_charades"
+    assert f"videos={folder}/videos output={out}/rows.h5" in one.missing
+    assert (out / "clips.csv").read_text() == "clip,video,start,end\nA1EGO,A1EGO,0.0,31.5\nB2EGO,B2EGO,0.0,12.25\n"
+    with BankWriter(out / "rows.h5", 4, Clock(1.0, 1.0), "float32", name) as writer:
+        for film, label in (("A1EGO", "Holding some clothes"), ("B2EGO", "Opening a door")):
+            writer.add(film, embed(label)[None])
+    (one,) = run_leaderboard(words)
+    assert not one.missing
+    # Both films hold clothes; only the second opens a door, and its row is that class's own sentence.
+    assert one.metrics == {"zeroshot/ego_charades/ego/label/mAP": 100.0}
