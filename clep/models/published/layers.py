@@ -1,6 +1,7 @@
 """Layers that several published models share: attention with CLIP's parameter names, CLIP's text transformer."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -13,10 +14,14 @@ Rotation = Callable[[Tensor], Tensor]
 
 
 def activation(name: Activation) -> Callable[[Tensor], Tensor]:
-    """Return exact GELU, its tanh approximation, or CLIP's QuickGELU `x · sigmoid(1.702 x)`."""
+    """Return exact GELU, its tanh approximation, or CLIP's QuickGELU `x · sigmoid(1.702 x)`; all can be pickled."""
     if name == "quick_gelu":
-        return lambda x: x * torch.sigmoid(1.702 * x)
-    return lambda x: functional.gelu(x, approximate="tanh" if name == "gelu_tanh" else "none")
+        return _quick_gelu
+    return partial(functional.gelu, approximate="tanh" if name == "gelu_tanh" else "none")
+
+
+def _quick_gelu(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(1.702 * x)
 
 
 class Attention(nn.Module):

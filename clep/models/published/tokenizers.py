@@ -150,18 +150,22 @@ def find_tokenizer(model: PublishedModel, weights: str | Path, name: str | None)
         name = str(folder)
     text = getattr(model, "textual", None) or getattr(model, "text_model", None)
     family = getattr(getattr(text, "config", None), "model_type", model.kind)
-    if name is None and model.kind in ("lavila", "avion", "pe") and family not in _HUB:
+    if model.kind in ("lavila", "avion", "pe") and family not in _HUB:
         context = text.positional_embedding.shape[0]  # type: ignore[union-attr]
+        if name is not None:
+            return _LoadedOnFirstUse(partial(HubTokenizer, name, context))
         lavila = model.kind == "lavila"
         special = OPENAI_SPECIAL if lavila else OPEN_CLIP_SPECIAL
         return _LoadedOnFirstUse(partial(ClipTokenizer, context, not lavila, special))
     if model.kind == "clip":
         context = model.model.config.text_config.max_position_embeddings  # type: ignore[union-attr]
         return _LoadedOnFirstUse(partial(HubTokenizer, name or str(weights), context))
-    usual, length = _HUB.get(family, ("openai/clip-vit-base-patch16", 77))
+    usual, length = _HUB[family]
     if model.kind == "lavila" and family == "distilbert":
         length = 77
     if model.kind == "siglip2":
+        if not folder.exists():  # a model of the hub has its tokenizer beside it
+            usual = str(weights)
         length = model.model.config.text_config.max_position_embeddings  # type: ignore[union-attr]
     clean = siglip_clean if model.kind == "siglip2" else None
     return _LoadedOnFirstUse(partial(HubTokenizer, name or usual, length, clean))

@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 import zipfile
@@ -12,6 +13,7 @@ from clep.errors import InputError
 from clep.models.published import load_published
 from clep.models.published.checkpoint import read_checkpoint
 from clep.models.published.pixels import IMAGENET_MEAN, LAVILA_MEAN
+from clep.models.published.sentences import PublishedSentences
 from tests.models.published import tiny_checkpoints as tiny
 from tests.models.published.tiny_checkpoints import DIM, FRAMES, SIZE, SIZES, args, save
 
@@ -146,7 +148,7 @@ def test_clips_with_colours_first_are_refused(tmp_path: Path) -> None:
         model.encode_video(torch.randn(1, FRAMES, 3, SIZE, SIZE * 2))
 
 
-def test_a_stranger_s_pickle_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_in_a_pickle_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLEP_TEST_CANARY", str(tmp_path / "canary"))
     path = save(tmp_path / "a.pt", tiny.lavila(), args=RunsCode())
     with pytest.raises(InputError, match=r"a\.pt asks for more than tensors.*not loaded"):
@@ -244,7 +246,7 @@ def test_half_of_a_safetensors_file_is_refused(tmp_path: Path) -> None:
         load_published("lavila", path, SIZES)
 
 
-def test_wrong_families_sizes_and_names_are_told(tmp_path: Path) -> None:
+def test_errors_name_family_size_and_tensor(tmp_path: Path) -> None:
     path = save(tmp_path / "a.pt", tiny.lavila(), args=args())
     with pytest.raises(InputError, match=r"a\.pt is no checkpoint of avion: it lacks visual\.class_embedding"):
         load_published("avion", path, SIZES)
@@ -270,3 +272,16 @@ def test_wrong_families_sizes_and_names_are_told(tmp_path: Path) -> None:
 def test_the_arguments_of_training_are_plain_values(tmp_path: Path) -> None:
     found = read_checkpoint(save(tmp_path / "a.pt", tiny.lavila(), args=args())).args
     assert found == {"model": "CLIP_OPENAI_TIMESFORMER_BASE", "project_embed_dim": DIM}
+
+
+@pytest.mark.parametrize("kind", ["lavila", "avion", "egovlp", "egovlpv2", "egovideo", "pe", "siglip2"])
+def test_the_text_side_can_be_sent_to_other_processes(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(tiny.open_clip_config()))
+    folder = tiny.words_tokenizer(tmp_path / "tokenizer", ["opens", "the", "door"])
+    sizes = None if kind == "siglip2" else SIZES
+    model = load_published(kind, save(tmp_path / "a.pt", getattr(tiny, kind)()), sizes, tokenizer=str(folder))
+    module = PublishedSentences(model)
+    copy = pickle.loads(pickle.dumps(module))
+    features = [one.forward(one.preprocess(["opens the door", "the"])) for one in (module, copy)]
+    torch.testing.assert_close(features[1]["sentence_embedding"], features[0]["sentence_embedding"], rtol=0, atol=0)
+    assert features[0]["sentence_embedding"].shape == (2, model.dim)

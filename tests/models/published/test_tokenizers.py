@@ -65,7 +65,7 @@ def test_cleaning(text: str, clip: str, siglip: str) -> None:
     assert siglip_clean(text) == siglip
 
 
-def test_a_tokenizer_that_is_not_here_is_told_when_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_tokenizer_is_reported_on_first_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_published(
         "egovlp", save(tmp_path / "a.pth", tiny.egovlp()), SIZES, tokenizer=str(tmp_path / "no_such_folder")
     )
