@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from clep.video.decoding import expected_seconds
     from clep.video.encode import EncodedVideo, encode_video
     from clep.video.encoder import ClipSpec, VideoEncoder
+    from clep.video.frames import frames_at
     from clep.video.images import encode_images, read_image
     from clep.video.reader import VideoReader
     from clep.video.sampling import DenseWindows, KeyFrames, RandomSegment, SampledClip, Segments
@@ -24,6 +25,7 @@ _HOME = {
     "encode_images": "images",
     "encode_video": "encode",
     "expected_seconds": "decoding",
+    "frames_at": "frames",
     "read_image": "images",
 }
 
@@ -40,6 +42,7 @@ __all__ = [
     "encode_images",
     "encode_video",
     "expected_seconds",
+    "frames_at",
     "read_image",
 ]
 

@@ -32,15 +32,21 @@ class SmallPictures:
     oriented by the display matrix (rotated, mirrored or both), as ffmpeg and players show them.
 
     Args:
-        short_side_px: short side of the result; None: full size.
+        short_side_px: short side of the result; None: full size, or `height_px`.
         left_eye: keep the left half of a stereo picture, whose halves lie side by side.
         pixel_aspect: width of a pixel over its height.
     """
 
-    def __init__(self, short_side_px: int | None, left_eye: bool = False, pixel_aspect: float = 1.0) -> None:
+    def __init__(
+        self,
+        short_side_px: int | None,
+        left_eye: bool = False,
+        pixel_aspect: float = 1.0,
+        height_px: int | None = None,
+    ) -> None:
         from av.video.reformatter import VideoReformatter
 
-        self._short = short_side_px
+        self._short, self._height = short_side_px, height_px
         self._left_eye = left_eye
         self._aspect = pixel_aspect
         self._reformatter = VideoReformatter()
@@ -69,8 +75,11 @@ class SmallPictures:
             width, height = height, width
         if self._left_eye:
             width /= 2
-        short = max(1, round(min(width, height))) if self._short is None else self._short
-        scale = 1.0 if self._short is None else short / min(width, height)
+        if self._height is not None:
+            short = max(1, round(self._height * min(1.0, width / height)))
+        else:
+            short = max(1, round(min(width, height))) if self._short is None else self._short
+        scale = 1.0 if self._short is None and self._height is None else short / min(width, height)
         longest = _LONGEST * short
         upright = [min(max(short, round(side * scale)), longest) for side in (width, height)]
         if self._left_eye:
@@ -119,6 +128,7 @@ class VideoReader:
         left_eye: the video is stereo, halves side by side; keep the left one.
         threads: of the decoder; 0: as many as there are processors.
         transform: applied to each frame after that; a clip holds its results.
+        height_px: height of the frames instead of their short side.
         t0: where second 0 is: "container", the start of the file's clock, as in players and annotations (with sound
             before the first picture, that picture is shown from second 0 on), or "first_frame".
 
@@ -137,6 +147,7 @@ class VideoReader:
         threads: int = 0,
         t0: str = "container",
         transform: Callable[[Tensor], Tensor] | None = None,
+        height_px: int | None = None,
     ) -> None:
         if short_side_px is not None and short_side_px < 1:
             raise InputError(f"short_side_px={short_side_px} must be at least 1")
@@ -144,7 +155,7 @@ class VideoReader:
             raise InputError(f"t0={t0!r} is unknown: choose container or first_frame")
         self._file = VideoFile(path, threads)
         self._transform = transform
-        self._resize = SmallPictures(short_side_px, left_eye, self._file.pixel_aspect)
+        self._resize = SmallPictures(short_side_px, left_eye, self._file.pixel_aspect, height_px)
         start_s = self._file.start_s if t0 == "container" and not self._file.stamps_are_of_packets else None
         self._timeline = Timeline(self._file.usual_interval_s, self._file.stated_s, start_s)
         self.duration_s = 0.0
