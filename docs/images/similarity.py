@@ -15,7 +15,7 @@ import numpy as np
 
 import clep
 from clep.bank import FeatureBank
-from clep.video import Segments, VideoReader
+from clep.video import frames_at
 
 DATA, RUNS = Path("data/demo_video"), Path("runs/demo_video")
 FRAMES, COLOURS = 9, ("#0b6e99", "#c0392b", "#2e8b57")
@@ -38,7 +38,9 @@ def main() -> None:
     narrated = [(second, text) for second, text in narrations(video) if text.lower().startswith("#c")]
     chosen = [narrated[int(i)] for i in np.linspace(1, len(narrated) - 2, 3)]
     _, axes = plt.subplots(2, 1, figsize=(12, 4.6), height_ratios=(1, 2.1))
-    axes[0].imshow(np.concatenate(frames(DATA / f"ego4d/videos/{video}.mp4"), axis=1), aspect="equal")
+    middles = [(2 * part + 1) * duration / (2 * FRAMES) for part in range(FRAMES)]
+    shown = [frame for frame in frames_at(DATA / f"ego4d/videos/{video}.mp4", middles, height=160) if frame is not None]
+    axes[0].imshow(np.concatenate([frame.permute(1, 2, 0).numpy() for frame in shown], axis=1), aspect="equal")
     axes[0].axis("off")
     for (second, text), colour in zip(chosen, COLOURS, strict=True):
         middle_s, cosine = model.similarity(bank, text, video, window_s=2.0, stride_s=0.5)
@@ -50,12 +52,6 @@ def main() -> None:
     axes[1].legend(loc="upper right", frameon=False, ncols=3)
     plt.tight_layout()
     plt.savefig(Path(__file__).with_name("similarity.png"), dpi=110)
-
-
-def frames(path: Path) -> list[np.ndarray]:
-    """Return frames of a video, `[height, width, 3]`: the middle of each of `FRAMES` equal parts."""
-    clip = next(VideoReader(path, short_side_px=160).clips(Segments(), FRAMES))
-    return [frame.permute(1, 2, 0).numpy() for frame in clip.frames]
 
 
 if __name__ == "__main__":
