@@ -70,8 +70,8 @@ class LabelledVideos:
 
     def select(self, indices: Sequence[int]) -> "LabelledVideos":
         """Return the videos at `indices`."""
-        paths, labels = (tuple(column[i] for i in indices) for column in (self.paths, self.labels))
-        return LabelledVideos(paths, labels, self.source)
+        paths, labels = (self.paths[i] for i in indices), (self.labels[i] for i in indices)
+        return LabelledVideos(tuple(paths), tuple(labels), self.source)
 
     def existing(self, on_error: str) -> tuple["LabelledVideos", list[Path]]:
         """Return the videos whose files exist, and the paths of the missing ones.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from clep.bank import Clock
 from clep.config.build import build_typed
@@ -82,14 +82,16 @@ class Extraction:
         parse_part(self.shard)
 
     @classmethod
-    def of(cls, options: "Mapping[str, Any] | Extraction | None") -> "Extraction":
+    def of(cls, options: "Mapping[str, Any] | Extraction | None") -> Self:
         """Read the options of a job's `extraction`.
 
         Raises:
             InputError: an option is unknown, has the wrong type or is out of range; or no encoder is named.
         """
-        if isinstance(options, Extraction):
+        if isinstance(options, cls):
             return options
+        if isinstance(options, Extraction):
+            raise InputError(f"extraction is a {type(options).__name__}, but this job takes a {cls.__name__}")
         values = dict(options or {})
         if not values.get("encoder"):
             raise InputError("no encoder: choose one of conf/encoder, e.g. encoder=efficientnet_lite0 (offline)")

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
 from itertools import groupby
 from math import isfinite
@@ -159,7 +159,11 @@ def _encoded(
         found = clip if isinstance(clip, InputError) else next(row)
         seconds = float(item.duration_s)
         facts = RowFacts(seconds=np.array([seconds / 2]), duration_s=seconds, video_s=seconds)
-        yield EncodedItem(item, _blocks(found), lambda facts=facts: facts, shares_batches=True)
+        yield EncodedItem(item, _blocks(found), partial(_same, facts), shares_batches=True)
+
+
+def _same(facts: RowFacts) -> RowFacts:
+    return facts
 
 
 def _blocks(found: Float32[np.ndarray, " dim"] | InputError) -> Iterator[Float32[np.ndarray, "one dim"]]:

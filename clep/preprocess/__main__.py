@@ -184,7 +184,7 @@ def _job_help(job: type[Job], options: Mapping[str, Any]) -> RenderableType:
     parts.append(_table(plain, option_meanings(job)))
     declared = {option.name: option for option in job.options()}
     if isinstance(options.get(EXTRACTION), Mapping):
-        kinds = [kind for kind in get_args(declared[EXTRACTION].type) if is_dataclass(kind)]
+        kinds: list[Any] = [kind for kind in get_args(declared[EXTRACTION].type) if is_dataclass(kind)]
         meanings = option_meanings(kinds[0]) if kinds else {}
         parts += ["\nHow videos are encoded:\n", _table(options[EXTRACTION], meanings)]
         parts.append("\nOptions of an encoder or a compute: encoder.KEY=VALUE, compute.KEY=VALUE, see conf.")

@@ -130,7 +130,7 @@ class Features(Job, job="features"):
             allow_nonfinite=self.allow_nonfinite,
             array=self.array,
         )
-        described = {
+        described: dict[str, str | float | bool] = {
             "dtype": self.dtype,
             "encoder": self.encoder,
             "rows_per_second": float(self.rows_per_second),

@@ -310,7 +310,7 @@ def encode_prepared(
         device: device of the encoder.
         bf16: compute in bfloat16 (GPU).
     """
-    padded = torch.stack([*clips, *clips[-1:] * (batch_size - len(clips))]).to(device)
+    padded = torch.stack([*clips, *([clips[-1]] * (batch_size - len(clips)))]).to(device)
     with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=bf16):
         views = padded.movedim(2, 0).flatten(0, 1)
         pixels = views if encoder.own_transform else normalize(views, encoder.clip.mean, encoder.clip.std)

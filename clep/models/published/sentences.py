@@ -24,7 +24,7 @@ class PublishedSentences(InputModule):
         if hasattr(model, "model"):
             model.model.vision_model = None  # type: ignore[union-attr]
         self.model = model
-        self.tokenizer = None  # the model has its own
+        self.tokenizer: Any = None  # the model has its own
 
     def preprocess(self, inputs: Any, prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
         """Tokenize as the official code does."""

@@ -158,7 +158,7 @@ def find_tokenizer(model: PublishedModel, weights: str | Path, name: str | None)
         special = OPENAI_SPECIAL if lavila else OPEN_CLIP_SPECIAL
         return _LoadedOnFirstUse(partial(ClipTokenizer, context, not lavila, special))
     if model.kind == "clip":
-        context = model.model.config.text_config.max_position_embeddings  # type: ignore[union-attr]
+        context = int(model.model.config.text_config.max_position_embeddings)  # type: ignore[union-attr, arg-type]
         return _LoadedOnFirstUse(partial(HubTokenizer, name or str(weights), context))
     usual, length = _HUB[family]
     if model.kind == "lavila" and family == "distilbert":
@@ -166,7 +166,7 @@ def find_tokenizer(model: PublishedModel, weights: str | Path, name: str | None)
     if model.kind == "siglip2":
         if not folder.exists():  # a model of the hub has its tokenizer beside it
             usual = str(weights)
-        length = model.model.config.text_config.max_position_embeddings  # type: ignore[union-attr]
+        length = int(model.model.config.text_config.max_position_embeddings)  # type: ignore[union-attr, arg-type]
     clean = siglip_clean if model.kind == "siglip2" else None
     return _LoadedOnFirstUse(partial(HubTokenizer, name or usual, length, clean))
 
