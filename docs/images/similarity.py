@@ -15,9 +15,11 @@ import numpy as np
 
 import clep
 from clep.bank import FeatureBank
+from clep.datasets.splits import held_out_videos
 from clep.video import frames_at
 
 DATA, RUNS = Path("data/demo_video"), Path("runs/demo_video")
+VAL_FRACTION = 0.1  # of experiment=demo_video
 FRAMES, COLOURS = 9, ("#0b6e99", "#c0392b", "#2e8b57")
 
 
@@ -29,11 +31,13 @@ def narrations(video: str) -> list[tuple[float, str]]:
 
 
 def main() -> None:
-    """Choose a video of the validation split with three narrations of different verbs, and draw it."""
+    """Draw a held-out training video, the first or the one that is named, with three of its narrations."""
     model = clep.load(max(RUNS.iterdir()))
     bank = FeatureBank.open(DATA / "clep/ego4d_features.h5")
     metadata = {v["video_uid"]: v for v in json.loads((DATA / "ego4d/ego4d.json").read_text())["videos"]}
-    video = sys.argv[1] if len(sys.argv) > 1 else sorted(v for v in metadata if v in bank.videos)[0]
+    is_held_out = held_out_videos(list(bank.videos), VAL_FRACTION, np.arange(len(bank)))
+    held_out = [video for video, chosen in zip(bank.videos, is_held_out, strict=True) if chosen]
+    video = sys.argv[1] if len(sys.argv) > 1 else held_out[0]
     duration = metadata[video]["duration_sec"]
     narrated = [(second, text) for second, text in narrations(video) if text.lower().startswith("#c")]
     chosen = [narrated[int(i)] for i in np.linspace(1, len(narrated) - 2, 3)]
@@ -49,7 +53,7 @@ def main() -> None:
     axes[1].set(
         xlim=(0, duration), xlabel="second of the video (dotted: when it was narrated)", ylabel="cosine similarity"
     )
-    axes[1].legend(loc="upper right", frameon=False, ncols=3)
+    axes[1].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, ncols=3)
     plt.tight_layout()
     plt.savefig(Path(__file__).with_name("similarity.png"), dpi=110)
 
