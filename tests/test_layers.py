@@ -22,6 +22,7 @@ LAYERS = [
     {"training", "evaluation", "preprocess", "pretrained"},
     {"demo", "ablation", "train", "evaluate"},
     {"ablate", "leaderboard"},
+    {"commands"},
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 COMMAND_LINES = {"preprocess/__main__.py", "demo/__main__.py"}

@@ -60,18 +60,15 @@ def precision(choice: str | int, accelerator: str = "auto") -> str | int:
 
 
 def bank_of(features: str | None, videos: str | None = None) -> str:
-    """Return the path of the bank of one's own features.
+    """Return the path of the bank of one's own features, or of videos where they are given.
 
     A bank, or a folder of banks, is its own; feature files and videos have theirs beside their folder.
     """
-    given = features or videos
-    if not given:
-        return "features.h5"
-    path = Path(given)
-    if path.is_dir() and features and not any(_is_bank(one) for one in path.glob("*.h5")):
+    if videos:
+        return str(Path(videos).with_name(f"{Path(videos).stem}.bank.h5"))
+    path = Path(features or "features.h5")
+    if path.is_dir() and not any(_is_bank(one) for one in path.glob("*.h5")):
         return str(path.with_name(f"{path.name}.bank.h5"))
-    if videos and not features:
-        return str(path.with_name(f"{path.stem}.bank.h5"))
     return str(path)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, TypeVar
 
 from clep.bank import Clock
 from clep.config.build import build_typed
@@ -18,6 +18,7 @@ from clep.extraction.listing import VideoItem
 from clep.video import DenseWindows, Segments, VideoEncoder, encode_video
 
 Crops = Literal["centre", "three", "ten"]
+ExtractionT = TypeVar("ExtractionT", bound="Extraction")
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Extraction:
         parse_part(self.shard)
 
     @classmethod
-    def of(cls, options: "Mapping[str, Any] | Extraction | None") -> Self:
+    def of(cls: "type[ExtractionT]", options: "Mapping[str, Any] | Extraction | None") -> "ExtractionT":
         """Read the options of a job's `extraction`.
 
         Raises:
