@@ -63,7 +63,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
 def _opening(settings: Settings, report: Report, folder: Path) -> None:
     rng = np.random.default_rng(0)
     uids = [f"{rng.integers(2**63):016x}-{number:05d}" for number in range(settings.videos)]
-    table_of = _narrations(uids, settings.narrations, settings.distinct_texts, rng)
+    table_of = narration_table(uids, settings.narrations, settings.distinct_texts, rng)
     table_of.write(folder / "narrations.arrow")
     with BankWriter(folder / "bank.h5", settings.dim, Clock(), n_rows=2 * settings.videos) as writer:
         for uid in uids:
@@ -136,7 +136,7 @@ def _train_from_disk(settings: Settings, size_gb: float, folder: Path) -> dict[s
     rng = np.random.default_rng(0)
     videos = max(2, round(size_gb * 1e9 / (2 * settings.dim * ROWS_OF_A_VIDEO)))
     uids = [f"video-{number:06d}" for number in range(videos)]
-    narrations = _narrations(uids, settings.moments, settings.moments // 4, rng)
+    narrations = narration_table(uids, settings.moments, settings.moments // 4, rng)
     narrations.write(folder / "narrations.arrow")
     with BankWriter(folder / "texts.h5", settings.text_dim, None, "float32", source=narrations.digest) as writer:
         writer.add("texts", rng.standard_normal((len(narrations.texts), settings.text_dim), dtype=np.float32))
@@ -156,15 +156,18 @@ def _train_from_disk(settings: Settings, size_gb: float, folder: Path) -> dict[s
     return json.loads(child.stdout.splitlines()[-1])
 
 
-def _narrations(uids: list[str], count: int, distinct: int, rng: np.random.Generator) -> NarrationTable:
+def narration_table(
+    uids: list[str], count: int, distinct: int, rng: np.random.Generator, end_s: float = ROWS_OF_A_VIDEO * 16 / 30
+) -> NarrationTable:
+    """Make narrations at random seconds of videos that all end at `end_s`."""
     texts = Texts.of(f"Camera wearer takes the thing number {number} from the shelf" for number in range(distinct))
     video = np.sort(rng.integers(0, len(uids), count)).astype(np.int32)
-    second = rng.uniform(2, ROWS_OF_A_VIDEO * 16 / 30 - 2, count)
+    second = rng.uniform(2, end_s - 2, count)
     order = np.lexsort((second, video))
     text = rng.permutation(np.arange(count) % distinct).astype(np.int32)
     return NarrationTable(
         videos=tuple(sorted(uids)),
-        duration_s=np.full(len(uids), ROWS_OF_A_VIDEO * 16 / 30),
+        duration_s=np.full(len(uids), end_s),
         splits={name: np.full(len(uids), "train") for name in ("split_em", "split_fho", "split_av")},
         redacted=np.zeros(len(uids), bool),
         video=video,

@@ -24,6 +24,7 @@ NAMES = (
     "objectives",
     "samplers",
     "own_table",
+    "many_processes",
     "multi_instance",
     "published_sizes",
     "demo",

@@ -125,3 +125,25 @@ def test_parts_of_ones_own_beside_the_installed_package(python: Path, installed:
     assert read_json(tmp_path / "ablation" / "table.json")["rows"][0]["metrics"]["mine/spread"]["mean"] > 0
     load = f"import clep; print(type(clep.load({str(runs / 'whole')!r}, 'cpu', allow=['mine.']).encoder).__name__)"
     assert call("-c", load).strip() == "ShiftedEncoder"
+
+
+CALL_ALL = """
+import contextlib, importlib, io, sys
+for word in sys.argv[1:]:
+    name, target = word.split("=")
+    module, function = target.split(":")
+    sys.argv = [name, "--help"]
+    with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
+        getattr(importlib.import_module(module), function)()
+    print(name, "=" in shown.getvalue())
+"""
+
+
+def test_every_console_command_shows_its_help(installed: Path) -> None:
+    (metadata,) = installed.glob("clep-*.dist-info/entry_points.txt")
+    words = [line.replace(" = ", "=") for line in metadata.read_text().splitlines() if " = " in line]
+    names = [f"clep-{one}" for one in ("ablate", "evaluate", "leaderboard", "preprocess", "train")]
+    assert sorted(word.partition("=")[0] for word in words) == names
+    assert (installed / "clep" / "py.typed").is_file()
+    shown = away(installed, "-c", CALL_ALL, *words)
+    assert sorted(shown.split("\n"))[1:] == [f"{name} True" for name in names]
