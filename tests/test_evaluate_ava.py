@@ -73,7 +73,7 @@ def test_other_names_of_videos_are_warned_of(files: Path, caplog: pytest.LogCapt
         (["{all}", "excluded"], "'excluded' is not of the form key=value"),
         (["{all}", "ckpt=runs/x"], "evaluator=ava measures the detections in predictions=CSV; leave ckpt out"),
         (["{all}", "label_map={at}/nowhere.pbtxt"], "nowhere.pbtxt does not exist"),
-        (["{all}", "excluded={at}/det.csv"], "det.csv, line 1 has 8 columns; 2 are needed: video,second"),
+        (["{all}", "excluded={at}/det.csv"], "det.csv, line 1 has 8 columns; expected 2: video,second"),
         (["evaluator=av"], "evaluator=av is unknown. Did you mean 'ava'"),
     ],
 )

@@ -49,7 +49,7 @@ def vector(text: str) -> np.ndarray:
 @pytest.fixture(autouse=True)
 def fake(monkeypatch: pytest.MonkeyPatch) -> type[FakeEncoder]:
     FakeEncoder.made = []
-    monkeypatch.setattr("clep.pretrained.SentenceEncoder", FakeEncoder)
+    monkeypatch.setattr("clep.pretrained.load_sentence_encoder", FakeEncoder)
     return FakeEncoder
 
 
@@ -363,7 +363,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
     content = checkpoint()
     content["state_dict"]["model.video.0.weight"] = torch.zeros(99, VIDEO_DIM)
     torch.save(content, tmp_path / "a.ckpt")
-    with pytest.raises(InputError, match=r"a\.ckpt belong to another architecture(.|\n)*video\.0\.weight"):
+    with pytest.raises(InputError, match=r"a\.ckpt do not fit the architecture(.|\n)*video\.0\.weight"):
         clep.load(tmp_path / "a.ckpt")
 
 

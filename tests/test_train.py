@@ -318,7 +318,7 @@ def test_a_warm_start_from_another_architecture_is_refused(
 ) -> None:
     with pytest.raises(SystemExit):
         run(root, "other", f"paths.runs={tmp_path}", f"init_from={finished}", "model.video.hidden_dim=48")
-    assert "another architecture" in caplog.text
+    assert "do not fit the architecture" in caplog.text
     assert "video.0.weight" in caplog.text
 
 

@@ -46,7 +46,7 @@ def test_failures_are_retried_and_named(tmp_path: Path, logs: Path, processes: i
     failed = Local(processes=processes, retries=2).run(tasks.by_name, given, logs)
     assert failed["fail"].startswith("ArithmeticError: no luck")
     assert failed["refuse"] == "the video is not one"
-    assert "exit status 3" in failed["leave"]
+    assert "status 3" in failed["leave"]
     assert set(failed) == {"fail", "refuse", "leave"}
     assert {name: len(tasks.pids(path)) for name, path in given.items()} == {
         **{"work": 1, "fail": 3, "refuse": 1, "leave": 3, "work-2": 1}

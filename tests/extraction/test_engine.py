@@ -188,5 +188,5 @@ def test_no_rows_at_all_is_an_error_that_writes_no_bank(tmp_path: Path) -> None:
 @pytest.mark.parametrize("output", ["x.hdf5", "x", "folder.h5"])
 def test_invalid_outputs_are_refused(tmp_path: Path, output: str) -> None:
     (tmp_path / "folder.h5").mkdir()
-    with pytest.raises(InputError, match=r"must be a file that ends in \.h5"):
+    with pytest.raises(InputError, match=r"must be a file name that ends in \.h5"):
         Engine(tmp_path / output, Letters(), "words", ShardSize(cost=1))

@@ -126,7 +126,7 @@ def test_key_frames_beyond_the_end_of_a_truncated_video(tmp_path: Path, trusts_l
     clips = list(VideoReader(cut, 48).clips(KeyFrames((2.0, 8.0, 9.0), 1.0, trusts_length), 2))
     assert [clip.second for clip in clips] == [2.0]
     assert [number_of(frame) for frame in clips[0].frames] == [52, 67]
-    with pytest.raises(InputError, match=r"cut\.mp4 lasts .* s, and the first key frame is at 8\.0 s"):
+    with pytest.raises(InputError, match=r"cut\.mp4 lasts .* s, but the first key frame is at 8\.0 s"):
         list(VideoReader(cut, 48).clips(KeyFrames((8.0, 9.0), 1.0, trusts_length), 2))
 
 
