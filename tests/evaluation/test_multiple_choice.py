@@ -37,7 +37,7 @@ def vector_of(text: str) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def _words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clep.evaluation.multiple_choice.SentenceEncoder", Words)
+    monkeypatch.setattr("clep.evaluation.multiple_choice.load_sentence_encoder", Words)
     Words.asked = []
 
 
