@@ -135,13 +135,13 @@ def run_content(out: Path) -> dict[str, Any]:
     }
 
 
-def _difference(expected: dict[str, Any], found: dict[str, Any]) -> str:
+def difference(expected: dict[str, Any], found: dict[str, Any]) -> str:
     """Show the values that differ, those of nested dicts by their keys."""
     pairs = []
     for key in sorted(expected.keys() | found.keys()):
         one, other = expected.get(key), found.get(key)
         if isinstance(one, dict) and isinstance(other, dict) and one != other:
-            pairs.append(f"{key}: {{{_difference(one, other)}}}")
+            pairs.append(f"{key}: {{{difference(one, other)}}}")
         elif one != other:
             pairs.append(f"{key}: {one!r} became {other!r}")
     return "; ".join(pairs)[:1000]
@@ -353,7 +353,7 @@ def main(arguments: list[str]) -> int:
                 faults["broken"].append(f"{drill.name} {sequences}: {last.output[-800:]}")
             elif (found := drill.content(out)) != content:
                 keys = [key for key in content.keys() | found.keys() if content.get(key) != found.get(key)]
-                faults["lost"].append(f"{drill.name} {sequences}: {keys}: {_difference(content, found)}")
+                faults["lost"].append(f"{drill.name} {sequences}: {keys}: {difference(content, found)}")
             if left := leftovers(out) + [path.name for path in other.iterdir()]:
                 faults["left"].append(f"{drill.name} {sequences}: {left}")
             shutil.rmtree(out, ignore_errors=True)

@@ -26,7 +26,17 @@ from typing import Any
 
 import torch
 
-from tests.drills.kills import CODE, DRILLS, Drill, attempt, leftovers, make_inputs, replace_encoders, run_training
+from tests.drills.kills import (
+    CODE,
+    DRILLS,
+    Drill,
+    attempt,
+    difference,
+    leftovers,
+    make_inputs,
+    replace_encoders,
+    run_training,
+)
 from tests.drills.records import ROOT, add_record, code_digest
 
 IMAGE_BYTES = 192 << 20
@@ -135,14 +145,14 @@ def main(arguments: list[str]) -> int:
                 out = disk / "out"
                 kept = _content(drill, out)
                 if succeeded and kept != expected:
-                    faults["lost"].append(f"{label}: not complete after its success")
+                    faults["lost"].append(f"{label}: not complete after its success: {difference(expected, kept)}")
                 if succeeded and drill.name == "training":
                     continue  # a finished run is not started again
                 again = attempt(drill, inputs, out, work)
                 if again.status != 0:
                     faults["broken"].append(f"{label}: {again.output[-800:]}")
-                elif drill.content(out) != expected:
-                    faults["lost"].append(f"{label}: other content")
+                elif (found := drill.content(out)) != expected:
+                    faults["lost"].append(f"{label}: {difference(expected, found)}")
                 if left := leftovers(out):
                     faults["left"].append(f"{label}: {left}")
             copy.unlink()
@@ -163,7 +173,7 @@ def _content(drill: Drill, out: Path) -> Any:
     try:
         return drill.content(out)
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return {"error": f"{type(error).__name__}: {error}"}
 
 
 if __name__ == "__main__":
