@@ -23,7 +23,7 @@ from clep.errors import InputError
 _LONGEST_PREFIX = 180
 _LONGEST_SUFFIX = 16
 _TEMPORARY = re.compile(r"[0-9a-f]{8,}\.tmp(\..*)?")
-_TOKEN = re.compile(r"(?P<machine>[0-9a-f]{8})(?P<pid>[0-9a-f]{8})[0-9a-f]{8}\.tmp")
+_TOKEN = re.compile(r"(?P<machine>[0-9a-f]{8})(?P<pid>[0-9a-f]{8})[0-9a-f]{8}")
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -302,13 +302,18 @@ def remove_temporaries(path: str | Path, abandoned_only: bool = False) -> None:
         abandoned_only: only those whose writer ran on this machine and is dead; needs no lock.
     """
     for one in temporaries(path):
-        if not abandoned_only or _is_abandoned(one.name.removeprefix(_prefix(Path(path)))):
+        if not abandoned_only or is_abandoned(one.name.removeprefix(_prefix(Path(path)))):
             with contextlib.suppress(OSError):
                 one.unlink(missing_ok=True)
 
 
+def writer_token() -> str:
+    """Return 24 hex digits for a file of this process: its machine, its id, and random ones; see `is_abandoned`."""
+    return f"{_machine()}{os.getpid():08x}{uuid.uuid4().hex[:8]}"
+
+
 def _temporary_path(path: Path) -> Path:
-    token = f"{_machine()}{os.getpid():08x}{uuid.uuid4().hex[:8]}"
+    token = writer_token()
     suffix = path.suffix if len(os.fsencode(path.suffix)) <= _LONGEST_SUFFIX else ""
     return path.with_name(f"{_prefix(path)}{token}.tmp{suffix}")
 
@@ -321,13 +326,13 @@ def _prefix(path: Path) -> str:
     return f".{os.fsdecode(encoded[:_LONGEST_PREFIX])}-{hashlib.sha256(encoded).hexdigest()[:8]}."
 
 
-def _is_abandoned(rest: str) -> bool:
-    """Whether the writer that the rest of a temporary's name tells ran on this machine, and is dead."""
-    token = _TOKEN.match(rest)
-    if token is None or token["machine"] != _machine():
+def is_abandoned(token: str) -> bool:
+    """Whether the process whose `writer_token` a text begins with ran on this machine and is dead."""
+    found = _TOKEN.match(token)
+    if found is None or found["machine"] != _machine():
         return False
     try:
-        os.kill(int(token["pid"], 16), 0)
+        os.kill(int(found["pid"], 16), 0)
     except ProcessLookupError:
         return True
     except OSError:

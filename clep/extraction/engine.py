@@ -35,7 +35,7 @@ from clep.extraction.ledger import (
     write_ledger,
 )
 from clep.extraction.shard import Finished, ShardTask, encode_shard, read_finished, source_attribute, unload_encoder
-from clep.files import atomic_path, remove_temporaries
+from clep.files import atomic_path, is_abandoned, remove_temporaries
 
 logger = logging.getLogger(__name__)
 
@@ -293,7 +293,10 @@ class Engine:
         for left in folder.glob(".*.tmp.*"):
             left.unlink(missing_ok=True)
         for bank in folder.glob("*.h5"):
-            if not bank.with_suffix(".jsonl").exists() and time.time() - bank.stat().st_mtime > NO_LEDGER_S:
+            if bank.with_suffix(".jsonl").exists():
+                continue
+            old = time.time() - bank.stat().st_mtime > NO_LEDGER_S
+            if old or is_abandoned(bank.stem.rpartition("-")[2]):
                 bank.unlink(missing_ok=True)
 
 

@@ -3,7 +3,6 @@
 import errno
 import logging
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from clep.compute import Stopped
 from clep.errors import InputError
 from clep.extraction.items import EncodedItem, Item, OnError, RowEncoder, RowFacts, Rows, RowSource, printable
 from clep.extraction.ledger import Entry, Journal, Status, read_intact_entries, write_ledger
+from clep.files import writer_token
 
 logger = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ class _Piece:
     def __init__(self, task: ShardTask, encoder: RowEncoder, n_rows: int | None) -> None:
         self._task, self._encoder, self._n_rows = task, encoder, n_rows
         # Unique, also among attempts of a killed run whose cluster jobs continue.
-        self.path = task.path.with_name(f"{task.path.stem}-{uuid.uuid4().hex[:8]}.h5")
+        self.path = task.path.with_name(f"{task.path.stem}-{writer_token()}.h5")
         self.entries: list[Entry] = []
         self._files = ExitStack()
         self._writer: BankWriter | None = None
