@@ -8,48 +8,54 @@ byte order marks, cells and bytes; each reader must return or refuse the file by
 
 A file that crashes, hangs, or differs is kept in the folder `found`, with its reason beside it.
 
-Options: minutes=30 seed=0 found=/tmp/clep-found out=benchmarks/results/inputs.json
 """
 
 import json
-import os
 import random
 import re
-import resource
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import torch
 
+from benchmarks.report import RESULTS, read_settings
 from clep.datasets.ava import read_annotations
 from clep.datasets.captions import read_captions
 from clep.datasets.ego4d import read_ego4d
 from clep.datasets.egoclip import read_egoclip
 from clep.datasets.epic_kitchens import read_epic_kitchens
 from clep.datasets.kinetics import read_kinetics
-from clep.errors import InputError
 from clep.extraction.listing import list_videos
 from clep.text.taxonomy import read_groups
 from clep.video import DenseWindows, VideoReader
-from tests.drills.records import ROOT, add_record, code_digest
+from tests.drills.reading import Reading, read_in_a_process
+from tests.drills.records import add_record, code_digest
 from tests.video.made_videos import numbered, regular, write_video
 
 CODE = ("files.py", "tables.py", "video", "datasets", "text/taxonomy.py", "extraction/listing.py")
-LIMIT_S, LIMIT_BYTES = 20, 2 << 30
+LIMIT_S = 20
 CONTAINERS = ("mp4", "mkv", "avi", "ts", "flv", "mpg", "mov")
 MOST_FRAMES = 100
 SLACK_FRAMES, SLACK_SHARE = 8, 0.15
+
+
+@dataclass
+class Settings:
+    """Of this drill; `found` is the folder of what crashed, hung or differed."""
+
+    minutes: float = 30.0
+    seed: int = field(default_factory=lambda: time.time_ns() % 2**32)
+    found: str = str(Path(tempfile.gettempdir()) / "clep-found")
+    out: str = str(RESULTS / "inputs.json")
 
 
 def make_films(folder: Path) -> list[Path]:
@@ -176,6 +182,15 @@ TABLES: dict[str, tuple[str, Callable[[Path], object]]] = {
 }
 
 
+def without_value(read: Callable[[Path], object]) -> Callable[[Path], None]:
+    """Return a reader that returns nothing: of a table, only how reading ends counts."""
+
+    def reading(path: Path) -> None:
+        read(path)
+
+    return reading
+
+
 def mutate_table(text: str, draw: random.Random) -> tuple[str, bytes]:
     """Return what was done, and the damaged table."""
     kind = draw.choice(
@@ -213,51 +228,7 @@ def mutate_table(text: str, draw: random.Random) -> tuple[str, bytes]:
     return kind, bytes(content)
 
 
-@dataclass(frozen=True)
-class Result:
-    """How reading ended: "read", "refused", or what the fault is; with what was read of a film."""
-
-    outcome: str
-    value: tuple[int, float] | None = None
-    output: str = ""
-
-
-def in_a_process(read: Callable[[Path], object], path: Path) -> Result:
-    """Read a file in a forked process with limits."""
-    log = path.with_suffix(".log")
-    child = os.fork()
-    if child == 0:
-        code = 3
-        try:
-            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-            resource.setrlimit(resource.RLIMIT_AS, (used + LIMIT_BYTES, used + LIMIT_BYTES))
-            signal.alarm(LIMIT_S)
-            descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(descriptor, 1)
-            os.dup2(descriptor, 2)
-            try:
-                found = read(path)
-                if isinstance(found, tuple) and isinstance(found[0], int):
-                    path.with_suffix(".value").write_text(json.dumps(found))
-                code = 0
-            except InputError as error:
-                code = 1 if path.stem in str(error) else 4
-                os.write(descriptor, str(error).encode(errors="replace"))
-            except BaseException:
-                os.write(descriptor, traceback.format_exc().encode(errors="replace"))
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
-    output = log.read_text(errors="replace") if log.exists() else ""
-    kept = path.with_suffix(".value")
-    value = tuple(json.loads(kept.read_text())) if code == 0 and kept.exists() else None
-    kept.unlink(missing_ok=True)
-    meanings = {0: "read", 1: "refused", 3: "TRACEBACK", 4: "REFUSED WITHOUT THE FILE'S NAME", -14: "HANG"}
-    return Result(meanings.get(code, f"CRASH {code}"), value, output)
-
-
-def differs(result: Result, frames: int | None) -> str | None:
+def differs(result: Reading, frames: int | None) -> str | None:
     """Say how the frames that were read differ from those of ffmpeg; None where they do not."""
     if result.value is None:
         return None
@@ -271,22 +242,12 @@ def differs(result: Result, frames: int | None) -> str | None:
 
 def main(arguments: list[str]) -> int:
     """Mutate until the time is over, add a record, and return 1 if anything was found."""
-    options = {
-        "minutes": "30",
-        "seed": str(time.time_ns() % 2**32),
-        "found": "/tmp/clep-found",
-        "out": str(ROOT / "benchmarks/results/inputs.json"),
-    }
-    given = dict(argument.partition("=")[::2] for argument in arguments)
-    if unknown := set(given) - set(options):
-        sys.stderr.write(f"unknown option {sorted(unknown)}; there are {', '.join(options)}\n")
-        return 2
-    options |= given
+    settings = read_settings(Settings, arguments)
     torch.set_num_threads(1)
-    draw, ends = random.Random(int(options["seed"])), time.monotonic() + 60 * float(options["minutes"])
+    draw, ends = random.Random(settings.seed), time.monotonic() + 60 * settings.minutes
     counts: dict[str, Counter[str]] = {"films": Counter(), "tables": Counter()}
     found: list[str] = []
-    kept = Path(options["found"])
+    kept = Path(settings.found)
     with tempfile.TemporaryDirectory(prefix="clep-inputs-") as folder:
         films = make_films(Path(folder))
         number = 0
@@ -296,7 +257,7 @@ def main(arguments: list[str]) -> int:
                 film = draw.choice(films)
                 path = Path(folder) / f"mutant{number}{film.suffix}"
                 what = f"{film.suffix}: {mutate_film(film, path, draw)}"
-                result, kind = in_a_process(read_film, path), "films"
+                result, kind = read_in_a_process(read_film, path, LIMIT_S), "films"
                 difference = differs(result, frames_of_ffmpeg(path) if result.value else None)
             else:
                 name = draw.choice(sorted(TABLES))
@@ -304,7 +265,7 @@ def main(arguments: list[str]) -> int:
                 what, content = mutate_table(text, draw)
                 what, path = f"{name}: {what}", Path(folder) / f"mutant{number}{Path(name).suffix}"
                 path.write_bytes(content)
-                result, kind, difference = in_a_process(read, path), "tables", None
+                result, kind, difference = read_in_a_process(without_value(read), path, LIMIT_S), "tables", None
             counts[kind]["DIFFERS" if difference else result.outcome] += 1
             if difference or result.outcome not in ("read", "refused"):
                 reason = f"{what}: {difference or result.outcome}"
@@ -315,15 +276,14 @@ def main(arguments: list[str]) -> int:
                 sys.stdout.write(f"{reason} ({kept / path.name})\n")
                 sys.stdout.flush()
             path.unlink()
-            path.with_suffix(".log").unlink(missing_ok=True)
     record = {
-        "seed": int(options["seed"]),
-        "minutes": float(options["minutes"]),
+        "seed": settings.seed,
+        "minutes": settings.minutes,
         "ffmpeg": shutil.which("ffmpeg") is not None,
         "outcomes": {name: dict(sorted(count.items())) for name, count in counts.items()},
         "found": found,
     }
-    add_record(Path(options["out"]), code_digest(CODE), record)
+    add_record(Path(settings.out), code_digest(CODE), record)
     sys.stdout.write(json.dumps(record, indent=2) + "\n")
     return int(bool(found))
 

@@ -5,7 +5,6 @@ equal that of a run that nobody killed, and no temporary file may be left. Half 
 half are aimed at a call that renames, flushes or removes: just before it or just after it. In every second sequence
 TMPDIR lies on another file system. Commands run in processes forked from this one, which has imported PyTorch.
 
-Options: kills=100 seed=0 only=NAME out=benchmarks/results/kills.json
 """
 
 import contextlib
@@ -28,6 +27,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.report import RESULTS, read_settings
 from clep.bank import BankWriter, Clock, FeatureBank
 from clep.extraction import shard
 from clep.extraction import text as text_rows
@@ -35,7 +35,7 @@ from clep.extraction import videos as video_rows
 from clep.extraction.ledger import read_ledger
 from clep.files import atomic_path, temporaries_in
 from clep.preprocess.__main__ import main as preprocess
-from tests.drills.records import ROOT, add_record, code_digest
+from tests.drills.records import add_record, code_digest
 from tests.extraction.conftest import Brightness
 from tests.preprocess.conftest import FakeEncoder
 from tests.test_train import run as run_training
@@ -48,6 +48,16 @@ CODE = (
 AIMED = ("replace", "rename", "fsync", "unlink", "rmdir", "mkdir")
 LIMIT_S = 120.0
 ENCODER = "efficientnet_lite0"  # replaced by one that costs nothing
+
+
+@dataclass
+class Settings:
+    """Of this drill; `only` is the name of one command."""
+
+    kills: int = 100
+    seed: int = 0
+    only: str = ""
+    out: str = str(RESULTS / "kills.json")
 
 
 @dataclass(frozen=True)
@@ -299,16 +309,11 @@ def leftovers(out: Path) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Kill until the number is reached; add a record; return 1 if anything was lost, broken or left."""
-    options = {"kills": "100", "seed": "0", "only": "", "out": str(ROOT / "benchmarks" / "results" / "kills.json")}
-    given = dict(argument.partition("=")[::2] for argument in arguments)
-    if unknown := set(given) - set(options):
-        sys.stderr.write(f"unknown option {sorted(unknown)}; there are {', '.join(options)}\n")
-        return 2
-    options |= given
+    settings = read_settings(Settings, arguments)
     torch.set_num_threads(1)
     replace_encoders()
-    draw, kills, started = random.Random(int(options["seed"])), Counter[str](), time.perf_counter()
-    drills = [drill for drill in DRILLS if not options["only"] or drill.name == options["only"]]
+    draw, kills, started = random.Random(settings.seed), Counter[str](), time.perf_counter()
+    drills = [drill for drill in DRILLS if not settings.only or drill.name == settings.only]
     faults: dict[str, list[str]] = {"lost": [], "broken": [], "left": []}
     where, sequences = Counter[str](), 0
     other = Path(tempfile.mkdtemp(prefix="clep-kills-", dir="/dev/shm"))
@@ -328,7 +333,7 @@ def main(arguments: list[str]) -> int:
                 sys.stderr.write(done.output)
                 return 1
             references[drill.name] = done, drill.content(out)
-        while sum(kills.values()) < int(options["kills"]):
+        while sum(kills.values()) < settings.kills:
             sequences += 1
             trains = draw.random() < SHARE_OF_TRAINING or len(drills) == 1
             drill = draw.choice([one for one in drills if one.name == "training"] or drills if trains else drills)
@@ -359,14 +364,14 @@ def main(arguments: list[str]) -> int:
             shutil.rmtree(out, ignore_errors=True)
     shutil.rmtree(other)
     record = {
-        "seed": int(options["seed"]),
+        "seed": settings.seed,
         "kills": dict(sorted(kills.items())),
         "where": dict(sorted(where.items())),
         "sequences": sequences,
         "seconds": round(time.perf_counter() - started, 1),
         **faults,
     }
-    same = add_record(Path(options["out"]), code_digest(CODE), record)
+    same = add_record(Path(settings.out), code_digest(CODE), record)
     total = Counter[str]()
     for one in same:
         total.update(one["kills"])

@@ -8,19 +8,14 @@ Banks and LMDBs are read in two ways: with `verify=True`, where any wrong value 
 where blocks are compared at their first read: a value that was read must be right. Bytes that no reader uses (padding,
 alignment) may change unseen, since the values stay right.
 
-Options: mutations=3000 seed=0 only=KIND out=benchmarks/results/mutations.json
 """
 
 import json
-import os
 import pickle
 import random
-import resource
-import signal
 import sys
 import tempfile
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,19 +25,20 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.report import RESULTS, read_settings
 from clep.bank import BankWriter, Clock, FeatureBank, build_lmdb
 from clep.checksums import read_checked_json
 from clep.data import Regions
 from clep.datasets.ego4d import read_ego4d
 from clep.datasets.labelled_clips import LabelledClips
-from clep.errors import InputError
-from clep.extraction.feature_files import FeatureFileError, checked_rows, open_features
+from clep.extraction.feature_files import checked_rows, open_features
 from clep.extraction.ledger import read_intact_entries
 from clep.models import load_model, write_checkpoint
 from clep.models.checkpoint_file import read_checkpoint
 from clep.text import Narrations
 from tests.data.tiny_regions import write_regions
-from tests.drills.records import ROOT, add_record, code_digest
+from tests.drills.reading import read_in_a_process
+from tests.drills.records import add_record, code_digest
 from tests.evaluation.tiny_clips import write_kinetics
 from tests.preprocess.conftest import write_ego4d
 from tests.training.tiny_run import tiny_model
@@ -53,8 +49,7 @@ CODE = (
     *("extraction/ledger.py", "extraction/feature_files.py"),
 )
 PAGE = 4096
-LIMIT_S, LIMIT_BYTES = 10, 2 << 30
-REFUSALS = (InputError, FeatureFileError)
+LIMIT_S = 10
 
 
 @dataclass(frozen=True)
@@ -194,6 +189,16 @@ KINDS = (
 )
 
 
+@dataclass
+class Settings:
+    """Of this drill; `only` is a part of the names of the kinds."""
+
+    mutations: int = 3000
+    seed: int = 0
+    only: str = ""
+    out: str = str(RESULTS / "mutations.json")
+
+
 def mutate(whole: bytes, draw: random.Random) -> tuple[str, bytes]:
     """Return what was done, and the damaged content."""
     kind = draw.choice(("flip", "flip", "cut", "zero", "swap"))
@@ -218,32 +223,11 @@ def mutate(whole: bytes, draw: random.Random) -> tuple[str, bytes]:
 
 def outcome(kind: Kind, path: Path, expected: Any) -> str:
     """Read a damaged file in a forked process: "refused", "right", or what the fault is."""
-    child = os.fork()
-    if child == 0:
-        code = 3
-        try:
-            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-            resource.setrlimit(resource.RLIMIT_AS, (used + LIMIT_BYTES, used + LIMIT_BYTES))
-            signal.alarm(LIMIT_S)
-            devnull = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(devnull, 1)
-            os.dup2(devnull, 2)
-            try:
-                found = kind.read(path)
-                code = 0 if same(kind, found, expected) else 2
-            except REFUSALS as error:
-                code = 1 if str(path.name).split(".")[0] in str(error) or str(path.parent) in str(error) else 4
-            except BaseException:
-                traceback.print_exc()
-                code = 3
-        finally:
-            os._exit(code)
-    _, status = os.waitpid(child, 0)
-    exit_code = os.waitstatus_to_exitcode(status)
-    meanings = {0: "right", 1: "refused", 2: "WRONG VALUE", 3: "TRACEBACK", 4: "REFUSED WITHOUT THE FILE'S NAME"}
-    if exit_code == -signal.SIGALRM:
-        return "HANG"
-    return meanings.get(exit_code, f"CRASH {exit_code}")
+    names = path.name.split(".")[0], str(path.parent)
+    result = read_in_a_process(lambda path: same(kind, kind.read(path), expected), path, LIMIT_S, names)
+    if result.outcome == "read":
+        return "right" if result.value else "WRONG VALUE"
+    return result.outcome
 
 
 def same(kind: Kind, found: Any, expected: Any) -> bool:
@@ -280,25 +264,20 @@ def run(count: int, seed: int, kinds: tuple[Kind, ...], folder: Path) -> tuple[d
 
 def main(arguments: list[str]) -> int:
     """Damage files, add a record, and return 1 if there was a fault."""
-    options = {"mutations": "3000", "seed": "0", "only": "", "out": str(ROOT / "benchmarks/results/mutations.json")}
-    given = dict(argument.partition("=")[::2] for argument in arguments)
-    if unknown := set(given) - set(options):
-        sys.stderr.write(f"unknown option {sorted(unknown)}; there are {', '.join(options)}\n")
-        return 2
-    options |= given
+    settings = read_settings(Settings, arguments)
     torch.set_num_threads(1)
-    kinds = tuple(kind for kind in KINDS if options["only"] in kind.name)
+    kinds = tuple(kind for kind in KINDS if settings.only in kind.name)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="clep-mutations-") as folder:
-        outcomes, faults = run(int(options["mutations"]), int(options["seed"]), kinds, Path(folder))
+        outcomes, faults = run(settings.mutations, settings.seed, kinds, Path(folder))
     record = {
-        "seed": int(options["seed"]),
+        "seed": settings.seed,
         "mutations": sum(sum(found.values()) for found in outcomes.values()),
         "outcomes": {name: dict(sorted(found.items())) for name, found in outcomes.items()},
         "faults": faults,
         "seconds": round(time.perf_counter() - started, 1),
     }
-    same_code = add_record(Path(options["out"]), code_digest(CODE), record)
+    same_code = add_record(Path(settings.out), code_digest(CODE), record)
     sys.stdout.write(json.dumps(record, indent=2) + "\n")
     sys.stdout.write(f"mutations of this code in all: {sum(one['mutations'] for one in same_code)}\n")
     return int(bool(faults))

@@ -5,7 +5,6 @@ at a random moment with the job stopped, or right after its success: what the jo
 The copy is mounted, and the command runs there again. Its result must equal that of an undisturbed run, no temporary
 file may be left, and what was complete before the cut must not be lost after it.
 
-Options: cuts=20 seed=0 only=NAME out=benchmarks/results/power_cuts.json
 """
 
 import contextlib
@@ -21,11 +20,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.report import RESULTS, read_settings
 from tests.drills.kills import (
     CODE,
     DRILLS,
@@ -37,9 +38,19 @@ from tests.drills.kills import (
     replace_encoders,
     run_training,
 )
-from tests.drills.records import ROOT, add_record, code_digest
+from tests.drills.records import add_record, code_digest
 
 IMAGE_BYTES = 192 << 20
+
+
+@dataclass
+class Settings:
+    """Of this drill; `only` is a part of the names of the commands."""
+
+    cuts: int = 20
+    seed: int = 0
+    only: str = ""
+    out: str = str(RESULTS / "power_cuts.json")
 
 
 @contextlib.contextmanager
@@ -108,19 +119,14 @@ def _copy_with_children_stopped(image: Path, copy: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     """Cut, add a record, and return 1 if anything was lost, broken or left."""
-    options = {"cuts": "20", "seed": "0", "only": "", "out": str(ROOT / "benchmarks/results/power_cuts.json")}
-    given = dict(argument.partition("=")[::2] for argument in arguments)
-    if unknown := set(given) - set(options):
-        sys.stderr.write(f"unknown option {sorted(unknown)}; there are {', '.join(options)}\n")
-        return 2
-    options |= given
+    settings = read_settings(Settings, arguments)
     if os.geteuid() != 0 or not Path("/dev/loop-control").exists():
         sys.stderr.write("power cuts are simulated with loop devices, which need root on Linux\n")
         return 2
     torch.set_num_threads(1)
     replace_encoders()
-    draw, started = random.Random(int(options["seed"])), time.perf_counter()
-    drills = [drill for drill in DRILLS if options["only"] in drill.name]
+    draw, started = random.Random(settings.seed), time.perf_counter()
+    drills = [drill for drill in DRILLS if settings.only in drill.name]
     cuts: Counter[str] = Counter()
     faults: dict[str, list[str]] = {"lost": [], "broken": [], "left": []}
     with tempfile.TemporaryDirectory(prefix="clep-power-cuts-") as folder:
@@ -134,7 +140,7 @@ def main(arguments: list[str]) -> int:
                 run_training(inputs / "training", "whole")
             done = attempt(drill, inputs, work / drill.name, work)
             references[drill.name] = done.seconds, drill.content(work / drill.name)
-        for number in range(int(options["cuts"])):
+        for number in range(settings.cuts):
             drill = drills[number % len(drills)]
             seconds, expected = references[drill.name]
             share = None if draw.random() < 0.5 else draw.random()
@@ -157,13 +163,13 @@ def main(arguments: list[str]) -> int:
                     faults["left"].append(f"{label}: {left}")
             copy.unlink()
     record = {
-        "seed": int(options["seed"]),
+        "seed": settings.seed,
         "cuts": dict(sorted(cuts.items())),
         "commands": [drill.name for drill in drills],
         "seconds": round(time.perf_counter() - started, 1),
         **faults,
     }
-    same = add_record(Path(options["out"]), code_digest(CODE), record)
+    same = add_record(Path(settings.out), code_digest(CODE), record)
     sys.stdout.write(json.dumps(record, indent=2) + "\n")
     sys.stdout.write(f"cuts of this code in all: {sum(sum(one['cuts'].values()) for one in same)}\n")
     return int(any(faults.values()))
