@@ -253,15 +253,23 @@ class VideoFile:
     def _packets(self) -> Iterator[Any]:
         av = pyav()
         packets = self._container.demux(self._stream)
-        try:
-            for packet in packets:
-                self._clock.correct(packet)
-                yield packet
-        except (av.FFmpegError, OSError, ValueError):  # the rest cannot be read, but the decoder still holds frames
-            self.corrupt_packets += 1
-            flush = av.Packet()
-            flush.stream = self._stream
-            yield flush
+        while True:
+            try:
+                packet = next(packets, None)
+            except IndexError:  # PyAV does not know a stream that appears in the middle of a file
+                self.corrupt_packets += 1
+                packets = self._container.demux(self._stream)  # goes on behind that packet
+                continue
+            except (av.FFmpegError, OSError, ValueError):  # the rest cannot be read; the decoder still holds frames
+                self.corrupt_packets += 1
+                flush = av.Packet()
+                flush.stream = self._stream
+                yield flush
+                return
+            if packet is None:
+                return
+            self._clock.correct(packet)
+            yield packet
 
     def seek(self, second: float) -> bool:
         """Go to the key frame at or before a timestamp; False where the format cannot.

@@ -1,10 +1,13 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from clep.errors import InputError
 from clep.video import DenseWindows, Segments, VideoReader
+from clep.video.decoding import VideoFile
 from tests.video.made_videos import number_of, numbered, regular, write_video
 
 SAMPLINGS = [DenseWindows(), Segments(4)]
@@ -141,3 +144,29 @@ def test_closing_the_clips_closes_the_file(video: Path) -> None:
     clips.close()
     with pytest.raises(Exception, match="not open"):
         next(iter(reader._file._container.demux()))
+
+
+def test_a_stream_that_appears_in_the_middle_costs_one_packet(tmp_path: Path) -> None:
+    """Damaged tables of a transport stream announce one, which PyAV answers with an IndexError."""
+    file = VideoFile(write_video(tmp_path / "v.ts", regular(50, 25), rate=25))
+
+    class AppearingStream:
+        def __init__(self, container: Any) -> None:
+            self._container, self._packets = container, container.demux(video=0)
+            self.demuxes = 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._container, name)
+
+        def demux(self, stream: Any) -> Any:
+            self.demuxes += 1
+            for number, packet in enumerate(self._packets):
+                yield packet
+                if self.demuxes == 1 and number == 20:
+                    raise IndexError("list index out of range")
+
+    file._container = AppearingStream(file._container)
+    pictures = [torch.from_numpy(frame.picture.to_ndarray(format="rgb24")) for frame in file.frames()]
+    assert file._container.demuxes == 2
+    assert [number_of(picture.permute(2, 0, 1)) for picture in pictures] == list(range(50))
+    assert file.corrupt_packets == 1
