@@ -18,7 +18,6 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from clep.checksums import read_checked_json, write_checked_json
 from clep.config.build import build_typed
 from clep.config.compose import describe_compose_error
 from clep.config.folder import config_folder
@@ -38,7 +37,6 @@ from clep.training.settings import checked_settings
 from clep.training.tasks import Task
 
 log = logging.getLogger(__name__)
-BEFORE = "before.json"  # metrics from before training, for a run that is interrupted and continued
 register_resolvers()
 
 
@@ -91,17 +89,15 @@ def _train(cfg: DictConfig, settings: dict[str, Any], run_folder: Path) -> dict[
             trainer.validate(module, datamodule=data, ckpt_path=ckpt_path, verbose=False, weights_only=True)
         return {key: float(value) for key, value in trainer.callback_metrics.items()}
 
-    before = _measured_before(resume_from) if resume_from else measure("evaluate_before")
-    if not resume_from:
-        checked_monitors(callbacks, before)
-    if trainer.is_global_zero and before:
-        write_checked_json(run_folder / BEFORE, before)
+    if not resume_from:  # a checkpoint holds the metrics of its run
+        module.metrics_before = measure("evaluate_before")
+        checked_monitors(callbacks, module.metrics_before)
     with _timed(seconds, "fit"):
         try:
             trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
         except SystemExit as error:  # Lightning turns Ctrl-C into an exit
             raise (KeyboardInterrupt if trainer.interrupted else error) from error
-    fitted = module.train_metrics()
+    before, fitted = module.metrics_before, module.train_metrics()
 
     trainer.loggers = []  # the best weights are of an earlier step than a logger would write down
     metrics = fitted | measure("evaluate_after", best_checkpoint(trainer) if cfg.final_weights == "best" else None)
@@ -136,16 +132,6 @@ def _config_dirs() -> list[str]:
     sources = HydraConfig.get().runtime.config_sources
     named = [one for one in sources if one.provider == "command-line" or "searchpath" in one.provider]
     return [one.path for one in named if one.schema == "file"]  # the package in conf/train.yaml is no folder
-
-
-def _measured_before(checkpoint: str) -> dict[str, float]:
-    """Return the metrics from before training of the run of a checkpoint; none where they are not known."""
-    path = Path(checkpoint).parent.parent / BEFORE
-    try:
-        return read_checked_json(path) if path.exists() else {}
-    except InputError as error:
-        log.warning("%s; metrics from before training are left out", error)
-        return {}
 
 
 @contextmanager

@@ -56,7 +56,8 @@ class BaseModule(pl.LightningModule):
         # A submodule, so that checkpoints hold it and a resumed run continues it.
         self.ema_decay, self.ema = ema, None if ema is None else averaged_copy(model)
         self._while_fitting = ExitStack()
-        self._metrics_before: dict[str, float] = {}
+        self.metrics_before: dict[str, float] = {}  # from before training; a continued run has them from its checkpoint
+        self._train_metrics: dict[str, float] = {}
 
     # What a subclass defines.
 
@@ -168,12 +169,14 @@ class BaseModule(pl.LightningModule):
         checkpoint["clep"] = {
             "model": self.model.config,
             "metadata": self.model.metadata,
+            "metrics_before": self.metrics_before,
             "train_metrics": self.train_metrics(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint that has an average where the run has none, or the other way round."""
-        self._metrics_before = dict(checkpoint.get("clep", {}).get("train_metrics", {}))
+        """Take over earlier metrics; refuse a checkpoint with an average where the run has none, or without one."""
+        kept = checkpoint.get("clep", {})
+        self.metrics_before, self._train_metrics = kept.get("metrics_before", {}), kept.get("train_metrics", {})
         averaged = any(name.startswith("ema.") for name in checkpoint["state_dict"])
         if averaged != (self.ema is not None):
             raise InputError(
@@ -186,7 +189,7 @@ class BaseModule(pl.LightningModule):
         """Return the last logged `train/` metrics; those of the checkpoint where a resumed run had no step left."""
         logged = self.trainer.callback_metrics
         now = {name: float(value) for name, value in logged.items() if name.startswith("train/")}
-        return self._metrics_before | now
+        return self._train_metrics | now
 
     def save(self, folder: Path) -> None:
         """Write the model to `folder/model`, and its average, if any, to `folder/model_ema`."""
