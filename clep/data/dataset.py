@@ -49,16 +49,10 @@ class Moments:
         return Moments(self.video[which], self.start_s[which], self.end_s[which], self.text_id[which])
 
 
-def has_rows(moments: Moments, bank: FeatureBank) -> Bool[np.ndarray, " moments"]:
-    """Mask of the moments whose video is in the bank and which start at most one row after its end."""
-    assert bank.clock is not None
-    present = moments.video >= 0
-    end_s = bank.end_s.cpu().numpy()[np.where(present, moments.video, 0)]
-    return present & (moments.start_s <= end_s + bank.clock.row_seconds)
-
-
-def drop_missing(moments: Moments, bank: FeatureBank, on_missing: str, what: str) -> tuple[Moments, dict[str, int]]:
-    """Drop the moments without rows in `bank`, and count them by reason.
+def with_rows(
+    moments: Moments, bank: FeatureBank, on_missing: str, what: str
+) -> tuple[Bool[np.ndarray, " moments"], dict[str, int]]:
+    """Mask of the moments that have rows in `bank`, and counts of the others by reason.
 
     A moment that starts more than one row after the end of its video has no rows; clamping it would silently pair its
     text with the last second of the video.
@@ -66,7 +60,7 @@ def drop_missing(moments: Moments, bank: FeatureBank, on_missing: str, what: str
     Args:
         moments: moments in any order.
         bank: a bank with a clock.
-        on_missing: "error" raises on such moments, "skip" drops them.
+        on_missing: "error" raises on moments without rows, "skip" only counts them.
         what: the source of the moments, for error messages.
 
     Raises:
@@ -75,7 +69,8 @@ def drop_missing(moments: Moments, bank: FeatureBank, on_missing: str, what: str
     if bank.clock is None:
         raise InputError(f"{bank.path} has no clock, which maps seconds to rows; is it a bank of text embeddings?")
     absent = moments.video < 0
-    late = ~absent & ~has_rows(moments, bank)
+    end_s = bank.end_s.cpu().numpy()[np.where(absent, 0, moments.video)]
+    late = ~absent & (moments.start_s > end_s + bank.clock.row_seconds)
     report = {"video not in the bank": int(absent.sum()), "starts after the end of its video": int(late.sum())}
     if on_missing == "error" and (absent | late).any():
         raise InputError(
@@ -83,13 +78,13 @@ def drop_missing(moments: Moments, bank: FeatureBank, on_missing: str, what: str
             f"{int(late.sum())} start after the end of their video. Add the features with `python -m clep.preprocess "
             f"ego4d_features`, or drop such moments with on_missing=skip"
         )
-    kept = moments.select(has_rows(moments, bank))
-    if not len(kept):
+    present = ~(absent | late)
+    if not present.any():
         raise InputError(
             f"no moment of {what} has rows in {bank.path}; do the video ids match? The first in the bank are "
             f"{list(bank.videos[:3])}"
         )
-    return kept, report
+    return present, report
 
 
 @dataclass(frozen=True)

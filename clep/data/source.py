@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float32, Int64
 
 from clep.bank import FeatureBank
 from clep.bank.storage import Verify, parse_verify
-from clep.data.dataset import MomentDataset, Moments, Window, drop_missing, has_rows
+from clep.data.dataset import MomentDataset, Moments, Window, with_rows
 from clep.data.long_term import LongTerm
 from clep.datasets.splits import held_out_videos
 from clep.errors import InputError
@@ -61,7 +61,7 @@ class Source(ABC):
 
         Args:
             bank: of `bank_path`; `bank.index(ids)` gives `Moments.video`. Moments without rows in it are refused:
-                `drop_missing` drops and counts them.
+                `with_rows` finds and counts them.
 
         Raises:
             InputError: a file cannot be used, or no moment is left.
@@ -109,7 +109,7 @@ class Source(ABC):
         training, held_out = self.moments(bank)
         for moments in (training, held_out):
             if len(moments):
-                drop_missing(moments, bank, "error", self.title)
+                with_rows(moments, bank, "error", self.title)
         train = MomentDataset(training, bank, texts, window, context=context)
         if not len(held_out):
             return train, None
@@ -217,8 +217,8 @@ class NarrationSource(Source):
                 np.lexsort((narrations.second[chosen], narrations.passes[chosen], narrations.video[chosen]))
             ]
         everything = self._moments(narrations, chosen, bank)
-        moments, missing = drop_missing(everything, bank, self.on_missing, str(narrations.path))
-        kept = chosen[has_rows(everything, bank)]
+        present, missing = with_rows(everything, bank, self.on_missing, str(narrations.path))
+        moments, kept = everything.select(present), chosen[present]
         is_train, is_held_out = self._splits(narrations, kept, moments, bank)
         train, held_out = moments.select(is_train), moments.select(is_held_out)
         if not len(train):

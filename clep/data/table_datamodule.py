@@ -8,7 +8,9 @@ from clep.data.source import Source
 
 
 class TableDataModule(MomentDataModule):
-    """A `MomentDataModule` whose table, features and videos the job `table` of `prepare` reads.
+    """A `MomentDataModule` beside the settings of the jobs `features` and `table`, which `prepare=table` reads.
+
+    Only `sources` and `options` are used here; the others say what the jobs make the banks of `sources` from.
 
     Args:
         sources: see `MomentDataModule`.
@@ -37,6 +39,3 @@ class TableDataModule(MomentDataModule):
         **options: Any,
     ) -> None:
         super().__init__(sources, **options)
-        self.table, self.features, self.videos, self.columns = table, features, videos, columns
-        self.features_per_second, self.row_seconds = features_per_second, row_seconds
-        self.features_encoder, self.array = features_encoder, array
