@@ -1,8 +1,7 @@
-"""Jobs of one's own data: features or videos → a bank, and a table of moments → narrations and text embeddings."""
+"""Jobs of a user's own data: features or videos → a bank, and a table of moments → narrations and text embeddings."""
 
 import hashlib
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,24 +11,19 @@ from clep.bank import Clock, FeatureBank
 from clep.config.resolvers import bank_of
 from clep.datasets.moment_table import MomentTable, read_moment_table
 from clep.errors import InputError
-from clep.extraction import Extraction, extract
-from clep.extraction.coverage import Coverage, file_digest, folder_digest
-from clep.extraction.feature_files import feature_files
-from clep.extraction.features import PackSettings, pack_features
-from clep.extraction.items import Dtype, OnError
-from clep.extraction.listing import list_videos, other_files
-from clep.extraction.videos import output_files, videos_cost_warning
-from clep.preprocess.job import Job, config_group, given_paths
+from clep.extraction import Extraction
+from clep.extraction.coverage import Coverage, file_digest
+from clep.preprocess.job import config_group, given_paths
 from clep.preprocess.narrations import NarrationsJob, write_if_outdated
+from clep.preprocess.packing import PackingJob
+from clep.preprocess.videos import Videos
 from clep.text import NarrationTable
 from clep.text.tags import TagStyle
 
-logger = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Features(Job, job="features"):
-    """A folder of feature files, or of videos, of one's own → one feature bank; a bank is used as it is.
+class Features(PackingJob, job="features"):
+    """A user's folder of feature files, or of videos → one feature bank; a bank is used as it is.
 
     Packs .npy, .npz, .pt and .h5 files, one a video, in the folder and below it; float [rows, dim], [rows, 1, dim] or
     [1, rows, dim]. An interrupted run is continued; does nothing when the bank is up to date.
@@ -44,10 +38,6 @@ class Features(Job, job="features"):
         encoder: name of the encoder that made the feature files; models remember it.
         array: name of the array in files that hold several.
         extraction: how videos are encoded, see its options below.
-        dtype: number format of the bank; float16 halves its size.
-        on_error: "skip" lists files that cannot be used and goes on, "stop" ends at the first of them.
-        allow_nonfinite: keep videos whose features hold NaN or infinity.
-        overwrite: write the bank again even where it is up to date.
     """
 
     features: str | Path | None = "${paths.data}/features"
@@ -60,10 +50,6 @@ class Features(Job, job="features"):
     extraction: Mapping[str, Any] | Extraction | None = field(
         default=None, metadata=config_group("extraction", "default")
     )
-    dtype: Dtype = "float16"
-    on_error: OnError = "skip"
-    allow_nonfinite: bool = False
-    overwrite: bool = False
 
     def inputs(self) -> list[Path]:
         """Return the folder of features or of videos."""
@@ -73,9 +59,8 @@ class Features(Job, job="features"):
         """Return the bank."""
         if self.output is not None:
             return [Path(self.output)]
-        if self.videos is not None:
-            return [Path(bank_of(None, str(self.videos)))]
-        return [Path(bank_of(None if self.features is None else str(self.features)))]
+        features, videos = (None if path is None else str(path) for path in (self.features, self.videos))
+        return [Path(bank_of(features, videos))]
 
     def run(self) -> dict[str, Any]:
         """Return the coverage: counts, and lists of the files that are not in the bank, with the reason.
@@ -84,75 +69,66 @@ class Features(Job, job="features"):
             InputError: neither features nor videos are given, the rate is missing, no file can be used, or the disk is
                 full.
         """
-        if self.features is None and self.videos is None:
-            raise InputError("give the features (a folder or a bank) or the videos: features=DIR or videos=DIR")
-        (output,) = self.outputs()
         if self.videos is not None:
-            return extract(
-                self.name,
-                list_videos(self.videos),
-                output,
-                Extraction.of(self.extraction),
-                source=f"videos: {Path(self.videos).name}",
-                dtype=self.dtype,
-                on_error=self.on_error,
-                overwrite=self.overwrite,
-                skipped=other_files(self.videos, output_files(output)),
-            )
-        assert self.features is not None
-        if Path(self.features) == output:
-            bank = FeatureBank.open(output)
+            return self._videos_job().run()
+        if self._is_bank():
+            bank = FeatureBank.open(self.folder)
             return {"up_to_date": True, "counts": {"videos": len(bank), "rows": bank.n_rows, "dim": bank.dim}}
-        return self._pack(Path(self.features), output)
+        return self.pack()
 
     def cost_warning(self, long_texts: int, long_bytes: float | int) -> str | None:
-        """Return why encoding the videos would take long, or None."""
-        if self.videos is None:
-            return None
-        (output,) = self.outputs()
-        items = list_videos(self.videos)
-        return videos_cost_warning(items, output, Extraction.of(self.extraction), self.dtype, self.overwrite)
+        """Return why encoding or packing would take long, or None."""
+        if self.videos is not None:
+            return self._videos_job().cost_warning(long_texts, long_bytes)
+        return None if self._is_bank() else super().cost_warning(long_texts, long_bytes)
 
-    def _pack(self, folder: Path, output: Path) -> dict[str, Any]:
+    @property
+    def folder(self) -> Path:
+        """The folder of feature files, or the bank.
+
+        Raises:
+            InputError: neither features nor videos are given.
+        """
+        if self.features is None:
+            raise InputError("give the features (a folder or a bank) or the videos: features=DIR or videos=DIR")
+        return Path(self.features)
+
+    def clock(self) -> Clock:
+        """Return the clock of the feature files.
+
+        Raises:
+            InputError: their rate is not given.
+        """
         if self.rows_per_second is None or not self.rows_per_second > 0:
             raise InputError(
-                f"{folder}: how many rows per second do the features have? Give features_per_second=2 "
+                f"{self.folder}: how many rows per second do the features have? Give features_per_second=2 "
                 f"(data.features_per_second in training, rows_per_second in the job)"
             )
         seconds = 1 / self.rows_per_second if self.row_seconds is None else self.row_seconds
-        files = feature_files(folder)
-        settings = PackSettings(
-            clock=Clock(float(self.rows_per_second), float(seconds)),
+        return Clock(float(self.rows_per_second), float(seconds))
+
+    def array_name(self) -> str | None:
+        """Return the name of the array in files that hold several."""
+        return self.array
+
+    def _is_bank(self) -> bool:
+        return self.folder == self.outputs()[0]
+
+    def _videos_job(self) -> Videos:
+        assert self.videos is not None
+        return Videos(
+            videos=self.videos,
+            output=self.outputs()[0],
+            extraction=self.extraction,
             dtype=self.dtype,
-            encoder=self.encoder,
-            source=f"{folder.name}/",
             on_error=self.on_error,
-            allow_nonfinite=self.allow_nonfinite,
-            array=self.array,
+            overwrite=self.overwrite,
         )
-        described: dict[str, str | float | bool] = {
-            "dtype": self.dtype,
-            "encoder": self.encoder,
-            "rows_per_second": float(self.rows_per_second),
-            "row_seconds": float(seconds),
-            "allow_nonfinite": self.allow_nonfinite,
-            "array": self.array or "",
-        }
-        coverage = Coverage(self.name, output, folder_digest(files.values()), described)
-        done = None if self.overwrite else coverage.last_run(FeatureBank.open)
-        if done is not None:
-            logger.info("%s is up to date", output)
-            return done | {"up_to_date": True}
-        coverage.forget_last_run()
-        report = pack_features(files, output, settings, overwrite=self.overwrite)
-        coverage.count(files=len(files))
-        report.add_to(coverage)
-        return coverage.write() | {"up_to_date": False}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table(NarrationsJob, job="table"):
-    """A table of moments of one's own (csv, tsv, parquet or jsonl) → narrations.arrow and the embeddings of its texts.
+    """A user's table of moments (csv, tsv, parquet or jsonl) → narrations.arrow and the embeddings of its texts.
 
     Columns: video, text, and start and end, or time (seconds or hh:mm:ss.ms); optionally split (train, val, test),
     verb, noun, and weight. An interrupted run is continued; does nothing where all is up to date.

@@ -8,7 +8,7 @@ import pytest
 
 import clep
 from clep.bank import FeatureBank
-from clep.preprocess import ego4d_features
+from clep.preprocess import packing
 from clep.preprocess.__main__ import main
 
 from .conftest import write_features
@@ -81,14 +81,14 @@ def test_ctrl_c_gives_status_130_and_the_way_to_continue(folder, capsys, monkeyp
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ego4d_features, "pack_features", stop)
+    monkeypatch.setattr(packing, "pack_features", stop)
     assert main(["ego4d_features"]) == 130
     assert "the same command again continues" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_gives_its_status_and_the_way_to_continue(folder, capsys, monkeypatch, number):
-    monkeypatch.setattr(ego4d_features, "pack_features", lambda *args: os.kill(os.getpid(), number))
+    monkeypatch.setattr(packing, "pack_features", lambda *args: os.kill(os.getpid(), number))
     before = signal.signal(number, signal.SIG_DFL)
     try:
         assert main(["ego4d_features"]) == 128 + number
