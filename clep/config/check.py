@@ -90,36 +90,40 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     return f"It knows: {', '.join(choices)}." if choices else "It takes none."
 
 
-def _constructor(target: Callable[..., Any]) -> Callable[..., Any]:
-    return target.__init__ if inspect.isclass(target) else target
-
-
 def _parameters(target: Callable[..., Any]) -> list[inspect.Parameter]:
     """Return the parameters of a constructor or function; `**options` of a class stand for those of its base class."""
-    if inspect.isclass(target) and _takes_none(target):
-        return []
-    try:
-        parameters = list(inspect.signature(_constructor(target)).parameters.values())
-    except ValueError:  # written in C, without a readable signature
-        return [inspect.Parameter("arguments", inspect.Parameter.VAR_KEYWORD)]
     if not inspect.isclass(target):
-        return parameters
-    own = [one for one in parameters[1:] if one.kind is not one.VAR_KEYWORD]
-    if len(own) == len(parameters) - 1 or (base := _next_constructor(target)) is None:
-        return parameters[1:]
-    names = {one.name for one in own}
-    return own + [one for one in _parameters(base) if one.name not in names]
+        return _signature(target)
+    if _takes_none(target):
+        return []
+    found: dict[str, inspect.Parameter] = {}
+    for home in _constructing(target):
+        found = {name: one for name, one in found.items() if one.kind is not one.VAR_KEYWORD}
+        found |= {one.name: one for one in _signature(home.__init__)[1:] if one.name not in found}
+    return list(found.values())
 
 
-def _next_constructor(target: type[Any]) -> type[Any] | None:
-    """Return the base class of clep whose constructor comes after that of a class; None where it is of another package.
+def _signature(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except ValueError:  # written in C, without a readable signature
+        kinds = inspect.Parameter
+        return [kinds("self", kinds.POSITIONAL_ONLY), kinds("arguments", kinds.VAR_KEYWORD)]
+
+
+def _constructing(target: type[Any]) -> list[type[Any]]:
+    """Return the class that defines a class's constructor and, behind each `**options`, the next one of clep.
 
     Constructors of other packages (Lightning, torch) are not known to take what their subclasses pass on.
     """
     defining = [one for one in target.__mro__ if "__init__" in vars(one)]
-    if len(defining) < 2 or not defining[1].__module__.startswith("clep."):
-        return None
-    return defining[1]
+    chain = defining[:1]
+    for one in defining[1:]:
+        kinds = {parameter.kind for parameter in _signature(vars(chain[-1])["__init__"])}
+        if inspect.Parameter.VAR_KEYWORD not in kinds or not one.__module__.startswith("clep."):
+            break
+        chain.append(one)
+    return chain
 
 
 def _takes_none(target: type[Any]) -> bool:
@@ -130,20 +134,14 @@ def _takes_none(target: type[Any]) -> bool:
 
 
 def _hints(target: Callable[..., Any]) -> dict[str, Any]:
-    constructor = inspect.unwrap(_constructor(target))
-    try:
-        hints = typing.get_type_hints(constructor)
-    except (NameError, TypeError, SyntaxError):
-        return {}
-    if inspect.isclass(target) and (base := _next_constructor(target)) is not None:
-        return _hints(base) | hints if _forwards(target) else hints
-    return hints
-
-
-def _forwards(target: type[Any]) -> bool:
-    """Whether a constructor has `**options`."""
-    parameters = inspect.signature(_constructor(target)).parameters.values()
-    return any(one.kind is one.VAR_KEYWORD for one in parameters)
+    constructors = [one.__init__ for one in _constructing(target)] if inspect.isclass(target) else [target]
+    found: dict[str, Any] = {}
+    for constructor in constructors:
+        try:
+            found = typing.get_type_hints(inspect.unwrap(constructor)) | found
+        except (NameError, TypeError, SyntaxError):
+            return {}
+    return found
 
 
 def _fits(value: Any, hint: Any) -> bool:

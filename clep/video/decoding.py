@@ -216,6 +216,15 @@ class VideoFile:
         """Count of discontinuities of the clock, the maximum over passes."""
         return max(self._most_discontinuities, self._clock.discontinuities)
 
+    def timeline(self, t0: str) -> "Timeline":
+        """Return a new timeline of this file.
+
+        Args:
+            t0: where second 0 is: "container", the start of the file's clock, or "first_frame".
+        """
+        start_s = self.start_s if t0 == "container" and not self.stamps_are_of_packets else None
+        return Timeline(self.usual_interval_s, self.stated_s, start_s)
+
     def close(self) -> None:
         """Close the file; closing again has no effect."""
         self._container.close()

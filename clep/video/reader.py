@@ -13,7 +13,7 @@ from torch import Tensor
 
 from clep.errors import InputError
 from clep.video.clips import dense_clips, key_frame_clips, segment_clips
-from clep.video.decoding import Timeline, VideoFile
+from clep.video.decoding import VideoFile
 from clep.video.sampling import DenseWindows, KeyFrames, SampledClip, Segments
 from clep.video.spans import FrameRule
 
@@ -156,8 +156,7 @@ class VideoReader:
         self._file = VideoFile(path, threads)
         self._transform = transform
         self._resize = SmallPictures(short_side_px, left_eye, self._file.pixel_aspect, height_px)
-        start_s = self._file.start_s if t0 == "container" and not self._file.stamps_are_of_packets else None
-        self._timeline = Timeline(self._file.usual_interval_s, self._file.stated_s, start_s)
+        self._timeline = self._file.timeline(t0)
         self.duration_s = 0.0
         self.resized_frames = 0
 

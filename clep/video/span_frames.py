@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clep.errors import InputError
 from clep.video.clips import walk_through
-from clep.video.decoding import Timeline, VideoFile
+from clep.video.decoding import VideoFile
 from clep.video.images import read_image
 from clep.video.reader import SmallPictures
 from clep.video.spans import chunk_of
@@ -73,9 +73,7 @@ class FilmFrames:
         Raises:
             InputError: no frame of the file can be decoded.
         """
-        file, container = self._file, self._options.t0 == "container"
-        start_s = file.start_s if container and not file.stamps_are_of_packets else None
-        timeline = Timeline(file.usual_interval_s, file.stated_s, start_s)
+        file, timeline = self._file, self._file.timeline(self._options.t0)
         try:
             begun = walk_through(file, timeline, (indices[-1] + 1) / self.fps)
             if begun is None:

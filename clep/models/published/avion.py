@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from clep.errors import InputError
 from clep.models.published.checkpoint import Checkpoint
-from clep.models.published.lavila import TEXT_HEADS, VISION_HEADS, clip_text
+from clep.models.published.lavila import TEXT_HEADS, clip_text
 from clep.models.published.layers import Transformer
 from clep.models.published.model import PublishedModel, VisionSizes, fit_weights, need, vision_sizes
 from clep.models.published.pixels import LAVILA_MEAN, LAVILA_STD, PublishedClip
-from clep.models.published.space_time import resample_frames
+from clep.models.published.space_time import VISION_HEADS, resample_frames
 
 # The fused layout's names and CLIP's.
 _FUSED = {".attn.Wqkv.weight": ".attn.in_proj_weight", ".attn.Wqkv.bias": ".attn.in_proj_bias"}

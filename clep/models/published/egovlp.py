@@ -12,10 +12,9 @@ from torch import Tensor, nn
 
 from clep.models.published.bert import distilbert
 from clep.models.published.checkpoint import Checkpoint
-from clep.models.published.lavila import VISION_HEADS
-from clep.models.published.model import PublishedModel, fit_weights, need, vision_sizes
+from clep.models.published.model import PublishedModel, fit_weights, need
 from clep.models.published.pixels import IMAGENET_MEAN, IMAGENET_STD, PublishedClip
-from clep.models.published.space_time import Resampling, SpaceTimeTransformer, resample_frames
+from clep.models.published.space_time import Resampling, SpaceTimeTransformer, read_space_time
 
 # LaViLa's names for a converted EgoVLP, and EgoVLP's own.
 _CONVERTED = {"visual.": "video_model.", "textual.": "text_model."}
@@ -92,25 +91,8 @@ def _rename_converted(state: dict[str, Tensor]) -> None:
 def space_time(
     file: Checkpoint, sizes: Mapping[str, Any] | None, frames: int | None, eps: float, resampling: Resampling, dim: int
 ) -> SpaceTimeTransformer:
-    """Return the video side for the weights below `video_model.`, on the meta device.
-
-    The temporal embedding among the weights is fitted to `frames`.
-    """
-    state = file.tensors
-    temporal = state["video_model.temporal_embed"]
-    vision = vision_sizes(
-        file,
-        sizes,
-        blocks="video_model.blocks",
-        mlp="mlp.fc1.weight",
-        patches=state["video_model.patch_embed.proj.weight"],
-        positions=state["video_model.pos_embed"].shape[1] - 1,
-        released_heads=VISION_HEADS,
-        embed_dim=dim,
-        frames=temporal.shape[1],
-    )
-    frames = frames or temporal.shape[1]
-    state["video_model.temporal_embed"] = resample_frames(temporal.float(), frames, resampling)
+    """Return the video side for the weights below `video_model.`, on the meta device; see `read_space_time`."""
+    vision, frames = read_space_time(file, sizes, "video_model", frames, resampling, dim)
     with torch.device("meta"):
         return SpaceTimeTransformer(vision, frames, "gelu", eps=eps)
 

@@ -14,11 +14,10 @@ from torch import Tensor, nn
 from clep.models.published.bert import distilbert
 from clep.models.published.checkpoint import Checkpoint, count_layers
 from clep.models.published.layers import ClipText
-from clep.models.published.model import PublishedModel, fit_weights, heads_of, need, vision_sizes
+from clep.models.published.model import PublishedModel, fit_weights, heads_of, need
 from clep.models.published.pixels import IMAGENET_MEAN, IMAGENET_STD, LAVILA_MEAN, LAVILA_STD, PublishedClip
-from clep.models.published.space_time import SpaceTimeTransformer, resample_frames
+from clep.models.published.space_time import SpaceTimeTransformer, read_space_time
 
-VISION_HEADS = {768: 12, 1024: 16}
 TEXT_HEADS = {512: 8, 768: 12}
 _ROOT_TEXT_NAMES = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.")
 
@@ -61,28 +60,16 @@ def build(file: Checkpoint, sizes: Mapping[str, Any] | None, frames: int | None)
     need(file, ("visual.cls_token", "visual.temporal_embed", "visual.patch_embed.proj.weight"), "lavila")
     need(file, ("image_projection", "text_projection", "logit_scale"), "lavila")
     state = file.tensors
-    dim, temporal = state["image_projection"].shape[1], state["visual.temporal_embed"]
-    vision = vision_sizes(
-        file,
-        sizes,
-        blocks="visual.blocks",
-        mlp="mlp.fc1.weight",
-        patches=state["visual.patch_embed.proj.weight"],
-        positions=state["visual.pos_embed"].shape[1] - 1,
-        released_heads=VISION_HEADS,
-        embed_dim=dim,
-        frames=temporal.shape[1],
-    )
+    dim, usual_frames = state["image_projection"].shape[1], state["visual.temporal_embed"].shape[1]
+    vision, frames = read_space_time(file, sizes, "visual", frames, "linear", dim)
     scale = float(state.pop("logit_scale").double().exp())
-    frames = frames or temporal.shape[1]
-    state["visual.temporal_embed"] = resample_frames(temporal.float(), frames, "linear")
     gated = "visual.blocks.0.alpha_timeattn" in state
     with torch.device("meta"):
         visual = SpaceTimeTransformer(vision, frames, "quick_gelu", ln_pre=True, patch_bias=False, gated=gated)
         textual, text_width = _text_side(state, sizes)
         model = LaViLa(visual, textual, text_width, dim)
     fit_weights(model, state, file.path)
-    model.logit_scale, model.usual_frames = scale, temporal.shape[1]
+    model.logit_scale, model.usual_frames = scale, usual_frames
     openai = "OPENAI" in str(file.args.get("model", "OPENAI")).upper()
     mean, std = (LAVILA_MEAN, LAVILA_STD) if openai else (IMAGENET_MEAN, IMAGENET_STD)
     model.clip = PublishedClip(frames, "lavila", vision.image_size, vision.image_size, mean, std)

@@ -1,6 +1,7 @@
 """The space-time transformer of "Frozen in Time" (Bain et al. 2021), the video side of LaViLa, EgoVLP and EgoVLPv2."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -8,10 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from clep.errors import InputError
+from clep.models.published.checkpoint import Checkpoint
 from clep.models.published.layers import Activation, activation
-from clep.models.published.model import VisionSizes
+from clep.models.published.model import VisionSizes, vision_sizes
 
 Resampling = Literal["linear", "linear_aligned", "zeros"]
+VISION_HEADS = {768: 12, 1024: 16}
 
 
 class DividedAttention(nn.Module):
@@ -176,3 +179,37 @@ def resample_frames(
     return functional.interpolate(
         along_time, size=frames, mode="linear", align_corners=how == "linear_aligned"
     ).transpose(1, 2)
+
+
+def read_space_time(
+    file: Checkpoint, sizes: Mapping[str, Any] | None, prefix: str, frames: int | None, resampling: Resampling, dim: int
+) -> tuple[VisionSizes, int]:
+    """Read the sizes of a space-time transformer from its weights, and fit its temporal embedding to the frames.
+
+    Args:
+        file: the checkpoint, whose temporal embedding is replaced.
+        sizes: sizes given by the user; see `load_published`.
+        prefix: of the names of the weights, without a dot.
+        frames: of a clip; None for those of training.
+        resampling: how another number of frames is reached.
+        dim: dimension of the joint space.
+
+    Returns:
+        The sizes, and the frames of a clip.
+    """
+    state, name = file.tensors, f"{prefix}.temporal_embed"
+    temporal = state[name]
+    vision = vision_sizes(
+        file,
+        sizes,
+        blocks=f"{prefix}.blocks",
+        mlp="mlp.fc1.weight",
+        patches=state[f"{prefix}.patch_embed.proj.weight"],
+        positions=state[f"{prefix}.pos_embed"].shape[1] - 1,
+        released_heads=VISION_HEADS,
+        embed_dim=dim,
+        frames=temporal.shape[1],
+    )
+    frames = frames or temporal.shape[1]
+    state[name] = resample_frames(temporal.float(), frames, resampling)
+    return vision, frames
