@@ -1,4 +1,4 @@
-"""Read and filter a table of one's own at full size: `python -m benchmarks.own_table`.
+"""Read and filter a user's table at full size: `python -m benchmarks.own_table`.
 
 A parquet file of 10,000,000 moments with 3,000,000 distinct texts is read by `clep.datasets.moment_table` in a process
 of its own, matched with the videos of a bank, and written as narrations.arrow. Reported are the seconds and the peak

@@ -60,7 +60,7 @@ def precision(choice: str | int, accelerator: str = "auto") -> str | int:
 
 
 def bank_of(features: str | None, videos: str | None = None) -> str:
-    """Return the path of the bank of one's own features, or of videos where they are given.
+    """Return the path of the bank of a user's features, or of videos where they are given.
 
     A bank, or a folder of banks, is its own; feature files and videos have theirs beside their folder.
     """

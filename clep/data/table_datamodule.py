@@ -1,4 +1,4 @@
-"""DataModule of a table of one's own: the settings that say where its table and its features are."""
+"""DataModule of a user's table: settings that say where the table and the features are."""
 
 from pathlib import Path
 from typing import Any

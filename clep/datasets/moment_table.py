@@ -1,4 +1,4 @@
-"""A table of one's own as narrations: `video, start, end, text` or `video, time, text`; csv, tsv, parquet or jsonl."""
+"""A user's table as narrations: `video, start, end, text` or `video, time, text`; csv, tsv, parquet or jsonl."""
 
 import difflib
 import json
@@ -115,8 +115,8 @@ def read_moment_table(
     used, video = np.unique(codes[index], return_inverse=True)
     chosen = [videos[code] for code in used]
     if len(set(chosen)) < len(chosen):  # "a" and "a.mp4" are one video of the bank
-        chosen, again = np.unique(chosen, return_inverse=True)  # type: ignore[assignment]
-        video, chosen = again[video], [str(name) for name in chosen]
+        names, again = np.unique(chosen, return_inverse=True)
+        video, chosen = again[video], [str(name) for name in names]
     about = {name: VideoMetadata(ends_s[name]) for name in chosen} if ends_s is not None else {}
     narrations = assemble(
         videos=chosen,

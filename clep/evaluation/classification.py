@@ -1,4 +1,4 @@
-"""Zero-shot classification of clips by sentences: of a table of one's own, EPIC-KITCHENS-100, and EGTEA Gaze+."""
+"""Zero-shot classification of clips by sentences: of your own table, EPIC-KITCHENS-100, and EGTEA Gaze+."""
 
 import logging
 from abc import abstractmethod
@@ -19,7 +19,7 @@ from clep.datasets.egtea import read_egtea_split
 from clep.datasets.epic_retrieval import EpicActionClasses, epic_action_classes, read_epic_actions
 from clep.errors import InputError
 from clep.evaluation.clip_text import ClipTextBenchmark, Similarity
-from clep.metrics import mean_class_accuracy, topk_accuracy
+from clep.metrics import classification_metrics, mean_class_accuracy, topk_accuracy
 from clep.text.prompts import average_prompts, class_prompts
 from clep.text.texts import distinct_texts
 
@@ -122,15 +122,14 @@ class ClipClassification(ClipTextBenchmark):
 
 
 class ZeroShotClassification(ClipClassification):
-    """`zeroshot/<name>/<top1|top5|mean_class_accuracy>` in percent, on a table of one's own.
+    """`zeroshot/<name>/<top1|top5|mean_class_accuracy>` in percent, on your own table.
 
     Args:
-        table: csv, tsv, jsonl or parquet with `clip` and `label` (a name or an index), and optionally `video`, `start`
-            and `end`, for clips that are spans of videos in the bank.
+        table: csv or tsv with `clip` and `label` (a name or an index), and optionally `video`, `start` and `end`, for
+            clips that are spans of videos in the bank.
         classes: text file with one class name a line, in the order of the indices; None: the sorted labels.
         name: of the metrics.
-        bank, texts, templates, views, similarity, batch_size: see `ClipClassification`; texts come from
-            `python -m clep.preprocess clip_table`.
+        bank, texts, options: see `ClipClassification`; texts come from `python -m clep.preprocess clip_table`.
     """
 
     reads = ("table", "classes", "bank", "texts")
@@ -143,12 +142,9 @@ class ZeroShotClassification(ClipClassification):
         texts: str | Path,
         classes: str | Path | None = None,
         name: str = "table",
-        templates: str | Sequence[str] = "{}",
-        views: Views = "mean",
-        similarity: Similarity = "model",
-        batch_size: int = 4096,
+        **options: Any,
     ) -> None:
-        super().__init__(bank, texts, templates, views, similarity, batch_size)
+        super().__init__(bank, texts, **options)
         self.table, self.classes_path, self.name = table, classes, name
 
     @cached_property
@@ -161,9 +157,8 @@ class ZeroShotClassification(ClipClassification):
         self, scores: Float[Tensor, "clips classes"], label: Int64[Tensor, " clips"], scale: float
     ) -> dict[str, float]:
         """Return top-1, top-5 and the mean over classes of their accuracy."""
-        accuracy = {f"top{k}": value for k, value in topk_accuracy(scores, label, (1, 5)).items()}
-        accuracy["mean_class_accuracy"] = mean_class_accuracy(scores, label)
-        return {f"zeroshot/{self.name}/{metric}": value for metric, value in accuracy.items()}
+        found = classification_metrics(scores, label)
+        return {f"zeroshot/{self.name}/{metric}": value for metric, value in found.items()}
 
 
 class EpicZeroShot(ClipClassification):
@@ -177,8 +172,7 @@ class EpicZeroShot(ClipClassification):
         clips: path of `EPIC_100_validation.csv`.
         train: path of `EPIC_100_train.csv`, whose pairs are classes too; None for those of `clips` alone, which makes
             the task easier than the published one.
-        bank, texts, templates, views, similarity, batch_size: see `ClipClassification`; texts come from
-            `python -m clep.preprocess epic_zero_shot`.
+        bank, texts, options: see `ClipClassification`; texts come from `python -m clep.preprocess epic_zero_shot`.
     """
 
     reads = ("clips", "train", "bank", "texts")
@@ -190,12 +184,9 @@ class EpicZeroShot(ClipClassification):
         bank: str | Path,
         texts: str | Path,
         train: str | Path | None = None,
-        templates: str | Sequence[str] = "{}",
-        views: Views = "mean",
-        similarity: Similarity = "model",
-        batch_size: int = 4096,
+        **options: Any,
     ) -> None:
-        super().__init__(bank, texts, templates, views, similarity, batch_size)
+        super().__init__(bank, texts, **options)
         self.clips_path, self.train_path = clips, train
 
     @cached_property
@@ -232,8 +223,7 @@ class EGTEAZeroShot(ClipClassification):
         split: path of `test_split1.txt`.
         actions: path of `action_idx.txt`.
         bank: path of a feature bank of the clips, one row a view (LaViLa: 10 clips x 3 crops), or of their videos.
-        texts, templates, similarity, batch_size: see `ClipClassification`; texts come from
-            `python -m clep.preprocess egtea`.
+        texts, options: see `ClipClassification`; texts come from `python -m clep.preprocess egtea`.
         views: the published evaluation is "max".
     """
 
@@ -246,12 +236,10 @@ class EGTEAZeroShot(ClipClassification):
         actions: str | Path,
         bank: str | Path,
         texts: str | Path,
-        templates: str | Sequence[str] = "{}",
         views: Views = "max",
-        similarity: Similarity = "model",
-        batch_size: int = 4096,
+        **options: Any,
     ) -> None:
-        super().__init__(bank, texts, templates, views, similarity, batch_size)
+        super().__init__(bank, texts, views=views, **options)
         self.split, self.actions = split, actions
 
     @cached_property

@@ -18,7 +18,7 @@ from clep.datasets.labelled_clips import LabelledClips
 from clep.errors import InputError
 from clep.evaluation.clip_text import find_clips
 from clep.evaluation.evaluator import Evaluator
-from clep.metrics import mean_class_accuracy, topk_accuracy
+from clep.metrics import classification_metrics, topk_accuracy
 
 _ROWS_AT_ONCE = 2048
 
@@ -99,8 +99,7 @@ class FrozenFeatures(Evaluator):
         }
         scores = self.scores(train, test.rows, len(known.classes))
         self.refuse_nan(scores, "clips")
-        found = {f"top{k}": value for k, value in topk_accuracy(scores, test.label, (1, 5)).items()}
-        found["mean_class_accuracy"] = mean_class_accuracy(scores, test.label)
+        found = classification_metrics(scores, test.label)
         return {f"{self.prefix}/{self.name}/{metric}": value for metric, value in found.items()}
 
 
@@ -111,7 +110,7 @@ class LinearProbe(FrozenFeatures):
     with the highest accuracy on a held-out part of the training clips are taken (see `fit_linear_probe`).
 
     Args:
-        train, test, bank, test_bank, classes, name: see `FrozenFeatures`.
+        train, test, bank, options: see `FrozenFeatures`.
         learning_rates: that are tried.
         held_out: fraction of the training clips, at least one a class where it has two, that chooses.
         max_epochs: passes over the training clips.
@@ -127,17 +126,15 @@ class LinearProbe(FrozenFeatures):
         train: str | Path,
         test: str | Path,
         bank: str | Path,
-        test_bank: str | Path | None = None,
-        classes: str | Path | None = None,
-        name: str = "table",
         learning_rates: list[float] | tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
         held_out: float = 0.1,
         max_epochs: int = 100,
         patience: int = 10,
         batch_size: int = 1024,
         seed: int = 0,
+        **options: Any,
     ) -> None:
-        super().__init__(train, test, bank, test_bank, classes, name)
+        super().__init__(train, test, bank, **options)
         if not learning_rates or min(learning_rates) <= 0:
             raise InputError(f"learning_rates={list(learning_rates)} must be positive numbers, at least one")
         if not 0 < held_out < 1 or max_epochs < 1 or patience < 1 or batch_size < 1:
@@ -164,7 +161,7 @@ class NearestNeighbours(FrozenFeatures):
     evaluation of DINO (Caron et al. 2021).
 
     Args:
-        train, test, bank, test_bank, classes, name: see `FrozenFeatures`.
+        train, test, bank, options: see `FrozenFeatures`.
         k: neighbours that vote; all where there are fewer.
         temperature: the lower, the more the nearest ones count.
     """
@@ -176,13 +173,11 @@ class NearestNeighbours(FrozenFeatures):
         train: str | Path,
         test: str | Path,
         bank: str | Path,
-        test_bank: str | Path | None = None,
-        classes: str | Path | None = None,
-        name: str = "table",
         k: int = 20,
         temperature: float = 0.07,
+        **options: Any,
     ) -> None:
-        super().__init__(train, test, bank, test_bank, classes, name)
+        super().__init__(train, test, bank, **options)
         if k < 1 or not temperature > 0:
             raise InputError(f"k={k} must be at least 1 and temperature={temperature} above 0")
         self.k, self.temperature = k, temperature

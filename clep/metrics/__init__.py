@@ -1,6 +1,6 @@
 """Metrics: pure functions from scores to values in percent. Ties count against the model."""
 
-from clep.metrics.accuracy import egomcq_accuracy, mean_class_accuracy, topk_accuracy
+from clep.metrics.accuracy import classification_metrics, egomcq_accuracy, mean_class_accuracy, topk_accuracy
 from clep.metrics.ava import ava_frame_map
 from clep.metrics.average_precision import charades_map
 from clep.metrics.multi_instance import mir_metrics, mir_relevancy
@@ -9,6 +9,7 @@ from clep.metrics.retrieval import retrieval_from_embeddings, retrieval_metrics
 __all__ = [
     "ava_frame_map",
     "charades_map",
+    "classification_metrics",
     "egomcq_accuracy",
     "mean_class_accuracy",
     "mir_metrics",

@@ -45,6 +45,16 @@ def topk_accuracy(
     return {k: 100 * float((before < k).double().mean()) for k in ks}
 
 
+def classification_metrics(scores: Float[Tensor, "items classes"], target: Int[Tensor, "items"]) -> dict[str, float]:
+    """Return `top1`, `top5` and `mean_class_accuracy` in percent.
+
+    Raises:
+        ValueError: as for `topk_accuracy`.
+    """
+    found = {f"top{k}": value for k, value in topk_accuracy(scores, target, (1, 5)).items()}
+    return found | {"mean_class_accuracy": mean_class_accuracy(scores, target)}
+
+
 def mean_class_accuracy(
     scores: Float[Tensor, "n classes"] | Float[np.ndarray, "n classes"],
     target: Int[Tensor, "n"] | Int[np.ndarray, "n"],

@@ -10,6 +10,8 @@ from clep.bank import FeatureBank
 from clep.bank.format import FORMAT, file_format, read_header
 from clep.bank.lmdb import LMDB_SUFFIX
 from clep.checksums import read_checked_json
+from clep.data.regions import FORMAT as REGIONS_FORMAT
+from clep.data.regions import Regions
 from clep.datasets.labelled_clips import FORMAT as CLIPS_FORMAT
 from clep.datasets.labelled_clips import LabelledClips
 from clep.errors import InputError
@@ -43,8 +45,8 @@ class Kind:
 class Verify(Job, job="verify"):
     """Files of clep → whether they are intact: compares their content with the checksums that they store.
 
-    Reads banks, their LMDBs, narrations, clips, JSON files of jobs, models and checkpoints whole. Files without
-    checksums, written by an older clep, are counted and named, and are no error.
+    Reads banks, their LMDBs, narrations, clips, regions, JSON files of jobs, models and checkpoints whole. Files
+    without checksums, written by an older clep, are counted and named, and are no error.
 
     Attributes:
         path: a file, a folder (every known file in and below it), or a list of these.
@@ -105,17 +107,18 @@ def _files(paths: list[Path]) -> Iterator[tuple[Path, Kind]]:
                 raise InputError(f"{file} is no file that can be verified: {known}")
 
 
-def _is_bank(path: Path) -> bool:
+def _hdf5_format(path: Path) -> str | None:
+    """Return which of our HDF5 formats a file has; None where it is of another kind."""
     if path.suffix not in (".h5", ".hdf5"):
-        return False
+        return None
     try:
         with path.open("rb") as file:
             if file.read(len(FORMAT)) == FORMAT.encode():
-                return True
+                return FORMAT
         with open_hdf5(path) as opened:
-            return file_format(opened) == FORMAT
+            return file_format(opened)
     except (InputError, OSError):
-        return False
+        return None
 
 
 def _verify_bank(path: Path) -> str:
@@ -131,21 +134,19 @@ def _verify_lmdb(path: Path) -> str:
     return f"intact, {len(bank):,} videos, {bank.n_rows:,} rows"
 
 
-def _is_clips(path: Path) -> bool:
-    if path.suffix not in (".h5", ".hdf5"):
-        return False
-    try:
-        with open_hdf5(path) as opened:
-            return file_format(opened) == CLIPS_FORMAT
-    except (InputError, OSError):
-        return False
-
-
 def _verify_clips(path: Path) -> str:
     clips = LabelledClips.open(path)
-    found = f"{len(clips):,} clips of {len(clips.classes):,} classes"
+    return _table(path, 2, f"{len(clips):,} clips of {len(clips.classes):,} classes")
+
+
+def _verify_regions(path: Path) -> str:
+    return _table(path, 1, f"{len(Regions.open(path)):,} regions")
+
+
+def _table(path: Path, unverified_versions: int, found: str) -> str:
     with open_hdf5(path) as file:
-        return f"intact, {found}" if int(file.attrs["version"]) > 2 else f"{WITHOUT}, of an older clep; {found}"
+        has_checksum = int(file.attrs["version"]) > unverified_versions
+    return f"intact, {found}" if has_checksum else f"{WITHOUT}, of an older clep; {found}"
 
 
 def _verify_narrations(path: Path) -> str:
@@ -190,9 +191,10 @@ def _verify_checkpoint(path: Path) -> str:
 
 
 KINDS: list[Kind] = [
-    Kind("feature bank", _is_bank, _verify_bank),
+    Kind("feature bank", lambda path: _hdf5_format(path) == FORMAT, _verify_bank),
     Kind("LMDB of a bank", lambda path: path.suffix == LMDB_SUFFIX, _verify_lmdb),
-    Kind("clips", _is_clips, _verify_clips),
+    Kind("clips", lambda path: _hdf5_format(path) == CLIPS_FORMAT, _verify_clips),
+    Kind("regions", lambda path: _hdf5_format(path) == REGIONS_FORMAT, _verify_regions),
     Kind("narrations", lambda path: path.suffix == ".arrow", _verify_narrations),
     Kind("JSON with a checksum", _is_checked_json, _verify_json),
     Kind("model", _is_model, _verify_model),

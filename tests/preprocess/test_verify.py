@@ -11,6 +11,7 @@ from clep.models import write_checkpoint
 from clep.preprocess.__main__ import main
 from clep.preprocess.verify import Verify
 from tests.bank.banks import edited, random_videos, write
+from tests.data.tiny_regions import write_regions
 from tests.evaluation.tiny_clips import write_kinetics
 from tests.text.sample_table import passes
 from tests.text.sample_table import table as narration_table
@@ -75,6 +76,15 @@ def test_the_folder_of_a_zero_shot_benchmark(tmp_path: Path) -> None:
     for name in ("clips.h5", "prompts.json", "features.h5"):
         damage(tmp_path / name, 0.5)
     with pytest.raises(InputError, match=r"3 of 4 files are damaged.*clips\.h5.*features\.h5.*prompts\.json"):
+        Verify(path=tmp_path).run()
+
+
+def test_regions_beside_their_bank(tmp_path: Path) -> None:
+    write_regions(tmp_path, "train", 2, seed=0)
+    assert Verify(path=tmp_path).run() == {"intact": 2, "without_checksums": 0}
+    with h5py.File(tmp_path / "train.regions.h5", "r+") as file:
+        file["action/id"][0] += 1
+    with pytest.raises(InputError, match=r"1 of 2 files are damaged.*train\.regions\.h5"):
         Verify(path=tmp_path).run()
 
 
