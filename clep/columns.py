@@ -213,11 +213,16 @@ def _view(buffer: pa.Buffer | None, dtype: np.dtype, first: int, count: int) -> 
     return np.frombuffer(buffer, dtype, count, first * dtype.itemsize)
 
 
-def string_dictionary(indices: np.ndarray, offsets: np.ndarray, blob: np.ndarray) -> pa.DictionaryArray:
-    """Make a dictionary column: `[rows]` indices into strings, which are a blob of UTF-8 with `[n + 1]` offsets."""
-    strings = pa.LargeStringArray.from_buffers(
+def string_array(offsets: np.ndarray, blob: np.ndarray) -> pa.LargeStringArray:
+    """Make a column of strings, which are a blob of UTF-8 with `[n + 1]` offsets; shares their memory."""
+    return pa.LargeStringArray.from_buffers(
         len(offsets) - 1,
         pa.py_buffer(np.ascontiguousarray(offsets, "<i8")),
         pa.py_buffer(np.ascontiguousarray(blob, np.uint8)),
     )
-    return pa.DictionaryArray.from_arrays(pa.array(np.ascontiguousarray(indices, np.int32)), strings)
+
+
+def string_dictionary(indices: np.ndarray, offsets: np.ndarray, blob: np.ndarray) -> pa.DictionaryArray:
+    """Make a dictionary column: `[rows]` indices into the strings of `string_array`."""
+    indices = pa.array(np.ascontiguousarray(indices, np.int32))
+    return pa.DictionaryArray.from_arrays(indices, string_array(offsets, blob))

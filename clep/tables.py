@@ -237,10 +237,16 @@ def parse_clock_times(column: pd.Series, path: str | Path) -> Float64[np.ndarray
     Raises:
         InputError: a cell is not such a time; the message names line, column and cell.
     """
+    seconds = clock_seconds(column)
+    _refuse(column, np.isnan(seconds), path, "a time such as 00:01:02.50")
+    return seconds
+
+
+def clock_seconds(column: pd.Series) -> Float64[np.ndarray, " rows"]:
+    """Convert times such as "00:01:02.50" to seconds; NaN where a cell is none."""
     parts = column.str.extract(f"^{_CLOCK.pattern}$")
-    _refuse(column, parts["seconds"].isna().to_numpy(), path, "a time such as 00:01:02.50")
     hours, minutes, seconds = (parts[name].fillna("0").astype(np.float64) for name in parts.columns)
-    return (hours * 3600 + minutes * 60 + seconds).to_numpy(np.float64)
+    return np.where(parts["seconds"].isna(), np.nan, hours * 3600 + minutes * 60 + seconds)
 
 
 def parse_id_lists(column: pd.Series, path: str | Path) -> tuple[np.ndarray, list[list[int]]]:

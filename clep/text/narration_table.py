@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Float32, Float64, Int8, Int16, Int32
+from jaxtyping import Bool, Float32, Float64, Int8, Int16, Int32, Int64
 
 from clep.columns import string_dictionary, write_columns
 from clep.errors import InputError
@@ -200,6 +200,7 @@ def is_sorted(video: np.ndarray, second: np.ndarray) -> bool:
 
 
 _MOST_WORDS = int(np.iinfo(np.int16).max)
+_TEXTS_AT_ONCE = 1 << 16
 
 
 def assemble(
@@ -209,7 +210,7 @@ def assemble(
     video: Int32[np.ndarray, " narrations"],
     second: Float64[np.ndarray, " narrations"],
     passes: Int8[np.ndarray, " narrations"],
-    written: Sequence[str],
+    written: Sequence[str] | pa.LargeStringArray,
     written_id: Int32[np.ndarray, " narrations"],
     tag_style: str,
     spans: tuple[Float64[np.ndarray, " narrations"], Float64[np.ndarray, " narrations"]] | None = None,
@@ -242,20 +243,15 @@ def assemble(
     rank = np.empty(len(ids), dtype=np.int32)
     rank[by_id] = np.arange(len(ids), dtype=np.int32)
 
-    cleaned = [substitute_tags(text, tag_style) for text in written]
-    if tag_style != "raw":
-        cleaned = [" ".join(text.split()) for text in cleaned]
-    summary = np.array([is_summary(text) for text in written], dtype=bool)[written_id]
-    empty = np.array([not text.strip() for text in cleaned], dtype=bool)[written_id]
+    strings = written if isinstance(written, pa.LargeStringArray) else Texts.of(written).to_arrow()
+    cleaned = _clean(strings, tag_style)
+    summary, empty = cleaned.summary[written_id], cleaned.empty[written_id]
     kept = np.flatnonzero(~(summary | empty))
-    order = kept[np.lexsort((passes[kept], second[kept], rank[video[kept]]))]
+    keys = (passes[kept], second[kept], rank[video[kept]])
+    order = kept[np.lexsort(keys if len(kept) and np.ptp(keys[0]) else keys[1:])]
 
-    used, new_written_id = _by_first_use(written_id[order])
-    texts: dict[str, int] = {}
-    text_of_written = np.array([texts.setdefault(cleaned[i], len(texts)) for i in used], dtype=np.int32)
-    of_used = [written[i] for i in used]
-    untagged = [cleaned[i] for i in used] if tag_style == "none" else map(remove_tags, of_used)
-    words = np.array([min(len(text.split()), _MOST_WORDS) for text in untagged], dtype=np.int16)
+    used, new_written_id = _by_first_use(written_id[order], len(strings))
+    used_texts, text_id = _by_first_use(cleaned.text_id[written_id[order]], len(cleaned.texts))
     known = [about.get(name) or VideoMetadata() for name in ids]
     optional: dict[str, Any] = {}
     if spans is not None:
@@ -265,8 +261,10 @@ def assemble(
             optional[name] = column[order]
     if groups is not None:
         for name, of_written in zip(("verbs", "nouns"), groups, strict=True):
-            sets: list[set[int]] = [set() for _ in texts]
-            for text, i in zip(text_of_written.tolist(), used, strict=True):
+            sets: list[set[int]] = [set() for _ in used_texts]
+            new_text_id = np.empty(len(cleaned.texts), dtype=np.int32)
+            new_text_id[used_texts] = np.arange(len(used_texts), dtype=np.int32)
+            for text, i in zip(new_text_id[cleaned.text_id[used]].tolist(), used.tolist(), strict=True):
                 sets[text].update(of_written[i])
             optional[name] = GroupIds.of(sets)
     return NarrationTable(
@@ -277,27 +275,66 @@ def assemble(
         video=rank[video[order]],
         second=second[order],
         passes=passes[order],
-        text_id=text_of_written[new_written_id],
+        text_id=text_id,
         written_id=new_written_id,
-        texts=Texts.of(texts),
-        written=Texts.of(of_used),
-        words=words[new_written_id],
+        texts=Texts.from_arrow(cleaned.texts.take(pa.array(used_texts))),
+        written=Texts.from_arrow(strings.take(pa.array(used))),
+        words=cleaned.words[used][new_written_id],
         tag_style=tag_style,
         report={"empty": int(np.count_nonzero(empty & ~summary)), "summary": int(np.count_nonzero(summary))},
         **optional,
     )
 
 
+@dataclass(frozen=True)
+class _Cleaned:
+    """What written texts become in a tag style.
+
+    Attributes:
+        texts: the distinct results.
+        text_id: index of the result of each written text.
+        words: word count of each written text without tags.
+        summary, empty: masks of the written texts that are summaries, and of those that are empty.
+    """
+
+    texts: pa.LargeStringArray
+    text_id: Int32[np.ndarray, " written"]
+    words: Int16[np.ndarray, " written"]
+    summary: Bool[np.ndarray, " written"]
+    empty: Bool[np.ndarray, " written"]
+
+
+def _clean(written: pa.LargeStringArray, tag_style: str) -> _Cleaned:
+    """Clean texts in blocks, so that millions of them are never Python strings at once."""
+    blocks: list[pa.Array] = []
+    words, summary, empty = np.zeros(len(written), np.int16), *(np.zeros(len(written), bool) for _ in range(2))
+    for start in range(0, len(written), _TEXTS_AT_ONCE):
+        some = slice(start, start + _TEXTS_AT_ONCE)
+        before: list[str] = written[some].to_pylist()
+        after = [substitute_tags(text, tag_style) for text in before]
+        if tag_style == "tutorial":
+            after = [" ".join(text.split()) for text in after]
+        untagged = after if tag_style == "none" else map(remove_tags, before)
+        words[some] = [min(len(text.split()), _MOST_WORDS) for text in untagged]
+        summary[some] = ["#" in text and is_summary(text) for text in before]
+        empty[some] = [not text or text.isspace() for text in after]
+        blocks.append(pa.array(after, pa.large_string()))
+    encoded = pa.concat_arrays(blocks or [pa.array([], pa.large_string())]).dictionary_encode()
+    return _Cleaned(encoded.dictionary, encoded.indices.to_numpy(), words, summary, empty)
+
+
 def _by_first_use(
-    index: Int32[np.ndarray, " narrations"],
-) -> tuple[list[int], Int32[np.ndarray, " narrations"]]:
-    """Replace indices by their rank in order of first occurrence.
+    index: Int32[np.ndarray, " narrations"], size: int
+) -> tuple[Int64[np.ndarray, " used"], Int32[np.ndarray, " narrations"]]:
+    """Replace indices below `size` by their rank in order of first occurrence.
 
     Returns:
         The distinct old indices in that order, and the new index of each narration.
     """
-    distinct, first, inverse = np.unique(index, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    new_index = np.empty(len(distinct), dtype=np.int32)
-    new_index[order] = np.arange(len(distinct), dtype=np.int32)
-    return distinct[order].tolist(), new_index[inverse]
+    first = np.full(size, len(index), dtype=np.int64)
+    first[index[::-1]] = np.arange(len(index) - 1, -1, -1)  # of equal indices, the last assignment stays
+    used = np.flatnonzero(first < len(index))
+    used = used[np.argsort(first[used])]
+    new_index = np.empty(size, dtype=np.int32)
+    new_index[used] = np.arange(len(used), dtype=np.int32)
+    return used, new_index[index]

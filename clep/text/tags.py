@@ -75,12 +75,14 @@ _OTHER_SUBJECT = re.compile(
 _SUMMARY = re.compile(r"\s*+#[#\s]*+summary", re.IGNORECASE)
 _MARK = re.compile(r"#[#\s]*+|\bunsure(?![\w-])", re.IGNORECASE)
 _WEARER = re.compile(rf"[cC](?:\s?[cC])?{_END}|CC(?=[a-z])")
+# The usual beginning: no verb in the third person begins a body part or another subject; these patterns are skipped.
+_WEARER_ACTS = re.compile(r"#C C (?=(?!waitress)[a-z]+s )")
 _OTHER = re.compile(rf"[oO]{{1,2}}{_END}|OO(?=[a-z])|[oO](?=(?i:{_ARTICLE}\s|{_PERSON}{_END}))")
 _PERSON_TAG = re.compile(rf"(?=(?i:(?:an)?other\s{_PERSON}{_END}|{_PERSON}{_END}))")
 _TAG_WORD = re.compile(r"[a-z]+(?:=[a-z]+)?(?![\w-])", re.IGNORECASE)
 _UNSURE_AND_MORE = re.compile(r"unsure(?=[a-z]{2,}(?![\w-]))", re.IGNORECASE)
 _START = re.compile(rf"[\s-]*+(?P<untagged>(?:3?\s?(?:C\sC|c\sc){_END}\s?)+)?")
-_MAY_HAVE_A_TAG = re.compile(r"#|unsure|\A(?:-|3?\s?C\sC)", re.IGNORECASE)
+_MAY_BEGIN_WITH_A_TAG = re.compile(r"-|3?\s?[cC]\s[cC]")
 _IS_UNSURE = re.compile(
     r"\b(?:looks?|looked|looking|is|are|was|were|am|be|being|seems?|seemed|appears?|appeared|feels?|felt|remains?|becomes?)"
     r"(?:\s(?:very|so|quite|rather|really|still|somewhat|slightly|a\s(?:bit|little)))?\s\Z",
@@ -137,9 +139,11 @@ def remove_tags(text: str) -> str:
     "#C C puts the Coke from the CD" → "puts the Coke from the CD"; "#O A man X opens it" → "A man opens it" (the noun
     phrase is not part of the tag); "#C C holds #unsure" → "holds".
     """
-    before, text = text, _replace(text, _REMOVED)
-    while text != before:  # removing a tag may complete another one: "C #C C C cuts"
+    text = _replace(text, _REMOVED)
+    while _may_have_a_tag(text):  # removing a tag may complete another one: "C #C C C cuts"
         before, text = text, _replace(text, _REMOVED)
+        if text == before:
+            break
     return text
 
 
@@ -151,15 +155,18 @@ def is_summary(text: str) -> bool:
 def _replace(text: str, words: _Words) -> str:
     """Replace every tag once; repeated blanks become one."""
     text = " ".join(text.split())
-    if _MAY_HAVE_A_TAG.search(text) is None:
+    if not _may_have_a_tag(text):
         return text
+    may_be_unsure = "unsure" in text.casefold()
+    if (tag := _WEARER_ACTS.match(text)) and not may_be_unsure and text.find("#", 1) < 0:
+        return f"{words.wearer} {text[tag.end() :]}".lstrip()
     start = _START.match(text)
     position = start.end() if start else 0
     parts: list[str] = []
     if start and start["untagged"]:
         replacement, position = _camera_wearer(text, position, words, begins_sentence=True)
         parts += [replacement, " "]
-    while mark := _MARK.search(text, position):
+    while (may_be_unsure or text.find("#", position) >= 0) and (mark := _MARK.search(text, position)):
         found = _tag(text, mark, words, begins_sentence=not parts and mark.start() == position)
         if found is None:
             parts.append(text[position : mark.end()])
@@ -175,6 +182,11 @@ def _replace(text: str, words: _Words) -> str:
         parts += [before, replacement, "" if closing else " "]
     parts.append(text[position:])
     return " ".join("".join(parts).split())
+
+
+def _may_have_a_tag(text: str) -> bool:
+    """Whether a text without repeated blanks may have a tag: cheap, as most texts have none."""
+    return "#" in text or _MAY_BEGIN_WITH_A_TAG.match(text) is not None or "unsure" in text.casefold()
 
 
 def _tag(text: str, mark: re.Match[str], words: _Words, begins_sentence: bool) -> tuple[str, int] | None:

@@ -6,7 +6,10 @@ from hashlib import sha256
 from typing import overload
 
 import numpy as np
+import pyarrow as pa
 from jaxtyping import Int32, Int64, Integer, UInt8
+
+from clep.columns import buffers, string_array
 
 
 class Texts(Sequence[str]):
@@ -29,6 +32,16 @@ class Texts(Sequence[str]):
         offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
         np.cumsum([len(item) for item in encoded], out=offsets[1:])
         return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), offsets)
+
+    @classmethod
+    def from_arrow(cls, strings: pa.LargeStringArray) -> "Texts":
+        """Share the memory of an Arrow array without nulls."""
+        offsets, blob = buffers(strings)
+        return cls(blob, offsets)
+
+    def to_arrow(self) -> pa.LargeStringArray:
+        """Return an Arrow array that shares the memory."""
+        return string_array(self.offsets, self.blob)
 
     def digest(self) -> str:
         """Return the hexadecimal SHA-256 of the texts in order."""

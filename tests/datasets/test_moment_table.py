@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from clep.datasets.moment_table import MomentTable, read_moment_table
+from clep.datasets.moment_table import MomentTable, read_moment_table, repeated_rows
 from clep.errors import InputError
 
 COLUMNS = ("video", "start", "end", "text", "split", "verb", "noun")
@@ -129,6 +129,8 @@ def test_other_units_of_time_are_recognised(tmp_path: Path, factor: int, guess: 
         ("video,start,end,text\na,1,2,x\na,-3,2,x\n", r"x\.csv, line 3: start is '-3', not seconds"),
         ("video,start,end,text\na,1,,x\n", r"line 2: end is '', not seconds"),
         ("video,start,end,text\na,1,2,x\n,1,2,x\n", r"line 3: video is empty"),
+        ("video,start,end,text\na,1,2,17\nb,1,2,18\n", r"'text' should hold sentences, but .*data\.columns\.text=NAME"),
+        ("video,start,end,text,split\na,1,2,x,\n", r"line 2: split is empty"),
         ("video,start,end,text,split\na,1,2,x,trian\n", r"line 2: split is 'trian', not one of train, val, test"),
         ("video,start,end,text,weight\na,1,2,x,-1\n", r"line 2: weight is '-1', not a number from 0 on"),
         ("video,start,end,text\na,2,1,x\n", r"x\.csv has no usable row \(rows: 1.*bad_span: 1"),
@@ -168,3 +170,14 @@ def test_weights(tmp_path: Path) -> None:
     rows = [{"video": "a", "start": i, "end": i + 1, "text": "x", "weight": i / 2} for i in range(4)]
     found = read_moment_table(write(tmp_path / "x.parquet", rows))
     np.testing.assert_array_equal(found.narrations.weight, np.array([0, 0.5, 1, 1.5], np.float32))
+
+
+def test_repeated_rows_equal_those_of_pandas() -> None:
+    random = np.random.default_rng(0)
+    video, text = (random.integers(0, 4, 3000).astype(np.int32) for _ in range(2))
+    start, end = (random.integers(0, 12, 3000) / 4 - 0.0 for _ in range(2))
+    start[::2] *= -1  # -0.0 equals 0.0
+    expected = pd.DataFrame({"v": video, "t": text, "s": start, "e": end}).duplicated().to_numpy()
+    np.testing.assert_array_equal(repeated_rows(video, text, start, end), expected)
+    assert 0 < expected.sum() < 3000
+    assert not repeated_rows(video[:0], text[:0], start[:0], end[:0]).any()

@@ -5,6 +5,7 @@ import pytest
 
 from clep.text.narration_table import assemble
 from clep.text.narrations import Narrations
+from clep.text.tags import remove_tags, substitute_tags
 
 
 def test_spans_and_groups_follow_their_narrations(tmp_path) -> None:
@@ -57,3 +58,34 @@ def test_summaries_and_empty_texts_are_dropped_and_counted(style: str, texts: li
     )
     assert list(table.texts) == texts
     assert table.report == {"empty": empty, "summary": 2}
+
+
+@pytest.mark.parametrize("style", ["clean", "tutorial", "raw", "none"])
+def test_blocks_of_texts_give_what_each_text_gives(monkeypatch: pytest.MonkeyPatch, style: str) -> None:
+    """Against a dictionary that is filled text by text; one written text is used by no narration."""
+    written = [f"#C C {verb} {i % 5}  times" for i in range(9) for verb in ("cuts", "peels")] + ["#O A man X waits", ""]
+    written_id = np.array([17, 3, 3, 18, 12, *range(17), 19], dtype=np.int32)
+    expected: dict[str, int] = {}
+    ids = []
+    for i in written_id[:-1].tolist():
+        text = substitute_tags(written[i], style)
+        text = text if style == "raw" else " ".join(text.split())
+        ids.append(expected.setdefault(text, len(expected)))
+    monkeypatch.setattr("clep.text.narration_table._TEXTS_AT_ONCE", 4)
+    n = len(written_id)
+    table = assemble(
+        videos=["a"],
+        redacted=np.array([False]),
+        about={},
+        video=np.zeros(n, dtype=np.int32),
+        second=np.arange(float(n)),
+        passes=np.ones(n, dtype=np.int8),
+        written=written,
+        written_id=written_id,
+        tag_style=style,
+    )
+    assert list(table.texts) == list(expected)
+    assert table.text_id.tolist() == ids
+    assert [table.written[i] for i in table.written_id] == [written[i] for i in written_id[:-1]]
+    words = [len(remove_tags(written[i]).split()) for i in written_id[:-1]]
+    assert table.words.tolist() == words

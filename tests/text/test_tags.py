@@ -1,6 +1,7 @@
 import re
 import time
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -212,3 +213,13 @@ def test_removal_gives_a_subsequence(text: str) -> None:
 def test_text_after_the_camera_wearer_is_unchanged(words: list[str]) -> None:
     words = ["lifts", *words]
     assert remove_tags("#C C " + " ".join(words)) == " ".join(words)
+
+
+def test_the_usual_beginning_gives_what_all_rules_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    parts = ("#C C ", "#C", "opens ", "hands ", "left ", "both ", "waitress ", "waits ", "a ", "man ", "X ", "unsure ")
+    parts = (*parts, "#unsure ", "#O ", "C ", "looks ", "- ", "it", " ")
+    texts = ["#C C " * int(random.integers(2)) + "".join(random.choice(parts, 5)) for _ in range(2000)]
+    found = [(substitute_tags(text, "clean"), remove_tags(text)) for text in texts]
+    monkeypatch.setattr("clep.text.tags._WEARER_ACTS", re.compile(r"(?!)"))
+    assert found == [(substitute_tags(text, "clean"), remove_tags(text)) for text in texts]

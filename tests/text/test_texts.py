@@ -15,6 +15,8 @@ def test_texts_equal_the_strings(strings: list[str]) -> None:
     assert len(texts) == len(strings)
     assert texts[::-2] == strings[::-2]
     assert pickle.loads(pickle.dumps(texts)) == texts == strings
+    assert texts.to_arrow().to_pylist() == strings
+    assert Texts.from_arrow(texts.to_arrow()) == texts
     if strings:
         assert texts[-1] == texts[np.int64(len(strings) - 1)] == strings[-1]
 
