@@ -17,7 +17,7 @@ LAYERS = [
     {"bank", "text"},
     {"datasets", "video"},
     {"models", "losses", "metrics"},
-    {"data"},
+    {"data", "index"},
     {"extraction"},
     {"training", "evaluation", "preprocess", "pretrained"},
     {"demo", "ablation", "train", "evaluate"},

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import cosine_similarity
+from torch.nn.functional import cosine_similarity, normalize
 
 import clep
 from clep.bank import BankWriter, Clock, FeatureBank
@@ -207,7 +207,7 @@ def planted(tmp_path: Path) -> FeatureBank:
 def test_search_finds_a_planted_moment_first(planted: FeatureBank) -> None:
     first, second, *_ = identity_model().search(planted, "opens the fridge", top=5)
     assert (first.video, first.start_s, first.end_s) in {("b", 20.0, 24.0), ("b", 21.0, 25.0)}
-    assert first.score == pytest.approx(1.0, abs=1e-5)
+    assert first.score == pytest.approx(1.0, abs=5e-4)
     assert second.video == "a"
     assert second.start_s <= 10.0
     assert second.end_s >= 11.5
@@ -221,7 +221,8 @@ def search_by_hand(bank: FeatureBank, text: str, top: int, window_s: float, stri
         while start_s < max(length_s - window_s / 2, stride_s / 2):
             end_s = min(start_s + window_s, length_s)
             first, last = Clock(2.0, 0.5).window(start_s, end_s, len(rows), length_s)
-            score = cosine_similarity(rows[first:last].mean(0), torch.from_numpy(vector(text)), dim=0)
+            mean = normalize(rows[first:last].mean(0), dim=0).half().float()  # as the index holds it
+            score = cosine_similarity(mean, torch.from_numpy(vector(text)), dim=0)
             moments.append(Hit(video, start_s, end_s, float(score)))
             start_s += stride_s
     hits: list[Hit] = []
@@ -241,7 +242,7 @@ def test_search_equals_a_loop(planted: FeatureBank, top: int, window_s: float, s
     hits = identity_model().search(planted, "opens the fridge", top, window_s, stride_s)
     expected = search_by_hand(planted, "opens the fridge", top, window_s, stride_s)
     assert [(hit.video, hit.start_s, hit.end_s) for hit in hits] == [(h.video, h.start_s, h.end_s) for h in expected]
-    assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in expected], abs=1e-5)
+    assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in expected], abs=5e-4)
     for index, hit in enumerate(hits):
         assert 0 <= hit.start_s < hit.end_s <= planted.duration_s[planted.videos.index(hit.video)]
         assert not any(h.video == hit.video and h.start_s < hit.end_s and hit.start_s < h.end_s for h in hits[:index])
@@ -250,13 +251,18 @@ def test_search_equals_a_loop(planted: FeatureBank, top: int, window_s: float, s
 
 def test_a_bank_is_indexed_once_for_many_searches(planted: FeatureBank, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded, calls = identity_model(), []
-    embed = loaded.embed_video
-    monkeypatch.setattr(loaded, "embed_video", lambda *args: (calls.append(1), embed(*args))[1])
+    embed = loaded._embed_moments
+    monkeypatch.setattr(loaded, "_embed_moments", lambda *args: (calls.append(1), embed(*args))[1])
     for text in ("opens the fridge", "closes it", "opens the fridge"):
         loaded.search(planted, text)
     assert len(calls) == 1
     loaded.search(planted, "opens the fridge", window_s=2.0)
     assert len(calls) == 2
+    other = identity_model()
+    monkeypatch.setattr(
+        other, "_embed_moments", lambda *_: pytest.fail("the file beside the bank serves all processes")
+    )
+    assert other.search(planted, "opens the fridge") == loaded.search(planted, "opens the fridge")
 
 
 def test_search_can_keep_to_some_videos(planted: FeatureBank) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 from torch import Tensor
 
 from clep.bank.clock import ArrayLike, Clock, Explicit, Grid, as_seconds, check_spans, valid_spans
@@ -19,6 +19,7 @@ from clep.bank.gather import masked_maxima, masked_means, mean_rows, padded_rows
 from clep.bank.lmdb import LMDB_SUFFIX, read_lmdb
 from clep.bank.long_term import long_term_rows
 from clep.bank.storage import Rows, Verify, open_rows, parse_device, parse_dtype, parse_verify, read_seconds
+from clep.checksums import digest
 from clep.errors import InputError
 
 _log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class BankContents:
     seconds: Float64[Tensor, " rows"] | None
     nonfinite_rows: Int64[np.ndarray, " videos"] | None
     lengths: FileLengths
+    digest: str
 
     @cached_property
     def position(self) -> dict[str, int]:
@@ -92,6 +94,7 @@ def _joined(shards: list[Shard], rows: Rows, seconds: Float64[Tensor, " rows"] |
         None if seconds is None else seconds.to(device),
         np.concatenate(counts) if len(counts) == len(shards) else None,
         FileLengths([shard.path for shard in shards]),
+        digest(*(shard.identity for shard in shards)),
     )
 
 
@@ -181,6 +184,15 @@ class OpenedBank:
         """Count of non-finite rows of each video that has any; None if the writer did not count them."""
         counts = self._contents.nonfinite_rows
         return None if counts is None else {self.videos[i]: int(counts[i]) for i in np.flatnonzero(counts)}
+
+    @property
+    def digest(self) -> str:
+        """Digest of the content and the clock; of names, sizes and times of files without checksums."""
+        return self._contents.digest
+
+    def block(self, first: int, last: int) -> Shaped[Tensor, "rows dim"]:
+        """Rows `[first, last)` in the stored dtype, not copied where they lie in one file; not to be written to."""
+        return self._contents.rows.block(first, last)
 
     def check_length(self) -> None:
         """Check that no file of the bank was truncated since it was opened; costs one system call for each file.

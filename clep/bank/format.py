@@ -308,6 +308,15 @@ class Shard:
         """Feature dimension."""
         return self.rows[0].shape[1]
 
+    @property
+    def identity(self) -> str:
+        """Digest of the content, or name, size and time of a file without checksums; and the clock."""
+        content = self.content_digest
+        if content is None:
+            status = self.path.stat()
+            content = f"{self.path.name} {status.st_size} {status.st_mtime_ns}"
+        return f"{content} {self.clock}"
+
 
 def file_format(file: h5py.File) -> str | None:
     """The attribute `format` of a file, None if it has none."""

@@ -87,6 +87,19 @@ class Rows(ABC):
     ) -> Shaped[Tensor, "batch dim"]:
         """Copy single rows, in the bank's dtype, into `out` or a new tensor; indices must be within bounds."""
 
+    def block(self, first: int, last: int) -> Shaped[Tensor, "rows dim"]:
+        """Rows `[first, last)` in the bank's dtype, verified as other reads; not to be written to.
+
+        Raises:
+            ValueError: they leave the bank.
+            InputError: a block is damaged.
+        """
+        if not 0 <= first <= last <= self.n_rows:
+            raise ValueError(f"rows {first} to {last} leave the bank of {self.n_rows} rows")
+        row = torch.arange(first, last, device=self.device)
+        self.verify(row)
+        return self.select(row)
+
     def copy_to(
         self, row: Int64[Tensor, " taken"], slot: Int64[Tensor, " taken"], out: Shaped[Tensor, "slots dim"]
     ) -> bool:
@@ -160,6 +173,14 @@ class RowStore(Rows):
         if not self.verify_reads:
             return 0
         return min((one.block_rows for one in self.digests if one is not None and one.n_pending), default=0)
+
+    def block(self, first: int, last: int) -> Shaped[Tensor, "rows dim"]:
+        """Rows `[first, last)`, see `Rows.block`; not copied where there is one piece."""
+        if len(self.pieces) > 1 or not 0 <= first <= last <= self.n_rows:
+            return super().block(first, last)
+        if self.block_rows:
+            self.verify(torch.arange(first, last))
+        return self.pieces[0][first:last]
 
     def verify(self, row: Int64[Tensor, " taken"], always: bool = False) -> None:
         """Compare the blocks that hold these rows with their checksums, each block once per process."""
