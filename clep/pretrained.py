@@ -148,7 +148,7 @@ class PretrainedModel:
             raise InputError(
                 f"{bank.path} has no rows of video {video!r}; bank.videos lists the {len(bank)} that it has"
             )
-        grid = MomentGrid(bank.end_s[number : number + 1].cpu().numpy(), window_s, stride_s)
+        grid = MomentGrid(bank.end_s[number : number + 1].cpu().numpy(), float(window_s), float(stride_s))
         _, starts, ends = grid.spans(np.arange(len(grid)))
         embedded = self.embed_video(bank, video, starts, ends)
         return torch.from_numpy((starts + ends) / 2), normalize(embedded, dim=-1) @ self.query([text])
