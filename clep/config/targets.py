@@ -30,6 +30,7 @@ _REGISTERED: dict[str, tuple[str, ...]] = {
         "MultipleChoice",
         "NarrationRetrieval",
         "NearestNeighbours",
+        "TableRetrieval",
         "VideoAccuracy",
         "ZeroShotClassification",
     ),

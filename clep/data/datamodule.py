@@ -226,10 +226,18 @@ class MomentDataModule(ResumableDataModule):
             "sentence_encoder": text_encoder,
             "tag_style": self._tag_style(),
             "bank_encoder": self.bank_encoder,
+            "bank_dim": self.dims[0],
+            "bank_rows_per_second": self._rows_per_second(),
             "text_bank_encoder": self.text_bank_encoder,
             "window": self.window.to_dict(),
         }
         return metadata if self.context is None else metadata | {"context": self.context.to_dict()}
+
+    def _rows_per_second(self) -> float | None:
+        """Return the rate of the banks' rows; None where it is irregular or differs."""
+        clocks = [FeatureBank.open(source.bank_path).clock for source in self.sources.values()]
+        rates = {None if clock is None else clock.rows_per_second for clock in clocks}
+        return rates.pop() if len(rates) == 1 else None
 
     def _tag_style(self) -> str:
         styles = {name: source.tag_style for name, source in self.sources.items()}

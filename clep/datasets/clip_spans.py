@@ -9,8 +9,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from clep.datasets.user_table import UserTable
 from clep.errors import InputError
 from clep.files import atomic_path
+
+SPAN_COLUMNS = ("clip", "video", "start", "end")
 
 
 @dataclass(frozen=True)
@@ -72,3 +75,63 @@ class ClipSpans:
                     )
                     + "\n"
                 )
+
+
+def read_spans(table: UserTable) -> tuple[ClipSpans, Int64[np.ndarray, " rows"]]:
+    """Read the clips of a table with the columns `clip`, or `video`, `start` and `end`, or all four.
+
+    A clip without an id of its own is called `<video>_<start>_<end>` in milliseconds. Rows may name the same clip.
+
+    Returns:
+        Each clip once, in order of appearance, and the clip of each row.
+
+    Raises:
+        InputError: a column is missing, a cell is empty or no time, a span does not end after its start, or a clip has
+            two spans; the message names the line.
+    """
+    given = [name for name in ("video", "start", "end") if name in table]
+    if not given:
+        table.require("clip")
+    lacking = [name for name in ("video", "start", "end") if name not in table]
+    if given and lacking:
+        names = table.names
+        raise InputError(
+            f"{table.path} has the column {names[given[0]]!r} but not {names[lacking[0]]!r}; give video, start and "
+            f"end, or only clip; {table.hint(lacking[0])}"
+        )
+    if not given:
+        strings = table.filled("clip")
+        ids = strings.values.to_pylist()
+        unknown = np.full(len(ids), np.nan)
+        return ClipSpans(ids, ids, unknown, unknown), strings.index.astype(np.int64)
+    video, start_s, end_s = table.filled("video").to_list(), table.seconds("start"), table.seconds("end")
+    names = table.filled("clip").to_list() if "clip" in table else None
+    if names is None:
+        names = [clip_id(*span) for span in zip(video, start_s.tolist(), end_s.tolist(), strict=True)]
+    wrong = np.flatnonzero(end_s <= start_s)
+    if len(wrong):
+        row = int(wrong[0])
+        raise table.error(
+            row,
+            f"the clip {names[row]!r} spans {start_s[row]:g} to {end_s[row]:g} s; a span ends after it starts "
+            f"({len(wrong):,} such rows)",
+        )
+    position: dict[str, int] = {}
+    first: list[int] = []
+    clip = np.empty(len(names), np.int64)
+    for row, name in enumerate(names):
+        clip[row] = position.setdefault(name, len(position))
+        if clip[row] == len(first):
+            first.append(row)
+        before = first[clip[row]]
+        if (video[row], start_s[row], end_s[row]) != (video[before], start_s[before], end_s[before]):
+            raise table.error(
+                row, f"the clip {name!r} has another span than in line {table.lines[before]}; give each clip one id"
+            )
+    spans = ClipSpans(list(position), [video[row] for row in first], start_s[first], end_s[first])
+    return spans, clip
+
+
+def clip_id(video: str, start_s: float, end_s: float) -> str:
+    """Return the id of the clip of a video between two seconds."""
+    return f"{video}_{round(1000 * start_s)}_{round(1000 * end_s)}"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from clep.datasets.clip_spans import ClipSpans
+from clep.datasets.clip_spans import ClipSpans, clip_id
 from clep.errors import InputError
 from clep.files import read_json
 
@@ -34,11 +34,6 @@ class EgoMcqQuestions:
 
     def __len__(self) -> int:
         return len(self.sentences)
-
-
-def clip_id(video: str, start_s: float, end_s: float) -> str:
-    """Return the id of the clip of a video between two seconds."""
-    return f"{video}_{round(1000 * start_s)}_{round(1000 * end_s)}"
 
 
 def read_egomcq(path: str | Path) -> EgoMcqQuestions:

@@ -225,10 +225,10 @@ def match_videos(videos: list[str], ends_s: Mapping[str, float], path: Path) -> 
     Raises:
         InputError: the bank has none of the videos.
     """
-    without = {_without_suffix(name): name for name in ends_s}
+    without = {without_suffix(name): name for name in ends_s}
     matched, unknown, changed = [], dict[str, str](), 0
     for name in videos:
-        found = name if name in ends_s else without.get(_without_suffix(name))
+        found = name if name in ends_s else without.get(without_suffix(name))
         changed += found is not None and found != name
         matched.append(found or name)
         if found is None:
@@ -244,7 +244,8 @@ def match_videos(videos: list[str], ends_s: Mapping[str, float], path: Path) -> 
     return matched, unknown
 
 
-def _without_suffix(name: str) -> str:
+def without_suffix(name: str) -> str:
+    """Return a video's id without the suffix of a file of videos or features."""
     suffix = Path(name).suffix
     return name[: -len(suffix)] if suffix.lower() in _VIDEO_SUFFIXES else name
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from clep.datasets.choice_questions import Question
 from clep.demo.encoder import ActionSpan, EncoderSettings
 from clep.demo.grammar import NOUNS, VERBS, Action, verb_key, word_key
 from clep.demo.narrated import Event, QuestionDataset
-from clep.evaluation.multiple_choice import Question
 
 SHORTEST_DELAY_S, LONGEST_DELAY_S = 7.0, 27.0
 _DUE_S = (SHORTEST_DELAY_S, 19.0)

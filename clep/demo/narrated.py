@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 from jaxtyping import Float
 
+from clep.datasets.choice_questions import Question, write_questions
 from clep.demo.annotation_files import (
     narration_pass,
     random_uid,
@@ -21,7 +22,6 @@ from clep.demo.encoder import FPS, ActionSpan, EncoderSettings, FrozenEncoder, r
 from clep.demo.feature_files import write_feature_files
 from clep.demo.grammar import PLACES
 from clep.demo.synthetic import SyntheticDataset
-from clep.evaluation.multiple_choice import Question, write_questions
 
 _OMITTED, _NARRATED_TWICE, _UNSORTED_PASS = 0.08, 0.03, 0.3
 HELD_OUT_SPLITS: tuple[dict[str, Any], ...] = (

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from clep.datasets.choice_questions import Question
 from clep.demo.annotation_files import write_csv
 from clep.demo.encoder import ActionSpan, EncoderSettings
 from clep.demo.grammar import ADJECTIVES, PLACES, Action, article, word_key
 from clep.demo.narrated import Event, QuestionDataset
-from clep.evaluation.multiple_choice import Question
 
 _LENGTH_S, _GAP_S = (2.6, 3.4), (0.5, 1.0)
 _SAME_OBJECT = 0.7

@@ -13,6 +13,7 @@ from clep.evaluation.evaluator import Evaluator
 from clep.evaluation.multiple_choice import MultipleChoice
 from clep.evaluation.probes import LinearProbe, NearestNeighbours
 from clep.evaluation.retrieval import NarrationRetrieval
+from clep.evaluation.table_retrieval import TableRetrieval
 from clep.evaluation.video_accuracy import VideoAccuracy
 from clep.evaluation.zero_shot import EgoCharadesZeroShot, KineticsZeroShot
 
@@ -33,6 +34,7 @@ __all__ = [
     "MultipleChoice",
     "NarrationRetrieval",
     "NearestNeighbours",
+    "TableRetrieval",
     "VideoAccuracy",
     "ZeroShotClassification",
 ]

@@ -2,7 +2,7 @@
 
 import logging
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,17 +10,17 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 from clep.datasets.clip_spans import ClipSpans
-from clep.datasets.clip_table import read_clip_table
+from clep.datasets.clip_table import ClipTable, read_clip_table
 from clep.datasets.egtea import read_egtea_split
 from clep.datasets.epic_retrieval import EpicActionClasses, epic_action_classes, read_epic_actions
 from clep.errors import InputError
 from clep.evaluation.clip_text import ClipTextBenchmark, Similarity
-from clep.metrics import classification_metrics, mean_class_accuracy, topk_accuracy
-from clep.text.prompts import average_prompts, class_prompts
+from clep.metrics import charades_map, classification_metrics, mean_class_accuracy, topk_accuracy
+from clep.text.prompts import average_prompts, class_prompts, read_templates
 from clep.text.texts import distinct_texts
 
 log = logging.getLogger(__name__)
@@ -34,12 +34,12 @@ class ClassifiedClips:
 
     Attributes:
         spans: the clips.
-        label: class of each; -1 where it is none of the classes.
+        label: class of each, -1 where it is none of the classes; or with several labels a clip, a mask of them.
         texts: of each class.
     """
 
     spans: ClipSpans
-    label: Int64[np.ndarray, " clips"]
+    label: Int64[np.ndarray, " clips"] | Bool[np.ndarray, "clips classes"]
     texts: Sequence[Sequence[str]]
 
 
@@ -51,7 +51,7 @@ class ClipClassification(ClipTextBenchmark):
 
     Args:
         bank, texts, similarity, batch_size: see `ClipTextBenchmark`.
-        templates: prompt, or several of them, with `{}` for the text of a class.
+        templates: prompt, or several of them, with `{}` for the text of a class; or a text file (.txt) with one a line.
         views: what the rows of a clip are. "mean": parts of the clip, which are averaged before they are compared;
             "max": views of it, which are compared by themselves, the highest score of each class counts.
 
@@ -62,8 +62,8 @@ class ClipClassification(ClipTextBenchmark):
     def __init__(
         self,
         bank: str | Path,
-        texts: str | Path,
-        templates: str | Sequence[str] = "{}",
+        texts: str | Path | None,
+        templates: str | Path | Sequence[str] = "{}",
         views: Views = "mean",
         similarity: Similarity = "model",
         batch_size: int = 4096,
@@ -80,13 +80,13 @@ class ClipClassification(ClipTextBenchmark):
 
     @abstractmethod
     def summarize(
-        self, scores: Float[Tensor, "clips classes"], label: Int64[Tensor, " clips"], scale: float
+        self, scores: Float[Tensor, "clips classes"], label: Shaped[Tensor, "clips *classes"], scale: float
     ) -> dict[str, float]:
         """Return metrics by full name.
 
         Args:
             scores: similarity of each clip to each class.
-            label: class of each clip.
+            label: class of each clip, or a mask of its classes.
             scale: the model's multiplier of similarities.
         """
 
@@ -97,9 +97,9 @@ class ClipClassification(ClipTextBenchmark):
             InputError: as `ClipTextBenchmark`; or no clip is left.
         """
         clips = self.clips
-        known = np.flatnonzero(clips.label >= 0)
+        known = np.flatnonzero(clips.label >= 0 if clips.label.ndim == 1 else clips.label.any(axis=1))
         if not len(known):
-            raise InputError(f"no clip of benchmark {self.job} has one of its {len(clips.texts)} classes")
+            raise InputError(f"no clip of {self.title} has one of its {len(clips.texts)} classes")
         prompts, owner = class_prompts(clips.texts, self.templates)
         sentences, index = distinct_texts(prompts)
         with self.compared(model) as dual:
@@ -124,40 +124,68 @@ class ClipClassification(ClipTextBenchmark):
 class ZeroShotClassification(ClipClassification):
     """`zeroshot/<name>/<top1|top5|mean_class_accuracy>` in percent, on your own table.
 
+    If a clip has several labels: `zeroshot/<name>/mAP`, the mean over classes of their average precision, with scores
+    compared across clips (`charades_map`). Classes without clips have no part in means over classes; they are counted.
+
     Args:
-        table: csv or tsv with `clip` and `label` (a name or an index), and optionally `video`, `start` and `end`, for
-            clips that are spans of videos in the bank.
+        table: csv, tsv, parquet or jsonl with `label` and `clip`, or `video`, `start` and `end` for clips that are
+            spans of videos in the bank; see `read_clip_table`.
+        bank, texts, options: see `ClipClassification`.
         classes: text file with one class name a line, in the order of the indices; None: the sorted labels.
+        columns: names of the table's columns where they differ, e.g. `{"label": "action"}`.
         name: of the metrics.
-        bank, texts, options: see `ClipClassification`; texts come from `python -m clep.preprocess clip_table`.
     """
 
     reads = ("table", "classes", "bank", "texts")
-    job = "clip_table"
+    job = "table_classification"
 
     def __init__(
         self,
         table: str | Path,
         bank: str | Path,
-        texts: str | Path,
-        classes: str | Path | None = None,
+        texts: str | Path | None = None,
+        classes: str | Path | Sequence[str] | None = None,
+        columns: Mapping[str, str | None] | None = None,
         name: str = "table",
         **options: Any,
     ) -> None:
         super().__init__(bank, texts, **options)
-        self.table, self.classes_path, self.name = table, classes, name
+        self.table_path, self.classes_path, self.columns, self.name = table, classes, columns, name
+
+    @property
+    def title(self) -> str:
+        """Name of the table in messages."""
+        return str(self.table_path)
 
     @cached_property
+    def table(self) -> ClipTable:
+        """The table, read once."""
+        table = read_clip_table(self.table_path, self.classes_path, self.columns, f"evaluator.{self.job}.columns")
+        if unused := table.unused_classes:
+            shown = ", ".join(map(repr, unused[:3])) + (", …" if len(unused) > 3 else "")
+            log.warning("%s: %d of %d classes have no clip: %s", table.path, len(unused), len(table.classes), shown)
+        return table
+
+    @property
     def clips(self) -> ClassifiedClips:
         """The clips of the table; the text of a class is its name."""
-        table = read_clip_table(self.table, self.classes_path)
-        return ClassifiedClips(table.spans, table.label, [[name] for name in table.classes])
+        table = self.table
+        label = table.targets if table.has_several_labels else table.label
+        return ClassifiedClips(table.spans, label, [[name] for name in table.classes])
+
+    @property
+    def prompts(self) -> dict[str, list[list[str]]]:
+        """The prompts of each class."""
+        templates = read_templates(self.templates)
+        return {self.name: [[one.replace("{}", name) for one in templates] for name in self.table.classes]}
 
     def summarize(
-        self, scores: Float[Tensor, "clips classes"], label: Int64[Tensor, " clips"], scale: float
+        self, scores: Float[Tensor, "clips classes"], label: Shaped[Tensor, "clips *classes"], scale: float
     ) -> dict[str, float]:
-        """Return top-1, top-5 and the mean over classes of their accuracy."""
-        found = classification_metrics(scores, label)
+        """Return top-1, top-5 and the mean over classes of their accuracy; or mAP for clips with several labels."""
+        table = self.table
+        self.coverage |= {"classes without clips": len(table.unused_classes), "repeated rows": table.repeated}
+        found = {"mAP": charades_map(scores, label)[0]} if label.ndim == 2 else classification_metrics(scores, label)
         return {f"zeroshot/{self.name}/{metric}": value for metric, value in found.items()}
 
 
@@ -202,7 +230,7 @@ class EpicZeroShot(ClipClassification):
         return self._files[1]
 
     def summarize(
-        self, scores: Float[Tensor, "clips classes"], label: Int64[Tensor, " clips"], scale: float
+        self, scores: Float[Tensor, "clips classes"], label: Shaped[Tensor, "clips *classes"], scale: float
     ) -> dict[str, float]:
         """Return top-1 and top-5 of actions, verbs and nouns."""
         pairs = torch.tensor(self._files[0].pairs)
@@ -250,7 +278,7 @@ class EGTEAZeroShot(ClipClassification):
         return ClassifiedClips(found.spans, found.clips.label, [[name] for name in found.clips.classes])
 
     def summarize(
-        self, scores: Float[Tensor, "clips classes"], label: Int64[Tensor, " clips"], scale: float
+        self, scores: Float[Tensor, "clips classes"], label: Shaped[Tensor, "clips *classes"], scale: float
     ) -> dict[str, float]:
         """Return the mean over classes of their accuracy, and the accuracy over clips."""
         return {

@@ -15,9 +15,12 @@ from torch import Tensor, nn
 from clep.bank import FeatureBank
 from clep.data import LongTerm, Window
 from clep.datasets.clip_spans import ClipSpans
+from clep.datasets.moment_table import refuse_other_units, without_suffix
 from clep.errors import InputError
 from clep.evaluation.evaluator import Evaluator, model_device
-from clep.models import DualEncoder
+from clep.files import sentence_model_name
+from clep.models import DualEncoder, SavedModel
+from clep.models.published import load_sentence_encoder
 from clep.text import Texts, substitute_tags
 
 log = logging.getLogger(__name__)
@@ -48,8 +51,8 @@ class ClipTextBenchmark(Evaluator):
 
     Args:
         bank: path of the feature bank.
-        texts: path of the bank of the sentences' embeddings, from the benchmark's job; not read for a model that reads
-            tokens.
+        texts: path of the bank of the sentences' embeddings, from the benchmark's job; None to embed them with the
+            model's sentence encoder. Not read for a model that reads tokens.
         similarity: "model" compares as the model was trained, "cosine" by unit vectors, "dot" by plain dot products.
         batch_size: clips encoded at once.
 
@@ -60,12 +63,19 @@ class ClipTextBenchmark(Evaluator):
     job = ""  # of clep.preprocess, which makes the text bank; for messages
 
     def __init__(
-        self, bank: str | Path, texts: str | Path, similarity: Similarity = "model", batch_size: int = 4096
+        self, bank: str | Path, texts: str | Path | None, similarity: Similarity = "model", batch_size: int = 4096
     ) -> None:
         super().__init__(batch_size)
         if similarity not in ("model", "cosine", "dot"):
             raise InputError(f"similarity={similarity!r}; choose model, cosine or dot")
-        self.bank_path, self.texts_path, self.similarity = Path(bank), Path(texts), similarity
+        self.bank_path, self.similarity = Path(bank), similarity
+        self.texts_path = None if texts is None else Path(texts)
+        self._embedded: tuple[tuple[str, str], Tensor] | None = None
+
+    @property
+    def title(self) -> str:
+        """Name of the benchmark in messages."""
+        return f"benchmark {self.job}"
 
     @contextmanager
     def compared(self, model: Any) -> Iterator[DualEncoder]:
@@ -98,12 +108,12 @@ class ClipTextBenchmark(Evaluator):
             InputError: the bank is missing or of another encoder than the model's, or has none of the clips.
         """
         bank = FeatureBank.open(self.bank_path)
-        model.check_bank(bank.encoder)
+        check_bank(model, bank)
         window, context = Window.of_model(model.metadata), LongTerm.of_model(model.metadata)
-        kept, video, first, last, middle_s = find_clips(bank, spans, window.align)
+        kept, video, first, last, middle_s = find_clips(bank, spans, window.align, self.title)
         if not len(kept):
             raise InputError(
-                f"{bank.path} has none of the {len(spans)} clips of benchmark {self.job}, neither by their ids "
+                f"{bank.path} has none of the {len(spans)} clips of {self.title}, neither by their ids "
                 f"({spans.ids[0]!r}, …) nor as spans of their videos ({spans.videos[0]!r}, …); its own ids are "
                 f"{list(bank.videos[:3])}"
             )
@@ -141,15 +151,34 @@ class ClipTextBenchmark(Evaluator):
         if model.reads_tokens:
             embedded = model.encode_sentences(written)
         else:
-            texts = self._text_bank(written, style)
-            model.check_sentence_encoder(texts.encoder)
-            rows = texts.take(torch.arange(len(written)))
-            self._check_joint_space(model, texts)
-            embedded = model.encode_text({"text": rows.to(model_device(model))})
+            rows = self._embed(model, written) if self.texts_path is None else self._rows(model, written, style)
+            pieces = [model.encode_text({"text": some.to(model_device(model))}) for some in rows.split(self.batch_size)]
+            embedded = torch.cat(pieces)
         self.refuse_nan(embedded, "sentences")
         return embedded
 
+    def _embed(self, model: DualEncoder, sentences: Sequence[str]) -> Float[Tensor, "sentences dim"]:
+        """Embed sentences with the sentence encoder of the model; those of the last call are kept."""
+        name = model.metadata.get("sentence_encoder")
+        if not name:
+            raise InputError(
+                "the model does not say which sentence encoder it was trained with; set its metadata sentence_encoder "
+                "(text_encoder=NAME with model=joint_space), or give embedded sentences (texts=BANK)"
+            )
+        model.check_sentence_encoder(sentence_model_name(name))
+        key = name, Texts.of(sentences).digest()
+        if self._embedded is None or self._embedded[0] != key:
+            self._embedded = key, torch.from_numpy(load_sentence_encoder(name, "cpu").encode(list(sentences)))
+        return self._embedded[1]
+
+    def _rows(self, model: DualEncoder, sentences: Sequence[str], style: str) -> Float[Tensor, "sentences dim"]:
+        texts = self._text_bank(sentences, style)
+        model.check_sentence_encoder(texts.encoder)
+        self._check_joint_space(model, texts)
+        return texts.take(torch.arange(len(sentences)))
+
     def _text_bank(self, sentences: Sequence[str], style: str) -> FeatureBank:
+        assert self.texts_path is not None
         command = f"python -m clep.preprocess {self.job} tag_style={style}"
         if not self.texts_path.exists():
             raise InputError(f"{self.texts_path} does not exist; make it with `{command} text_encoder=NAME`")
@@ -170,26 +199,45 @@ class ClipTextBenchmark(Evaluator):
                 f"({texts.encoder!r}): they are not of one model; make both with the same one"
             )
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_embedded": None}
+
 
 def find_clips(
-    bank: FeatureBank, spans: ClipSpans, align: str
+    bank: FeatureBank, spans: ClipSpans, align: str, title: str = "the benchmark"
 ) -> tuple[Int64[Tensor, " kept"], Int64[Tensor, " kept"], Int64[Tensor, " kept"], Int64[Tensor, " kept"], Tensor]:
     """Find the rows of clips in a bank, by the clip's id or as the span of its video.
+
+    Ids may have a file suffix that those of the bank lack, or lack one that they have.
 
     Args:
         bank: of either kind, or of both.
         spans: the clips.
         align: see `FeatureBank.window`.
+        title: of the benchmark, for messages.
 
     Returns:
         Indices of the clips that were found; of each its video in the bank, the first and one past the last of its
         rows, and the second in the middle of it.
+
+    Raises:
+        InputError: many spans start after the end of their video, so that the times are not seconds.
     """
-    own, video = bank.index(spans.ids).cpu(), bank.index(spans.videos).cpu()
+    own, video = find_videos(bank, spans.ids), find_videos(bank, spans.videos)
     start_s, end_s = torch.from_numpy(spans.start_s.copy()), torch.from_numpy(spans.end_s.copy())
     is_span = (own < 0) & (video >= 0) & start_s.isfinite() & end_s.isfinite()
     if bool(is_span.any()) and bank.clock is not None:
-        is_span &= start_s <= bank.end_s.cpu()[video.clamp(min=0)] + bank.clock.row_seconds
+        video_end_s = bank.end_s.cpu()[video.clamp(min=0)]
+        refuse_other_units(
+            title,
+            spans.start_s,
+            spans.end_s,
+            (video_end_s + bank.clock.row_seconds).numpy(),
+            is_span.numpy(),
+            lambda row: spans.videos[row],
+            "the rate of the features (rows_per_second)",
+        )
+        is_span &= start_s <= video_end_s + bank.clock.row_seconds
     first, last = torch.full_like(own, -1), torch.full_like(own, -1)
     middle_s = (start_s + end_s) / 2
     by_id = own >= 0
@@ -202,3 +250,22 @@ def find_clips(
     kept = torch.nonzero(last > first).squeeze(1)
     index = torch.where(by_id, own, video)
     return kept, index[kept], first[kept], last[kept], middle_s[kept]
+
+
+def find_videos(bank: FeatureBank, ids: Sequence[str]) -> Int64[Tensor, " ids"]:
+    """Return the index in a bank of each id, -1 where it lacks it; a file suffix on either side is ignored."""
+    index = bank.index(ids).cpu()
+    missing = torch.nonzero(index < 0).squeeze(1).tolist()
+    if missing:
+        without = {without_suffix(name): place for place, name in enumerate(bank.videos)}
+        index[missing] = torch.tensor([without.get(without_suffix(ids[i]), -1) for i in missing], dtype=torch.int64)
+    return index
+
+
+def check_bank(model: SavedModel, bank: FeatureBank) -> None:
+    """Check that a bank has features like those that a model was trained on.
+
+    Raises:
+        InputError: they are of another encoder or dimension.
+    """
+    model.check_bank(bank.encoder, bank.dim, None if bank.clock is None else bank.clock.rows_per_second)

@@ -44,8 +44,7 @@ class FrozenFeatures(Evaluator):
     The model is not used. Clips that the banks lack are left out and counted.
 
     Args:
-        train, test: csv or tsv of labelled clips (`clip`, `label`, optionally `video`, `start`, `end`), or a `clips.h5`
-            with one label a clip.
+        train, test: tables of labelled clips, see `read_clip_table`, or a `clips.h5`, with one label a clip.
         bank: path of a feature bank of the clips or of their videos.
         test_bank: path of that of the test clips; None for the same.
         classes: text file of class names, one a line; None: the sorted labels of `train`.
@@ -203,7 +202,7 @@ def labelled_rows(bank_path: str | Path, table: ClipTable) -> LabelledRows:
         InputError: the bank is missing, or has none of the clips.
     """
     bank = FeatureBank.open(bank_path)
-    kept, _, first, last, _ = find_clips(bank, table.spans, "centre")
+    kept, _, first, last, _ = find_clips(bank, table.spans, "centre", str(table.path))
     if not len(kept):
         raise InputError(
             f"{bank.path} has none of the {len(table.spans)} labelled clips ({table.spans.ids[0]!r}, …); its ids are "
@@ -302,4 +301,6 @@ def _table(path: Path, classes: str | Path | list[str] | None) -> ClipTable:
     if isinstance(classes, list) and classes != clips.classes:
         raise InputError(f"{path} has other classes than the training clips, or another order of them")
     unknown = np.full(len(clips), np.nan)
-    return ClipTable(ClipSpans(clips.ids, clips.ids, unknown, unknown), clips.label, clips.classes)
+    return ClipTable(
+        path, ClipSpans(clips.ids, clips.ids, unknown, unknown), [(one,) for one in clips.label.tolist()], clips.classes
+    )

@@ -8,6 +8,7 @@ from torch import Tensor
 from clep.bank import FeatureBank
 from clep.data import LongTerm, MomentDataset, Source, Window
 from clep.errors import InputError
+from clep.evaluation.clip_text import check_bank
 from clep.evaluation.evaluator import Evaluator, model_device
 from clep.metrics import retrieval_from_embeddings
 from clep.models import DualEncoder
@@ -40,7 +41,7 @@ class NarrationRetrieval(Evaluator):
         """Return recall in percent, and ranks from 1, in both directions."""
         held_out = self._open(model)
         bank: FeatureBank = held_out.bank
-        model.check_bank(bank.encoder)
+        check_bank(model, bank)
         model.check_sentence_encoder(held_out.texts.encoder)
         device = model_device(model)
         sentences = self.source.sentences() if model.reads_tokens else None

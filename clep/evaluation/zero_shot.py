@@ -14,6 +14,7 @@ from clep.bank import FeatureBank
 from clep.checksums import read_checked_json
 from clep.data import LabelledClips, LongTerm, Window
 from clep.errors import InputError
+from clep.evaluation.clip_text import check_bank
 from clep.evaluation.evaluator import Evaluator, model_device
 from clep.metrics import charades_map, topk_accuracy
 from clep.models import DualEncoder, evaluating
@@ -73,7 +74,7 @@ class ZeroShot(Evaluator):
 
     def _scores(self, model: DualEncoder) -> tuple[LabelledClips, list[int], dict[str, Float[Tensor, "clips classes"]]]:
         clips, bank, prompts = self._open()
-        model.check_bank(bank.encoder)
+        check_bank(model, bank)
         model.check_sentence_encoder(prompts.encoder or self.text_encoder)
         device, window = model_device(model), Window.of_model(model.metadata)
         context = LongTerm.of_model(model.metadata)

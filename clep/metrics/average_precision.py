@@ -40,13 +40,29 @@ def charades_map(
     target = target.astype(bool)
     score[~target.any(axis=1)] = -np.inf
 
-    hit = _hits_in_order(np.ascontiguousarray(score.T), np.ascontiguousarray(target.T))
+    per_class = 100 * average_precision(np.ascontiguousarray(score.T), np.ascontiguousarray(target.T))
+    defined = ~np.isnan(per_class)
+    return float(per_class[defined].mean()) if defined.any() else float("nan"), per_class
+
+
+def average_precision(
+    scores: Float[np.ndarray, "rows n"], targets: Bool[np.ndarray, "rows n"]
+) -> Float[np.ndarray, " rows"]:
+    """Average precision of each row, from 0 to 1; NaN for a row without a positive.
+
+    The mean, over the positives of a row, of the precision at their rank. Ties count against the model.
+
+    Args:
+        scores: higher is better; not NaN.
+        targets: mask of the positives.
+    """
+    hit = _hits_in_order(scores, targets)
     found = np.cumsum(hit, axis=1, dtype=np.float64)
     precision = found / np.arange(1, hit.shape[1] + 1)
     total = hit.sum(axis=1)
-    per_class = np.full(len(hit), np.nan)
-    np.divide(100 * (precision * hit).sum(axis=1), total, out=per_class, where=total > 0)
-    return float(per_class[total > 0].mean()) if total.any() else float("nan"), per_class
+    per_row = np.full(len(hit), np.nan)
+    np.divide((precision * hit).sum(axis=1), total, out=per_row, where=total > 0)
+    return per_row
 
 
 def _hits_in_order(

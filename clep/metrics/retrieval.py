@@ -1,9 +1,11 @@
-"""Retrieval metrics: recall at k, median and mean rank."""
+"""Retrieval metrics: recall at k, median and mean rank, mean average precision."""
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from clep.metrics.average_precision import average_precision
 
 RECALL_AT = (1, 5, 10)
 
@@ -77,6 +79,43 @@ def retrieval_from_embeddings(
             for part, ids in zip(query.split(rows), query_ids.split(rows), strict=True)
         ]
     return _summary(torch.cat(ranks))
+
+
+@torch.no_grad()
+def retrieval_from_pairs(
+    query: Float[Tensor, "queries dim"],
+    gallery: Float[Tensor, "gallery dim"],
+    pairs: Int[Tensor, "pairs 2"] | Int[np.ndarray, "pairs 2"],
+    chunk: int = 4096,
+) -> dict[str, float]:
+    """Compute retrieval metrics and mAP from embeddings and the pairs of queries and correct answers, in chunks.
+
+    Args:
+        query, gallery: embeddings on one device, compared by dot product in float32.
+        pairs: indices of a query and a correct answer; a query may have several, in any order.
+        chunk: at most `chunk * chunk` similarities are computed at once.
+
+    Returns:
+        As for `retrieval_metrics`, and `mAP`: the mean over queries of their `average_precision`, in percent.
+
+    Raises:
+        ValueError: as for `retrieval_metrics`.
+    """
+    pairs = torch.as_tensor(pairs).cpu()
+    pairs = pairs[pairs[:, 0].argsort(stable=True)]
+    rows = max(1, min(len(query), chunk * chunk // max(1, len(gallery))))
+    answers = gallery.float().T
+    ranks, precisions = [], []
+    for start in range(0, len(query), rows):
+        similarity = query[start : start + rows].float() @ answers
+        first, last = torch.searchsorted(pairs[:, 0].contiguous(), torch.tensor([start, start + len(similarity)]))
+        positives = torch.zeros(similarity.shape, dtype=torch.bool)
+        positives[pairs[first:last, 0] - start, pairs[first:last, 1]] = True
+        ranks.append(_ranks(similarity, positives.to(similarity.device)))
+        precisions.append(average_precision(similarity.cpu().numpy(), positives.numpy()))
+    if not ranks:
+        raise ValueError("retrieval of no queries is undefined")
+    return _summary(torch.cat(ranks)) | {"mAP": 100 * float(np.concatenate(precisions).mean())}
 
 
 def _ranks(

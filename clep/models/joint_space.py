@@ -80,13 +80,13 @@ class JointSpace(DualEncoder):
         }
         return model
 
-    def check_bank(self, encoder_name: str) -> None:
+    def check_bank(self, encoder_name: str, dim: int | None = None, rows_per_second: float | None = None) -> None:
         """Refuse a bank of another encoder, and remember the name for `check_sentence_encoder`.
 
         Raises:
             InputError: see `DualEncoder.check_bank`.
         """
-        super().check_bank(encoder_name)
+        super().check_bank(encoder_name, dim, rows_per_second)
         self._bank_encoder = encoder_name or self._bank_encoder
 
     def check_sentence_encoder(self, name: str) -> None:

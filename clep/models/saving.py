@@ -3,6 +3,8 @@
 import copy
 import hashlib
 import json
+import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +20,8 @@ from clep.config.targets import REGISTERED, REGISTERED_ONLY, TARGET, Targets, al
 from clep.errors import InputError
 from clep.files import atomic_path, check_input, read_json, write_json
 from clep.models.checkpoint_file import read_checkpoint
+
+log = logging.getLogger(__name__)
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT, VERSION = "clep-model", 1
@@ -193,17 +197,38 @@ class SavedModel(nn.Module):
         """
         raise NotImplementedError(f"{cls.__name__} must define from_config(config)")
 
-    def check_bank(self, encoder_name: str) -> None:
-        """Check that a bank was made by the encoder of the training bank; unknown (empty) names pass.
+    def check_bank(self, encoder_name: str, dim: int | None = None, rows_per_second: float | None = None) -> None:
+        """Check that a bank has features like those of training; what is unknown (empty or None) passes.
+
+        Another rate of rows is logged as a warning, since a window of the same seconds then has another number of rows.
+
+        Args:
+            encoder_name: encoder of the bank.
+            dim: feature dimension of the bank.
+            rows_per_second: of the bank.
 
         Raises:
-            InputError: the encoders differ; the message names both.
+            InputError: the encoders or dimensions differ; the message names both.
         """
         trained_on = self.metadata.get("bank_encoder")
         if trained_on and encoder_name and trained_on != encoder_name:
             raise InputError(
                 f"the model was trained on features of {trained_on!r}, but this bank holds features of "
                 f"{encoder_name!r}; extract features with {trained_on!r}, or train a model on this bank"
+            )
+        trained_dim = self.metadata.get("bank_dim")
+        if trained_dim and dim and trained_dim != dim:
+            raise InputError(
+                f"the model was trained on features of dimension {trained_dim}, but this bank has dimension {dim}; "
+                f"give a bank of the same encoder, or train a model on this bank"
+            )
+        trained_rate = self.metadata.get("bank_rows_per_second")
+        if trained_rate and rows_per_second and not math.isclose(trained_rate, rows_per_second, rel_tol=0.01):
+            log.warning(
+                "the model was trained on %g rows per second, but this bank has %g: correct its rate if it is wrong, "
+                "or expect lower scores",
+                trained_rate,
+                rows_per_second,
             )
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -340,6 +365,8 @@ def _described_model(
 
 def model_metadata(
     bank_encoder: str | None = None,
+    bank_dim: int | None = None,
+    bank_rows_per_second: float | int | None = None,
     context_encoder: str | None = None,
     sentence_encoder: str | None = None,
     text_bank_encoder: str | None = None,

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from clep.bank import Clock, FeatureBank
+from clep.datasets.choice_questions import read_choices
 from clep.datasets.clip_spans import ClipSpans
-from clep.datasets.clip_table import read_clip_table
+from clep.datasets.clip_table import read_clip_table, read_query_table
 from clep.datasets.egomcq import read_egomcq
 from clep.datasets.egtea import read_egtea_split
 from clep.datasets.epic_retrieval import epic_action_classes, read_epic_actions, read_epic_sentences
@@ -116,7 +117,8 @@ class BenchmarkJob(Job):
     def _write_clips(self, files: BenchmarkFiles) -> dict[str, Any]:
         folder = Path(self.output_folder)
         clips, bank = folder / "clips.csv", folder / "features.h5"
-        digest = file_digest(*self.tables())
+        listed = Texts.of([*files.spans.ids, *files.spans.videos]).digest()  # names of columns change them too
+        digest = f"{file_digest(*self.tables())}-{listed[:16]}"
         if self.features is not None:
             digest += f"-{features_digest(self.features)}"
         settings: dict[str, Any] = {"features": self.features is not None, "encoder": self.encoder, "dtype": self.dtype}
@@ -259,18 +261,20 @@ class Egtea(BenchmarkJob, job="egtea"):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipTableJob(BenchmarkJob, job="clip_table"):
+class TableClassification(BenchmarkJob, job="table_classification"):
     """A table of labelled clips of your own → clips.csv and the embeddings of the class prompts.
 
     Attributes:
-        table: csv or tsv with the columns clip and label, and optionally video, start and end.
+        table: csv, tsv, parquet or jsonl with the columns label and clip, or video, start and end.
         classes: text file with one class name a line. null: the labels, sorted.
-        templates: prompt, or a list of them, with {} for the name of a class.
+        columns: names of the table's columns where they differ, e.g. columns.label=action.
+        templates: prompt, or a list of them, with {} for the name of a class; or a text file of them.
     """
 
     table: str | Path = "${paths.data}/clips.csv"
     classes: str | Path | None = None
-    output_folder: str | Path = "${paths.out}/clip_table"
+    columns: Mapping[str, str | None] | None = None
+    output_folder: str | Path = "${paths.out}/table_classification"
     templates: str | Sequence[str] = "{}"
 
     def tables(self) -> list[Path]:
@@ -279,6 +283,53 @@ class ClipTableJob(BenchmarkJob, job="clip_table"):
 
     def read(self) -> BenchmarkFiles:
         """Read the table."""
-        table = read_clip_table(self.table, self.classes)
+        table = read_clip_table(self.table, self.classes, self.columns)
         prompts, _ = class_prompts([[name] for name in table.classes], self.templates)
-        return BenchmarkFiles(table.spans, prompts)
+        return BenchmarkFiles(table.spans, prompts, {"classes_without_clips": table.unused_classes})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRetrieval(BenchmarkJob, job="table_retrieval"):
+    """A table of sentences and clips of your own → clips.csv and the embeddings of the sentences.
+
+    Attributes:
+        table: csv, tsv, parquet or jsonl with the columns query and clip, or video, start and end.
+        columns: names of the table's columns where they differ, e.g. columns.query=caption.
+    """
+
+    table: str | Path = "${paths.data}/queries.csv"
+    columns: Mapping[str, str | None] | None = None
+    output_folder: str | Path = "${paths.out}/table_retrieval"
+
+    def tables(self) -> list[Path]:
+        """Return the table."""
+        return [Path(self.table)]
+
+    def read(self) -> BenchmarkFiles:
+        """Read the table."""
+        table = read_query_table(self.table, self.columns)
+        return BenchmarkFiles(table.spans, table.sentences)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultipleChoice(BenchmarkJob, job="multiple_choice"):
+    """Multiple-choice questions of your own → clips.csv and the embeddings of the sentences.
+
+    Attributes:
+        questions: csv, tsv, parquet or jsonl with the columns query, choices and answer, or clip (or video, start and
+            end), choices and answer.
+        columns: names of the table's columns where they differ, e.g. columns.answer=correct.
+    """
+
+    questions: str | Path = "${paths.data}/questions.csv"
+    columns: Mapping[str, str | None] | None = None
+    output_folder: str | Path = "${paths.out}/multiple_choice"
+
+    def tables(self) -> list[Path]:
+        """Return the questions."""
+        return [Path(self.questions)]
+
+    def read(self) -> BenchmarkFiles:
+        """Read the questions."""
+        questions = read_choices(self.questions, self.columns)
+        return BenchmarkFiles(questions.spans, questions.sentences)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from clep.errors import InputError
+from clep.tables import read_lines
 
 _QUOTES = re.compile(r'["“”„«»]')
 _SOMEONE_IS = re.compile(r"^someone is ")
@@ -57,21 +59,38 @@ def fill_template(texts: Sequence[str], template: str) -> list[str]:
     return [template.replace("{}", text) for text in texts]
 
 
+def read_templates(templates: str | Path | Sequence[str]) -> list[str]:
+    """Return templates from one, from several, or from a text file (.txt) with one a line.
+
+    Raises:
+        InputError: there is none, the file cannot be read, or a template does not have `{}` once; names the line.
+    """
+    if isinstance(templates, Path) or (isinstance(templates, str) and templates.endswith(".txt")):
+        found = [(f"{templates}, line {line}", text) for line, text in enumerate(read_lines(templates), start=1)]
+        found = [(where, text.strip()) for where, text in found if text.strip()]
+    else:
+        found = [("templates", one) for one in ([templates] if isinstance(templates, str) else templates)]
+    if not found:
+        raise InputError(f"templates={templates!r} is empty; give at least one, for example ['{{}}']")
+    for where, template in found:
+        if template.count("{}") != 1:
+            raise InputError(f"{where}: the template {template!r} must have {{}} once, where the text goes")
+    return [template for _, template in found]
+
+
 def class_prompts(
-    texts: Sequence[Sequence[str]], templates: str | Sequence[str]
+    texts: Sequence[Sequence[str]], templates: str | Path | Sequence[str]
 ) -> tuple[list[str], Int64[np.ndarray, " prompts"]]:
     """Return the prompts of all classes, every template with every text of a class, and the class of each prompt.
 
     Args:
         texts: of each class.
-        templates: one, or several; see `fill_template`.
+        templates: one, several, or a file of them; see `read_templates`.
 
     Raises:
         InputError: there is no template, a template has no `{}`, or a class has no text.
     """
-    templates = [templates] if isinstance(templates, str) else list(templates)
-    if not templates:
-        raise InputError("templates is empty; give at least one, for example ['{}']")
+    templates = read_templates(templates)
     empty = [index for index, of_class in enumerate(texts) if not any(text.strip() for text in of_class)]
     if empty:
         raise InputError(f"class {empty[0]} of {len(texts)} has no text; check the file that the classes come from")

@@ -5,11 +5,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from clep.datasets.choice_questions import read_questions
 from clep.demo import EncoderSettings, SyntheticLongTerm
 from clep.demo.__main__ import main
 from clep.demo.long_term import KINDS, LONGEST_DELAY_S, SHORTEST_DELAY_S
 from clep.errors import InputError
-from clep.evaluation.multiple_choice import read_questions
 
 _SMALL = {"shortest_s": 120.0, "longest_s": 150.0, "encoder": EncoderSettings(dim=16, hidden=8)}
 _TINY = SyntheticLongTerm(training_videos=2, test_videos=1, **_SMALL)

@@ -6,11 +6,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from clep.datasets.choice_questions import read_questions
 from clep.demo import EncoderSettings, FrozenEncoder, SyntheticObjectives
 from clep.demo.__main__ import main
 from clep.demo.objectives import ACTIONS, INVERSE_VERBS, OBJECTS
 from clep.errors import InputError
-from clep.evaluation.multiple_choice import read_questions
 from clep.text import Taxonomy, substitute_tags
 
 _SMALL = {"shortest_s": 60.0, "longest_s": 70.0, "encoder": EncoderSettings(dim=16, hidden=8)}

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.metrics import average_precision_score
 
 from clep.errors import InputError
-from clep.evaluation import EGTEAZeroShot, EpicZeroShot, ZeroShotClassification
+from clep.evaluation import EGTEAZeroShot, EpicZeroShot, NearestNeighbours, ZeroShotClassification
 from clep.models import DualEncoder
 from tests.evaluation.test_epic_mir import write_epic
 from tests.evaluation.tiny_benchmarks import write_rows, write_sentences
@@ -126,10 +128,20 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
     ("text", "classes", "message"),
     [
         ("clip,label\na,red\n", "blue\ngreen\n", "line 2: the label 'red' is not among the 2 classes"),
-        ("clip,label\na,red\na,red\n", None, "the clip 'a' is listed 2 times"),
+        ("clip,label\na,red\na,blue\n", None, r"line 3: the clip 'a' is labelled 'blue' here and 'red' before"),
         ("clip,label,start\na,red,3\n", None, "has the column 'start' but not 'video'"),
-        ("clip,label,video,start,end\na,red,v,3,2\n", None, "'a' spans 3 to 2 s"),
+        ("clip,label,video,start,end\na,red,v,3,2\n", None, "line 2: the clip 'a' spans 3 to 2 s"),
+        ("clip,label,video,start,end\na,x,v,1,2\na,x,v,1,3\n", None, "line 3: the clip 'a' has another span than in"),
         ("clip,label\na,\n", None, "line 2: label is empty"),
+        ("clip,label\n,red\nb,red\n", None, "line 2: clip is empty"),
+        ("clip,class\na,red\n", None, r"lacks the column 'label'.*evaluator\.table_classification\.columns\.label=N"),
+        ("video,label\na,red\n", None, "has the column 'video' but not 'start'"),
+        ("label\nred\n", None, "lacks the column 'clip'"),
+        ("clip,label\na,1\nb,2\n", None, r"the labels are numbers \('1', …\), not names; .*classes=FILE"),
+        ("clip,label\na,3\n", "blue\ngreen\n", "line 2: the label '3' is not among the 2 classes"),
+        ("clip,label\na,blue|gren\n", "blue\ngreen\n", "line 2: the label 'gren' is not .* Did you mean 'green'"),
+        ("clip,label\na,red\n", "red\nred\n", "should list each class name once"),
+        ("video,start,end,label\nv,1,two,red\n", None, "line 2: end is 'two', not seconds"),
     ],
 )
 def test_a_wrong_table_is_refused(tmp_path: Path, text: str, classes: str | None, message: str) -> None:
@@ -143,8 +155,127 @@ def test_a_wrong_table_is_refused(tmp_path: Path, text: str, classes: str | None
         one.run(model_for())
 
 
+def table_files(folder: Path, rows: list[dict[str, object]]) -> list[Path]:
+    """Write one table in every format."""
+    frame = pd.DataFrame(rows)
+    paths = [folder / f"clips{suffix}" for suffix in (".csv", ".tsv", ".parquet", ".jsonl")]
+    frame.to_csv(paths[0], index=False)
+    frame.to_csv(paths[1], index=False, sep="\t")
+    frame.to_parquet(paths[2], index=False)
+    frame.to_json(paths[3], orient="records", lines=True)
+    return paths
+
+
+def test_every_format_and_spans_without_ids(tmp_path: Path) -> None:
+    rows = [{"film": "v.mp4", "start": i, "end": i + 1, "action": "red" if i % 2 else "blue"} for i in range(6)]
+    random, model = np.random.default_rng(0), model_for()
+    write_rows(tmp_path / "features.h5", ["v"], random, rows=6)
+    write_sentences(tmp_path / "sentences.h5", ["blue", "red"], random)
+    files = (tmp_path / "features.h5", tmp_path / "sentences.h5")
+    columns = {"video": "film", "label": "action"}
+    found = [ZeroShotClassification(path, *files, columns=columns).run(model) for path in table_files(tmp_path, rows)]
+    assert found[0]["zeroshot/table/top5"] == 100
+    assert found == [found[0]] * 4
+
+
+def test_several_labels_give_the_mean_average_precision(tmp_path: Path) -> None:
+    """Against scikit-learn; the class without clips has no part in the mean."""
+    random, model = np.random.default_rng(0), model_for()
+    names = ["cut", "dry", "pour", "wash"]
+    labels = [[name for name in names[:3] if random.random() < 0.5] or ["cut"] for _ in range(20)]
+    table = pd.DataFrame({"clip": [f"c{i}" for i in range(20)], "label": ["|".join(some) for some in labels]})
+    table.to_csv(tmp_path / "clips.csv", index=False)
+    (tmp_path / "classes.txt").write_text("\n".join(names))
+    rows = write_rows(tmp_path / "features.h5", [f"c{i}" for i in range(20)], random)
+    texts = write_sentences(tmp_path / "sentences.h5", names, random)
+    vectors = [class_vector(model, [texts[name]]) for name in names]
+    scores = np.array([[video(model, rows[f"c{i}"]) @ vector for vector in vectors] for i in range(20)])
+    mask = np.array([[name in some for name in names] for some in labels])
+    expected = np.mean([average_precision_score(mask[:, c], scores[:, c]) for c in range(3)])
+    one = ZeroShotClassification(
+        tmp_path / "clips.csv", tmp_path / "features.h5", tmp_path / "sentences.h5", tmp_path / "classes.txt", name="x"
+    )
+    assert one.run(model) == {"zeroshot/x/mAP": pytest.approx(100 * expected, abs=1e-6)}
+    assert one.coverage["classes without clips"] == 1
+    with pytest.raises(InputError, match=r"the clip 'c\d+' has the labels .*; only one is possible here"):
+        NearestNeighbours(tmp_path / "clips.csv", tmp_path / "clips.csv", tmp_path / "features.h5").run(model)
+
+
+def test_equal_rows_and_classes_without_clips_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "clips.csv").write_text("clip,label\na,red\nb,blue\na,red\n")
+    random = np.random.default_rng(0)
+    write_rows(tmp_path / "features.h5", ["a", "b"], random)
+    write_sentences(tmp_path / "sentences.h5", ["blue", "red", "green"], random)
+    paths = [tmp_path / name for name in ("clips.csv", "features.h5", "sentences.h5")]
+    one = ZeroShotClassification(*paths, classes=["blue", "red", "green"])
+    one.run(model_for())
+    assert (one.coverage["clips"], one.coverage["repeated rows"], one.coverage["classes without clips"]) == (2, 1, 1)
+    assert "1 rows equal an earlier one" in caplog.text
+    assert "1 of 3 classes have no clip: 'green'" in caplog.text
+
+
+@pytest.mark.parametrize(("factor", "guess"), [(30, "frames"), (1000, "milliseconds")])
+def test_times_that_are_no_seconds_are_recognised(tmp_path: Path, factor: int, guess: str) -> None:
+    lines = [f"film,{factor * i},{factor * (i + 1)},{'red' if i % 2 else 'blue'}" for i in range(12)]
+    (tmp_path / "clips.csv").write_text("\n".join(["video,start,end,label", *lines]))
+    random = np.random.default_rng(0)
+    write_rows(tmp_path / "features.h5", ["film"], random, rows=12)
+    write_sentences(tmp_path / "sentences.h5", ["blue", "red"], random)
+    one = ZeroShotClassification(*(tmp_path / name for name in ("clips.csv", "features.h5", "sentences.h5")))
+    with pytest.raises(InputError, match=rf"clips\.csv: .* in 'film' of 13 s; are these {guess}\?"):
+        one.run(model_for())
+
+
+def test_sentences_are_embedded_where_no_bank_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with the bank of the job; templates come from a file; the sentences are embedded once."""
+    (tmp_path / "clips.csv").write_text("clip,label\na,red\nb,blue\n")
+    (tmp_path / "templates.txt").write_text("#C C {}\n\na {}\n")
+    random, model = np.random.default_rng(0), model_for()
+    write_rows(tmp_path / "features.h5", ["a", "b"], random)
+    sentences = ["Camera wearer blue", "a blue", "Camera wearer red", "a red"]
+    vectors = write_sentences(tmp_path / "sentences.h5", sentences, random)
+    asked: list[list[str]] = []
+
+    class Encoder:
+        def __init__(self, name: str, device: str) -> None:
+            assert (name, device) == ("all-tiny-v1", "cpu")
+
+        def encode(self, texts: list[str]) -> np.ndarray:
+            asked.append(texts)
+            return np.stack([vectors[text] for text in texts])
+
+    monkeypatch.setattr("clep.evaluation.clip_text.load_sentence_encoder", Encoder)
+    paths = (tmp_path / "clips.csv", tmp_path / "features.h5")
+    templates = str(tmp_path / "templates.txt")
+    one = ZeroShotClassification(*paths, templates=templates)
+    assert one.run(model) == ZeroShotClassification(*paths, tmp_path / "sentences.h5", templates=templates).run(model)
+    one.run(model)
+    assert asked == [sentences]
+    assert one.prompts == {"table": [["#C C blue", "a blue"], ["#C C red", "a red"]]}
+    (tmp_path / "templates.txt").write_text("a {}\na video\n")
+    with pytest.raises(InputError, match=r"templates\.txt, line 2: the template 'a video' must have \{\} once"):
+        one.run(model)
+
+
+def test_features_of_another_dimension_or_rate(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "clips.csv").write_text("clip,label\na,red\nb,blue\n")
+    random, model = np.random.default_rng(0), model_for()
+    write_rows(tmp_path / "features.h5", ["a", "b"], random)
+    write_sentences(tmp_path / "sentences.h5", ["blue", "red"], random)
+    one = ZeroShotClassification(*(tmp_path / name for name in ("clips.csv", "features.h5", "sentences.h5")))
+    model.metadata |= {"bank_dim": 12, "bank_rows_per_second": 1.0}
+    one.run(model)
+    assert "rows per second" not in caplog.text
+    model.metadata["bank_rows_per_second"] = 2.0
+    one.run(model)
+    assert "the model was trained on 2 rows per second, but this bank has 1" in caplog.text
+    model.metadata["bank_dim"] = 768
+    with pytest.raises(InputError, match="trained on features of dimension 768, but this bank has dimension 12"):
+        one.run(model)
+
+
 def test_labels_may_be_indices_of_the_list_of_classes(tmp_path: Path) -> None:
-    (tmp_path / "clips.csv").write_text("clip,label\na,1\nb,green\n")
+    (tmp_path / "clips.csv").write_text("clip,label\na,1.0\nb,green\n")
     (tmp_path / "classes.txt").write_text("blue\ngreen\n")
     one = ZeroShotClassification(tmp_path / "clips.csv", "b.h5", "t.h5", tmp_path / "classes.txt")
     assert one.clips.label.tolist() == [1, 1]

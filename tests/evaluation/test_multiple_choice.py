@@ -4,14 +4,15 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from clep.bank import Clock, FeatureBank
 from clep.data import LongTerm
+from clep.datasets.choice_questions import Question, read_questions, write_questions
 from clep.errors import InputError
 from clep.evaluation import MultipleChoice
-from clep.evaluation.multiple_choice import Question, read_questions, write_questions
 from tests.evaluation.tiny_clips import ENCODER, by_hand, model_for, unit
 from tests.tiny_source import TEXT_DIM, tiny_source
 
@@ -37,7 +38,7 @@ def vector_of(text: str) -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def _words(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clep.evaluation.multiple_choice.load_sentence_encoder", Words)
+    monkeypatch.setattr("clep.evaluation.clip_text.load_sentence_encoder", Words)
     Words.asked = []
 
 
@@ -131,7 +132,7 @@ def test_videos_that_the_bank_lacks(tmp_path: Path) -> None:
     measure.run(model_for())
     assert measure.coverage["questions without features"] == 3
     asked(tmp_path, count=3, absent=3)
-    with pytest.raises(InputError, match=r"no rows for 3 of the 3 questions"):
+    with pytest.raises(InputError, match=r"bank\.h5 has none of the 3 clips of .*questions\.json.*'not there'"):
         evaluator(tmp_path, on_missing="skip").run(model_for())
     with pytest.raises(InputError, match="on_missing='leave'"):
         evaluator(tmp_path, on_missing="leave")
@@ -186,3 +187,73 @@ def test_files_that_hold_no_questions(tmp_path: Path) -> None:
     write_questions(tmp_path / "q.json", [])
     with pytest.raises(InputError, match="holds no questions"):
         read_questions(tmp_path / "q.json")
+
+
+def write_table(path: Path, rows: list[dict[str, object]]) -> Path:
+    pd.DataFrame(rows).to_csv(path, index=False, sep="\t" if path.suffix == ".tsv" else ",")
+    return path
+
+
+def test_a_table_of_sentences_to_choose_from(tmp_path: Path) -> None:
+    """The same questions as a questions.json and as two tables: choices in one cell, and in columns."""
+    questions, model = asked(tmp_path), model_for()
+    expected = evaluator(tmp_path).run(model)
+    common = [
+        {"video": q.video, "start": q.start_s, "end": q.end_s, "kind": q.group, "answer": q.answer} for q in questions
+    ]
+    one = [row | {"choices": "|".join(q.choices)} for row, q in zip(common, questions, strict=True)]
+    two = [
+        row | {f"choice{i}": text for i, text in enumerate(q.choices)} | {"answer": q.choices[q.answer]}
+        for row, q in zip(common, questions, strict=True)
+    ]
+    for name, rows in (("one.csv", one), ("two.tsv", two)):
+        path = write_table(tmp_path / name, rows)
+        measure = MultipleChoice(path, tmp_path / "bank.h5", columns={"group": "kind"}, name="mine")
+        assert measure.run(model) == {key.replace("choice/", "choice/mine/"): v for key, v in expected.items()}
+        assert measure.coverage["questions of few"] + measure.coverage["questions of many"] == 40
+
+
+def test_a_table_of_clips_to_choose_from(tmp_path: Path) -> None:
+    asked(tmp_path)
+    random, model = np.random.default_rng(3), model_for()
+    bank = FeatureBank.open(tmp_path / "bank.h5")
+    rows, right = [], []
+    for _ in range(30):
+        spans = [(f"v{random.integers(12):02d}", float(random.integers(50))) for _ in range(int(random.integers(2, 5)))]
+        spans = list(dict.fromkeys(spans))
+        spans = [*spans, ("v00", 55.0)] if len(spans) < 2 else spans
+        text, answer = SENTENCES[random.integers(9)], int(random.integers(len(spans)))
+        sentence = unit(by_hand(model.text, vector_of(text.replace("#C C", "Camera wearer"))))
+        scores = []
+        for video, start_s in spans:
+            of_video = bank.video_rows(video).numpy().astype(np.float64)
+            first, last = Clock().window(start_s, start_s + 2, len(of_video), 60.0)
+            scores.append(unit(by_hand(model.video, of_video[first:last].mean(0))) @ sentence)
+        right.append(int(np.argmax(scores)) == answer)
+        choices = [f"{video}@{start_s}-{start_s + 2:g}" for video, start_s in spans]
+        rows.append({"query": text, "choices": "|".join(choices), "answer": answer})
+    found = MultipleChoice(write_table(tmp_path / "q.csv", rows), tmp_path / "bank.h5").run(model)
+    assert found["choice/table/accuracy"] == pytest.approx(100 * np.mean(right))
+    assert 0 < np.mean(right) < 1
+    assert set(found) == {"choice/table/accuracy", "choice/table/chance"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("query,choices\nx,a|b\n", r"lacks the column 'answer'.*evaluator\.multiple_choice\.columns\.answer=NAME"),
+        ("query,answer\nx,0\n", r"lacks the column 'choices'"),
+        ("query,choices,answer\nx,a|b,2\n", r"line 2: the answer '2' is neither a choice nor an index from 0 to 1"),
+        ("query,choices,answer\nx,a|b,c\n", r"line 2: the answer 'c'"),
+        ("query,choices,answer\nx,a|a,0\n", r"line 2: .*at least two different ones"),
+        ("query,choices,answer\nx,a,0\n", r"line 2: .*at least two different ones"),
+        ("query,choices,answer\n,a|b,0\nx,a|b,0\n", r"line 2: query is empty"),
+        ("query,choices,answer\nx,v@3-2|v@1-2,0\n", r"q\.csv: the clip 'v_3000_2000' spans 3 to 2 s"),
+        ("choices,answer\nx|y,0\n", r"lacks the column 'clip'"),
+        ("video,start,end,choices,answer\nv,2,1,x|y,0\n", r"line 2: the clip 'v_2000_1000' spans 2 to 1 s"),
+    ],
+)
+def test_a_wrong_table_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "q.csv").write_text(text)
+    with pytest.raises(InputError, match=message):
+        MultipleChoice(tmp_path / "q.csv", tmp_path / "bank.h5").run(model_for())

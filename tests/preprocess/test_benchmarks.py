@@ -7,16 +7,27 @@ import pytest
 
 from clep.bank import BankWriter, Clock, FeatureBank
 from clep.errors import InputError
-from clep.evaluation import EgoMCQ, EGTEAZeroShot, EpicMIR, EpicZeroShot, ZeroShotClassification
+from clep.evaluation import (
+    EgoMCQ,
+    EGTEAZeroShot,
+    EpicMIR,
+    EpicZeroShot,
+    MultipleChoice,
+    TableRetrieval,
+    ZeroShotClassification,
+)
 from clep.models import JointSpace
-from clep.preprocess.benchmarks import BenchmarkJob, ClipTableJob, EgoMcq, Egtea, EpicMir
+from clep.preprocess.benchmarks import BenchmarkJob, EgoMcq, Egtea, EpicMir, TableClassification
 from clep.preprocess.benchmarks import EpicZeroShot as EpicZeroShotJob
+from clep.preprocess.benchmarks import MultipleChoice as MultipleChoiceJob
+from clep.preprocess.benchmarks import TableRetrieval as TableRetrievalJob
 from tests.evaluation.test_classification import write_egtea
 from tests.evaluation.test_egomcq import write_questions
 from tests.evaluation.test_epic_mir import write_epic
 
 from .conftest import FakeEncoder, embed
 
+TABLES = ("table_classification", "table_retrieval", "multiple_choice")
 TEXT = "sentences.fake.h5"
 
 
@@ -26,6 +37,8 @@ def jobs(folder: Path) -> dict[str, tuple[type[BenchmarkJob], dict, type, dict]]
     write_egtea(folder)
     write_questions(folder)
     (folder / "table.csv").write_text("clip,label\na,red\nb,blue\nc,red\n")
+    (folder / "queries.tsv").write_text("caption\tclip\nx\ta|b\ny\tb|c\n")
+    (folder / "choices.csv").write_text("query,choices,answer\nx,a|b,b\ny,b|c,1\n")
     epic, sentences = folder / "clips.csv", folder / "sentences.csv"
     split = {"split": folder / "split.txt", "actions": folder / "actions.txt"}
     templates = ["#C C {}", "a {}"]
@@ -34,11 +47,23 @@ def jobs(folder: Path) -> dict[str, tuple[type[BenchmarkJob], dict, type, dict]]
         "epic_zero_shot": (EpicZeroShotJob, {"clips": epic, "train": None, "templates": templates}, EpicZeroShot, {}),
         "egomcq": (EgoMcq, {"questions": folder / "egomcq.json"}, EgoMCQ, {}),
         "egtea": (Egtea, {**split, "templates": templates}, EGTEAZeroShot, {}),
-        "clip_table": (ClipTableJob, {"table": folder / "table.csv"}, ZeroShotClassification, {}),
+        "table_classification": (TableClassification, {"table": folder / "table.csv"}, ZeroShotClassification, {}),
+        "table_retrieval": (
+            TableRetrievalJob,
+            {"table": folder / "queries.tsv", "columns": {"query": "caption"}},
+            TableRetrieval,
+            {},
+        ),
+        "multiple_choice": (
+            MultipleChoiceJob,
+            {"questions": folder / "choices.csv"},
+            MultipleChoice,
+            {"on_missing": "skip"},
+        ),
     }
 
 
-@pytest.mark.parametrize("name", ["epic_mir", "epic_zero_shot", "egomcq", "egtea", "clip_table"])
+@pytest.mark.parametrize("name", ["epic_mir", "epic_zero_shot", "egomcq", "egtea", *TABLES])
 @pytest.mark.parametrize("style", ["clean", "raw"])
 def test_an_evaluator_measures_what_its_job_wrote(tmp_path: Path, encoder: FakeEncoder, name: str, style: str) -> None:
     """Features are made from the clip ids that the job lists, as files of one vector each."""
