@@ -84,3 +84,51 @@ def test_an_evaluator_must_be_named(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(SystemExit):
         main(["model=joint_space"])
     assert "evaluator=NAME is needed" in caplog.text
+
+
+def test_three_tables_of_ones_own_are_measured_at_once(tmp_path: Path) -> None:
+    """One video, whose rows are the embeddings of the sentences, so that every metric is at its best."""
+    names = ["cut", "dry", "wash"]
+    vectors = np.eye(3, dtype=np.float32)
+    with BankWriter(tmp_path / "film.h5", 3, Clock(1.0, 1.0), "float32", "lavila") as writer:
+        writer.add("film", vectors)
+    with BankWriter(tmp_path / "texts.h5", 3, None, "float32", "lavila", Texts.of(names).digest()) as writer:
+        writer.add("sentences", vectors)
+    spans = [f"film.mp4,{second},{second + 1},{name}" for second, name in enumerate(names)]
+    (tmp_path / "labels.csv").write_text("\n".join(["video,start,end,label", *spans]))
+    (tmp_path / "queries.csv").write_text("\n".join(["video,start,end,query", *spans]))
+    questions = [f"film,{i},{i + 1},cut|dry|wash,{name}" for i, name in enumerate(names)]
+    (tmp_path / "questions.csv").write_text("\n".join(["video,start,end,choices,answer", *questions]))
+    files = {
+        "table_classification.table": "labels.csv",
+        "table_retrieval.table": "queries.csv",
+        "multiple_choice.questions": "questions.csv",
+    }
+    given = [f"evaluator.{key}={tmp_path / name}" for key, name in files.items()]
+    for key in files:
+        name = key.partition(".")[0]
+        given += [f"evaluator.{name}.bank={tmp_path / 'film.h5'}", f"evaluator.{name}.texts={tmp_path / 'texts.h5'}"]
+        given.append(f"evaluator.{name}.name=mine")
+    second = f"{{_target_: clep.evaluation.ZeroShotClassification, table: {tmp_path / 'labels.csv'}, name: other, "
+    second += f"bank: {tmp_path / 'film.h5'}, texts: {tmp_path / 'texts.h5'}}}"
+    main(
+        [
+            "model=joint_space",
+            "evaluator=[table_classification,table_retrieval,multiple_choice]",
+            *given,
+            f"+evaluator.second={second}",
+            f"out={tmp_path / 'out'}",
+            "device=cpu",
+        ]
+    )
+    metrics = read_json(tmp_path / "out" / "metrics.json")
+    best = {
+        **{f"zeroshot/{name}/top1": 100 for name in ("mine", "other")},
+        **{f"retrieval/mine/{side}/mAP": 100 for side in ("t2v", "v2t")},
+        **{f"retrieval/mine/{side}/median_rank": 1 for side in ("t2v", "v2t")},
+        **{"choice/mine/accuracy": 100, "choice/mine/chance": pytest.approx(100 / 3)},
+    }
+    assert {name: metrics[name] for name in best} == best
+    coverage = read_json(tmp_path / "out" / "coverage.json")
+    assert set(coverage) == {"table_classification", "table_retrieval", "multiple_choice", "second"}
+    assert coverage["table_classification"]["clips with features"] == 3
