@@ -20,7 +20,6 @@ from benchmarks.machine import machine_cpu_seconds
 from benchmarks.report import read_settings
 from clep.compute.threads import one_core_each
 from clep.video import DenseWindows, VideoEncoder, VideoReader, encode_video
-from clep.video.encode import remainder_sizes
 from clep.video.encoders import EfficientNetLite0, TimeSformer
 from clep.video.transforms import centre_crop, normalize
 
@@ -93,14 +92,10 @@ def _decoded(settings: Settings, encoder: VideoEncoder, keep: bool = True) -> tu
 
 
 def _batches(units: list[Tensor], settings: Settings) -> list[Tensor]:
-    whole, left = divmod(len(units), settings.clip_batch)
-    sizes = [settings.clip_batch] * whole + [used for _, used in remainder_sizes(left, settings.clip_batch)]
-    return [torch.stack(part).to(settings.device) for part in _cut(units, sizes)]
-
-
-def _cut(units: list[Tensor], sizes: list[int]) -> list[list[Tensor]]:
-    ends = [sum(sizes[: place + 1]) for place in range(len(sizes))]
-    return [units[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+    """Return batches of one shape; the last one repeats its last unit, as in the pipeline."""
+    size = settings.clip_batch
+    padded = units + units[-1:] * (-len(units) % size)
+    return [torch.stack(padded[start : start + size]).to(settings.device) for start in range(0, len(padded), size)]
 
 
 def _encode(batches: list[Tensor], encoder: VideoEncoder, settings: Settings) -> None:

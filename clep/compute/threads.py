@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -59,47 +59,66 @@ _END = object()
 _POLL_S = 0.1
 
 
-def in_background(produce: Callable[[], Iterator[Item]], ahead: int) -> Generator[Item, None, None]:
-    """Yield the items of an iterator that runs in a thread, prefetching at most `ahead` items.
+def in_background(produce: Callable[[], Iterator[Item]], ahead: int) -> "Background[Item]":
+    """Return an iterator over the items of an iterator that runs in a thread, which starts at once.
 
-    An exception of the iterator is raised here. When this generator is closed, also by an exception in the consuming
-    loop, the iterator is closed in its thread, and the thread is joined.
+    Args:
+        produce: makes the iterator, in that thread.
+        ahead: items to hold in advance, at most.
     """
-    items: queue.Queue[Any] = queue.Queue(ahead)
-    stop = threading.Event()
+    return Background(produce, ahead)
 
-    def put(item: Any) -> bool:
-        while not stop.is_set():
+
+class Background(Iterator[Item]):
+    """The items of an iterator that runs in a thread.
+
+    An exception of the iterator is raised here. `close` closes the iterator in its thread and joins the thread; use
+    `contextlib.closing`, so that an exception in the consuming loop does so too.
+    """
+
+    def __init__(self, produce: Callable[[], Iterator[Item]], ahead: int) -> None:
+        self._items: queue.Queue[Any] = queue.Queue(ahead)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(produce,), name="clep-decode", daemon=True)
+        self._thread.start()
+
+    def __next__(self) -> Item:
+        if self._stop.is_set():
+            raise StopIteration
+        item = self._items.get()
+        if item is _END or isinstance(item, _Failure):
+            self.close()
+            if isinstance(item, _Failure):
+                raise item.error
+            raise StopIteration
+        found: Item = item
+        return found
+
+    def close(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._thread.join()
+
+    def _put(self, item: Any) -> bool:
+        while not self._stop.is_set():
             try:
-                items.put(item, timeout=_POLL_S)
+                self._items.put(item, timeout=_POLL_S)
                 return True
             except queue.Full:
                 continue
         return False
 
-    def run() -> None:
+    def _run(self, produce: Callable[[], Iterator[Item]]) -> None:
         iterator: Any = None
         try:
             iterator = produce()
             for item in iterator:
-                if not put(item):
+                if not self._put(item):
                     return
                 del item
-            put(_END)
+            self._put(_END)
         except BaseException as error:
-            put(_Failure(error))
+            self._put(_Failure(error))
         finally:
             if hasattr(iterator, "close"):
                 iterator.close()
-
-    thread = threading.Thread(target=run, name="clep-decode", daemon=True)
-    thread.start()
-    try:
-        while (item := items.get()) is not _END:
-            if isinstance(item, _Failure):
-                raise item.error
-            yield item
-            del item
-    finally:
-        stop.set()
-        thread.join()

@@ -1,7 +1,7 @@
 """Pack existing feature files, one per video, into a bank; or copy videos from another bank."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import blake2b
 from math import ceil
@@ -116,7 +116,7 @@ class FeatureRows(RowSource):
         """Return the clock of the features."""
         return self.clock
 
-    def encode(self, items: Sequence[Item]) -> Iterator[EncodedItem]:
+    def encode(self, items: Sequence[Item], begin: Callable[[Item], None]) -> Iterator[EncodedItem]:
         """Yield the rows of each file, which are read and verified during iteration."""
         for item in items:
             assert isinstance(item, FeatureFile)

@@ -77,13 +77,11 @@ class EncodedItem:
         item: the item.
         blocks: arrays `[n, dim]` in order. Iterating raises InputError if the item is unusable.
         facts: called after all blocks.
-        shares_batches: whether batches hold several items, so that a crash cannot be attributed to this one.
     """
 
     item: Item
     blocks: Iterable[Rows]
     facts: Callable[[], RowFacts] = RowFacts
-    shares_batches: bool = False
 
 
 @runtime_checkable
@@ -103,8 +101,14 @@ class RowEncoder(Protocol):
     def dim(self) -> int:
         """Feature dimension."""
 
-    def encode(self, items: Sequence[Item]) -> Iterator[EncodedItem]:
-        """Yield the rows of each item."""
+    def encode(self, items: Sequence[Item], begin: Callable[[Item], None]) -> Iterator[EncodedItem]:
+        """Yield the rows of each item.
+
+        Args:
+            items: all items to encode.
+            begin: to be called before an item is read ahead of the one being yielded, so that a crash of this process
+                can be attributed; from any thread.
+        """
 
 
 class RowSource(ABC):

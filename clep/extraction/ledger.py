@@ -153,12 +153,22 @@ class Journal:
         """
         self._append({"stopped": item, "had_whole_time_limit": had_whole_time_limit})
 
+    def suspects(self) -> set[str]:
+        """Return the items that an earlier attempt had begun when its process died; one of them may be the reason."""
+        return {item for item, times in self._deaths()[0].items() if times > 0}
+
     def items_to_leave_out(self) -> dict[str, str]:
         """Return the reason by id of the items that the next attempt should skip, so that the others get done.
 
         These are items during which `MAX_DEATHS` attempts crashed, and items that take longer than the time limit. A
         preemption, or a time limit that was reached after other items, does not count.
         """
+        deaths, reasons = self._deaths()
+        died = "attempts ended while it was being encoded (out of memory, or a crash)"
+        return reasons | {item: f"{times} {died}" for item, times in deaths.items() if times >= MAX_DEATHS}
+
+    def _deaths(self) -> tuple[Counter[str], dict[str, str]]:
+        """Return how often a process died with each item begun, and the reason by id of items that take too long."""
         deaths: Counter[str] = Counter()
         reasons: dict[str, str] = {}
         for line in read_lines(self.path, 0)[0]:
@@ -168,8 +178,7 @@ class Journal:
             deaths[line["stopped"] if "stopped" in line else line["id"]] -= 1
             if line.get("had_whole_time_limit"):
                 reasons[line["stopped"]] = "it takes longer than the time limit of a task"
-        died = "attempts ended while it was being encoded (out of memory, or a crash)"
-        return reasons | {item: f"{times} {died}" for item, times in deaths.items() if times >= MAX_DEATHS}
+        return deaths, reasons
 
     def _append(self, line: dict[str, Any]) -> None:
         with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:

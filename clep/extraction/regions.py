@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float32
@@ -77,6 +77,8 @@ class RegionExtraction(Extraction):
     roi_size: int = 7
     roi_samples: int = 2
     region_pool: Literal["max", "avg"] = "max"
+
+    shares_batches: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

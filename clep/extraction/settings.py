@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from clep.bank import Clock
 from clep.config.build import build_typed
@@ -72,6 +72,9 @@ class Extraction:
     n_shards: int | None = None
     retry_failed: bool = False
 
+    shares_batches: ClassVar[bool] = True
+    """Whether a batch may hold clips of several videos."""
+
     def __post_init__(self) -> None:
         for name in ("clip_batch", "segments", "window", "stride"):
             if getattr(self, name) < 1:
@@ -114,7 +117,7 @@ class Extraction:
         return Clock(float(windows.rows_per_second), float(windows.row_seconds))
 
     def encode(self, item: VideoItem, encoder: VideoEncoder, device: str, threads: int) -> Any:
-        """Return the rows of a video, computed while iterating: an `EncodedVideo` or an object with its attributes."""
+        """Return the rows of a video, computed while iterating: an `EncodedVideo`, or an object with its attributes."""
         return encode_video(
             item.path,
             encoder,

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -113,7 +114,7 @@ def encode_shard(task: ShardTask) -> None:
     """Encode the items of a shard and write its bank, then its ledger; a bank without a ledger is ignored.
 
     If an attempt is interrupted (stopped, out of memory, another shard failed), its finished items are saved as a
-    separate bank. The next attempt encodes only the others, so a time limit loses at most the item being encoded.
+    separate bank. The next attempt encodes only the others, so a time limit loses at most the unfinished batches.
 
     Raises:
         InputError: the encoder cannot be loaded, the disk is full, or with on_error="stop" an item cannot be used.
@@ -222,6 +223,9 @@ class _Worker:
         self.journal = Journal(task.journal())
         self.started = time.perf_counter()
         self.first: str | None = None
+        self.under_way: set[str] = set()
+        self.stopping = False
+        self._beginning = threading.Lock()
 
     def run(self) -> None:
         left_out = self.journal.items_to_leave_out()
@@ -233,9 +237,15 @@ class _Worker:
             for item in items:
                 if item.id in left_out:
                     self._fail(item, left_out[item.id], final=False)
-            for encoded in self.encoder.encode(rest):
-                self._encode(encoded)
+            suspects = self.journal.suspects()
+            together = [item for item in rest if item.id not in suspects]
+            # Alone, so that another crash is attributed to one item.
+            for group in [together, *([item] for item in rest if item.id in suspects)]:
+                for encoded in self.encoder.encode(group, self._begin) if group else ():
+                    self._encode(encoded)
         except BaseException as error:
+            if isinstance(error, Stopped | KeyboardInterrupt):
+                self._stop(had_whole_time_limit=None)
             if self.piece.is_output_error(error):
                 self.piece.discard()
             elif self.piece.entries:
@@ -259,19 +269,32 @@ class _Worker:
         known = [count for count in rows if count is not None]
         return sum(known) or None if len(known) == len(rows) and self.task.save_every is None else None
 
+    def _begin(self, item: Item) -> None:
+        """Record that an item is about to be read; encoders that read ahead call this from their threads."""
+        with self._beginning:
+            if item.id not in self.under_way and not self.stopping:
+                self.under_way.add(item.id)
+                self.journal.begin(item.id)
+
+    def _stop(self, had_whole_time_limit: str | None) -> None:
+        """Record that this attempt is stopped, which is not the fault of the items under way."""
+        with self._beginning:
+            self.stopping = True
+            for name in sorted(self.under_way):
+                self.journal.stop(name, had_whole_time_limit=name == had_whole_time_limit)
+            self.under_way.clear()
+
     def _encode(self, encoded: EncodedItem) -> None:
         item = encoded.item
         if self.task.stopped.exists():
             raise InputError("stopped, since another shard failed (on_error=stop)")
         self.first = self.first or item.id
-        if not encoded.shares_batches:
-            self.journal.begin(item.id)
+        self._begin(item)
         try:
             facts, n_rows = self.piece.add(encoded)
         except (Stopped, KeyboardInterrupt) as error:
-            if not encoded.shares_batches:
-                timed_out = isinstance(error, Stopped) and error.at_time_limit
-                self.journal.stop(item.id, had_whole_time_limit=timed_out and item.id == self.first)
+            timed_out = isinstance(error, Stopped) and error.at_time_limit
+            self._stop(had_whole_time_limit=item.id if timed_out and item.id == self.first else None)
             raise
         except InputError as error:
             if self.piece.is_output_error(error):
@@ -304,7 +327,9 @@ class _Worker:
         facts |= {"seconds": round(self.started - before, 3), "settings": self.task.source.key}
         entry = Entry(item.id, status, reason, fingerprint=item.fingerprint, **facts)
         self.piece.entries.append(entry)
-        self.journal.finish(entry)
+        with self._beginning:
+            self.under_way.discard(item.id)
+            self.journal.finish(entry)
 
 
 def _is_temporary(error: InputError) -> bool:

@@ -1,7 +1,7 @@
 """Spans of videos → one row each: items and options for the engine, and the batches across videos."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from hashlib import blake2b
@@ -22,9 +22,11 @@ from clep.extraction.items import EncodedItem, RowFacts, file_fingerprint
 from clep.extraction.listing import VideoItem
 from clep.extraction.settings import Extraction
 from clep.video import VideoEncoder
-from clep.video.encode import encode_prepared, prepare_frame
+from clep.video.batches import BatchEncoder, Mark, encode_in_batches
 from clep.video.span_frames import FrameOptions, open_frames
 from clep.video.spans import Dataset, FrameRule, frame_indices, span_in_frames
+
+Clip = tuple[Shaped[Tensor, "crops 3 side side"], ...]
 
 _LEAST_COST_S = 0.5  # of a short span: to open its file and decode up to it
 
@@ -125,60 +127,56 @@ class SpanExtraction(Extraction):
 
 
 def encode_spans(
-    items: Sequence[SpanItem], encoder: VideoEncoder, settings: SpanExtraction, device: str
+    items: Sequence[SpanItem],
+    encoder: VideoEncoder,
+    settings: SpanExtraction,
+    device: str,
+    begin: Callable[[SpanItem], None] = lambda item: None,
 ) -> Iterator[EncodedItem]:
     """Yield the row of each span.
 
     Videos are decoded one after the other in a thread, each in one forward pass over the frames of all of its spans.
-    Spans of several videos share batches, which all have one padded shape.
+    Spans of several videos share batches, which all have one shape. `begin` is called with each span before its video
+    is read.
     """
     order = sorted(items, key=lambda item: (item.path, item.start, item.id))
+    batches = BatchEncoder(encoder, settings.crops, device, settings.precision)
     encoder.to(device).eval()
-    bf16 = settings.precision == "bf16" and device.startswith("cuda")
-
-    def rows_of(clips: list[Tensor]) -> Float32[np.ndarray, "clips dim"]:
-        return encode_prepared(encoder, clips, settings.clip_batch, device, bf16)
-
-    waiting: list[tuple[SpanItem, Tensor | InputError]] = []
-    with closing(in_background(lambda: _clips(order, encoder, settings), 2 * settings.clip_batch)) as clips:
-        for one in clips:
-            waiting.append(one)
-            good = [clip for _, clip in waiting if isinstance(clip, Tensor)]
-            if len(good) == settings.clip_batch:
-                yield from _encoded(waiting, rows_of(good))
-                waiting = []
-    good = [clip for _, clip in waiting if isinstance(clip, Tensor)]
-    yield from _encoded(waiting, rows_of(good) if good else np.empty((0, encoder.dim), np.float32))
-
-
-def _encoded(
-    clips: Sequence[tuple[SpanItem, Tensor | InputError]], rows: Float32[np.ndarray, "clips dim"]
-) -> Iterator[EncodedItem]:
-    row = iter(rows)
-    for item, clip in clips:
-        found = clip if isinstance(clip, InputError) else next(row)
-        seconds = float(item.duration_s)
-        facts = RowFacts(seconds=np.array([seconds / 2]), duration_s=seconds, video_s=seconds)
-        yield EncodedItem(item, _blocks(found), partial(_same, facts), shares_batches=True)
+    with ExitStack() as during:
+        start, at_once = during.enter_context(batches.compute_threads(batches.start))
+        ahead = 2 * settings.clip_batch * at_once
+        clips = during.enter_context(closing(in_background(lambda: _clips(order, batches, settings, begin), ahead)))
+        found: Any = None
+        for one in during.enter_context(closing(encode_in_batches(clips, settings.clip_batch, start, at_once))):
+            if not isinstance(one, Mark):
+                found = one
+                continue
+            item, error = one.content
+            seconds = float(item.duration_s)
+            facts = RowFacts(seconds=np.array([seconds / 2]), duration_s=seconds, video_s=seconds)
+            yield EncodedItem(item, _blocks(error or found), partial(_same, facts))
 
 
 def _same(facts: RowFacts) -> RowFacts:
     return facts
 
 
-def _blocks(found: Float32[np.ndarray, " dim"] | InputError) -> Iterator[Float32[np.ndarray, "one dim"]]:
-    if isinstance(found, InputError):
+def _blocks(found: Float32[np.ndarray, " dim"] | Exception) -> Iterator[Float32[np.ndarray, "one dim"]]:
+    if isinstance(found, Exception):
         raise found
     yield found[None]
 
 
 def _clips(
-    items: Sequence[SpanItem], encoder: VideoEncoder, settings: SpanExtraction
-) -> Iterator[tuple[SpanItem, Shaped[Tensor, "frames crops 3 side side"] | InputError]]:
-    """Yield the prepared frames of each span, or why they cannot be read."""
+    items: Sequence[SpanItem],
+    batches: BatchEncoder,
+    settings: SpanExtraction,
+    begin: Callable[[SpanItem], None],
+) -> Iterator[Clip | Mark]:
+    """Yield the prepared frames of each span and its mark, which holds the span and why it cannot be read, or None."""
     options = FrameOptions(
-        None if encoder.own_transform else encoder.clip.short_side_px,
-        lambda frame: prepare_frame(encoder, frame, settings.crops),
+        batches.decoded_short_side_px,
+        batches.prepare,
         settings.fps,
         settings.chunk_s,
         settings.decode_threads or torch.get_num_threads(),
@@ -186,24 +184,28 @@ def _clips(
     )
     for path, group in groupby(items, key=lambda item: item.path):
         spans = list(group)
+        for item in spans:
+            begin(item)
         while spans:
             done = 0
             try:
-                for clip in _clips_of_video(path, spans, encoder, settings, options):
-                    yield spans[done], clip
+                for clip in _clips_of_video(path, spans, batches.encoder, settings, options):
+                    if not isinstance(clip, InputError):
+                        yield clip
+                    yield Mark((spans[done], clip if isinstance(clip, InputError) else None))
                     done += 1
                 break
             except InputError as error:
                 # A chunk or image that cannot be read concerns the spans in it; a film concerns all.
                 failed = 1 if Path(path).is_dir() else len(spans) - done
                 for item in spans[done : done + failed]:
-                    yield item, error
+                    yield Mark((item, error))
                 spans = spans[done + failed :]
 
 
 def _clips_of_video(
     path: str, spans: Sequence[SpanItem], encoder: VideoEncoder, settings: SpanExtraction, options: FrameOptions
-) -> Iterator[Shaped[Tensor, "frames crops 3 side side"] | InputError]:
+) -> Iterator[Clip | InputError]:
     source = open_frames(path, options)
     frames, rule = encoder.clip.frames, settings.frame_rule or encoder.clip.frame_rule
     chosen: list[Sequence[int]] = []
@@ -223,7 +225,7 @@ def _clips_of_video(
         while indices[-1] not in shown:
             index, pixels = next(visits)
             shown[index] = pixels
-        clip = torch.stack([shown[index] for index in indices])
+        clip = tuple(shown[index] for index in indices)
         if position + 1 < len(chosen):
             shown = {index: pixels for index, pixels in shown.items() if index >= first[position + 1]}
         start_s = indices[0] / source.fps if source.fps else 0.0

@@ -1,7 +1,7 @@
 """Sentences → a bank of their embeddings, chunk by chunk."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
@@ -115,7 +115,7 @@ class ChunkEncoder:
         self.encoder = encoder
         self.name, self.dim = encoder.name, int(encoder.dim)
 
-    def encode(self, items: Sequence[Item]) -> Iterator[EncodedItem]:
+    def encode(self, items: Sequence[Item], begin: Callable[[Item], None]) -> Iterator[EncodedItem]:
         """Yield the embeddings of each chunk."""
         chunks = [item for item in items if isinstance(item, TextChunk)]
         while chunks:

@@ -3,9 +3,9 @@
 import logging
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, ClassVar
@@ -38,12 +38,14 @@ from clep.extraction.shard import Finished, loaded_encoder
 from clep.extraction.spans import SpanExtraction, SpanItem, encode_spans
 from clep.files import atomic_path
 from clep.video import VideoEncoder, encode_images
+from clep.video.encode import encode_together
 
 logger = logging.getLogger(__name__)
 
 LARGE_VIDEO_BYTES = 5e9
 _SHARDS = ShardSize(cost=1800.0, unknown_cost=60.0, fewest=8)
 _MAX_NAME_BYTES = 200
+_SHORT_S = 60.0  # of a video that one thread decodes while others decode the next ones
 
 
 def load_video_encoder(config: Mapping[str, Any], device: str) -> VideoEncoder:
@@ -105,7 +107,7 @@ class VideoRows(RowSource):
 
 
 class VideoItemEncoder:
-    """Encodes videos one after the other, then images in batches of one padded shape; see `RowEncoder`.
+    """Encodes spans, videos and images, each kind in batches across its items; see `RowEncoder`.
 
     Args:
         encoder: the encoder, on its device.
@@ -117,40 +119,50 @@ class VideoItemEncoder:
         self.encoder, self.settings, self.device = encoder, settings, device
         self.name, self.dim = encoder.name, encoder.dim
 
-    def encode(self, items: Sequence[Item]) -> Iterator[EncodedItem]:
-        """Yield the rows of each video and image."""
+    def encode(self, items: Sequence[Item], begin: Callable[[Item], None]) -> Iterator[EncodedItem]:
+        """Yield the rows of each span, video and image."""
         spans = [item for item in items if isinstance(item, SpanItem)]
         if spans and isinstance(self.settings, SpanExtraction):
-            yield from encode_spans(spans, self.encoder, self.settings, self.device)
+            yield from encode_spans(spans, self.encoder, self.settings, self.device, begin)
         videos = [item for item in items if isinstance(item, VideoItem) and not isinstance(item, SpanItem)]
-        for item in videos:
-            if not item.image:
-                yield self._video(item)
-        yield from self._images([item for item in videos if item.image])
+        yield from self._videos([item for item in videos if not item.image], begin)
+        yield from self._images([item for item in videos if item.image], begin)
 
-    def _video(self, item: VideoItem) -> EncodedItem:
-        encoded: Any = None
+    def _videos(self, items: Sequence[VideoItem], begin: Callable[[Item], None]) -> Iterator[EncodedItem]:
+        # Workers on one machine share its cores, so each decodes with its number of compute threads: one thread for
+        # each of several short videos, or all threads for one long video.
+        threads = self.settings.decode_threads or torch.get_num_threads()
+        if not self.settings.shares_batches:
+            for item in items:
+                yield self._alone(item, threads)
+            return
+        decoders = threads if all(item.duration_s <= _SHORT_S for item in items) else 1
+        each = max(1, threads // decoders)
+        videos = [self.settings.encode(item, self.encoder, self.device, each) for item in items]
+        encoded = encode_together(videos, decoders, lambda index: begin(items[index]))
+        for item, (video, blocks) in zip(items, encoded, strict=True):
+            yield EncodedItem(item, blocks, partial(self._facts, item, video))
+
+    def _alone(self, item: VideoItem, threads: int) -> EncodedItem:
+        made: list[Any] = []
 
         def blocks() -> Iterator[np.ndarray]:
-            nonlocal encoded
-            # Workers on one machine share its cores, so each decodes with its number of compute threads.
-            threads = self.settings.decode_threads or torch.get_num_threads()
-            encoded = self.settings.encode(item, self.encoder, self.device, threads)
-            yield from encoded
+            made.append(self.settings.encode(item, self.encoder, self.device, threads))
+            yield from made[0]
 
-        def facts() -> RowFacts:
-            regular = self.settings.clock().rows_per_second is not None
-            return RowFacts(
-                seconds=encoded.seconds,
-                duration_s=encoded.duration_s if regular else encoded.ends_s,
-                video_s=encoded.duration_s,
-                corrupt_packets=encoded.corrupt_packets,
-                note=encoded.note or _cut_off_note(encoded.duration_s, item.duration_s),
-            )
+        return EncodedItem(item, blocks(), lambda: self._facts(item, made[0]))
 
-        return EncodedItem(item, blocks(), facts)
+    def _facts(self, item: VideoItem, encoded: Any) -> RowFacts:
+        regular = self.settings.clock().rows_per_second is not None
+        return RowFacts(
+            seconds=encoded.seconds,
+            duration_s=encoded.duration_s if regular else encoded.ends_s,
+            video_s=encoded.duration_s,
+            corrupt_packets=encoded.corrupt_packets,
+            note=encoded.note or _cut_off_note(encoded.duration_s, item.duration_s),
+        )
 
-    def _images(self, items: Sequence[VideoItem]) -> Iterator[EncodedItem]:
+    def _images(self, items: Sequence[VideoItem], begin: Callable[[Item], None]) -> Iterator[EncodedItem]:
         if not items:
             return
         irregular = self.settings.clock().rows_per_second is None
@@ -161,17 +173,18 @@ class VideoItemEncoder:
             batch_size=self.settings.clip_batch,
             device=self.device,
             precision=self.settings.precision,
+            begin=lambda index: begin(items[index]),
         )
 
         def blocks() -> Iterator[np.ndarray]:
             row = next(rows)
-            if isinstance(row, InputError):
+            if isinstance(row, Exception):
                 raise row
             yield row[None]
 
         facts = RowFacts(seconds=np.zeros(1) if irregular else None)
         for item in items:
-            yield EncodedItem(item, blocks(), lambda: facts, shares_batches=True)
+            yield EncodedItem(item, blocks(), lambda: facts)
 
 
 def extract(

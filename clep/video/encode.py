@@ -1,74 +1,25 @@
-"""Encode a video file to rows: one thread decodes, others encode, with a few batches in memory."""
+"""Encode video files to rows: threads decode, others encode, and batches hold clips of several videos."""
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Float64, Shaped, UInt8
+from jaxtyping import Float32, Float64
 from torch import Tensor
 
-from clep.compute.threads import OneCoreThreads, in_background, one_core_each
+from clep.compute.threads import in_background
 from clep.errors import InputError
+from clep.video.batches import BatchEncoder, Mark, encode_in_batches
 from clep.video.encoder import VideoEncoder
 from clep.video.reader import VideoReader
 from clep.video.sampling import DenseWindows, KeyFrames, SampledClip, Segments
-from clep.video.transforms import CROPS, crops_of, normalize
+from clep.video.transforms import CROPS
 
-Unit = TypeVar("Unit")
-Rows = Float32[np.ndarray, "units dim"]
-
-
-def remainder_sizes(left: int, batch_size: int) -> list[tuple[int, int]]:
-    """Return the batches for the units after the last full batch: (size of the batch, units in it).
-
-    Sizes are powers of two, largest first (18 = 16 + 2), or the next larger one if padding is at most an eighth of it
-    (15 in 16). They depend on the number of units only, so the rows of a video do not depend on other videos.
-    """
-    sizes = []
-    while left > 0:
-        above = min(1 << (left - 1).bit_length(), batch_size)
-        size = above if 8 * (above - left) <= above else 1 << (left.bit_length() - 1)
-        sizes.append((size, min(size, left)))
-        left -= sizes[-1][1]
-    return sizes
-
-
-def encode_in_batches(
-    units: Iterable[Unit], batch_size: int, encode: Callable[[list[Unit]], Callable[[], Rows]], at_once: int = 1
-) -> Iterator[Rows]:
-    """Encode units in order: batches of exactly `batch_size`, and the last few in `remainder_sizes`.
-
-    `encode` starts the work on a batch and returns a function that waits for its rows. Padding repeats the last unit;
-    its rows are dropped. The next `at_once` batches are started before waiting for a batch, so that the GPU, or the
-    CPU cores, are not idle while its rows are used.
-    """
-    started: deque[tuple[Callable[[], Rows], int]] = deque()
-    for batch, used in _batches(units, batch_size):
-        started.append((encode(batch), used))
-        if len(started) > at_once:
-            wait, used = started.popleft()
-            yield wait()[:used]
-    for wait, used in started:
-        yield wait()[:used]
-
-
-def _batches(units: Iterable[Unit], batch_size: int) -> Iterator[tuple[list[Unit], int]]:
-    waiting: list[Unit] = []
-    for unit in units:
-        waiting.append(unit)
-        if len(waiting) == batch_size:
-            yield waiting, batch_size
-            waiting = []
-    for size, used in remainder_sizes(len(waiting), batch_size):
-        batch, waiting = waiting[:used], waiting[used:]
-        yield batch + batch[-1:] * (size - used), used
-
-
-PRECISIONS = ("float32", "bf16")
+Block = Float32[np.ndarray, "rows dim"]
 
 
 def encode_video(
@@ -86,8 +37,8 @@ def encode_video(
 ) -> "EncodedVideo":
     """Encode a video; iterating over the result yields its rows in order of time.
 
-    A row depends only on the video and these settings: a batch holds one video, and its shape depends only on the
-    number of rows.
+    A row depends only on the video and these settings, also where `encode_together` puts it into one batch with rows of
+    other videos: all batches have one shape.
 
     Args:
         path: the video file.
@@ -115,8 +66,10 @@ class EncodedVideo:
         n_rows: count of rows yielded so far.
         seconds: for `Segments`, the second of each row yielded so far; None for a regular grid.
         duration_s: end of the last frame in seconds; 0 until all rows were yielded.
-        decoded_frames: frames that were decoded.
-        corrupt_packets: packets that could not be decoded completely, and frames with impossible timestamps.
+        decoded_frames: frames that were decoded; 0 until all rows were yielded.
+        corrupt_packets: packets that could not be decoded completely, and frames with impossible timestamps; 0 until
+            all rows were yielded.
+        skipped: set to end the decoding, as no more rows are needed.
     """
 
     def __init__(
@@ -132,20 +85,17 @@ class EncodedVideo:
         threads: int,
         t0: str = "container",
     ) -> None:
-        if crops not in CROPS:
-            raise InputError(f"crops={crops!r} is unknown: choose one of {', '.join(CROPS)}")
-        if precision not in PRECISIONS:
-            raise InputError(f"precision={precision!r} is unknown: choose one of {', '.join(PRECISIONS)}")
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size} must be at least 1")
-        self._device = _usable(device)
+        self.batches = BatchEncoder(encoder, crops, device, precision)
+        self.batch_size = batch_size
         self._path, self._left_eye, self._threads, self._t0 = path, left_eye, threads, t0
         self._encoder, self._sampling = encoder, sampling
-        self._crops, self._batch_size = crops, batch_size
-        self._bf16 = precision == "bf16" and self._device.type == "cuda"
-        self._reset()
+        self.skipped = False
+        self.reset()
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """Forget the facts of an earlier iteration."""
         self.note = ""
         self._seconds: list[float] = []
         self.n_rows = 0
@@ -156,189 +106,197 @@ class EncodedVideo:
     @property
     def seconds(self) -> Float64[np.ndarray, " rows"] | None:
         """Second of each row yielded so far; None for a regular grid."""
-        return None if isinstance(self._sampling, DenseWindows) else np.asarray(self._seconds[: self.n_rows])
+        return None if isinstance(self._sampling, DenseWindows) else np.asarray(self._seconds)
 
     @property
     def ends_s(self) -> float:
         """The end of the video, in the seconds of the rows."""
         return self.duration_s
 
-    def __iter__(self) -> Iterator[Float32[np.ndarray, "rows dim"]]:
+    def __iter__(self) -> Iterator[Block]:
         """Yield blocks of rows."""
-        self._reset()
-        self._encoder.to(self._device).eval()
-        clip = self._encoder.clip
-        reader = self._reader()
-        with ExitStack() as during:
-            cores = during.enter_context(one_core_each()) if self._device.type == "cpu" else None
-            ahead = self._ahead() * (cores.count if cores else 1)
-            clips = during.enter_context(
-                closing(in_background(lambda: reader.clips(self._sampling, clip.frames, clip.frame_rule), ahead))
-            )
-            blocks = self._by_frame(clips, cores) if self._encoder.frame_wise else self._by_clip(clips, cores)
-            for block in blocks:
-                self.n_rows += len(block)
-                self.decoded_frames, self.corrupt_packets = reader.decoded_frames, reader.corrupt_packets
-                yield block
-        self.duration_s, self.note = reader.duration_s, getattr(reader, "note", "")
-        self.decoded_frames, self.corrupt_packets = reader.decoded_frames, reader.corrupt_packets
+        for _, blocks in encode_together([self]):
+            yield from blocks
+
+    def units(self) -> Iterator[tuple[Tensor, ...] | Mark]:
+        """Decode the video: yield clips (frames of a frame-wise encoder), and after those of a row the row's mark.
+
+        The last mark holds the facts about the video, or the exception that ended its decoding.
+        """
+        try:
+            reader = self._reader()
+            clip = self._encoder.clip
+            clips = reader.clips(self._sampling, clip.frames, clip.frame_rule)
+            for one in self._frames(clips) if self._encoder.frame_wise else self._clips(clips):
+                yield one
+                if self.skipped:
+                    break
+            clips.close()
+            note = getattr(reader, "note", "")
+            yield Mark(_End(reader.duration_s, note, reader.decoded_frames, reader.corrupt_packets))
+        except Exception as error:  # of this video only
+            yield Mark(error)
+
+    def start_batch(self, units: list[tuple[Tensor, ...]]) -> Callable[[], Float32[np.ndarray, "units dim"]]:
+        """Start to encode a batch of units, also those of other videos with the same settings."""
+        return self.batches.start(units)
+
+    def add(self, row: "_Row") -> None:
+        """Count a row that is yielded."""
+        self.n_rows += 1
+        if not isinstance(self._sampling, DenseWindows):  # they are many, on a regular grid
+            self._seconds.append(row.second)
+
+    def finish(self, end: "_End") -> None:
+        """Set what is known once the video was decoded."""
+        self.duration_s, self.note = end.duration_s, end.note
+        self.decoded_frames, self.corrupt_packets = end.decoded_frames, end.corrupt_packets
+
+    def units_ahead(self) -> int:
+        """Number of units to decode in advance, so that decoding continues while a batch is encoded."""
+        return max(2, -(-2 * self.batch_size // CROPS[self.batches.crops]))
 
     def _reader(self) -> Any:
-        encoder, options = self._encoder, (self._left_eye, self._threads, self._t0)
-        if encoder.own_transform:
-            return VideoReader(self._path, None, *options, lambda frame: encoder.transform(frame, self._crops))
-        return VideoReader(self._path, encoder.clip.short_side_px, *options)
+        short_side_px, prepare = self.batches.decoded_short_side_px, self.batches.prepare
+        return VideoReader(self._path, short_side_px, self._left_eye, self._threads, self._t0, prepare)
 
-    def _ahead(self) -> int:
-        """Number of clips to decode in advance, so that decoding continues while a batch is encoded."""
-        if not self._encoder.frame_wise:
-            return 2 * self._batch_size
-        return 4 * -(-self._batch_size // self._encoder.clip.frames)  # clips share half of their frames, or more
+    def _clips(self, clips: Iterator[SampledClip]) -> Iterator[tuple[Tensor, ...] | Mark]:
+        for clip in clips:
+            yield clip.frames
+            yield Mark(_Row(clip.second))
 
-    def _note(self, clip: SampledClip) -> None:
-        if not isinstance(self._sampling, DenseWindows):  # they are many, on a regular grid
-            self._seconds.append(clip.second)
+    def _frames(self, clips: Iterator[SampledClip]) -> Iterator[tuple[Tensor, ...] | Mark]:
+        """Yield each frame once; the row of a clip is the mean over its frames.
 
-    def _by_clip(
-        self, clips: Iterator[SampledClip], cores: OneCoreThreads | None
-    ) -> Iterator[Float32[np.ndarray, "rows dim"]]:
-        def units() -> Iterator[tuple[Tensor, ...]]:
-            for clip in clips:
-                self._note(clip)
-                yield clip.frames
-
-        yield from self._in_batches(units(), cores)
-
-    def _by_frame(
-        self, clips: Iterator[SampledClip], cores: OneCoreThreads | None
-    ) -> Iterator[Float32[np.ndarray, "rows dim"]]:
-        """Encode each frame once; the row of a clip is the mean over its frames.
-
-        Clips start in order of time, so frames before the start of a clip can be dropped. Later clips may still use
+        Clips start in order of time, so frames before the start of a clip can be forgotten. Later clips may still use
         frames before those of the previous clip, since the last window is not on the grid.
         """
-        waiting: deque[tuple[int, ...]] = deque()
+        known: set[int] = set()
+        for clip in clips:
+            known = {index for index in known if index >= clip.frame_indices[0]}
+            for index, frame in zip(clip.frame_indices, clip.frames, strict=True):
+                if index not in known:
+                    known.add(index)
+                    yield (frame,)
+                    yield Mark(_Frame(index))
+            yield Mark(_Row(clip.second, clip.frame_indices))
 
-        def units() -> Iterator[tuple[Tensor, ...]]:
-            asked: set[int] = set()
-            for clip in clips:
-                self._note(clip)
-                waiting.append(clip.frame_indices)
-                asked = {index for index in asked if index >= clip.frame_indices[0]}
-                for index, frame in zip(clip.frame_indices, clip.frames, strict=True):
-                    if index not in asked:
-                        asked.add(index)
-                        to_encode.append(index)
-                        yield (frame,)
 
-        to_encode: deque[int] = deque()
-        rows: dict[int, np.ndarray] = {}
-        for block in self._in_batches(units(), cores):
-            rows.update((to_encode.popleft(), row) for row in block)
-            done = []
-            while waiting and rows.keys() >= set(waiting[0]):
-                done.append(np.mean([rows[index] for index in waiting[0]], axis=0, dtype=np.float32))
-                oldest = waiting.popleft()[0]
-                for number in [number for number in rows if number < oldest]:
-                    del rows[number]
-            if done:
-                yield np.stack(done)
+@dataclass(frozen=True)
+class _Frame:
+    """The row before this mark is that of a frame."""
 
-    def _in_batches(
-        self, units: Iterator[tuple[Tensor, ...]], cores: OneCoreThreads | None
-    ) -> Iterator[Float32[np.ndarray, "units dim"]]:
-        if cores is None:
-            return encode_in_batches(units, self._batch_size, self._encode)
-        return encode_in_batches(
-            units, self._batch_size, lambda batch: cores.start(lambda: self._encode(batch)()), cores.count
-        )
+    index: int
 
-    def _encode(self, units: list[tuple[Tensor, ...]]) -> Callable[[], Float32[np.ndarray, "units dim"]]:
-        """Start to encode clips of frames."""
-        spec = self._encoder.clip
-        pixels = self._on_device(units)
-        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self._bf16):
-            if self._encoder.own_transform:
-                views = pixels.movedim(2, 0).flatten(0, 1)
+
+@dataclass(frozen=True)
+class _Row:
+    """The rows before this mark complete a row of the video: that of a clip, or the mean of frames."""
+
+    second: float
+    frames: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class _End:
+    """A video was decoded to its end."""
+
+    duration_s: float
+    note: str
+    decoded_frames: int
+    corrupt_packets: int
+
+
+def encode_together(
+    videos: Sequence[EncodedVideo], decoders: int = 1, begin: Callable[[int], None] = lambda index: None
+) -> Iterator[tuple[EncodedVideo, Iterator[Block]]]:
+    """Encode videos with the same settings; yield each with its blocks of rows, in order.
+
+    As with `itertools.groupby`, the blocks of a video must be consumed before the next one. Iterating over them raises
+    what ended the decoding of the video; the next videos are not affected.
+
+    Args:
+        videos: from `encode_video`, equal in all settings but the file.
+        decoders: videos that are decoded at the same time, each in a thread.
+        begin: called with the index of a video before it is decoded, in that thread.
+    """
+    if not videos:
+        return
+    first = videos[0]
+    first.batches.encoder.to(first.batches.device).eval()
+    with ExitStack() as during:
+        start, at_once = during.enter_context(first.batches.compute_threads(first.start_batch))
+        ahead = first.units_ahead() * at_once
+        stream = during.enter_context(closing(_decoded(videos, decoders, ahead, begin)))
+        rows = during.enter_context(closing(encode_in_batches(stream, first.batch_size, start, at_once)))
+        for video in videos:
+            video.reset()
+            reading = _Reading(video, rows)
+            yield video, reading.blocks()
+            reading.skip_rest()
+
+
+def _decoded(
+    videos: Sequence[EncodedVideo], decoders: int, ahead: int, begin: Callable[[int], None]
+) -> Generator[tuple[Tensor, ...] | Mark, None, None]:
+    """Yield the units and marks of all videos in order; thread i of n decodes videos i, i + n, i + 2 n, …"""
+    lanes = max(1, min(decoders, len(videos)))
+
+    def lane(first: int) -> Iterator[tuple[Tensor, ...] | Mark]:
+        for index in range(first, len(videos), lanes):
+            begin(index)
+            yield from videos[index].units()
+
+    with ExitStack() as during:
+        threads = []
+        for number in range(lanes):
+            thread = in_background(lambda number=number: lane(number), max(2, 2 * ahead // lanes))  # type: ignore[misc]
+            threads.append(during.enter_context(closing(thread)))
+        for index in range(len(videos)):
+            for one in threads[index % lanes]:
+                yield one
+                if isinstance(one, Mark) and isinstance(one.content, _End | Exception):
+                    break
+
+
+class _Reading:
+    """Reads the rows of one video from the stream of rows and marks."""
+
+    def __init__(self, video: EncodedVideo, stream: Iterator[Any]) -> None:
+        self._video, self._stream = video, stream
+        self._ended = False
+
+    def blocks(self) -> Iterator[Block]:
+        frames: dict[int, np.ndarray] = {}
+        latest: Any = None
+        for one in self._stream:
+            if isinstance(one, Exception):
+                raise one
+            if not isinstance(one, Mark):
+                latest = one
+                continue
+            mark = one.content
+            if isinstance(mark, _Frame):
+                frames[mark.index] = latest
+            elif isinstance(mark, _Row):
+                self._video.add(mark)
+                if not mark.frames:
+                    yield latest[None]
+                    continue
+                yield np.mean([frames[index] for index in mark.frames], axis=0, keepdims=True, dtype=np.float32)
+                frames = {index: row for index, row in frames.items() if index >= mark.frames[0]}
             else:
-                views = normalize(crops_of(pixels, self._crops, spec.crop_px).flatten(0, 1), spec.mean, spec.std)
-            rows = self._encoder(views).float()
-            rows = rows.unflatten(0, (-1, len(units))).mean(0)
-            return to_host(rows)
+                self._ended = True
+                if isinstance(mark, Exception):
+                    raise mark
+                self._video.finish(mark)
+                return
 
-    def _on_device(self, units: list[tuple[Tensor, ...]]) -> Shaped[Tensor, "units frames *crops 3 height width"]:
-        """Return the frames of a batch in one tensor, cropped first if the centre crop is the only one."""
-        frames = [frame for unit in units for frame in unit]
-        if self._crops == "centre" and not self._encoder.own_transform:
-            frames = [crops_of(frame, "centre", self._encoder.clip.crop_px)[0] for frame in frames]
-        cuda = self._device.type == "cuda"
-        pixels = torch.empty(len(frames), *frames[0].shape, dtype=frames[0].dtype, pin_memory=cuda)
-        torch.stack(frames, out=pixels)
-        return pixels.to(self._device, non_blocking=True).unflatten(0, (len(units), -1))
-
-
-def prepare_frame(
-    encoder: VideoEncoder, frame: UInt8[Tensor, "3 height width"], crops: str
-) -> Shaped[Tensor, "crops 3 side side"]:
-    """Return the crops of a frame: uint8, or normalised floats from an encoder with `own_transform`.
-
-    Args:
-        encoder: the encoder of the crops.
-        frame: full-size frame for an encoder with `own_transform`, else with its short side resized.
-        crops: "centre", "three" or "ten".
-    """
-    if encoder.own_transform:
-        return encoder.transform(frame, crops)
-    return crops_of(frame, crops, encoder.clip.crop_px).contiguous()
-
-
-def encode_prepared(
-    encoder: VideoEncoder,
-    clips: Sequence[Shaped[Tensor, "frames crops 3 side side"]],
-    batch_size: int,
-    device: str | torch.device,
-    bf16: bool,
-) -> Float32[np.ndarray, "clips dim"]:
-    """Encode clips of prepared frames in one batch of exactly `batch_size`, so that all inputs have one shape.
-
-    Padding repeats the last clip. The rows of crops are averaged.
-
-    Args:
-        encoder: the encoder, on the device and in evaluation mode.
-        clips: at most `batch_size` clips.
-        batch_size: clips per batch.
-        device: device of the encoder.
-        bf16: compute in bfloat16 (GPU).
-    """
-    padded = torch.stack([*clips, *([clips[-1]] * (batch_size - len(clips)))]).to(device)
-    with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=bf16):
-        views = padded.movedim(2, 0).flatten(0, 1)
-        pixels = views if encoder.own_transform else normalize(views, encoder.clip.mean, encoder.clip.std)
-        rows = encoder(pixels).float().unflatten(0, (-1, batch_size)).mean(0)
-    return rows[: len(clips)].cpu().numpy()
-
-
-def to_host(rows: Float32[Tensor, "units dim"]) -> Callable[[], Float32[np.ndarray, "units dim"]]:
-    """Start copying rows to the host; the returned function waits for these rows."""
-    if rows.device.type != "cuda":
-        return lambda: rows.cpu().numpy()
-    host = torch.empty(rows.shape, pin_memory=True)
-    host.copy_(rows, non_blocking=True)
-    copied = torch.cuda.Event()
-    copied.record(torch.cuda.current_stream(rows.device))
-
-    def wait() -> Float32[np.ndarray, "units dim"]:
-        copied.synchronize()
-        return host.numpy().copy()
-
-    return wait
-
-
-def _usable(device: str | torch.device) -> torch.device:
-    try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise InputError(f"device={device!r} is unknown: give cpu, cuda or cuda:0") from error
-    if found.type == "cuda" and (not torch.cuda.is_available() or (found.index or 0) >= torch.cuda.device_count()):
-        raise InputError(f"device={device}: this machine has no such GPU; give device=cpu")
-    return found
+    def skip_rest(self) -> None:
+        """Go to the end of the video, of which the caller needs no more rows."""
+        if self._ended:
+            return
+        self._video.skipped = True
+        for one in self._stream:
+            if isinstance(one, Mark) and isinstance(one.content, _End | Exception):
+                return

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from clep.errors import InputError
 from clep.files import check_input
-from clep.video.encode import encode_prepared, prepare_frame
+from clep.video.batches import BatchEncoder, Mark, encode_in_batches
 from clep.video.encoder import VideoEncoder
 from clep.video.sampling import KeyFrames, SampledClip
 from clep.video.spans import FrameRule
 from clep.video.suffixes import IMAGE_SUFFIXES
 from clep.video.transforms import resize_short_side
 
-Image = Tensor | InputError
+Image = tuple[Tensor, ...] | Mark
 
 _READERS = 8
 _LARGEST_PIXELS = 200_000_000
@@ -77,63 +77,50 @@ def encode_images(
     batch_size: int = 8,
     device: str | torch.device = "cpu",
     precision: str = "float32",
-) -> Iterator[Float32[np.ndarray, " dim"] | InputError]:
+    begin: Callable[[int], None] = lambda index: None,
+) -> Iterator[Float32[np.ndarray, " dim"] | Exception]:
     """Encode images as videos of one frame; yields the row or the error of each file, in the order of `paths`.
 
     All batches have one shape; the last one is padded. For an encoder of clips, the image is repeated as each frame.
+    `begin` is called with the index of a file before it is read.
 
     Raises:
         InputError: the crops are unknown.
     """
-    device = torch.device(device)
+    batches = BatchEncoder(encoder, crops, device, precision)
     encoder.to(device).eval()
-    bf16 = precision == "bf16" and device.type == "cuda"
+    frames = 1 if encoder.frame_wise else encoder.clip.frames
 
-    def load(path: str | Path) -> Shaped[Tensor, "crops 3 side side"] | InputError:
+    def load(path: str | Path) -> tuple[Shaped[Tensor, "crops 3 side side"], ...] | Mark:
         try:
-            frame = read_image(path, None if encoder.own_transform else encoder.clip.short_side_px)
-            return prepare_frame(encoder, frame, crops)
+            return (batches.prepare(read_image(path, batches.decoded_short_side_px)),) * frames
         except InputError as error:
-            return error
+            return Mark(error)
         except Exception as error:  # other errors of damaged files concern that file only
-            return InputError(f"{path} cannot be read as an image: {type(error).__name__}: {error}")
+            return Mark(InputError(f"{path} cannot be read as an image: {type(error).__name__}: {error}"))
 
-    def encoded(images: list[Tensor]) -> Float32[np.ndarray, "images dim"]:
-        frames = 1 if encoder.frame_wise else encoder.clip.frames
-        clips = [image.expand(frames, -1, -1, -1, -1) for image in images]
-        return encode_prepared(encoder, clips, batch_size, device, bf16)
-
-    waiting: list[Tensor | InputError] = []
-    with ThreadPoolExecutor(_READERS) as readers:
-        for image in _read_ahead(readers, load, paths, 2 * batch_size):
-            waiting.append(image)
-            good = [one for one in waiting if isinstance(one, Tensor)]
-            if len(good) == batch_size or len(waiting) > 64 * batch_size:
-                yield from _in_order(waiting, encoded(good) if good else np.empty((0, encoder.dim), np.float32))
-                waiting = []
-        good = [one for one in waiting if isinstance(one, Tensor)]
-        yield from _in_order(waiting, encoded(good) if good else np.empty((0, encoder.dim), np.float32))
+    with ThreadPoolExecutor(_READERS) as readers, batches.compute_threads(batches.start) as (start, at_once):
+        images = _read_ahead(readers, load, paths, 2 * batch_size * at_once, begin)
+        for row in encode_in_batches(images, batch_size, start, at_once):
+            yield row.content if isinstance(row, Mark) else row
 
 
 def _read_ahead(
-    readers: ThreadPoolExecutor, load: Callable[[str | Path], Image], paths: Sequence[str | Path], ahead: int
+    readers: ThreadPoolExecutor,
+    load: Callable[[str | Path], Image],
+    paths: Sequence[str | Path],
+    ahead: int,
+    begin: Callable[[int], None],
 ) -> Iterator[Image]:
     """Yield `load(path)` for each path, in order, at most `ahead` images in advance."""
     reading: deque[Future[Image]] = deque()
-    for path in paths:
+    for index, path in enumerate(paths):
+        begin(index)
         reading.append(readers.submit(load, path))
         if len(reading) > ahead:
             yield reading.popleft().result()
     while reading:
         yield reading.popleft().result()
-
-
-def _in_order(
-    images: Sequence[Tensor | InputError], rows: Float32[np.ndarray, "images dim"]
-) -> Iterator[Float32[np.ndarray, " dim"] | InputError]:
-    row = iter(rows)
-    for image in images:
-        yield image if isinstance(image, InputError) else next(row)
 
 
 class KeyFrameImages:

@@ -12,9 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clep.errors import InputError
-from clep.video.encode import EncodedVideo, to_host
+from clep.video.batches import to_host
+from clep.video.encode import EncodedVideo
 from clep.video.encoder import VideoEncoder
 from clep.video.images import KeyFrameImages
+from clep.video.reader import VideoReader
 from clep.video.sampling import KeyFrames
 from clep.video.transforms import normalize, resize, resize_short_side
 
@@ -233,13 +235,14 @@ class _Maps(EncodedVideo):
     def _reader(self) -> Any:
         if Path(self._path).is_dir():
             return KeyFrameImages(self._path, self._encoder.clip.crop_px)
-        return super()._reader()
+        return VideoReader(self._path, self._encoder.clip.short_side_px, False, self._threads, self._t0)
 
-    def _encode(self, units: list[tuple[Tensor, ...]]) -> Callable[[], Float32[np.ndarray, "units dim"]]:
+    def start_batch(self, units: list[tuple[Tensor, ...]]) -> Callable[[], Float32[np.ndarray, "units dim"]]:
         spec = self._encoder.clip
-        frames = torch.stack([fit(frame, self._encoder, self._how) for unit in units for frame in unit])
-        pixels = frames.to(self._device).unflatten(0, (len(units), -1))
-        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=self._bf16):
+        with torch.inference_mode(), self.batches.autocast():
+            pixels = self.batches.to_device(
+                [[fit(frame, self._encoder, self._how) for frame in unit] for unit in units]
+            )
             features = self._encoder.spatial(normalize(pixels, spec.mean, spec.std)).float().mean(2)
         self.grid = (features.shape[2], features.shape[3])
         return to_host(features.flatten(1))

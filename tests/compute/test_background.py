@@ -1,6 +1,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
@@ -77,6 +78,6 @@ def test_interrupting_the_consumer_ends_the_producer() -> None:
 
     items = in_background(produce, 1)
     next(items)
-    with pytest.raises(KeyboardInterrupt):
-        items.throw(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt), closing(items):
+        raise KeyboardInterrupt
     assert threads() == 0

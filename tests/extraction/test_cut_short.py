@@ -11,9 +11,10 @@ from clep.compute import Stopped
 from clep.compute.shutdown import TIME_LIMIT_SIGNAL
 from clep.extraction import Extraction, ledger_path, read_ledger
 from clep.extraction.engine import shards_folder
+from clep.extraction.ledger import Journal
 from clep.extraction.listing import VideoItem, list_videos
 from clep.extraction.shard import ShardTask, encode_shard
-from clep.extraction.videos import VideoRows
+from clep.extraction.videos import VideoItemEncoder, VideoRows
 from tests.extraction.conftest import FAKE, run
 
 PREEMPTED, OUT_OF_TIME = Stopped(signal.SIGTERM), Stopped(TIME_LIMIT_SIGNAL)
@@ -109,6 +110,27 @@ def test_a_video_that_repeatedly_kills_its_worker_is_skipped(task, encoder):
     assert (entries["a"].status, entries["a"].final) == ("failed", False)
     assert "2 attempts" in entries["a"].reason
     assert FeatureBank.open(task.path).videos == [item.id for item in task.items if item.id != "a"]
+
+
+def test_videos_that_were_under_way_at_a_crash_are_encoded_alone_and_last(task, encoder, monkeypatch):
+    with task.journal().open("w") as file:
+        for name in ("a", "b", "e"):
+            file.write(json.dumps({"begins": name}) + "\n")
+    groups, encode = [], VideoItemEncoder.encode
+
+    def counted(self, items, begin):
+        groups.append([item.id for item in items])
+        return encode(self, items, begin)
+
+    monkeypatch.setattr(VideoItemEncoder, "encode", counted)
+    encode_shard(task)
+    assert groups == [["more/c", "more/d"], ["a"], ["b"], ["e"]]
+    assert sorted(FeatureBank.open(task.path).videos) == [item.id for item in task.items]
+
+
+def test_a_stop_does_not_count_against_videos_that_were_read_ahead(task, encoder):
+    attempts(task, encoder, PREEMPTED, 2)
+    assert Journal(task.journal()).suspects() == set()
 
 
 def test_finished_items_of_a_failed_shard_are_kept(films, tmp_path, encoder):

@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain
@@ -60,7 +60,7 @@ class Letters(RowSource):
     def load(self) -> "Letters":
         return self
 
-    def encode(self, items: Sequence[Item]) -> Iterator[EncodedItem]:
+    def encode(self, items: Sequence[Item], begin: Callable[[Item], None]) -> Iterator[EncodedItem]:
         words = [item for item in items if isinstance(item, Word)]
         parts = [(word, row) for word in words for row in word.rows()]
         batches = (parts[start : start + self.batch_size] for start in range(0, len(parts), self.batch_size))

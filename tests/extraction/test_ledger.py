@@ -66,6 +66,19 @@ def test_a_journal_lists_the_videos_to_skip(tmp_path):
     assert journal.items_to_leave_out() == {"c": "it takes longer than the time limit of a task"}
 
 
+def test_items_under_way_at_a_crash_are_suspects_until_they_are_finished(tmp_path):
+    journal = Journal(tmp_path / "j")
+    for name in "abc":
+        journal.begin(name)
+    journal.finish(Entry("a", "done"))
+    assert journal.suspects() == {"b", "c"}
+    assert journal.items_to_leave_out() == {}
+    journal.begin("b")
+    journal.finish(Entry("b", "done"))
+    journal.begin("c")
+    assert list(journal.items_to_leave_out()) == ["c"]
+
+
 def test_a_partial_line_is_read_once_it_is_complete(tmp_path):
     path = tmp_path / "j"
     path.write_text('not json\n{"begins": "a"}\n{"beg')

@@ -74,7 +74,7 @@ def test_only_what_is_missing_is_encoded_again(films, tmp_path, encoder):
 
     shutil.copy(films / "a.mp4", films / "new.mp4")
     shutil.copy(films / "more" / "c.mp4", films / "b.mp4")  # another film under a known name
-    run(films, out, clip_batch=8)
+    run(films, out)
     assert encoder.clips == 3 + 5
     bank = FeatureBank.open(out)
     assert bank.videos == ["a", "b", "e", "more/c", "more/d", "new"]

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from clep.errors import InputError
 from clep.video import ClipSpec, DenseWindows, Segments, VideoEncoder, VideoReader, encode_video
+from clep.video.encode import encode_together
 from clep.video.transforms import crops_of, normalize
-from tests.video.made_videos import regular, write_video
+from tests.video.made_videos import BITS, numbered, regular, write_video
 
 
 class Small(VideoEncoder):
@@ -83,7 +84,67 @@ def test_frame_that_windows_share_is_encoded_once(path: Path) -> None:
     encoder = Small(True, frames=32)
     list(encode_video(path, encoder, DenseWindows(rate=25), batch_size=16))
     assert {shape[1] for shape in encoder.shapes} == {1}
-    assert sum(shape[0] for shape in encoder.shapes) <= 205 + 1
+    assert [shape[0] for shape in encoder.shapes] == [16] * 13  # 205 frames, and 3 to fill the last batch
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Films of 1 to 40 windows of 32 frames, a file that is no film, and one that is cut off."""
+    folder = tmp_path_factory.mktemp("clips")
+    made = []
+    for index, rows in enumerate((1, 40, 2, 1, 7, 1, 13)):
+        pictures = [numbered((37 * index + frame) % 2**BITS) for frame in range(16 * (rows + 1))]
+        made.append(write_video(folder / f"{index}.mp4", regular(len(pictures), 30), pictures=pictures))
+    broken = folder / "broken.mp4"
+    broken.write_bytes(b"no film")
+    return [*made[:3], broken, *made[3:]]
+
+
+@pytest.mark.parametrize("frame_wise", [False, True])
+@pytest.mark.parametrize(("decoders", "cores"), [(1, 1), (3, 2)])
+def test_rows_are_the_same_bits_alone_and_in_batches_with_other_videos(
+    clips: list[Path], frame_wise: bool, decoders: int, cores: int
+) -> None:
+    encoder = Small(frame_wise)
+    before = torch.get_num_threads()
+    torch.set_num_threads(cores)
+    begun: list[int] = []
+    try:
+        videos = [encode_video(path, encoder, DenseWindows(), threads=1) for path in clips]
+        encoder.shapes.clear()
+        together, failed = [], []
+        for index, (video, blocks) in enumerate(encode_together(videos, decoders, begun.append)):
+            try:
+                together.append(np.concatenate(list(blocks)))
+            except InputError as error:
+                failed.append((index, str(error)))
+            assert video is videos[index]
+        batches = len(encoder.shapes)
+        alone = [np.concatenate(list(video)) for index, video in enumerate(videos) if index != 3]
+    finally:
+        torch.set_num_threads(before)
+    assert [len(rows) for rows in together] == [1, 40, 2, 1, 7, 1, 13]
+    assert len(np.unique([rows[0] for rows in together], axis=0)) == 7
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len(failed) == 1
+    assert failed[0][0] == 3
+    assert "broken.mp4" in failed[0][1]
+    assert sorted(begun) == list(range(8))
+    if not frame_wise:
+        assert batches == -(-65 // 8)
+
+
+def test_blocks_that_are_left_do_not_reach_the_next_video(clips: list[Path]) -> None:
+    encoder = Small(False)
+    videos = [encode_video(path, encoder, DenseWindows(), threads=1) for path in clips[:3]]
+    found = []
+    for _, blocks in encode_together(videos, decoders=2):
+        found.append(next(blocks))
+    expected = [next(iter(encode_video(path, encoder, DenseWindows(), threads=1))) for path in clips[:3]]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert decoding_threads() == 0
 
 
 def test_rows_do_not_depend_on_what_was_encoded_before(path: Path, tmp_path: Path) -> None:
