@@ -32,6 +32,11 @@ def leaderboard() -> Any:
     return _call("clep.leaderboard")
 
 
+def search() -> Any:
+    """Run `clep-search`: the search page, see `clep.search`."""
+    return _call("clep.search")
+
+
 def _call(module: str) -> Any:
     """Call a module's `main` with the current folder on the import path, for parts of the user's own."""
     here = str(Path.cwd())

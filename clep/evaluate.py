@@ -36,7 +36,7 @@ from clep.evaluation.ava import AVA_USAGE, ava_files, evaluate_ava
 from clep.evaluation.evaluator import Evaluator, add_metrics, coverage_text
 from clep.files import write_json
 from clep.models import SavedModel, load_model
-from clep.models.saving import model_class
+from clep.models.saving import model_class, run_folder
 from clep.training.display import print_results
 
 log = logging.getLogger(__name__)
@@ -169,15 +169,6 @@ def measure(
     write_json(out / "coverage.json", coverage)
     print_results({}, metrics, f"{title}: {out}")
     return metrics
-
-
-def run_folder(ckpt: Path) -> Path:
-    """Return the folder of the run that `ckpt` belongs to: the nearest above it with a `.hydra`, else its own."""
-    start = ckpt if ckpt.is_dir() else ckpt.parent
-    for folder in (start, *list(start.resolve().parents)[:2]):
-        if (folder / ".hydra").is_dir():
-            return folder
-    return start
 
 
 def compose_like_the_run(

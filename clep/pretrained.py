@@ -18,9 +18,10 @@ from clep.config.own_parts import explain_refusal
 from clep.config.targets import allowed
 from clep.data import LongTerm, Window
 from clep.errors import InputError
+from clep.files import published_weights, sentence_model_name
 from clep.index import PROBE_SENTENCES, IndexSettings, MomentGrid, MomentIndex
 from clep.index.moment_index import APPROXIMATE_ABOVE
-from clep.models import DualEncoder, load_model
+from clep.models import DualEncoder, JointSpace, load_model
 from clep.models.published import load_sentence_encoder
 from clep.text import SentenceEncoder, substitute_tags
 
@@ -240,7 +241,8 @@ def load(
 ) -> PretrainedModel:
     """Load a trained model from a run's folder, a folder that `save_pretrained` wrote, or a checkpoint.
 
-    No code that comes with the files is run: they may name registered classes of clep and modules of torch.nn.
+    `KIND:WEIGHTS` loads the text side of a published model, for banks whose rows lie in its joint space. No code that
+    comes with the files is run: they may name registered classes of clep and modules of torch.nn.
 
     Args:
         run_or_folder: where the model lies.
@@ -250,6 +252,10 @@ def load(
     Raises:
         InputError: there is no model, or its files are damaged or name classes that are neither registered nor allowed.
     """
+    name = str(run_or_folder)
+    if published_weights(name) is not None and not Path(name).exists():
+        texts = {"sentence_encoder": name, "text_bank_encoder": sentence_model_name(name), "tag_style": "raw"}
+        return PretrainedModel(JointSpace(name, metadata=texts), device)
     with explain_refusal(Path(run_or_folder), allowed(allow)):
         encoder = load_encoder(run_or_folder, allow)
     try:

@@ -20,8 +20,9 @@ LAYERS = [
     {"data", "index"},
     {"extraction"},
     {"training", "evaluation", "preprocess", "pretrained"},
+    {"view"},
     {"demo", "ablation", "train", "evaluate"},
-    {"ablate", "leaderboard"},
+    {"ablate", "leaderboard", "search"},
     {"commands"},
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -88,6 +88,8 @@ class JointSpace(DualEncoder):
         """
         super().check_bank(encoder_name, dim, rows_per_second)
         self._bank_encoder = encoder_name or self._bank_encoder
+        if text_bank := self.metadata.get("text_bank_encoder"):
+            self._check_space(text_bank)
 
     def check_sentence_encoder(self, name: str) -> None:
         """Refuse sentence embeddings of another model than the rows.
