@@ -217,9 +217,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not words or {"-h", "--help", "help"} & set(words):
         defaults = {field.name: field.default for field in fields(SearchOptions)}
         defaults |= {"port": DEFAULT_PORT, "window_s": DEFAULT_WINDOW_S}
-            "port": DEFAULT_PORT,
-            "window_s": DEFAULT_WINDOW_S,
-        }
         sys.stdout.write(USAGE.format(**defaults) + "\n")
         return
     try:
