@@ -11,7 +11,7 @@ import socket
 import stat
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -271,6 +271,20 @@ def flush(path: str | Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def flush_files(paths: Iterable[str | Path]) -> None:
+    """Flush many files that were written with `durable=False`, and their folders: before a file says they are whole.
+
+    Raises:
+        OSError: a file cannot be opened, or the disk cannot take it.
+    """
+    folders = set()
+    for path in paths:
+        flush(path)
+        folders.add(Path(path).parent)
+    for folder in folders:
+        flush(folder)
 
 
 def temporaries(path: str | Path) -> list[Path]:

@@ -14,7 +14,7 @@ from clep.config.check import check_call
 from clep.demo.encoder import EncoderSettings
 from clep.demo.feature_files import FEATURE_DTYPES
 from clep.errors import InputError
-from clep.files import read_json, write_json
+from clep.files import flush_files, read_json, write_json
 
 DESCRIPTION = "dataset.json"
 _UNFINISHED = "dataset.part.json"
@@ -80,9 +80,9 @@ class SyntheticDataset(ABC):
                 return {**found["counts"], "folder": str(out)}
             self._claim(out, digest)
             counts = self.generate(out, seed, progress)
-            counts["bytes"] = sum(
-                file.stat().st_size for name in self.folders for file in (out / name).rglob("*") if file.is_file()
-            )
+            files = [file for name in self.folders for file in (out / name).rglob("*") if file.is_file()]
+            counts["bytes"] = sum(file.stat().st_size for file in files)
+            flush_files(files)
             described = {"seed": seed, "settings": self.as_dict(), "digest": digest, "counts": counts}
             write_checked_json(out / DESCRIPTION, {"format": self.format, "version": self.version, **described})
             (out / _UNFINISHED).unlink()

@@ -13,7 +13,7 @@ from rich.table import Table
 from clep.checksums import read_checked_json, write_checked_json
 from clep.errors import InputError
 from clep.extraction.items import printable
-from clep.files import open_input
+from clep.files import flush, open_input
 
 Value = int | float | str | bool | None
 SHOWN = 3
@@ -79,7 +79,10 @@ class Coverage:
 
     def forget_last_run(self) -> None:
         """Remove the JSON of an earlier run, so that it never describes an output made from other inputs."""
-        coverage_path(self.output).unlink(missing_ok=True)
+        path = coverage_path(self.output)
+        if path.exists():
+            path.unlink(missing_ok=True)
+            flush(path.parent)
 
     def last_run(self, opens: Callable[[Path], object]) -> dict[str, Any] | None:
         """Return the coverage of an earlier run if its inputs and settings are equal and its output can be opened.

@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -203,26 +203,42 @@ class Engine:
             raise InputError(f"{self.output} was not written: no item has rows{first_reason(reasons)}")
         if not self.is_joined(known):
             self._write_bank(known, attribute or source_attribute(self.description, self.source.key))
-        self.write_ledger(entries or {name: one.entry for name, one in known.items()})
-        self.remove_shards()
+        entries = entries or {name: one.entry for name, one in known.items()}
+        self.write_ledger(entries)
+        self.remove_shards({name for name, one in entries.items() if one.status == "failed" and not one.final})
 
     def write_ledger(self, entries: Mapping[str, Entry]) -> None:
         """Write the ledger of the bank, sorted by id."""
         write_ledger(ledger_path(self.output), [entries[name] for name in sorted(entries)])
 
-    def remove_shards(self) -> None:
-        """Remove the shards, except those of these settings whose files are not all visible yet."""
+    def remove_shards(self, pending: Collection[str] = ()) -> None:
+        """Remove the shards, once the bank and its ledger are on the disk.
+
+        A network file system may show the two files of a shard at different times. So where results of items are still
+        pending, a ledger that names one of them stays until its bank is visible, and a bank without a ledger stays.
+        A ledger is removed before its bank: what a kill leaves is a bank without a ledger, which is ignored, and which
+        the next run removes.
+
+        Args:
+            pending: ids of the items whose results may be in files that are not visible yet.
+        """
         folder = shards_folder(self.output)
+        if not folder.exists():
+            return
         for ledger in self._shard_ledgers():
             bank = ledger.with_suffix(".h5")
-            if bank.exists() or not _has_rows(ledger):
-                for path in (bank, ledger, bank.with_suffix(".journal")):
+            if bank.exists() or not _has_rows_of(ledger, pending):
+                for path in (ledger, bank, bank.with_suffix(".journal")):
                     path.unlink(missing_ok=True)
-        for path in folder.glob("*"):  # of other settings: no longer needed
-            if path.is_file() and not path.name.startswith(f"{self.source.key}-"):
+        for path in folder.glob("*"):
+            if path.is_file() and not (pending and path.name.startswith(f"{self.source.key}-")):
                 path.unlink(missing_ok=True)
-        if folder.exists() and not any(folder.glob("*.h5")) and not any(folder.glob("*.jsonl")):
+        if not any(folder.glob("*.h5")) and not any(folder.glob("*.jsonl")):
             shutil.rmtree(folder, ignore_errors=True)
+
+    def has_shards(self) -> bool:
+        """Whether there are shards of these settings, complete or not."""
+        return any(shards_folder(self.output).glob(f"{self.source.key}-*"))
 
     def _shard_ledgers(self) -> list[Path]:
         return sorted(shards_folder(self.output).glob(f"{self.source.key}-*.jsonl"))
@@ -298,6 +314,8 @@ class Engine:
             old = time.time() - bank.stat().st_mtime > NO_LEDGER_S
             if old or is_abandoned(bank.stem.rpartition("-")[2]):
                 bank.unlink(missing_ok=True)
+        with suppress(OSError):
+            folder.rmdir()  # of a run that was killed while it removed its shards
 
 
 def is_settled(one: Finished | None, fingerprint: str, retry_failed: bool = False) -> bool:
@@ -338,5 +356,5 @@ def _rows_of(parts: Sequence[tuple[Callable[[Path], FeatureBank], Path, str]]) -
         yield opened(path).video_rows(name)
 
 
-def _has_rows(ledger: Path) -> bool:
-    return any(entry.status == "done" for entry in read_intact_entries(ledger))
+def _has_rows_of(ledger: Path, items: Collection[str]) -> bool:
+    return any(entry.status == "done" and entry.id in items for entry in read_intact_entries(ledger))

@@ -19,7 +19,7 @@ from clep.compute import Stopped
 from clep.errors import InputError
 from clep.extraction.items import EncodedItem, Item, OnError, RowEncoder, RowFacts, Rows, RowSource, printable
 from clep.extraction.ledger import Entry, Journal, Status, read_intact_entries, write_ledger
-from clep.files import writer_token
+from clep.files import flush, writer_token
 
 logger = logging.getLogger(__name__)
 
@@ -181,6 +181,7 @@ class _Piece:
         if any(entry.status == "done" for entry in self.entries):
             self._files.close()
             self.path.replace(path)
+            flush(path.parent)
         else:
             self.discard()
         write_ledger(path.with_suffix(".jsonl"), self.entries)

@@ -313,6 +313,8 @@ class _Extraction:
         return one is not None and is_settled(one, self.files.get(one.entry.id, ""), self.settings.retry_failed)
 
     def _up_to_date(self, known: Mapping[str, Finished]) -> dict[str, Any] | None:
+        if self.engine.has_shards():  # of a run that was killed before it had removed them all
+            return None
         last = self.coverage.last_run(FeatureBank.open) if self.output.exists() else None
         if last is None or not self.engine.is_joined(known):
             return None

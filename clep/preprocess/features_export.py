@@ -15,7 +15,7 @@ from jaxtyping import Float32
 from clep.bank import FeatureBank
 from clep.datasets.clip_spans import ClipSpans
 from clep.errors import InputError
-from clep.files import atomic_path, write_json
+from clep.files import atomic_path, flush_files, write_json
 from clep.preprocess.job import Job, given_paths
 from clep.tables import parse_numbers, read_table, refuse_empty
 
@@ -75,7 +75,11 @@ class FeaturesExport(Job, job="features_export"):
                 described[name] = {"rows": len(rows), "start_s": start_s, "duration_s": seconds}
                 yield name, rows
 
-        _write_lmdb(folder / "features.lmdb", noted(), bank) if self.format == "lmdb" else self._write_files(noted())
+        if self.format == "lmdb":
+            _write_lmdb(folder / "features.lmdb", noted(), bank)
+        else:
+            self._write_files(noted())
+            flush_files(folder / f"{name}.{self.format}" for name in described)
         clock = bank.clock
         content = {
             "format": self.format,

@@ -165,7 +165,11 @@ class BaseModule(pl.LightningModule):
     # Checkpoints and the trained model.
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the model's config and metadata and the metrics of training to the checkpoint: plain data only."""
+        """Add the model's config and metadata and the metrics of training to the checkpoint: plain data only.
+
+        One that is written between a step and the validation due after it resumes with that validation.
+        """
+        _resume_with_due_validation(self.trainer, checkpoint)
         checkpoint["clep"] = {
             "model": self.model.config,
             "metadata": self.model.metadata,
@@ -214,6 +218,26 @@ class BaseModule(pl.LightningModule):
         # The trainer writes to its loggers after every n-th step, and this runs before the step is counted.
         trainer: Any = self.trainer
         return (trainer.global_step + 1) % trainer.log_every_n_steps == 0 or trainer.is_last_batch
+
+
+def _resume_with_due_validation(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None:
+    """Describe a checkpoint between a step and its validation as one at the first batch of that validation.
+
+    Lightning resumes from the hook after a step (`every_n_train_steps`) with the next step and skips the validation,
+    but from the middle of a validation it runs it again from its first batch.
+    """
+    epoch_loop: Any = trainer.fit_loop.epoch_loop
+    batches = epoch_loop.batch_progress.current
+    between = batches.ready == batches.processed == batches.completed + 1
+    if not between or trainer.validating or not epoch_loop._should_check_val_fx(trainer.fit_loop._data_fetcher):
+        return
+    progress = checkpoint["loops"]["fit_loop"]
+    for counts in (progress["epoch_loop.batch_progress"][kind] for kind in ("total", "current")):
+        counts["completed"] += 1
+    validation = progress["epoch_loop.val_loop.batch_progress"]
+    for name in validation["current"]:
+        validation["current"][name] = int(name in ("ready", "started"))
+        validation["total"][name] = validation["total"]["completed"] + validation["current"][name]
 
 
 class NonFiniteLossError(InputError):

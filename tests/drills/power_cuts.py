@@ -2,12 +2,13 @@
 
 A job or training of `tests.drills.kills` writes onto a file system in a loop image. The image is copied without a sync,
 at a random moment with the job stopped, or right after its success: what the job has not flushed is not in the copy.
-The copy is mounted, and the command runs there again. Its result must equal that of an undisturbed run, no temporary
+The kernel may write to the image meanwhile, so it is copied again until the copy equals it: a copy of two moments is
+the disk of no power cut. The copy is mounted, and the command runs there again. Its result must equal that of an undisturbed run, no temporary
 file may be left, and what was complete before the cut must not be lost after it.
-
 """
 
 import contextlib
+import filecmp
 import json
 import os
 import random
@@ -41,6 +42,7 @@ from tests.drills.kills import (
 from tests.drills.records import add_record, code_digest
 
 IMAGE_BYTES = 192 << 20
+_TRIES = 20
 
 
 @dataclass
@@ -99,7 +101,7 @@ def cut(drill: Drill, inputs: Path, work: Path, seconds: float, share: float | N
         if done.status != 0:
             raise RuntimeError(f"{drill.name} failed: {done.output[-800:]}")
         if succeeded:
-            shutil.copyfile(image, copy)
+            _copy(image, copy)
     image.unlink()
     return succeeded, copy
 
@@ -111,10 +113,19 @@ def _copy_with_children_stopped(image: Path, copy: Path) -> None:
         with contextlib.suppress(OSError):
             os.killpg(pid, signal.SIGSTOP)
     time.sleep(0.01)
-    shutil.copyfile(image, copy)
+    _copy(image, copy)
     for pid in groups:
         with contextlib.suppress(OSError):
             os.killpg(pid, signal.SIGCONT)
+
+
+def _copy(image: Path, copy: Path) -> None:
+    """Copy an image as it is at one moment: what is equal before and after the comparison began was equal then."""
+    for _ in range(_TRIES):
+        shutil.copyfile(image, copy)
+        if filecmp.cmp(image, copy, shallow=False):
+            return
+    raise RuntimeError(f"{image} changed during each of {_TRIES} copies")
 
 
 def main(arguments: list[str]) -> int:

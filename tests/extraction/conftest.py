@@ -1,6 +1,7 @@
 """Small films, and an encoder that costs nothing."""
 
 from fractions import Fraction
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from clep.extraction import shard
 from clep.extraction import videos as video_rows
 from clep.preprocess.videos import Videos
 from clep.video import ClipSpec, VideoEncoder
+from tests.flushes import recorded_flushes
 from tests.preprocess.conftest import canary
 from tests.video.made_videos import regular, write_video
 
@@ -42,6 +44,14 @@ class Brightness(VideoEncoder):
         if self.error is not None and self.clips > self.error_after:
             raise self.error
         return torch.cat([pixels.mean((1, 3, 4)), pixels[..., :16].mean((1, 2, 3, 4))[:, None]], 1)
+
+
+@pytest.fixture(autouse=True)
+def _flushed(tmp_path) -> Iterator[None]:
+    """Every job of every test writes so that a power cut leaves a file whole or absent."""
+    with recorded_flushes(tmp_path) as record:
+        yield
+    assert record.faults == []
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from itertools import chain
 from pathlib import Path
@@ -149,6 +150,65 @@ def test_kills_at_any_moment_lose_nothing_and_leave_nothing(tmp_path: Path, save
     assert sorted(path.name for path in output.parent.iterdir()) == [".x.shards.lock", "x.h5", "x.ledger.jsonl"]
     assert not shards_folder(output).exists()
     assert engine.is_joined(engine.finished({word.id: word.fingerprint for word in given}.get))
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it."""
+
+
+def test_a_kill_at_any_step_of_the_removal_leaves_nothing_after_the_next_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, removed, kill_at = [*words(6), Word("b!c")], 0, -1
+    unlink, rmdir, remove_shards = os.unlink, os.rmdir, Engine.remove_shards
+
+    def counted(call, *args, **kwargs):
+        nonlocal removed
+        removed += 1
+        if removed == kill_at + 1:
+            raise Killed
+        return call(*args, **kwargs)
+
+    def remove(engine: Engine, pending=()) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "unlink", partial(counted, unlink))
+            patch.setattr(os, "rmdir", partial(counted, rmdir))
+            remove_shards(engine, pending)
+
+    monkeypatch.setattr(Engine, "remove_shards", remove)
+    make(tmp_path / "whole" / "x.h5", given, Letters(), cost=4)
+    steps, whole = removed, (tmp_path / "whole" / "x.h5").read_bytes()
+    assert steps > 6  # two shards with a bank, a ledger and a journal each, and their folder
+    for kill_at in range(steps):
+        output, removed = tmp_path / str(kill_at) / "x.h5", 0
+        with pytest.raises(Killed):
+            make(output, given, Letters(), cost=4)
+        assert output.read_bytes() == whole  # removed only once the bank is there
+        for ledger in shards_folder(output).glob("*.jsonl"):
+            assert ledger.with_suffix(".h5").exists() or all(one.status != "done" for one in read_ledger(ledger))
+        removed = -1000
+        make(output, given, Letters(), cost=4)
+        assert sorted(path.name for path in output.parent.iterdir()) == [".x.shards.lock", "x.h5", "x.ledger.jsonl"]
+        assert output.read_bytes() == whole
+
+
+@pytest.mark.parametrize("hidden", [".h5", ".jsonl"])
+def test_a_late_file_of_a_shard_stays_until_its_results_are_used(tmp_path: Path, hidden: str) -> None:
+    given = words(6)
+    engine = Engine(tmp_path / "x.h5", Letters(), "words", ShardSize(cost=3))
+    with engine.lock():
+        engine.encode(given, Local(processes=1))
+        late = sorted(shards_folder(engine.output).glob(f"*{hidden}"))[0]
+        late.rename(tmp_path / "late")
+        engine.join(engine.with_unknown(given, engine.finished({word.id: "v1" for word in given}.get)))
+    other = {".h5": ".jsonl", ".jsonl": ".h5"}[hidden]
+    assert {path.suffix for path in shards_folder(engine.output).glob(f"{late.stem}.*")} == {other, ".journal"}
+    (tmp_path / "late").rename(late)
+    Letters.batches.clear()
+    make(engine.output, given, Letters())
+    assert Letters.batches == []
+    assert FeatureBank.open(engine.output).videos == sorted(word.id for word in given)
+    assert not shards_folder(engine.output).exists()
 
 
 def test_a_new_fingerprint_replaces_the_rows(tmp_path: Path) -> None:

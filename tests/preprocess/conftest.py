@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 
 from clep.extraction import text as text_rows
 from clep.text import SentenceEncoder
+from tests.flushes import recorded_flushes
 
 DIM = 8
 
@@ -41,6 +43,14 @@ class FakeEncoder(SentenceEncoder):
 
 def embed(text: str) -> np.ndarray:
     return np.frombuffer(hashlib.sha256(text.encode()).digest()[:4], dtype=np.uint8).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _flushed(tmp_path) -> Iterator[None]:
+    """Every job of every test writes so that a power cut leaves a file whole or absent."""
+    with recorded_flushes(tmp_path) as record:
+        yield
+    assert record.faults == []
 
 
 @pytest.fixture

@@ -69,6 +69,40 @@ def test_resuming_from_other_hooks(tmp_path: Path, when: str) -> None:
         assert all(torch.equal(v, resumed.state_dict()[k]) for k, v in module.state_dict().items())
 
 
+class Validated(pl.callbacks.Callback):
+    """Note the step and the loss of each validation."""
+
+    def __init__(self) -> None:
+        self.losses: list[tuple[int, float]] = []
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.losses.append((trainer.global_step, float(trainer.callback_metrics["val/loss"])))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"val_check_interval": 4},
+        {"val_check_interval": 5, "check_val_every_n_epoch": None},
+        {"val_check_interval": 3, "accumulate_grad_batches": 3},
+    ],
+)
+def test_a_checkpoint_before_a_validation_is_resumed_with_it(tmp_path: Path, options: dict[str, Any]) -> None:
+    whole, module = Validated(), tiny_module()
+    saver = checkpoint_every(tmp_path, every_n_train_steps=1, save_on_train_epoch_end=True)
+    tiny_trainer(tmp_path, callbacks=[whole, saver], **options).fit(module, datamodule=tiny_data(tmp_path / "files"))
+    assert whole.losses
+    first, second = (step for step, _ in whole.losses[:2])
+    for step in {first - options.get("accumulate_grad_batches", 1), first, second} - {module.trainer.global_step}:
+        path = tmp_path / f"step={step}.ckpt"
+        rest, resumed = Validated(), tiny_module()
+        trainer = tiny_trainer(tmp_path, callbacks=[rest], **options)
+        trainer.fit(resumed, datamodule=tiny_data(tmp_path / "files"), ckpt_path=path, weights_only=True)
+        assert rest.losses == [one for one in whole.losses if one[0] >= step], path
+        assert all(torch.equal(v, resumed.state_dict()[k]) for k, v in module.state_dict().items())
+
+
 def test_changed_data_cannot_be_continued(tmp_path: Path) -> None:
     saver = checkpoint_every(tmp_path, every_n_train_steps=4)
     tiny_trainer(tmp_path, callbacks=[saver], max_epochs=1).fit(tiny_module(), datamodule=tiny_data(tmp_path / "files"))
