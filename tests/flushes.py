@@ -18,8 +18,9 @@ _CALLS = ("replace", "rename", "fsync", "unlink", "remove", "rmdir")
 class Flushes:
     """The rules that make a result whole or absent after a power cut, checked while the calls are made.
 
-    A file is flushed after its last change and before it is renamed to its final name; the folder of that name is
-    flushed afterwards, before anything else is removed. Temporary files, whose names begin with a dot and hold
+    A file is flushed after its last change and before it is renamed to its final name, or afterwards where many small
+    files are, but before one that is flushed is renamed. The folder of the final name is flushed after the renaming,
+    before anything else is removed. Temporary files, whose names begin with a dot and hold
     `.tmp`, may come and go.
 
     Args:
@@ -30,6 +31,7 @@ class Flushes:
         self.root = root.resolve()
         self.faults: list[str] = []
         self._flushed: dict[tuple[int, int], tuple[int, int]] = {}
+        self._late: dict[tuple[int, int], Path] = {}  # files that were renamed and are to be flushed
         self._renamed: dict[Path, Path] = {}  # folder not flushed yet: the last file that was renamed there
 
     def before(self, call: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> None:
@@ -38,30 +40,37 @@ class Flushes:
             path = Path(f"/proc/self/fd/{int(arguments[0])}").readlink()
             status = os.fstat(arguments[0])
             self._flushed[status.st_dev, status.st_ino] = status.st_mtime_ns, status.st_size
+            self._late.pop((status.st_dev, status.st_ino), None)
             self._renamed.pop(path, None)
             return
         path = _absolute(arguments[0], options.get("dir_fd"))
         if call in ("replace", "rename"):
             self._rename(path, _absolute(arguments[1], options.get("dst_dir_fd")))
         elif self._is_watched(path) and (path.exists() or path.is_symlink()):
+            self._list_late()
             for renamed in self._renamed.values():
                 self.faults.append(
                     f"{self._short(path)} is removed before the folder of {self._short(renamed)} is flushed"
                 )
 
     def end(self) -> None:
-        """List renames whose folders were never flushed."""
+        """List renamed files whose content or folder was never flushed."""
+        self._list_late()
         self.faults += [f"the folder of {self._short(path)} is never flushed" for path in self._renamed.values()]
+
+    def _list_late(self) -> None:
+        self.faults += [f"{self._short(path)} is renamed before its content is flushed" for path in self._late.values()]
+        self._late.clear()
 
     def _rename(self, source: Path, target: Path) -> None:
         if not self._is_watched(target) or not source.exists():
             return
         status = source.stat()
-        if source.is_file() and self._flushed.get((status.st_dev, status.st_ino)) != (
-            status.st_mtime_ns,
-            status.st_size,
-        ):
-            self.faults.append(f"{self._short(target)} is renamed before its content is flushed")
+        inode = status.st_dev, status.st_ino
+        if source.is_dir() or self._flushed.get(inode) == (status.st_mtime_ns, status.st_size):
+            self._list_late()
+        else:
+            self._late[inode] = target
         self._renamed[target.parent] = target
 
     def _is_watched(self, path: Path) -> bool:

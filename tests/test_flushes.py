@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clep.files import atomic_path, flush
+from clep.files import atomic_path, flush, flush_files, write_json
 from tests.flushes import recorded_flushes
 
 ROOT = Path(__file__).parents[1]
@@ -39,6 +39,23 @@ def folder_not_flushed(folder: Path) -> None:
         flush(temporary)
 
 
+def many_small_ones(folder: Path) -> None:
+    for name in "ab":
+        with atomic_path(folder / name, durable=False) as temporary:
+            temporary.write_text("x")
+    flush_files([folder / "a", folder / "b"])
+    write_json(folder / "c", {})
+
+
+def one_of_many_not_flushed(folder: Path) -> None:
+    for name in "ab":
+        with atomic_path(folder / name, durable=False) as temporary:
+            temporary.write_text("x")
+    flush_files([folder / "a"])
+    write_json(folder / "c", {})
+    flush_files([folder / "b"])
+
+
 def removed_too_early(folder: Path) -> None:
     (folder / "new").write_text("x")
     flush(folder / "new")
@@ -54,6 +71,8 @@ def removed_too_early(folder: Path) -> None:
         (not_flushed, "a is renamed before its content is flushed"),
         (changed_after_its_flush, "a is renamed before its content is flushed"),
         (folder_not_flushed, "the folder of a is never flushed"),
+        (many_small_ones, None),
+        (one_of_many_not_flushed, "b is renamed before its content is flushed"),
         (removed_too_early, "shards/b is removed before the folder of a is flushed"),
     ],
 )

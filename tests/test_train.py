@@ -22,6 +22,7 @@ from clep.errors import InputError
 from clep.evaluate import evaluate
 from clep.files import read_json
 from clep.train import main
+from tests.flushes import recorded_flushes
 
 ROOT = Path(__file__).parents[1]
 WORLD = (
@@ -71,7 +72,9 @@ def run(root: Path, name: str, *overrides: str) -> Path:
         patch.setattr(sys, "argv", ["train.py", *flags, *words(root, *QUIET, *settings)])
         patch.setenv("CLEP_RUN_ID", name)
         patch.setenv("HYDRA_FULL_ERROR", "1")
-        main()
+        with recorded_flushes(root) as record:
+            main()
+    assert record.faults == []
     return root / "runs" / "demo" / name
 
 

@@ -167,7 +167,7 @@ def find_videos(folder: str | Path, names: Sequence[str]) -> dict[str, Path]:
     files: dict[str, Path] = {}
     folders: dict[str, Path] = {}
     seen: set[tuple[int, int]] = set()
-    for current, inside, found in os.walk(folder, followlinks=True):
+    for current, inside, found in os.walk(folder, onerror=_refuse, followlinks=True):
         status = Path(current).stat()
         if (status.st_dev, status.st_ino) in seen:  # a link back
             inside.clear()
@@ -182,6 +182,24 @@ def find_videos(folder: str | Path, names: Sequence[str]) -> dict[str, Path]:
                 folders.setdefault(video, path)
         inside[:] = sorted(name for name in inside if name not in wanted and Path(name).stem not in wanted)
     return folders | files
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, over others or not
+        return False
+
+
+def _unreadable(error: OSError) -> InputError:
+    return InputError(
+        f"the folder {error.filename} cannot be read: {error.strerror or error}; correct its rights, or list the "
+        f"videos to use in a file (videos=LIST)"
+    )
+
+
+def _refuse(error: OSError) -> None:
+    raise _unreadable(error) from error
 
 
 def _in_folder(folder: Path) -> list[VideoItem]:
@@ -242,10 +260,14 @@ def _walk(folder: Path) -> Iterator[Path]:
     def enter(current: Path, above: frozenset[tuple[int, int]]) -> None:
         status = current.stat()
         inside = above | {(status.st_dev, status.st_ino)}
-        for entry in os.scandir(current):
+        try:
+            entries = list(os.scandir(current))
+        except OSError as error:
+            raise _unreadable(error) from error
+        for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if not entry.is_dir():
+            if not _is_folder(entry):
                 found.append(Path(entry.path))
                 continue
             target = entry.stat()

@@ -3,8 +3,8 @@
 A job or training of `tests.drills.kills` writes onto a file system in a loop image. The image is copied without a sync,
 at a random moment with the job stopped, or right after its success: what the job has not flushed is not in the copy.
 The kernel may write to the image meanwhile, so it is copied again until the copy equals it: a copy of two moments is
-the disk of no power cut. The copy is mounted, and the command runs there again. Its result must equal that of an undisturbed run, no temporary
-file may be left, and what was complete before the cut must not be lost after it.
+the disk of no power cut. The copy is mounted, and the command runs there again. Its result must equal that of an
+undisturbed run, no temporary file may be left, and what was complete before the cut must not be lost after it.
 """
 
 import contextlib
@@ -88,6 +88,7 @@ def cut(drill: Drill, inputs: Path, work: Path, seconds: float, share: float | N
         Whether the command had succeeded before the copy, and the copy.
     """
     image, copy = new_image(work / "image"), work / "copy"
+    copy.unlink(missing_ok=True)  # of the cut before
     with mounted(image, work / "before") as disk:
         timer = None
         if share is not None:
@@ -172,7 +173,6 @@ def main(arguments: list[str]) -> int:
                     faults["lost"].append(f"{label}: {difference(expected, found)}")
                 if left := leftovers(out):
                     faults["left"].append(f"{label}: {left}")
-            copy.unlink()
     record = {
         "seed": settings.seed,
         "cuts": dict(sorted(cuts.items())),

@@ -1,7 +1,7 @@
 """Small films, and an encoder that costs nothing."""
 
-from fractions import Fraction
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 

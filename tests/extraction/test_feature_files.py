@@ -162,6 +162,19 @@ def test_the_dim_of_most_files_is_not_that_of_the_first(tmp_path, dims, legacy):
     assert most_common_dim(feature_files(tmp_path).values()) == 8
 
 
+def test_the_dim_of_most_files_where_many_cannot_be_read_or_have_another_format(tmp_path):
+    for number in range(40):
+        (tmp_path / f"a{number:02}.pt").write_bytes(b"PK\3\4 cut off")
+    for number in range(35):
+        np.save(tmp_path / f"b{number:02}.npy", np.ones((3, 5), np.float32))
+        torch.save(torch.ones(3, 6), tmp_path / f"c{number:02}.pt")
+    np.save(tmp_path / "d.npy", np.ones((3, 5), np.float16))
+    assert most_common_dim(feature_files(tmp_path).values()) == 5
+    for number in range(5):
+        torch.save(torch.ones(7), tmp_path / f"e{number}.pt")  # a vector is no row unless that is allowed
+    assert most_common_dim(feature_files(tmp_path).values(), allow_vector=True) == 5
+
+
 def refused(path, match: str, **options) -> FeatureFileError:
     """Return the error of a file, which must come without much memory or time."""
     tracemalloc.start()

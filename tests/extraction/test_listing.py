@@ -1,10 +1,15 @@
+import errno
+import os
+import shutil
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
 from clep.bank import FeatureBank
 from clep.errors import InputError
 from clep.extraction import ledger_path, read_ledger
-from clep.extraction.listing import find_files, list_videos, other_files
+from clep.extraction.listing import find_files, find_videos, list_videos, other_files, unique_items
 from tests.extraction.conftest import run
 
 
@@ -94,6 +99,46 @@ def test_linked_folders_are_searched_and_dead_links_are_listed(films, tmp_path, 
     coverage = run(tmp_path / "in", tmp_path / "features.h5")
     assert coverage["counts"]["done"] == 3
     assert coverage["lists"]["skipped"] == dict.fromkeys(["dead.mp4", "dead_folder"], "a link to a missing file")
+
+
+def test_links_to_the_same_folder_to_a_chain_and_to_nothing_in_it(films, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (tmp_path / "chain").symlink_to(films / "more")
+    (folder / "one").symlink_to(films / "more")
+    (folder / "two").symlink_to(tmp_path / "chain")
+    (films / "more" / "gone.mp4").symlink_to("gone-too.mp4")
+    (folder / "round").symlink_to("round2")
+    (folder / "round2").symlink_to("round")
+    assert [item.id for item in list_videos(folder)] == ["one/c", "one/d", "two/c", "two/d"]
+    missing = other_files(folder)
+    assert missing == dict.fromkeys(["one/gone.mp4", "two/gone.mp4", "round", "round2"], "a link to a missing file")
+
+
+@pytest.mark.parametrize("find", [list_videos, lambda folder: find_videos(folder, ["c"])])
+def test_a_folder_that_may_not_be_read_is_named(films, monkeypatch, find):
+    scandir = os.scandir
+
+    def denied(path):
+        if Path(path).name == "more":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(InputError, match=r"more cannot be read: Permission denied; correct its rights"):
+        find(films)
+
+
+def test_a_video_is_used_before_pictures_of_any_kind_and_the_first_of_two_videos(films, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("x.JPG", "x.png", "y.jpeg", "z.jpg"):
+        Image.new("RGB", (64, 48)).save(folder / name)
+    for name in ("x.MP4", "y.mkv", "y.mp4"):
+        shutil.copyfile(films / "a.mp4", folder / name)
+    kept, duplicates = unique_items(list_videos(folder))
+    assert [Path(item.path).name for item in kept] == ["x.MP4", "y.mkv", "z.jpg"]
+    assert sorted(duplicates) == ["x", "y"]
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "webp", "png"])

@@ -1,6 +1,8 @@
 """Files whose header, clock or streams mislead: the frames decide. Kinds that users reported about such tools."""
 
+import shutil
 import struct
+import subprocess
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from clep.errors import InputError
 from clep.video import DenseWindows, KeyFrames, Segments, VideoReader
+from clep.video.frames import frames_at
 from tests.video.made_videos import number_of, numbered, regular, write_video
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "faults"
@@ -70,6 +73,17 @@ def test_a_header_that_states_too_short_a_length(tmp_path: Path, ending: str, sa
     assert reader.note == ""
 
 
+@pytest.mark.parametrize(
+    ("ending", "length"),
+    [("flv", 0.0), ("flv", 1e7), ("flv", float("nan")), ("flv", -5.0), ("mkv", 0.0), ("mkv", 1e12), ("mkv", -1e6)],
+)
+def test_a_header_that_states_no_length_or_an_impossible_one(tmp_path: Path, ending: str, length: float) -> None:
+    mark = {"flv": b"duration\0", "mkv": b"\x44\x89\x88"}[ending]
+    path = patched(film(tmp_path / f"film.{ending}", 60), (mark, 0, struct.pack(">d", length)))
+    for sampling in SAMPLINGS:
+        assert check(path, 60, sampling).corrupt_packets == 0
+
+
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 @pytest.mark.parametrize(
     ("ending", "codec", "container", "count"),
@@ -100,6 +114,24 @@ def test_a_clock_that_restarts_in_a_transport_stream(tmp_path: Path, starts: Seq
     assert reader.note.startswith("the clock jumps 1 times")
 
 
+def test_a_clock_that_restarts_three_times(tmp_path: Path) -> None:
+    starts = (7200, 0, 40, 7)
+    parts = [film(tmp_path / f"{part}.ts", 45, 45 * part, start).read_bytes() for part, start in enumerate(starts)]
+    (tmp_path / "whole.ts").write_bytes(b"".join(parts))
+    for sampling in SAMPLINGS:
+        assert check(tmp_path / "whole.ts", 180, sampling).note.startswith("the clock jumps 3 times")
+
+
+def test_joined_recordings_of_other_sizes(tmp_path: Path) -> None:
+    parts = []
+    for part, (width, height) in enumerate([(160, 96), (320, 192), (96, 160)]):
+        pictures = [numbered(60 * part + number, width, height) for number in range(60)]
+        parts.append(write_video(tmp_path / f"{part}.ts", regular(60, 30), pictures=pictures).read_bytes())
+    (tmp_path / "whole.ts").write_bytes(b"".join(parts))
+    for sampling in SAMPLINGS:
+        check(tmp_path / "whole.ts", 180, sampling)
+
+
 def test_a_pause_in_a_video_is_not_a_jump(tmp_path: Path) -> None:
     times = [*regular(60, 30), *(20 + time for time in regular(60, 30))]
     reader = VideoReader(write_video(tmp_path / "film.mkv", times), 48)
@@ -128,6 +160,18 @@ def test_key_frames_beyond_the_end_of_a_truncated_video(tmp_path: Path, trusts_l
     assert [number_of(frame) for frame in clips[0].frames] == [52, 67]
     with pytest.raises(InputError, match=r"cut\.mp4 lasts .* s, but the first key frame is at 8\.0 s"):
         list(VideoReader(cut, 48).clips(KeyFrames((8.0, 9.0), 1.0, trusts_length), 2))
+
+
+@pytest.mark.parametrize("trusts_length", [False, True])
+@pytest.mark.parametrize("ending", ["mkv", "ts", "avi", "flv"])
+def test_key_frames_beyond_the_end_in_other_containers(tmp_path: Path, ending: str, trusts_length: bool) -> None:
+    path = film(tmp_path / f"film.{ending}", 300, codec="mpeg4" if ending == "avi" else "libx264")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 6 // 10])
+    clips = list(VideoReader(path, 48).clips(KeyFrames((2.0, 8.0, 9.0), 1.0, trusts_length), 2))
+    assert [[number_of(frame) for frame in clip.frames] for clip in clips] == [pytest.approx([52, 67], abs=3)]
+    with pytest.raises(InputError, match=r"film\..* lasts .* s, but the first key frame is at 8\.0 s"):
+        list(VideoReader(path, 48).clips(KeyFrames((8.0, 9.0), 1.0, trusts_length), 2))
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mkv", "ts"])
@@ -161,6 +205,25 @@ def two_streams(path: Path, cover: bool) -> Path:
                 file.mux(track.encode(frame))
             file.mux(track.encode())
     return path
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+@pytest.mark.parametrize("default", [0, 1, 2])
+def test_of_several_films_the_default_one_is_decoded(tmp_path: Path, ending: str, default: int) -> None:
+    """As torchcodec's nasa_13013.mp4, whose first stream is a preview."""
+    path = tmp_path / f"film.{ending}"
+    with av.open(str(path), "w") as file:
+        streams = [file.add_stream("libx264", rate=30, width=w, height=96, pix_fmt="yuv420p") for w in (96, 160, 128)]
+        for index, track in enumerate(streams):
+            track.disposition = av.stream.Disposition.default if index == default else av.stream.Disposition(0)
+        for index, track in enumerate(streams):
+            for number in range(30):
+                picture = numbered(number if index == default else 999, track.width, track.height)
+                frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+                frame.pts, frame.time_base = number, Fraction(1, 30)
+                file.mux(track.encode(frame))
+            file.mux(track.encode())
+    check(path, 30, Segments(3))
 
 
 @pytest.mark.parametrize("cover", [False, True])
@@ -198,6 +261,53 @@ def test_all_eight_orientations_are_shown_as_the_display_matrix_says(
     assert len(points) > 150
     wrong = [at for at in points if np.abs(frame[tuple(at)].astype(int) - expected[tuple(at)]).max() > 60]
     assert len(wrong) < len(points) // 8, "all but those at the borders of colours"
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="compares with the ffmpeg command")
+def test_all_eight_orientations_equal_those_of_ffmpeg(tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (6, 10, 3), np.uint8).repeat(16, 0).repeat(16, 1)
+    plain = write_video(tmp_path / "film.mp4", regular(1, 30), pictures=[picture]).read_bytes()
+    for a, b, c, d in MATRICES:
+        path = tmp_path / "film.mp4"
+        path.write_bytes(plain)
+        fields = [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30]
+        patched(path, (b"tkhd", 40, struct.pack(">9i", *fields)))
+        frame = next(VideoReader(path, 96).clips(DenseWindows(), 1)).frames[0].permute(1, 2, 0).numpy()
+        command = [
+            "ffmpeg",
+            "-v",
+            "error",
+            "-i",
+            str(path),
+            "-frames:v",
+            "1",
+            "-f",
+            "rawvideo",
+            "-pix_fmt",
+            "rgb24",
+            "-",
+        ]
+        shown = np.frombuffer(subprocess.run(command, capture_output=True, check=True).stdout, np.uint8)
+        difference = np.abs(frame.astype(int) - shown.reshape(frame.shape))
+        assert difference.mean() < 3, (a, b, c, d)
+
+
+@pytest.mark.parametrize("turn", ["flipped", "mirrored", "transposed"])
+def test_a_mirrored_picture_with_wide_pixels_and_one_of_pages(tmp_path: Path, turn: str) -> None:
+    a, b, c, d = {"flipped": (1, 0, 0, -1), "mirrored": (-1, 0, 0, 1), "transposed": (0, 1, 1, 0)}[turn]
+    picture = np.zeros((96, 160, 3), np.uint8)
+    picture[:32, :40] = 255  # top left
+    path = write_video(tmp_path / "film.mp4", regular(2, 30), pictures=[picture] * 2, aspect=Fraction(2, 1))
+    fields = [a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30]
+    patched(path, (b"tkhd", 40, struct.pack(">9i", *fields)))
+    wide = picture.repeat(2, 1)
+    expected = {"flipped": wide[::-1], "mirrored": wide[:, ::-1], "transposed": wide.transpose(1, 0, 2)}[turn]
+    frame = next(VideoReader(path, 96).clips(DenseWindows(), 1)).frames[0].permute(1, 2, 0).numpy()
+    (page,) = frames_at(path, [0.0], height=expected.shape[0])
+    assert page is not None
+    for shown in (frame, page.permute(1, 2, 0).numpy()):
+        assert shown.shape == expected.shape
+        assert np.abs(shown.astype(int) - expected).mean() < 8
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the sample files")
