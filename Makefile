@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-shuffled fuzz kills mutations power-cuts lint format benchmarks clean
+.PHONY: demo test test-slow test-shuffled fuzz kills mutations power-cuts test-settings lint format benchmarks clean
 MINUTES ?= 30
 ROUNDS ?= 3
 N ?= 100
@@ -41,6 +41,9 @@ mutations: $(READY)     ## damage files N times; adds to benchmarks/results/muta
 
 power-cuts: $(READY)    ## simulate N power cuts (root on Linux); adds to benchmarks/results/power_cuts.json
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.drills.power_cuts cuts=$(N) seed=$(SEED)
+
+test-settings: $(READY) ## the whole suite under unusual settings: TMPDIR, user, folder, locale, few open files
+	PYTHON=$(BIN)/python bash tests/drills/settings.sh
 
 lint: $(READY)          ## style and types
 	$(BIN)/ruff check .

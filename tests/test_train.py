@@ -72,7 +72,7 @@ def run(root: Path, name: str, *overrides: str) -> Path:
         patch.setattr(sys, "argv", ["train.py", *flags, *words(root, *QUIET, *settings)])
         patch.setenv("CLEP_RUN_ID", name)
         patch.setenv("HYDRA_FULL_ERROR", "1")
-        with recorded_flushes(root) as record:
+        with recorded_flushes(root / "runs") as record:
             main()
     assert record.faults == []
     return root / "runs" / "demo" / name
