@@ -37,6 +37,11 @@ def search() -> Any:
     return _call("clep.search")
 
 
+def report() -> Any:
+    """Run `clep-report`: the report of a run, of several compared, or of an ablation, see `clep.report`."""
+    return _call("clep.report")
+
+
 def _call(module: str) -> Any:
     """Call a module's `main` with the current folder on the import path, for parts of the user's own."""
     here = str(Path.cwd())

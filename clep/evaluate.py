@@ -33,8 +33,10 @@ from clep.config.own_parts import explain_refusal
 from clep.config.targets import ANYTHING, REGISTERED_ONLY, Targets, allowed, targets_in_folder
 from clep.errors import InputError
 from clep.evaluation.ava import AVA_USAGE, ava_files, evaluate_ava
+from clep.evaluation.details import DETAILS, Detail, write_details
 from clep.evaluation.evaluator import Evaluator, add_metrics, coverage_text
 from clep.files import write_json
+from clep.machine import this_machine, versions
 from clep.models import SavedModel, load_model
 from clep.models.saving import model_class, run_folder
 from clep.training.display import print_results
@@ -156,17 +158,21 @@ def measure(
     _refuse_other_outputs(plain, out, overrides)
     metrics: dict[str, float] = {}
     coverage = {}
+    details: list[Detail] = []
     for name, config in plain.items():
         evaluator = build(config, targets=targets, key=f"evaluator.{name}")
         if not isinstance(evaluator, Evaluator):
             raise InputError(f"evaluator.{name}: {type(evaluator).__name__} is not a clep.evaluation.Evaluator")
-        add_metrics(metrics, evaluator.run(model), name)
+        evaluator.progress = sys.stderr.isatty()
+        add_metrics(metrics, evaluator.run(model, details=True), name)
+        details += evaluator.details
         coverage[name] = evaluator.coverage
         log.info("Evaluated %s: %s", name, coverage_text(evaluator.coverage))
     if not metrics:
         raise InputError("there is nothing to measure: choose an evaluator with evaluator=NAME")
     write_json(out / "metrics.json", metrics)
     write_json(out / "coverage.json", coverage)
+    write_details(out / DETAILS, details, {"machine": this_machine(), "versions": versions()})
     print_results({}, metrics, f"{title}: {out}")
     return metrics
 

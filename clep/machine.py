@@ -5,6 +5,8 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,16 @@ def this_machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of clep and of the libraries that decide about results; those not installed are left out."""
+    names = ("clep", "torch", "pytorch-lightning", "hydra-core", "transformers", "sentence-transformers", "numpy", "av")
+    found = {"python": platform.python_version()}
+    for name in names:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def in_words(machine: dict[str, Any]) -> str:

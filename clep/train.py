@@ -26,12 +26,15 @@ from clep.config.requirements import files_read
 from clep.config.resolvers import register_resolvers
 from clep.errors import InputError
 from clep.evaluation import EvaluatorCallback
+from clep.evaluation.details import DETAILS, Detail, write_details
 from clep.files import atomic_path, write_json
+from clep.machine import this_machine, versions
 from clep.preprocess import config_store  # noqa: F401 - `hydra.searchpath=…` replaces the list in conf/train.yaml
 from clep.preprocess.job import Job, build_job, ensure
 from clep.training.base import BaseModule
 from clep.training.checkpoint import best_checkpoint, checked_monitors, find_checkpoint, remove_leftovers
-from clep.training.display import finish_loggers, print_results
+from clep.training.display import finish_loggers, log_final_metrics, print_results
+from clep.training.history import History
 from clep.training.run_folder import locked_run_folder, rank
 from clep.training.settings import checked_settings
 from clep.training.tasks import Task
@@ -44,7 +47,8 @@ def train(cfg: DictConfig) -> dict[str, float]:
     """Run the experiment that `cfg` describes and return its final metrics.
 
     Writes into `cfg.paths.run`: `config.yaml` (the settings, resolved), `parts.json` (names and files of parts from
-    outside clep, if any), checkpoints, logs, `prompts.json`, `model/` (see `clep.load`) and `metrics.json`.
+    outside clep, if any), checkpoints, logs, `history.json` (metrics of each validation), `prompts.json`, `model/` (see
+    `clep.load`), `metrics.json`, `details.safetensors` (see `clep.evaluation.details`) and `report.html`.
     Metrics whose names begin with `before/` were measured before training; `seconds/…` are wall-clock times. A run
     that was interrupted in this folder is continued.
 
@@ -78,11 +82,15 @@ def _train(cfg: DictConfig, settings: dict[str, Any], run_folder: Path) -> dict[
         raise InputError(f"task: {type(task).__name__} is not a clep.training.Task, which has a method build")
     module: BaseModule = task.build(settings, data)
     evaluators = {name: build_typed(evaluator) for name, evaluator in cfg.evaluator.items()}
-    evaluation = EvaluatorCallback(evaluators, run_folder / "prompts.json")
+    evaluation, history = EvaluatorCallback(evaluators, run_folder / "prompts.json"), History(run_folder)
     # Evaluators run before ModelCheckpoint, which may monitor what they log.
-    callbacks = [evaluation, *(build_typed(callback) for callback in cfg.callbacks.values() if callback)]
+    callbacks = [evaluation, history, *(build_typed(callback) for callback in cfg.callbacks.values() if callback)]
     loggers = [build_typed(logger) for logger in cfg.logger.values() if logger]
-    trainer: pl.Trainer = build_typed(cfg.trainer, callbacks=callbacks, logger=loggers or False)
+    shows_progress = any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks)
+    trainer: pl.Trainer = build_typed(
+        cfg.trainer, callbacks=callbacks, logger=loggers or False, enable_progress_bar=shows_progress
+    )
+    started = time.time()
 
     def measure(name: str, ckpt_path: str | None = None) -> dict[str, float]:
         with _timed(seconds, name):
@@ -100,17 +108,38 @@ def _train(cfg: DictConfig, settings: dict[str, Any], run_folder: Path) -> dict[
     before, fitted = module.metrics_before, module.train_metrics()
 
     trainer.loggers = []  # the best weights are of an earlier step than a logger would write down
-    metrics = fitted | measure("evaluate_after", best_checkpoint(trainer) if cfg.final_weights == "best" else None)
+    best = best_checkpoint(trainer) if cfg.final_weights == "best" else None
+    steps, evaluation.keeps_details = trainer.global_step, cfg.report is not None
+    metrics = fitted | measure("evaluate_after", best)
     if trainer.is_global_zero:
+        chosen = history.chosen(trainer.checkpoint_callback, best is not None, steps)
+        history.write(chosen)
         if prompts := evaluation.prompts():
             module.model.metadata["prompts"] = prompts
         module.save(run_folder)
         write_json(run_folder / "coverage.json", {"data": data.report, **evaluation.coverage})
         everything = metrics | {f"before/{name}": value for name, value in before.items()} | seconds
         write_json(run_folder / "metrics.json", everything)
-        print_results(before, metrics, f"{cfg.name}: {run_folder}")
+        print_results(before, metrics, f"{cfg.name}: {run_folder}", f"Measured: {chosen}.")
+        log_final_metrics(loggers, settings, metrics)
+        if cfg.report is not None:
+            run = {"started": started, "ended": time.time(), "machine": this_machine(), "versions": versions()}
+            _write_report(cfg, run_folder, evaluation.details, run, loggers)
     finish_loggers(loggers)
     return metrics
+
+
+def _write_report(
+    cfg: DictConfig, run_folder: Path, details: list[Detail], run: dict[str, Any], loggers: list[Any]
+) -> None:
+    """Write the details of the evaluation and the report. Whatever goes wrong is a warning: the run has succeeded."""
+    try:
+        write_details(run_folder / DETAILS, details, run)
+        page = build_typed(cfg.report).write(run_folder, loggers)
+        log.info("report: %s", page)
+    except Exception as error:
+        log.warning("the run has no report: %s: %s", type(error).__name__, error)
+        log.debug("traceback", exc_info=True)
 
 
 def needed_jobs(settings: Mapping[str, Any]) -> list[Job]:

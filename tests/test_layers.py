@@ -21,7 +21,7 @@ LAYERS = [
     {"extraction"},
     {"training", "evaluation", "preprocess", "pretrained"},
     {"view"},
-    {"demo", "ablation", "train", "evaluate"},
+    {"demo", "ablation", "train", "evaluate", "report"},
     {"ablate", "leaderboard", "search"},
     {"commands"},
 ]

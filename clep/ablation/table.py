@@ -18,6 +18,7 @@ from clep.config.check import did_you_mean
 from clep.errors import InputError
 from clep.files import atomic_path, write_json
 from clep.machine import in_words, this_machine
+from clep.metrics.names import by_importance
 
 FIT = "seconds/fit"
 _NOT_SHOWN = ("before/", "train/", "seconds/")
@@ -67,14 +68,16 @@ class Row:
 
 
 def chosen_metrics(outcomes: Sequence[Outcome], wanted: Sequence[str]) -> list[str]:
-    """Return the names of the metrics to show, in the order of `wanted`; all evaluators' metrics where it is empty.
+    """Return the names of the metrics to show, in the order of `wanted`.
+
+    Where it is empty, all evaluators' metrics, those first that people compare.
 
     Raises:
         InputError: no run has a metric of that name.
     """
     names = sorted({name for one in outcomes for name in one.metrics or {}})
     if not wanted:
-        return [name for name in names if not name.startswith(_NOT_SHOWN)]
+        return by_importance(name for name in names if not name.startswith(_NOT_SHOWN))
     chosen: dict[str, None] = {}
     for pattern in wanted:
         found = [name for name in names if name == pattern or fnmatchcase(name, pattern)]
@@ -129,6 +132,7 @@ def as_data(grid: Grid, outcomes: Sequence[Outcome], metrics: Sequence[str], wor
         "cells": [
             {
                 "row": one.cell.row,
+                "folder": one.cell.name,
                 SEED: one.cell.seed,
                 "overrides": list(one.cell.overrides[len(grid.fixed) :]),
                 "machine": machines.index(machine),
@@ -174,15 +178,36 @@ def markdown(data: dict[str, Any], rows: Sequence[Row], figure: str | None = Non
     return "\n".join(lines) + "\n"
 
 
-def in_terminal(rows: Sequence[Row], metrics: Sequence[str], title: str) -> Table:
-    """Return the table for the terminal."""
-    caption = _FEWER if _any_partial(rows, metrics) else None
-    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
-    for index, column in enumerate(("", *short_names(metrics), "fit, s")):
+def in_terminal(rows: Sequence[Row], metrics: Sequence[str], title: str, width: int = 120) -> Table:
+    """Return the table for the terminal, with the first metrics, as many as fit.
+
+    Args:
+        rows: of the table.
+        metrics: the most important first.
+        title: above the table; the file that has all metrics.
+        width: columns of text.
+    """
+    shown = list(metrics)
+    while len(shown) > 1 and _width(rows, shown) > width:
+        shown.pop()
+    notes = [f"{len(metrics) - len(shown)} further metrics: see {title}."] if len(shown) < len(metrics) else []
+    notes += [_FEWER] if _any_partial(rows, shown) else []
+    table = Table(title=title, title_justify="left", caption="\n".join(notes) or None, caption_justify="left")
+    for index, column in enumerate(_header(shown)):
         table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
-    for cells in _cells(rows, metrics):
+    for cells in _cells(rows, shown):
         table.add_row(*cells)
     return table
+
+
+def _header(metrics: Sequence[str]) -> list[str]:
+    return ["", *short_names(metrics), "fit, s"]
+
+
+def _width(rows: Sequence[Row], metrics: Sequence[str]) -> int:
+    """Return the width of the table: each column's longest entry, and three for its frame."""
+    columns = zip(_header(metrics), *_cells(rows, metrics), strict=True)
+    return sum(3 + max(len(entry) for entry in column) for column in columns) + 1
 
 
 def short_names(metrics: Sequence[str]) -> list[str]:

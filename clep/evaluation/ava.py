@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from clep.data.long_term import LongTerm
 from clep.data.regions import RegionDataset, RegionSource
 from clep.datasets.ava import AVA_ACTIONS, AvaBoxes, read_annotations, read_excluded
 from clep.errors import InputError
+from clep.evaluation.details import Classes, precision_details
 from clep.evaluation.evaluator import Evaluator, is_first_rank, model_device
 from clep.files import atomic_path, write_json
 from clep.metrics.ava import MEASURED, UNLISTED, counted_actions, measure_ava, measure_ava_files
@@ -89,6 +90,7 @@ class AvaRegions(Evaluator):
             "actions the model does not know": len(set(names) - set(model.classes)),
             **result.coverage,
         }
+        self.record(lambda: [_precision_of_actions(truth, result.per_class, names)])
         if self.out is not None and is_first_rank():
             write_detections(self.out / "results.csv", found)
             per_class = {f"ava/AP/{action}": value for action, value in result.per_class.items()}
@@ -134,6 +136,13 @@ class AvaRegions(Evaluator):
             label=np.array(classes, np.int64)[column],
             score=scores[region, column].astype(np.float64),
         )
+
+
+def _precision_of_actions(truth: AvaBoxes, per_class: Mapping[int, float], names: Mapping[int, str]) -> Classes:
+    actions = sorted(per_class)
+    count = np.array([int((truth.label == action).sum()) for action in actions])
+    value = np.array([per_class[action] for action in actions], np.float64)
+    return precision_details("ava", len(truth.label), [names[action] for action in actions], count, value)
 
 
 def write_detections(path: str | Path, found: AvaBoxes) -> None:

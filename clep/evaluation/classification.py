@@ -19,6 +19,7 @@ from clep.datasets.egtea import read_egtea_split
 from clep.datasets.epic_retrieval import EpicActionClasses, epic_action_classes, read_epic_actions
 from clep.errors import InputError
 from clep.evaluation.clip_text import ClipTextBenchmark, Similarity
+from clep.evaluation.details import Detail, classification_details, precision_details
 from clep.metrics import charades_map, classification_metrics, mean_class_accuracy, topk_accuracy
 from clep.text.prompts import average_prompts, class_prompts, read_templates
 from clep.text.texts import distinct_texts
@@ -118,7 +119,26 @@ class ClipClassification(ClipTextBenchmark):
             "classes": len(clips.texts),
             "views": len(found.rows),
         }
-        return self.summarize(scores, torch.from_numpy(clips.label[known][found.kept]), scale)
+        label = torch.from_numpy(clips.label[known][found.kept])
+        metrics = self.summarize(scores, label, scale)
+        ids = [clips.spans.ids[index] for index in known[found.kept].tolist()]
+        self.record(lambda: self._details(next(iter(metrics)), scores, label, ids, scale))
+        return metrics
+
+    def _details(
+        self,
+        metric: str,
+        scores: Float[Tensor, "clips classes"],
+        label: Shaped[Tensor, "clips *classes"],
+        ids: Sequence[str],
+        scale: float,
+    ) -> list[Detail]:
+        """Return the details of clips with one label or with several; `metric` is the name of one of the metrics."""
+        prefix, names = metric.rpartition("/")[0], [texts[0] for texts in self.clips.texts]
+        if label.ndim == 1:
+            return classification_details(prefix, scores, label, ids, names, scale)
+        targets = label.numpy()
+        return [precision_details(prefix, len(targets), names, targets.sum(0), charades_map(scores, label)[1])]
 
 
 class ZeroShotClassification(ClipClassification):

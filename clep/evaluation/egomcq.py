@@ -10,7 +10,9 @@ import torch
 from clep.datasets.egomcq import EgoMcqQuestions, read_egomcq
 from clep.errors import InputError
 from clep.evaluation.clip_text import ClipTextBenchmark, Similarity
+from clep.evaluation.details import rank_details
 from clep.metrics import egomcq_accuracy
+from clep.metrics.accuracy import target_ranks
 from clep.text.texts import distinct_texts
 
 
@@ -69,4 +71,19 @@ class EgoMCQ(ClipTextBenchmark):
         found = egomcq_accuracy(similarity.cpu(), questions.answer[whole], questions.kind[whole])
         for name, kind in (("inter", 1), ("intra", 2)):
             self.coverage[f"questions of {name}"] = int((questions.kind[whole] == kind).sum())
+        ranks = target_ranks(similarity.cpu(), torch.from_numpy(questions.answer[whole]))
+        kinds = questions.kind[whole]
+        asked = [f"{index} {questions.sentences[index]}" for index in whole.tolist()]
+        self.record(
+            lambda: [
+                rank_details(
+                    f"egomcq/{name}",
+                    ranks[torch.from_numpy(kinds == kind)],
+                    [sentence for sentence, own in zip(asked, kinds.tolist(), strict=True) if own == kind],
+                    questions.choices.shape[1],
+                )
+                for name, kind in (("inter", 1), ("intra", 2))
+                if (kinds == kind).any()
+            ]
+        )
         return {f"egomcq/{name}/accuracy": value for name, value in found.items()}

@@ -2,15 +2,17 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from tqdm import tqdm
 
 from clep.compute.float32_matmul import fast_float32_products
 from clep.errors import InputError
+from clep.evaluation.details import Detail
 from clep.models import SavedModel, evaluating
 
 log = logging.getLogger(__name__)
@@ -57,7 +59,8 @@ def _ranks() -> tuple[int, int]:
 class Evaluator(ABC):
     """Base class of evaluators. Subclasses define `measure`.
 
-    After `run`, `coverage` holds the numbers of clips, classes or moments, and of those that were missing.
+    After `run`, `coverage` holds the numbers of clips, classes or moments, and of those that were missing; and
+    `details`, where `run` was called with `details=True`, what `measure` passed to `record`.
 
     Args:
         batch_size: items encoded at once.
@@ -65,6 +68,9 @@ class Evaluator(ABC):
 
     reads: tuple[str, ...] = ()  # arguments of the constructor that name files
     depends_on_model = True  # False: the metrics are not computed again for the average of the weights
+    details: tuple[Detail, ...] = ()
+    progress = False  # show a bar while items are encoded
+    _keeps_details = False
 
     def __init__(self, batch_size: int = 4096) -> None:
         self.batch_size = batch_size
@@ -79,16 +85,36 @@ class Evaluator(ABC):
         """Return the prompts of each class, by prompt set; empty for evaluators without classes."""
         return {}
 
-    def run(self, model: SavedModel) -> dict[str, float]:
+    def run(self, model: SavedModel, details: bool = False) -> dict[str, float]:
         """Return the metrics of `model` by full name, in percent unless the name says otherwise.
 
         In a distributed run every rank must call it, and gets the same metrics. The model's mode is restored.
 
+        Args:
+            model: measured.
+            details: keep `details` too, on rank 0.
+
         Raises:
             InputError: files are missing, or do not belong to the model.
         """
-        with evaluating(model), fast_float32_products():
-            return self.measure(model)
+        self.details, self._keeps_details = (), details and is_first_rank()
+        try:
+            with evaluating(model), fast_float32_products():
+                return self.measure(model)
+        finally:
+            self._keeps_details = False
+
+    def record(self, make: Callable[[], Iterable[Detail]]) -> None:
+        """Keep the details that `make` returns, if any are wanted; an error in it is a warning.
+
+        Called by `measure`, on all ranks; `make` runs on rank 0 only and must not communicate.
+        """
+        if not self._keeps_details:
+            return
+        try:
+            self.details += tuple(make())
+        except Exception as error:
+            log.warning("%s: no details for the report: %s: %s", type(self).__name__, type(error).__name__, error)
 
     def encode(
         self,
@@ -107,12 +133,17 @@ class Evaluator(ABC):
             InputError: embeddings are NaN, so that no metric is defined.
         """
         share = my_share(count)
-        pieces = [encode(piece) for piece in share.split(batch_size or self.batch_size) if len(piece)]
+        batches = [piece for piece in share.split(batch_size or self.batch_size) if len(piece)]
+        pieces = [encode(piece) for piece in self.shown(batches)]
         if not pieces:
             pieces = [encode(torch.zeros(1, dtype=torch.int64))[:0]]
         rows = gather_shares(torch.cat(pieces), count)
         self.refuse_nan(rows, "items")
         return rows
+
+    def shown(self, batches: Iterable[Any]) -> Iterable[Any]:
+        """Return the batches, with a progress bar after a second where `progress` is set."""
+        return tqdm(batches, type(self).__name__, leave=False, delay=1.0, disable=not self.progress)
 
     def refuse_nan(self, rows: Float[Tensor, "count dim"], what: str) -> None:
         """Refuse embeddings or scores of which no metric is defined.

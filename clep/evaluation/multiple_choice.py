@@ -1,7 +1,7 @@
 """Multiple choice: a sentence and several clips, or a clip and several sentences, of which one is correct."""
 
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from torch import Tensor
 from clep.datasets.choice_questions import ChoiceQuestions, read_choices
 from clep.errors import InputError
 from clep.evaluation.clip_text import ClipTextBenchmark, Similarity
+from clep.evaluation.details import Detail, rank_details
 from clep.metrics import topk_accuracy
+from clep.metrics.accuracy import target_ranks
 
 
 class MultipleChoice(ClipTextBenchmark):
@@ -100,11 +102,24 @@ class MultipleChoice(ClipTextBenchmark):
             mine = groups == group
             parts = [part for part in (self.name, group) if part] or ["table"]
             key = "/".join(["choice", *parts])
-            accuracy = topk_accuracy(scores[torch.from_numpy(mine)], answer[torch.from_numpy(mine)], ks=(1,))[1]
+            own, right = scores[torch.from_numpy(mine)], answer[torch.from_numpy(mine)]
+            accuracy = topk_accuracy(own, right, ks=(1,))[1]
             metrics |= {f"{key}/accuracy": accuracy, f"{key}/chance": float((100 / counts[mine]).mean())}
+            keys = [f"{index} {questions.videos[index]}" for index in whole[mine].tolist()]
+            self.record(partial(_details, key, own, right, keys, counts[mine]))
             if group:
                 self.coverage[f"questions of {group}"] = int(mine.sum())
         return metrics
+
+
+def _details(
+    key: str,
+    scores: Float[Tensor, "questions choices"],
+    answer: Int64[Tensor, " questions"],
+    asked: Sequence[str],
+    counts: Int64[np.ndarray, " questions"],
+) -> list[Detail]:
+    return [rank_details(key, target_ranks(scores, answer), asked, counts)]
 
 
 def choice_scores(

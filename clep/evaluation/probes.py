@@ -17,6 +17,7 @@ from clep.datasets.clip_table import ClipTable, read_clip_table
 from clep.datasets.labelled_clips import LabelledClips
 from clep.errors import InputError
 from clep.evaluation.clip_text import find_clips
+from clep.evaluation.details import classification_details
 from clep.evaluation.evaluator import Evaluator
 from clep.metrics import classification_metrics, topk_accuracy
 
@@ -99,6 +100,8 @@ class FrozenFeatures(Evaluator):
         scores = self.scores(train, test.rows, len(known.classes))
         self.refuse_nan(scores, "clips")
         found = classification_metrics(scores, test.label)
+        prefix, ids = f"{self.prefix}/{self.name}", [str(index) for index in range(len(test.label))]
+        self.record(lambda: classification_details(prefix, scores, test.label, ids, known.classes))
         return {f"{self.prefix}/{self.name}/{metric}": value for metric, value in found.items()}
 
 

@@ -9,8 +9,9 @@ from clep.bank import FeatureBank
 from clep.data import LongTerm, MomentDataset, Source, Window
 from clep.errors import InputError
 from clep.evaluation.clip_text import check_bank
+from clep.evaluation.details import retrieval_details
 from clep.evaluation.evaluator import Evaluator, model_device
-from clep.metrics import retrieval_from_embeddings
+from clep.metrics.retrieval import retrieval_ranks, summarize_ranks
 from clep.models import DualEncoder
 
 
@@ -70,10 +71,21 @@ class NarrationRetrieval(Evaluator):
             "held-out moments": len(held_out),
             "distinct texts": len(text_id.unique()),
         }
-        metrics = {}
+        metrics, ranks = {}, {}
         for direction, query, answers in (("v2t", video, text), ("t2v", text, video)):
-            for name, value in retrieval_from_embeddings(query, answers, text_id, text_id).items():
+            ranks[direction] = retrieval_ranks(query, answers, text_id, text_id)
+            for name, value in summarize_ranks(ranks[direction]).items():
                 metrics[f"val/retrieval/{direction}/{name}"] = value
+        moments = held_out.moments.select(gallery.numpy())
+        self.record(
+            lambda: retrieval_details(
+                "val/retrieval",
+                *(video, text, text_id, ranks),
+                ([bank.videos[index] for index in moments.video.tolist()], moments.start_s, moments.end_s),
+                self.source.sentences(),
+                float(model.logit_scale),
+            )
+        )
         return metrics
 
     def _open(self, model: DualEncoder) -> MomentDataset:

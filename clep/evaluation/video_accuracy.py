@@ -11,6 +11,7 @@ from clep.data import LabelledVideoSource
 from clep.data.dataset import identity_collate
 from clep.data.video_clips import UNREADABLE, FixedViews, note_unreadable
 from clep.errors import InputError
+from clep.evaluation.details import classification_details
 from clep.evaluation.evaluator import Evaluator, gather_shares, model_device, my_share
 from clep.metrics import topk_accuracy
 from clep.models import SavedModel, VideoClassifier
@@ -68,7 +69,7 @@ class VideoAccuracy(Evaluator):
             collate_fn=identity_collate,
             num_workers=self.num_workers,
         )
-        pieces = [self._scores(model, batch) for batch in loader]
+        pieces = [self._scores(model, batch) for batch in self.shown(loader)]
         own = torch.cat(pieces) if pieces else torch.zeros(0, len(classes) + 1, device=model_device(model))
         gathered = gather_shares(own, len(videos)).cpu()
         scores, readable = gathered[:, :-1], gathered[:, -1] > 0
@@ -83,6 +84,9 @@ class VideoAccuracy(Evaluator):
             raise InputError(f"none of the {len(videos)} held-out videos could be decoded: {reason}")
         self.refuse_nan(scores[readable], "videos")
         accuracy = topk_accuracy(scores[readable], torch.tensor(videos.labels)[readable], ks=(1, 5))
+        names = [str(path) for path, good in zip(videos.paths, readable.tolist(), strict=True) if good]
+        label = torch.tensor(videos.labels)[readable]
+        self.record(lambda: classification_details("val", scores[readable], label, names, classes, scale=1.0))
         return {f"val/top{k}": value for k, value in accuracy.items()}
 
     def _scores(self, model: VideoClassifier, batch: dict[str, Any]) -> Float[Tensor, "batch classes_and_one"]:

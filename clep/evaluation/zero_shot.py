@@ -2,6 +2,8 @@
 
 import logging
 from abc import abstractmethod
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from clep.checksums import read_checked_json
 from clep.data import LabelledClips, LongTerm, Window
 from clep.errors import InputError
 from clep.evaluation.clip_text import check_bank
+from clep.evaluation.details import Detail, classification_details, precision_details
 from clep.evaluation.evaluator import Evaluator, model_device
 from clep.metrics import charades_map, topk_accuracy
 from clep.models import DualEncoder, evaluating
@@ -46,6 +49,7 @@ class ZeroShot(Evaluator):
         self.folder, self.text_encoder = Path(folder), text_encoder
         self._features = Path(features) if features else self.folder / "features.h5"
         self._opened: tuple[LabelledClips, FeatureBank, FeatureBank] | None = None
+        self.scale = 1.0  # of the model that was measured last
 
     @property
     def prompts(self) -> dict[str, list[list[str]]]:
@@ -61,6 +65,7 @@ class ZeroShot(Evaluator):
     def measure(self, model: DualEncoder) -> dict[str, float]:
         """Return the zero-shot metrics of `model`."""
         clips, kept, scores = self._scores(model)
+        self.scale = float(model.logit_scale)
         return self.score(clips, scores, kept)
 
     def scores(self, model: DualEncoder) -> tuple[LabelledClips, list[int], dict[str, Float[Tensor, "clips classes"]]]:
@@ -164,6 +169,12 @@ class KineticsZeroShot(ZeroShot):
             )
         target = torch.as_tensor(clips.label)[kept]
         accuracy = topk_accuracy(scores["prompt"], target, ks=(1, 5))
+        ids = [clips.ids[index] for index in kept]
+        self.record(
+            lambda: classification_details(
+                "zeroshot/kinetics", scores["prompt"], target, ids, clips.classes, self.scale
+            )
+        )
         return {f"zeroshot/kinetics/top{k}": value for k, value in accuracy.items()}
 
 
@@ -193,6 +204,12 @@ class EgoCharadesZeroShot(ZeroShot):
                 continue
             self.coverage[f"{subset} classes without positives"] = int((~targets[chosen].any(0)).sum())
             for name, matrix in scores.items():
-                mean, _ = charades_map(matrix.numpy()[chosen], targets[chosen])
-                metrics[f"zeroshot/ego_charades/{subset}/{name}/mAP"] = mean
+                mean, each = charades_map(matrix.numpy()[chosen], targets[chosen])
+                prefix = f"zeroshot/ego_charades/{subset}/{name}"
+                metrics[f"{prefix}/mAP"] = mean
+                self.record(partial(_precision, prefix, clips.classes, targets[chosen], each))
         return metrics
+
+
+def _precision(prefix: str, classes: Sequence[str], targets: np.ndarray, each: np.ndarray) -> list[Detail]:
+    return [precision_details(prefix, len(targets), classes, targets.sum(0), each)]

@@ -41,8 +41,13 @@ def topk_accuracy(
         raise ValueError(f"{int(torch.isnan(scores).any(1).sum())} of {n} items have scores that are NaN")
     if target.min() < 0 or target.max() >= classes:
         raise ValueError(f"targets must lie in [0, {classes}), got {int(target.min())} to {int(target.max())}")
-    before = (scores >= scores.gather(1, target[:, None])).sum(1) - 1
-    return {k: 100 * float((before < k).double().mean()) for k in ks}
+    rank = target_ranks(scores, target)
+    return {k: 100 * float((rank <= k).double().mean()) for k in ks}
+
+
+def target_ranks(scores: Float[Tensor, "n classes"], target: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
+    """Rank of each item's target by its score, from 1; other classes with the same score rank before it."""
+    return (scores >= scores.gather(1, target[:, None])).sum(1)
 
 
 def classification_metrics(scores: Float[Tensor, "items classes"], target: Int[Tensor, "items"]) -> dict[str, float]:

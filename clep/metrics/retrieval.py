@@ -38,7 +38,7 @@ def retrieval_metrics(
         if n != m:
             raise ValueError(f"{n} queries and {m} answers: without positives, answer i belongs to query i")
         positives = torch.eye(n, dtype=torch.bool, device=similarity.device)
-    return _summary(_ranks(similarity, torch.as_tensor(positives, device=similarity.device)))
+    return summarize_ranks(_ranks(similarity, torch.as_tensor(positives, device=similarity.device)))
 
 
 @torch.no_grad()
@@ -67,6 +67,18 @@ def retrieval_from_embeddings(
     Raises:
         ValueError: as for `retrieval_metrics`; or `chunk` is below 1.
     """
+    return summarize_ranks(retrieval_ranks(query, gallery, query_id, gallery_id, chunk))
+
+
+@torch.no_grad()
+def retrieval_ranks(
+    query: Float[Tensor, "queries dim"],
+    gallery: Float[Tensor, "gallery dim"],
+    query_id: Int[Tensor, "queries"] | Int[np.ndarray, "queries"],
+    gallery_id: Int[Tensor, "gallery"] | Int[np.ndarray, "gallery"],
+    chunk: int = 4096,
+) -> Int[Tensor, "queries"]:
+    """Rank of each query's most similar correct answer, from 1; arguments and errors of `retrieval_from_embeddings`."""
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
     query_ids, gallery_ids = _small_ids(*(torch.as_tensor(ids, device=query.device) for ids in (query_id, gallery_id)))
@@ -78,7 +90,7 @@ def retrieval_from_embeddings(
             _ranks(part.to(dtype) @ answers, ids[:, None] == gallery_ids[None, :])
             for part, ids in zip(query.split(rows), query_ids.split(rows), strict=True)
         ]
-    return _summary(torch.cat(ranks))
+    return torch.cat(ranks)
 
 
 @torch.no_grad()
@@ -115,7 +127,7 @@ def retrieval_from_pairs(
         precisions.append(average_precision(similarity.cpu().numpy(), positives.numpy()))
     if not ranks:
         raise ValueError("retrieval of no queries is undefined")
-    return _summary(torch.cat(ranks)) | {"mAP": 100 * float(np.concatenate(precisions).mean())}
+    return summarize_ranks(torch.cat(ranks)) | {"mAP": 100 * float(np.concatenate(precisions).mean())}
 
 
 def _ranks(
@@ -141,7 +153,8 @@ def _small_ids(one: Int[Tensor, "n"], other: Int[Tensor, "m"]) -> tuple[Int[Tens
     return renumbered[: len(one)], renumbered[len(one) :]
 
 
-def _summary(ranks: Int[Tensor, "queries"]) -> dict[str, float]:
+def summarize_ranks(ranks: Int[Tensor, "queries"]) -> dict[str, float]:
+    """Return `r1`, `r5`, `r10` in percent, `median_rank` and `mean_rank` of ranks from 1."""
     rank = ranks.double().cpu().numpy()
     recall = {f"r{k}": 100 * float((rank <= k).mean()) for k in RECALL_AT}
     return recall | {"median_rank": float(np.median(rank)), "mean_rank": float(rank.mean())}

@@ -6,6 +6,7 @@ from clep.training.classifier import ClassifierModule
 from clep.training.contrastive import ContrastiveModule
 from clep.training.display import CurveLogger, ProgressBar, finish_loggers, print_results
 from clep.training.hard_negative_search import HardNegativeSearch
+from clep.training.history import Chosen, History
 from clep.training.optimizer import adamw, steady, warmup_cosine
 from clep.training.run_folder import ClaimRunFolder
 from clep.training.tasks import ActionDetection, Contrastive, FinetuneVideo, Task
@@ -15,6 +16,7 @@ __all__ = [
     "AtomicCheckpointIO",
     "BaseModule",
     "Checkpoint",
+    "Chosen",
     "ClaimRunFolder",
     "ClassifierModule",
     "Contrastive",
@@ -22,6 +24,7 @@ __all__ = [
     "CurveLogger",
     "FinetuneVideo",
     "HardNegativeSearch",
+    "History",
     "NonFiniteGuard",
     "NonFiniteLossError",
     "ProgressBar",

@@ -7,22 +7,52 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import TQDMProgressBar
-from pytorch_lightning.loggers import CSVLogger
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 from rich.table import Table
 
+from clep.metrics.names import NO_RESULTS, by_importance
 from clep.training.run_folder import rank
 
 
-def print_results(before: Mapping[str, float], after: Mapping[str, float], title: str) -> None:
-    """Print a table of metrics before and after training, sorted by name; accuracies and mAP are in percent."""
-    table = Table(title=title, title_justify="left")
+def print_results(
+    before: Mapping[str, float], after: Mapping[str, float], title: str, caption: str | None = None
+) -> None:
+    """Print a table of metrics, the ones that people compare first; accuracies and mAP are in percent.
+
+    Args:
+        before: metrics from before training; without any there is no column of them.
+        after: metrics of the trained model.
+        title, caption: above and below the table.
+    """
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("metric")
-    table.add_column("before training", justify="right")
-    table.add_column("after", justify="right")
-    for name in sorted(set(before) | set(after)):
-        table.add_row(name, _formatted(before.get(name)), _formatted(after.get(name)))
+    if before:
+        table.add_column("before training", justify="right")
+    table.add_column("after" if before else "value", justify="right")
+    for name in by_importance(set(before) | set(after)):
+        table.add_row(name, *([_formatted(before.get(name))] if before else []), _formatted(after.get(name)))
     Console().print(table)
+
+
+def log_final_metrics(loggers: Iterable[Any], settings: Mapping[str, Any], metrics: Mapping[str, float]) -> None:
+    """Log the settings as hyperparameters, and the metrics of the final weights under `final/`, apart from the curves.
+
+    Args:
+        loggers: of Lightning.
+        settings: of the run, nested.
+        metrics: of the weights that the run ended with, which may be those of an earlier step.
+    """
+    final = {f"final/{name}": value for name, value in metrics.items() if not name.startswith(NO_RESULTS)}
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(dict(settings), final)
+        else:
+            logger.log_hyperparams(dict(settings))
+            summary = getattr(logger.experiment, "summary", None)  # of W&B
+            if summary is not None:
+                summary.update(final)
+        logger.save()
 
 
 def finish_loggers(loggers: Iterable[Any]) -> None:

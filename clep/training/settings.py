@@ -46,6 +46,7 @@ def run_settings(
     callbacks: dict[str, Any],
     trainer: dict[str, Any],
     logger: dict[str, Any],
+    report: dict[str, Any] | None,
     operator: dict[str, Any] | None = None,
     encoder: dict[str, Any] | None = None,
 ) -> None:

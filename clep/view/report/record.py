@@ -1,0 +1,154 @@
+"""A run as its folder tells it: metrics, history, details, settings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from clep.checksums import read_checked_json
+from clep.config.compose import compose_config, set_path
+from clep.errors import InputError
+from clep.evaluation.details import DETAILS, Classes, Detail, Hits, Pairs, Ranks, read_details
+from clep.files import read_json
+from clep.metrics.names import NO_RESULTS
+from clep.training.history import HISTORY, Chosen
+
+_NOT_COMPARED = ("hydra", "prepare", "paths.run", "report")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a run left in its folder.
+
+    Attributes:
+        folder: of the run.
+        name: of the experiment, and the last part of the folder's path.
+        metrics: of the final weights.
+        before: from before training.
+        seconds: durations.
+        history: metrics of each validation, with `epoch` and `step`.
+        chosen: which weights the run ended with.
+        coverage: counts of data and evaluators.
+        settings: of the run, nested; empty where they are unknown.
+        overrides: what was typed.
+        details: of the evaluators.
+        facts: machine, versions, start and end.
+    """
+
+    folder: Path
+    name: str
+    metrics: dict[str, float]
+    before: dict[str, float]
+    seconds: dict[str, float]
+    history: list[dict[str, Any]]
+    chosen: Chosen | None
+    coverage: dict[str, Any]
+    settings: dict[str, Any]
+    overrides: list[str]
+    details: list[Detail]
+    facts: dict[str, Any]
+
+    @property
+    def ranks(self) -> dict[str, Ranks]:
+        """The ranks of queries by the first part of their metrics' names."""
+        return {one.name: one for one in self.details if isinstance(one, Ranks)}
+
+    @property
+    def classes(self) -> dict[str, Classes]:
+        """The accuracy of classes by the first part of their metrics' names."""
+        return {one.name: one for one in self.details if isinstance(one, Classes)}
+
+    @property
+    def hits(self) -> list[Hits]:
+        """The queries with their answers."""
+        return [one for one in self.details if isinstance(one, Hits)]
+
+    @property
+    def pairs(self) -> list[Pairs]:
+        """The galleries."""
+        return [one for one in self.details if isinstance(one, Pairs)]
+
+
+def read_run(folder: str | Path) -> RunRecord:
+    """Read the folder of a run; nothing in it is executed.
+
+    Raises:
+        InputError: the run has no metrics, or a file is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / "metrics.json").is_file():
+        raise InputError(f"{folder} has no metrics.json: it is not the folder of a run that ended")
+    measured = read_json(folder / "metrics.json")
+    if not isinstance(measured, dict):
+        raise InputError(f"{folder / 'metrics.json'} is not a JSON object of metrics")
+    values = {str(key): float(value) for key, value in measured.items() if isinstance(value, int | float)}
+    history: dict[str, Any] = {}
+    if (folder / HISTORY).is_file():
+        history = read_checked_json(folder / HISTORY)
+    details, facts = read_details(folder / DETAILS) if (folder / DETAILS).is_file() else ([], {})
+    coverage = read_json(folder / "coverage.json") if (folder / "coverage.json").is_file() else {}
+    settings = _read_yaml(folder / "config.yaml", dict)
+    return RunRecord(
+        folder,
+        f"{settings.get('name', folder.parent.name)} {folder.name}",
+        {key: value for key, value in values.items() if not key.startswith(NO_RESULTS) or key.startswith("ema/")},
+        {key.removeprefix("before/"): value for key, value in values.items() if key.startswith("before/")},
+        {key.removeprefix("seconds/"): value for key, value in values.items() if key.startswith("seconds/")},
+        list(history.get("rows") or []),
+        Chosen(**history["chosen"]) if history.get("chosen") else None,
+        coverage if isinstance(coverage, dict) else {},
+        settings,
+        [str(word) for word in _read_yaml(folder / ".hydra" / "overrides.yaml", list)],
+        details,
+        facts,
+    )
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by dotted key; lists stay values."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{name}.")
+        else:
+            found[name] = value
+    return found
+
+
+def compared_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings by dotted key, without those that differ between any two runs."""
+    return {
+        key: value
+        for key, value in flat(settings).items()
+        if not any(key == one or key.startswith(f"{one}.") for one in _NOT_COMPARED)
+    }
+
+
+def differences_from_defaults(run: RunRecord) -> list[tuple[str, Any, Any]]:
+    """Return (key, default, value) of the settings that differ from `conf/` without any experiment."""
+    from omegaconf import OmegaConf
+
+    cfg = compose_config("train", ["~experiment"])
+    set_path(cfg, "paths.run", run.folder)
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    defaults = compared_settings({str(key): value for key, value in plain.items()})
+    own = compared_settings(run.settings)
+    return [
+        (key, defaults.get(key, "–"), own.get(key, "–"))
+        for key in sorted(own.keys() | defaults.keys())
+        if own.get(key, "–") != defaults.get(key, "–")
+    ]
+
+
+def _read_yaml(path: Path, kind: type) -> Any:
+    if not path.is_file():
+        return kind()
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    return found if isinstance(found, kind) else kind()
