@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-shuffled fuzz kills mutations power-cuts test-settings lint format benchmarks clean
+.PHONY: demo pictures test test-slow test-shuffled fuzz kills mutations power-cuts test-settings lint format benchmarks clean
 MINUTES ?= 30
 ROUNDS ?= 3
 N ?= 100
@@ -19,6 +19,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)          ## preprocess, train and evaluate on a small synthetic dataset
 	HF_HUB_OFFLINE=1 $(BIN)/python train.py
+
+pictures: $(READY)      ## renew README's pictures from the latest run of experiment=demo_video
+	HF_HUB_OFFLINE=1 $(BIN)/python docs/images/pictures.py
 
 test: $(READY)          ## all tests that need no GPU, cluster or network
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q

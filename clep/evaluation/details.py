@@ -14,7 +14,7 @@ import torch
 import xxhash
 from jaxtyping import Bool, Float, Float32, Float64, Int, Int32, Int64, UInt8, UInt64
 from safetensors import SafetensorError
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from torch import Tensor
 
 from clep.checksums import check_digest, digest
@@ -28,7 +28,7 @@ MAX_QUERIES = 100_000
 """Ranks are kept of at most so many queries, a random sample of them."""
 MAX_PAIRS = 2_000
 """Embeddings are kept of at most so many pairs."""
-SHOWN = 4
+SHOWN = 3
 """Queries shown of each group: best, typical, worst."""
 ANSWERS = 5
 CONFUSIONS = 40
@@ -324,7 +324,7 @@ def write_details(path: str | Path, details: Sequence[Detail], run: Mapping[str,
     content = json.dumps({"details": listing, "run": dict(run)})
     header = {"format": FORMAT, "version": str(VERSION), "content": content, "digest": _digest(content, arrays)}
     with atomic_path(path) as temporary:
-        save_file(arrays or {"nothing": np.zeros(0)}, temporary, header)
+        temporary.write_bytes(save(arrays or {"nothing": np.zeros(0)}, header))
 
 
 def read_details(path: str | Path) -> tuple[list[Detail], dict[str, Any]]:

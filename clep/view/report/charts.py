@@ -13,7 +13,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 420, 250
-LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 34
+LEFT, RIGHT, TOP, BOTTOM = 44, 18, 10, 36
 COLOURS = 9
 """Number of the page's colours `c0` to `c8`; the last one is grey."""
 
@@ -261,7 +261,7 @@ def dot_rows(title: str, rows: Sequence[tuple[str, Sequence[float]]], note: str 
     x = Scale(*_padded(min(present), max(present)), 12, WIDTH - 12)
     parts = [
         f'<g class="grid"><line x1="{x(tick)}" x2="{x(tick)}" y1="{TOP}" y2="{height - BOTTOM}"/>'
-        f'<text x="{x(tick)}" y="{height - BOTTOM + 14}" text-anchor="middle">{number(tick)}</text></g>'
+        f'<text x="{x(tick)}" y="{height - BOTTOM + 14}" text-anchor="middle">{_tick(tick)}</text></g>'
         for tick in x.ticks()
     ]
     listed = []
@@ -287,6 +287,10 @@ def thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[floa
     return [points[int(index)] for index in np.linspace(0, len(points) - 1, most).round()]
 
 
+def _tick(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 def _padded(low: float, high: float) -> tuple[float, float]:
     margin = 0.06 * (high - low) or 0.5
     return (0.0 if 0 <= low < 0.5 * high else low - margin), high + margin
@@ -296,11 +300,11 @@ def _axes(x: Scale, y: Scale, x_label: str, x_ticks: bool = True) -> str:
     bottom = HEIGHT - BOTTOM
     lines = [
         f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick)}" y2="{y(tick)}"/>'
-        f'<text x="{LEFT - 6}" y="{y(tick) + 4}" text-anchor="end">{number(tick)}</text>'
+        f'<text x="{LEFT - 6}" y="{y(tick) + 4}" text-anchor="end">{_tick(tick)}</text>'
         for tick in y.ticks()
     ]
     ticks = x.ticks() if x_ticks else []
-    lines += [f'<text x="{x(tick)}" y="{bottom + 15}" text-anchor="middle">{number(tick)}</text>' for tick in ticks]
+    lines += [f'<text x="{x(tick)}" y="{bottom + 15}" text-anchor="middle">{_tick(tick)}</text>' for tick in ticks]
     lines.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{escape(x_label)}</text>')
     return f'<g class="grid">{"".join(lines)}</g>'
 

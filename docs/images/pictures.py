@@ -1,10 +1,14 @@
-"""Draw similarity.png, the picture of the README; needs a run of `python train.py experiment=demo_video`.
+"""Renew the pictures of the README (`make pictures`); needs a run of `python train.py experiment=demo_video`.
 
-Frames of a held-out synthetic video, and the cosine similarity of three of its narrations to each second of it.
+`similarity.png`: frames of a held-out synthetic video, and the cosine similarity of three of its narrations to each of
+its seconds. `report.png`: the first screens of the run's report, by headless Chromium where it is installed.
 """
 
 import json
+import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import matplotlib
@@ -16,10 +20,14 @@ import numpy as np
 import clep
 from clep.bank import FeatureBank
 from clep.datasets.splits import held_out_videos
+from clep.report import report
 from clep.video import frames_at
 
 DATA, RUNS = Path("data/demo_video"), Path("runs/demo_video")
 VAL_FRACTION = 0.1  # of experiment=demo_video
+HERE = Path(__file__).parent
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+REPORT_SIZE_PX = (1280, 1700)
 FRAMES, COLOURS = 9, ("#0b6e99", "#c0392b", "#2e8b57")
 
 
@@ -30,14 +38,22 @@ def narrations(video: str) -> list[tuple[float, str]]:
     return sorted(found)
 
 
-def main() -> None:
+def latest_run() -> Path:
+    """Return the folder of the run that ended last."""
+    ended = list(RUNS.glob("*/metrics.json"))
+    if not ended:
+        sys.exit(f"no run in {RUNS} has ended; first: python train.py experiment=demo_video")
+    return max(ended, key=lambda path: path.stat().st_mtime).parent
+
+
+def draw_similarity(run: Path, video: str | None = None) -> None:
     """Draw a held-out training video, the first or the one that is named, with three of its narrations."""
-    model = clep.load(max(RUNS.iterdir()))
+    model = clep.load(run)
     bank = FeatureBank.open(DATA / "clep/ego4d_features.h5")
     metadata = {v["video_uid"]: v for v in json.loads((DATA / "ego4d/ego4d.json").read_text())["videos"]}
     is_held_out = held_out_videos(list(bank.videos), VAL_FRACTION, np.arange(len(bank)))
     held_out = [video for video, chosen in zip(bank.videos, is_held_out, strict=True) if chosen]
-    video = sys.argv[1] if len(sys.argv) > 1 else held_out[0]
+    video = video or held_out[0]
     duration = metadata[video]["duration_sec"]
     narrated = [(second, text) for second, text in narrations(video) if text.lower().startswith("#c")]
     chosen = [narrated[int(i)] for i in np.linspace(1, len(narrated) - 2, 3)]
@@ -55,7 +71,34 @@ def main() -> None:
     )
     axes[1].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, ncols=3)
     plt.tight_layout()
-    plt.savefig(Path(__file__).with_name("similarity.png"), dpi=110)
+    plt.savefig(HERE / "similarity.png", dpi=110)
+
+
+def photograph_report(run: Path) -> None:
+    """Save a screenshot of the report of a run."""
+    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if browser is None:
+        sys.stderr.write(f"report.png stays: none of {', '.join(BROWSERS)} is installed\n")
+        return
+    page = report([run]).resolve()
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder) / "report.png"
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+        size = f"--window-size={REPORT_SIZE_PX[0]},{REPORT_SIZE_PX[1]}"
+        subprocess.run(
+            [browser, *options, size, f"--screenshot={picture}", page.as_uri()],
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
+        shutil.copyfile(picture, HERE / "report.png")
+
+
+def main() -> None:
+    """Renew all pictures; an argument names the video of similarity.png."""
+    run = latest_run()
+    draw_similarity(run, sys.argv[1] if len(sys.argv) > 1 else None)
+    photograph_report(run)
 
 
 if __name__ == "__main__":
