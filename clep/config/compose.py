@@ -1,9 +1,11 @@
 """Compose a config from the YAML files of `conf/`, a config folder of the user's, and overrides `key=value`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
@@ -34,10 +36,21 @@ def compose_config(name: str, overrides: Sequence[str] = (), config_dir: str | P
         own = OmegaConf.select(OmegaConf.load(config_folder() / f"{name}.yaml"), "hydra.searchpath", default=[])
         words.insert(0, override("hydra.searchpath", [*own, f"file://{Path(config_dir).resolve()}"]))
     try:
-        with initialize_config_dir(str(config_folder()), version_base=None):
+        with _outside_of_an_application(), initialize_config_dir(str(config_folder()), version_base=None):
             return compose(name, words)
     except (HydraException, OmegaConfBaseException) as error:
         raise InputError(describe_compose_error(error)) from error
+
+
+@contextmanager
+def _outside_of_an_application() -> Iterator[None]:
+    """Let configs be composed within a Hydra application too, which Hydra refuses as long as its own state is set."""
+    hydra = GlobalHydra.instance()
+    own, hydra.hydra = hydra.hydra, None
+    try:
+        yield
+    finally:
+        hydra.hydra = own
 
 
 def describe_compose_error(error: Exception) -> str:

@@ -2,44 +2,18 @@
 
 import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
-from clep.checksums import write_checked_json
+from clep.evaluation.history_file import HISTORY, Chosen, write_history
 
 log = logging.getLogger(__name__)
 
-HISTORY = "history.json"
 MAX_ROWS = 2_000
 """Beyond so many validations every second one is dropped, so that checkpoints, which hold the history, stay small."""
-
-
-class Chosen(NamedTuple):
-    """Which weights a run ended with.
-
-    Attributes:
-        epoch: number of the epoch, from 1; None where no validation was at the step.
-        step: optimizer steps before it.
-        monitor: metric that chose it; None: the last weights.
-        mode: "max" or "min".
-        value: of the metric.
-    """
-
-    epoch: int | None
-    step: int
-    monitor: str | None = None
-    mode: str = "max"
-    value: float | None = None
-
-    def __str__(self) -> str:
-        where = f"step {self.step:,}" if self.epoch is None else f"epoch {self.epoch}, step {self.step:,}"
-        if self.monitor is None or self.value is None:
-            return f"the last weights ({where})"
-        extreme = "highest" if self.mode == "max" else "lowest"
-        return f"the weights with the {extreme} {self.monitor}, {self.value:.4g} ({where})"
 
 
 class History(pl.Callback):
@@ -53,7 +27,7 @@ class History(pl.Callback):
 
     def __init__(self, folder: str | Path | None = None) -> None:
         self.path = None if folder is None else Path(folder) / HISTORY
-        self.rows: list[dict[str, float]] = []
+        self.rows: list[dict[str, float | int]] = []
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add the metrics of this validation."""
@@ -68,7 +42,7 @@ class History(pl.Callback):
         else:
             self._add(trainer, logged)
 
-    def _add(self, trainer: pl.Trainer, metrics: dict[str, float]) -> None:
+    def _add(self, trainer: Any, metrics: dict[str, float]) -> None:
         if not trainer.is_global_zero:
             return
         where = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
@@ -82,7 +56,7 @@ class History(pl.Callback):
     def write(self, chosen: Chosen | None = None) -> None:
         """Write `history.json`: the rows, and which weights were chosen."""
         if self.path is not None:
-            write_checked_json(self.path, {"rows": self.rows, "chosen": chosen and chosen._asdict()})
+            write_history(self.path, self.rows, chosen)
 
     def chosen(self, checkpoint: ModelCheckpoint | None, best: bool, steps: int) -> Chosen:
         """Return which weights the run ended with.
@@ -108,8 +82,9 @@ class History(pl.Callback):
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the rows of a checkpoint."""
-        self.rows = [dict(row) for row in state_dict["rows"]]
+        """Take over the rows of the run that is continued; not of the best weights, which are loaded at the end."""
+        if not self.rows:
+            self.rows = [dict(row) for row in state_dict["rows"]]
 
 
 def _log_to_file(message: str) -> None:

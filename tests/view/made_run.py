@@ -6,12 +6,11 @@ import numpy as np
 import torch
 import yaml
 
-from clep.checksums import write_checked_json
 from clep.evaluation.details import DETAILS, classification_details, precision_details, retrieval_details, write_details
+from clep.evaluation.history_file import HISTORY, Chosen, write_history
 from clep.files import write_json
 from clep.metrics import classification_metrics
 from clep.metrics.retrieval import retrieval_ranks, summarize_ranks
-from clep.training.history import HISTORY
 
 VERBS = ("opens", "washes", "cuts", "lifts")
 MACHINE = {"cpu": "a processor", "cores": 2, "gpu": None, "python": "3", "torch": "2"}
@@ -52,8 +51,7 @@ def made_run(folder: Path, noise: float = 1.0, pairs: int = 120, name: str = "ma
         | {"val/retrieval/t2v/r1": best - abs(epoch - 3)}
         for epoch in range(1, 6)
     ]
-    chosen = {"epoch": 3, "step": 30, "monitor": "val/retrieval/t2v/r1", "mode": "max", "value": best}
-    write_checked_json(folder / HISTORY, {"rows": history, "chosen": chosen})
+    write_history(folder / HISTORY, history, Chosen(3, 30, "val/retrieval/t2v/r1", "max", best))
     write_json(
         folder / "coverage.json", {"data": {"tiny": {"training moments": 1234}}, "retrieval": {"gallery": pairs}}
     )

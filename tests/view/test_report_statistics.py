@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clep.evaluation.details import Pairs, Ranks
+from clep.evaluation.details import Pairs, Ranks, reliability
 from clep.view.report.geometry import flat_map, geometry, unit, verb_groups, verb_of
 from clep.view.report.record import RunRecord
 from clep.view.report.statistics import chance, chance_within, difference, interval
@@ -88,18 +88,15 @@ def test_geometry_against_loops() -> None:
     probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     best = probability.argmax(1)
     confidence = [probability[row, text_id == text_id[best[row]]].sum() for row in range(12)]
-    # The probability of the right sentence counts, which the most probable moment's copies share.
-    right = text_id[best] == text_id
-    kept = [c for c, r in zip(confidence, right, strict=True) if r]
-    assert (found.calibration[:, 0] * found.calibration[:, 2]).sum() == pytest.approx(right.sum())
-    assert found.calibration[:, 1].max() >= max(kept) - 0.1
+    expected = reliability(np.array(confidence), text_id[best] == text_id)
+    np.testing.assert_allclose(found.calibration, expected, atol=1e-5)
 
 
 def test_maps_are_the_same_each_time() -> None:
-    rows = np.random.default_rng(4).normal(size=(60, 8)).astype(np.float32)
+    rows = np.random.default_rng(4).normal(size=(50, 8)).astype(np.float32)
     one, method = flat_map(rows)
     other, _ = flat_map(rows)
-    assert one.shape == (60, 2)
+    assert one.shape == (50, 2)
     assert np.isfinite(one).all()
     np.testing.assert_array_equal(one, other)
     assert method in ("t-SNE", "principal components")

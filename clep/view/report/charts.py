@@ -13,9 +13,12 @@ import numpy as np
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 420, 250
-LEFT, RIGHT, TOP, BOTTOM = 44, 18, 10, 36
+LEFT, RIGHT, TOP, BOTTOM = 44, 18, 18, 36
 COLOURS = 9
 """Number of the page's colours `c0` to `c8`; the last one is grey."""
+
+
+Real = float | int
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Series(NamedTuple):
     """A line of a chart."""
 
     label: str
-    points: Sequence[tuple[float, float]]
+    points: Sequence[tuple[Real, Real]]
 
 
 class Scale:
@@ -54,18 +57,18 @@ class Scale:
         log: logarithmic; `low` must be positive.
     """
 
-    def __init__(self, low: float, high: float, start: float, end: float, log: bool = False) -> None:
+    def __init__(self, low: Real, high: Real, start: Real, end: Real, log: bool = False) -> None:
         self.log = log
         if high <= low:
             low, high = (low / 2, low * 2) if log else (low - 0.5, low + 0.5)
         self.low, self.high, self.start, self.end = low, high, start, end
 
-    def __call__(self, value: float) -> float:
+    def __call__(self, value: Real) -> Real:
         """Return the position of a value; one beyond an end is drawn at the end."""
         low, high, value = (math.log(x) if self.log else x for x in (self.low, self.high, max(value, self.low)))
         return round(self.start + (self.end - self.start) * (min(value, high) - low) / (high - low), 1)
 
-    def ticks(self) -> list[float]:
+    def ticks(self) -> list[Real]:
         """Return round values between the ends."""
         if self.log:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
@@ -75,13 +78,13 @@ class Scale:
         return [index * step for index in range(first, math.floor(self.high / step + 1e-9) + 1)]
 
 
-def round_step(rough: float) -> float:
+def round_step(rough: Real) -> Real:
     """Return the nearest of 1, 2, 5 times a power of ten that is not below `rough`."""
     power = 10.0 ** math.floor(math.log10(rough))
     return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
 
 
-def number(value: float | None) -> str:
+def number(value: Real | None) -> str:
     """Format a value with about three digits."""
     if value is None or math.isnan(value):
         return "–"
@@ -94,7 +97,7 @@ def line_chart(
     title: str,
     series: Sequence[Series],
     x_label: str,
-    mark: tuple[float, str] | None = None,
+    mark: tuple[Real, str] | None = None,
     log_x: bool = False,
     percent: bool = False,
     note: str = "",
@@ -121,9 +124,9 @@ def line_chart(
     parts = [_axes(x, y, x_label)]
     if mark is not None:
         at = x(mark[0])
-        side = 'text-anchor="end" dx="-4"' if at > WIDTH / 2 else 'dx="4"'
+        side = 'text-anchor="end"' if at > WIDTH / 2 else ""
         parts.append(f'<line class="mark" x1="{at}" x2="{at}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-        parts.append(f'<text x="{at}" y="{TOP + 10}" {side}>{escape(mark[1])}</text>')
+        parts.append(f'<text x="{at}" y="{TOP - 6}" {side}>{escape(mark[1])}</text>')
     for one, colour in zip(series, colours, strict=True):
         positions = [(x(a), y(b)) for a, b in one.points]
         path = " ".join(f"{a},{b}" for a, b in positions)
@@ -164,7 +167,7 @@ def histogram(title: str, series: Sequence[tuple[str, np.ndarray]], x_label: str
     return Chart(title, _svg(f"{title}. {said}", parts), note, legend, ["", "mean", "standard deviation"], rows)
 
 
-def skyline(title: str, names: Sequence[str], values: Sequence[float], y_label: str, note: str = "") -> Chart:
+def skyline(title: str, names: Sequence[str], values: Sequence[Real], y_label: str, note: str = "") -> Chart:
     """Draw one bar for each value, from the highest to the lowest, on an axis from 0 to 100."""
     order = sorted(range(len(values)), key=lambda index: -values[index])
     x = Scale(0, len(values), LEFT, WIDTH - RIGHT)
@@ -254,7 +257,7 @@ def gain_chart(title: str, names: Sequence[str], one: np.ndarray, other: np.ndar
     return Chart(title, _svg(said, parts), f"Vertical: {labels[1]}.", legend)
 
 
-def dot_rows(title: str, rows: Sequence[tuple[str, Sequence[float]]], note: str = "") -> Chart:
+def dot_rows(title: str, rows: Sequence[tuple[str, Sequence[Real]]], note: str = "") -> Chart:
     """Draw the values of each row as dots, with their mean and standard deviation."""
     present = [value for _, values in rows for value in values]
     height = 26 * len(rows) + BOTTOM + TOP
@@ -280,18 +283,18 @@ def dot_rows(title: str, rows: Sequence[tuple[str, Sequence[float]]], note: str 
     return Chart(title, _svg(f"{title}: {', '.join(listed)}", parts, height), note)
 
 
-def thinned(points: Sequence[tuple[float, float]], most: int) -> list[tuple[float, float]]:
+def thinned(points: Sequence[tuple[Real, Real]], most: int) -> list[tuple[Real, Real]]:
     """Return at most `most` of the points, evenly spaced, the first and the last among them."""
     if len(points) <= most:
         return list(points)
     return [points[int(index)] for index in np.linspace(0, len(points) - 1, most).round()]
 
 
-def _tick(value: float) -> str:
+def _tick(value: Real) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _padded(low: float, high: float) -> tuple[float, float]:
+def _padded(low: Real, high: Real) -> tuple[Real, Real]:
     margin = 0.06 * (high - low) or 0.5
     return (0.0 if 0 <= low < 0.5 * high else low - margin), high + margin
 

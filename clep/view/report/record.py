@@ -7,13 +7,12 @@ from typing import Any
 
 import yaml
 
-from clep.checksums import read_checked_json
 from clep.config.compose import compose_config, set_path
 from clep.errors import InputError
 from clep.evaluation.details import DETAILS, Classes, Detail, Hits, Pairs, Ranks, read_details
+from clep.evaluation.history_file import HISTORY, Chosen, read_history
 from clep.files import read_json
 from clep.metrics.names import NO_RESULTS
-from clep.training.history import HISTORY, Chosen
 
 _NOT_COMPARED = ("hydra", "prepare", "paths.run", "report")
 
@@ -84,9 +83,7 @@ def read_run(folder: str | Path) -> RunRecord:
     if not isinstance(measured, dict):
         raise InputError(f"{folder / 'metrics.json'} is not a JSON object of metrics")
     values = {str(key): float(value) for key, value in measured.items() if isinstance(value, int | float)}
-    history: dict[str, Any] = {}
-    if (folder / HISTORY).is_file():
-        history = read_checked_json(folder / HISTORY)
+    history, chosen = read_history(folder / HISTORY) if (folder / HISTORY).is_file() else ([], None)
     details, facts = read_details(folder / DETAILS) if (folder / DETAILS).is_file() else ([], {})
     coverage = read_json(folder / "coverage.json") if (folder / "coverage.json").is_file() else {}
     settings = _read_yaml(folder / "config.yaml", dict)
@@ -96,8 +93,8 @@ def read_run(folder: str | Path) -> RunRecord:
         {key: value for key, value in values.items() if not key.startswith(NO_RESULTS) or key.startswith("ema/")},
         {key.removeprefix("before/"): value for key, value in values.items() if key.startswith("before/")},
         {key.removeprefix("seconds/"): value for key, value in values.items() if key.startswith("seconds/")},
-        list(history.get("rows") or []),
-        Chosen(**history["chosen"]) if history.get("chosen") else None,
+        history,
+        chosen,
         coverage if isinstance(coverage, dict) else {},
         settings,
         [str(word) for word in _read_yaml(folder / ".hydra" / "overrides.yaml", list)],

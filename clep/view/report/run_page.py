@@ -151,12 +151,10 @@ def class_section(classes: Classes) -> dict[str, Any]:
 
 
 def rank_charts(run: RunRecord) -> list[Chart]:
-    """Draw the share of queries whose right answer is among the first k, beside chance."""
+    """Draw the share of retrieval queries whose right answer is among the first k, beside chance."""
     charts = []
-    for ranks in run.ranks.values():
+    for ranks in [run.ranks[hits.name] for hits in run.hits if hits.name in run.ranks]:
         most = int(ranks.answers.max())
-        if most < 20:
-            continue
         ks = np.unique(np.geomspace(1, most, 40).astype(int))
         reached = [(float(k), 100 * float((ranks.rank <= k).mean())) for k in ks]
         guessed = [(float(k), 100 * float(_chance_within(ranks, int(k)))) for k in ks]
@@ -295,12 +293,12 @@ def _chance_within(ranks: Any, k: int) -> float:
     return float((1 - missed).mean())
 
 
-def _clock(second: float) -> str:
+def _clock(second: float | int) -> str:
     minutes, seconds = divmod(max(second, 0.0), 60)
     return f"{int(minutes)}:{seconds:04.1f}"
 
 
-def _duration(seconds: float) -> str:
+def _duration(seconds: float | int) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
