@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
-from clep.evaluation.history_file import HISTORY, Chosen, write_history
+from clep.metrics.history import HISTORY, Chosen, write_history
 
 log = logging.getLogger(__name__)
 

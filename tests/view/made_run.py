@@ -7,9 +7,9 @@ import torch
 import yaml
 
 from clep.evaluation.details import DETAILS, classification_details, precision_details, retrieval_details, write_details
-from clep.evaluation.history_file import HISTORY, Chosen, write_history
 from clep.files import write_json
 from clep.metrics import classification_metrics
+from clep.metrics.history import HISTORY, Chosen, write_history
 from clep.metrics.retrieval import retrieval_ranks, summarize_ranks
 
 VERBS = ("opens", "washes", "cuts", "lifts")

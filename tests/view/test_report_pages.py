@@ -10,8 +10,8 @@ import pytest
 
 from clep.errors import InputError
 from clep.evaluation.details import DETAILS
-from clep.evaluation.history_file import HISTORY
 from clep.files import read_json
+from clep.metrics.history import HISTORY
 from clep.report import main, report
 from clep.view.report.record import read_run
 from clep.view.report.statistics import difference

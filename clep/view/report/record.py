@@ -10,8 +10,8 @@ import yaml
 from clep.config.compose import compose_config, set_path
 from clep.errors import InputError
 from clep.evaluation.details import DETAILS, Classes, Detail, Hits, Pairs, Ranks, read_details
-from clep.evaluation.history_file import HISTORY, Chosen, read_history
 from clep.files import read_json
+from clep.metrics.history import HISTORY, Chosen, read_history
 from clep.metrics.names import NO_RESULTS
 
 _NOT_COMPARED = ("hydra", "prepare", "paths.run", "report")
