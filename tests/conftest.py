@@ -13,9 +13,13 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
-from jaxtyping import install_import_hook
 
-install_import_hook("clep", "beartype.beartype")
+from tests import type_checks
+
+type_checks.install("clep")
+
+# No test outlives a power cut, and flushing a file to the disk takes 10 ms.
+os.fsync = lambda descriptor: None
 
 # `make test` draws the same examples on every machine; `make fuzz` draws new ones and keeps those that failed.
 hypothesis.settings.register_profile("fixed", derandomize=True, database=None, deadline=None)

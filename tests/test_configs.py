@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
+from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from clep.bank import Clock
 from clep.config.build import build_typed
 from clep.config.check import check_call, check_config
+from clep.config.compose import compose_config
 from clep.config.folder import config_folder
-from clep.config.resolvers import register_resolvers
 from clep.config.targets import ANYTHING
 from clep.data import LabelledVideoDataModule, LongTerm, MomentDataModule, RegionDataModule
 from clep.data.video_clips import UNREADABLE
@@ -28,6 +28,7 @@ from clep.preprocess.job import build_job
 from clep.train import main, train
 from clep.training import ContrastiveModule
 from clep.training.settings import fill_in_dims, run_settings
+from tests.composing import compose_train
 
 EXPERIMENTS = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))
 OTHER_TASKS = {"ava_lfb", "demo_ava", "finetune_video"}
@@ -35,10 +36,8 @@ CONTRASTIVE = [name for name in EXPERIMENTS if name not in OTHER_TASKS]
 
 
 def composed(tmp_path: Path, *overrides: str) -> DictConfig:
-    register_resolvers()
     paths = [f"paths.data={tmp_path / 'data'}", f"paths.runs={tmp_path / 'runs'}", f"paths.run={tmp_path / 'run'}"]
-    with initialize_config_dir(str(config_folder()), version_base=None):
-        return compose("train", [*paths, *overrides])
+    return compose_train(*paths, *overrides)
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -107,6 +106,19 @@ def test_every_path_is_below_the_two_that_are_given(tmp_path: Path, experiment: 
     paths = [text for text in strings(values) if "/" in text and not text.startswith("facebook/")]  # an encoder's name
     assert len(paths) > 15
     assert all(Path(text).is_relative_to(tmp_path) for text in paths), paths
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["experiment=ego4d_long_term", "operator=max", "data.context.window_s=30", "name='a, b'", "+data.new={x: [1, 2]}"],
+        ["loss=siglip", "loss._target_=clep.losses.ClipLoss", "~loss.chunk", "paths.run=x", "++seed=3"],
+    ],
+)
+def test_settings_are_composed_in_tests_as_hydra_does(words: list[str]) -> None:
+    assert compose_train(*words) == compose_config("train", words)
+    with pytest.raises(ConfigCompositionException, match=r"operatr"):
+        compose_train("operatr=avg")
 
 
 def test_a_search_path_of_the_user_leaves_the_jobs_in_place(tmp_path: Path) -> None:

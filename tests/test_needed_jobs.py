@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from clep.config.compose import compose_config
 from clep.train import needed_jobs
 from clep.training.settings import checked_settings
+from tests.composing import compose_train
 
 
 class Table:
@@ -22,7 +22,7 @@ class Table:
 def settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("data")
     paths = [f"paths.data={folder}", f"paths.run={folder}"]
-    return checked_settings(compose_config("train", ["experiment=ego4d_clip", *paths]))
+    return checked_settings(compose_train("experiment=ego4d_clip", *paths))
 
 
 def names(settings: dict[str, Any], **changed: Any) -> set[str]:

@@ -3,11 +3,8 @@
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from clep.config.folder import config_folder
-from clep.config.resolvers import register_resolvers
 from clep.data import Regions
 from clep.demo import SyntheticAVA
 from clep.errors import InputError
@@ -15,6 +12,7 @@ from clep.evaluate import evaluate, main
 from clep.files import read_json
 from clep.models import ActionClassifier, load_model
 from clep.train import train
+from tests.composing import compose_train
 
 pytest.importorskip("efficientnet_lite_pytorch")
 DATASET = SyntheticAVA(train_videos=4, val_videos=2, video_s=9, talk_s=2)
@@ -35,9 +33,7 @@ def words(dataset: Path, run: Path, *more: str) -> list[str]:
 
 
 def composed(overrides: list[str]) -> DictConfig:
-    register_resolvers()
-    with initialize_config_dir(str(config_folder()), version_base=None):
-        return compose("train", overrides)
+    return compose_train(*overrides)
 
 
 def test_from_films_to_frame_map(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

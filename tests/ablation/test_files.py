@@ -3,15 +3,14 @@
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from clep.ablation import Cell, read_grid
 from clep.config.check import check_config
 from clep.config.folder import config_folder
-from clep.config.resolvers import register_resolvers
 from clep.config.targets import ANYTHING
 from clep.training.settings import fill_in_dims
+from tests.composing import compose_train
 
 FILES = sorted((config_folder() / "ablation").glob("*.yaml"))
 FIRST_SEEDS = {
@@ -27,9 +26,7 @@ def test_there_are_ablation_files() -> None:
 
 @pytest.mark.parametrize("cell", [cell for cells in FIRST_SEEDS.values() for cell in cells], ids=lambda cell: cell.name)
 def test_each_cell_composes_and_fits(tmp_path: Path, cell: Cell) -> None:
-    register_resolvers()
-    with initialize_config_dir(str(config_folder()), version_base=None):
-        cfg = compose("train", [*cell.overrides, f"paths.run={tmp_path}"])
+    cfg = compose_train(*cell.overrides, f"paths.run={tmp_path}")
     values = OmegaConf.to_container(cfg, resolve=True)
     check_config(values | {"model": fill_in_dims(values["model"], 1, 1), "operator": None}, targets=ANYTHING)
     assert values["seed"] == values["synthetic"]["seed"] == 0

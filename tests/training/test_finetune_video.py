@@ -6,11 +6,8 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
 
 from clep.bank import FeatureBank
-from clep.config.folder import config_folder
-from clep.config.resolvers import register_resolvers
 from clep.data import Augmentation, LabelledVideoDataModule, LabelledVideoSource
 from clep.errors import InputError
 from clep.evaluate import evaluate
@@ -21,6 +18,7 @@ from clep.preprocess.__main__ import main as preprocess
 from clep.train import train
 from clep.training import ClassifierModule, adamw, warmup_cosine
 from tests.colour_films import tiny_timesformer, write_films
+from tests.composing import compose_train
 from tests.training.tiny_run import tiny_trainer
 
 
@@ -115,9 +113,7 @@ def composed_run(folder: Path, *options: str) -> list[str]:
         *("optim.optimizer.lr=0.01", "trainer.accelerator=cpu", "callbacks.progress=null", *options),
         *(f"paths.runs={folder / 'runs'}", f"paths.run={folder / 'run'}", f"paths.data={folder}"),
     ]
-    register_resolvers()
-    with initialize_config_dir(str(config_folder()), version_base=None):
-        train(compose("train", overrides))
+    train(compose_train(*overrides))
     return overrides
 
 
