@@ -22,7 +22,7 @@ type_checks.install("clep")
 os.fsync = lambda descriptor: None
 
 # `make test` draws the same examples on every machine; `make fuzz` draws new ones and keeps those that failed.
-hypothesis.settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
+hypothesis.settings.register_profile("fixed", derandomize=True, database=None, deadline=None, max_examples=40)
 hypothesis.settings.register_profile("fuzz", print_blob=True, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("CLEP_HYPOTHESIS", "fixed"))
 

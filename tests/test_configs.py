@@ -111,7 +111,13 @@ def test_every_path_is_below_the_two_that_are_given(tmp_path: Path, experiment: 
 @pytest.mark.parametrize(
     "words",
     [
-        ["experiment=ego4d_long_term", "operator=max", "data.context.window_s=30", "name='a, b'", "+data.new={x: [1, 2]}"],
+        [
+            "experiment=ego4d_long_term",
+            "operator=max",
+            "data.context.window_s=30",
+            "name='a, b'",
+            "+data.new={x: [1, 2]}",
+        ],
         ["loss=siglip", "loss._target_=clep.losses.ClipLoss", "~loss.chunk", "paths.run=x", "++seed=3"],
     ],
 )

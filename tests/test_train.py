@@ -335,7 +335,9 @@ def started_by_torchrun(rank: int, port: int, argv: list[str]) -> None:
     main()
 
 
-@pytest.mark.parametrize(("form", "starter"), [("global", "trainer"), ("local", "torchrun")])
+@pytest.mark.parametrize(
+    ("form", "starter"), [pytest.param("global", "trainer", marks=pytest.mark.slow), ("local", "torchrun")]
+)
 def test_two_processes_train_the_parameters_of_one(
     finished: Path, root: Path, tmp_path: Path, form: str, starter: str
 ) -> None:

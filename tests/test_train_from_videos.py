@@ -18,6 +18,7 @@ WORLD = (
 )
 
 
+@pytest.mark.slow  # test_train_ava and test_finetune_video go from films to figures in a few seconds
 def test_from_films_to_zero_shot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

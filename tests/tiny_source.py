@@ -1,6 +1,9 @@
 """A few hundred narrations with random features and text embeddings, in files, for tests of what is above the banks."""
 
+import functools
 import json
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,13 @@ VIDEO_DIM, TEXT_DIM = 12, 8
 
 def write_tiny_files(folder: Path, videos: int = 12, per_video: int = 20, seed: int = 0, name: str = "v") -> None:
     """Write narration.json, narrations.arrow, texts.h5 and bank.h5 into `folder`."""
+    shutil.copytree(_made_once(videos, per_video, seed, name).name, folder, dirs_exist_ok=True)
+
+
+@functools.cache
+def _made_once(videos: int, per_video: int, seed: int, name: str) -> tempfile.TemporaryDirectory:
+    made = tempfile.TemporaryDirectory(prefix="clep-tests-")
+    folder = Path(made.name)
     random = np.random.default_rng(seed)
     endings = ("", " again")
     verbs, nouns = ("opens", "closes", "takes", "washes"), ("door", "cup", "fridge", "knife", "pan", "tap")
@@ -34,7 +44,6 @@ def write_tiny_files(folder: Path, videos: int = 12, per_video: int = 20, seed: 
             "narration_pass_2": {"narrations": narrations[1::2], "summaries": []},
             "status": "complete",
         }
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / "narration.json").write_text(json.dumps(written))
     read_ego4d(folder / "narration.json").write(folder / "narrations.arrow")
     narrations = Narrations.open(folder / "narrations.arrow")
@@ -44,6 +53,7 @@ def write_tiny_files(folder: Path, videos: int = 12, per_video: int = 20, seed: 
         for video in range(videos):
             rows = random.standard_normal((111, VIDEO_DIM)).astype(np.float32)
             writer.add(f"{name}{video:02d}", rows, duration_s=60.0)
+    return made
 
 
 def tiny_source(folder: Path, **options: object) -> NarrationSource:

@@ -56,6 +56,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("clep.ablation.cells.command", command)
     monkeypatch.setattr("clep.ablate.check_settings", lambda grid: None)
+    monkeypatch.setattr("clep.ablation.cells.TERMINATION_S", 0.5)
 
 
 def begin(words: Sequence[str], ignored: Collection[signal.Signals] = ()) -> subprocess.Popen[bytes]:

@@ -79,9 +79,9 @@ def test_a_task_killed_at_first_succeeds_at_last(tmp_path: Path, logs: Path) -> 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_task_that_takes_too_long_is_ended(tmp_path: Path, logs: Path, processes: int) -> None:
     given = payloads(tmp_path, "a")
-    compute = Local(processes=processes, retries=0, timeout_min=3 / 60)
+    compute = Local(processes=processes, retries=0, timeout_min=2 / 60)
     failed = compute.run(tasks.hang, given, logs)
-    assert failed["a"].startswith("took longer than the 3 s of timeout_min")
+    assert failed["a"].startswith("took longer than the 2 s of timeout_min")
     assert not tasks.alive(tasks.pids(given["a"])[0])
     assert (tmp_path / "a.stopped").read_text() == "time"
     child = int((tmp_path / "a.child").read_text())

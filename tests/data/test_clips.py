@@ -84,12 +84,12 @@ def test_damage_is_an_error_and_never_a_wrong_value(tmp_path):
     LabelledClips("kinetics", [f"clip-{i:03d}" for i in range(200)], ["x", "y", "z"], label=labels).write(
         tmp_path / "clips.h5"
     )
-    code = "import sys; from tests.data.test_clips import fuzz; fuzz(sys.argv[1], 300)"
+    code = "import sys; from tests.data.test_clips import fuzz; fuzz(sys.argv[1], 150)"
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "clips.h5")], capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert int(done.stdout) > 100
+    assert int(done.stdout) > 50
 
 
 def fuzz(path: str, count: int) -> None:

@@ -1,5 +1,6 @@
 """Small films, and an encoder that costs nothing."""
 
+import shutil
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -63,9 +64,14 @@ def encoder(monkeypatch) -> Brightness:
 
 
 @pytest.fixture
-def films(tmp_path):
+def films(tmp_path, encoded_films):
     """Five films of 1 to 3 seconds in two folders."""
-    folder = tmp_path / "films"
+    return shutil.copytree(encoded_films, tmp_path / "films")
+
+
+@pytest.fixture(scope="session")
+def encoded_films(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("encoded") / "films"
     (folder / "more").mkdir(parents=True)
     for name, frames, rate in (
         ("a", 60, 30),

@@ -213,6 +213,7 @@ def test_images_are_videos_of_one_row(films, tmp_path, encoder):
     np.testing.assert_allclose(bank.video_rows("white"), [[1, 1, 1, 1]], atol=2e-3)
 
 
+@pytest.mark.slow  # test_engine kills the engine at many moments, with an encoder that costs nothing
 def test_a_killed_run_is_continued_to_the_same_bank(films, tmp_path):
     """The real encoder, real worker processes, and a kill that no handler sees."""
     words = ["videos", f"videos={films}", "encoder=efficientnet_lite0", "encoder.crop_px=64", "n_shards=4"]
@@ -312,16 +313,16 @@ def test_more_shards_than_a_process_may_open_files_are_joined(films, tmp_path, e
     import resource
 
     (tmp_path / "many").mkdir()
-    for number in range(60):
+    for number in range(30):
         shutil.copy(films / "e.mp4", tmp_path / "many" / f"{number:02}.mp4")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = len(list(Path("/proc/self/fd").iterdir()))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 45, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 22, hard))
     try:
-        run(tmp_path / "many", tmp_path / "features.h5", n_shards=60)
+        run(tmp_path / "many", tmp_path / "features.h5", n_shards=30)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert len(FeatureBank.open(tmp_path / "features.h5")) == 60
+    assert len(FeatureBank.open(tmp_path / "features.h5")) == 30
 
 
 def test_invalid_outputs_and_overwriting_of_parts_are_refused_at_once(films, tmp_path, encoder):

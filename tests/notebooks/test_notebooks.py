@@ -1,5 +1,7 @@
 """Each notebook runs, offline and within its own temporary folder, and what it shows is fit to be read by others."""
 
+import ast
+import inspect
 import re
 from pathlib import Path
 
@@ -19,8 +21,6 @@ _PICTURES = {
     "04_objectives": 5,
 }
 
-_QUICK = ("01_features_tutorial",)  # `make test` runs these, `make test-slow` the others
-
 each_notebook = pytest.mark.parametrize("path", _NOTEBOOKS, ids=[path.stem for path in _NOTEBOOKS])
 
 
@@ -36,10 +36,8 @@ def _shown(cell: nbformat.NotebookNode) -> str:
     return "\n".join(texts)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, id=path.stem, marks=[] if path.stem in _QUICK else pytest.mark.slow) for path in _NOTEBOOKS],
-)
+@pytest.mark.slow
+@each_notebook
 def test_runs_offline_on_tiny_data(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CLEP_NOTEBOOK_SIZE", "tiny")
     monkeypatch.delenv("CLEP_NOTEBOOK_VIDEOS", raising=False)
@@ -62,6 +60,26 @@ def test_runs_offline_on_tiny_data(path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert not [match.group() for cell in ran for match in _ABSOLUTE_PATH.finditer(_shown(cell))]
     after = {file.name for file in (_ROOT / "notebooks").iterdir()}
     assert after == before, "it must write into its temporary folder only"
+
+
+@each_notebook
+def test_what_it_imports_and_each_class_that_it_calls_exist(path: Path) -> None:
+    """The quick part of running it: cells parse, imports succeed, and classes and functions know their options."""
+    tree = ast.parse("\n".join(_without_magics(cell.source) for cell in _code(path)))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    names: dict[str, object] = {}
+    exec(compile(ast.Module(imports, []), path.name, "exec"), names)
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    ours = [call for call in calls if getattr(names.get(call.func.id), "__module__", "").startswith("clep")]
+    assert ours
+    for call in ours:
+        known = inspect.signature(names[call.func.id]).parameters
+        if not any(one.kind is one.VAR_KEYWORD for one in known.values()):
+            assert {keyword.arg for keyword in call.keywords if keyword.arg} <= set(known), call.func.id
+
+
+def _without_magics(source: str) -> str:
+    return "\n".join("pass" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines())
 
 
 @each_notebook

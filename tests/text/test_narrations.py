@@ -239,12 +239,12 @@ def test_damage_raises_and_never_gives_wrong_values(small: NarrationTable, tmp_p
     """In a child process, so that a crash is detected."""
     path = tmp_path / "n.arrow"
     small.write(path)
-    code = "import sys; from tests.text.test_narrations import fuzz; fuzz(sys.argv[1], 600)"
+    code = "import sys; from tests.text.test_narrations import fuzz; fuzz(sys.argv[1], 300)"
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     refused, unchanged = map(int, done.stdout.split())
-    assert refused > 300
-    assert refused + unchanged == 600
+    assert refused > 150
+    assert refused + unchanged == 300
 
 
 def fuzz(path: str, count: int) -> None:

@@ -157,18 +157,18 @@ def test_summaries(written: str) -> None:
 
 
 HOSTILE = {
-    "marks": "#" * 8000,
-    "spaced marks": "# " * 8000,
-    "marks before a word": "#" * 8000 + "x",
-    "wearers": "#C " * 4000,
-    "untagged wearers": "C C " * 4000,
-    "people": "#O a " * 4000,
-    "letters": "#O X, " * 4000,
-    "men": "#O man X and man " * 4000,
-    "one long word": "#O " + "a" * 20_000,
-    "many words": "#O the" + " ab" * 8000,
-    "blanks": "#O the" + " " * 20_000 + "man",
-    "unsure": "unsure " * 4000,
+    "marks": "#" * 4000,
+    "spaced marks": "# " * 4000,
+    "marks before a word": "#" * 4000 + "x",
+    "wearers": "#C " * 1600,
+    "untagged wearers": "C C " * 1600,
+    "people": "#O a " * 1600,
+    "letters": "#O X, " * 1600,
+    "men": "#O man X and man " * 1600,
+    "one long word": "#O " + "a" * 10_000,
+    "many words": "#O the" + " ab" * 4000,
+    "blanks": "#O the" + " " * 10_000 + "man",
+    "unsure": "unsure " * 1600,
 }
 
 

@@ -55,7 +55,7 @@ def evaluator_of(banks: Path, **options: Any) -> AvaRegions:
 def trained(banks: Path, folder: Path, operator: str) -> dict[str, float]:
     data = data_of(banks)
     module = module_of(model_of(operator, data))
-    tiny_trainer(folder, max_epochs=10).fit(module, datamodule=data)
+    tiny_trainer(folder, max_epochs=6).fit(module, datamodule=data)
     evaluator_of(banks, out=folder / operator).run(module.model)
     return read_json(folder / operator / "per_class.json")
 

@@ -107,27 +107,34 @@ def test_the_average_is_evaluated_beside_the_weights(tmp_path: Path) -> None:
     assert module.model.training
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """The folder and the module of a run with a checkpoint of each step."""
+    folder, module = tmp_path_factory.mktemp("whole"), tiny_module(ema=0.9)
+    tiny_trainer(folder, callbacks=[Weights(folder)]).fit(module, datamodule=tiny_data(folder / "files"))
+    return folder, module
+
+
 @pytest.mark.parametrize("steps_before", [3, 8, 13])
-def test_a_continued_run_continues_the_average_to_the_last_bit(tmp_path: Path, steps_before: int) -> None:
-    module = tiny_module(ema=0.9)
-    tiny_trainer(tmp_path, callbacks=[Weights(tmp_path)]).fit(module, datamodule=tiny_data(tmp_path / "files"))
+def test_a_continued_run_continues_the_average_to_the_last_bit(
+    uninterrupted: tuple[Path, Any], tmp_path: Path, steps_before: int
+) -> None:
+    folder, module = uninterrupted
     resumed = tiny_module(ema=0.9)
     tiny_trainer(tmp_path).fit(
-        resumed,
-        datamodule=tiny_data(tmp_path / "files"),
-        ckpt_path=tmp_path / f"{steps_before}.ckpt",
-        weights_only=True,
+        resumed, datamodule=tiny_data(folder / "files"), ckpt_path=folder / f"{steps_before}.ckpt", weights_only=True
     )
     for name, value in module.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
-def test_validating_a_checkpoint_restores_the_average_of_its_step(tmp_path: Path) -> None:
-    module = tiny_module(ema=0.9)
-    trainer = tiny_trainer(tmp_path, callbacks=[Weights(tmp_path)])
-    trainer.fit(module, datamodule=tiny_data(tmp_path / "files"))
-    trainer.validate(module, ckpt_path=tmp_path / "5.ckpt", datamodule=tiny_data(tmp_path / "files"), verbose=False)
-    saved = torch.load(tmp_path / "5.ckpt", weights_only=True)["state_dict"]
+def test_validating_a_checkpoint_restores_the_average_of_its_step(
+    uninterrupted: tuple[Path, Any], tmp_path: Path
+) -> None:
+    folder, module = uninterrupted[0], tiny_module(ema=0.9)
+    trainer = tiny_trainer(tmp_path)
+    trainer.validate(module, ckpt_path=folder / "5.ckpt", datamodule=tiny_data(folder / "files"), verbose=False)
+    saved = torch.load(folder / "5.ckpt", weights_only=True)["state_dict"]
     assert all(torch.equal(value, saved[f"ema.{name}"]) for name, value in module.ema.state_dict().items())
 
 

@@ -76,18 +76,26 @@ def test_neighbours_are_those_of_the_weights_that_an_epoch_starts_with(tmp_path:
     assert not torch.equal(found.neighbours[0], found.neighbours[2])
 
 
-@pytest.mark.parametrize(("steps_before", "workers"), [(4, 0), (8, 0), (8, 2)])
-def test_resumed_equals_uninterrupted(tmp_path: Path, steps_before: int, workers: int) -> None:
-    whole, module = Seen(), tiny_module()
-    every = checkpoint_every(tmp_path, every_n_train_steps=1)
-    trainer = tiny_trainer(tmp_path, callbacks=[search(), whole, every])
-    trainer.fit(module, datamodule=data(tmp_path))
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Seen, ContrastiveModule]:
+    """A run of 24 steps with a checkpoint of each, in its folder."""
+    folder, whole, module = tmp_path_factory.mktemp("whole"), Seen(), tiny_module()
+    every = checkpoint_every(folder, every_n_train_steps=1)
+    trainer = tiny_trainer(folder, callbacks=[search(), whole, every])
+    trainer.fit(module, datamodule=data(folder))
     assert trainer.global_step == 24
+    return folder, whole, module
 
+
+@pytest.mark.parametrize(("steps_before", "workers"), [(4, 0), (8, 0), (8, 2)])
+def test_resumed_equals_uninterrupted(
+    uninterrupted: tuple[Path, Seen, ContrastiveModule], tmp_path: Path, steps_before: int, workers: int
+) -> None:
+    folder, whole, module = uninterrupted
     rest, resumed = Seen(), tiny_module()
     resumer = tiny_trainer(tmp_path, callbacks=[search(), rest])
-    path = tmp_path / f"step={steps_before}.ckpt"
-    resumer.fit(resumed, datamodule=data(tmp_path, num_workers=workers), ckpt_path=path, weights_only=True)
+    path = folder / f"step={steps_before}.ckpt"
+    resumer.fit(resumed, datamodule=data(folder, num_workers=workers), ckpt_path=path, weights_only=True)
     assert rest.steps == whole.steps[steps_before:]
     assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in module.state_dict().items())
 

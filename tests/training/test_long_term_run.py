@@ -45,11 +45,9 @@ def long_term_data(folder: Path, **options: Any) -> MomentDataModule:
     return MomentDataModule(sources, **{"batch_size": 20, "context": CONTEXT, **options})
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("operator", ["FBONonLocal", "FBOMax"])
+@pytest.mark.parametrize(("operator", "workers"), [("FBONonLocal", 0), ("FBOMax", 2)])
 def test_resumed_equals_uninterrupted(tmp_path: Path, operator: str, workers: int) -> None:
-    window = Window(pool="rows", max_rows=3, sample="random")
-    data = {"window": window, "num_workers": workers}
+    data = {"window": Window(pool="rows", max_rows=3, sample="random")}
     whole, every = (
         long_term_module(operator),
         pl.callbacks.ModelCheckpoint(dirpath=tmp_path, filename="{step}", save_top_k=-1, every_n_train_steps=5),
@@ -58,7 +56,7 @@ def test_resumed_equals_uninterrupted(tmp_path: Path, operator: str, workers: in
     resumed = long_term_module(operator)
     tiny_trainer(tmp_path).fit(
         resumed,
-        datamodule=long_term_data(tmp_path / "files", **data),
+        datamodule=long_term_data(tmp_path / "files", num_workers=workers, **data),
         ckpt_path=tmp_path / "step=10.ckpt",
         weights_only=True,
     )
@@ -87,7 +85,7 @@ def test_earlier_events_are_learned_only_through_the_context(tmp_path: Path, ope
     write_tiny_files(tmp_path, videos=100, per_video=3)
     plant_the_past(tmp_path)
     data = long_term_data(tmp_path, context=LongTerm(18, 2), batch_size=64, val_batch_size=32)
-    trainer = tiny_trainer(tmp_path, max_epochs=40, check_val_every_n_epoch=40)
+    trainer = tiny_trainer(tmp_path, max_epochs=25, check_val_every_n_epoch=25)
     trainer.fit(long_term_module(operator, dropout=0.0), datamodule=data)
     trained, held_out = (float(trainer.callback_metrics[name]) for name in ("train/loss", "val/loss"))
     if operator == "FBONone":

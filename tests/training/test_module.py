@@ -25,7 +25,7 @@ def test_the_loss_falls_and_the_scale_stays_bounded(tmp_path: Path) -> None:
     data.setup()
     batch = data.train_set.__getitems__(list(range(40)))
     before = float(module.compute_loss(batch).detach())
-    tiny_trainer(tmp_path, max_epochs=30).fit(module, datamodule=data)
+    tiny_trainer(tmp_path, max_epochs=12).fit(module, datamodule=data)
     assert float(module.compute_loss(batch).detach()) < before - 0.5
     assert 0 <= float(module.model.log_scale) <= 4.6052
 

@@ -66,13 +66,13 @@ def occupants(runs: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("count", "environment"),
-    [(8, {}), (3, {"SLURM_NTASKS": "1", "SLURM_JOB_ID": "71"})],
+    [(5, {}), (3, {"SLURM_NTASKS": "1", "SLURM_JOB_ID": "71"})],
     ids=["alone", "one Slurm job"],
 )
 def test_starts_in_the_same_second_get_different_folders(
     runs: Path, begin: Start, count: int, environment: dict[str, str]
 ) -> None:
-    at = time.time() + 2.0
+    at = time.time() + 1.0
     processes = [begin(at, **environment) for _ in range(count)]
     wait_for(lambda: sum(occupants(runs).values()) == count)
     (runs / "end").touch()
@@ -84,7 +84,7 @@ def test_starts_in_the_same_second_get_different_folders(
 
 
 def test_the_tasks_of_a_slurm_array_have_different_names(runs: Path, begin: Start) -> None:
-    at = time.time() + 2.0
+    at = time.time() + 0.5
     for task in range(3):
         begin(at, SLURM_NTASKS="1", SLURM_ARRAY_JOB_ID="70", SLURM_JOB_ID=f"7{task}", SLURM_ARRAY_TASK_ID=str(task))
     wait_for(lambda: sum(occupants(runs).values()) == 3)

@@ -49,14 +49,16 @@ def test_it_learns_and_a_continued_run_ends_the_same(tmp_path: Path) -> None:
     every = pl.callbacks.ModelCheckpoint(dirpath=tmp_path, filename="{step}", save_top_k=-1, every_n_train_steps=5)
     module = live_module(path, chunk_size=6, ema=0.9)
     before = {name: value.clone() for name, value in module.model.text.named_parameters()}
-    tiny_trainer(tmp_path, callbacks=[every]).fit(module, datamodule=live_data(tmp_path / "f", path))
+    trainer = tiny_trainer(tmp_path, callbacks=[every], max_epochs=2)
+    trainer.fit(module, datamodule=live_data(tmp_path / "f", path))
     same = [name for name, value in module.model.text.named_parameters() if torch.equal(value, before[name])]
     assert not [name for name in same if "token_type" not in name and "key.bias" not in name]
     rates = {group["initial_lr"] for group in module.optimizers().param_groups}
     assert rates == {0.01, 0.001}
     resumed = live_module(path, chunk_size=6, ema=0.9)
     data = live_data(tmp_path / "f", path, num_workers=1)
-    tiny_trainer(tmp_path).fit(resumed, datamodule=data, ckpt_path=tmp_path / "step=10.ckpt", weights_only=True)
+    trainer = tiny_trainer(tmp_path, max_epochs=2)
+    trainer.fit(resumed, datamodule=data, ckpt_path=tmp_path / "step=10.ckpt", weights_only=True)
     for name, value in module.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
     # A checkpoint alone is a model that embeds sentences; it does not need the encoder's folder.
