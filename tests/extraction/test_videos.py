@@ -313,16 +313,16 @@ def test_more_shards_than_a_process_may_open_files_are_joined(films, tmp_path, e
     import resource
 
     (tmp_path / "many").mkdir()
-    for number in range(30):
+    for number in range(60):
         shutil.copy(films / "e.mp4", tmp_path / "many" / f"{number:02}.mp4")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = len(list(Path("/proc/self/fd").iterdir()))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 22, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 45, hard))
     try:
-        run(tmp_path / "many", tmp_path / "features.h5", n_shards=30)
+        run(tmp_path / "many", tmp_path / "features.h5", n_shards=60)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert len(FeatureBank.open(tmp_path / "features.h5")) == 30
+    assert len(FeatureBank.open(tmp_path / "features.h5")) == 60
 
 
 def test_invalid_outputs_and_overwriting_of_parts_are_refused_at_once(films, tmp_path, encoder):
