@@ -2,11 +2,14 @@
 
 import functools
 import json
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
@@ -14,27 +17,95 @@ from torch.nn.functional import normalize
 
 from clep.bank import FeatureBank
 from clep.checksums import digest
+from clep.config.check import did_you_mean
 from clep.config.own_parts import explain_refusal
 from clep.config.targets import allowed
 from clep.data import LongTerm, Window
+from clep.data.feature_check import check_bank
+from clep.datasets.narrations_near import NarrationsNear
 from clep.errors import InputError
 from clep.files import published_weights, sentence_model_name
 from clep.index import PROBE_SENTENCES, IndexSettings, MomentGrid, MomentIndex
 from clep.index.moment_index import APPROXIMATE_ABOVE
 from clep.models import DualEncoder, JointSpace, load_model
 from clep.models.published import load_sentence_encoder
+from clep.progress import progress_bar
 from clep.text import SentenceEncoder, substitute_tags
+from clep.text.prompts import average_prompts, class_prompts
 
 Seconds = Sequence[float | int] | np.ndarray | Tensor | float | int
 
 
+class Moment(NamedTuple):
+    """A span of a video: its id, and seconds from its start."""
+
+    video: str
+    start_s: float
+    end_s: float
+
+
+Query = str | Sequence[str] | tuple[str, float, float] | int
+
+
 class Hit(NamedTuple):
-    """A moment that a search found: its video, its seconds, and the cosine similarity to the query."""
+    """A moment that a search found.
+
+    Attributes:
+        video: id.
+        start_s, end_s: seconds from the start of the video.
+        score: cosine similarity to the query.
+        text: the narration nearest to its middle among those within it; "" without narrations.
+    """
 
     video: str
     start_s: float
     end_s: float
     score: float
+    text: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Classification:
+    """Scores of moments or whole videos for class names.
+
+    Attributes:
+        classes: names.
+        moments: what was classified, in the order of the scores.
+        scores: cosine similarities.
+        scale: the model's multiplier of similarities.
+    """
+
+    classes: list[str]
+    moments: list[Moment]
+    scores: Float[Tensor, "moments classes"]
+    scale: float
+
+    def __len__(self) -> int:
+        return len(self.moments)
+
+    @property
+    def labels(self) -> list[str]:
+        """The class with the highest score of each moment."""
+        return [self.classes[index] for index in self.scores.argmax(dim=1).tolist()]
+
+    @property
+    def probabilities(self) -> Float[Tensor, "moments classes"]:
+        """Softmax over the classes of the scores times the model's scale."""
+        return (self.scale * self.scores).softmax(dim=1)
+
+    def top(self, k: int = 5) -> list[list[tuple[str, float]]]:
+        """Return the best classes of each moment with their scores, best first."""
+        scores, index = self.scores.topk(min(k, len(self.classes)), dim=1)
+        return [
+            [(self.classes[one], score) for one, score in zip(of_moment, some, strict=True)]
+            for of_moment, some in zip(index.tolist(), scores.tolist(), strict=True)
+        ]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a moment: `video`, `start_s`, `end_s`, `label`, and the score of each class."""
+        frame = pd.DataFrame(self.moments, columns=list(Moment._fields))
+        frame["label"] = self.labels
+        return pd.concat([frame, pd.DataFrame(self.scores.numpy(), columns=self.classes)], axis=1)
 
 
 class PretrainedModel:
@@ -99,7 +170,7 @@ class PretrainedModel:
         Raises:
             InputError: the bank is another encoder's, lacks a video, or a span is not one.
         """
-        self.encoder.check_bank(bank.encoder)
+        check_bank(self.encoder, bank)
         starts = torch.as_tensor(start_s, dtype=torch.float64).reshape(-1)
         ends = torch.as_tensor(end_s, dtype=torch.float64).reshape(-1)
         ids = [video] * len(starts) if isinstance(video, str) else list(video)
@@ -144,11 +215,7 @@ class PretrainedModel:
         Raises:
             InputError: the bank is another encoder's, lacks the video or has no clock, or a length is not positive.
         """
-        number = int(bank.index([video])[0])
-        if number < 0:
-            raise InputError(
-                f"{bank.path} has no rows of video {video!r}; bank.videos lists the {len(bank)} that it has"
-            )
+        number = int(self._indices(bank, [video])[0])
         grid = MomentGrid(bank.end_s[number : number + 1].cpu().numpy(), float(window_s), float(stride_s))
         _, starts, ends = grid.spans(np.arange(len(grid)))
         embedded = self.embed_video(bank, video, starts, ends)
@@ -157,38 +224,163 @@ class PretrainedModel:
     def search(
         self,
         bank: FeatureBank,
-        text: str,
+        query: Query,
         top: int = 10,
         window_s: float | int = 4.0,
         stride_s: float | int = 1.0,
         videos: Sequence[str] | None = None,
+        narrations: str | Path | NarrationsNear | None = None,
     ) -> list[Hit]:
-        """Return the moments of a bank that fit a sentence best, best first, none of them overlapping another.
+        """Return the moments of a bank that fit a query best, best first, none of them overlapping another.
 
         The first search of a bank embeds all its moments into an index beside it, see `index`. Scores are cosine
         similarities of embeddings in half precision, exact to 0.0005.
 
         Args:
             bank: with a clock.
-            text: what to look for.
+            query: a sentence; several, whose similarities are averaged; a moment (video, start, end), or the index of a
+                row of the bank, for others like it.
             top: how many moments at the most.
             window_s: length of the moments in seconds.
             stride_s: seconds from the start of one to the next.
             videos: ids of those to search; None for all.
+            narrations: `narrations.arrow` or a table with `video`, `text` and times, whose texts hits then hold.
 
         Raises:
-            InputError: the bank is another encoder's or has no clock, or a number is not positive.
+            InputError: the bank is another encoder's, has no clock or lacks the moment of the query, the query is
+                empty, or a number is not positive.
         """
         if top < 1:
             raise InputError(f"search needs a positive number of moments, not top={top}")
+        moment = self._as_moment(bank, query)
+        if moment is None:
+            embedded, most = self.query([query] if isinstance(query, str) else cast(list[str], query)), top
+        else:
+            embedded = normalize(self.embed_video(bank, *moment), dim=-1)[0]
+            most = top + math.ceil((moment.end_s - moment.start_s) / float(window_s)) + 1  # hits on the query itself
         index = self.index(bank, window_s, stride_s)
         chosen = None if videos is None else [number for number in bank.index(videos).tolist() if number >= 0]
-        moments, scores = index.search(self.query([text]), top, chosen)
+        moments, scores = index.search(embedded, most, chosen)
         columns = (column.tolist() for column in (*index.grid.spans(moments), scores))
-        return [
+        hits = [
             Hit(bank.videos[video], start_s, end_s, score)
             for video, start_s, end_s, score in zip(*columns, strict=True)
         ]
+        if moment is not None:
+            hits = [hit for hit in hits if not _overlap(hit, moment)][:top]
+        if narrations is None:
+            return hits
+        near = narrations if isinstance(narrations, NarrationsNear) else NarrationsNear(narrations)
+        return [hit._replace(text=near.text(hit.video, hit.start_s, hit.end_s)) for hit in hits]
+
+    @torch.no_grad()
+    def classify(
+        self,
+        bank: FeatureBank,
+        classes: Sequence[str],
+        templates: str | Path | Sequence[str] = "{}",
+        videos: Sequence[str] | None = None,
+        moments: Sequence[tuple[str, float, float]] | None = None,
+        window_s: float | int | None = None,
+        stride_s: float | int | None = None,
+        batch_size: int = 4096,
+    ) -> Classification:
+        """Compare videos, or moments of them, with class names, without training (zero-shot).
+
+        The vector of a class is the mean of the unit embeddings of its prompts. Shows a progress bar on a terminal.
+
+        Args:
+            bank: with a clock.
+            classes: names, each once.
+            templates: prompt, or several, with `{}` for the name; or a text file (.txt) of them.
+            videos: ids of those to classify; None for all.
+            moments: (video, start, end) to classify instead.
+            window_s: classify windows of this length instead of whole videos.
+            stride_s: seconds from the start of one window to the next; None for `window_s`.
+            batch_size: moments encoded at once.
+
+        Raises:
+            InputError: the bank is another encoder's, has no clock or lacks a video; there is no class, or one twice; a
+                template is wrong; or a length is not positive.
+        """
+        if isinstance(classes, str):
+            raise TypeError("give a list of class names, not one string")
+        names = list(classes)
+        if not names or len(set(names)) < len(names):
+            raise InputError(f"classes={names[:5]} should hold at least one name, and each name once")
+        check_bank(self.encoder, bank)
+        prompts, owner = class_prompts([[name] for name in names], templates)
+        vectors = average_prompts(self.embed_text(prompts, batch_size), torch.from_numpy(owner), len(names))
+        chosen = list(bank.videos) if videos is None else list(videos)
+        if moments is not None:
+            spans = [Moment(str(video), float(start_s), float(end_s)) for video, start_s, end_s in moments]
+        else:
+            spans = self._windows(bank, chosen, window_s, stride_s)
+        index = self._indices(bank, [span.video for span in spans])
+        times = torch.tensor([span[1:] for span in spans], dtype=torch.float64).reshape(-1, 2)
+        pieces = [torch.zeros(0, len(names))]
+        with progress_bar("classify: moments", len(spans), len(spans) > batch_size) as advance:
+            for first in range(0, len(spans), batch_size):
+                some = slice(first, first + batch_size)
+                embedded = self._embed_moments(bank, index[some], times[some, 0], times[some, 1], batch_size)
+                pieces.append(normalize(embedded, dim=-1) @ vectors.T)
+                advance(len(embedded))
+        return Classification(names, spans, torch.cat(pieces), float(self.encoder.logit_scale))
+
+    def _windows(
+        self, bank: FeatureBank, videos: list[str], window_s: float | int | None, stride_s: float | int | None
+    ) -> list[Moment]:
+        """Return windows of videos, or each video as one moment."""
+        index = self._indices(bank, videos)
+        end_s = bank.end_s.cpu()[index].numpy()
+        if window_s is None:
+            return [Moment(video, 0.0, end) for video, end in zip(videos, end_s.tolist(), strict=True)]
+        grid = MomentGrid(end_s, float(window_s), float(window_s if stride_s is None else stride_s))
+        columns = (column.tolist() for column in grid.spans(np.arange(len(grid))))
+        return [Moment(videos[video], start, end) for video, start, end in zip(*columns, strict=True)]
+
+    def _indices(self, bank: FeatureBank, videos: Sequence[str]) -> Int64[Tensor, " videos"]:
+        """Return the indices of videos in a bank.
+
+        Raises:
+            InputError: the bank lacks one.
+        """
+        index = bank.index(videos).cpu()
+        if (index < 0).any():
+            missing = [video for video, one in zip(videos, index.tolist(), strict=True) if one < 0]
+            raise InputError(
+                f"{bank.path} has no rows of video {missing[0]!r} ({len(missing)} such). "
+                f"{did_you_mean(missing[0], bank.videos)}".rstrip()
+            )
+        return index
+
+    def _as_moment(self, bank: FeatureBank, query: Query) -> Moment | None:
+        """Return the moment of a query that is one, or is a row; None for sentences."""
+        if isinstance(query, str) or not query and not isinstance(query, int):
+            if not query:
+                raise InputError(f"search for {query!r}: give a sentence, several, a moment or a row")
+            return None
+        if isinstance(query, int):
+            if not 0 <= query < bank.n_rows:
+                raise InputError(f"{bank.path} has {bank.n_rows:,} rows, so there is no row {query}")
+            number = int(torch.searchsorted(bank.first_row.cpu(), query, right=True)) - 1
+            video, row = bank.videos[number], query - int(bank.first_row[number])
+            if bank.clock is None:
+                raise InputError(f"{bank.path} has no clock, so its rows are no moments")
+            seconds = bank.video_seconds(video)
+            rate = bank.clock.rows_per_second
+            start_s = row / rate if seconds is None and rate is not None else float(cast(Tensor, seconds)[row])
+            return Moment(video, start_s, start_s + bank.clock.row_seconds)
+        if any(isinstance(part, int | float) for part in query):
+            try:
+                video, start_s, end_s = query
+                moment = Moment(str(video), float(start_s), float(end_s))
+            except (TypeError, ValueError) as error:
+                raise InputError(f"search for {query!r}: a moment is (video, start, end)") from error
+            self._indices(bank, [moment.video])
+            return moment
+        return None
+
 
     def query(self, texts: list[str]) -> Float[Tensor, " embed"]:
         """Return the mean of the unit-length embeddings of sentences: its dot products are mean cosine similarities."""
@@ -214,7 +406,7 @@ class PretrainedModel:
         Raises:
             InputError: the bank is another encoder's or has no clock, or a length is not positive.
         """
-        self.encoder.check_bank(bank.encoder)
+        check_bank(self.encoder, bank)
         key = (str(bank.path), bank.digest, float(window_s), float(stride_s), approximate_above)
         if self._indexed is None or self._indexed[0] != key:
             settings = IndexSettings(self.digest, float(window_s), float(stride_s))
@@ -234,6 +426,10 @@ class PretrainedModel:
         state = self.encoder.state_dict()
         described = json.dumps([self.encoder.config, self.encoder.metadata], sort_keys=True, default=str)
         return digest(described, *(part for name in sorted(state) for part in (name, state[name])))
+
+
+def _overlap(one: Hit, other: Moment) -> bool:
+    return one.video == other.video and one.start_s < other.end_s and other.start_s < one.end_s
 
 
 def load(

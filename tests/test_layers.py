@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "clep"
 LAYERS = [
-    {"errors"},
+    {"errors", "progress"},
     {"files", "machine"},
     {"checksums", "tables"},
     {"columns", "hdf5"},

@@ -1,4 +1,4 @@
-"""Check for degenerate features when a bank is opened for training."""
+"""Checks of a bank: degenerate features before training, and features like those that a model was trained on."""
 
 import logging
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from clep.bank import FeatureBank
 from clep.errors import InputError
+from clep.models import SavedModel
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,15 @@ def check_features(bank: FeatureBank, what: str, remedy: str) -> None:
         raise InputError(f"{bank.path}: all {what}s are zero{scope}; {remedy}")
     if len(some) > 1 and (some == some[0]).all():
         raise InputError(f"{bank.path}: all {what}s are equal{scope}; {remedy}")
+
+
+def check_bank(model: SavedModel, bank: FeatureBank) -> None:
+    """Check that a bank has features like those that a model was trained on.
+
+    Raises:
+        InputError: they are of another encoder or dimension.
+    """
+    model.check_bank(bank.encoder, bank.dim, None if bank.clock is None else bank.clock.rows_per_second)
 
 
 def sampled_rows(n_rows: int) -> Int64[Tensor, " sample"]:

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from clep.bank import FeatureBank
 from clep.data import LongTerm, Window
+from clep.data.feature_check import check_bank
 from clep.datasets.clip_spans import ClipSpans
 from clep.datasets.moment_table import refuse_other_units, without_suffix
 from clep.errors import InputError
 from clep.evaluation.evaluator import Evaluator, model_device
 from clep.files import sentence_model_name
-from clep.models import DualEncoder, SavedModel
+from clep.models import DualEncoder
 from clep.models.published import load_sentence_encoder
 from clep.text import Texts, substitute_tags
 
@@ -260,12 +261,3 @@ def find_videos(bank: FeatureBank, ids: Sequence[str]) -> Int64[Tensor, " ids"]:
         without = {without_suffix(name): place for place, name in enumerate(bank.videos)}
         index[missing] = torch.tensor([without.get(without_suffix(ids[i]), -1) for i in missing], dtype=torch.int64)
     return index
-
-
-def check_bank(model: SavedModel, bank: FeatureBank) -> None:
-    """Check that a bank has features like those that a model was trained on.
-
-    Raises:
-        InputError: they are of another encoder or dimension.
-    """
-    model.check_bank(bank.encoder, bank.dim, None if bank.clock is None else bank.clock.rows_per_second)

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from clep.bank import FeatureBank
 from clep.data import LongTerm, MomentDataset, Source, Window
+from clep.data.feature_check import check_bank
 from clep.errors import InputError
-from clep.evaluation.clip_text import check_bank
 from clep.evaluation.details import retrieval_details
 from clep.evaluation.evaluator import Evaluator, model_device
 from clep.metrics.retrieval import retrieval_ranks, summarize_ranks

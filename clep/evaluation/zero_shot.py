@@ -15,8 +15,8 @@ from torch import Tensor
 from clep.bank import FeatureBank
 from clep.checksums import read_checked_json
 from clep.data import LabelledClips, LongTerm, Window
+from clep.data.feature_check import check_bank
 from clep.errors import InputError
-from clep.evaluation.clip_text import check_bank
 from clep.evaluation.details import Detail, classification_details, precision_details
 from clep.evaluation.evaluator import Evaluator, model_device
 from clep.metrics import charades_map, topk_accuracy

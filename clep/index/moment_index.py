@@ -9,7 +9,6 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, groupby
 from operator import itemgetter
@@ -18,8 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Float64, Int64
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -30,6 +27,7 @@ from clep.errors import InputError
 from clep.index import exact
 from clep.index.grid import MomentGrid
 from clep.index.inverted_file import InvertedFile, import_faiss
+from clep.progress import progress_bar
 
 APPROXIMATE_ABOVE = 2_000_000
 MOMENTS_AT_ONCE = 65_536
@@ -196,7 +194,7 @@ def _build_anywhere(path: Path, fingerprint: str, bank: FeatureBank, grid: Momen
         rows = _open_rows(path, fingerprint)  # another process may have built it meanwhile
         if rows is not None:
             return rows
-        with _progress("index: moments", len(grid)) as advance:
+        with progress_bar("index: moments", len(grid)) as advance:
             blocks = _embedded(grid, embed, advance)
             first = next(blocks)
             clock = Clock(1 / grid.stride_s, grid.window_s)
@@ -223,16 +221,6 @@ def _embedded(
         advance(len(moment))
 
 
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Progress bar on a terminal; yields a function that advances it."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda done: progress.advance(task, done)
-
-
 def _open_approximate(rows: FeatureBank, probe_queries: Callable[[], Float[Tensor, "queries embed"]]) -> InvertedFile:
     import_faiss()
     path = rows.path.with_name(f"{rows.path.name}.ivf")
@@ -244,6 +232,6 @@ def _open_approximate(rows: FeatureBank, probe_queries: Callable[[], Float[Tenso
             found = None
         if found is None:
             queries = normalize(probe_queries().float(), dim=-1)
-            with _progress("index: inverted lists", rows.n_rows) as advance:
+            with progress_bar("index: inverted lists", rows.n_rows) as advance:
                 found = InvertedFile.build(path, rows.digest, rows, queries, advance)
     return found

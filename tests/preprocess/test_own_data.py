@@ -12,6 +12,7 @@ import torch
 from clep.bank import BankWriter, Clock, FeatureBank
 from clep.data import NarrationSource, Window
 from clep.errors import InputError
+from clep.evaluate import evaluate
 from clep.preprocess.own_data import Features, Table
 from clep.text import Narrations
 from clep.train import main
@@ -162,17 +163,34 @@ def test_one_command_trains_on_a_table_and_a_folder(
     tmp_path: Path, encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_own_data(tmp_path)
+    spans = [f"v{video}.mp4,{second},{second + 2}" for video in range(4) for second in (1, 5)]
+    labels = [f"{span},{('cut', 'wash')[i % 2]}" for i, span in enumerate(spans)]
+    (tmp_path / "labels.csv").write_text("\n".join(["video,start,end,label", *labels]))
+    queries = [f"{span}\tquery {i}" for i, span in enumerate(spans)]
+    (tmp_path / "queries.tsv").write_text("\n".join(["video,start,end\tquery", *queries]).replace(",", "\t"))
+    monkeypatch.setattr("clep.evaluation.clip_text.load_sentence_encoder", lambda name, device: encoder)
     monkeypatch.setenv("CLEP_RUN_ID", "one")
     words = [
         *("experiment=table", f"data.table={tmp_path / 'pairs.csv'}", f"data.features={tmp_path / 'features'}"),
         *("data.features_per_second=2", "data.columns.text=caption", "text_encoder=fake", "data.batch_size=16"),
         *(f"paths.out={tmp_path / 'out'}", f"paths.runs={tmp_path / 'runs'}", "trainer.max_epochs=1", "logger=none"),
         *("hydra/job_logging=none", "hydra/hydra_logging=none", "trainer.accelerator=cpu"),
+        *("evaluator=[retrieval,table_classification]", "trainer.enable_model_summary=false"),
+        *(f"evaluator.table_classification.table={tmp_path / 'labels.csv'}",),
     ]
     monkeypatch.setattr(sys, "argv", ["train.py", *words])
     main()
     run = tmp_path / "runs" / "table" / "one"
-    assert json.loads((run / "metrics.json").read_text())["val/retrieval/t2v/r10"] > 0
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["val/retrieval/t2v/r10"] > 0
+    assert json.loads((run / "prompts.json").read_text()) == {"table_classification": {"table": [["cut"], ["wash"]]}}
+    table = [f"evaluator.table_retrieval.table={tmp_path / 'queries.tsv'}", "evaluator.table_retrieval.name=mine"]
+    table.append(f"evaluator.table_classification.table={tmp_path / 'labels.csv'}")
+    found = evaluate(run, ["evaluator=[table_classification,table_retrieval]", *table], device="cpu")
+    classified = {name: value for name, value in metrics.items() if name.startswith("zeroshot/table/")}
+    assert {name: found[name] for name in classified} == {n: pytest.approx(v) for n, v in classified.items()}
+    assert set(classified) == {f"zeroshot/table/{name}" for name in ("top1", "top5", "mean_class_accuracy")}
+    assert found["retrieval/mine/t2v/mAP"] > 0
     assert json.loads((run / "coverage.json").read_text())["data"]["table"]["training moments"] == 45
     assert (tmp_path / "features.bank.h5").exists()
 
