@@ -44,7 +44,8 @@ class Moment(NamedTuple):
     end_s: float
 
 
-Query = str | Sequence[str] | tuple[str, float, float] | int
+Span = tuple[str, float | int, float | int]  # video, start, end
+Query = str | Sequence[str] | Span | int
 
 
 class Hit(NamedTuple):
@@ -280,7 +281,7 @@ class PretrainedModel:
         classes: Sequence[str],
         templates: str | Path | Sequence[str] = "{}",
         videos: Sequence[str] | None = None,
-        moments: Sequence[tuple[str, float, float]] | None = None,
+        moments: Sequence[Span] | None = None,
         window_s: float | int | None = None,
         stride_s: float | int | None = None,
         batch_size: int = 4096,
@@ -356,7 +357,7 @@ class PretrainedModel:
 
     def _as_moment(self, bank: FeatureBank, query: Query) -> Moment | None:
         """Return the moment of a query that is one, or is a row; None for sentences."""
-        if isinstance(query, str) or not query and not isinstance(query, int):
+        if isinstance(query, str) or (not query and not isinstance(query, int)):
             if not query:
                 raise InputError(f"search for {query!r}: give a sentence, several, a moment or a row")
             return None
@@ -380,7 +381,6 @@ class PretrainedModel:
             self._indices(bank, [moment.video])
             return moment
         return None
-
 
     def query(self, texts: list[str]) -> Float[Tensor, " embed"]:
         """Return the mean of the unit-length embeddings of sentences: its dot products are mean cosine similarities."""

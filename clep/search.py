@@ -95,8 +95,8 @@ def search_engine(options: SearchOptions) -> "SearchEngine":
     Raises:
         InputError: something cannot be read, does not fit together, or is not installed.
     """
+    from clep.datasets.narrations_near import NarrationsNear
     from clep.view.search import SearchEngine, VideoFiles
-    from clep.view.search.narrations import NarrationsNear
 
     model = load(options.model, options.device, _listed(options.allow))
     trained = _of_the_run(Path(options.model))

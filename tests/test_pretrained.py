@@ -15,7 +15,7 @@ from clep.bank import BankWriter, Clock, FeatureBank
 from clep.errors import InputError
 from clep.files import read_json, write_json
 from clep.models import DualEncoder
-from clep.pretrained import Hit, PretrainedModel
+from clep.pretrained import Hit, Moment, PretrainedModel
 from tests.tiny_source import TEXT_DIM, VIDEO_DIM, write_tiny_files
 from tests.training.tiny_run import tiny_data, tiny_model, tiny_module, tiny_trainer
 
@@ -289,6 +289,117 @@ def test_similarity_over_time_peaks_where_the_moment_is(planted: FeatureBank) ->
         loaded.similarity(planted, "a", "z")
     with pytest.raises(InputError, match="stride_s=0"):
         loaded.similarity(planted, "a", "a", stride_s=0)
+
+
+def test_a_moment_and_a_row_find_others_like_them(planted: FeatureBank) -> None:
+    """As a search by their embedding; hits on the query itself are left out."""
+    loaded = identity_model()
+    moment = Moment("b", 20.0, 24.0)
+    hits = loaded.search(planted, moment, top=4)
+    assert len(hits) == 4
+    assert not any(hit.video == "b" and hit.start_s < 24 and hit.end_s > 20 for hit in hits)
+    index = loaded.index(planted)
+    embedded = normalize(loaded.embed_video(planted, *moment), dim=-1)[0]
+    found, scores = index.search(embedded, 8)
+    others = [
+        (planted.videos[video], start, score)
+        for video, start, end, score in zip(*index.grid.spans(found), scores, strict=True)
+        if not (planted.videos[video] == "b" and start < 24 and end > 20)
+    ]
+    assert [(hit.video, hit.start_s) for hit in hits] == [other[:2] for other in others[:4]]
+    assert [hit.score for hit in hits] == pytest.approx([other[2] for other in others[:4]])
+    row = int(planted.first_row[planted.videos.index("b")]) + 43
+    assert loaded.search(planted, row, top=4) == loaded.search(planted, ("b", 21.5, 22.0), top=4)
+
+
+def test_several_sentences_are_averaged_and_hits_hold_narrations(planted: FeatureBank, tmp_path: Path) -> None:
+    loaded = identity_model()
+    texts = ["opens the fridge", "closes it"]
+    mean = loaded.search(planted, texts, top=1, videos=["b"])[0]
+    each = [float(loaded.similarity(planted, text, "b")[1][int(mean.start_s)]) for text in texts]
+    assert mean.score == pytest.approx(np.mean(each), abs=5e-4)
+    (tmp_path / "n.csv").write_text("video,time,text\nb,21,early\nb,22.4,near\nb,3,far\na,10,other video\n")
+    hits = loaded.search(planted, "opens the fridge", top=3, narrations=tmp_path / "n.csv")
+    assert {hit.text for hit in hits if hit.video == "b" and hit.start_s in (20.0, 21.0)} == {"near"}
+    assert all(hit.text == "" for hit in loaded.search(planted, "opens the fridge"))
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("", "give a sentence"),
+        ([], "give a sentence"),
+        (("bb", 1.0, 2.0), r"has no rows of video 'bb' \(1 such\)"),
+        (100_000, "there is no row 100000"),
+        (-1, "there is no row -1"),
+    ],
+)
+def test_queries_that_are_none(planted: FeatureBank, query: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        identity_model().search(planted, query)
+
+
+CLASSES = ["opens the fridge", "washes a cup", "cuts"]
+
+
+def test_videos_and_windows_are_classified(planted: FeatureBank, tmp_path: Path) -> None:
+    """Against a loop over windows and classes."""
+    loaded = identity_model()
+    vectors = [normalize(torch.from_numpy(vector(f"a {name}")), dim=0) for name in CLASSES]
+    found = loaded.classify(planted, CLASSES, "a {}", window_s=4, stride_s=2, batch_size=7)
+    assert found.scores.shape == (len(found), 3)
+    for moment, scores in zip(found.moments, found.scores, strict=True):
+        rows = planted.video_rows(moment.video)
+        end_s = float(planted.duration_s[planted.videos.index(moment.video)])
+        first, last = Clock(2.0, 0.5).window(moment.start_s, moment.end_s, len(rows), end_s)
+        mean = rows[first:last].mean(0)
+        expected = torch.stack([cosine_similarity(mean, one, dim=0) for one in vectors])
+        torch.testing.assert_close(scores, expected, atol=1e-5, rtol=0)
+    assert {moment.video for moment in found.moments} == {"a", "b", "c"}
+    best = found.scores.argmax(1).tolist()
+    assert found.labels == [CLASSES[index] for index in best]
+    assert found.top(2)[0][0] == (found.labels[0], pytest.approx(float(found.scores[0].max())))
+    scale = float(loaded.encoder.logit_scale.detach())
+    torch.testing.assert_close(found.probabilities, (found.scores * scale).softmax(1))
+    frame = found.to_frame()
+    assert frame["label"].tolist() == found.labels
+    assert list(frame.columns) == ["video", "start_s", "end_s", "label", *CLASSES]
+
+    whole = loaded.classify(planted, CLASSES, videos=["c", "a"])
+    assert [moment.video for moment in whole.moments] == ["c", "a"]
+    mean = planted.video_rows("c").mean(0)
+    assert float(whole.scores[0, 1]) == pytest.approx(
+        float(cosine_similarity(mean, torch.from_numpy(vector("washes a cup")), dim=0)), abs=1e-5
+    )
+    (tmp_path / "templates.txt").write_text("a {}\nthe {}\n")
+    several = loaded.classify(planted, CLASSES, tmp_path / "templates.txt", moments=[("b", 20, 24)])
+    pair = [normalize(torch.from_numpy(vector(f"{word} cuts")), dim=0) for word in ("a", "the")]
+    rows = loaded.embed_video(planted, "b", 20, 24)[0]
+    assert float(several.scores[0, 2]) == pytest.approx(
+        float(cosine_similarity(rows, pair[0] + pair[1], dim=0)), abs=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": []}, "at least one name, and each name once"),
+        ({"classes": ["a", "a"]}, "each name once"),
+        ({"classes": ["a"], "templates": "video"}, r"the template 'video' must have \{\} once"),
+        ({"classes": ["a"], "videos": ["z"]}, "has no rows of video 'z'"),
+        ({"classes": ["a"], "moments": [("z", 1, 2)]}, "has no rows of video 'z'"),
+        ({"classes": ["a"], "window_s": 0}, "window_s=0"),
+    ],
+)
+def test_what_cannot_be_classified_is_refused(planted: FeatureBank, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        identity_model().classify(planted, **options)
+    with pytest.raises(TypeError, match="list of class names"):
+        identity_model().classify(planted, "cuts")
+    loaded = identity_model()
+    loaded.encoder.metadata["bank_dim"] = 768
+    with pytest.raises(InputError, match="dimension 768"):
+        loaded.classify(planted, ["cuts"])
 
 
 def test_search_refuses_what_it_cannot_search(planted: FeatureBank, tmp_path: Path) -> None:

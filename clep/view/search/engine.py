@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clep.bank import FeatureBank
+from clep.datasets.narrations_near import NarrationsNear
 from clep.errors import InputError
 from clep.index import MomentIndex
 from clep.pretrained import PretrainedModel
-from clep.view.search.narrations import NarrationsNear
 from clep.view.search.videos import VideoFiles
 
 MOST_SENTENCES, MOST_VARIANTS, MOST_LETTERS, MOST_HITS = 12, 64, 2_000, 100

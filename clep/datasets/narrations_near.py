@@ -62,6 +62,12 @@ class NarrationsNear:
             Narrated(float(self._table.second[row]), self._table.texts[int(self._table.text_id[row])]) for row in rows
         ]
 
+    def text(self, uid: str, start_s: float, end_s: float) -> str:
+        """Return the text nearest to the middle of a span among those within it; "" if there is none."""
+        found = self.near(uid, start_s, end_s)
+        middle = (start_s + end_s) / 2
+        return min(found, key=lambda one: abs(one.second - middle)).text if found else ""
+
     def frequent(self, count: int) -> list[str]:
         """Return the texts that are narrated most often, as examples."""
         counts = np.bincount(self._table.text_id, minlength=len(self._table.texts))
