@@ -94,10 +94,9 @@ def read_spans(table: UserTable) -> tuple[ClipSpans, Int64[np.ndarray, " rows"]]
         table.require("clip")
     lacking = [name for name in ("video", "start", "end") if name not in table]
     if given and lacking:
-        names = table.names
         raise InputError(
-            f"{table.path} has the column {names[given[0]]!r} but not {names[lacking[0]]!r}; give video, start and "
-            f"end, or only clip; {table.hint(lacking[0])}"
+            f"{table.path} has the column {table.names[given[0]]!r} but not {table.names[lacking[0]]!r}; give "
+            f"video, start and end, or only clip; {table.hint(lacking[0])}"
         )
     if not given:
         strings = table.filled("clip")
@@ -105,8 +104,9 @@ def read_spans(table: UserTable) -> tuple[ClipSpans, Int64[np.ndarray, " rows"]]
         unknown = np.full(len(ids), np.nan)
         return ClipSpans(ids, ids, unknown, unknown), strings.index.astype(np.int64)
     video, start_s, end_s = table.filled("video").to_list(), table.seconds("start"), table.seconds("end")
-    names = table.filled("clip").to_list() if "clip" in table else None
-    if names is None:
+    if "clip" in table:
+        names = table.filled("clip").to_list()
+    else:
         names = [clip_id(*span) for span in zip(video, start_s.tolist(), end_s.tolist(), strict=True)]
     wrong = np.flatnonzero(end_s <= start_s)
     if len(wrong):

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,8 @@ SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 _COLUMNS_SHOWN = 20
 
 
-class EncodedStrings(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class EncodedStrings:
     """A column of strings: the distinct values, and which of them each row has. A null is ""."""
 
     index: Int32[np.ndarray, " rows"]
