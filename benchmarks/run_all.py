@@ -20,6 +20,7 @@ NAMES = (
     "zero_shot",
     "long_term",
     "extraction",
+    "short_clips",
     "chunked_encoding",
     "objectives",
     "samplers",

@@ -17,6 +17,7 @@ from benchmarks import (
     opening,
     published_sizes,
     samplers,
+    short_clips,
     training,
     zero_shot,
 )
@@ -139,6 +140,14 @@ def test_extraction(tmp_path: Path, words: list[str]) -> None:
     assert result["killed"]["same_bytes"]
     assert result["memory_mb"]["ours"]["4 s"]["peak_mb"] > 0
     _written(tmp_path, "extraction")
+
+
+@pytest.mark.slow
+def test_short_clips(tmp_path: Path, words: list[str]) -> None:
+    result = short_clips.main([*words, "clips=5", "distinct=2", "width=160", "height=96"])
+    assert result["frames_encoded"] == 5 * 4
+    assert result["cpu_seconds"]["job"] > 0
+    _written(tmp_path, "short_clips")
 
 
 def test_a_film_is_repeated_by_its_packets(tmp_path: Path) -> None:
