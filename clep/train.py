@@ -81,6 +81,8 @@ def _train(cfg: DictConfig, settings: dict[str, Any], run_folder: Path) -> dict[
     if not isinstance(task, Task):
         raise InputError(f"task: {type(task).__name__} is not a clep.training.Task, which has a method build")
     module: BaseModule = task.build(settings, data)
+    if cfg.compile:
+        module.compile_steps()
     evaluators = {name: build_typed(evaluator) for name, evaluator in cfg.evaluator.items()}
     evaluation, history = EvaluatorCallback(evaluators, run_folder / "prompts.json"), History(run_folder)
     # Evaluators run before ModelCheckpoint, which may monitor what they log.

@@ -17,6 +17,7 @@ from clep.bank import check_open_banks
 from clep.compute.float32_matmul import fast_float32_products
 from clep.errors import InputError
 from clep.models import SavedModel
+from clep.training.compiled import CompiledLoss
 from clep.training.ema import averaged_copy, check_decay, update_average
 from clep.training.optimizer import Schedule, constant
 
@@ -56,6 +57,7 @@ class BaseModule(pl.LightningModule):
         # A submodule, so that checkpoints hold it and a resumed run continues it.
         self.ema_decay, self.ema = ema, None if ema is None else averaged_copy(model)
         self._while_fitting = ExitStack()
+        self._compiled_loss: CompiledLoss | None = None
         self.metrics_before: dict[str, float] = {}  # from before training; a continued run has them from its checkpoint
         self._train_metrics: dict[str, float] = {}
 
@@ -73,9 +75,13 @@ class BaseModule(pl.LightningModule):
 
     # Steps.
 
+    def compile_steps(self) -> None:
+        """Compile the loss of training steps from now on, see `CompiledLoss`; validation is not compiled."""
+        self._compiled_loss = CompiledLoss(self.compute_loss, self.model.parameters())
+
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Float[Tensor, ""]:
         """Return the loss; a non-finite one marks the step to be skipped on all ranks."""
-        loss = self.compute_loss(batch)
+        loss = (self._compiled_loss or self.compute_loss)(batch)
         first_of_step = batch_idx % self.trainer.accumulate_grad_batches == 0
         self.guard.skip(self._optimizer(), self.guard.check(loss), first_of_step)
         if self._logs_now():

@@ -31,6 +31,7 @@ def run_settings(
     form: str,
     chunk_size: int | None,
     ema: float | None,
+    compile: bool,
     final_weights: Literal["best", "last"],
     ckpt_path: str | None,
     init_from: str | None,
