@@ -61,9 +61,11 @@ class AvaBoxes:
 
 
 def read_annotations(path: str | Path, actions: Collection[int] = AVA_ACTIONS, as_regions: bool = False) -> AvaBoxes:
-    """Read annotations, `video,second,x1,y1,x2,y2,action,person`, such as `ava_val_v2.2.csv`; person may be empty.
+    """Read annotations, `video,second,x1,y1,x2,y2,action,person`, such as `ava_val_v2.2.csv`.
 
-    A row of two columns, `video,second`, is an annotated frame without actions (AVA-Kinetics).
+    A person may be empty, and the column may be missing in the whole file.
+    A row of two columns, `video,second`, or with empty cells after them, is an annotated frame without actions
+    (AVA-Kinetics).
 
     Args:
         path: the csv.
@@ -269,7 +271,8 @@ def read_csv_rows(path: str | Path, columns: Sequence[str], n_numeric: int, with
         path: the csv.
         columns: names of the columns, for messages.
         n_numeric: count of the numeric columns after the first; the others are not parsed.
-        with_empty_frames: whether rows of two columns, `video,second`, are allowed; see `CsvRows.empty_frames`.
+        with_empty_frames: whether rows of two columns, `video,second`, are allowed; see `CsvRows.empty_frames`. Then
+            the whole file may lack a last column that is no number, too.
 
     Raises:
         InputError: the file is missing or damaged, or a line is invalid; the message names the line.
@@ -279,11 +282,17 @@ def read_csv_rows(path: str | Path, columns: Sequence[str], n_numeric: int, with
     last: list[str] = []
     values = [np.empty((0, n_numeric))]
     empty_frames: set[tuple[str, float | int]] = set()
+    lacks_last: bool | None = None
     reader = read_rows(path)
     while chunk := list(islice(reader, _ROWS_AT_ONCE)):
+        chunk = [(at, _fitted(row, len(columns)) if not row[-1].strip() else row) for at, row in chunk]
         if with_empty_frames and any(len(row) == len(_FRAME_COLUMNS) for _, row in chunk):
             empty_frames |= _empty_frames(path, [(at, row) for at, row in chunk if len(row) == len(_FRAME_COLUMNS)])
             chunk = [(at, row) for at, row in chunk if len(row) != len(_FRAME_COLUMNS)]
+        if lacks_last is None and chunk:
+            lacks_last = with_empty_frames and len(chunk[0][1]) == n_numeric + 1 < len(columns)
+        if lacks_last:
+            chunk = [(at, [*row, ""] if len(row) == n_numeric + 1 else row) for at, row in chunk]
         values.append(_parse_numeric(path, chunk, columns, n_numeric))
         line.append(np.array([at for at, _ in chunk], np.int64))
         last += [row[-1].strip() for _, row in chunk] if len(columns) > n_numeric + 1 else []
@@ -299,6 +308,12 @@ def read_csv_rows(path: str | Path, columns: Sequence[str], n_numeric: int, with
     )
     rows.refuse(rows.video == index.get("", -1), "the video has no name")
     return rows
+
+
+def _fitted(row: list[str], columns: int) -> list[str]:
+    """Remove empty cells at the end of a row: those that are too many, and all after the second of a frame."""
+    filled = next((index + 1 for index in reversed(range(len(row))) if row[index].strip()), 0)
+    return row[: columns if filled > len(_FRAME_COLUMNS) else len(_FRAME_COLUMNS)]
 
 
 def _empty_frames(path: str | Path, rows: list[tuple[int, list[str]]]) -> set[tuple[str, float | int]]:

@@ -105,6 +105,29 @@ def test_a_row_of_two_columns_is_a_frame_without_a_box(tmp_path, read):
         read(write(tmp_path, "w,0903\n"))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"\ufeffw,0903\r\n{GOOD}\r\n",
+        f'"w","0903"\n{GOOD}\n',
+        f"{GOOD},\nw,0903,\n",
+        f"{GOOD},,\nw,0903,,,,,,\n",
+        f"w,903.0, , ,\n{GOOD}\n",
+    ],
+)
+@pytest.mark.parametrize("read", [read_annotations, read_detections])
+def test_dialects_of_frames_without_a_box(tmp_path, read, text):
+    found = read(write(tmp_path, text))
+    assert (len(found), found.empty_frames) == (1, {("w", 903)})
+
+
+def test_annotations_may_lack_the_person_but_detections_need_a_score(tmp_path):
+    file = write(tmp_path, "w,0903\nv,0902,0.1,0.2,0.3,0.4,12\nv,0902,0.1,0.2,0.3,0.4,14,\n")
+    assert read_annotations(file).label.tolist() == [12, 14]
+    with pytest.raises(InputError, match=r"line 2 has 7 columns; expected 8: .*score"):
+        read_detections(file)
+
+
 def test_an_invalid_score_is_named_and_persons_are_not_read(tmp_path):
     file = write(tmp_path, "v,0902,0.1,0.2,0.3,0.4,12,nan\n")
     assert len(read_annotations(file)) == 1
