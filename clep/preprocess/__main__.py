@@ -22,7 +22,16 @@ from clep.config.overrides import split_config_dir
 from clep.config.targets import TARGET
 from clep.errors import InputError
 from clep.preprocess.catalogue import find_job, listed_jobs, register
-from clep.preprocess.job import CHOICES, EXTRACTION, Job, build_job, choices, nearest_choice
+from clep.preprocess.job import (
+    CHOICES,
+    EXTRACTION,
+    Job,
+    build_job,
+    choices,
+    extraction_options,
+    nearest_choice,
+    path_options,
+)
 
 HELP = ("--help", "-h", "help")
 USAGE = "python -m clep.preprocess JOB [key=value ...] [--config-dir DIR]"
@@ -66,7 +75,7 @@ def job_options(name: str, overrides: Sequence[str], config_dir: str | None = No
     """
     job = find_job(name)
     register(job)
-    settings = _compose(job.name, overrides, config_dir)
+    settings = _compose(job, overrides, config_dir)
     try:
         options = OmegaConf.to_container(settings.job, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -110,11 +119,10 @@ def _job_and_overrides(words: list[str]) -> tuple[str, list[str]]:
     return name, overrides
 
 
-def _compose(name: str, overrides: Sequence[str], config_dir: str | None) -> DictConfig:
-    plain = compose_config("preprocess", [f"job={name}"], config_dir)
-    written = [part for word in overrides for part in _as_overrides(word, plain, config_dir)]
+def _compose(job: type[Job], overrides: Sequence[str], config_dir: str | None) -> DictConfig:
+    written = [part for word in overrides for part in _as_overrides(word, job, config_dir)]
     try:
-        return compose_config("preprocess", [f"job={name}", *written], config_dir)
+        return compose_config("preprocess", [f"job={job.name}", *written], config_dir)
     except InputError as error:
         if isinstance(error.__cause__, MissingConfigException):  # a file of a group, such as paths=mine
             raise
@@ -125,19 +133,19 @@ def _compose(name: str, overrides: Sequence[str], config_dir: str | None) -> Dic
         ) from error
 
 
-def _as_overrides(word: str, plain: DictConfig, config_dir: str | None) -> list[str]:
+def _as_overrides(word: str, job: type[Job], config_dir: str | None) -> list[str]:
     """Return a word as Hydra's overrides; a part of the user's own, `encoder={_target_: …}`, replaces the default."""
     key, _, value = word.partition("=")
     if key in CHOICES and value.startswith("{"):
-        home = f"job.{EXTRACTION}" if key in (plain.job.get(EXTRACTION) or ()) else "job"
+        home = f"job.{EXTRACTION}" if key in extraction_options(job) else "job"
         return [f"~{key}@{home}.{key}", f"+{home}.{key}={value}"]
-    return [_as_override(word, plain, config_dir)]
+    return [_as_override(word, job, config_dir)]
 
 
-def _as_override(word: str, plain: DictConfig, config_dir: str | None) -> str:
+def _as_override(word: str, job: type[Job], config_dir: str | None) -> str:
     """Return a word as Hydra's override: a key of the job or its `extraction`, or a choice of encoder or compute."""
-    options = [str(key) for key in plain.job if not str(key).startswith("_")]
-    inner = [str(key) for key in plain.job.get(EXTRACTION) or ()]
+    options = [option.name for option in job.options()]
+    inner = extraction_options(job)
     key, _, value = word.partition("=")
     bare = key.lstrip("+~").removeprefix("job.").removeprefix(f"{EXTRACTION}.")
     group, dot, item = bare.partition(".")
@@ -154,10 +162,10 @@ def _as_override(word: str, plain: DictConfig, config_dir: str | None) -> str:
         return f"job.{bare}={value}"
     if bare in inner:
         return f"job.{EXTRACTION}.{bare}={value}"
-    if bare == "paths" or (group == "paths" and item in plain.paths):
+    if bare == "paths" or (group == "paths" and item in path_options()):
         return word
     if group == "paths" and dot:
-        raise InputError(f"there is no path {bare!r}. {did_you_mean(item, map(str, plain.paths))}")
+        raise InputError(f"there is no path {bare!r}. {did_you_mean(item, path_options())}")
     raise InputError(f"this job has no option {bare!r}. {did_you_mean(bare, [*options, *inner])}")
 
 

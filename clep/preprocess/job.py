@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import Field, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from omegaconf import OmegaConf
@@ -303,14 +304,15 @@ def nearest_choice(group: str, value: Mapping[str, Any]) -> tuple[str, dict[str,
     return best, differs
 
 
-def _config_file(group: str, name: str) -> dict[str, Any]:
+@functools.cache
+def _config_file(group: str, name: str) -> Mapping[str, Any]:
+    """Return a file of clep's own `conf`, parsed once: a command is compared with every encoder."""
     content = OmegaConf.to_container(OmegaConf.load(config_folder() / group / f"{name}.yaml"))
     assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items()}
+    return MappingProxyType({str(key): value for key, value in content.items()})
 
 
-@functools.cache
-def _default_paths() -> dict[str, Any]:
+def _default_paths() -> Mapping[str, Any]:
     return _config_file("paths", "default")
 
 
@@ -318,9 +320,20 @@ def _is_interpolation(value: Any) -> bool:
     return isinstance(value, str) and "${" in value
 
 
+def extraction_options(job: type[Job]) -> list[str]:
+    """Return the keys of a job's `extraction`, as the file of `conf/extraction` that it starts from lists them."""
+    choice = next((option.metadata["choice"] for option in job.options() if option.name == EXTRACTION), None)
+    return [*CHOICES, *(key for key in _config_file(EXTRACTION, choice) if key != "defaults")] if choice else []
+
+
+def path_options() -> list[str]:
+    """Return the keys of `conf/paths`."""
+    return list(_default_paths())
+
+
 def _extraction_words(options: Mapping[str, Any], choice: str) -> Iterator[str]:
     defaults = _config_file(EXTRACTION, choice)
-    selected = [item for item in defaults.pop("defaults") if isinstance(item, dict)]
+    selected = [item for item in defaults["defaults"] if isinstance(item, dict)]
     chosen = {f"{key.rpartition('@')[2]}={name}" for item in selected for key, name in item.items()}
     for key, value in options.items():
         if key in CHOICES and isinstance(value, Mapping):

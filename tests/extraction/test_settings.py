@@ -1,32 +1,35 @@
 from dataclasses import fields, replace
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from clep.bank import Clock
 from clep.config.folder import config_folder
-from clep.config.resolvers import register_resolvers
 from clep.errors import InputError
 from clep.extraction import Extraction
+from clep.extraction.regions import RegionExtraction
+from clep.extraction.spans import SpanExtraction
+from tests.composing import compose_train
 from tests.extraction.conftest import FAKE
 
 
-def test_the_config_and_the_class_have_the_same_defaults():
-    config = OmegaConf.to_container(OmegaConf.load(config_folder() / "extraction" / "default.yaml"))
+@pytest.mark.parametrize(
+    ("name", "kind"), [("default", Extraction), ("regions", RegionExtraction), ("clips", SpanExtraction)]
+)
+def test_the_config_and_the_class_have_the_same_defaults(name, kind):
+    config = OmegaConf.to_container(OmegaConf.load(config_folder() / "extraction" / f"{name}.yaml"))
     del config["defaults"]
-    assert config == {
-        field.name: field.default for field in fields(Extraction) if field.name not in ("encoder", "compute")
-    }
+    declared = {field.name: field.default for field in fields(kind)}
+    assert config == {key: declared[key] for key in config}
+    if kind is Extraction:  # the others leave out what they do not read
+        assert set(config) == set(declared) - {"encoder", "compute"}
 
 
 def test_evaluation_videos_are_encoded_like_the_ego4d_videos_without_a_selection():
     chosen = ["limit=3", "ids=[a]", "shard=0/2"]
     asked = [*chosen, "clip_batch=3", "encoder.crop_px=64", "compute.processes=5", "stride=8"]
-    with initialize_config_dir(str(config_folder()), version_base=None):
-        words = [f"prepare.ego4d_videos.extraction.{word}" for word in asked]
-        prepare = compose("train", ["experiment=demo_video", "paths.run=x", *words]).prepare
-    register_resolvers()
+    words = [f"prepare.ego4d_videos.extraction.{word}" for word in asked]
+    prepare = compose_train("experiment=demo_video", "paths.run=x", *words).prepare
     names = ("ego4d_videos", "kinetics", "ego_charades")
     jobs = {name: OmegaConf.to_container(prepare[name].extraction, resolve=True) for name in names}
     everything = jobs["ego4d_videos"] | {"limit": None, "ids": None, "shard": None}
