@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from clep.errors import InputError
+from clep.remote import is_remote, local_path
 
 # Bytes of the parts of a temporary name; file systems take 255 in all, and 29 more are the token and ".tmp".
 _LONGEST_PREFIX = 180
@@ -38,27 +39,30 @@ _INT64 = range(-(2**63), 2**64)
 
 
 def check_input(path: str | Path) -> Path:
-    """Return `path` if it is a regular file, without opening it; links to files are followed.
+    """Return `path` if it is a regular file, without opening it; of a URL, the path of its copy in the cache.
+
+    Links to files are followed.
 
     Readers that open files by name (h5py, PyAV, safetensors) would wait for ever at a named pipe, and read a device or
     a file of `/proc` without end.
 
     Raises:
-        InputError: it is missing, a dangling link, a folder, a pipe, a device, a socket, or a file of the system.
+        InputError: it is missing, a dangling link, a folder, a pipe, a device, a socket, or a file of the system; or
+            it is remote and cannot be fetched.
     """
-    path = Path(path)
+    path = local_path(path)
     with _input_errors(path):
         _check_regular(path, path.stat())
     return path
 
 
 def open_input(path: str | Path) -> BufferedReader:
-    """Open a regular file for reading bytes.
+    """Open a regular file, or the copy of a remote one, for reading bytes.
 
     Raises:
         InputError: as `check_input`, or it cannot be read.
     """
-    path = Path(path)
+    path = local_path(path)
     with _input_errors(path):
         _check_regular(path, path.stat())
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe put there meanwhile: no waiting
@@ -221,6 +225,7 @@ def check_output(path: str | Path) -> None:
         InputError: it is a link, a device, a named pipe or a socket.
     """
     path = Path(path)
+    _refuse_remote(path)
     mode = _mode(path)
     if stat.S_ISLNK(mode) and not path.is_dir():
         raise InputError(
@@ -237,6 +242,7 @@ def make_folder(folder: str | Path) -> None:
         InputError: it cannot be made.
     """
     folder = Path(folder)
+    _refuse_remote(folder)
     try:
         if folder.is_dir():
             return
@@ -247,6 +253,11 @@ def make_folder(folder: str | Path) -> None:
         raise InputError(f"cannot make the folder {folder}: {reason}; choose another one") from error
     for made in missing:
         flush(made.parent)
+
+
+def _refuse_remote(path: Path) -> None:
+    if is_remote(path):
+        raise InputError(f"cannot write {path}: remote files are only read; give a local path, and copy the result")
 
 
 def _mode(path: Path) -> int:

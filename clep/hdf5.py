@@ -4,6 +4,7 @@ HDF5 lets a file point elsewhere: external and soft links, datasets stored in ot
 came from a stranger could then show the content of any readable file as features, so all of these are refused.
 """
 
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,23 +25,24 @@ REMEDY = "copy it again or run the job that wrote it"
 
 
 @contextmanager
-def open_hdf5(path: str | Path, check_storage: bool = True) -> Iterator[h5py.File]:
+def open_hdf5(path: str | Path, check_storage: bool = True, content: io.RawIOBase | None = None) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading, without a lock. Faults of reading inside the block become InputErrors too.
 
     Args:
         path: the file.
         check_storage: refuse datasets that are virtual or stored in other files before the block begins. A reader of
             files with thousands of datasets passes False and calls `refuse_outside_storage` on each that it reads.
+        content: the open file, where it is not a local one.
 
     Raises:
         InputError: it does not exist, cannot be read, is not HDF5, is truncated or damaged, or refers to other files.
     """
-    path = check_input(path)
+    path = check_input(path) if content is None else Path(path)
     try:
-        file = h5py.File(path, "r", locking=False)
+        file = h5py.File(path, "r", locking=False) if content is None else h5py.File(content, "r")
     except _FAULTS as error:
         try:
-            known = h5py.is_hdf5(path)
+            known = content is None and h5py.is_hdf5(path)
         except _FAULTS:
             known = False
         state = "is truncated or damaged" if known else "is not an HDF5 file, or is truncated"

@@ -11,6 +11,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "clep"
 LAYERS = [
     {"errors", "progress"},
+    {"remote"},
+    {"hub"},
     {"files", "machine"},
     {"checksums", "tables"},
     {"columns", "hdf5"},
@@ -23,7 +25,7 @@ LAYERS = [
     {"training", "evaluation", "preprocess", "pretrained"},
     {"view"},
     {"demo", "ablation", "train", "evaluate", "report"},
-    {"ablate", "leaderboard", "search"},
+    {"ablate", "leaderboard", "search", "share"},
     {"commands"},
 ]
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 from torch import Tensor
 
 from clep.bank.clock import ArrayLike, Clock, Explicit, Grid, as_seconds, check_spans, valid_spans
-from clep.bank.files import FileLengths, read_shards
+from clep.bank.files import BANK_SUFFIXES, FileLengths, read_shards
 from clep.bank.format import Shard
 from clep.bank.gather import masked_maxima, masked_means, mean_rows, padded_rows, sample_rows, select_rows
 from clep.bank.lmdb import LMDB_SUFFIX, read_lmdb
@@ -21,6 +21,7 @@ from clep.bank.long_term import long_term_rows
 from clep.bank.storage import Rows, Verify, open_rows, parse_device, parse_dtype, parse_verify, read_seconds
 from clep.checksums import digest
 from clep.errors import InputError
+from clep.remote import local_path
 
 _log = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ class OpenedBank:
         clock: Clock | None = None,
         verify: Verify = "first_read",
     ) -> None:
-        self.path = Path(path).absolute()
+        self.path = local_path(path, BANK_SUFFIXES).absolute()
         self._device, self._dtype, self._clock, self._verify = device, dtype, clock, parse_verify(verify)
         self.storage = parse_device(device)[0]
         parse_dtype(dtype)
@@ -278,6 +279,7 @@ class FeatureBank(OpenedBank):
 
         Args:
             path: one bank file, a folder of them (shards), or the published tutorial's file of one dataset per video.
+                A URL (`s3://`, `hf://`, `https://`, …) is fetched once into a cache, see `clep.remote`.
             device: "disk" memory-maps the rows, "cpu" loads them into RAM, "cuda" or "cuda:N" onto a GPU; "lmdb" reads
                 them from the LMDB that `build_lmdb` wrote beside the bank, or from `path` itself.
             dtype: dtype of the rows in memory, float16, bfloat16 or float32; None: as stored. Rows that stay on disk

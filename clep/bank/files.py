@@ -3,6 +3,7 @@
 import logging
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,7 +14,9 @@ from clep.bank.clock import Clock
 from clep.bank.format import FORMAT, Extent, Shard, file_format, read_header, read_shard
 from clep.errors import InputError
 from clep.hdf5 import open_hdf5
+from clep.remote import RemoteFile, is_remote
 
+BANK_SUFFIXES = (".h5", ".hdf5")
 _log = logging.getLogger(__name__)
 
 
@@ -151,6 +154,19 @@ def _read_file(path: Path, clock: Clock | None) -> Shard:
         if header is None and looks_per_video(file):
             return read_per_video(file, path, clock)
         return read_shard(file, path, header)
+
+
+def read_tables(path: str | Path) -> Shard:
+    """Read and verify the tables and metadata of one bank file, but not its rows; of a remote one by range requests.
+
+    Raises:
+        InputError: the file is missing, damaged, or not a bank.
+    """
+    with RemoteFile(path) if is_remote(path) else nullcontext() as content:
+        path = Path(path)
+        header = read_header(path, content)
+        with open_hdf5(path, check_storage=False, content=content) as file:
+            return read_shard(file, path, header)
 
 
 def _read_folder(folder: Path) -> list[Shard]:

@@ -11,10 +11,12 @@ block, the first 4,096 bytes, is a text with the file's length, the byte range o
 bytes. It is verified before HDF5 parses anything, since libhdf5 can hang or crash on damaged metadata.
 """
 
+import io
 import math
 import os
 import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -88,39 +90,55 @@ def write_header(path: Path, rows_begin: int, rows_end: int) -> None:
     """Digest the metadata of a finished bank file and write its user block."""
     length = path.stat().st_size
     with path.open("r+b", buffering=0) as file:
-        digest = _metadata_digest(file.fileno(), length, rows_begin, rows_end)
+        digest = _metadata_digest(file, length, rows_begin, rows_end)
+        file.seek(0)
         file.write(Header(length, rows_begin, rows_end, digest).encode())
 
 
-def read_header(path: Path) -> Header | None:
+def read_header(path: Path, content: io.RawIOBase | None = None) -> Header | None:
     """Read and verify the user block and the metadata of a bank file, but not the rows; None for version 1.
+
+    Args:
+        path: the file.
+        content: the open file, where it is not a local one.
 
     Raises:
         InputError: the file cannot be read, is truncated, or is damaged.
     """
     try:
-        with path.open("rb", buffering=0) as file:
-            header = Header.decode(file.read(HEADER_BYTES), path)
+        with nullcontext(content) if content is not None else path.open("rb", buffering=0) as file:
+            file.seek(0)
+            header = Header.decode(_read_exactly(file, HEADER_BYTES), path)
             if header is None:
                 return None
-            length = os.fstat(file.fileno()).st_size
+            length = file.seek(0, os.SEEK_END)
             if length != header.length:
                 raise InputError(
                     f"{path} is truncated or damaged: it has {length:,} bytes of {header.length:,}; {REMEDY}"
                 )
-            found = _metadata_digest(file.fileno(), length, header.rows_begin, header.rows_end)
+            found = _metadata_digest(file, length, header.rows_begin, header.rows_end)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     check_digest(path, "its metadata", header.digest, found)
     return header
 
 
-def _metadata_digest(file: int, length: int, rows_begin: int, rows_end: int) -> str:
+def _metadata_digest(file: io.RawIOBase, length: int, rows_begin: int, rows_end: int) -> str:
     whole = xxhash.xxh3_128()
     for begin, end in ((HEADER_BYTES, rows_begin), (rows_end, length)):
+        file.seek(begin)
         for at in range(begin, end, _READ_BYTES):
-            whole.update(os.pread(file, min(_READ_BYTES, end - at), at))
+            whole.update(_read_exactly(file, min(_READ_BYTES, end - at)))
     return whole.hexdigest()
+
+
+def _read_exactly(file: io.RawIOBase, count: int) -> bytes:
+    """Read `count` bytes, fewer only at the end of the file."""
+    parts = []
+    while count and (part := file.read(count)):
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
 
 
 @dataclass(frozen=True)

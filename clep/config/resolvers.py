@@ -1,7 +1,7 @@
 """OmegaConf resolvers of the configs.
 
 `${clep.run_id:}`, `${clep.precision:auto}`, `${clep.slug:NAME}`, `${clep.stem:PATH}`,
-`${clep.bank:FEATURES,VIDEOS}`.
+`${clep.bank:FEATURES,VIDEOS,OUT}`.
 """
 
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from clep.files import sentence_model_name
+from clep.remote import is_remote, suffix, url_of
 
 
 def register_resolvers() -> None:
@@ -59,11 +60,17 @@ def precision(choice: str | int, accelerator: str = "auto") -> str | int:
     return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(False) else "32-true"
 
 
-def bank_of(features: str | None, videos: str | None = None) -> str:
+def bank_of(features: str | None, videos: str | None = None, out: str | None = None) -> str:
     """Return the path of the bank of a user's features, or of videos where they are given.
 
-    A bank, or a folder of banks, is its own; feature files and videos have theirs beside their folder.
+    A bank, or a folder of banks, is its own; feature files and videos have theirs beside their folder, or in `out`
+    where that is remote. A remote file is a bank if its name ends in .h5.
     """
+    source = videos or features or ""
+    if is_remote(source):
+        if not videos and suffix(source) in (".h5", ".hdf5"):
+            return url_of(source)
+        return str(Path(out or "") / f"{Path(source).stem}.bank.h5")
     if videos:
         return str(Path(videos).with_name(f"{Path(videos).stem}.bank.h5"))
     path = Path(features or "features.h5")

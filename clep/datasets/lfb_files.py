@@ -43,7 +43,7 @@ def load_data(path: Path) -> object:
     Raises:
         InputError: the file is missing, damaged, or an unsafe pickle.
     """
-    check_input(path)
+    path = check_input(path)
     try:
         with path.open("rb") as file:
             start = file.read(len(_LEGACY))

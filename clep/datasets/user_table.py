@@ -16,6 +16,7 @@ from jaxtyping import Float64, Int32, Int64
 from clep.config.check import did_you_mean
 from clep.errors import InputError
 from clep.files import check_input, open_input, unique_keys
+from clep.remote import suffix as suffix_of
 from clep.tables import clock_seconds, read_table
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
@@ -195,7 +196,7 @@ def read_user_table(
         if name not in names:
             raise InputError(f"{key}.{name}: there is no such column. {did_you_mean(name, names)}")
     wanted = {name: str(columns.get(name) or name) for name in names}
-    suffix = path.suffix.lower()
+    suffix = suffix_of(path)
     if suffix not in SUFFIXES:
         raise InputError(f"{path} is no table that can be read; its name should end in {', '.join(SUFFIXES)}")
     if suffix == ".parquet":
@@ -216,12 +217,12 @@ _Read = tuple[Int64[np.ndarray, " rows"], list[str], dict[str, pa.Array]]
 
 def _read_parquet(path: Path, wanted: Mapping[str, str]) -> _Read:
     """Read a parquet file; strings stay encoded by its dictionaries, which costs little memory where they repeat."""
-    check_input(path)
+    local = check_input(path)
     try:
-        schema = pq.read_schema(path)
+        schema = pq.read_schema(local)
         chosen = sorted({column for column in wanted.values() if column in schema.names})
         encoded = [one for one in chosen if _is_string(schema.field(one).type)]
-        table = pq.read_table(path, columns=chosen, read_dictionary=encoded).unify_dictionaries()
+        table = pq.read_table(local, columns=chosen, read_dictionary=encoded).unify_dictionaries()
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} is not a readable parquet file ({error}); write it again") from error
     if not len(table) and chosen:

@@ -18,6 +18,7 @@ from torch import Tensor
 from clep.errors import InputError
 from clep.extraction.items import printable
 from clep.hdf5 import open_hdf5
+from clep.remote import local_path
 
 SUFFIXES = (".pt", ".npy", ".npz", ".h5")
 FAULTS = ("unreadable", "unsafe_pickle", "wrong_shape", "other_dim", "not_finite")
@@ -45,12 +46,12 @@ class FeatureFileError(InputError):
 def feature_files(folder: str | Path) -> dict[str, Path]:
     """List the feature files in and below a folder as `{id: path}`, sorted by id.
 
-    The id is the path in the folder without its suffix ("kitchen/v1").
+    The id is the path in the folder without its suffix ("kitchen/v1"). The files of a remote folder are fetched.
 
     Raises:
         InputError: the folder is missing, holds no feature file, or holds one id in two formats.
     """
-    folder = Path(folder)
+    folder = local_path(folder, SUFFIXES)
     if not folder.is_dir():
         raise InputError(f"{folder} is not a folder; give a folder with one <id>{' or <id>'.join(SUFFIXES)} per video")
     found: dict[str, Path] = {}

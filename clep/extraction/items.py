@@ -18,6 +18,7 @@ from torch import Tensor
 
 from clep.bank import Clock
 from clep.errors import InputError
+from clep.remote import fingerprint, is_remote
 
 Dtype = Literal["float16", "float32", "uint8"]
 OnError = Literal["skip", "stop"]
@@ -149,11 +150,16 @@ class RowSource(ABC):
 
 
 def file_fingerprint(path: str | Path) -> str:
-    """Digest the size, beginning and end of a file; "" if it cannot be read.
+    """Digest the size, beginning and end of a file, of a remote one its size and ETag; "" if it cannot be read.
 
-    Copies of a file have the same fingerprint, independent of their dates. The end of a `.pt` file is its zip
+    Copies of a local file have the same fingerprint, independent of their dates. The end of a `.pt` file is its zip
     directory, with checksums of the data.
+
+    Raises:
+        InputError: the store of a remote file refuses to answer or cannot be reached.
     """
+    if is_remote(path):
+        return fingerprint(path)
     try:
         if not Path(path).is_file():  # opening a FIFO would wait for a writer
             return ""

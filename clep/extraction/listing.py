@@ -11,11 +11,13 @@ from pathlib import Path
 from clep.errors import InputError
 from clep.extraction.items import file_fingerprint, printable
 from clep.files import open_input
+from clep.remote import is_remote, join, list_files, parent, suffix
 from clep.tables import read_table
 from clep.video import expected_seconds
 from clep.video.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 CSV_COLUMNS = ("id", "path")
+LIST_SUFFIXES = (".csv", ".txt", ".tsv", ".lst", ".list")
 _READERS = 16
 _IMAGE_S = 0.02
 
@@ -93,11 +95,13 @@ def list_videos(videos: str | Path) -> list[VideoItem]:
     Args:
         videos: a folder, searched recursively (links are followed) for files with a video or image suffix, whose id is
             the relative path without the suffix; a text file of lines `name<TAB>path`; or a csv with the columns id and
-            path. Relative paths in a file start at the file's folder.
+            path. Relative paths in a file start at the file's folder. Folder, list and paths may be URLs.
 
     Raises:
         InputError: the path does not exist, the folder has no video, or a line lacks a name or a path.
     """
+    if is_remote(videos) and suffix(videos) not in LIST_SUFFIXES + VIDEO_SUFFIXES:
+        return _in_remote_folder(videos)
     videos = Path(videos)
     if videos.is_dir():
         return _in_folder(videos)
@@ -135,11 +139,13 @@ def other_files(videos: str | Path, outputs: Collection[Path] = ()) -> dict[str,
 def find_files(folder: str | Path, names: Sequence[str]) -> dict[str, Path]:
     """Find the video file of each name in a folder and its subfolders; missing ones are not in the result.
 
-    If several files have a name, the first by path is used.
+    If several files have a name, the first by path is used. The folder may be a URL.
 
     Raises:
         InputError: the folder does not exist.
     """
+    if is_remote(folder):
+        return _find_remote(folder, names)
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} does not exist or is not a folder; give the folder of the videos (videos=DIR)")
@@ -155,11 +161,13 @@ def find_videos(folder: str | Path, names: Sequence[str]) -> dict[str, Path]:
     """Find each video as a file, or as a folder of its chunks or frames; missing ones are left out.
 
     A folder is called by the video, with or without a suffix (`<video>.mp4/0.mp4`). It is found in `folder` and its
-    subfolders, and what is in it is not searched.
+    subfolders, and what is in it is not searched. In a remote folder only files are found.
 
     Raises:
         InputError: `folder` does not exist.
     """
+    if is_remote(folder):
+        return _find_remote(folder, names)
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder} does not exist or is not a folder; give the folder of the videos (videos=DIR)")
@@ -215,6 +223,21 @@ def _in_folder(folder: Path) -> list[VideoItem]:
     return sorted(found, key=lambda item: (item.id, item.image))
 
 
+def _in_remote_folder(folder: str | Path) -> list[VideoItem]:
+    files = list_files(folder, VIDEO_SUFFIXES + IMAGE_SUFFIXES)
+    items = [VideoItem(_name(Path(name).with_suffix("")), url, image=_is_image(name)) for name, url in files.items()]
+    return sorted(items, key=lambda item: (item.id, item.image))
+
+
+def _find_remote(folder: str | Path, names: Sequence[str]) -> dict[str, Path]:
+    wanted = set(names)
+    found: dict[str, Path] = {}
+    for name, url in list_files(folder, VIDEO_SUFFIXES).items():
+        if Path(name).stem in wanted:
+            found.setdefault(Path(name).stem, Path(url))
+    return found
+
+
 def _name(path: Path) -> str:
     return printable(path.as_posix())
 
@@ -242,12 +265,15 @@ def _in_list(path: Path) -> list[VideoItem]:
 def _item(name: str, path: str, listed_in: Path) -> VideoItem:
     if not name or not path:
         raise InputError(f"{listed_in}: a row has id {name!r} and path {path!r}; both are needed")
-    file = listed_in.parent / path  # an absolute path stays as it is
-    return VideoItem(name, str(file), image=_is_image(file))
+    if is_remote(path) or is_remote(listed_in):
+        file = join(parent(listed_in) if is_remote(listed_in) else path, path)
+    else:
+        file = str(listed_in.parent / path)  # an absolute path stays as it is
+    return VideoItem(name, file, image=_is_image(file))
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES
+def _is_image(path: str | Path) -> bool:
+    return suffix(path) in IMAGE_SUFFIXES
 
 
 def _walk(folder: Path) -> Iterator[Path]:

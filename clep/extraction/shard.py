@@ -20,6 +20,7 @@ from clep.errors import InputError
 from clep.extraction.items import EncodedItem, Item, OnError, RowEncoder, RowFacts, Rows, RowSource, printable
 from clep.extraction.ledger import Entry, Journal, Status, read_intact_entries, write_ledger
 from clep.files import flush, writer_token
+from clep.remote import UnreachableError
 
 logger = logging.getLogger(__name__)
 
@@ -334,4 +335,6 @@ class _Worker:
 
 
 def _is_temporary(error: InputError) -> bool:
+    if isinstance(error, UnreachableError):
+        return True
     return isinstance(error.__cause__, OSError) and error.__cause__.errno in _TEMPORARY

@@ -37,6 +37,7 @@ from clep.extraction.settings import Extraction
 from clep.extraction.shard import Finished, loaded_encoder
 from clep.extraction.spans import SpanExtraction, SpanItem, encode_spans
 from clep.files import atomic_path
+from clep.remote import size_of
 from clep.video import VideoEncoder, encode_images
 from clep.video.encode import encode_together
 
@@ -420,7 +421,7 @@ def videos_cost_warning(
     """Return a warning if encoding the missing videos would take hours, else None."""
     missing = missing_videos(items, output, extraction, dtype, overwrite)
     paths = {item.path for item in missing}
-    size = sum(Path(path).stat().st_size for path in paths if Path(path).exists())
+    size = sum(map(size_of, paths))
     if size <= LARGE_VIDEO_BYTES:
         return None
     return f"{size / 1e9:,.0f} GB of video are to be encoded{'' if torch.cuda.is_available() else ' without a GPU'}"

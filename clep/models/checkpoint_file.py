@@ -41,7 +41,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: it is missing, truncated, damaged, or an unsafe pickle.
     """
-    check_input(path)
+    path = check_input(path)
     try:
         found = check_file_digest(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)

@@ -21,6 +21,7 @@ from clep.extraction.listing import find_files
 from clep.extraction.text import Device, TextBank, text_bank_path
 from clep.extraction.videos import videos_cost_warning
 from clep.preprocess.job import Job, config_group, given_paths
+from clep.remote import local_path
 from clep.text import Texts
 
 logger = logging.getLogger(__name__)
@@ -230,7 +231,7 @@ def clip_features(
         raise InputError(
             f"{clips.task}: give the folder of its videos (videos=DIR) or of features made from them (features=)"
         )
-    return source.features
+    return local_path(source.features, SUFFIXES)
 
 
 def prepare_clips(

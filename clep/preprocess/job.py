@@ -21,6 +21,7 @@ from clep.config.folder import config_folder
 from clep.config.overrides import override
 from clep.config.targets import ANYTHING, TARGET, find_target
 from clep.errors import InputError
+from clep.remote import exists, is_remote
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ class Job(ABC):
     def lock(self) -> AbstractContextManager[Any]:
         """Return a lock on the first output; with `extraction.shard`, on this machine's part of it."""
         written = self.outputs()
-        if not written:
+        if not written or is_remote(written[0]):
             return nullcontext()
         extraction = getattr(self, EXTRACTION, None)
         part = extraction.get("shard") if isinstance(extraction, Mapping) else getattr(extraction, "shard", None)
@@ -223,7 +224,7 @@ def ensure(
     """
     able = _with_inputs([build_job(job) for job in jobs])
     # Jobs that read what an earlier one writes can only be checked once that has run.
-    early = [job for job in able if all(path.exists() for path in job.inputs())]
+    early = [job for job in able if all(map(exists, job.inputs()))]
     _refuse_long(early, long_texts, long_bytes)
     done = []
     for job in able:
@@ -254,7 +255,7 @@ def _with_inputs(jobs: Sequence[Job]) -> list[Job]:
     coming: set[Path] = set()
     for job in jobs:
         outputs, lacking = job.outputs(), job.missing_outputs()
-        gone = [path for path in job.inputs() if not path.exists() and not _is_written(path.absolute(), coming)]
+        gone = [path for path in job.inputs() if not _is_written(path.absolute(), coming) and not exists(path)]
         coming.update(path.absolute() for path in outputs)
         if gone and lacking:
             missing.setdefault(job.name, []).extend(gone)

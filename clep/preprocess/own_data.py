@@ -17,6 +17,7 @@ from clep.preprocess.job import config_group, given_paths
 from clep.preprocess.narrations import NarrationsJob, write_if_outdated
 from clep.preprocess.packing import PackingJob
 from clep.preprocess.videos import Videos
+from clep.remote import is_remote
 from clep.text import NarrationTable
 from clep.text.tags import TagStyle
 
@@ -60,7 +61,10 @@ class Features(PackingJob, job="features"):
         if self.output is not None:
             return [Path(self.output)]
         features, videos = (None if path is None else str(path) for path in (self.features, self.videos))
-        return [Path(bank_of(features, videos))]
+        bank = bank_of(features, videos)
+        if not is_remote(bank) and is_remote(videos or features or ""):
+            raise InputError(f"{videos or features} is remote, so say where the bank is written: output=FILE")
+        return [Path(bank)]
 
     def run(self) -> dict[str, Any]:
         """Return the coverage: counts, and lists of the files that are not in the bank, with the reason.

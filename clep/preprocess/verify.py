@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from clep.bank import FeatureBank
+from clep.bank.files import BANK_SUFFIXES, read_tables
 from clep.bank.format import FORMAT, file_format, read_header
 from clep.bank.lmdb import LMDB_SUFFIX
 from clep.checksums import read_checked_json
@@ -20,6 +21,7 @@ from clep.hdf5 import open_hdf5
 from clep.models.checkpoint_file import check_file_digest, read_checkpoint
 from clep.models.saving import CONFIG, WEIGHTS, verify_folder
 from clep.preprocess.job import Job
+from clep.remote import is_remote, local_path, suffix
 from clep.text import Narrations
 
 logger = logging.getLogger(__name__)
@@ -49,10 +51,13 @@ class Verify(Job, job="verify"):
     without checksums, written by an older clep, are counted and named, and are no error.
 
     Attributes:
-        path: a file, a folder (every known file in and below it), or a list of these.
+        path: a file or its URL, a folder (every known file in and below it), or a list of these.
+        rows: read the rows of banks too. false: header and tables alone, which of a remote bank are a few range
+            requests; the bank is not fetched.
     """
 
     path: str | Path | list[str] = "${paths.out}"
+    rows: bool = True
 
     def inputs(self) -> list[Path]:
         """Return the files and folders to read."""
@@ -73,7 +78,7 @@ class Verify(Job, job="verify"):
         damaged = []
         for file, kind in _files(paths):
             try:
-                found = kind.verify(file)
+                found = kind.verify(file) if self.rows or kind.verify is not _verify_bank else _verify_tables(file)
             except InputError as error:
                 damaged.append(str(error))
                 logger.error("damaged: %s", error)
@@ -95,6 +100,10 @@ WITHOUT = "no checksums"
 
 def _files(paths: list[Path]) -> Iterator[tuple[Path, Kind]]:
     for path in paths:
+        if is_remote(path) and suffix(path) in BANK_SUFFIXES:  # KINDS would fetch it to look at its first bytes
+            yield path, next(kind for kind in KINDS if kind.verify is _verify_bank)
+            continue
+        path = local_path(path)
         if not path.exists():
             raise InputError(f"{path} does not exist")
         named = not path.is_dir()
@@ -121,8 +130,14 @@ def _hdf5_format(path: Path) -> str | None:
         return None
 
 
+def _verify_tables(path: Path) -> str:
+    bank = read_tables(path)
+    found = f"{len(bank.ids):,} videos, {bank.first_row[-1]:,} rows of {bank.dim} ({bank.encoder}), rows not read"
+    return f"{WITHOUT}; {found}" if bank.digests is None else f"tables intact, {found}"
+
+
 def _verify_bank(path: Path) -> str:
-    if read_header(path) is None:
+    if read_header(local_path(path)) is None:
         FeatureBank.open(path)
         return f"{WITHOUT}, written by an older clep; tables can be read"
     bank = FeatureBank.open(path, verify=True)

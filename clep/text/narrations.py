@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float32, Float64, Int8, Int16, Int32
 
 from clep.columns import ColumnFile, buffers
 from clep.errors import InputError
+from clep.remote import local_path
 from clep.text.narration_table import (
     FORMAT,
     SPLITS,
@@ -63,7 +64,7 @@ class Narrations:
                 damaged column raises it too.
         """
         narrations = cls.__new__(cls)
-        narrations._open(Path(path))
+        narrations._open(local_path(path))
         return narrations
 
     def __init__(self) -> None:

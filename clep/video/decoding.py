@@ -3,6 +3,7 @@
 import math
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from clep.errors import InputError
 from clep.files import check_input
+from clep.remote import RemoteFile, is_remote, shown
 
 if TYPE_CHECKING:
     import av
@@ -19,6 +21,7 @@ _CLOCK_RESTARTS = 0x200  # FFmpeg's AVFMT_TS_DISCONT: transport streams, program
 _TEXT_CODECS = ("ansi", "bintext", "idf", "xbin")  # FFmpeg renders a text file as a terminal would
 _USUAL_RATE = 30.0
 _LARGE_BYTES = 64 << 20
+_LARGE_REMOTE_BYTES = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ class VideoFile:
     its length, is only a hint: the frames determine the rows.
 
     Args:
-        path: the file.
+        path: the file, or its URL: a remote video is read in place.
         threads: threads of the decoder; 0: one per processor.
 
     Attributes:
@@ -153,11 +156,13 @@ class VideoFile:
 
     Raises:
         InputError: the file does not exist, is empty, not a video or truncated before its index, or its codec is
-            unknown.
+            unknown. A remote one cannot be read; frames of it may raise this too.
     """
 
     def __init__(self, path: str | Path, threads: int = 0) -> None:
-        self.path = Path(path)
+        self.path = shown(path) if is_remote(path) else Path(path)
+        self._source = path
+        self._remote: RemoteFile | None = None
         self._threads = threads
         self.decoded_frames = 0
         self.corrupt_packets = 0
@@ -170,13 +175,17 @@ class VideoFile:
 
     def _open(self) -> None:
         av = pyav()
-        check_input(self.path)
-        if self.path.stat().st_size == 0:
+        if is_remote(self._source):
+            self._remote = RemoteFile(self._source)
+            self._size = self._remote.size
+        else:
+            self._size = check_input(self._source).stat().st_size
+        if self._size == 0:
             raise InputError(f"{self.path} is empty (0 bytes): fetch it again")
         try:
-            # Only local files: a playlist with a video's name must not open other files or URLs.
-            self._container = av.open(f"file:{self.path}", options={"protocol_whitelist": "file"})
+            self._container = _open_container(self._source, self._remote)
         except (av.FFmpegError, OSError, ValueError) as error:
+            self._raise_read_error()
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"{self.path} cannot be opened as a video: {reason}; not a video, or damaged?") from error
         try:
@@ -228,6 +237,8 @@ class VideoFile:
     def close(self) -> None:
         """Close the file; closing again has no effect."""
         self._container.close()
+        if self._remote is not None:
+            self._remote.close()
 
     def rewind(self) -> None:
         """Go back to the first frame by opening the file again, since not every format can seek to it."""
@@ -246,6 +257,7 @@ class VideoFile:
             except EOFError:  # flushed twice
                 return
             except (av.FFmpegError, OSError, ValueError):
+                self._raise_read_error()
                 self.corrupt_packets += 1
                 continue
             for picture in pictures:
@@ -270,12 +282,14 @@ class VideoFile:
                 packets = self._container.demux(self._stream)  # goes on behind that packet
                 continue
             except (av.FFmpegError, OSError, ValueError):  # the rest cannot be read; the decoder still holds frames
+                self._raise_read_error()
                 self.corrupt_packets += 1
                 flush = av.Packet()
                 flush.stream = self._stream
                 yield flush
                 return
             if packet is None:
+                self._raise_read_error()
                 return
             self._clock.correct(packet)
             yield packet
@@ -289,9 +303,15 @@ class VideoFile:
         try:
             self._container.seek(math.floor(second / self._time_base), stream=self._stream)
         except (av.FFmpegError, OSError, ValueError):
+            self._raise_read_error()
             return False
         self._clock.jump()
         return True
+
+    def _raise_read_error(self) -> None:
+        """Raise where a remote file could not be read; FFmpeg would take it for the end of the file."""
+        if self._remote is not None and self._remote.failure is not None:
+            raise self._remote.failure
 
     def key_frame_before(self, second: float) -> float | None:
         """Return the approximate target of a seek to a timestamp; None if the key frames are unknown."""
@@ -311,7 +331,7 @@ class VideoFile:
         restart; the first packet is then that of the end. The position in the file is undefined afterwards.
         """
         duration = self._container.duration
-        large = self.path.stat().st_size > _LARGE_BYTES
+        large = self._size > (_LARGE_BYTES if self._remote is None else _LARGE_REMOTE_BYTES)
         if duration and large and not self.stamps_are_of_packets and not self._restarts:
             start = self._container.start_time or 0
             span = self._span() if self.seek((start + duration) / 1e6 - 1.0) else None
@@ -341,6 +361,14 @@ class VideoFile:
         return span
 
 
+def _open_container(path: str | Path, remote: RemoteFile | None) -> Any:
+    """Open a file that must not open others: a playlist with a video's name could name local files and URLs."""
+    av = pyav()
+    if remote is not None:
+        return av.open(remote, options={"protocol_whitelist": "none"})
+    return av.open(f"file:{check_input(path)}", options={"protocol_whitelist": "file"})
+
+
 def expected_seconds(path: str | Path) -> float:
     """Return the length stated by the header of a video file, NaN if it states none or cannot be opened.
 
@@ -348,8 +376,9 @@ def expected_seconds(path: str | Path) -> float:
     """
     av = pyav()
     try:
-        check_input(path)
-        with av.open(f"file:{path}", options={"protocol_whitelist": "file"}) as container:
+        with ExitStack() as files:
+            remote = files.enter_context(RemoteFile(path)) if is_remote(path) else None
+            container = files.enter_context(_open_container(path, remote))
             return container.duration / 1e6 if container.duration else nan
     except (av.FFmpegError, OSError, ValueError, InputError):
         return nan

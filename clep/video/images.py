@@ -42,8 +42,7 @@ def read_image(path: str | Path, short_side_px: int | None) -> UInt8[Tensor, "3 
     except ImportError as error:
         raise InputError("reading images needs Pillow: pip install 'clep[video]'") from error
     try:
-        check_input(path)
-        with images.open(path) as file:
+        with images.open(check_input(path)) as file:
             if file.width * file.height > _LARGEST_PIXELS:
                 raise InputError(
                     f"{path} has {file.width}x{file.height} pixels, more than is plausible; resize or remove it"
