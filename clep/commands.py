@@ -42,6 +42,11 @@ def report() -> Any:
     return _call("clep.report")
 
 
+def share() -> Any:
+    """Run `clep-share`: write a model with its card, and upload it to the hub, see `clep.share`."""
+    return _call("clep.share")
+
+
 def _call(module: str) -> Any:
     """Call a module's `main` with the current folder on the import path, for parts of the user's own."""
     here = str(Path.cwd())

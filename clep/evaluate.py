@@ -36,6 +36,7 @@ from clep.evaluation.ava import AVA_USAGE, ava_files, evaluate_ava
 from clep.evaluation.details import DETAILS, Detail, write_details
 from clep.evaluation.evaluator import Evaluator, add_metrics, coverage_text
 from clep.files import write_json
+from clep.hub import local_model
 from clep.machine import this_machine, versions
 from clep.models import SavedModel, load_model
 from clep.models.saving import model_class, run_folder
@@ -49,7 +50,7 @@ USAGE = """Measure a trained model without training, or detections that a file h
   python -m clep.evaluate model=joint_space evaluator=NAME [out=FOLDER] [key=value …]
   python -m clep.evaluate evaluator=ava predictions=CSV groundtruth=CSV [label_map=FILE] [excluded=CSV] [out=PATH]
 
-ckpt       a run's folder, a .ckpt in it, or a folder with a saved model
+ckpt       a run's folder, a .ckpt in it, or a folder with a saved model; or a model of the hub, user/name
 model      in place of ckpt: joint_space compares the rows of a bank with sentence embeddings of the same published
            model, without training; evaluator.NAME.bank and evaluator.NAME.texts name the two banks
 evaluator  {names},
@@ -77,7 +78,7 @@ def evaluate(
     otherwise, and writes nothing outside of `out`. What `overrides` and `config_dir` name is the user's own choice.
 
     Args:
-        ckpt: a run's folder, a checkpoint, or a folder with a saved model.
+        ckpt: a run's folder, a checkpoint, a folder with a saved model, or a model of the hub (`user/name`).
         overrides: settings as on the command line of `train.py`.
         out: folder of `metrics.json`, `coverage.json` and what evaluators write, such as `ava/results.csv`; None for
             `evaluate` in the folder of the run.
@@ -88,12 +89,15 @@ def evaluate(
     Raises:
         InputError: the model, a setting or a file cannot be used, or the run names a class that is not allowed.
     """
+    local = local_model(ckpt)
+    if local != Path(ckpt) and out is None:
+        raise InputError(f"{ckpt} is no folder of yours, so say where its metrics are written: out=FOLDER")
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     typed = typed_targets(overrides) | (targets_in_folder(config_dir) if config_dir is not None else frozenset())
     targets = allowed(allow, typed)
-    folder = run_folder(Path(ckpt))
+    folder = run_folder(local)
     with explain_refusal(folder, targets, config_dir):
-        model = load_model(ckpt, allow).to(where).eval()
+        model = load_model(local, allow).to(where).eval()
         out = _default_out(folder) if out is None else Path(out)
         remembered = model.metadata
         cfg = compose_like_the_run(

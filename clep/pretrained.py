@@ -25,11 +25,13 @@ from clep.data.feature_check import check_bank
 from clep.datasets.narrations_near import NarrationsNear
 from clep.errors import InputError
 from clep.files import published_weights, sentence_model_name
+from clep.hub import local_model
 from clep.index import PROBE_SENTENCES, IndexSettings, MomentGrid, MomentIndex
 from clep.index.moment_index import APPROXIMATE_ABOVE
 from clep.models import DualEncoder, JointSpace, load_model
 from clep.models.published import load_sentence_encoder
 from clep.progress import progress_bar
+from clep.remote import is_remote
 from clep.text import SentenceEncoder, substitute_tags
 from clep.text.prompts import average_prompts, class_prompts
 
@@ -435,13 +437,14 @@ def _overlap(one: Hit, other: Moment) -> bool:
 def load(
     run_or_folder: str | Path, device: str | torch.device | None = None, allow: str | Sequence[str] = ()
 ) -> PretrainedModel:
-    """Load a trained model from a run's folder, a folder that `save_pretrained` wrote, or a checkpoint.
+    """Load a trained model from a run's folder, a folder that `save_pretrained` wrote, a checkpoint, or the hub.
 
     `KIND:WEIGHTS` loads the text side of a published model, for banks whose rows lie in its joint space. No code that
     comes with the files is run: they may name registered classes of clep and modules of torch.nn.
 
     Args:
-        run_or_folder: where the model lies.
+        run_or_folder: where the model lies: a path; `user/name` or `hf://user/name@revision` in the hub, see
+            `clep.hub`; or the URL of a checkpoint or of a model's folder.
         device: where it computes; None for a GPU if there is one.
         allow: modules or classes of your own that the files may name too, e.g. `["mine."]`.
 
@@ -449,11 +452,12 @@ def load(
         InputError: there is no model, or its files are damaged or name classes that are neither registered nor allowed.
     """
     name = str(run_or_folder)
-    if published_weights(name) is not None and not Path(name).exists():
+    if published_weights(name) is not None and not is_remote(name) and not Path(name).exists():
         texts = {"sentence_encoder": name, "text_bank_encoder": sentence_model_name(name), "tag_style": "raw"}
         return PretrainedModel(JointSpace(name, metadata=texts), device)
-    with explain_refusal(Path(run_or_folder), allowed(allow)):
-        encoder = load_encoder(run_or_folder, allow)
+    path = local_model(run_or_folder)
+    with explain_refusal(path, allowed(allow)):
+        encoder = load_encoder(path, allow)
     try:
         return PretrainedModel(encoder, device)
     except InputError as error:

@@ -21,7 +21,7 @@ from clep.config.folder import config_folder
 from clep.config.overrides import override
 from clep.config.targets import ANYTHING, TARGET, find_target
 from clep.errors import InputError
-from clep.remote import exists, is_remote
+from clep.remote import exists, is_remote, shown
 
 logger = logging.getLogger(__name__)
 
@@ -267,7 +267,7 @@ def _with_inputs(jobs: Sequence[Job]) -> list[Job]:
         else:
             able.append(job)
     if missing:
-        named = "; ".join(f"{name} needs {', '.join(map(str, paths))}" for name, paths in missing.items())
+        named = "; ".join(f"{name} needs {', '.join(map(shown, paths))}" for name, paths in missing.items())
         raise InputError(
             f"inputs do not exist: {named}. Put the files there, or set their paths (paths.data=DIR moves all of "
             f"them). The commands: {'; '.join(commands)}"

@@ -185,6 +185,8 @@ def explain(url: str, error: BaseException) -> InputError:
     statuses = {status for one in chain if (status := _status(one)) is not None}
     if names & set(_NO_CREDENTIALS):
         return InputError(f"{name}: there are no credentials. {_credentials(scheme)}")
+    if "RepositoryNotFoundError" in names and "GatedRepoError" not in names:  # status 401, also where there is none
+        return NotFoundError(f"{name} does not exist; check the address. If it is private: {_credentials(scheme)}")
     if statuses & {401, 403} or any(isinstance(one, PermissionError) for one in chain):
         return InputError(f"{name} is refused with these credentials, or without them. {_credentials(scheme)}")
     busy = {status for status in statuses if status == 429 or status >= 500}
@@ -234,7 +236,7 @@ def _is_connection_error(error: BaseException) -> bool:
     parents = {f"{one.__module__.partition('.')[0]}.{one.__name__}" for one in type(error).__mro__}
     known = {
         *("aiohttp.ClientConnectionError", "aiohttp.ClientPayloadError", "fsspec.FSTimeoutError"),
-        *("botocore.HTTPClientError", "botocore.ConnectionError", "httpx.TransportError", "httpcore.NetworkError"),
+        *("botocore.HTTPClientError", "botocore.ConnectionError", "httpx.TransportError", "httpx2.TransportError"),
     }
     return bool(parents & known)
 

@@ -1,0 +1,39 @@
+"""`hf://` files of a hub, against a stand-in of its HTTP interface."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfFileSystem
+
+from clep import remote
+from tests.hub_server import Hub, serve_hub
+
+CONTENT = bytes(range(256)) * 40
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    monkeypatch.setenv("CLEP_CACHE", str(tmp_path / "cache"))
+    HfFileSystem.clear_instance_cache()
+    with serve_hub(monkeypatch, str(tmp_path / "hub")) as running:
+        running.commit("lab/data", {"bank.h5": CONTENT})
+        yield running
+    HfFileSystem.clear_instance_cache()
+
+
+def test_a_file_of_a_repository_is_fetched_and_followed(hub: Hub) -> None:
+    first = remote.local_path("hf://lab/data/bank.h5")
+    assert first.read_bytes() == CONTENT
+    assert remote.local_path(Path("hf://lab/data/bank.h5")) == first
+    with remote.RemoteFile("hf://lab/data/bank.h5") as file:
+        file.seek(-100, 2)
+        assert file.read() == CONTENT[-100:]
+    hub.commit("lab/data", {"bank.h5": CONTENT[::-1]})
+    assert remote.local_path("hf://lab/data/bank.h5").read_bytes() == CONTENT[::-1]
+
+
+def test_what_is_missing_is_named(hub: Hub) -> None:
+    for url in ("hf://lab/data/none.h5", "hf://lab/none/bank.h5"):
+        with pytest.raises(remote.NotFoundError, match=f"{url} does not exist"):
+            remote.local_path(url)
