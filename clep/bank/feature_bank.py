@@ -209,8 +209,7 @@ class OpenedBank:
     def verify(self) -> None:
         """Compare all rows with their checksums; rows in RAM or on a GPU were verified while they were loaded.
 
-        Raises:
-            InputError: rows are damaged.
+        Raises an InputError where rows are damaged.
         """
         self._contents.rows.verify_all()
 
@@ -278,8 +277,8 @@ class FeatureBank(OpenedBank):
         """Open a bank.
 
         Args:
-            path: one bank file, a folder of them (shards), or the published tutorial's file of one dataset per video.
-                A URL (`s3://`, `hf://`, `https://`, …) is fetched once into a cache, see `clep.remote`.
+            path: one bank file, a folder of them (shards), the published tutorial's file of one dataset per video, or
+                the URL of these, which is fetched once into a cache (`clep.remote`).
             device: "disk" memory-maps the rows, "cpu" loads them into RAM, "cuda" or "cuda:N" onto a GPU; "lmdb" reads
                 them from the LMDB that `build_lmdb` wrote beside the bank, or from `path` itself.
             dtype: dtype of the rows in memory, float16, bfloat16 or float32; None: as stored. Rows that stay on disk
