@@ -57,7 +57,7 @@ class Hit(NamedTuple):
         video: id.
         start_s, end_s: seconds from the start of the video.
         score: cosine similarity to the query.
-        text: the narration nearest to its middle among those within it; "" without narrations.
+        text: the narration that fits it best, see `NarrationsNear.text`; "" without one.
     """
 
     video: str

@@ -12,6 +12,7 @@ from torch.nn.functional import cosine_similarity, normalize
 
 import clep
 from clep.bank import BankWriter, Clock, FeatureBank
+from clep.datasets.narrations_near import NarrationsNear
 from clep.errors import InputError
 from clep.files import read_json, write_json
 from clep.models import DualEncoder
@@ -322,6 +323,10 @@ def test_several_sentences_are_averaged_and_hits_hold_narrations(planted: Featur
     hits = loaded.search(planted, "opens the fridge", top=3, narrations=tmp_path / "n.csv")
     assert {hit.text for hit in hits if hit.video == "b" and hit.start_s in (20.0, 21.0)} == {"near"}
     assert all(hit.text == "" for hit in loaded.search(planted, "opens the fridge"))
+    (tmp_path / "n.csv").write_text("video,start,end,text\nb,17,21.4,less\nb,21,40,more\nb,1,2,far\n")
+    near = NarrationsNear(tmp_path / "n.csv")
+    assert [near.text("b", *span) for span in ((20, 24), (18, 22), (0, 1), (1.5, 3))] == ["more", "less", "", "far"]
+    assert near.text("z", 0, 1) == ""
 
 
 @pytest.mark.parametrize(

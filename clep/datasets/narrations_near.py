@@ -63,10 +63,22 @@ class NarrationsNear:
         ]
 
     def text(self, uid: str, start_s: float, end_s: float) -> str:
-        """Return the text nearest to the middle of a span among those within it; "" if there is none."""
-        found = self.near(uid, start_s, end_s)
-        middle = (start_s + end_s) / 2
-        return min(found, key=lambda one: abs(one.second - middle)).text if found else ""
+        """Return the text that fits a span best, "" if there is none.
+
+        Of narrations with spans, the one with the longest overlap; of others, the nearest to the middle of the span
+        among those within it.
+        """
+        index = self._video.get(uid)
+        if index is None:
+            return ""
+        first, last = np.searchsorted(self._table.video, [index, index + 1]).tolist()
+        starts, ends, seconds = self._table.start_s, self._table.end_s, self._table.second[first:last]
+        if starts is not None and ends is not None:
+            fit = np.minimum(ends[first:last], end_s) - np.maximum(starts[first:last], start_s)
+        else:
+            fit = (end_s - start_s) / 2 - np.abs(seconds - (start_s + end_s) / 2)
+        best = int(fit.argmax()) if len(fit) else 0
+        return self._table.texts[int(self._table.text_id[first + best])] if len(fit) and fit[best] > 0 else ""
 
     def frequent(self, count: int) -> list[str]:
         """Return the texts that are narrated most often, as examples."""

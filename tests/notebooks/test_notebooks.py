@@ -19,6 +19,7 @@ _PICTURES = {
     "02_extract_video_features": 7,
     "03_long_term_feature_banks": 3,
     "04_objectives": 5,
+    "05_your_own_data": 2,
 }
 
 each_notebook = pytest.mark.parametrize("path", _NOTEBOOKS, ids=[path.stem for path in _NOTEBOOKS])
