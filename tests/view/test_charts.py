@@ -61,7 +61,7 @@ def test_areas_of_a_histogram_are_equal() -> None:
 
 
 def test_bars_are_sorted_and_names_are_escaped() -> None:
-    chart = skyline("s", ["<i>", "b", "c"], [10.0, 90.0, 50.0], "y")
+    chart = skyline("s", ["<i>", "b", "c"], [10.0, 90.0, 50.0])
     bars = ET.fromstring(chart.svg).findall(".//rect")
     heights = [float(bar.get("height")) for bar in bars]
     assert heights == sorted(heights, reverse=True)

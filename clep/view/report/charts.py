@@ -167,7 +167,7 @@ def histogram(title: str, series: Sequence[tuple[str, np.ndarray]], x_label: str
     return Chart(title, _svg(f"{title}. {said}", parts), note, legend, ["", "mean", "standard deviation"], rows)
 
 
-def skyline(title: str, names: Sequence[str], values: Sequence[Real], y_label: str, note: str = "") -> Chart:
+def skyline(title: str, names: Sequence[str], values: Sequence[Real], note: str = "") -> Chart:
     """Draw one bar for each value, from the highest to the lowest, on an axis from 0 to 100."""
     order = sorted(range(len(values)), key=lambda index: -values[index])
     x = Scale(0, len(values), LEFT, WIDTH - RIGHT)
@@ -185,7 +185,7 @@ def skyline(title: str, names: Sequence[str], values: Sequence[Real], y_label: s
     parts.append(f'<text x="{WIDTH - RIGHT}" y="{y(mean) - 4}" text-anchor="end">mean {mean:.1f}</text>')
     best, worst = order[0], order[-1]
     said = f"{title}: mean {mean:.1f}, best {names[best]} {values[best]:.1f}, worst {names[worst]} {values[worst]:.1f}"
-    return Chart(title, _svg(said, parts), note or y_label)
+    return Chart(title, _svg(said, parts), note)
 
 
 def scatter(

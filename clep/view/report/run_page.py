@@ -20,7 +20,7 @@ from clep.view.report.page import write_page
 from clep.view.report.record import RunRecord, differences_from_defaults
 from clep.view.report.statistics import LEVEL, chance, chance_within, interval
 
-TILES, CURVES, EXTREMES = 8, 6, 12
+TILES, CURVES, EXTREMES = 8, 6, 8
 _GROUPS = ("Best", "Typical", "Worst")
 
 
@@ -122,7 +122,8 @@ def class_section(classes: Classes) -> dict[str, Any]:
     order = sorted(present.tolist(), key=lambda index: (-classes.value[index], classes.names[index]))
     rows = [(classes.names[index], float(classes.value[index]), int(classes.count[index])) for index in order]
     what = "Accuracy" if classes.measure == "accuracy" else "Average precision"
-    chart = skyline(f"{what} of each class, %", [row[0] for row in rows], [row[1] for row in rows], what)
+    chart = skyline(f"{what} of each class, %", [row[0] for row in rows], [row[1] for row in rows])
+    extremes = min(EXTREMES, max(1, len(rows) // 2)) if len(rows) > 2 else len(rows)
     confused = [
         {
             "right": classes.names[right],
@@ -141,8 +142,8 @@ def class_section(classes: Classes) -> dict[str, Any]:
         "name": classes.name,
         "measure": what,
         "chart": chart,
-        "best": rows[:EXTREMES],
-        "worst": rows[-EXTREMES:][::-1] if len(rows) > EXTREMES else [],
+        "best": rows[:extremes],
+        "worst": rows[-extremes:][::-1] if len(rows) > 2 else [],
         "rows": rows,
         "confused": confused,
         "calibration": calibration,
