@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo pictures test test-slow test-shuffled fuzz kills mutations power-cuts test-settings lint format benchmarks clean
+.PHONY: demo pictures search test test-slow test-shuffled fuzz kills mutations power-cuts test-settings lint format benchmarks clean
 MINUTES ?= 30
 ROUNDS ?= 3
 N ?= 100
@@ -22,6 +22,10 @@ demo: $(READY)          ## preprocess, train and evaluate on a small synthetic d
 
 pictures: $(READY)      ## renew README's pictures from the latest run of experiment=demo_video
 	HF_HUB_OFFLINE=1 $(BIN)/python docs/images/pictures.py
+
+search: $(READY)        ## search page of synthetic videos: draws, encodes and trains the first time (about 8 minutes)
+	test -f runs/search/model/model.safetensors || HF_HUB_OFFLINE=1 $(BIN)/python train.py experiment=demo_video hydra.run.dir=runs/search
+	HF_HUB_OFFLINE=1 $(BIN)/python -m clep.search model=runs/search videos=data/demo_video/ego4d/videos
 
 test: $(READY)          ## all tests that need no GPU, cluster or network
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q

@@ -61,8 +61,8 @@ class SearchOptions:
     bank: str | None = None
     videos: str | list[str] | None = None
     narrations: str | None = None
-    window_s: float | None = None
-    stride_s: float = 1.0
+    window_s: float | int | None = None
+    stride_s: float | int = 1.0
     template: str = "{}"
     device: str | None = None
     allow: str | list[str] = ""
@@ -86,7 +86,7 @@ class Trained(NamedTuple):
     bank: str | None = None
     narrations: str | None = None
     val_fraction: float | None = None
-    window_s: float | None = None
+    window_s: float | int | None = None
 
 
 def search_engine(options: SearchOptions) -> "SearchEngine":

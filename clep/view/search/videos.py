@@ -202,7 +202,7 @@ class Kept(Generic[Value]):
             return value
 
 
-def _key(path: Path, *rest: float) -> str:
+def _key(path: Path, *rest: float | int) -> str:
     status = path.stat()
     return digest(f"{path} {status.st_size} {status.st_mtime_ns} {rest}")
 

@@ -50,7 +50,10 @@ function fromText(text) {
 
 async function ask(path, parameters, signal) {
   const response = await fetch(`${path}?${parameters}`, { signal });
-  const value = await response.json().catch(() => ({ error: `the server answered ${response.status}` }));
+  const value = await response.json().catch((error) => {
+    if (error.name === "AbortError") throw error;
+    return {};
+  });
   if (!response.ok) throw new Error(value.error ?? `the server answered ${response.status}`);
   return value;
 }
@@ -440,7 +443,14 @@ $("search").addEventListener("submit", (event) => {
   } else search();
 });
 $("add").addEventListener("click", () => addSentence("", true));
-$("video").addEventListener("change", () => search());
+$("video").addEventListener("input", () => {
+  const value = $("video").value.trim();
+  if (!value || about.videos.some(({ id }) => id === value)) search();
+});
+$("video").addEventListener("change", () => {
+  // leaving the field, for instance by a click on a moment, is no new search
+  if (new URLSearchParams(location.search).get("video") !== ($("video").value.trim() || null)) search();
+});
 $("split").addEventListener("change", () => search());
 $("swap").addEventListener("input", swap);
 $("replay").addEventListener("click", () => seek(selected.start_s));
@@ -496,6 +506,7 @@ async function begin() {
   const examples = about.examples.length ? about.examples : ["opens the door", "washes the hands", "picks up a cup", "looks at the phone"];
   $("examples").replaceChildren(...examples.map((text) => element("button", { type: "button", onclick: () => { fillSentences([text]); search(); } }, text)));
   restore();
+  if (!asked().size) $("sentences").querySelector("input").focus();
 }
 
 begin();
