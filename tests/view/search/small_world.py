@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from clep.bank import BankWriter, Clock, FeatureBank
+from clep.datasets.narrations_near import NarrationsNear
 from clep.models import DualEncoder
 from clep.pretrained import PretrainedModel
 from clep.view.search import SearchEngine, VideoFiles
-from clep.view.search.narrations import NarrationsNear
 from tests.video.made_videos import write_video
 
 DIM, LENGTH_S, RATE = 32, 12.0, 10

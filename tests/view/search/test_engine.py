@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clep.datasets.narrations_near import NarrationsNear
 from clep.errors import InputError
 from clep.view.search import SearchEngine, VideoFiles
-from clep.view.search.narrations import NarrationsNear
 from tests.view.search.small_world import LENGTH_S, ODD, PLANTED, engine_of
 
 
