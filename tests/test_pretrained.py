@@ -325,8 +325,13 @@ def test_several_sentences_are_averaged_and_hits_hold_narrations(planted: Featur
     assert all(hit.text == "" for hit in loaded.search(planted, "opens the fridge"))
     (tmp_path / "n.csv").write_text("video,start,end,text\nb,17,21.4,less\nb,21,40,more\nb,1,2,far\n")
     near = NarrationsNear(tmp_path / "n.csv")
-    assert [near.text("b", *span) for span in ((20, 24), (18, 22), (0, 1), (1.5, 3))] == ["more", "less", "", "far"]
-    assert near.text("z", 0, 1) == ""
+    assert [near.text("b", *span) for span in ((20.0, 24.0), (18.0, 22.0), (0.0, 1.0), (1.5, 3.0))] == [
+        "more",
+        "less",
+        "",
+        "far",
+    ]
+    assert near.text("z", 0.0, 1.0) == ""
 
 
 @pytest.mark.parametrize(

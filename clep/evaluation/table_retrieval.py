@@ -1,16 +1,19 @@
 """Retrieval of clips by sentences, and of sentences by clips, on a table of one's own."""
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int, Int64
+from torch import Tensor
 
 from clep.datasets.clip_table import QueryTable, read_query_table
 from clep.evaluation.clip_text import ClipTextBenchmark, Similarity
-from clep.metrics import retrieval_from_pairs
+from clep.evaluation.details import Detail, rank_details
+from clep.metrics.retrieval import pair_ranks, summarize_ranks
 
 
 class TableRetrieval(ClipTextBenchmark):
@@ -77,12 +80,22 @@ class TableRetrieval(ClipTextBenchmark):
             "repeated pairs": table.repeated,
         }
         text = text[torch.from_numpy(asked).to(text.device)]
-        found = {
-            "t2v": retrieval_from_pairs(text, clips.rows, pairs),
-            "v2t": retrieval_from_pairs(clips.rows, text, pairs[:, ::-1].copy()),
+        sides = {
+            "t2v": (text, clips.rows, pairs, [table.sentences[i] for i in asked.tolist()]),
+            "v2t": (clips.rows, text, pairs[:, ::-1].copy(), [table.spans.ids[i] for i in clips.kept.tolist()]),
         }
-        return {
-            f"retrieval/{self.name}/{side}/{metric}": value
-            for side, metrics in found.items()
-            for metric, value in metrics.items()
-        }
+        metrics: dict[str, float] = {}
+        for side, (query, gallery, of_side, queries) in sides.items():
+            name = f"retrieval/{self.name}/{side}"
+            ranks, precision = pair_ranks(query, gallery, of_side)
+            found = summarize_ranks(ranks) | {"mAP": 100 * float(precision.mean())}
+            metrics |= {f"{name}/{metric}": value for metric, value in found.items()}
+            right = np.bincount(of_side[:, 0], minlength=len(query))
+            self.record(partial(_details, name, ranks, queries, len(gallery), right))
+        return metrics
+
+
+def _details(
+    name: str, ranks: Int[Tensor, " queries"], queries: list[str], answers: int, right: Int64[np.ndarray, " queries"]
+) -> list[Detail]:
+    return [rank_details(name, ranks, queries, answers, right)]

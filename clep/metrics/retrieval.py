@@ -100,12 +100,10 @@ def retrieval_from_pairs(
     pairs: Int[Tensor, "pairs 2"] | Int[np.ndarray, "pairs 2"],
     chunk: int = 4096,
 ) -> dict[str, float]:
-    """Compute retrieval metrics and mAP from embeddings and the pairs of queries and correct answers, in chunks.
+    """Compute retrieval metrics and mAP from embeddings and the pairs of queries and correct answers.
 
     Args:
-        query, gallery: embeddings on one device, compared by dot product in float32.
-        pairs: indices of a query and a correct answer; a query may have several, in any order.
-        chunk: at most `chunk * chunk` similarities are computed at once.
+        query, gallery, pairs, chunk: see `pair_ranks`.
 
     Returns:
         As for `retrieval_metrics`, and `mAP`: the mean over queries of their `average_precision`, in percent.
@@ -113,6 +111,29 @@ def retrieval_from_pairs(
     Raises:
         ValueError: as for `retrieval_metrics`.
     """
+    ranks, precision = pair_ranks(query, gallery, pairs, chunk)
+    return summarize_ranks(ranks) | {"mAP": 100 * float(precision.mean())}
+
+
+@torch.no_grad()
+def pair_ranks(
+    query: Float[Tensor, "queries dim"],
+    gallery: Float[Tensor, "gallery dim"],
+    pairs: Int[Tensor, "pairs 2"] | Int[np.ndarray, "pairs 2"],
+    chunk: int = 4096,
+) -> tuple[Int[Tensor, "queries"], Float[np.ndarray, "queries"]]:
+    """Return the rank of each query's most similar correct answer, from 1, and its average precision.
+
+    Args:
+        query, gallery: embeddings on one device, compared by dot product in float32.
+        pairs: indices of a query and a correct answer; a query may have several, in any order.
+        chunk: at most `chunk * chunk` similarities are computed at once.
+
+    Raises:
+        ValueError: as for `retrieval_metrics`.
+    """
+    if not len(query):
+        raise ValueError("retrieval of no queries is undefined")
     pairs = torch.as_tensor(pairs).cpu()
     pairs = pairs[pairs[:, 0].argsort(stable=True)]
     rows = max(1, min(len(query), chunk * chunk // max(1, len(gallery))))
@@ -125,9 +146,7 @@ def retrieval_from_pairs(
         positives[pairs[first:last, 0] - start, pairs[first:last, 1]] = True
         ranks.append(_ranks(similarity, positives.to(similarity.device)))
         precisions.append(average_precision(similarity.cpu().numpy(), positives.numpy()))
-    if not ranks:
-        raise ValueError("retrieval of no queries is undefined")
-    return summarize_ranks(torch.cat(ranks)) | {"mAP": 100 * float(np.concatenate(precisions).mean())}
+    return torch.cat(ranks), np.concatenate(precisions)
 
 
 def _ranks(

@@ -60,6 +60,11 @@ def test_equals_loops_over_queries(tmp_path: Path, joined: bool) -> None:
     one = TableRetrieval(*paths, columns={"query": "caption"}, name="mine", batch_size=5)
     assert one.run(model) == expected(model, rows, texts, mask)
     assert (one.coverage["pairs"], one.coverage["repeated pairs"]) == (mask.sum(), 0 if joined else 1)
+    one.run(model, details=True)
+    t2v, v2t = one.details
+    assert (t2v.name, t2v.queries, v2t.name, v2t.queries) == ("retrieval/mine/t2v", 7, "retrieval/mine/v2t", 12)
+    assert (t2v.answers.tolist(), v2t.answers.tolist()) == ([12] * 7, [7] * 12)
+    assert (sorted(t2v.right), sorted(v2t.right)) == (sorted(mask.sum(1)), sorted(mask.sum(0)))
 
 
 def test_spans_of_videos_and_clips_without_features(tmp_path: Path) -> None:
