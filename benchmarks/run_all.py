@@ -25,6 +25,7 @@ NAMES = (
     "objectives",
     "samplers",
     "own_table",
+    "run_report",
     "many_processes",
     "multi_instance",
     "published_sizes",

@@ -14,14 +14,17 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
+from omegaconf import OmegaConf
 from torch.multiprocessing import start_processes
 
 import clep
+from clep.checksums import read_checked_json
 from clep.compute.locks import file_lock
 from clep.errors import InputError
 from clep.evaluate import evaluate
+from clep.evaluation.details import read_details
 from clep.files import read_json
-from clep.train import main
+from clep.train import _write_report, main
 from tests.flushes import recorded_flushes
 
 ROOT = Path(__file__).parents[1]
@@ -111,10 +114,26 @@ def test_metrics_have_stable_names(finished: Path) -> None:
     assert metrics["train/skipped_steps"] == 0
 
 
+def test_a_report_that_fails_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> None:
+        raise ValueError("a bug of the report")
+
+    monkeypatch.setattr("clep.train.write_details", fail)
+    _write_report(OmegaConf.create({"report": None}), tmp_path, [], {}, [])
+    assert "the run has no report: ValueError: a bug of the report" in caplog.text
+
+
 def test_files_of_a_run_folder(finished: Path) -> None:
     assert {path.name for path in (finished / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert (finished / ".hydra" / "config.yaml").is_file()
     assert list((finished / "tensorboard").glob("events.*"))
+    assert len(read_checked_json(finished / "history.json")["rows"]) == 3
+    details, facts = read_details(finished / "details.safetensors")
+    assert {type(one).__name__ for one in details} == {"Ranks", "Classes", "Hits", "Pairs"}
+    assert facts["ended"] > facts["started"]
+    assert "zero-shot" in (finished / "report.html").read_text().lower()
     listed = read_json(finished / "prompts.json")
     assert set(listed) == {"kinetics", "ego_charades"}
     assert len(listed["kinetics"]["prompt"]) == 30

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from clep.ablation.cells import Outcome
 from clep.ablation.grid import Cell, Grid
-from clep.ablation.table import Spread, as_data, draw, in_terminal, markdown, rows_of, short_names
+from clep.ablation.table import Spread, as_data, chosen_metrics, draw, in_terminal, markdown, rows_of, short_names
 
 
 def outcomes(values: dict[str, list[float | None]]) -> list[Outcome]:
@@ -77,3 +77,24 @@ def test_the_figure_shows_every_row_and_is_the_same_each_time(tmp_path: Path) ->
     sizes = {name: Image.open(tmp_path / f"{name}.png").size for name in ("few", "many")}
     assert sizes["many"][1] > 2 * sizes["few"][1]
     assert (tmp_path / "many.png").read_bytes() == (tmp_path / "again.png").read_bytes()
+
+
+def test_the_terminal_table_fits_and_says_what_it_leaves_out() -> None:
+    names = [f"some/long/metric/name_{index}/accuracy" for index in range(20)]
+    metrics = dict.fromkeys(names, 50.0)
+    found = [Outcome(Cell("a row with a long name", "0", ()), metrics | {"seconds/fit": 2.0}, 1.0)]
+    console = Console(record=True, width=120)
+    console.print(in_terminal(rows_of(found, names), names, "table.md"))
+    lines = console.export_text().splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= 120
+    assert all(line.count("│") == lines[2].count("┃") for line in lines if "│" in line)
+    shown = sum("name_" in part for part in lines[2].split("┃"))
+    assert 2 <= shown < 20
+    assert f"{20 - shown} further metrics: see table.md." in "".join(lines)
+
+
+def test_the_metrics_that_people_compare_come_first() -> None:
+    names = ["a/other", "val/retrieval/t2v/mean_rank", "val/retrieval/t2v/r1", "zeroshot/kinetics/top1", "train/loss"]
+    found = [Outcome(Cell("x", "0", ()), dict.fromkeys(names, 1.0), 1.0)]
+    expected = ["zeroshot/kinetics/top1", "val/retrieval/t2v/r1", "a/other", "val/retrieval/t2v/mean_rank"]
+    assert chosen_metrics(found, []) == expected

@@ -16,6 +16,7 @@ from benchmarks import (
     objectives,
     opening,
     published_sizes,
+    run_report,
     samplers,
     short_clips,
     training,
@@ -236,3 +237,11 @@ def test_published_sizes(tmp_path: Path, words: list[str]) -> None:
     assert result["tiny"]["clip_mb"] > 0
     assert result["egovideo"] == {"visual_m": 1019.3, "textual_m": 271.1}
     _written(tmp_path, "published_sizes")
+
+
+@pytest.mark.slow
+def test_run_report(tmp_path: Path, words: list[str]) -> None:
+    run_report.main([*words, "pairs=3000", "dim=8"])
+    written = _written(tmp_path, "run_report")
+    assert written["targets"]["size of the page, MB"]["reached"]
+    assert written["report"]["details_s"] > 0

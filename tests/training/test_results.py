@@ -36,3 +36,11 @@ def test_only_loggers_that_can_finish_are_finished() -> None:
         ]
     )
     assert ended == ["w"]
+
+
+def test_without_metrics_from_before_there_is_no_column_of_them(capsys: pytest.CaptureFixture[str]) -> None:
+    print_results({}, {"a": 2.0, "zeroshot/x/top1": 1.0}, "a run", "Measured: the last weights")
+    lines = capsys.readouterr().out.splitlines()
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
+    assert cells == [["zeroshot/x/top1", "1.00"], ["a", "2.00"]]
+    assert lines[-1].strip() == "Measured: the last weights"

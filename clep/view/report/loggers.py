@@ -69,7 +69,7 @@ def _figures(run: RunRecord, frames: Frames) -> Iterator[tuple[str, np.ndarray]]
 
 def _similarities(pairs: Pairs) -> np.ndarray:
     found = geometry(pairs)
-    figure, axis = _axis(6, 3.6)
+    figure, axis = _axis(6.0, 3.6)
     for values, label, colour in ((found.pairs, "pairs", _PAIRS), (found.others, "non-pairs", _OTHERS)):
         axis.hist(values, bins=60, density=True, alpha=0.5, color=colour, label=label)
     axis.set(xlabel="cosine similarity", ylabel="density")
@@ -79,7 +79,7 @@ def _similarities(pairs: Pairs) -> np.ndarray:
 
 def _classes(classes: Classes) -> np.ndarray:
     values = np.sort(classes.value[np.isfinite(classes.value)])[::-1]
-    figure, axis = _axis(6, 3.6)
+    figure, axis = _axis(6.0, 3.6)
     axis.bar(np.arange(len(values)), values, width=1.0, color=_PAIRS)
     axis.set(ylim=(0, 100), xlabel=f"{len(values)} classes, best first", ylabel=f"{classes.measure}, %")
     return _pixels(figure)
@@ -90,7 +90,7 @@ def _queries(hits: Hits, pairs: Pairs, frames: Frames) -> np.ndarray:
     from PIL import Image
 
     from_text = hits.name.endswith("t2v")
-    figure, axis = _axis(11, 0.8 * len(hits.query) + 0.3)
+    figure, axis = _axis(11.0, 0.8 * len(hits.query) + 0.3)
     axis.set(xlim=(0, 11), ylim=(len(hits.query), 0))
     axis.axis("off")
     for row, query in enumerate(hits.query.tolist()):
