@@ -18,7 +18,7 @@ except FileNotFoundError:  # PyTorch, imported in such a folder, ends the proces
 if TYPE_CHECKING:
     from clep.pretrained import load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["__version__", "load"]
 
 

@@ -1,6 +1,7 @@
 """The ablation command: `python -m clep.ablate [ablation=NAME] [key=value[,value…] …] [out=DIR]`."""
 
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,7 +79,8 @@ def ablate(words: Sequence[str], console: Console | None = None) -> dict[str, An
         if all(one.metrics is None for one in outcomes):
             raise InputError(f"none of {len(outcomes)} runs succeeded; the first: {outcomes[0].failed}")
         metrics = chosen_metrics(outcomes, grid.metrics)
-        data, rows = as_data(grid, outcomes, metrics, words), rows_of(outcomes, metrics)
+        command = shlex.join(["python", "-m", "clep.ablate", *words])
+        data, rows = as_data(grid, outcomes, metrics, command), rows_of(outcomes, metrics)
         figure: Path | None = with_suffix(grid.table, ".png")
         try:
             draw(with_suffix(grid.table, ".png"), rows, metrics)

@@ -25,11 +25,14 @@ from clep.config.overrides import (
     listed,
     override,
     parse_overrides,
+    plain_values,
     read_overrides,
     split_config_dir,
     typed_targets,
 )
 from clep.config.own_parts import explain_refusal
+from clep.config.plugins import chosen_plugins, plugin_names
+from clep.config.requirements import files_read
 from clep.config.targets import ANYTHING, REGISTERED_ONLY, Targets, allowed, targets_in_folder
 from clep.errors import InputError
 from clep.evaluation.ava import AVA_USAGE, ava_files, evaluate_ava
@@ -93,7 +96,8 @@ def evaluate(
     if local != Path(ckpt) and out is None:
         raise InputError(f"{ckpt} is no folder of yours, so say where its metrics are written: out=FOLDER")
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    typed = typed_targets(overrides) | (targets_in_folder(config_dir) if config_dir is not None else frozenset())
+    typed = typed_targets(overrides) | chosen_plugins(plain_values(overrides))
+    typed |= targets_in_folder(config_dir) if config_dir is not None else frozenset()
     targets = allowed(allow, typed)
     folder = run_folder(local)
     with explain_refusal(folder, targets, config_dir):
@@ -163,7 +167,14 @@ def measure(
     metrics: dict[str, float] = {}
     coverage = {}
     details: list[Detail] = []
+    insisted = {key_of(parsed) for parsed in parse_overrides(overrides)} & {"evaluator"}
     for name, config in plain.items():
+        missing = [path for path in sorted(files_read(config, targets)) if not path.exists()]
+        if missing and not insisted and cfg.get("missing_evaluators") == "skip":
+            log.warning(
+                "evaluator %s is left out: %s does not exist (evaluator=%s insists on it)", name, missing[0], name
+            )
+            continue
         evaluator = build(config, targets=targets, key=f"evaluator.{name}")
         if not isinstance(evaluator, Evaluator):
             raise InputError(f"evaluator.{name}: {type(evaluator).__name__} is not a clep.evaluation.Evaluator")
@@ -289,7 +300,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         arguments, config_dir = split_config_dir(arguments)
         folders = [config_folder(), *([Path(config_dir)] if config_dir else [])]
-        names = sorted({"ava", *(path.stem for folder in folders for path in (folder / "evaluator").glob("*.yaml"))})
+        in_folders = {path.stem for folder in folders for path in (folder / "evaluator").glob("*.yaml")}
+        names = sorted({"ava", *in_folders, *plugin_names("evaluator")})
         if not arguments or {"-h", "--help", "help"} & set(arguments):
             sys.stdout.write(USAGE.format(names=", ".join(names), ava=AVA_USAGE) + "\n")
             return

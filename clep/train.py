@@ -2,10 +2,11 @@
 
 import logging
 import os
+import shlex
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,22 @@ import pytorch_lightning as pl
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from clep.config.build import build_typed
-from clep.config.compose import describe_compose_error
+from clep.config.check import did_you_mean
 from clep.config.folder import config_folder
-from clep.config.own_parts import record_parts
+from clep.config.help import groups_help
+from clep.config.mistakes import HYDRA_OPTIONS, check_words, explain
+from clep.config.overrides import split_config_dirs
+from clep.config.own_parts import missing_options, record_parts
+from clep.config.plugins import register_plugins
 from clep.config.requirements import files_read
 from clep.config.resolvers import register_resolvers
+from clep.config.starter import write_starter
+from clep.config.targets import REGISTERED_ONLY
 from clep.errors import InputError
 from clep.evaluation import EvaluatorCallback
 from clep.evaluation.details import DETAILS, Detail, write_details
@@ -32,15 +40,22 @@ from clep.machine import this_machine, versions
 from clep.preprocess import config_store  # noqa: F401 - `hydra.searchpath=…` replaces the list in conf/train.yaml
 from clep.preprocess.job import Job, build_job, ensure
 from clep.training.base import BaseModule
-from clep.training.checkpoint import best_checkpoint, checked_monitors, find_checkpoint, remove_leftovers
+from clep.training.checkpoint import (
+    best_checkpoint,
+    check_unfinished,
+    checked_monitors,
+    find_checkpoint,
+    remove_leftovers,
+)
 from clep.training.display import finish_loggers, log_final_metrics, print_results
 from clep.training.history import History
-from clep.training.run_folder import locked_run_folder, rank
-from clep.training.settings import checked_settings
+from clep.training.run_folder import FAILURE, locked_run_folder, rank, remove_failed_start
+from clep.training.settings import checked_settings, typed_overrides
 from clep.training.tasks import Task
 
 log = logging.getLogger(__name__)
 register_resolvers()
+register_plugins()
 
 
 def train(cfg: DictConfig) -> dict[str, float]:
@@ -69,11 +84,16 @@ def _train(cfg: DictConfig, settings: dict[str, Any], run_folder: Path) -> dict[
             temporary.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
         record_parts(run_folder, settings, _config_dirs())
     resume_from = find_checkpoint(cfg.ckpt_path, runs, run_folder)
+    check_unfinished(resume_from, cfg.ckpt_path, settings["trainer"])
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     seconds: dict[str, float] = {}
     with _timed(seconds, "prepare"):
         if settings["synthetic"]:
             build_typed(settings["synthetic"])
+        left_out = {} if _insists_on_evaluators(settings) else evaluators_without_files(settings)
+        for name, reason in left_out.items():
+            log.warning("evaluator %s is left out: %s (missing_evaluators=error insists on it)", name, reason)
+        settings["evaluator"] = {key: one for key, one in settings["evaluator"].items() if key not in left_out}
         ensure(needed_jobs(settings))
 
     data = build_typed(cfg.data)
@@ -83,7 +103,7 @@ def _train(cfg: DictConfig, settings: dict[str, Any], run_folder: Path) -> dict[
     module: BaseModule = task.build(settings, data)
     if cfg.compile:
         module.compile_steps()
-    evaluators = {name: build_typed(evaluator) for name, evaluator in cfg.evaluator.items()}
+    evaluators = {name: build_typed(cfg.evaluator[name]) for name in settings["evaluator"]}
     evaluation, history = EvaluatorCallback(evaluators, run_folder / "prompts.json"), History(run_folder)
     # Evaluators run before ModelCheckpoint, which may monitor what they log.
     callbacks = [evaluation, history, *(build_typed(callback) for callback in cfg.callbacks.values() if callback)]
@@ -119,10 +139,13 @@ def _train(cfg: DictConfig, settings: dict[str, Any], run_folder: Path) -> dict[
         if prompts := evaluation.prompts():
             module.model.metadata["prompts"] = prompts
         module.save(run_folder)
-        write_json(run_folder / "coverage.json", {"data": data.report, **evaluation.coverage})
+        coverage = {"data": data.report, **evaluation.coverage}
+        write_json(run_folder / "coverage.json", coverage | ({"left_out": left_out} if left_out else {}))
         everything = metrics | {f"before/{name}": value for name, value in before.items()} | seconds
         write_json(run_folder / "metrics.json", everything)
         print_results(before, metrics, f"{cfg.name}: {run_folder}", f"Measured: {chosen}.")
+        if options := missing_options(run_folder, REGISTERED_ONLY):
+            log.info("to evaluate it: python -m clep.evaluate ckpt=%s %s", shlex.quote(str(run_folder)), options)
         log_final_metrics(loggers, settings, metrics)
         if cfg.report is not None:
             run = {"started": started, "ended": time.time(), "machine": this_machine(), "versions": versions()}
@@ -148,7 +171,36 @@ def needed_jobs(settings: Mapping[str, Any]) -> list[Job]:
     """Return the jobs of `prepare` with an output that the data or an evaluator of this run reads."""
     read = files_read(settings["data"]) | files_read(settings["evaluator"])
     jobs = [build_job(job, f"prepare.{name}") for name, job in settings["prepare"].items() if job]
-    return [job for job in jobs if any(_overlap(output, path) for output in job.outputs() for path in read)]
+    return [job for job in jobs if _writes_any(job, read)]
+
+
+def evaluators_without_files(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return the evaluators whose files neither exist nor can be made, with the file that is missing.
+
+    What the training data needs as well is no reason to leave an evaluator out: without it there is no run.
+    """
+    jobs = {name: build_job(job, f"prepare.{name}") for name, job in settings["prepare"].items() if job}
+    of_data = {name for name, job in jobs.items() if _writes_any(job, files_read(settings["data"]))}
+    written = [output for job in jobs.values() for output in job.outputs()]
+    found = {}
+    for name, evaluator in settings["evaluator"].items():
+        read = files_read(evaluator)
+        own = [job for key, job in jobs.items() if key not in of_data and _writes_any(job, read)]
+        missing = [path for job in own if job.missing_outputs() for path in job.inputs()]
+        missing += [path for path in read if not any(_overlap(output, path) for output in written)]
+        if gone := [path for path in missing if not path.exists() and not any(_overlap(one, path) for one in written)]:
+            found[name] = f"{gone[0]} does not exist"
+    return found
+
+
+def _insists_on_evaluators(settings: Mapping[str, Any]) -> bool:
+    """Whether an evaluator without its files is an error: as set, or as typed (`evaluator=kinetics`)."""
+    keys = {word.partition("=")[0].lstrip("+~") for word in typed_overrides()}
+    return settings["missing_evaluators"] == "error" or ("evaluator" in keys and "missing_evaluators" not in keys)
+
+
+def _writes_any(job: Job, read: Iterable[Path]) -> bool:
+    return any(_overlap(output, path) for output in job.outputs() for path in read)
 
 
 def _overlap(one: Path, other: Path) -> bool:
@@ -185,25 +237,58 @@ def quiet_libraries() -> None:
 
 
 @hydra.main(version_base=None, config_path=str(config_folder()), config_name="train")
-def _run(cfg: DictConfig) -> dict[str, float]:
+def _run(cfg: DictConfig) -> dict[str, float] | float:
     quiet_libraries()
+    folder = Path(cfg.paths.run)
     try:
-        return train(cfg)
+        metrics = train(cfg)
+        return metrics if cfg.optimized_metric is None else _optimized(metrics, cfg.optimized_metric)
     except InputError as error:
         log.error("%s", error)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # the other runs of the sweep go on
+            write_json(folder / FAILURE, {"error": str(error)})
+            return {} if cfg.optimized_metric is None else float("nan")
+        remove_failed_start(folder)
         sys.exit(1)
     except KeyboardInterrupt:
         log.error("interrupted; `ckpt_path=last` with the same settings continues from the last checkpoint")
         sys.exit(130)
 
 
+def _optimized(metrics: Mapping[str, float], name: str) -> float:
+    if name not in metrics:
+        raise InputError(
+            f"optimized_metric={name}: no evaluator of this run measures it. {did_you_mean(name, metrics)}"
+        )
+    return metrics[name]
+
+
+def _write_starter(words: list[str]) -> None:
+    if len(words) != 1 or words[0].startswith("-"):
+        raise InputError("new takes the folder of the project: clep-train new my_project")
+    commands = write_starter(Path(words[0]))
+    sys.stdout.write("".join(f"  {command}\n" for command in [f"wrote {words[0]}; next:", *commands]))
+
+
 def main() -> None:
     """CLI entry point; prints an InputError, or what is wrong with an override, without a traceback."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, so that a wrong override is explained below
+    words = sys.argv[1:]
+    settings, folders = words, []
     try:
+        if words[:1] == ["new"]:
+            _write_starter(words[1:])
+            return
+        settings, folders = split_config_dirs(words)
+        if {"--help", "-h"} & set(words):
+            sys.stdout.write(groups_help(folders))
+            return
+        check_words(words, HYDRA_OPTIONS, folders)
         _run()
+    except InputError as error:
+        sys.exit(f"error: {error}")
     except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(f"error: {describe_compose_error(error)}")
+        sys.exit(f"error: {explain(error, settings, folders)}")
 
 
 if __name__ == "__main__":

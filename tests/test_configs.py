@@ -355,10 +355,10 @@ def test_clip_proper(tmp_path: Path) -> None:
         ("trainer.max_epochs=abc", r"trainer\.max_epochs='abc' is of type str, but Trainer takes .*int"),
         ("data.batch_size=true", r"data\.batch_size=True is of type bool, but MomentDataModule takes int"),
         ("data.batch_size=64.5", r"data\.batch_size=64\.5 is of type float"),
-        ("+data.batchsize=64", r"data\.batchsize: MomentDataModule has no option .* Did you mean 'batch_size'"),
+        ("+data.batchsize=64", r"data\.batchsize: MomentDataModule has no option .* Did you mean data\.batch_size"),
         ("optim.optimizer.lr=fast", r"optim\.optimizer\.lr='fast'"),
         ("optim.optimizer.betas=0.9", r"optim\.optimizer\.betas=0\.9"),
-        ("+model.video.drop_out=0.1", r"model\.video\.drop_out: .* Did you mean 'dropout'"),
+        ("+model.video.drop_out=0.1", r"model\.video\.drop_out: .* Did you mean model\.video\.dropout"),
         ("data.window.align=center", r"data\.window\.align='center'.*'centre'"),
         ("data.sources.ego4d.on_missing=ignore", r"data\.sources\.ego4d\.on_missing='ignore'.*'error', 'skip'"),
         ("evaluator.retrieval.size=big", r"evaluator\.retrieval\.size='big'"),
@@ -374,7 +374,7 @@ def test_clip_proper(tmp_path: Path) -> None:
         ("final_weights=bset", r"final_weights='bset'.*'best', 'last'"),
         ("seed=abc", r"seed='abc' is of type str"),
         ("tag_style=cleen", r"tag_style='cleen'.*'clean', 'tutorial'"),
-        ("+sed=3", r"sed: run_settings has no option 'sed'. Did you mean 'seed'"),
+        ("+sed=3", r"sed: run_settings has no option 'sed'\. Did you mean seed"),
         ("prepare.kinetics.batch_size=big", r"prepare\.kinetics\.batch_size='big'"),
     ],
 )
@@ -400,9 +400,9 @@ def test_the_command_line_refuses_a_wrong_type_without_a_traceback(
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("data.batchsize=3", r"^error: there is no setting data\.batchsize\. Did you mean 'batch_size'"),
-        ("datta.batch_size=3", r"^error: there is no setting datta\. Did you mean 'data'\?$"),
-        ("optim.optimizer.learning_rate=3", r"optim\.optimizer\.learning_rate\. It knows: .*lr"),
+        ("data.batchsize=3", r"^error: there is no setting data\.batchsize\. Did you mean data\.batch_size=3"),
+        ("datta.batch_size=3", r"^error: there is no setting datta\.batch_size\. Did you mean data\.batch_size=3\?$"),
+        ("optim.optimizer.learning_rate=3", r"optim\.optimizer\.learning_rate\. Did you mean optim\.optimizer\.lr=3"),
     ],
 )
 def test_the_command_line_suggests_the_right_key(monkeypatch: pytest.MonkeyPatch, word: str, message: str) -> None:

@@ -90,7 +90,7 @@ def test_the_settings_of_the_run_are_used_and_can_be_overridden(tmp_path: Path) 
     before = [
         "experiment=ego4d_tutorial",
         "data.batch_size=7",
-        "+trainer.fast_dev_run=true",
+        "+trainer.enable_checkpointing=true",
         "text_encoder=old",
         "evaluator.kinetics.batch_size=9",
     ]
@@ -109,5 +109,5 @@ def test_the_settings_of_the_run_are_used_and_can_be_overridden(tmp_path: Path) 
 def test_a_setting_of_the_run_that_no_longer_exists_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "overrides.yaml").write_text("- data.batch_sizes=7\n")
-    with pytest.raises(InputError, match=r"there is no setting data\.batch_sizes. Did you mean 'batch_size'"):
+    with pytest.raises(InputError, match=r"there is no setting data\.batch_sizes\. Did you mean data\.batch_size="):
         compose_like_the_run(tmp_path, [], None)

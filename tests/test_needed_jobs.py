@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from clep.train import needed_jobs
+from clep.train import evaluators_without_files, needed_jobs
 from clep.training.settings import checked_settings
 from tests.composing import compose_train
 
@@ -59,3 +59,27 @@ def test_relative_and_absolute_paths_are_one(settings: dict[str, Any], monkeypat
     monkeypatch.chdir(settings["paths"]["data"])
     assert str(Path(settings["paths"]["out"]).relative_to(Path.cwd())) == "clep"
     assert names(settings, data=source(settings, table="clep/ego4d_features.h5"), evaluator={}) == {"ego4d_features"}
+
+
+def test_an_evaluator_without_its_files_is_left_out(settings: dict[str, Any], tmp_path: Path) -> None:
+    """With Ego4D's files alone: retrieval, which reads what the data reads, stays even before any file is there."""
+    assert evaluators_without_files(settings) == {
+        name: f"{settings['paths'][name]}/{file} does not exist"
+        for name, file in (("kinetics", "val.csv"), ("ego_charades", "CharadesEgo_v1_test.csv"))
+    }
+    kinetics = {**settings["prepare"]["kinetics"], "output_folder": str(tmp_path), "csv": str(tmp_path / "val.csv")}
+    (tmp_path / "val.csv").touch()
+    evaluator = {"kinetics": {**settings["evaluator"]["kinetics"], "folder": str(tmp_path)}}
+    changed = {**settings, "evaluator": evaluator, "prepare": {**settings["prepare"], "kinetics": kinetics}}
+    assert evaluators_without_files(changed) == {"kinetics": f"{kinetics['features']} does not exist"}
+    kinetics["features"] = str(tmp_path)
+    assert evaluators_without_files(changed) == {}
+
+
+def test_an_evaluator_that_reads_a_file_of_the_users_own(settings: dict[str, Any], tmp_path: Path) -> None:
+    """No job writes it: it exists, or the evaluator is left out."""
+    own = {"_target_": f"{__name__}.Table", "table": str(tmp_path / "questions.json")}
+    changed = {**settings, "evaluator": {"own": own}}
+    assert evaluators_without_files(changed) == {"own": f"{tmp_path / 'questions.json'} does not exist"}
+    (tmp_path / "questions.json").touch()
+    assert evaluators_without_files(changed) == {}

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
+import yaml
 from omegaconf import OmegaConf
 from torch.multiprocessing import start_processes
 
@@ -177,7 +178,9 @@ def test_the_evaluation_command_accepts_settings(finished: Path, tmp_path: Path)
     found = evaluate(finished, ["evaluator=retrieval", "evaluator.retrieval.size=20"], out=tmp_path, device="cpu")
     assert set(found) == {name for name in NAMES if name.startswith("val/retrieval")}
     assert read_json(tmp_path / "coverage.json")["retrieval"]["gallery"] == 20
-    with pytest.raises(InputError, match=r"there is no setting evaluator\.retrieval\.siez. Did you mean 'size'"):
+    with pytest.raises(
+        InputError, match=r"there is no setting evaluator\.retrieval\.siez\. Did you mean evaluator\.retrieval\.size=20"
+    ):
         evaluate(finished, ["evaluator.retrieval.siez=20"], out=tmp_path, device="cpu")
     with pytest.raises(InputError, match="nothing to measure"):
         evaluate(finished, ["evaluator=none"], out=tmp_path, device="cpu")
@@ -394,12 +397,87 @@ def test_a_sweep_on_several_devices_is_refused_with_advice(
     assert "submitit" in caplog.text
 
 
-def test_a_sweep_on_one_device_runs_each_of_its_settings(finished: Path, root: Path, tmp_path: Path) -> None:
+def test_a_sweep_on_one_device_ends_with_a_table_of_its_runs(
+    finished: Path, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that fails does not stop the others; the exit status says so, and the table why."""
     small = ("~evaluator.probe", "trainer.max_epochs=1", "logger=none")
-    run(root, "sweep", f"paths.runs={tmp_path}", "-m", *small, "optim.optimizer.lr=1e-3,1e-4")
-    found = [read_json(tmp_path / "demo" / "sweep-sweep" / number / "metrics.json") for number in ("0", "1")]
+    with pytest.raises(SystemExit) as ended:
+        run(root, "sweep", f"paths.runs={tmp_path}", "-m", *small, "optim.optimizer.lr=1e-3,-1,1e-4")
+    assert ended.value.code == 1
+    folder = tmp_path / "demo" / "sweep-sweep"
+    found = [read_json(folder / number / "metrics.json") for number in ("0", "2")]
     assert found[0]["before/val/loss"] == found[1]["before/val/loss"]
     assert found[0]["val/loss"] != found[1]["val/loss"]
+    table = read_json(folder / "table.json")
+    assert [row["row"] for row in table["rows"]] == [f"optim.optimizer.lr={lr}" for lr in ("0.001", "-1", "0.0001")]
+    assert [row["metrics"].get("val/loss", {}).get("mean") for row in table["rows"]] == [
+        found[0]["val/loss"],
+        None,
+        found[1]["val/loss"],
+    ]
+    reason = "optim.optimizer.lr=-1 must be at least 0"
+    assert table["cells"][1]["failed"] == reason
+    assert reason in (folder / "table.md").read_text()
+    assert "table.md" in capsys.readouterr().out
+
+
+def test_a_failed_start_leaves_no_folder(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "other").mkdir()
+    for word in ("optim.optimizer.lr=-1", "ckpt_path=nowhere"):
+        with pytest.raises(SystemExit):
+            run(root, "failed", f"paths.runs={tmp_path / 'runs'}", word)
+    assert "nowhere has no checkpoint" in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_ckpt_path_last_says_that_a_finished_run_is_finished(
+    root: Path, finished: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "clep")
+    for choice in ("last", str(finished)):
+        with pytest.raises(SystemExit):
+            run(root, "more", f"ckpt_path={choice}")
+    assert f"continuing from {finished / 'checkpoints' / 'last.ckpt'}" in caplog.text
+    assert "is finished, so nothing is left to train: trainer.max_epochs above 3" in caplog.text
+    assert not (finished.parent / "more").exists()
+
+
+@pytest.mark.slow
+def test_fast_dev_run_and_the_debug_presets(root: Path, finished: Path, tmp_path: Path) -> None:
+    few = ("~evaluator.probe", f"paths.runs={tmp_path}")
+    run(root, "fast", *few, "trainer.fast_dev_run=true")
+    assert not (tmp_path / "demo" / "fast" / "checkpoints").exists()
+    run(root, "profiled", *few, "logger=csv", "debug=profile", "trainer.limit_train_batches=2")
+    folder = tmp_path / "demo" / "profiled"
+    assert "run_training_batch" in (folder / "fit-profile.txt").read_text()
+    logged = yaml.safe_load((folder / "csv" / "hparams.yaml").read_text())
+    assert (logged["seed"], logged["data"]["batch_size"]) == (0, 32)
+    small = ("trainer.max_epochs=30", "trainer.check_val_every_n_epoch=30", "optim.optimizer.lr=1e-2")
+    run(root, "overfitted", *few, "debug=overfit", "logger=none", *small)
+    metrics = read_json(tmp_path / "demo" / "overfitted" / "metrics.json")
+    assert metrics["train/loss"] < 1.2  # ln 32 = 3.5 before; equal texts of the batch keep it above 0
+
+
+def test_narrations_alone_train_on_simulated_features(
+    root: Path, finished: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`experiment=ego4d_simulated` reads two json files; evaluators without files are left out."""
+    shrunk = [word for word in SHRUNK if "probe" not in word and "synthetic" not in word]
+    settings = "+synthetic.settings={_target_:clep.demo.EncoderSettings,dim:32,hidden:16}"
+    words = ["experiment=ego4d_simulated", f"paths.ego4d={root / 'data' / 'ego4d'}", settings, *shrunk]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train.py", *words, *QUIET, "logger=none", "trainer.max_epochs=1"])
+        patch.setenv("CLEP_RUN_ID", "one")
+        patch.chdir(tmp_path)
+        main()
+        metrics = read_json(Path("runs/ego4d_simulated/one/metrics.json"))
+        assert evaluate("runs/ego4d_simulated/one", [], device="cpu").keys() < metrics.keys()
+    assert {name for name in metrics if name.startswith("zeroshot")} == set()
+    assert "val/retrieval/t2v/r1" in metrics
+    assert "evaluator kinetics is left out: data/kinetics/val.csv does not exist" in caplog.text
+    left_out = read_json(tmp_path / "runs/ego4d_simulated/one/coverage.json")["left_out"]
+    assert set(left_out) == {"kinetics", "ego_charades"}
 
 
 def test_the_published_recipe_runs_with_nothing_held_out(finished: Path, root: Path, tmp_path: Path) -> None:

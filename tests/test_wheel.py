@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -42,6 +43,22 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = folder.glob("clep-*.whl")
     zipfile.ZipFile(wheel).extractall(folder / "site")
     return folder / "site"
+
+
+@pytest.mark.slow
+def test_a_wheel_that_is_built_from_the_source_distribution_is_the_same(installed: Path, tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "build", "--no-isolation"]
+    subprocess.run([*build, "--sdist", "--outdir", str(tmp_path), str(ROOT)], check=True, capture_output=True)
+    (archive,) = tmp_path.glob("clep-*.tar.gz")
+    with tarfile.open(archive) as packed:
+        packed.extractall(tmp_path / "source", filter="data")
+    (source,) = (tmp_path / "source").iterdir()
+    subprocess.run([*build, "--wheel", "--outdir", str(tmp_path), str(source)], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("clep-*.whl")
+    found = {name for name in zipfile.ZipFile(wheel).namelist() if name.startswith("clep/")}
+    assert "clep/conf/train.yaml" in found
+    assert found == {path.relative_to(installed).as_posix() for path in installed.rglob("*") if path.is_file()} & found
+    assert len(found) == sum(path.is_file() for path in (installed / "clep").rglob("*"))
 
 
 def away(installed: Path, *words: str) -> str:

@@ -1,6 +1,5 @@
 """The table of an ablation: mean and standard deviation of each row, as JSON, Markdown, terminal table and figure."""
 
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,7 +104,7 @@ def rows_of(outcomes: Sequence[Outcome], metrics: Sequence[str]) -> list[Row]:
     return rows
 
 
-def as_data(grid: Grid, outcomes: Sequence[Outcome], metrics: Sequence[str], words: Sequence[str]) -> dict[str, Any]:
+def as_data(grid: Grid, outcomes: Sequence[Outcome], metrics: Sequence[str], command: str) -> dict[str, Any]:
     """Return the ablation as JSON values: command, date, machines, every row, every cell.
 
     A cell's `machine` is an index into `machines`; one without a record counts as this machine.
@@ -115,7 +114,7 @@ def as_data(grid: Grid, outcomes: Sequence[Outcome], metrics: Sequence[str], wor
     return {
         "format": FORMAT,
         "version": VERSION,
-        "command": shlex.join(["python", "-m", "clep.ablate", *words]),
+        "command": command,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machines": machines,
         "settings": list(grid.fixed),
@@ -154,7 +153,7 @@ def markdown(data: dict[str, Any], rows: Sequence[Row], figure: str | None = Non
     ]
     what = f"Mean ± sample standard deviation of {len(seeds)} seeds" if len(seeds) > 1 else "One run a row"
     lines = [
-        "# Ablation: accuracy and training time",
+        "# Accuracy and training time",
         "",
         f"{what}; accuracies in percent; `fit` is the training time. Made by",
         "",

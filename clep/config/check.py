@@ -6,6 +6,7 @@ compared with the parameters and type hints of what it would call.
 
 import difflib
 import inspect
+import math
 import types
 import typing
 from collections.abc import Callable, Iterable
@@ -16,11 +17,48 @@ from beartype import BeartypeConf
 from beartype.door import is_bearable
 from beartype.roar import BeartypeException
 
+from clep.config.overrides import typed_word
 from clep.config.targets import REGISTERED_ONLY, TARGET, Targets, check_targets, find_target
 from clep.errors import InputError
 
 _OWN_KEYS = {TARGET, "_partial_"}
 _INT_IS_FLOAT = BeartypeConf(is_pep484_tower=True)
+# Least and greatest values of arguments that mean the same wherever they occur in clep, torch and Lightning.
+_RANGES: dict[str, tuple[float | int, float | int]] = {
+    **dict.fromkeys(("batch_size", "val_batch_size", "clip_batch", "accumulate_grad_batches"), (1, math.inf)),
+    **dict.fromkeys(("out_dim", "hidden_dim", "depth", "heads", "layers", "max_rows"), (1, math.inf)),
+    **dict.fromkeys(("num_workers", "lr", "weight_decay", "gradient_clip_val", "offset_s", "min_words"), (0, math.inf)),
+    **dict.fromkeys(("limit_train_batches", "limit_val_batches", "log_every_n_steps"), (0, math.inf)),
+    **dict.fromkeys(("max_epochs", "max_steps"), (-1, math.inf)),
+    **dict.fromkeys(("dropout", "val_fraction"), (0, 1)),
+}
+_RANGES_OF = ("clep", "torch", "pytorch_lightning")
+
+
+class UnknownOption(InputError):
+    """A key that is no option.
+
+    Attributes:
+        problem: the message without a suggestion.
+        key: full key as typed.
+    """
+
+    def __init__(self, problem: str, key: str, suggestion: str) -> None:
+        super().__init__(f"{problem}. {suggestion}")
+        self.problem, self.key = problem, key
+
+
+class TextExpected(InputError):
+    """A number where a text is expected, such as a name that consists of digits.
+
+    Attributes:
+        problem: the message without the quoting that helps.
+        value: the number.
+    """
+
+    def __init__(self, problem: str, key: str, value: Any) -> None:
+        super().__init__(f"{problem}; a name that looks like one needs quotes: {typed_word(key, str(value))}")
+        self.problem, self.value = problem, value
 
 
 def check_config(config: Any, where: str = "", targets: Targets = REGISTERED_ONLY) -> None:
@@ -68,7 +106,8 @@ def check_call(target: Callable[..., Any], values: dict[str, Any], where: str, p
     prefix = f"{where}." if where else ""
     for key in values:
         if key not in named and not takes_any:
-            raise InputError(f"{prefix}{key}: {name} has no option {key!r}. {did_you_mean(key, named)}")
+            problem = f"{prefix}{key}: {name} has no option {key!r}"
+            raise UnknownOption(problem, f"{prefix}{key}", did_you_mean(key, named))
     if not partial:
         missing = [key for key, p in named.items() if p.default is p.empty and key not in values]
         if missing:
@@ -76,8 +115,18 @@ def check_call(target: Callable[..., Any], values: dict[str, Any], where: str, p
     hints = _hints(target)
     for key, value in values.items():
         if key in hints and not _fits(value, hints[key]):
-            wanted = _describe(hints[key])
-            raise InputError(f"{prefix}{key}={value!r} is {_kind(value)}, but {name} takes {wanted} there")
+            problem = f"{prefix}{key}={value!r} is {_kind(value)}, but {name} takes {_describe(hints[key])} there"
+            if isinstance(value, int | float) and not isinstance(value, bool) and _fits("text", hints[key]):
+                raise TextExpected(problem, f"{prefix}{key}", value)
+            raise InputError(problem)
+        if key in _RANGES and target.__module__.split(".")[0] in _RANGES_OF:
+            _check_range(f"{prefix}{key}", value, *_RANGES[key])
+
+
+def _check_range(key: str, value: Any, least: float | int, greatest: float | int) -> None:
+    if isinstance(value, int | float) and not isinstance(value, bool) and not least <= value <= greatest:
+        most = "" if greatest == math.inf else f" and at most {greatest}"
+        raise InputError(f"{key}={value} must be at least {least}{most}")
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

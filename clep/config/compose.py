@@ -6,13 +6,14 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
-from clep.config.check import did_you_mean
 from clep.config.folder import config_folder
+from clep.config.mistakes import check_choices, explain
 from clep.config.overrides import override
+from clep.config.plugins import register_plugins
 from clep.config.resolvers import register_resolvers
 from clep.errors import InputError
 
@@ -29,6 +30,8 @@ def compose_config(name: str, overrides: Sequence[str] = (), config_dir: str | P
         InputError: the folder is missing, or an override does not fit the config; the message suggests the right key.
     """
     register_resolvers()
+    register_plugins()
+    check_choices(overrides, [] if config_dir is None else [config_dir])
     words = list(overrides)
     if config_dir is not None:
         if not Path(config_dir).is_dir():
@@ -39,7 +42,8 @@ def compose_config(name: str, overrides: Sequence[str] = (), config_dir: str | P
         with _outside_of_an_application(), initialize_config_dir(str(config_folder()), version_base=None):
             return compose(name, words)
     except (HydraException, OmegaConfBaseException) as error:
-        raise InputError(describe_compose_error(error)) from error
+        folders = [] if config_dir is None else [config_dir]
+        raise InputError(explain(error, overrides, folders)) from error
 
 
 @contextmanager
@@ -51,22 +55,6 @@ def _outside_of_an_application() -> Iterator[None]:
         yield
     finally:
         hydra.hydra = own
-
-
-def describe_compose_error(error: Exception) -> str:
-    """Return what is wrong with overrides that Hydra refused, with the nearest setting or choice for one that is not.
-
-    Args:
-        error: of Hydra or OmegaConf.
-    """
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, name = error.missing_cfg_file.rpartition("/")
-        return f"there is no {group}={name}. {did_you_mean(name, error.options)}"
-    cause = error.__cause__
-    if not isinstance(cause, ConfigAttributeError | ConfigKeyError):
-        return str(error)
-    known = list(cause.parent_node) if isinstance(cause.parent_node, DictConfig) else []
-    return f"there is no setting {cause.full_key}. {did_you_mean(str(cause.key), map(str, known))}"
 
 
 def set_path(cfg: DictConfig, key: str, path: str | Path) -> None:

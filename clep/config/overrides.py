@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,26 @@ _CHOICE = re.compile(r"[\w-]+(/[\w-]+)*")
 def override(key: str, value: Any) -> str:
     """Return `key=value`, quoted so that Hydra reads back exactly this value."""
     return f"{key}={_written(value)}"
+
+
+def typed_word(key: str, text: str) -> str:
+    """Return `key=text` as one types it in a shell, so that Hydra reads back exactly this text."""
+    if not text.isprintable() or set(text) & set('"\\$'):
+        return shlex.quote(f"{key}={_quoted(text)}")
+    return shlex.quote(f'{key}="{text}"')
+
+
+def plain_value(word: str) -> Any:
+    """Return the value of an override as plain Python values; None where it cannot be read."""
+    try:
+        return _value(parse_overrides([word])[0])
+    except InputError:
+        return None
+
+
+def plain_values(words: Sequence[str]) -> list[tuple[str, Any]]:
+    """Return the key, or group, and the value of each override, as plain Python values."""
+    return [(key_of(parsed), _value(parsed)) for parsed in parse_overrides(words)]
 
 
 def parse_overrides(words: Sequence[str], source: str = "the command line") -> list[Override]:
@@ -69,22 +90,38 @@ def listed(value: str) -> list[str]:
 
 
 def split_config_dir(words: Sequence[str]) -> tuple[list[str], str | None]:
-    """Take `--config-dir DIR` (or `-cd DIR`, `--config-dir=DIR`) out of a command line; return the rest and the folder.
+    """Take the user's config folder out of a command line; return the rest and the folder.
 
     Raises:
-        InputError: the folder is not named.
+        InputError: as `split_config_dirs`, or there are several folders.
     """
-    rest, folder, words = [], None, list(words)
+    rest, folders = split_config_dirs(words)
+    if len(folders) > 1:
+        raise InputError(f"one config folder can be given, not {' and '.join(folders)}; put their groups into one")
+    return rest, folders[0] if folders else None
+
+
+def split_config_dirs(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take the user's config folders out of a command line; return the rest and the folders.
+
+    They are given as `--config-dir DIR`, `-cd DIR`, `--config-dir=DIR` or `hydra.searchpath=[file://DIR]`.
+
+    Raises:
+        InputError: a folder is not named.
+    """
+    rest, folders, words = [], [], list(words)
     while words:
         word = words.pop(0)
         option, equals, value = word.partition("=")
-        if option not in ("--config-dir", "-cd"):
+        if option == "hydra.searchpath":
+            folders += [name.removeprefix("file://") for name in listed(value) if not name.startswith("pkg://")]
+        elif option not in ("--config-dir", "-cd"):
             rest.append(word)
         elif equals or words:
-            folder = value if equals else words.pop(0)
+            folders.append(value if equals else words.pop(0))
         else:
             raise InputError("--config-dir needs a folder: --config-dir DIR")
-    return rest, folder
+    return rest, folders
 
 
 def typed_targets(words: Sequence[str]) -> frozenset[str]:
@@ -216,8 +253,11 @@ def _written(value: Any) -> str:
     if not isinstance(value, str | Path):
         return json.dumps(value)
     text = str(value).replace("${", "\\${")  # else OmegaConf would look it up
-    if _reads_back(text):
-        return text
+    return text if _reads_back(text) else _quoted(str(value))
+
+
+def _quoted(text: str) -> str:
+    text = text.replace("${", "\\${")
     escaped = re.sub(r"(\\*)('|\Z)", _escaped, text)
     return f"'{escaped}'"
 

@@ -54,13 +54,21 @@ def explain_refusal(folder: Path, targets: Targets, config_dir: str | Path | Non
     try:
         yield
     except InputError as error:
-        if hint := missing_options(folder, targets, config_dir):
-            raise InputError(f"{error}. {hint}") from error
-        raise
+        options = missing_options(folder, targets, config_dir)
+        if not options:
+            raise
+        parts, _ = _read(folder / RECORD)
+        refused = [
+            f"{name} ({_shell_word(file)})" if file else name
+            for name, file in parts.items()
+            if not _is_allowed(name, targets)
+        ]
+        named = ", ".join(refused) or "a config folder"
+        raise InputError(f"{error}. {folder} records {named}: if you trust them, add {options}") from error
 
 
 def missing_options(folder: Path, targets: Targets, config_dir: str | Path | None = None) -> str:
-    """Return a sentence with the options that a run's recorded parts need; empty if none is missing.
+    """Return the options that a run's recorded parts need, as one types them; empty if none is missing.
 
     Args:
         folder: of the run; its record is read as data.
@@ -68,13 +76,9 @@ def missing_options(folder: Path, targets: Targets, config_dir: str | Path | Non
         config_dir: config folder that was given.
     """
     parts, folders = _read(folder / RECORD)
-    refused = {name: file for name, file in parts.items() if not _is_allowed(name, targets)}
-    options = [f"allow=[{','.join(sorted({name.split('.')[0] for name in refused}))}]"] if refused else []
-    options += [f"--config-dir {_shell_word(one)}" for one in folders if config_dir is None]
-    if not options:
-        return ""
-    listed = ", ".join(f"{name} ({_shell_word(file)})" if file else name for name, file in refused.items())
-    return f"{folder} records {listed or 'a config folder'}: if you trust them, add {' '.join(options)}"
+    modules = sorted({name.split(".")[0] for name in parts if not _is_allowed(name, targets)})
+    options = [f"allow=[{','.join(modules)}]"] if modules else []
+    return " ".join(options + [f"--config-dir {_shell_word(one)}" for one in folders if config_dir is None])
 
 
 def _shell_word(text: str) -> str:

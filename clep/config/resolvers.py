@@ -18,7 +18,7 @@ def register_resolvers() -> None:
     """Register the resolvers with OmegaConf; calling it again changes nothing."""
     OmegaConf.register_new_resolver("clep.run_id", run_id, use_cache=True, replace=True)
     OmegaConf.register_new_resolver("clep.precision", precision, replace=True)
-    OmegaConf.register_new_resolver("clep.slug", sentence_model_name, replace=True)
+    OmegaConf.register_new_resolver("clep.slug", lambda name: sentence_model_name(str(name)), replace=True)
     OmegaConf.register_new_resolver("clep.stem", lambda path: Path(str(path)).stem, replace=True)
     OmegaConf.register_new_resolver("clep.bank", bank_of, replace=True)
 
@@ -60,20 +60,21 @@ def precision(choice: str | int, accelerator: str = "auto") -> str | int:
     return "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported(False) else "32-true"
 
 
-def bank_of(features: str | None, videos: str | None = None, out: str | None = None) -> str:
+def bank_of(features: str | int | float | None, videos: str | int | float | None = None, out: str | None = None) -> str:
     """Return the path of the bank of a user's features, or of videos where they are given.
 
     A bank, or a folder of banks, is its own; feature files and videos have theirs beside their folder, or in `out`
     where that is remote. A remote file is a bank if its name ends in .h5.
     """
-    source = videos or features or ""
+    source = str(videos or features or "")  # a name of digits is a number until it is quoted
     if is_remote(source):
         if not videos and suffix(source) in (".h5", ".hdf5"):
             return url_of(source)
         return str(Path(out or "") / f"{Path(source).stem}.bank.h5")
     if videos:
-        return str(Path(videos).with_name(f"{Path(videos).stem}.bank.h5"))
-    path = Path(features or "features.h5")
+        folder = Path(str(videos))
+        return str(folder.with_name(f"{folder.stem}.bank.h5"))
+    path = Path(str(features or "features.h5"))
     if path.is_dir() and not any(_is_bank(one) for one in path.glob("*.h5")):
         return str(path.with_name(f"{path.name}.bank.h5"))
     return str(path)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clep.config.plugins import plugin_of
 from clep.errors import InputError
 
 TARGET = "_target_"
@@ -228,6 +229,18 @@ def find_target(name: Any, key: str, targets: Targets) -> Callable[..., Any]:
         InputError: it is not among them, cannot be imported, or is no class (or, where the user typed it, no function).
     """
     name = targets.check(name, key)
+    plugin = plugin_of(name)
+    if plugin is None:
+        return _find(name, key, targets)
+    try:
+        return _find(name, key, targets)
+    except InputError as error:
+        raise InputError(f"{plugin}: {error}") from error
+    except Exception as error:  # whatever the code of a package raises when it is imported
+        raise InputError(f"{plugin} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _find(name: str, key: str, targets: Targets) -> Callable[..., Any]:
     where = f"{key}.{TARGET}" if key else TARGET
     parts = name.split(".")
     if not all(part.isidentifier() for part in parts) or len(parts) < 2:

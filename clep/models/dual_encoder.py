@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clep.config.build import build_module, call
+from clep.config.requirements import Need
 from clep.config.targets import REGISTERED_ONLY, TARGET, Targets
 from clep.errors import InputError
 from clep.models.pooling import masked_mean
@@ -125,6 +126,16 @@ class DualEncoder(SavedModel):
         model = call(cls, arguments, "model")
         model.config = saved if cls is DualEncoder else {TARGET: target, **saved}
         return model
+
+    @classmethod
+    def requires(cls, config: Mapping[str, Any]) -> dict[str, Need]:
+        """Return the settings of a run that the model needs: towers that end in one space."""
+        video, text = config.get("video"), config.get("text")
+        dims = [tower.get("out_dim") if isinstance(tower, Mapping) else None for tower in (video, text)]
+        if None in dims:
+            return {}
+        remedy = f"set model.video.out_dim={dims[0]} model.text.out_dim={dims[0]}"
+        return {"model.text.out_dim": Need(dims[0], "embeddings of videos and texts are compared", remedy)}
 
     @property
     def logit_scale(self) -> Float[Tensor, ""]:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any, get_args
 
-from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console, Group, RenderableType
@@ -16,8 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from clep.compute import Stopped, graceful_shutdown
-from clep.config.check import did_you_mean
+from clep.config.check import TextExpected, did_you_mean
 from clep.config.compose import compose_config
+from clep.config.mistakes import check_grammar, explain, nearest_option
 from clep.config.overrides import split_config_dir
 from clep.config.targets import TARGET
 from clep.errors import InputError
@@ -97,7 +97,10 @@ def _run(words: list[str]) -> None:
     if wants_help:
         Console().print(_job_help(find_job(name), options), highlight=False)
         return
-    job = build_job(options)
+    try:
+        job = build_job(options)
+    except TextExpected as error:
+        raise InputError(explain(error, overrides)) from error
     with job.lock():
         job.run()
 
@@ -120,17 +123,9 @@ def _job_and_overrides(words: list[str]) -> tuple[str, list[str]]:
 
 
 def _compose(job: type[Job], overrides: Sequence[str], config_dir: str | None) -> DictConfig:
+    check_grammar(overrides)
     written = [part for word in overrides for part in _as_overrides(word, job, config_dir)]
-    try:
-        return compose_config("preprocess", [f"job={job.name}", *written], config_dir)
-    except InputError as error:
-        if isinstance(error.__cause__, MissingConfigException):  # a file of a group, such as paths=mine
-            raise
-        reason = str(error).split("\n")[0]
-        raise InputError(
-            f"cannot read the options {' '.join(overrides)} ({reason}); a value with commas, colons or brackets "
-            "needs quotes inside quotes: \"csv='a,b.csv'\""
-        ) from error
+    return compose_config("preprocess", [f"job={job.name}", *written], config_dir)
 
 
 def _as_overrides(word: str, job: type[Job], config_dir: str | None) -> list[str]:
@@ -166,7 +161,7 @@ def _as_override(word: str, job: type[Job], config_dir: str | None) -> str:
         return word
     if group == "paths" and dot:
         raise InputError(f"there is no path {bare!r}. {did_you_mean(item, path_options())}")
-    raise InputError(f"this job has no option {bare!r}. {did_you_mean(bare, [*options, *inner])}")
+    raise InputError(f"this job has no option {bare!r}. {nearest_option(bare, [*options, *inner])}")
 
 
 def _jobs_help() -> RenderableType:

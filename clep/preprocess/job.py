@@ -19,6 +19,7 @@ from clep.compute.locks import file_lock
 from clep.config.check import check_call, check_config
 from clep.config.folder import config_folder
 from clep.config.overrides import override
+from clep.config.plugins import plugin_names
 from clep.config.targets import ANYTHING, TARGET, find_target
 from clep.errors import InputError
 from clep.remote import exists, is_remote, shown
@@ -286,9 +287,9 @@ def given_paths(*paths: str | Path | None) -> list[Path]:
 
 
 def choices(group: str, config_dir: str | None = None) -> list[str]:
-    """Return the names in `conf/<group>`, and in that group of a config folder of the user's, sorted."""
+    """Return the names in `conf/<group>`, in that group of a config folder of the user's, and of plug-ins, sorted."""
     homes = [config_folder(), *given_paths(config_dir)]
-    return sorted({path.stem for home in homes for path in (home / group).glob("*.yaml")})
+    return sorted({path.stem for home in homes for path in (home / group).glob("*.yaml")} | set(plugin_names(group)))
 
 
 def nearest_choice(group: str, value: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -297,7 +298,7 @@ def nearest_choice(group: str, value: Mapping[str, Any]) -> tuple[str, dict[str,
     The name is "" where no file has the config's `_target_`.
     """
     best, differs = "", dict(value)
-    for name in choices(group):
+    for name in sorted(path.stem for path in (config_folder() / group).glob("*.yaml")):
         given = _config_file(group, name)
         other = {key: item for key, item in value.items() if key not in given or given[key] != item}
         if TARGET not in other and (not best or len(other) < len(differs)):

@@ -2,11 +2,13 @@
 
 import logging
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import yaml
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from pytorch_lightning.callbacks import ModelCheckpoint
 
@@ -87,6 +89,42 @@ def find_checkpoint(choice: str | None, runs: str | Path, own: str | Path | None
     if found:
         log.info("continuing from %s", found)
     return found
+
+
+def check_unfinished(checkpoint: str | None, choice: str | None, trainer: Mapping[str, Any]) -> None:
+    """Refuse to continue a finished run for no further epoch; `ckpt_path=FILE.ckpt` measures it again instead.
+
+    Args:
+        checkpoint: that the run continues from; None for a new run.
+        choice: `ckpt_path` as typed.
+        trainer: settings of the trainer of this run.
+
+    Raises:
+        InputError: names the run and the epochs it had.
+    """
+    if checkpoint is None or Path(checkpoint).name != "last.ckpt":
+        return
+    run = Path(checkpoint).parent.parent
+    if not (run / "metrics.json").is_file() or not (run / "config.yaml").is_file():
+        return
+    try:
+        before = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["trainer"]
+        epochs, same_steps = int(before["max_epochs"]), before["max_steps"] == trainer["max_steps"]
+        nothing_left = same_steps and -1 < trainer["max_epochs"] <= epochs
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError):
+        return
+    if not nothing_left:
+        return
+    found = (
+        f"{run} is finished, so nothing is left to train: trainer.max_epochs above {epochs}, which it had, continues it"
+    )
+    if choice is not None and Path(choice).suffix == ".ckpt":
+        log.info("%s; it is measured again", found)
+        return
+    raise InputError(
+        f"ckpt_path={choice}: {found}, `python -m clep.evaluate ckpt={shlex.quote(str(run))}` measures it, and without "
+        f"ckpt_path a new run starts"
+    )
 
 
 def remove_leftovers(runs: str | Path, own: str | Path) -> None:

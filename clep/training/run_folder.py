@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import sys
 import time
@@ -20,6 +21,8 @@ from clep.errors import InputError
 from clep.files import write_json
 
 LOCKED, OWNER = "run", ".run.json"  # the lock of "run" is the file .run.lock
+FAILURE = "failed.json"  # why a run of a sweep failed
+_OF_A_START = {OWNER, f".{LOCKED}.lock", "config.yaml", "parts.json"}
 WAIT_S = 10.0  # loader processes of a killed run hold its lock until they notice, up to 5 seconds later
 RANK_WAIT_S = 120.0
 _TRAINING = "CLEP_TRAINING"
@@ -90,6 +93,23 @@ def is_alive(folder: Path) -> bool:
             return False
     except InputError:
         return True
+
+
+def remove_failed_start(folder: Path) -> None:
+    """Delete the folder of a run that failed before it computed anything, and the folders above if they are empty then.
+
+    A folder that holds anything but settings, logs and the claim is left.
+    """
+    if rank() > 0 or not folder.is_dir() or folder.resolve() == Path.cwd():
+        return
+    for path in folder.rglob("*"):
+        of_a_start = path.name in _OF_A_START or path.suffix == ".log" or path.parent == folder / ".hydra"
+        if not of_a_start and path != folder / ".hydra":
+            return
+    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):
+        for parent in list(folder.parents)[:2]:
+            parent.rmdir()
 
 
 def rank() -> int:

@@ -1,6 +1,7 @@
 """The settings of a training run: their schema, and what is refused before anything starts."""
 
 import inspect
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 
 from clep.config.build import build_typed
 from clep.config.check import check_call, check_config
+from clep.config.mistakes import explained
 from clep.config.requirements import check_requirements
 from clep.config.targets import ANYTHING, TARGET, find_target
 from clep.errors import InputError
@@ -33,6 +35,8 @@ def run_settings(
     ema: float | None,
     compile: bool,
     final_weights: Literal["best", "last"],
+    missing_evaluators: Literal["error", "skip"],
+    optimized_metric: str | None,
     ckpt_path: str | None,
     init_from: str | None,
     synthetic: dict[str, Any] | None,
@@ -54,8 +58,12 @@ def run_settings(
     """Schema of the top-level settings of a run; never called."""
 
 
-def checked_settings(cfg: DictConfig) -> dict[str, Any]:
+def checked_settings(cfg: DictConfig, words: Sequence[str] | None = None) -> dict[str, Any]:
     """Return the composed config as plain values, after all checks that need no data.
+
+    Args:
+        cfg: of `conf/train.yaml`.
+        words: overrides as typed, for messages; None for those of Hydra's run.
 
     Raises:
         InputError: a key or a value does not fit, parts contradict each other, or a sweep asks for several devices.
@@ -66,10 +74,14 @@ def checked_settings(cfg: DictConfig) -> dict[str, Any]:
         raise InputError(str(error).split("\n")[0]) from error
     assert isinstance(plain, dict)
     values = {str(key): value for key, value in plain.items()}
-    check_call(run_settings, values, "")
     # Without the operator, which the model holds too; its dimensions are filled in there.
     parts = values | {"model": fill_in_dims(values["model"], 1, 1), "operator": None}
-    check_config(parts, targets=ANYTHING)
+    try:
+        check_call(run_settings, values, "")
+        check_config(parts, targets=ANYTHING)
+    except InputError as error:
+        raise explained(error, typed_overrides() if words is None else words, values) from error
+    _refuse_missing_devices(values["trainer"])
     _refuse_several_devices_in_a_sweep(values["trainer"])
     _refuse_half_precision_weights(values["trainer"])
     check_decay(values["ema"])
@@ -79,6 +91,11 @@ def checked_settings(cfg: DictConfig) -> dict[str, Any]:
     _refuse_a_loss_of_another_task(loss, values["task"])
     check_requirements(values)
     return values
+
+
+def typed_overrides() -> list[str]:
+    """Return the overrides of this run as they were typed; none where Hydra did not start it."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
 def fill_in_dims(model: dict[str, Any], video_dim: int, text_dim: int) -> dict[str, Any]:
@@ -116,6 +133,25 @@ def _refuse_half_precision_weights(trainer: dict[str, Any]) -> None:
         raise InputError(
             f"precision={trainer['precision']} keeps the weights in half precision, while banks give float32 rows and "
             "embeddings and losses are float32; use precision=bf16-mixed, 16-mixed or 32-true"
+        )
+
+
+def _refuse_missing_devices(trainer: dict[str, Any]) -> None:
+    """Refuse GPUs that this machine lacks, and several devices that would silently be processes on its CPU."""
+    accelerator, devices = trainer["accelerator"], trainer["devices"]
+    gpus = torch.cuda.device_count()
+    if accelerator in ("gpu", "cuda") and not gpus and not torch.backends.mps.is_available():
+        raise InputError(
+            f"trainer.accelerator={accelerator}: PyTorch finds no GPU on this machine (torch.cuda.is_available() is "
+            "false); use trainer.accelerator=cpu, or a machine with a GPU and a build of PyTorch for it"
+        )
+    count = len(devices) if isinstance(devices, list) else int(devices) if str(devices).isdecimal() else 1
+    if accelerator in ("gpu", "cuda", "auto") and 0 < gpus < count:
+        raise InputError(f"trainer.devices={devices}: this machine has {gpus} GPUs; use trainer.devices={gpus}")
+    if accelerator == "auto" and not gpus and count > 1 and trainer["strategy"] == "auto":
+        raise InputError(
+            f"trainer.devices={devices}: PyTorch finds no GPU on this machine; use trainer.devices=1, which has all "
+            f"cores, or name {count} processes on the CPU: trainer.accelerator=cpu trainer.strategy=ddp"
         )
 
 

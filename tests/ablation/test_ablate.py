@@ -226,7 +226,7 @@ def test_a_setting_that_does_not_exist_is_named_before_the_first_run(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert main(["experiment=demo", "data.batchsize=3", "seed=0,1", f"out={tmp_path / 'out'}"]) == 1
-    assert "there is no setting data.batchsize. Did you mean 'batch_size'" in caplog.text
+    assert "there is no setting data.batchsize. Did you mean data.batch_size=" in caplog.text
     assert list(tmp_path.iterdir()) == []
 
 

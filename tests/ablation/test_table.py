@@ -37,7 +37,7 @@ def test_a_mean_over_fewer_seeds_than_the_row_has_is_marked() -> None:
     for index in (3, 5):
         found[index].metrics["a/b"] = None  # what not-a-number is in metrics.json
     rows = rows_of(found, ["a/b"])
-    text = markdown(as_data(Grid(), found, ["a/b"], []), rows)
+    text = markdown(as_data(Grid(), found, ["a/b"], ""), rows)
     for line in (
         "| whole | 2.0 ± 1.4 | 2.0 ± 0.0 |",
         "| diverged | 3.0 ± 2.8 (2 of 3) | 2.0 ± 0.0 |",
@@ -50,7 +50,7 @@ def test_a_mean_over_fewer_seeds_than_the_row_has_is_marked() -> None:
     console.print(in_terminal(rows, ["a/b"], "title"))
     assert "3.0 ± 2.8 (2 of 3)" in (shown := console.export_text())
     assert "(n of m)" in shown
-    assert "(n of m)" not in markdown(as_data(Grid(), found[:2], ["a/b"], []), rows[:1])
+    assert "(n of m)" not in markdown(as_data(Grid(), found[:2], ["a/b"], ""), rows[:1])
 
 
 @pytest.mark.parametrize(

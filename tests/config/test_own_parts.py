@@ -1,6 +1,7 @@
 """A run records its parts from outside clep as text, and messages give the options that they need."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,11 @@ def test_a_run_of_clep_alone_leaves_no_record(tmp_path: Path) -> None:
 
 def test_the_options_that_are_missing(tmp_path: Path) -> None:
     folder = recorded(tmp_path, "/a b/conf")
-    hint = missing_options(folder, REGISTERED_ONLY)
-    assert f"{NAME} ({__file__})" in hint
-    assert "add allow=[tests] --config-dir '/a b/conf'" in hint
+    assert missing_options(folder, REGISTERED_ONLY) == "allow=[tests] --config-dir '/a b/conf'"
     assert "allow" not in missing_options(folder, allowed(["tests."]))
     assert missing_options(folder, allowed(["tests"]), "/a b/conf") == ""
-    with pytest.raises(InputError, match=r"^no such file\. .*add allow=\[tests\] --config-dir"):
+    named = re.escape(f"{NAME} ({__file__})")
+    with pytest.raises(InputError, match=rf"^no such file\. .*{named}.*add allow=\[tests\] --config-dir"):
         with explain_refusal(folder, REGISTERED_ONLY):
             raise InputError("no such file")
 
@@ -69,4 +69,7 @@ def test_a_strangers_record_is_data(tmp_path: Path, content: str) -> None:
 def test_a_strangers_record_writes_no_control_characters(tmp_path: Path) -> None:
     part: dict[str, Any] = {"name": "theirs.Part", "file": "\x1b[2J"}
     (tmp_path / RECORD).write_text(json.dumps({"parts": [part], "config_dirs": ["\x1b]0;x"]}))
-    assert missing_options(tmp_path, REGISTERED_ONLY).isprintable()
+    with pytest.raises(InputError) as refused, explain_refusal(tmp_path, REGISTERED_ONLY):
+        raise InputError("no such file")
+    assert "theirs.Part" in str(refused.value)
+    assert str(refused.value).isprintable()

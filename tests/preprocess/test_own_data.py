@@ -201,4 +201,4 @@ def test_a_wrong_setting_of_the_data_is_named_with_the_nearest(
     monkeypatch.setattr(sys, "argv", ["train.py", "experiment=table", "data.table=x.csv", "data.feature=y"])
     with pytest.raises(SystemExit) as ended:
         main()
-    assert "data.feature. Did you mean 'features'" in str(ended.value.code)
+    assert "data.feature. Did you mean data.features=" in str(ended.value.code)

@@ -1,0 +1,77 @@
+"""The table of a sweep's runs (`python train.py -m …`), in the form of an ablation's."""
+
+import logging
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+from rich.console import Console
+
+from clep.ablation.cells import Outcome
+from clep.ablation.grid import SEED, Cell, Grid
+from clep.ablation.table import as_data, chosen_metrics, in_terminal, rows_of, write_table
+from clep.config.overrides import read_overrides
+from clep.errors import InputError
+from clep.files import read_json
+from clep.training.run_folder import FAILURE
+
+log = logging.getLogger(__name__)
+
+
+class SweepTable(Callback):
+    """Hydra callback that writes `table.md` and `table.json` into the folder of a sweep and prints the table.
+
+    Runs that differ only in their seed are one row, with mean and standard deviation. The exit status is 1 if a run
+    failed.
+    """
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Tabulate the runs below `hydra.sweep.dir`."""
+        try:
+            failed = tabulate(Path(config.hydra.sweep.dir), Console())
+        except InputError as error:
+            log.error("%s", error)
+            failed = 1
+        if failed:
+            sys.exit(1)  # Hydra turns other exceptions of callbacks into warnings
+
+
+def tabulate(folder: Path, console: Console | None = None) -> int:
+    """Write the table of the runs in `folder`, and return how many of them failed.
+
+    Args:
+        folder: of the sweep; each run in it has `.hydra/overrides.yaml`, and `metrics.json` if it succeeded.
+        console: where to show the table; None: nowhere.
+
+    Raises:
+        InputError: no run succeeded; gives the reason of the first.
+    """
+    found = sorted(folder.glob("*/.hydra/overrides.yaml"), key=lambda path: (len(path.parts[-3]), path))
+    overrides = {path.parents[1]: read_overrides(path) for path in found}
+    if not overrides:
+        return 0
+    common = [word for word in next(iter(overrides.values())) if all(word in words for words in overrides.values())]
+    outcomes = []
+    for run, words in overrides.items():
+        own = [word for word in words if word not in common]
+        seed = next((word.partition("=")[2] for word in own if word.startswith(f"{SEED}=")), None)
+        row = ", ".join(word for word in own if not word.startswith(f"{SEED}=")) or "as configured"
+        metrics = read_json(run / "metrics.json") if (run / "metrics.json").is_file() else None
+        failed = None if metrics else "it left no metrics"
+        if (run / FAILURE).is_file():
+            failed = str(read_json(run / FAILURE).get("error"))
+        outcomes.append(Outcome(Cell(row, seed, (*common, *own)), metrics, None, failed))
+    count = sum(one.failed is not None for one in outcomes)
+    if count == len(outcomes):
+        raise InputError(f"none of {count} runs succeeded; the first: {outcomes[0].failed}")
+    grid, names = Grid(fixed=tuple(common), out=folder, table=folder / "table"), chosen_metrics(outcomes, ())
+    rows = rows_of(outcomes, names)
+    write_table(
+        grid.table, as_data(grid, outcomes, names, shlex.join(["python", "train.py", *sys.argv[1:]])), rows, None
+    )
+    if console is not None:
+        console.print(in_terminal(rows, names, f"{folder / 'table'}.md"))
+    return count

@@ -1,0 +1,38 @@
+"""The help of the training command: the groups of `conf/`, one line each, read from `conf/train.yaml`."""
+
+import re
+from collections.abc import Iterable
+
+from clep.config.folder import config_folder
+from clep.config.mistakes import choices_of_groups
+
+_GROUP = re.compile(r"^  - (\w+): (\S+) *# (.+)$", re.MULTILINE)
+
+_USAGE = """Train and evaluate.
+
+  python train.py [experiment=NAME] [GROUP=NAME …] [KEY=VALUE …]       clep-train away from the checkout
+  clep-train new FOLDER                   write a starter project: one config, one part, one test, one command
+
+Groups (the default first):
+{groups}
+{settings}
+  python train.py experiment=NAME --cfg job          shows all settings of an experiment; each can be given as KEY=VALUE
+  python train.py -m seed=0,1,2                      a sweep: one run for each value, and a table of them at the end
+  python train.py --config-dir DIR                   your own config groups, beside those of clep
+"""
+
+
+def groups_help(folders: Iterable[str] = ()) -> str:
+    """Return the help: each group with what it chooses and its choices, then the settings without a group.
+
+    Args:
+        folders: config folders of the user.
+    """
+    text = (config_folder() / "train.yaml").read_text(encoding="utf-8")
+    known = choices_of_groups(folders)
+    lines = []
+    for group, default, meaning in _GROUP.findall(text):
+        names = sorted(known.get(group, ()), key=lambda name: (name != default, name))
+        lines.append(f"  {group:<17}{meaning.split(' (')[0]}: {' | '.join(names)}")
+    settings = [f"  {key:<17}{meaning}" for key, meaning in re.findall(r"^(\w+): [^\n#]*# (.+)$", text, re.MULTILINE)]
+    return _USAGE.format(groups="\n".join(lines), settings="\nSettings:\n" + "\n".join(settings) + "\n")

@@ -1,0 +1,290 @@
+"""Plausible mistakes on the command lines and in Python: each is answered in one line by what to type instead."""
+
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+import clep.evaluate
+from clep import ablate
+from clep.bank import BankWriter, Clock, FeatureBank
+from clep.config.compose import compose_config
+from clep.config.folder import config_folder
+from clep.config.mistakes import HYDRA_OPTIONS, check_words, explain
+from clep.errors import InputError
+from clep.models import DualEncoder
+from clep.preprocess import __main__ as preprocess
+from clep.pretrained import PretrainedModel
+from clep.training.settings import checked_settings
+
+
+@cache
+def base(experiment: str) -> DictConfig:
+    return compose_config("train", [f"experiment={experiment}", "paths.run=run", "paths.data=data"])
+
+
+@contextmanager
+def composed(experiment: str, *words: str) -> Iterator[DictConfig]:
+    """Compose as `compose_config` does; settings without a group are applied to one composed config and taken back."""
+    parsed = []
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(words))
+        above = [OmegaConf.select(base(experiment), one.key_or_group.rpartition(".")[0] or "data") for one in parsed]
+        if None in above or any(
+            (config_folder() / one.key_or_group).is_dir() or one.is_sweep_override() for one in parsed
+        ):
+            yield compose_config("train", [f"experiment={experiment}", "paths.run=run", "paths.data=data", *words])
+            return
+        cfg = base(experiment)
+        before = {one.key_or_group: OmegaConf.select(cfg, one.key_or_group, default=cfg) for one in parsed}
+        ConfigLoaderImpl._apply_overrides_to_config(parsed, cfg)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise InputError(explain(error, words)) from error
+    try:
+        yield cfg
+    finally:
+        with open_dict(cfg):
+            for key, value in before.items():
+                if value is cfg:
+                    parent, _, last = key.rpartition(".")
+                    del (OmegaConf.select(cfg, parent) if parent else cfg)[last]
+                else:
+                    OmegaConf.update(cfg, key, value)
+
+
+def answer(experiment: str, *words: str) -> str:
+    """Return what the training command says to these words before it starts anything."""
+    with pytest.raises(InputError) as raised:
+        check_words(words, HYDRA_OPTIONS)
+        with composed(experiment, *words) as cfg:
+            checked_settings(cfg, words)
+    return str(raised.value)
+
+
+# Words of `python train.py experiment=ego4d_clip …`, and what the answer must contain.
+TRAIN = {
+    # settings: the right path
+    "batch_size=64": "data.batch_size=64?",
+    "lr=1e-4": "optim.optimizer.lr=1e-4?",
+    "optim.lr=1e-4": "optim.optimizer.lr=1e-4?",
+    "learning_rate=1e-4": "optim.optimizer.lr=1e-4?",
+    "optimizer.lr=1e-4": "optim.optimizer.lr=1e-4?",
+    "model.out_dim=256": "model.video.out_dim=256 or model.text.out_dim=256?",
+    "embed_dim=256": "model.video.out_dim=256 or model.text.out_dim=256?",
+    "data.val_fraction=0.1": "data.sources.ego4d.val_fraction=0.1?",
+    "val_split=0.1": "data.sources.ego4d.val_fraction=0.1?",
+    "epochs=3": "trainer.max_epochs=3?",
+    "max_epochs=3": "trainer.max_epochs=3?",
+    "trainer.epochs=3": "trainer.max_epochs=3?",
+    "steps=100": "trainer.max_steps=100?",
+    "gpus=2": "trainer.devices=2?",
+    "trainer.gpus=2": "trainer.devices=2?",
+    "num_workers=4": "data.num_workers=4?",
+    "weight_decay=0.1": "optim.optimizer.weight_decay=0.1?",
+    "optim.wd=0.1": "optim.optimizer.weight_decay=0.1?",
+    "dropout=0.3": "model.video.dropout=0.3 or model.text.dropout=0.3?",
+    "model.hidden_dim=64": "model.video.hidden_dim=64 or model.text.hidden_dim=64?",
+    "model.video.droput=0.3": "model.video.dropout=0.3?",
+    "temperature=0.07": "+model.init_scale=0.07?",
+    "resume=true": "ckpt_path=last?",
+    "pretrained=runs/a": "init_from=runs/a?",
+    "data_dir=/data": "paths.data=/data?",
+    "output_dir=out": "paths.runs=out?",
+    "sentence_encoder=clip": "text_encoder=clip?",
+    "grad_clip=1.0": "trainer.gradient_clip_val=1.0?",
+    "trainer.limit_test_batches=3": "+trainer.limit_test_batches=3?",
+    "+batch_size=64": "data.batch_size=64?",
+    "+model.hidden_dim=64": "model.video.hidden_dim=64 or model.text.hidden_dim=64?",
+    "data.sampler.videos=8": "sampler=hard_negatives (as data.sampler.videos)",
+    "model.video.heads=4": "model=temporal (as model.video.heads)",
+    "evaluator.kinetics.topk=5": "It knows: ",
+    # groups and their choices
+    "loss=infonce": "loss=clip?",
+    "loss=sigllip": "loss=siglip?",
+    "loss=unique_texts": "sampler=unique_texts?",
+    "evaluator=retreival": "evaluator=retrieval?",
+    "evaluator=[kinetics,retreival]": "evaluator=retrieval?",
+    "evaluators=retrieval": "evaluator=retrieval?",
+    "experiment=ego4dclip": "experiment=ego4d_clip?",
+    "optimizer=adamw": "optim=adamw?",
+    "optimizer=adam": "optim=adamw?",
+    "dataset=egoclip": "data=egoclip?",
+    "objective=siglip": "loss=siglip?",
+    "arch=temporal": "model=temporal?",
+    "model=transformer": "model=temporal?",
+    "data=pairs.csv": "experiment=table 'data.table=\"pairs.csv\"'",
+    "logger=tb": "logger=tensorboard?",
+    "operator=nl": "model=long_term",
+    "ego4d_tutorial": "experiment=ego4d_tutorial?",
+    "debug=true": "limit, overfit, profile",
+    # values
+    "optim.optimizer.lr=-1": "optim.optimizer.lr=-1 must be at least 0",
+    "data.num_workers=-1": "data.num_workers=-1 must be at least 0",
+    "data.batch_size=0": "data.batch_size=0 must be at least 1",
+    "model.video.dropout=1.5": "model.video.dropout=1.5 must be at least 0 and at most 1",
+    "trainer.max_epochs=ten": "trainer.max_epochs='ten' is of type str, but Trainer takes ",
+    "model.video.out_dim=256": "set model.video.out_dim=256 model.text.out_dim=256",
+    "trainer.accelerator=gpu": "use trainer.accelerator=cpu",
+    "trainer.devices=4": "use trainer.devices=1",
+    "data.window.align=center": "Literal['centre', 'start']",
+    "tag_style=cleen": "Literal['clean',",
+    "precision=fp17": "trainer.precision='fp17'",
+    # words that are no settings
+    "--epochs=3": "written without dashes: epochs=VALUE",
+    "--hepl": "Did you mean --help?",
+    "data.batch_size": "write the key, = and the value without blanks",
+    "pairs.csv": "data.table=",
+    "seed=0,1,2": "add -m",
+    "+trainer.fast_dev_run=true": "trainer.fast_dev_run is a setting already: write it without +",
+}
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+
+
+@pytest.mark.parametrize(("word", "expected"), TRAIN.items())
+def test_the_training_command_answers(word: str, expected: str) -> None:
+    found = answer("ego4d_clip", word)
+    assert expected in found
+    assert "\n" not in found
+
+
+# Names of files as they are, and the word around them.
+NAMES = [
+    "it's.csv",
+    "a=b.csv",
+    "copy (1).csv",
+    "#3.csv",
+    "a,b.csv",
+    "a{b}.csv",
+    "2019_05_12",
+    "12",
+    "1e5",
+    'say "hi".csv',
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_quoting_that_is_printed_gives_the_name(name: str) -> None:
+    """Pasted into a shell, and read by Hydra, the printed word has the value that was meant."""
+    word = f"data.table={name}"
+    found = answer("table", word)
+    printed = found[found.index("'data.table=") :]
+    *_, pasted = [one for one in shlex.split(printed.partition("; to train")[0]) if one.startswith("data.table=")]
+    with composed("table", pasted) as cfg:
+        assert cfg.data.table == name
+        checked_settings(cfg, [pasted])
+
+
+PREPROCESS = {
+    "kinetcs": "Did you mean 'kinetics'?",
+    "kinetics feature=x": "Did you mean 'features",
+    "ego4d_features overwrit=true": "Did you mean 'overwrite'?",
+    "kinetics paths.dta=x": "Did you mean 'data'?",
+    "videos videos=2019_05_12 output=x.h5": "'videos=\"2019_05_12\"'",
+    "videos videos=a=b output=x.h5": "'videos=\"a=b\"'",
+    "videos videos=a,b output=x.h5": "'videos=\"a,b\"'",
+    "videos videos=x output=x.h5 encoder=timesformr_k400": "Did you mean 'timesformer_k400'",
+    "videos videos=x output=x.h5 bs=3": "Did you mean 'clip_batch'?",
+    "kinetics batch_size=0": "batch_size=0 must be at least 1",
+}
+
+
+def words_of(line: str) -> list[str]:
+    return line.split()
+
+
+@pytest.mark.parametrize(("line", "expected"), PREPROCESS.items())
+def test_a_job_answers(line: str, expected: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert preprocess.main(words_of(line)) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ")
+    assert expected in printed
+    assert printed.count("\n") == 1
+
+
+COMMANDS: dict[str, tuple[Callable[[list[str]], Any], str]] = {
+    "evaluator=kinetcs ckpt=x": (clep.evaluate.main, "Did you mean 'kinetics'?"),
+    "ckpt=nowhere": (clep.evaluate.main, "nowhere"),
+    "checkpoint=x": (clep.evaluate.main, "ckpt=PATH is needed"),
+    "model=joint_space evaluator=epic_mir evaluator.epic_mir.bnk=x": (clep.evaluate.main, "evaluator.epic_mir.bank=x?"),
+    "ablation=objectivs": (ablate.main, "Did you mean 'objectives'?"),
+    "experiment=demo batch_size=8,16": (ablate.main, "data.batch_size=8?"),
+}
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_the_other_commands_answer(
+    line: str, caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    command, expected = COMMANDS[line]
+    with caplog.at_level("ERROR"):
+        try:
+            status = command(words_of(line))
+        except SystemExit as ended:
+            status = ended.code
+    assert status == 1
+    assert expected in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> FeatureBank:
+    path = tmp_path_factory.mktemp("bank") / "bank.h5"
+    with BankWriter(path, dim=4, clock=Clock(rows_per_second=2.0, row_seconds=0.5)) as writer:
+        writer.add("kitchen_01", np.ones((9, 4), np.float32))
+    return FeatureBank.open(path)
+
+
+@pytest.fixture(scope="module")
+def model() -> PretrainedModel:
+    head = {"_target_": "torch.nn.Linear", "in_features": 4, "out_features": 3}
+    return PretrainedModel(DualEncoder.from_config({"video": head, "text": head}), "cpu")
+
+
+PYTHON: dict[str, tuple[Callable[[PretrainedModel, FeatureBank], Any], str]] = {
+    "a path as the bank": (lambda m, b: m.search("bank.h5", "a cup"), r"FeatureBank\.open\('bank\.h5'\)"),  # type: ignore[arg-type]
+    "no text": (lambda m, b: m.search(b), r"missing a required argument: 'query'; .*model\.search\(bank, "),  # type: ignore[call-arg]
+    "texts to embed_video": (lambda m, b: m.embed_video(text=["a"]), r"model\.embed_text\(\[\.\.\.\]\)"),  # type: ignore[call-arg]
+    "an unknown id": (
+        lambda m, b: m.embed_video(b, "kitchen_1", 0, 1),
+        r"no rows of video 'kitchen_1'.*Did you mean 'kitchen_01'",
+    ),
+    "unknown ids": (lambda m, b: m.search(b, "a", videos=["x", "y"]), r"no rows of video 'x' \(2 such\)"),
+    "an unknown id to similarity": (lambda m, b: m.similarity(b, "a", "x"), r"no rows of video 'x'"),
+}
+
+
+@pytest.mark.parametrize("what", PYTHON)
+def test_a_model_answers(what: str, model: PretrainedModel, bank: FeatureBank) -> None:
+    call, expected = PYTHON[what]
+    with pytest.raises(InputError, match=expected):
+        call(model, bank)
+
+
+def test_there_are_eighty_of_them() -> None:
+    assert len(TRAIN) + len(NAMES) + len(PREPROCESS) + len(COMMANDS) + len(PYTHON) >= 80
+
+
+def test_a_printed_setting_can_be_pasted() -> None:
+    """The first suggestion for a wrong key composes and passes the checks."""
+    for word in ("batch_size=64", "epochs=3", "trainer.limit_test_batches=3"):
+        found = re.search(r"Did you mean (\S+?)(\?| or )", answer("ego4d_clip", word))
+        assert found
+        with composed("ego4d_clip", *shlex.split(found.group(1))) as cfg:
+            checked_settings(cfg)
