@@ -208,7 +208,7 @@ class PretrainedModel:
                 f"each moment needs a video, a start and an end, but there are {len(ids)} videos, {len(starts)} starts "
                 f"and {len(ends)} ends"
             )
-        return self._embed_moments(bank, bank.index(ids), starts, ends, batch_size)
+        return self._embed_moments(bank, self._indices(bank, ids), starts, ends, batch_size)
 
     @torch.no_grad()
     def _embed_moments(
@@ -283,6 +283,7 @@ class PretrainedModel:
         """
         if top < 1:
             raise InputError(f"search needs a positive number of moments, not top={top}")
+        chosen = None if videos is None else self._indices(bank, videos).tolist()
         moment = self._as_moment(bank, query)
         if moment is None:
             embedded, most = self.query([query] if isinstance(query, str) else cast(list[str], query)), top
@@ -290,7 +291,6 @@ class PretrainedModel:
             embedded = normalize(self.embed_video(bank, *moment), dim=-1)[0]
             most = top + math.ceil((moment.end_s - moment.start_s) / float(window_s)) + 1  # hits on the query itself
         index = self.index(bank, window_s, stride_s)
-        chosen = None if videos is None else self._indices(bank, videos).tolist()
         moments, scores = index.search(embedded, most, chosen)
         columns = (column.tolist() for column in (*index.grid.spans(moments), scores))
         hits = [

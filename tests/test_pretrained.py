@@ -174,7 +174,7 @@ def test_a_model_of_sequences_gets_rows_with_a_mask(bank: FeatureBank) -> None:
 
 def test_moments_that_cannot_be_embedded_are_refused(bank: FeatureBank) -> None:
     loaded = PretrainedModel(trained(), "cpu")
-    with pytest.raises(InputError, match=r"bank\.h5 lacks"):
+    with pytest.raises(InputError, match=r"bank\.h5 has no rows of video"):
         loaded.embed_video(bank, ["v00", "elsewhere"], [0.0, 0.0], [1.0, 1.0])
     with pytest.raises(InputError, match="ends before it starts"):
         loaded.embed_video(bank, "v00", 3.0, 1.0)
