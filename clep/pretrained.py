@@ -1,13 +1,12 @@
 """A trained model for use: texts and moments in, embeddings and search results out."""
 
 import functools
-import inspect
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clep.bank import FeatureBank
+from clep.bank.usage import takes_bank
 from clep.checksums import digest
 from clep.config.check import did_you_mean
 from clep.config.own_parts import explain_refusal
@@ -36,31 +36,7 @@ from clep.remote import is_remote
 from clep.text import SentenceEncoder, substitute_tags
 from clep.text.prompts import average_prompts, class_prompts
 
-P, R = ParamSpec("P"), TypeVar("R")
 Seconds = Sequence[float | int] | np.ndarray | Tensor | float | int
-
-
-def _explained(usage: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorate a method so that wrong arguments, or a bank that is not opened, are answered with its usage."""
-
-    def decorate(method: Callable[P, R]) -> Callable[P, R]:
-        @functools.wraps(method)
-        def called(*arguments: P.args, **named: P.kwargs) -> R:
-            try:
-                bank = inspect.signature(method).bind(*arguments, **named).arguments["bank"]
-            except TypeError as error:
-                raise InputError(f"{method.__name__}: {error}; it is called as {usage}") from error
-            if not isinstance(bank, FeatureBank):
-                path = repr(str(bank)) if isinstance(bank, str | Path) else "PATH"
-                raise InputError(
-                    f"{method.__name__}: bank is a {type(bank).__name__}; open it first: "
-                    f"bank = clep.bank.FeatureBank.open({path}), then {usage}"
-                )
-            return method(*arguments, **named)
-
-        return called
-
-    return decorate
 
 
 class Moment(NamedTuple):
@@ -175,7 +151,7 @@ class PretrainedModel:
         pieces = [self.encoder.encode_text({"text": piece.to(self.device)}).cpu() for piece in rows.split(batch_size)]
         return torch.cat(pieces) if pieces else torch.zeros(0, 0)
 
-    @_explained("model.embed_video(bank, video, start_s, end_s); sentences are embedded by model.embed_text([...])")
+    @takes_bank("model.embed_video(bank, video, start_s, end_s); sentences are embedded by model.embed_text([...])")
     @torch.no_grad()
     def embed_video(
         self,
@@ -236,7 +212,7 @@ class PretrainedModel:
             pieces.append(self.encoder.encode_video({k: v.to(self.device) for k, v in batch.items()}).cpu())
         return torch.cat(pieces) if pieces else torch.zeros(0, 0)
 
-    @_explained('model.similarity(bank, "opens the fridge", video)')
+    @takes_bank('model.similarity(bank, "opens the fridge", video)')
     def similarity(
         self, bank: FeatureBank, text: str, video: str, window_s: float | int = 4.0, stride_s: float | int = 1.0
     ) -> tuple[Float64[Tensor, " moments"], Float[Tensor, " moments"]]:
@@ -251,7 +227,7 @@ class PretrainedModel:
         embedded = self.embed_video(bank, video, starts, ends)
         return torch.from_numpy((starts + ends) / 2), normalize(embedded, dim=-1) @ self.query([text])
 
-    @_explained('model.search(bank, "opens the fridge")')
+    @takes_bank('model.search(bank, "opens the fridge")')
     def search(
         self,
         bank: FeatureBank,
@@ -304,7 +280,7 @@ class PretrainedModel:
         near = narrations if isinstance(narrations, NarrationsNear) else NarrationsNear(narrations)
         return [hit._replace(text=near.text(hit.video, hit.start_s, hit.end_s)) for hit in hits]
 
-    @_explained('model.classify(bank, ["washing a cup", "opening a door"])')
+    @takes_bank('model.classify(bank, ["washing a cup", "opening a door"])')
     @torch.no_grad()
     def classify(
         self,
