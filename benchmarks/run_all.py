@@ -29,6 +29,7 @@ NAMES = (
     "many_processes",
     "multi_instance",
     "published_sizes",
+    "search_index",
     "demo",
     "demo_long_term",
 )

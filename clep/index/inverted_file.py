@@ -23,7 +23,8 @@ TRAINING_ROWS = 200_000
 MOST_LISTS = 4096
 ROWS_AT_ONCE = 16_384
 ITERATIONS = 10
-RECALL = 0.98
+CHOSEN_RECALL, LEAST_RECALL = 0.99, 0.98
+"""The recall on which the lists to read are chosen, and below which a warning is logged."""
 MOST_PROBES = 512
 REFINED = 4
 """Candidates of the codes for each moment wanted."""
@@ -71,7 +72,8 @@ class InvertedFile:
         """Build, measure and write the file, and the JSON beside it; both are whole or absent.
 
         K-means sees at most `TRAINING_ROWS` rows, and rows are added in blocks, so that the memory needed is that of
-        the codes. The fewest lists are read with which a search finds `RECALL` of the ten nearest moments of `queries`.
+        the codes. The fewest lists are read with which a search finds `CHOSEN_RECALL` of the ten nearest moments of
+        `queries`.
 
         Args:
             path: the file to write.
@@ -132,11 +134,11 @@ class InvertedFile:
             found = [self.search(rows, query, count)[0] for query in queries]
             shares = [len(np.intersect1d(one, other)) / count for one, other in zip(found, exact, strict=True)]
             self.recall = float(np.mean(shares))
-            if self.recall >= RECALL or self.probes >= min(MOST_PROBES, lists):
+            if self.recall >= CHOSEN_RECALL or self.probes >= min(MOST_PROBES, lists):
                 break
             self.probes = min(2 * self.probes, MOST_PROBES, lists)
         message = "index of %s moments in %s lists: recall@10 %.3f of exact search on %s queries, reading %s lists"
-        level = logging.INFO if self.recall >= RECALL else logging.WARNING
+        level = logging.INFO if self.recall >= LEAST_RECALL else logging.WARNING
         _log.log(level, message, f"{rows.n_rows:,}", f"{lists:,}", self.recall, f"{len(queries):,}", self.probes)
 
 

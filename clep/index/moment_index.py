@@ -131,7 +131,7 @@ class MomentIndex:
         total = len(self) if inside is None else len(inside)
         count = max(64, 2 * top * int(np.ceil(self.grid.window_s / self.grid.stride_s)))
         while True:
-            moments, scores = self._nearest(query, min(count, total), inside)
+            moments, scores = self.nearest(query, min(count, total), inside)
             kept = self.grid.without_overlaps(moments, top)
             if len(kept) >= top or count >= total:
                 return moments[kept], scores[kept]
@@ -147,9 +147,16 @@ class MomentIndex:
         """Return the embedding of a moment."""
         return self.rows.take(moment)[0]
 
-    def _nearest(
-        self, query: Float32[Tensor, " embed"], count: int, inside: Int64[np.ndarray, " moments"] | None
+    def nearest(
+        self, query: Float32[Tensor, " embed"], count: int, inside: Int64[np.ndarray, " moments"] | None = None
     ) -> exact.Found:
+        """Return the moments nearest to a query, overlapping ones too, and their dot products; see `search`.
+
+        Args:
+            query: of at most unit length.
+            count: how many at the most.
+            inside: search these moments only, ascending.
+        """
         if inside is not None:
             return exact.best_of(self.rows, inside, query, count)
         if self.approximate is not None:

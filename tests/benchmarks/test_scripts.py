@@ -18,6 +18,7 @@ from benchmarks import (
     published_sizes,
     run_report,
     samplers,
+    search_index,
     short_clips,
     training,
     zero_shot,
@@ -245,3 +246,15 @@ def test_run_report(tmp_path: Path, words: list[str]) -> None:
     written = _written(tmp_path, "run_report")
     assert written["targets"]["size of the page, MB"]["reached"]
     assert written["report"]["details_s"] > 0
+
+
+@pytest.mark.slow
+def test_search_index(tmp_path: Path, words: list[str]) -> None:
+    pytest.importorskip("faiss")
+    small = ["moments=3000", "dim=32", "concepts=60", "queries=50", "repeats=1", f"data={tmp_path}"]
+    result = search_index.main([*words, *small])
+    assert result["recall_at_10"]["texts"] > 0.9
+    assert result["build"]["moments"] <= 3000
+    assert set(result["file_gb"]) == {".moments", ".ivf"}
+    assert _written(tmp_path, "search_index")["targets"].keys() == result["targets"].keys()
+    assert not list(tmp_path.glob("**/*.moments"))
