@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -93,6 +94,7 @@ def read_moment_table(
         )
         report["after_the_end"] = int(np.count_nonzero(late))
         kept &= ~late
+        del video_end_s, late
     index = np.flatnonzero(kept)
     repeated = repeated_rows(codes[index], table.text.index[index], table.start_s[index], table.end_s[index])
     report["repeated"] = int(np.count_nonzero(repeated))
@@ -109,21 +111,29 @@ def read_moment_table(
     position = {name: place for place, name in enumerate(chosen)}
     video = np.array([position.get(name, -1) for name in videos], np.int32)[codes[index]]
     about = {name: VideoMetadata(ends_s[name]) for name in chosen} if ends_s is not None else {}
-    narrations = assemble(
-        videos=chosen,
-        redacted=np.zeros(len(chosen), bool),
-        about=about,
-        video=video,
-        second=np.maximum(0.0, table.time[index]),
-        passes=np.ones(len(index), np.int8),
-        written=table.text.values,
-        written_id=table.text.index[index],
-        tag_style=tag_style,
-        spans=(np.maximum(0.0, table.start_s[index]), table.end_s[index]) if table.has_spans else None,
-        groups=_both(verb_sets, noun_sets),
-        row_split=None if table.split is None else table.split[index],
-        weight=None if table.weight is None else table.weight[index],
-    )
+    moments: dict[str, Any] = {
+        "video": video,
+        "second": table.time[index],
+        "passes": np.ones(len(index), np.int8),
+        "written": table.text.values,
+        "written_id": table.text.index[index],
+        "spans": (table.start_s[index], table.end_s[index]) if table.has_spans else None,
+        "groups": _both(verb_sets, noun_sets),
+        "row_split": None if table.split is None else table.split[index],
+        "weight": None if table.weight is None else table.weight[index],
+    }
+    del (
+        table,
+        codes,
+        empty,
+        known_row,
+        good_span,
+        kept,
+        index,
+        repeated,
+    )  # gigabytes where the table has 10,000,000 rows
+    redacted = np.zeros(len(chosen), bool)
+    narrations = assemble(videos=chosen, redacted=redacted, about=about, tag_style=tag_style, **moments)
     if not len(narrations):
         raise InputError(f"{path} has no row with a text after its tags are removed")
     unused = sorted(set(ends_s) - set(narrations.videos)) if ends_s is not None else []

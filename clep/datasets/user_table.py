@@ -250,7 +250,10 @@ def _read_jsonl(path: Path, wanted: Mapping[str, str]) -> _Read:
             lines.append(number)
             found.update(dict.fromkeys(row))
             for column, values in cells.items():
-                values.append(_cell(row.get(column)))
+                try:
+                    values.append(_cell(row.get(column)))
+                except ValueError as error:
+                    raise InputError(f"{path}, line {number}: {column} is {error}, not text or a number") from error
     if not lines:
         raise InputError(f"{path} has no rows")
     columns = {column: pa.array(values, pa.large_string()) for column, values in cells.items() if column in found}
@@ -258,11 +261,13 @@ def _read_jsonl(path: Path, wanted: Mapping[str, str]) -> _Read:
 
 
 def _cell(value: Any) -> str:
-    """Return a value of JSON as the text of a cell."""
+    """Return a value of JSON as the text of a cell; of an object: raise ValueError."""
     if value is None:
         return ""
     if isinstance(value, list):
         return "|".join(map(_cell, value))
+    if isinstance(value, dict):
+        raise ValueError(str(value)[:100])
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value).encode("utf-8", "replace").decode()  # a lone surrogate becomes "?"
