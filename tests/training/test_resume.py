@@ -90,7 +90,7 @@ class Validated(pl.callbacks.Callback):
         {},
         {"val_check_interval": 4},
         {"val_check_interval": 5, "check_val_every_n_epoch": None},
-        {"val_check_interval": 3, "accumulate_grad_batches": 3},
+        {"val_check_interval": 4, "accumulate_grad_batches": 2},
     ],
 )
 def test_a_checkpoint_before_a_validation_is_resumed_with_it(tmp_path: Path, options: dict[str, Any]) -> None:
@@ -99,7 +99,7 @@ def test_a_checkpoint_before_a_validation_is_resumed_with_it(tmp_path: Path, opt
     tiny_trainer(tmp_path, callbacks=[whole, saver], **options).fit(module, datamodule=tiny_data(tmp_path / "files"))
     assert whole.losses
     first, second = (step for step, _ in whole.losses[:2])
-    for step in {first - options.get("accumulate_grad_batches", 1), first, second} - {module.trainer.global_step}:
+    for step in (first, second):
         path = tmp_path / f"step={step}.ckpt"
         rest, resumed = Validated(), tiny_module()
         trainer = tiny_trainer(tmp_path, callbacks=[rest], **options)
