@@ -16,7 +16,8 @@ settings=${SETTINGS:-other_file_system ordinary_user odd_folder c_locale few_fil
 work=$(mktemp -d /tmp/clep-settings-XXXXXX)
 chmod 755 "$work"
 shm=$(mktemp -d /dev/shm/clep-settings-XXXXXX)
-trap 'rm -rf "$work" "$shm"' EXIT
+shown=$(mktemp -d /tmp/clep-settings-python-XXXXXX) # a mount point, so that it is never removed with its content
+trap 'rm -rf "$work" "$shm"; rmdir "$shown"' EXIT
 export HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=1
 
 copy_tree() { # FOLDER: the files that git knows or does not ignore
@@ -46,11 +47,24 @@ run_ordinary_user() {
   copy_tree "$work/user/tree"
   mkdir "$work/user/tmp"
   chown -R 65534:65534 "$work/user"
-  (
-    cd "$work/user/tree" || exit 1
-    export HOME=$work/user USER=nobody TMPDIR=$work/user/tmp PYTHONPATH=$PWD
-    setpriv --reuid 65534 --regid 65534 --clear-groups "$python" -m pytest -p no:cacheprovider "$@"
-  )
+  # In mounts of their own: an interpreter in the home folder of root, which nobody may enter, is shown at the same path.
+  unshare --mount bash -c '
+    set -e
+    prefix=$1 work=$2 tree=$3 shown=$4
+    shift 4
+    case $prefix in
+      "$HOME"/*)
+        mount --bind "$prefix" "$shown"
+        mount -t tmpfs -o mode=755 tmpfs "$HOME"
+        mkdir -p "$prefix"
+        mount --bind "$shown" "$prefix"
+        ;;
+    esac
+    cd "$tree"
+    export HOME=$work/user USER=nobody TMPDIR=$work/user/tmp PYTHONPATH=$tree
+    exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"
+  ' bash "$("$python" -c 'import sys; print(sys.base_prefix)')" "$work" "$work/user/tree" "$shown" \
+    "$python" -m pytest -p no:cacheprovider "$@"
 }
 
 run_odd_folder() {
