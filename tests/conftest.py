@@ -1,5 +1,6 @@
 """Settings for every test: offline, seeded by name, and the shapes and types of `clep` enforced at run time."""
 
+import gc
 import hashlib
 import multiprocessing
 import os
@@ -45,6 +46,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.skip(reason="slow: `make test-slow` runs it"))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the two million objects of modules and tests, which stay to the end."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collectstart(collector: pytest.Collector) -> None:

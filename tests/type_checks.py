@@ -16,8 +16,8 @@ _CHECKER = "beartype.beartype"
 def install(package: str) -> None:
     """Check arguments and results of every function and dataclass of a package that is imported later.
 
-    `jaxtyped` decorates a function twice, and binds and checks its arguments three times a call. Signatures without
-    shapes have nothing that it could compare, so beartype checks these alone, which takes a tenth of the time.
+    jaxtyping's own hook has beartype decorate each function twice, and binds and checks its arguments three times a
+    call, for the sake of its messages. Here they are checked once, and bound only where a signature has shapes.
     """
     jaxtyping.jaxtyped = _checked  # the name that the import hook calls
     install_import_hook(package, _CHECKER)
@@ -29,9 +29,9 @@ def _checked(*, typechecker: Any) -> Callable[[Any], Any]:
             if dataclasses.is_dataclass(found) and "__init__" in vars(found):
                 found.__init__ = decorate(found.__init__)  # type: ignore[misc]
             return found
-        if inspect.isfunction(found) and not any(map(_has_shapes, found.__annotations__.values())):
-            return beartype(found)
-        return jaxtyped(found, typechecker=typechecker)
+        checked = beartype(found)
+        shapes = not inspect.isfunction(found) or any(map(_has_shapes, found.__annotations__.values()))
+        return jaxtyped(checked, typechecker=None) if shapes else checked
 
     return decorate
 

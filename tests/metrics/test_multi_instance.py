@@ -89,6 +89,7 @@ def test_invalid_input_is_refused(similarity: np.ndarray, relevancy: np.ndarray,
 
 
 @pytest.mark.skipif(not SAMPLES.is_dir(), reason="needs the EPIC-KITCHENS samples, which the project does not ship")
+@pytest.mark.slow  # 37 million similarities
 def test_a_random_ranking_of_the_real_validation_set_has_the_known_figures() -> None:
     clips = pd.read_csv(SAMPLES / "EPIC_100_validation.csv")
     sentences = pd.read_csv(SAMPLES / "EPIC_100_retrieval_test_sentence.csv")
