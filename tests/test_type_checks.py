@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from beartype.roar import BeartypeCallHintViolation
+from jaxtyping import TypeCheckError
 
 from tests import type_checks
 
@@ -26,6 +27,10 @@ def shaped(left: Float[torch.Tensor, "n d"], right: Float[torch.Tensor, "m d"] |
 
 def first(rows: Float[torch.Tensor, "n d"], wrong: bool = False) -> Float[torch.Tensor, "d"]:
     return rows[:, 0] if wrong else rows[0]
+
+
+def later(count: "int | Unknown") -> tuple["Unknown", int]:
+    return count, count
 
 
 @contextmanager
@@ -64,6 +69,7 @@ def test_types_and_shapes_are_enforced(tmp_path: Path, monkeypatch: pytest.Monke
     assert checked_here.plain(2) == "xx"
     assert checked_here.shaped(rows, torch.zeros(5, 3)) == 2
     assert checked_here.first(rows).shape == (3,)
+    assert checked_here.later(3) == (3, 3)
     with checked_here.opened(3) as count:
         assert count == 3
     assert dataclasses.asdict(checked_here.Plain(1)) == {"count": 1}
@@ -80,5 +86,5 @@ def test_types_and_shapes_are_enforced(tmp_path: Path, monkeypatch: pytest.Monke
         lambda: checked_here.Shaped(torch.zeros(2, dtype=torch.int64)),
         lambda: checked_here.Shaped(rows, torch.zeros(5)),
     ):
-        with pytest.raises(BeartypeCallHintViolation):
+        with pytest.raises((BeartypeCallHintViolation, TypeCheckError)):
             wrong()

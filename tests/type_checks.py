@@ -29,14 +29,23 @@ def _checked(*, typechecker: Any) -> Callable[[Any], Any]:
             if dataclasses.is_dataclass(found) and "__init__" in vars(found):
                 found.__init__ = decorate(found.__init__)  # type: ignore[misc]
             return found
+        hints = list(getattr(found, "__annotations__", {}).values())
+        if not inspect.isfunction(found) or any(map(_is_quoted, hints)):
+            return jaxtyped(found, typechecker=typechecker)  # skips names that are imported for static checks only
         checked = beartype(found)
-        shapes = not inspect.isfunction(found) or any(map(_has_shapes, found.__annotations__.values()))
-        return jaxtyped(checked, typechecker=None) if shapes else checked
+        return jaxtyped(checked, typechecker=None) if any(map(_has_shapes, hints)) else checked
 
     return decorate
 
 
-def _has_shapes(hint: Any) -> bool:
-    if isinstance(hint, str):  # written in quotes, and read later
+def _is_quoted(hint: Any) -> bool:
+    """Return whether a hint, or a part of it, is a string that names a type."""
+    if isinstance(hint, str | typing.ForwardRef):
         return True
+    if typing.get_origin(hint) is typing.Literal:
+        return False
+    return any(map(_is_quoted, hint if isinstance(hint, list) else typing.get_args(hint)))
+
+
+def _has_shapes(hint: Any) -> bool:
     return (inspect.isclass(hint) and issubclass(hint, AbstractArray)) or any(map(_has_shapes, typing.get_args(hint)))
