@@ -23,6 +23,7 @@ from clep.evaluate import evaluate, evaluate_banks
 from clep.files import atomic_path, read_json, sentence_model_name, write_json
 from clep.preprocess.__main__ import job_options
 from clep.preprocess.job import Job, build_job
+from clep.remote import exists
 
 log = logging.getLogger(__name__)
 
@@ -203,7 +204,7 @@ def _published_model(
         common.append(override("tag_style", tag_style))
     job = build_job(job_options(benchmark, common))
     tables = [path for path in job.inputs() if path != folder / "rows.h5"]
-    gone = [str(path) for path in tables if not path.exists()]
+    gone = [str(path) for path in tables if not exists(path)]
     if gone:
         raise MissingFilesError(f"no {', '.join(gone)}: download {about['download']}")
     if charades:
@@ -243,7 +244,7 @@ def _encode(
     words += [override(key, value) for key, value in about.get("extraction", {}).items()]
     if model.get("frames"):
         words.append(override("encoder.frames", model["frames"]))
-    if not Path(about["videos"]).exists():
+    if not exists(about["videos"]):
         raise MissingFilesError(
             f"neither {output} nor the videos in {about['videos']}: download {about['download']}. The features: "
             f"python -m clep.preprocess clips {' '.join(words)}"

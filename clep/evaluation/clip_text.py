@@ -22,6 +22,7 @@ from clep.evaluation.evaluator import Evaluator, model_device
 from clep.files import sentence_model_name
 from clep.models import DualEncoder
 from clep.models.published import load_sentence_encoder
+from clep.remote import exists
 from clep.text import Texts, substitute_tags
 
 log = logging.getLogger(__name__)
@@ -181,7 +182,7 @@ class ClipTextBenchmark(Evaluator):
     def _text_bank(self, sentences: Sequence[str], style: str) -> FeatureBank:
         assert self.texts_path is not None
         command = f"python -m clep.preprocess {self.job} tag_style={style}"
-        if not self.texts_path.exists():
+        if not exists(self.texts_path):
             raise InputError(f"{self.texts_path} does not exist; make it with `{command} text_encoder=NAME`")
         texts = FeatureBank.open(self.texts_path)
         if texts.n_rows != len(sentences) or texts.source != Texts.of(sentences).digest():

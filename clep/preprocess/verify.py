@@ -21,7 +21,7 @@ from clep.hdf5 import open_hdf5
 from clep.models.checkpoint_file import check_file_digest, read_checkpoint
 from clep.models.saving import CONFIG, WEIGHTS, verify_folder
 from clep.preprocess.job import Job
-from clep.remote import is_remote, local_path, suffix
+from clep.remote import is_remote, local_path, shown, suffix
 from clep.text import Narrations
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Verify(Job, job="verify"):
                 continue
             without = found.startswith(WITHOUT)
             counts["without_checksums" if without else "intact"] += 1
-            logger.info("%s %s: %s", kind.name, file, found)
+            logger.info("%s %s: %s", kind.name, shown(file), found)
         if damaged:
             total = len(damaged) + sum(counts.values())
             raise InputError(f"{len(damaged)} of {total} files are damaged: {'; '.join(damaged)}")
@@ -132,7 +132,8 @@ def _hdf5_format(path: Path) -> str | None:
 
 def _verify_tables(path: Path) -> str:
     bank = read_tables(path)
-    found = f"{len(bank.ids):,} videos, {bank.first_row[-1]:,} rows of {bank.dim} ({bank.encoder}), rows not read"
+    encoder = bank.encoder or "unknown encoder"
+    found = f"{len(bank.ids):,} videos, {bank.first_row[-1]:,} rows of {bank.dim} ({encoder}), rows not read"
     return f"{WITHOUT}; {found}" if bank.digests is None else f"tables intact, {found}"
 
 

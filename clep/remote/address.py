@@ -59,7 +59,7 @@ def check_protocol(path: str | Path) -> Path:
     if found[1].lower() == "file":
         return Path("/", found[2])
     if not Path(path).exists():
-        near = difflib.get_close_matches(found[1].lower(), SCHEMES, n=1)
+        near = difflib.get_close_matches(found[1].lower(), SCHEMES, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}://{found[2]}?" if near else "for a local file, give its path without '://'"
         raise InputError(f"{path}: the protocol {found[1]!r} is unknown, known are {', '.join(SCHEMES)}; {hint}")
     return Path(path)

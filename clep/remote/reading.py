@@ -42,13 +42,13 @@ class RemoteFile(io.RawIOBase):
         self.url = url_of(path)
         self.failure: InputError | None = None
         self._at = 0
+        self._content: Any = None
         self._info = stat(self.url, fresh=False)
         if self._info.is_folder:
             raise InputError(f"{shown(self.url)} is a folder; give a file")
-        self._content: Any = None
         if self._info.size is None:
-            self._use_copy()
-        self.size: int = self._info.size if self._info.size is not None else os.fstat(self._content.fileno()).st_size
+            self._content = self._copy()
+        self.size: int = self._content.seek(0, os.SEEK_END) if self._info.size is None else self._info.size
 
     def readable(self) -> bool:
         """True."""
@@ -96,7 +96,7 @@ class RemoteFile(io.RawIOBase):
                 return read_range(self._content, self._at, count)
             except NoRangesError:
                 self._forget()
-                self._use_copy()
+                self._content = self._copy()
                 return read_range(self._content, self._at, count)
             except Exception as error:
                 self._forget()
@@ -110,10 +110,10 @@ class RemoteFile(io.RawIOBase):
                 time.sleep(pause)
         raise AssertionError
 
-    def _use_copy(self) -> None:
+    def _copy(self) -> io.BufferedReader:
         logger.info("%s: the server has no range requests, so the file is fetched whole", shown(self.url))
         try:
-            self._content = local_path(self.url).open("rb")
+            return local_path(self.url).open("rb")
         except InputError as error:
             self.failure = error
             raise

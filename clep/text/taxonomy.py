@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from clep.errors import InputError
+from clep.remote import exists
 from clep.tables import read_table
 from clep.text.texts import GroupIds
 
@@ -291,7 +292,7 @@ def read_groups(path: str | Path) -> dict[int, list[str]]:
     Raises:
         InputError: the file is missing, lacks a column, or has an invalid row; the message names the line.
     """
-    if not Path(path).exists():
+    if not exists(path):
         raise InputError(
             f"{path} does not exist; name the taxonomy's files with data.taxonomy.verbs=CSV and data.taxonomy.nouns=CSV"
         )

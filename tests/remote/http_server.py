@@ -15,6 +15,7 @@ class FileServer:
     Attributes:
         files: content by path, "/bank.h5".
         ranges: whether it answers range requests.
+    sizes: whether it says how long files are.
         status: answer with this status instead, by path.
         breaks: bodies still to be cut, each after this many bytes.
         requests: method, path and Range header of each request.
@@ -22,6 +23,7 @@ class FileServer:
 
     files: dict[str, bytes] = field(default_factory=dict)
     ranges: bool = True
+    sizes: bool = True
     status: dict[str, int] = field(default_factory=dict)
     breaks: list[int] = field(default_factory=list)
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
@@ -65,7 +67,11 @@ def serve(server: FileServer) -> Iterator[FileServer]:
             else:
                 self.send_response(200)
             part = content[first : last + 1]
-            self.send_header("Content-Length", str(len(part)))
+            if server.sizes:
+                self.send_header("Content-Length", str(len(part)))
+            else:
+                self.send_header("Connection", "close")
+                self.close_connection = True
             self.send_header("ETag", f'"{hashlib.md5(content).hexdigest()}"')
             self.send_header("Content-Type", "text/html" if path.endswith("/") else "application/octet-stream")
             self.end_headers()

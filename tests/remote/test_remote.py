@@ -130,6 +130,16 @@ def test_a_server_without_ranges(server: FileServer) -> None:
     assert remote.local_path(f"{server.address}/bank.h5").read_bytes() == CONTENT
 
 
+def test_a_server_that_does_not_say_how_long_files_are(server: FileServer) -> None:
+    server.ranges = server.sizes = False
+    url = f"{server.address}/bank.h5"
+    assert remote.local_path(url).read_bytes() == CONTENT
+    with remote.RemoteFile(url) as file:
+        assert file.size == len(CONTENT)
+        file.seek(100)
+        assert file.read(10) == CONTENT[100:110]
+
+
 def test_threads_that_want_the_same_file_fetch_it_once(server: FileServer) -> None:
     url, found = f"{server.address}/bank.h5", []
     threads = [threading.Thread(target=lambda: found.append(remote.local_path(url))) for _ in range(4)]
