@@ -381,8 +381,8 @@ class PretrainedModel:
             return Moment(video, start_s, start_s + bank.clock.row_seconds)
         if any(isinstance(part, int | float) for part in query):
             try:
-                video, start_s, end_s = query
-                moment = Moment(str(video), float(start_s), float(end_s))
+                uid, begins, ends = cast(Span, query)
+                moment = Moment(str(uid), float(begins), float(ends))
             except (TypeError, ValueError) as error:
                 raise InputError(f"search for {query!r}: a moment is (video, start, end)") from error
             self._indices(bank, [moment.video])

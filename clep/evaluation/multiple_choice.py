@@ -97,7 +97,7 @@ class MultipleChoice(ClipTextBenchmark):
         scores = choice_scores(asked, offered, torch.from_numpy(query), torch.from_numpy(choices))
         answer, counts = torch.from_numpy(questions.answer[whole]), questions.counts[whole]
         groups = np.array(questions.group)[whole]
-        metrics = {}
+        metrics: dict[str, float] = {}
         for group in sorted(set(groups.tolist())):
             mine = groups == group
             parts = [part for part in (self.name, group) if part] or ["table"]
