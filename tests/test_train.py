@@ -420,6 +420,9 @@ def test_a_sweep_on_one_device_ends_with_a_table_of_its_runs(
     assert table["cells"][1]["failed"] == reason
     assert reason in (folder / "table.md").read_text()
     assert "table.md" in capsys.readouterr().out
+    page = (folder / "report.html").read_text()
+    assert "optim.optimizer.lr=0.0001" in page
+    assert 'href="0/report.html"' in page
 
 
 def test_a_failed_start_leaves_no_folder(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
