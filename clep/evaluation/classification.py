@@ -138,7 +138,11 @@ class ClipClassification(ClipTextBenchmark):
         if label.ndim == 1:
             return classification_details(prefix, scores, label, ids, names, scale)
         targets = label.numpy()
-        return [precision_details(prefix, len(targets), names, targets.sum(0), charades_map(scores, label)[1])]
+        return [
+            precision_details(
+                prefix, len(targets), names, targets.sum(0, dtype=np.int64), charades_map(scores, label)[1]
+            )
+        ]
 
 
 class ZeroShotClassification(ClipClassification):

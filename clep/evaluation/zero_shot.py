@@ -212,4 +212,4 @@ class EgoCharadesZeroShot(ZeroShot):
 
 
 def _precision(prefix: str, classes: Sequence[str], targets: np.ndarray, each: np.ndarray) -> list[Detail]:
-    return [precision_details(prefix, len(targets), classes, targets.sum(0), each)]
+    return [precision_details(prefix, len(targets), classes, targets.sum(0, dtype=np.int64), each)]
