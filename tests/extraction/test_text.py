@@ -344,7 +344,10 @@ def test_chunks_of_equal_size_share_a_stream(sizes):
     bounds = np.cumsum([0, *sizes]).tolist()
     chunks = [TextChunk(str(start), TEXTS[start:stop], "") for start, stop in pairwise(bounds)]
     fake = FakeEncoder()
-    found = [(one.item.id, [block.tolist() for block in one.blocks]) for one in ChunkEncoder(fake).encode(chunks)]
+    found = [
+        (one.item.id, [block.tolist() for block in one.blocks])
+        for one in ChunkEncoder(fake).encode(chunks, lambda item: None)
+    ]
     assert found == [(chunk.id, [[embed(text).tolist() for text in chunk.texts]]) for chunk in chunks]
     assert fake.encoded == TEXTS[: bounds[-1]]
 
