@@ -170,13 +170,13 @@ def console_commands(installed: Path) -> list[str]:
 
 def test_the_wheel_declares_console_commands_and_types(installed: Path) -> None:
     words = console_commands(installed)
-    assert {"clep-ablate", "clep-evaluate", "clep-leaderboard", "clep-preprocess", "clep-train"} <= {
-        word.partition("=")[0] for word in words
-    }
+    names = {word.partition("=")[0] for word in words}
+    assert {"clep-ablate", "clep-evaluate", "clep-leaderboard", "clep-preprocess", "clep-search", "clep-train"} <= names
     for word in words:
         module, _, function = word.partition("=")[2].partition(":")
         assert callable(getattr(importlib.import_module(module), function))
     assert (installed / "clep" / "py.typed").is_file()
+    assert (installed / "clep" / "view" / "search" / "static" / "index.html").is_file()
 
 
 @pytest.mark.slow
