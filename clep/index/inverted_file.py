@@ -26,8 +26,8 @@ ITERATIONS = 10
 CHOSEN_RECALL, LEAST_RECALL = 0.99, 0.98
 """The recall on which the lists to read are chosen, and below which a warning is logged."""
 MOST_PROBES = 512
-REFINED = 4
-"""Candidates of the codes for each moment wanted."""
+REFINED, FEWEST_CANDIDATES = 4, 1_000
+"""Candidates of the codes for each moment wanted, and at least: overlapping moments differ by less than codes do."""
 
 _log = logging.getLogger(__name__)
 
@@ -123,7 +123,8 @@ class InvertedFile:
     def search(self, rows: FeatureBank, query: Float32[Tensor, " dim"], count: int) -> Found:
         """Return about the `count` nearest rows, best first, with exact scores; fewer if the lists hold fewer."""
         parameters = self._faiss.SearchParametersIVF(nprobe=self.probes)
-        found = self._index.search(query[None].numpy(), REFINED * count, params=parameters)[1][0]
+        candidates = min(rows.n_rows, max(FEWEST_CANDIDATES, REFINED * count))
+        found = self._index.search(query[None].numpy(), candidates, params=parameters)[1][0]
         return best_of(rows, np.sort(found[found >= 0]), query, count)
 
     def _choose_probes(self, rows: FeatureBank, queries: Float32[Tensor, "queries dim"], lists: int) -> None:
