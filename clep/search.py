@@ -199,7 +199,7 @@ def parse_options(words: Sequence[str]) -> SearchOptions:
         try:
             # Only lists, numbers, true, false and null are YAML: a path or a sentence is taken as it is written.
             plain = key in ("model", "bank", "narrations", "template", "host")
-            values[key] = text if plain else OmegaConf.create(f"value: {text}").get("value")
+            values[key] = text if plain else OmegaConf.select(OmegaConf.create(f"value: {text}"), "value")
         except (OmegaConfBaseException, YAMLError) as error:
             raise InputError(f"{key}={text} cannot be read: {str(error).splitlines()[0]}") from error
     if "model" not in values:

@@ -274,7 +274,8 @@ def main() -> None:
     """CLI entry point; prints an InputError, or what is wrong with an override, without a traceback."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, so that a wrong override is explained below
     words = sys.argv[1:]
-    settings, folders = words, []
+    settings = words
+    folders: list[str] = []
     try:
         if words[:1] == ["new"]:
             _write_starter(words[1:])

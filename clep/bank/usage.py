@@ -9,7 +9,8 @@ from typing import ParamSpec, TypeVar
 from clep.bank.feature_bank import FeatureBank
 from clep.errors import InputError
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def takes_bank(usage: str) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -281,14 +281,18 @@ def retrieval_details(
         details += [rank_details(f"{name}/{direction}", rank, keys, count, right), hits]
     which = torch.from_numpy(sample)
     listed_ids = ids[torch.tensor(listed)].numpy()
+    starts, ends = (side[np.array(listed)].astype(np.float64) for side in (start_s, end_s))
+    video_rows, text_rows = (rows[which.to(rows.device)].half().cpu().numpy() for rows in (video, text))
     pairs = Pairs(
         name,
         count,
         [str(videos[index]) for index in listed],
         [sentences[index] for index in listed_ids.tolist()],
-        *(side[np.array(listed)].astype(np.float64) for side in (start_s, end_s)),
+        starts,
+        ends,
         listed_ids.astype(np.int64),
-        *(rows[which.to(rows.device)].half().cpu().numpy() for rows in (video, text)),
+        video_rows,
+        text_rows,
         float(scale),
     )
     return [*details, pairs]
@@ -357,7 +361,8 @@ def read_details(path: str | Path) -> tuple[list[Detail], dict[str, Any]]:
 def _restored(index: int, entry: dict[str, Any], arrays: Mapping[str, np.ndarray]) -> Detail:
     kind = _KINDS[entry.pop("kind")]
     names = [name for name in get_type_hints(kind) if name not in entry]
-    return kind(**entry, **{name: arrays[f"{index}/{name}"] for name in names})
+    columns: dict[str, Any] = {name: arrays[f"{index}/{name}"] for name in names}
+    return kind(**entry, **columns)
 
 
 def _digest(content: str, arrays: Mapping[str, np.ndarray]) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
 from clep.metrics.history import HISTORY, Chosen, write_history
@@ -58,7 +58,7 @@ class History(pl.Callback):
         if self.path is not None:
             write_history(self.path, self.rows, chosen)
 
-    def chosen(self, checkpoint: ModelCheckpoint | None, best: bool, steps: int) -> Chosen:
+    def chosen(self, checkpoint: Checkpoint | None, best: bool, steps: int) -> Chosen:
         """Return which weights the run ended with.
 
         Args:
@@ -66,11 +66,13 @@ class History(pl.Callback):
             best: they are its best ones; False: the last ones.
             steps: optimizer steps of the whole run.
         """
-        monitor = getattr(checkpoint, "monitor", None)
-        score = getattr(checkpoint, "best_model_score", None)
-        if not best or monitor is None or score is None:
-            last = [row for row in self.rows if row["step"] == steps]
-            return Chosen(int(last[-1]["epoch"]) if last else None, steps)
+        last = [row for row in self.rows if row["step"] == steps]
+        latest = Chosen(int(last[-1]["epoch"]) if last else None, steps)
+        if not best or not isinstance(checkpoint, ModelCheckpoint):
+            return latest
+        monitor, score = checkpoint.monitor, checkpoint.best_model_score
+        if monitor is None or score is None:
+            return latest
         value = float(score)
         rows = [row for row in self.rows if row.get(monitor) is not None and abs(row[monitor] - value) < 1e-6]
         if not rows:

@@ -283,7 +283,7 @@ class _Reading:
                 if not mark.frames:
                     yield latest[None]
                     continue
-                yield np.mean([frames[index] for index in mark.frames], axis=0, keepdims=True, dtype=np.float32)
+                yield np.stack([frames[index] for index in mark.frames]).mean(0, keepdims=True, dtype=np.float32)
                 frames = {index: row for index, row in frames.items() if index >= mark.frames[0]}
             else:
                 self._ended = True

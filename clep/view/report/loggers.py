@@ -40,7 +40,9 @@ def log_figures(run: RunRecord, loggers: Sequence[Any], videos: Sequence[str | P
         log.info("no figures for the loggers: %s; pip install 'clep[report]'", error)
     for logger in loggers:
         add_embedding = getattr(logger.experiment, "add_embedding", None)  # of TensorBoard
-        for pairs in run.pairs if add_embedding is not None else []:
+        if add_embedding is None:
+            continue
+        for pairs in run.pairs:
             rows = pairs.video_rows[:PROJECTED].astype(np.float32)
             texts = [text.replace("\n", " ").replace("\t", " ") for text in pairs.text[: len(rows)]]
             add_embedding(rows, metadata=texts, tag=pairs.name, global_step=step)
