@@ -28,7 +28,7 @@ search: $(READY)        ## search page of synthetic videos: draws, encodes and t
 	HF_HUB_OFFLINE=1 $(BIN)/python -m clep.search model=runs/search videos=data/demo_video/ego4d/videos
 
 test: $(READY)          ## all tests that need no GPU, cluster or network
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
+	PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 test-slow: $(READY)     ## whole benchmarks at toy size, and the notebooks
 	CLEP_SLOW_TESTS=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q -m slow

@@ -199,7 +199,7 @@ def _children(words: list[str], processes: int, environment: dict[str, str]) -> 
 
 def _on_gpu(settings: Settings, report: Report, film: Path, weights: str) -> None:
     if not torch.cuda.is_available():
-        report.add("gpu", {"skipped": "no GPU at hand"})
+        report.add("gpu", {"skipped": "this machine has no GPU"})
         return
     words = [f"film={film}", f"weights={weights}", f"repeats={settings.repeats}", "device=cuda", "precision=bf16"]
     found = _children([*words, f"clip_batch={settings.gpu_batch}"], 1, {})[0]

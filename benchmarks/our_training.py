@@ -10,22 +10,17 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from clep.config.folder import config_folder
-from clep.config.resolvers import register_resolvers
+from clep.config.build import build_typed
+from clep.config.compose import compose_config
 from clep.data import MomentDataModule
-from clep.training import ContrastiveModule
-from clep.training.tasks import make_dual_encoder
+from clep.training.tasks import Contrastive
 
 
 def experiment(overrides: Sequence[str]) -> DictConfig:
     """Compose the configuration that `python train.py` would have with these words."""
-    register_resolvers()
-    with initialize_config_dir(config_dir=str(config_folder()), version_base=None):
-        return compose("train", overrides=["video_encoder='made up'", *overrides])
+    return compose_config("train", ["video_encoder='made up'", *overrides])
 
 
 class Batches:
@@ -92,20 +87,13 @@ def examples_per_second(
     """
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     made_for = data.data if isinstance(data, GatheredBefore) else data
-    module = ContrastiveModule(
-        make_dual_encoder(plain, made_for),
-        instantiate(cfg.loss),
-        instantiate(cfg.optim.optimizer),
-        instantiate(cfg.optim.schedule),
-        positives=instantiate(cfg.positives),
-        form=cfg.form,
-    )
+    module = Contrastive().build(plain, made_for)
     watch = Stopwatch(warm)
     with contextlib.redirect_stdout(io.StringIO()):  # where the progress bar goes
-        trainer = instantiate(
+        trainer = build_typed(
             cfg.trainer,
-            callbacks=[watch, instantiate(cfg.callbacks.progress), *more_callbacks],
-            logger=[instantiate(logger) for logger in cfg.logger.values()],
+            callbacks=[watch, build_typed(cfg.callbacks.progress), *more_callbacks],
+            logger=[build_typed(logger) for logger in cfg.logger.values()],
             max_steps=warm + steps,
             max_epochs=-1,
             limit_val_batches=0,

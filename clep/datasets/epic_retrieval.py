@@ -110,7 +110,7 @@ def read_epic_relevancy(pkl: str | Path, clips: int, sentences: int) -> Float[np
     Its columns must be in the order of the sentence csv that is used with it.
 
     Raises:
-        InputError: the file is missing, damaged, asks to run code, holds something else or another shape.
+        InputError: the file is missing, damaged or an unsafe pickle, or holds something else or another shape.
     """
     content = load_data(Path(pkl))
     matrix = np.asarray(content) if isinstance(content, np.ndarray) else np.empty(0)

@@ -78,7 +78,7 @@ class Ava(VideosJob, job="ava"):
         skipped = {name: f"no {name}.mp4 in {Path(self.videos).name}" for name in found if name not in with_file}
         if skipped and self.on_error == "stop":
             name, reason = next(iter(skipped.items()))
-            raise InputError(f"video {name!r}: {reason} (on_error=skip goes on without it)")
+            raise InputError(f"video {name!r}: {reason} (on_error=skip continues without it)")
         files = ", ".join(path.name for path in given_paths(*self._box_files()))
         result = self.encode(items, f"ava: {self.boxes} boxes of {files}", skipped)
         if "waiting_for" not in result:

@@ -79,7 +79,7 @@ class Clips(VideosJob, job="clips"):
             )
         if skipped and self.on_error == "stop":
             name, reason = next(iter(skipped.items()))
-            raise InputError(f"span {name!r}: {reason} (on_error=skip goes on without it)")
+            raise InputError(f"span {name!r}: {reason} (on_error=skip continues without it)")
         return self.encode(items, f"spans of {Path(self.table).name}", skipped)
 
     @cached_property

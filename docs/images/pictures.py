@@ -1,7 +1,8 @@
 """Renew the pictures of the README (`make pictures`); needs a run of `python train.py experiment=demo_video`.
 
 `similarity.png`: frames of a held-out synthetic video, and the cosine similarity of three of its narrations to each of
-its seconds. `report.png`: the first screens of the run's report, by headless Chromium where it is installed.
+its seconds. `report.png` and `search.png`: the run's report, and the search page on its videos, by headless Chromium
+where it is installed.
 """
 
 import json
@@ -9,7 +10,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
+from urllib.request import urlopen
 
 import matplotlib
 
@@ -27,7 +32,8 @@ DATA, RUNS = Path("data/demo_video"), Path("runs/demo_video")
 VAL_FRACTION = 0.1  # of experiment=demo_video
 HERE = Path(__file__).parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-REPORT_SIZE_PX = (1280, 1700)
+REPORT_SIZE_PX, SEARCH_SIZE_PX = (1280, 1700), (1280, 900)
+SENTENCE, PORT = "picks up a cup", 8792
 FRAMES, COLOURS = 9, ("#0b6e99", "#c0392b", "#2e8b57")
 
 
@@ -76,22 +82,37 @@ def draw_similarity(run: Path, video: str | None = None) -> None:
 
 def photograph_report(run: Path) -> None:
     """Save a screenshot of the report of a run."""
-    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    photograph(report([run]).resolve().as_uri(), "report.png", REPORT_SIZE_PX)
+
+
+def photograph_search(run: Path) -> None:
+    """Save a screenshot of the search page on the videos of a run, after a search."""
+    words = [f"model={run}", f"videos={DATA}/ego4d/videos", f"port={PORT}", "open=false"]
+    with subprocess.Popen([sys.executable, "-m", "clep.search", *words]) as server:
+        try:
+            address = f"http://127.0.0.1:{PORT}/"
+            for _ in range(120):
+                with suppress(OSError), urlopen(address, timeout=1):
+                    break
+                time.sleep(1)
+            photograph(f"{address}?q={quote(SENTENCE)}", "search.png", SEARCH_SIZE_PX)
+        finally:
+            server.terminate()
+
+
+def photograph(address: str, name: str, size_px: tuple[int, int]) -> None:
+    """Save a screenshot of a page as a picture of this folder."""
+    browser = next((path for one in BROWSERS if (path := shutil.which(one))), None)
     if browser is None:
-        sys.stderr.write(f"report.png stays: none of {', '.join(BROWSERS)} is installed\n")
+        sys.stderr.write(f"{name} stays: none of {', '.join(BROWSERS)} is installed\n")
         return
-    page = report([run]).resolve()
     with tempfile.TemporaryDirectory() as folder:
-        picture = Path(folder) / "report.png"
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
-        size = f"--window-size={REPORT_SIZE_PX[0]},{REPORT_SIZE_PX[1]}"
-        subprocess.run(
-            [browser, *options, size, f"--screenshot={picture}", page.as_uri()],
-            check=True,
-            capture_output=True,
-            timeout=120,
-        )
-        shutil.copyfile(picture, HERE / "report.png")
+        picture = Path(folder) / name
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=15000"]
+        size = f"--window-size={size_px[0]},{size_px[1]}"
+        command = [browser, *options, size, f"--screenshot={picture}", address]
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        shutil.copyfile(picture, HERE / name)
 
 
 def main() -> None:
@@ -99,6 +120,7 @@ def main() -> None:
     run = latest_run()
     draw_similarity(run, sys.argv[1] if len(sys.argv) > 1 else None)
     photograph_report(run)
+    photograph_search(run)
 
 
 if __name__ == "__main__":

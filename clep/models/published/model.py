@@ -102,7 +102,7 @@ class PublishedModel(nn.Module):
         """Return the token ids that the official code gives these sentences.
 
         Raises:
-            InputError: the model's tokenizer is not at hand; the message says where to get it.
+            InputError: the model's tokenizer is missing; the message says where to get it.
         """
         if self.tokenizer is None:
             raise InputError(

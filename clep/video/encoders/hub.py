@@ -87,8 +87,9 @@ def read_weights(path: str | Path) -> Any:
             return load_file(path)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
-        asks = re.search(r"[Uu]nsupported (?:global: )?(?:GLOBAL|class) (\S+)", str(error))
-        reason = f"asks to run {asks[1]} when it is loaded" if asks else "holds more than data, or is corrupt"
+        code = re.search(r"[Uu]nsupported (?:global: )?(?:GLOBAL|class) (\S+)", str(error))
+        unsafe = f"is an unsafe pickle: loading it would run {code[1]}" if code else ""
+        reason = unsafe or "holds more than data, or is corrupt"
         raise InputError(f"{path} {reason}; only checkpoints of plain tensors are read") from error
     except Exception as error:
         # torch and safetensors raise OSError, RuntimeError, EOFError, … depending on where a broken file ends.

@@ -1,4 +1,4 @@
-"""Frames of moments as data URIs, where the videos are at hand."""
+"""Frames of moments as data URIs, where there are video files."""
 
 import base64
 import io

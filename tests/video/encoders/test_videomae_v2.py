@@ -95,7 +95,7 @@ def test_files_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         VideoMAEv2(str(path), heads=2)
     monkeypatch.setenv("CLEP_TEST_CANARY", str(tmp_path / "canary"))
     torch.save({"module": RunsCode()}, path)
-    with pytest.raises(InputError, match=r"a\.pth asks to run"):
+    with pytest.raises(InputError, match=r"a\.pth is an unsafe pickle"):
         VideoMAEv2(str(path), heads=2)
     assert not (tmp_path / "canary").exists()
     with pytest.raises(InputError, match="there is no such file, folder or model of the hub"):
