@@ -3,8 +3,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from beartype.roar import BeartypeCallHintViolation
-from jaxtyping import TypeCheckError
 
 from tests import type_checks
 
@@ -86,5 +84,5 @@ def test_types_and_shapes_are_enforced(tmp_path: Path, monkeypatch: pytest.Monke
         lambda: checked_here.Shaped(torch.zeros(2, dtype=torch.int64)),
         lambda: checked_here.Shaped(rows, torch.zeros(5)),
     ):
-        with pytest.raises((BeartypeCallHintViolation, TypeCheckError)):
+        with pytest.raises(TypeError):
             wrong()

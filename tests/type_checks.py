@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jaxtyping
-from beartype import beartype
+from beartype import BeartypeConf, beartype
 from jaxtyping import AbstractArray, install_import_hook, jaxtyped
 
 _CHECKER = "beartype.beartype"
+_beartype = beartype(conf=BeartypeConf(violation_type=TypeError))  # as without checks, where a type is refused
 
 
 def install(package: str) -> None:
@@ -30,9 +31,10 @@ def _checked(*, typechecker: Any) -> Callable[[Any], Any]:
                 found.__init__ = decorate(found.__init__)  # type: ignore[misc]
             return found
         hints = list(getattr(found, "__annotations__", {}).values())
-        if not inspect.isfunction(found) or any(map(_is_quoted, hints)):
-            return jaxtyped(found, typechecker=typechecker)  # skips names that are imported for static checks only
-        checked = beartype(found)
+        # jaxtyping's own way skips names that are imported for static checks only, and checks a generator when called.
+        if not inspect.isfunction(found) or inspect.isgeneratorfunction(found) or any(map(_is_quoted, hints)):
+            return jaxtyped(found, typechecker=typechecker)
+        checked = _beartype(found)
         return jaxtyped(checked, typechecker=None) if any(map(_has_shapes, hints)) else checked
 
     return decorate

@@ -48,21 +48,21 @@ class EncoderSettings:
     """Dimension of a noun's vector."""
     scene_dim: int = 16
     """Dimension of the vector that holds the place, the video's bias and the drift."""
-    interaction: float = 0.5
+    interaction: float | int = 0.5
     """Weight of the verb × noun products beside a sum of standard deviation 1."""
-    jitter: float = 0.85
+    jitter: float | int = 0.85
     """Standard deviation of one instance of an action around the vectors of its words."""
-    bias: float = 1.0
+    bias: float | int = 1.0
     """Standard deviation of what is constant in a video and independent of its actions."""
-    drift: float = 0.5
+    drift: float | int = 0.5
     """Standard deviation of what changes over `drift_s` and is independent of the actions."""
-    drift_s: float = 8.0
+    drift_s: float | int = 8.0
     """Time scale of the drift in seconds."""
-    row_noise: float = 0.5
+    row_noise: float | int = 0.5
     """Standard deviation of the white noise of each feature, beside a signal of about 0.6."""
-    blend_s: float = 0.6
+    blend_s: float | int = 0.6
     """Seconds over which an action fades in and out."""
-    view_degrees: float = 40.0
+    view_degrees: float | int = 40.0
     """Angle of the fixed rotation between the views of the camera wearer and of an onlooker."""
 
 

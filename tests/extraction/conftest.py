@@ -20,12 +20,13 @@ from tests.video.made_videos import regular, write_video
 
 __all__ = ["canary"]
 FAKE = {"_target_": "clep.video.encoders.EfficientNetLite0"}  # replaced below, so that nothing is loaded
+EXTRACTION = {"encoder": FAKE, "clip_batch": 1}
 
 
 def run(films: Path, output: Path, **options) -> dict[str, Any]:
     """Run the job `videos` with options of the job and of its extraction; batches of one clip need no padding."""
     outer = {key: options.pop(key) for key in ("dtype", "on_error", "overwrite") if key in options}
-    return Videos(videos=films, output=output, extraction={"encoder": FAKE, "clip_batch": 1, **options}, **outer).run()
+    return Videos(videos=films, output=output, extraction={**EXTRACTION, **options}, **outer).run()
 
 
 class Brightness(VideoEncoder):

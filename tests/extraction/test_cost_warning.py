@@ -4,7 +4,7 @@ from clep.extraction import videos as video_rows
 from clep.extraction.listing import list_videos
 from clep.extraction.videos import missing_videos
 from clep.preprocess.videos import Videos
-from tests.extraction.conftest import FAKE, run
+from tests.extraction.conftest import EXTRACTION, run
 
 
 def test_missing_videos_are_those_that_a_run_would_encode(films, tmp_path, encoder):
@@ -12,7 +12,7 @@ def test_missing_videos_are_those_that_a_run_would_encode(films, tmp_path, encod
 
     def left(**options) -> list[str]:
         outer = {"overwrite": options.pop("overwrite", False)}
-        items = missing_videos(list_videos(films), out, {"encoder": FAKE, **options}, "float16", **outer)
+        items = missing_videos(list_videos(films), out, {**EXTRACTION, **options}, "float16", **outer)
         return [item.id for item in items]
 
     assert left(limit=2) == ["a", "b"]
@@ -29,7 +29,7 @@ def test_missing_videos_are_those_that_a_run_would_encode(films, tmp_path, encod
 def test_an_incomplete_bank_still_warns(films, tmp_path, encoder, monkeypatch):
     monkeypatch.setattr(video_rows, "LARGE_VIDEO_BYTES", 1.0)
     out = tmp_path / "features.h5"
-    job = Videos(videos=films, output=out, extraction={"encoder": FAKE})
+    job = Videos(videos=films, output=out, extraction=EXTRACTION)
     run(films, out, limit=4)
     assert "GB of video are to be encoded" in job.cost_warning(0, 0)
     run(films, out)

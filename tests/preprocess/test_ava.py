@@ -123,7 +123,7 @@ def test_only_what_changed_is_encoded_again(encoder: Colours, inputs: Path) -> N
     assert 79 in Regions.open(inputs / "train.regions.h5").action
     (inputs / "a.csv").write_text(text.replace("red,0901,0.5", "red,0901,0.4"))
     run(inputs)
-    assert encoder.clips == 2  # the two key frames of one video
+    assert encoder.clips == 8  # one batch, filled up, with the two key frames of one video
     np.testing.assert_allclose(Regions.open(inputs / "train.regions.h5").box[1], [0.4, 0, 1, 1])
 
 

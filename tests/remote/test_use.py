@@ -21,13 +21,13 @@ from clep.text import Narrations
 from clep.train import main as train
 from clep.video.decoding import VideoFile, expected_seconds
 from tests.extraction.conftest import encoder as brightness
-from tests.extraction.conftest import films, run
+from tests.extraction.conftest import encoded_films, films, run
 from tests.preprocess.conftest import encoder
 from tests.preprocess.test_own_data import write_own_data
 from tests.remote.http_server import FileServer, serve
 from tests.video.made_videos import regular, write_video
 
-__all__ = ["brightness", "encoder", "films"]
+__all__ = ["brightness", "encoded_films", "encoder", "films"]
 
 
 @pytest.fixture(autouse=True)
