@@ -20,8 +20,8 @@ from clep.remote import cache, reading, store
 from clep.text import Narrations
 from clep.train import main as train
 from clep.video.decoding import VideoFile, expected_seconds
-from tests.extraction.conftest import encoder as brightness
 from tests.extraction.conftest import encoded_films, films, run
+from tests.extraction.conftest import encoder as brightness
 from tests.preprocess.conftest import encoder
 from tests.preprocess.test_own_data import write_own_data
 from tests.remote.http_server import FileServer, serve
