@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def test_the_options_that_are_missing(tmp_path: Path) -> None:
     assert missing_options(folder, REGISTERED_ONLY) == "allow=[tests] --config-dir '/a b/conf'"
     assert "allow" not in missing_options(folder, allowed(["tests."]))
     assert missing_options(folder, allowed(["tests"]), "/a b/conf") == ""
-    named = re.escape(f"{NAME} ({__file__})")
+    named = re.escape(f"{NAME} ({shlex.quote(__file__)})")
     with pytest.raises(InputError, match=rf"^no such file\. .*{named}.*add allow=\[tests\] --config-dir"):
         with explain_refusal(folder, REGISTERED_ONLY):
             raise InputError("no such file")
