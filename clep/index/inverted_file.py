@@ -25,7 +25,7 @@ ROWS_AT_ONCE = 16_384
 ITERATIONS = 10
 CHOSEN_RECALL, LEAST_RECALL = 0.99, 0.98
 """The recall on which the lists to read are chosen, and below which a warning is logged."""
-MOST_PROBES = 512
+MOST_PROBES = 2048
 REFINED, FEWEST_CANDIDATES = 4, 1_000
 """Candidates of the codes for each moment wanted, and at least: overlapping moments differ by less than codes do."""
 
