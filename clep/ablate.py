@@ -17,7 +17,7 @@ from clep.compute.locks import file_lock
 from clep.config.compose import compose_config
 from clep.config.folder import config_folder
 from clep.errors import InputError
-from clep.view.report.grid_page import write_grid_page
+from clep.view.report.grid_page import try_grid_page
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def ablate(words: Sequence[str], console: Console | None = None) -> dict[str, An
             log.warning("%s", error)
             figure = None
         write_table(grid.table, data, rows, figure)
-        _write_page(grid, metrics)
+        try_grid_page(grid.out, metrics if grid.metrics else ())
     if console is not None:
         console.print(in_terminal(rows, metrics, str(with_suffix(grid.table, ".md"))))
     return data
@@ -106,15 +106,6 @@ def check_settings(grid: Grid) -> None:
             compose_config("train", cell.overrides, grid.config_dir)
         except InputError as error:
             raise InputError(f"{cell.row}: {error}") from error
-
-
-def _write_page(grid: Grid, metrics: Sequence[str]) -> None:
-    """Write `report.html` into the folder of the ablation; a failure is a warning, since the table is written."""
-    try:
-        page = write_grid_page(grid.out, metrics=metrics if grid.metrics else ())
-        log.info("report: %s", page)
-    except (InputError, OSError, ValueError) as error:
-        log.warning("the ablation has no report: %s", error)
 
 
 def _log_outcome(outcome: Outcome) -> None:

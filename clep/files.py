@@ -17,6 +17,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from clep.errors import InputError
 from clep.remote import is_remote, local_path
 
@@ -94,6 +96,18 @@ def read_json(path: str | Path) -> Any:
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError too
         raise InputError(f"{path} is not valid JSON ({error}); it may be truncated: fetch it again") from error
     return value
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read YAML as plain data.
+
+    Raises:
+        InputError: the file is missing or cannot be read, or is not YAML.
+    """
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from clep.config.own_parts import explain_refusal
 from clep.config.targets import TARGET, allowed
 from clep.errors import InputError
 from clep.evaluation.evaluator import coverage_text
-from clep.files import atomic_path, check_output, read_json, write_json
+from clep.files import atomic_path, check_output, read_json, read_yaml, write_json
 from clep.hub import check_token, upload
 from clep.models import DualEncoder, SavedModel, load_model
 from clep.models.saving import CONFIG, WEIGHTS, run_folder
@@ -95,10 +95,7 @@ class RunRecord:
                         raise InputError(f"{place / name} is not a JSON object; evaluate the run again")
                     into.update(content)
         if (folder / "config.yaml").is_file():
-            try:
-                settings = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-            except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-                raise InputError(f"{folder / 'config.yaml'} cannot be read: {str(error).splitlines()[0]}") from error
+            settings = read_yaml(folder / "config.yaml")
             record.settings.update(settings if isinstance(settings, dict) else {})
         return record
 

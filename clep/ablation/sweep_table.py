@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class SweepTable(Callback):
-    """Hydra callback that writes `table.md` and `table.json` into the folder of a sweep and prints the table.
+    """Hydra callback that writes `table.md`, `table.json` and `report.html` into a sweep's folder and prints the table.
 
     Runs that differ only in their seed are one row, with mean and standard deviation. The exit status is 1 if a run
     failed.
@@ -30,11 +30,15 @@ class SweepTable(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Tabulate the runs below `hydra.sweep.dir`."""
+        from clep.view.report.grid_page import try_grid_page  # loads what draws charts
+
+        folder = Path(config.hydra.sweep.dir)
         try:
-            failed = tabulate(Path(config.hydra.sweep.dir), Console())
+            failed = tabulate(folder, Console())
         except InputError as error:
             log.error("%s", error)
             failed = 1
+        try_grid_page(folder)
         if failed:
             sys.exit(1)  # Hydra turns other exceptions of callbacks into warnings
 

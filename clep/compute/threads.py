@@ -59,21 +59,15 @@ _END = object()
 _POLL_S = 0.1
 
 
-def in_background(produce: Callable[[], Iterator[Item]], ahead: int) -> "Background[Item]":
-    """Return an iterator over the items of an iterator that runs in a thread, which starts at once.
+class Background(Iterator[Item]):
+    """The items of an iterator that runs in a thread, which starts at once.
+
+    An exception of the iterator is raised here. `close` closes the iterator in its thread and joins the thread; use
+    `contextlib.closing`, so that an exception in the consuming loop does so too.
 
     Args:
         produce: makes the iterator, in that thread.
         ahead: items to hold in advance, at most.
-    """
-    return Background(produce, ahead)
-
-
-class Background(Iterator[Item]):
-    """The items of an iterator that runs in a thread.
-
-    An exception of the iterator is raised here. `close` closes the iterator in its thread and joins the thread; use
-    `contextlib.closing`, so that an exception in the consuming loop does so too.
     """
 
     def __init__(self, produce: Callable[[], Iterator[Item]], ahead: int) -> None:

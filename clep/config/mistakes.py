@@ -158,7 +158,7 @@ def nearest_settings(key: str, tree: Mapping[str, Any], exact: bool = False) -> 
     Args:
         key: e.g. "batch_size" or "data.val_fraction".
         tree: the composed settings.
-        exact: the last part must be the same, but for underscores and names that other frameworks use.
+        exact: only settings of this name, with or without underscores, or of a name that other frameworks use for it.
     """
     *parents, last = key.split(".")
     others = {_bare(name) for name, those in _OTHER_NAMES.items() if _known_as(last, those)}

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, QuotedString
 from hydra.errors import HydraException
 
 from clep.config.targets import TARGET, Targets, check_targets, find_targets
 from clep.errors import InputError
+from clep.files import read_yaml
 
 MOST_BYTES = 1_000_000
 _RESOLVERS = {"oc.select", "clep.slug", "clep.precision", "clep.run_id"}  # these read the config only
@@ -67,12 +67,9 @@ def read_overrides(path: str | Path) -> list[str]:
     Raises:
         InputError: the file cannot be read, or is not a list of texts.
     """
-    try:
-        size = Path(path).stat().st_size
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) if size <= MOST_BYTES else None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
-    words = [] if content is None and size <= MOST_BYTES else content
+    too_large = Path(path).is_file() and Path(path).stat().st_size > MOST_BYTES
+    content = None if too_large else read_yaml(path)
+    words = [] if content is None and not too_large else content
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise InputError(f"{path} is not a list of overrides key=value; give a run that clep trained, unchanged")
     return words

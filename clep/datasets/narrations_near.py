@@ -1,4 +1,4 @@
-"""Narrations near a moment, from the training data or from a table of one's own."""
+"""Narrations near a moment, from the training data or from a user's table."""
 
 from pathlib import Path
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Retrieval of clips by sentences, and of sentences by clips, on a table of one's own."""
+"""Retrieval of clips by sentences, and of sentences by clips, on a user's table."""
 
 from collections.abc import Mapping
 from functools import cached_property, partial

@@ -154,7 +154,7 @@ class Journal:
         self._append({"stopped": item, "had_whole_time_limit": had_whole_time_limit})
 
     def suspects(self) -> set[str]:
-        """Return the items that an earlier attempt had begun when its process died; one of them may be the reason."""
+        """Return the items under way when the process of an earlier attempt died; one of them may have caused it."""
         return {item for item, times in self._deaths()[0].items() if times > 0}
 
     def items_to_leave_out(self) -> dict[str, str]:

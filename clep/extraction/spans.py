@@ -16,7 +16,7 @@ from jaxtyping import Float32, Shaped
 from torch import Tensor
 
 from clep.bank import Clock
-from clep.compute.threads import in_background
+from clep.compute.threads import Background
 from clep.errors import InputError
 from clep.extraction.items import EncodedItem, RowFacts, file_fingerprint
 from clep.extraction.listing import VideoItem
@@ -145,7 +145,7 @@ def encode_spans(
     with ExitStack() as during:
         start, at_once = during.enter_context(batches.compute_threads(batches.start))
         ahead = 2 * settings.clip_batch * at_once
-        clips = during.enter_context(closing(in_background(lambda: _clips(order, batches, settings, begin), ahead)))
+        clips = during.enter_context(closing(Background(lambda: _clips(order, batches, settings, begin), ahead)))
         found: Any = None
         for one in during.enter_context(closing(encode_in_batches(clips, settings.clip_batch, start, at_once))):
             if not isinstance(one, Mark):

@@ -28,6 +28,7 @@ from clep.index import exact
 from clep.index.grid import MomentGrid
 from clep.index.inverted_file import InvertedFile, import_faiss
 from clep.progress import progress_bar
+from clep.remote import user_cache
 
 APPROXIMATE_ABOVE = 2_000_000
 MOMENTS_AT_ONCE = 65_536
@@ -187,8 +188,7 @@ def _open_rows(path: Path, fingerprint: str) -> FeatureBank | None:
 
 def _cached(path: Path) -> Path:
     """Return where an index lies whose bank is in a folder that cannot be written to."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return cache / "clep" / "indexes" / f"{digest(str(path.absolute()))[:16]}-{path.name}"
+    return user_cache() / "indexes" / f"{digest(str(path.absolute()))[:16]}-{path.name}"
 
 
 def _build_anywhere(path: Path, fingerprint: str, bank: FeatureBank, grid: MomentGrid, embed: Embed) -> FeatureBank:

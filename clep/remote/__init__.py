@@ -5,7 +5,7 @@ in place with range requests (`RemoteFile`). The version of a remote file is its
 """
 
 from clep.remote.address import is_remote, join, parent, shown, suffix, url_of
-from clep.remote.cache import cache_folder, exists, local_path
+from clep.remote.cache import cache_folder, exists, local_path, user_cache
 from clep.remote.reading import RemoteFile
 from clep.remote.store import NotFoundError, UnreachableError, fingerprint, list_files, size_of, stat
 
@@ -26,4 +26,5 @@ __all__ = [
     "stat",
     "suffix",
     "url_of",
+    "user_cache",
 ]

@@ -38,13 +38,15 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 _FETCHED: set[Path] = set()
 
 
+def user_cache() -> Path:
+    """Return the folder of what can be made again: `$CLEP_CACHE`, or `clep` in `$XDG_CACHE_HOME` (`~/.cache`)."""
+    own, home = os.environ.get("CLEP_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    return Path(own).expanduser().absolute() if own else Path(home or Path.home() / ".cache").absolute() / "clep"
+
+
 def cache_folder() -> Path:
-    """Return the folder of fetched files: `$CLEP_CACHE`, or `clep` in `$XDG_CACHE_HOME` (`~/.cache`)."""
-    own = os.environ.get("CLEP_CACHE")
-    if own:
-        return Path(own).expanduser().absolute() / "remote"
-    home = os.environ.get("XDG_CACHE_HOME")
-    return (Path(home) if home else Path.home() / ".cache").absolute() / "clep" / "remote"
+    """Return the folder of fetched files."""
+    return user_cache() / "remote"
 
 
 def exists(path: str | Path) -> bool:

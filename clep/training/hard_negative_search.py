@@ -1,21 +1,19 @@
 """Callback: search, between epochs, for training videos whose embeddings are close to each other."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from jaxtyping import Float, Int32
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, distributed
 
 from clep.data.hard_negatives import BYTES_AT_ONCE, HardNegatives, nearest_videos
 from clep.data.sampler import Draw
 from clep.errors import InputError
 from clep.models import evaluating
+from clep.progress import progress_bar
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +93,7 @@ class HardNegativeSearch(pl.Callback):
         counts = bool(own)
         own = own or batches[:1]  # a rank without work still needs the embedding dimension
         total = torch.empty(0)
-        with _progress(trainer, "hard negatives: embedding", len(own)) as step:
+        with progress_bar("hard negatives: embedding", len(own), trainer.is_global_zero) as step:
             for moments in own:
                 batch = data.transfer_batch_to_device(
                     data.train_set.__getitems__(Draw(moments, 0)), pl_module.device, 0
@@ -107,7 +105,7 @@ class HardNegativeSearch(pl.Callback):
                     total = both.new_zeros(len(strategy.sizes), both.shape[1])
                 if counts:
                     total.index_add_(0, video_of[batch["moment"].cpu()].to(both.device), both)
-                step()
+                step(1)
         if trainer.world_size > 1:
             distributed.all_reduce(total)
         return torch.nn.functional.normalize(total, dim=1)
@@ -121,19 +119,10 @@ class HardNegativeSearch(pl.Callback):
         own = range(min(n, trainer.global_rank * share), min(n, (trainer.global_rank + 1) * share))
         group = torch.from_numpy(strategy.video_source).to(embeddings.device)
         found = torch.zeros(n, near, dtype=torch.int32, device=embeddings.device)
-        with _progress(trainer, "hard negatives: nearest videos", len(own)) as step:
+        with progress_bar("hard negatives: nearest videos", len(own), trainer.is_global_zero) as step:
             for chunk, nearest in nearest_videos(embeddings, group, near, own, self.at_once_mb * 2**20):
                 found[chunk] = nearest
                 step(chunk.stop - chunk.start)
         if trainer.world_size > 1:
             distributed.all_reduce(found)
         return found.cpu()
-
-
-@contextmanager
-def _progress(trainer: pl.Trainer, what: str, total: int) -> Iterator[Any]:
-    """Progress bar of the first rank; yields a function that advances it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not trainer.is_global_zero, transient=True) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda done=1: progress.advance(task, done)

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -108,19 +108,18 @@ class BatchEncoder:
     crops: str = "centre"
     device: str | torch.device = "cpu"
     precision: str = "float32"
-    _device: torch.device = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.crops not in CROPS:
             raise InputError(f"crops={self.crops!r} is unknown: choose one of {', '.join(CROPS)}")
         if self.precision not in PRECISIONS:
             raise InputError(f"precision={self.precision!r} is unknown: choose one of {', '.join(PRECISIONS)}")
-        object.__setattr__(self, "_device", usable_device(self.device))
+        check_device(self.device)
 
     @property
     def on_cpu(self) -> bool:
         """Whether the encoder runs on the CPU."""
-        return self._device.type == "cpu"
+        return torch.device(self.device).type == "cpu"
 
     @property
     def decoded_short_side_px(self) -> int | None:
@@ -173,7 +172,7 @@ class BatchEncoder:
         frames = [frame for clip in clips for frame in clip]
         pixels = torch.empty(len(frames), *frames[0].shape, dtype=frames[0].dtype, pin_memory=not self.on_cpu)
         torch.stack(frames, out=pixels)
-        return pixels.to(self._device, non_blocking=True).unflatten(0, (len(clips), -1))
+        return pixels.to(self.device, non_blocking=True).unflatten(0, (len(clips), -1))
 
 
 def to_host(rows: Float32[Tensor, "units dim"]) -> Callable[[], Rows]:
@@ -192,8 +191,8 @@ def to_host(rows: Float32[Tensor, "units dim"]) -> Callable[[], Rows]:
     return wait
 
 
-def usable_device(device: str | torch.device) -> torch.device:
-    """Return the device.
+def check_device(device: str | torch.device) -> None:
+    """Check that this machine has a device.
 
     Raises:
         InputError: it is unknown, or this machine has no such GPU.
@@ -204,4 +203,3 @@ def usable_device(device: str | torch.device) -> torch.device:
         raise InputError(f"device={device!r} is unknown: give cpu, cuda or cuda:0") from error
     if found.type == "cuda" and (not torch.cuda.is_available() or (found.index or 0) >= torch.cuda.device_count()):
         raise InputError(f"device={device}: this machine has no such GPU; give device=cpu")
-    return found

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Float32, Float64
 from torch import Tensor
 
-from clep.compute.threads import in_background
+from clep.compute.threads import Background
 from clep.errors import InputError
 from clep.video.batches import BatchEncoder, Mark, encode_in_batches
 from clep.video.encoder import VideoEncoder
@@ -91,7 +92,6 @@ class EncodedVideo:
         self.batch_size = batch_size
         self._path, self._left_eye, self._threads, self._t0 = path, left_eye, threads, t0
         self._encoder, self._sampling = encoder, sampling
-        self.skipped = False
         self.reset()
 
     def reset(self) -> None:
@@ -102,6 +102,7 @@ class EncodedVideo:
         self.duration_s = 0.0
         self.decoded_frames = 0
         self.corrupt_packets = 0
+        self.skipped = False
 
     @property
     def seconds(self) -> Float64[np.ndarray, " rows"] | None:
@@ -222,6 +223,8 @@ def encode_together(
     """
     if not videos:
         return
+    for video in videos:
+        video.reset()
     first = videos[0]
     first.batches.encoder.to(first.batches.device).eval()
     with ExitStack() as during:
@@ -230,7 +233,6 @@ def encode_together(
         stream = during.enter_context(closing(_decoded(videos, decoders, ahead, begin)))
         rows = during.enter_context(closing(encode_in_batches(stream, first.batch_size, start, at_once)))
         for video in videos:
-            video.reset()
             reading = _Reading(video, rows)
             yield video, reading.blocks()
             reading.skip_rest()
@@ -250,7 +252,7 @@ def _decoded(
     with ExitStack() as during:
         threads = []
         for number in range(lanes):
-            thread = in_background(lambda number=number: lane(number), max(2, 2 * ahead // lanes))  # type: ignore[misc]
+            thread = Background(partial(lane, number), max(2, 2 * ahead // lanes))
             threads.append(during.enter_context(closing(thread)))
         for index in range(len(videos)):
             for one in threads[index % lanes]:

@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from clep.compute.threads import in_background
+from clep.compute.threads import Background
 
 
 def threads() -> int:
@@ -20,7 +20,7 @@ def test_yields_all_items_in_order_from_another_thread() -> None:
             names.append(threading.current_thread().name)
             yield number
 
-    assert list(in_background(produce, 3)) == list(range(50))
+    assert list(Background(produce, 3)) == list(range(50))
     assert set(names) == {"clep-decode"}
     assert threads() == 0
 
@@ -34,7 +34,7 @@ def test_prefetches_at_most_ahead_items() -> None:
             made += 1
             yield number
 
-    items = in_background(produce, 4)
+    items = Background(produce, 4)
     for taken, _ in enumerate(items):
         time.sleep(0.002)
         assert made - taken <= 4 + 3
@@ -45,7 +45,7 @@ def test_exception_of_the_producer_is_raised() -> None:
         yield 1
         raise KeyError("broken")
 
-    items = in_background(produce, 2)
+    items = Background(produce, 2)
     assert next(items) == 1
     with pytest.raises(KeyError, match="broken"):
         next(items)
@@ -63,7 +63,7 @@ def test_ends_the_producer_when_closed(taken: int) -> None:
         finally:
             closed.set()
 
-    items = in_background(produce, 1)
+    items = Background(produce, 1)
     for _ in range(taken):
         next(items)
     items.close()
@@ -76,7 +76,7 @@ def test_interrupting_the_consumer_ends_the_producer() -> None:
         while True:
             yield 0
 
-    items = in_background(produce, 1)
+    items = Background(produce, 1)
     next(items)
     with pytest.raises(KeyboardInterrupt), closing(items):
         raise KeyboardInterrupt

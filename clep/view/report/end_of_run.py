@@ -1,14 +1,8 @@
-"""What writes reports at the end of a run and of a sweep; chosen in `conf/train.yaml`."""
+"""What writes the report at the end of a run; chosen in `conf/train.yaml`."""
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
-
-log = logging.getLogger(__name__)
 
 REPORT = "report.html"
 
@@ -41,16 +35,3 @@ class RunReport:
         page = write_run_page(run, Path(folder) / REPORT, self.videos)
         log_figures(run, loggers, self.videos)
         return page
-
-
-class SweepReport(Callback):
-    """Hydra callback that writes `report.html` into the folder of a sweep when it has ended."""
-
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write the page. Whatever goes wrong is a warning: the runs have ended."""
-        from clep.view.report.grid_page import write_grid_page
-
-        try:
-            log.info("report: %s", write_grid_page(config.hydra.sweep.dir))
-        except Exception as error:
-            log.warning("the sweep has no report: %s: %s", type(error).__name__, error)

@@ -1,5 +1,6 @@
 """The page of an ablation or of a sweep: one row for each setting, its seeds, its runs."""
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,9 @@ from clep.metrics.names import by_importance, is_headline
 from clep.view.report.charts import Chart, Series, dot_rows, line_chart
 from clep.view.report.names import in_words
 from clep.view.report.page import write_page
-from clep.view.report.record import RunRecord, read_run
+from clep.view.report.record import RunRecord, read_run, read_settings
+
+log = logging.getLogger(__name__)
 
 COLUMNS, PANELS, LINES = 8, 6, 8
 
@@ -90,14 +93,21 @@ def write_grid_page(folder: str | Path, path: str | Path | None = None, metrics:
     )
 
 
+def try_grid_page(folder: str | Path, metrics: Sequence[str] = ()) -> None:
+    """Write the page of an ablation or a sweep. Whatever goes wrong is a warning: its runs have ended."""
+    try:
+        log.info("report: %s", write_grid_page(folder, metrics=metrics))
+    except Exception as error:
+        log.warning("%s has no report: %s: %s", folder, type(error).__name__, error)
+
+
 def _rows(folder: Path) -> list[GridRow]:
     rows: dict[str, GridRow] = {}
-    common = _common_overrides(folder)
+    subs = sorted((one for one in folder.iterdir() if one.is_dir()), key=lambda one: (len(one.name), one.name))
+    typed = {sub: found for sub in subs if (found := _overrides(sub)) is not None}
+    common = set.intersection(*map(set, typed.values())) if len(typed) > 1 else set()
     named = _names_of_rows(folder)
-    for sub in sorted((one for one in folder.iterdir() if one.is_dir()), key=lambda one: (len(one.name), one.name)):
-        overrides = _overrides(sub)
-        if overrides is None:
-            continue
+    for sub, overrides in typed.items():
         own = [word for word in overrides if word not in common and not word.startswith("seed=")]
         name = named.get(sub.name) or " ".join(own) or "all settings equal"
         row = rows.setdefault(name, GridRow(name))
@@ -110,23 +120,10 @@ def _rows(folder: Path) -> list[GridRow]:
 
 def _overrides(run: Path) -> list[str] | None:
     """Return what was typed for a run; None for a folder that is not a run's."""
-    import yaml
-
     saved = run / ".hydra" / "overrides.yaml"
     if (run / "cell.json").is_file():
         return [str(word) for word in read_checked_json(run / "cell.json").get("overrides", [])]
-    if not saved.is_file():
-        return None
-    try:
-        found = yaml.safe_load(saved.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{saved} cannot be read: {str(error).splitlines()[0]}") from error
-    return [str(word) for word in found] if isinstance(found, list) else []
-
-
-def _common_overrides(folder: Path) -> set[str]:
-    of_runs = [found for sub in folder.iterdir() if sub.is_dir() and (found := _overrides(sub)) is not None]
-    return set.intersection(*(set(words) for words in of_runs)) if len(of_runs) > 1 else set()
+    return [str(word) for word in read_settings(saved, list)] if saved.is_file() else None
 
 
 def _names_of_rows(folder: Path) -> dict[str, str]:

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from clep.config.compose import compose_config, set_path
 from clep.errors import InputError
 from clep.evaluation.details import DETAILS, Classes, Detail, Hits, Pairs, Ranks, read_details
-from clep.files import read_json
+from clep.files import read_json, read_yaml
 from clep.metrics.history import HISTORY, Chosen, read_history
 from clep.metrics.names import NO_RESULTS
 
@@ -86,7 +84,7 @@ def read_run(folder: str | Path) -> RunRecord:
     history, chosen = read_history(folder / HISTORY) if (folder / HISTORY).is_file() else ([], None)
     details, facts = read_details(folder / DETAILS) if (folder / DETAILS).is_file() else ([], {})
     coverage = read_json(folder / "coverage.json") if (folder / "coverage.json").is_file() else {}
-    settings = _read_yaml(folder / "config.yaml", dict)
+    settings = read_settings(folder / "config.yaml", dict)
     return RunRecord(
         folder,
         f"{settings.get('name', folder.parent.name)} {folder.name}",
@@ -97,7 +95,7 @@ def read_run(folder: str | Path) -> RunRecord:
         chosen,
         coverage if isinstance(coverage, dict) else {},
         settings,
-        [str(word) for word in _read_yaml(folder / ".hydra" / "overrides.yaml", list)],
+        [str(word) for word in read_settings(folder / ".hydra" / "overrides.yaml", list)],
         details,
         facts,
     )
@@ -141,11 +139,13 @@ def differences_from_defaults(run: RunRecord) -> list[tuple[str, Any, Any]]:
     ]
 
 
-def _read_yaml(path: Path, kind: type) -> Any:
+def read_settings(path: Path, kind: type) -> Any:
+    """Read a YAML file of a run, a `dict` or a `list`; an empty one where it is missing or of another kind.
+
+    Raises:
+        InputError: it is not YAML.
+    """
     if not path.is_file():
         return kind()
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    found = read_yaml(path)
     return found if isinstance(found, kind) else kind()
