@@ -16,13 +16,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from clep.bank import FeatureBank
-from clep.bank.usage import takes_bank
 from clep.checksums import digest
 from clep.config.check import did_you_mean
 from clep.config.own_parts import explain_refusal
 from clep.config.targets import allowed
 from clep.data import LongTerm, Window
-from clep.data.feature_check import check_bank
+from clep.data.feature_check import check_bank, takes_bank
 from clep.datasets.narrations_near import NarrationsNear
 from clep.errors import InputError
 from clep.files import published_weights, sentence_model_name

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 from torch import Tensor
 
 from clep.bank.clock import ArrayLike, Clock, Explicit, Grid, as_seconds, check_spans, valid_spans
-from clep.bank.files import BANK_SUFFIXES, FileLengths, read_shards
+from clep.bank.files import BANK_SUFFIXES, FileLengths, join_shards, read_shards
 from clep.bank.format import Shard
 from clep.bank.gather import masked_maxima, masked_means, mean_rows, padded_rows, sample_rows, select_rows
 from clep.bank.lmdb import LMDB_SUFFIX, read_lmdb
@@ -60,7 +60,7 @@ def read_contents(
     """Open the files of a bank and join their tables; see `FeatureBank.open`."""
     if parse_device(device)[0] == "lmdb":
         blocks, table, second = read_lmdb(path, dtype, clock, verify)
-        return _joined([table], blocks, second)
+        return _contents([table], blocks, second)
     if path.suffix == LMDB_SUFFIX:
         raise InputError(f"{path} is an LMDB bank: open it with device='lmdb', or open the bank it was made from")
     shards = read_shards(path, clock)
@@ -72,28 +72,26 @@ def read_contents(
         verify,
     )
     extents = [shard.seconds for shard in shards if shard.seconds is not None]
-    return _joined(shards, rows, read_seconds(extents) if extents else None)
+    return _contents(shards, rows, read_seconds(extents) if extents else None)
 
 
-def _joined(shards: list[Shard], rows: Rows, seconds: Float64[Tensor, " rows"] | None) -> BankContents:
-    clock, device = shards[0].clock, rows.device
-    n_rows = torch.from_numpy(np.concatenate([np.diff(shard.first_row) for shard in shards])).to(device)
-    first_row = torch.nn.functional.pad(n_rows.cumsum(0), (1, 0))
-    duration_s = torch.from_numpy(np.concatenate([shard.duration_s for shard in shards])).to(device)
+def _contents(shards: list[Shard], rows: Rows, seconds: Float64[Tensor, " rows"] | None) -> BankContents:
+    joined, clock, device = join_shards(shards), shards[0].clock, rows.device
+    first_row = torch.from_numpy(joined.first_row).to(device)
+    duration_s = torch.from_numpy(joined.duration_s).to(device)
     regular = clock is not None and clock.rows_per_second is not None
-    counts = [shard.nonfinite_rows for shard in shards if shard.nonfinite_rows is not None]
     return BankContents(
         clock,
-        shards[0].encoder,
-        "; ".join(dict.fromkeys(shard.source for shard in shards if shard.source)),
-        [uid for shard in shards for uid in shard.ids],
+        joined.encoder,
+        joined.source,
+        joined.ids,
         rows,
         first_row,
-        n_rows,
+        first_row.diff(),
         duration_s,
-        clock.last_start(n_rows, duration_s) if clock is not None and regular else None,
+        clock.last_start(first_row.diff(), duration_s) if clock is not None and regular else None,
         None if seconds is None else seconds.to(device),
-        np.concatenate(counts) if len(counts) == len(shards) else None,
+        joined.nonfinite_rows,
         FileLengths([shard.path for shard in shards]),
         digest(*(shard.identity for shard in shards)),
     )

@@ -4,6 +4,7 @@ import logging
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -146,6 +147,24 @@ def read_shards(path: Path, clock: Clock | None = None) -> list[Shard]:
     if len(shards) > 1:
         _check_distinct(shards)
     return shards
+
+
+def join_shards(shards: list[Shard]) -> Shard:
+    """Join the tables and the extents of the files of a bank, in this order; without seconds of rows and digests."""
+    n_rows = np.concatenate([np.diff(shard.first_row) for shard in shards])
+    counts = [shard.nonfinite_rows for shard in shards if shard.nonfinite_rows is not None]
+    return replace(
+        shards[0],
+        rows=tuple(extent for shard in shards for extent in shard.rows),
+        ids=[uid for shard in shards for uid in shard.ids],
+        first_row=np.concatenate([[0], n_rows.cumsum()]),
+        duration_s=np.concatenate([shard.duration_s for shard in shards]),
+        source="; ".join(dict.fromkeys(shard.source for shard in shards if shard.source)),
+        seconds=None,
+        digests=None,
+        nonfinite_rows=np.concatenate(counts) if len(counts) == len(shards) else None,
+        content_digest=None,
+    )
 
 
 def _read_file(path: Path, clock: Clock | None) -> Shard:

@@ -191,12 +191,16 @@ class Extent:
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             return torch.from_numpy(values)
 
-    def blocks(self, multiple: int = 1) -> Iterator[tuple[int, np.ndarray]]:
+    def blocks(self, digests: "RowDigests | None" = None) -> Iterator[tuple[int, np.ndarray]]:
         """The rows in order, in blocks of about 64 MB: index of the first row, and the rows.
 
         Args:
-            multiple: each block but the last has a multiple of this many rows.
+            digests: stored digests that the rows are compared with; None: they are not verified.
+
+        Raises:
+            InputError: the file cannot be read, or rows are damaged.
         """
+        multiple = 1 if digests is None else digests.block_rows
         size = max(1, _READ_BYTES // max(1, int(np.prod(self.shape[1:])) * self.dtype.itemsize * multiple)) * multiple
         with h5py.File(self.path, "r", locking=False) as file:
             dataset = file[self.name]
@@ -205,6 +209,8 @@ class Extent:
                     rows = dataset[start : start + size]
                 except OSError as error:
                     raise InputError(f"{self.path}: '{self.name}' cannot be read ({error}); copy it again") from error
+                if digests is not None:
+                    digests.check_run(start, rows)
                 yield start, rows.reshape(-1, *self.shape[1:])
 
 

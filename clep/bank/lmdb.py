@@ -27,9 +27,9 @@ from jaxtyping import Float64, Int64, Shaped, UInt64
 from torch import Tensor
 
 from clep.bank.clock import Clock
-from clep.bank.files import read_shards
+from clep.bank.files import join_shards, read_shards
 from clep.bank.format import ROW_DTYPES, RowDigests, Shard, map_file
-from clep.bank.storage import SAMPLED_BLOCKS, Rows, Verify, check_as_stored, parse_dtype, read_seconds
+from clep.bank.storage import Rows, Verify, check_as_stored, parse_dtype, read_seconds
 from clep.checksums import block_digest, check_digest, digest, file_digest
 from clep.errors import InputError
 from clep.files import atomic_path
@@ -95,7 +95,7 @@ def build_lmdb(path: str | Path, out: str | Path | None = None, clock: Clock | N
     lmdb = _import_lmdb()
     stats = _stats(path)  # before the rows are read, so that a change during the copy is detected
     shards = read_shards(path, clock)
-    extents = [extent for shard in shards for extent in shard.rows]
+    extents = join_shards(shards).rows
     dtype = extents[0].dtype.newbyteorder("=")
     if dtype.name not in ROW_DTYPES or any(extent.dtype.newbyteorder("=") != dtype for extent in extents):
         raise InputError(
@@ -114,8 +114,8 @@ def build_lmdb(path: str | Path, out: str | Path | None = None, clock: Clock | N
                 with environment.begin(write=True) as transaction:
                     transaction.put(_BANK, tables)
                 environment.sync(True)
-                used, page_bytes = _bytes_used(environment), environment.stat()["psize"]
-            os.truncate(temporary, used)  # the file ends with unused pages
+                n_pages, page_bytes = environment.info()["last_pgno"] + 1, environment.stat()["psize"]
+            os.truncate(temporary, n_pages * page_bytes)  # the file ends with unused pages
             _seal(temporary, page_bytes, tables)
         except lmdb.Error as error:
             raise InputError(f"cannot write {target}: {error}; free some space, or choose another folder") from error
@@ -144,11 +144,8 @@ def _blocks(shards: list[Shard], block_rows: int, dtype: np.dtype) -> Iterator[n
     left = np.empty((0, shards[0].dim), dtype=dtype)
     for shard in shards:
         for extent in shard.rows:
-            for start, part in extent.blocks(1 if shard.digests is None else shard.digests.block_rows):
-                rows = np.ascontiguousarray(part, dtype=dtype)
-                if shard.digests is not None:
-                    shard.digests.check_run(start, rows)
-                rows = np.concatenate([left, rows]) if len(left) else rows
+            for _, part in extent.blocks(shard.digests):
+                rows = np.concatenate([left, part], dtype=dtype)
                 whole = len(rows) // block_rows * block_rows
                 yield from (rows[begin : begin + block_rows] for begin in range(0, whole, block_rows))
                 left = rows[whole:].copy()
@@ -157,25 +154,24 @@ def _blocks(shards: list[Shard], block_rows: int, dtype: np.dtype) -> Iterator[n
 
 
 def _tables(shards: list[Shard], digests: UInt64[np.ndarray, " blocks"], about: dict[str, Any]) -> bytes:
+    joined = join_shards(shards)
     about |= {
-        "clock": None if shards[0].clock is None else asdict(shards[0].clock),
-        "encoder": shards[0].encoder,
-        "source": "; ".join(dict.fromkeys(shard.source for shard in shards if shard.source)),
+        "clock": None if joined.clock is None else asdict(joined.clock),
+        "encoder": joined.encoder,
+        "source": joined.source,
         "content": _content(shards),
-        "ids": [uid for shard in shards for uid in shard.ids],
+        "ids": joined.ids,
     }
-    n_rows = np.concatenate([np.diff(shard.first_row) for shard in shards])
     tables = {
         "about": np.frombuffer(json.dumps(about).encode(), dtype=np.uint8),
-        "first_row": np.concatenate([[0], n_rows.cumsum()]).astype("<i8"),
-        "duration_s": np.concatenate([shard.duration_s for shard in shards]).astype("<f8"),
+        "first_row": joined.first_row.astype("<i8"),
+        "duration_s": joined.duration_s.astype("<f8"),
         "block_digest": digests.astype("<u8"),
     }
     if extents := [shard.seconds for shard in shards if shard.seconds is not None]:
         tables["second"] = read_seconds(extents).numpy().astype("<f8")
-    counts = [shard.nonfinite_rows for shard in shards if shard.nonfinite_rows is not None]
-    if len(counts) == len(shards):
-        tables["nonfinite_rows"] = np.concatenate(counts).astype("<i8")
+    if joined.nonfinite_rows is not None:
+        tables["nonfinite_rows"] = joined.nonfinite_rows.astype("<i8")
     np.savez(buffer := io.BytesIO(), **tables)  # type: ignore[arg-type]
     return buffer.getvalue()
 
@@ -301,10 +297,6 @@ def _identity(path: Path) -> FileId:
     return found.st_dev, found.st_ino, found.st_size
 
 
-def _bytes_used(environment: Any) -> int:
-    return (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-
-
 def read_lmdb(
     path: Path, dtype: str | torch.dtype | None, clock: Clock | None, verify: Verify
 ) -> tuple["LmdbRows", Shard, Float64[Tensor, " rows"] | None]:
@@ -381,11 +373,9 @@ class LmdbRows(Rows):
         self.dtype, self.device = getattr(torch, about["dtype"]), torch.device("cpu")
         self._stored = np.dtype(about["dtype"]).newbyteorder("<")
         self._digests = RowDigests(file.path, about["block_rows"], digests.astype(np.uint64))
+        self.digests = [self._digests]
         self._verify_reads = verify == "first_read"
-        if verify is True:
-            self.verify_all()
-        elif verify == "sample":
-            self._verify_blocks(np.unique(np.linspace(0, len(digests) - 1, SAMPLED_BLOCKS).round().astype(np.int64)))
+        self.verify_opening(verify)
 
     def select(
         self, row: Int64[Tensor, " batch"], out: Shaped[Tensor, "batch dim"] | None = None
@@ -411,13 +401,10 @@ class LmdbRows(Rows):
     def verify(self, row: Int64[Tensor, " taken"], always: bool = False) -> None:
         """Compare the blocks that hold these rows with their checksums if `always`; else `select` does it."""
         if always:
-            self._verify_blocks(np.unique(row.numpy() // self._digests.block_rows))
+            self.verify_blocks(0, np.unique(row.numpy() // self._digests.block_rows))
 
-    def verify_all(self) -> None:
-        """Compare all rows with their checksums."""
-        self._verify_blocks(np.flatnonzero(self._digests.pending))
-
-    def _verify_blocks(self, blocks: Int64[np.ndarray, " blocks"]) -> None:
+    def verify_blocks(self, piece: int, blocks: Int64[np.ndarray, " blocks"]) -> None:
+        """Compare blocks with their checksums; all rows are one piece."""
         with self.file.reading() as transaction:
             for block in blocks.tolist():
                 self._block(transaction, block, True)

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -75,6 +75,8 @@ class Rows(ABC):
     device: torch.device
     dim: int
     n_rows: int
+    digests: Sequence[RowDigests | None]
+    """Digests of each piece of the rows, None for a piece without; empty if no piece has digests."""
 
     @property
     def block_rows(self) -> int:
@@ -119,12 +121,36 @@ class Rows(ABC):
         """
 
     @abstractmethod
+    def verify_blocks(self, piece: int, blocks: Int64[np.ndarray, " blocks"]) -> None:
+        """Compare blocks of one piece of the rows with their checksums.
+
+        Raises:
+            InputError: a block is damaged.
+        """
+
     def verify_all(self) -> None:
         """Compare all rows with their checksums.
 
         Raises:
             InputError: a block is damaged.
         """
+        for piece, digests in enumerate(self.digests):
+            if digests is not None:
+                self.verify_blocks(piece, np.flatnonzero(digests.pending))
+
+    def verify_opening(self, verify: Verify) -> None:
+        """Compare all rows with their checksums if `verify` is True, evenly spread blocks if it is "sample".
+
+        Raises:
+            InputError: a block is damaged.
+        """
+        if verify is True:
+            self.verify_all()
+        elif verify == "sample":
+            for piece, digests in enumerate(self.digests):
+                if digests is not None:
+                    spread = np.linspace(0, len(digests.digests) - 1, SAMPLED_BLOCKS)
+                    self.verify_blocks(piece, np.unique(spread.round().astype(np.int64)))
 
 
 @dataclass(frozen=True)
@@ -138,7 +164,7 @@ class RowStore(Rows):
     """
 
     pieces: list[Shaped[Tensor, "_ dim"]]
-    digests: list[RowDigests | None] = field(default_factory=list)
+    digests: Sequence[RowDigests | None] = ()
     verify_reads: bool = False
 
     @property
@@ -199,26 +225,14 @@ class RowStore(Rows):
             block = row.numpy() // digests.block_rows
             unread = digests.pending[block]
             if unread.any():
-                self._verify_blocks(piece, np.unique(block[unread]))
+                self.verify_blocks(piece, np.unique(block[unread]))
 
-    def _verify_blocks(self, piece: int, blocks: Int64[np.ndarray, " blocks"]) -> None:
+    def verify_blocks(self, piece: int, blocks: Int64[np.ndarray, " blocks"]) -> None:
+        """Compare blocks of one piece of the rows with their checksums."""
         digests, rows = self.digests[piece], self.pieces[piece].numpy()
         assert digests is not None
         for block in blocks.tolist():
             digests.check_block(block, rows[block * digests.block_rows : (block + 1) * digests.block_rows])
-
-    def verify_all(self) -> None:
-        """Compare all rows with their checksums."""
-        for piece, digests in enumerate(self.digests):
-            if digests is not None:
-                self._verify_blocks(piece, np.flatnonzero(digests.pending))
-
-    def verify_sample(self) -> None:
-        """Compare up to `SAMPLED_BLOCKS` evenly spread blocks of each piece with their checksums."""
-        for piece, digests in enumerate(self.digests):
-            if digests is not None:
-                spread = np.linspace(0, len(digests.digests) - 1, SAMPLED_BLOCKS)
-                self._verify_blocks(piece, np.unique(spread.round().astype(np.int64)))
 
     def copy_to(
         self, row: Int64[Tensor, " taken"], slot: Int64[Tensor, " taken"], out: Shaped[Tensor, "slots dim"]
@@ -323,11 +337,8 @@ def open_rows(
     as_stored = _STORED.get(stored.name)
     if kind == "disk":
         check_as_stored(extents[0].path, stored.name, wanted)
-        store = RowStore(map_extents(extents), list(digests) if any(digests) else [], verify == "first_read")
-        if verify is True:
-            store.verify_all()
-        elif verify == "sample":
-            store.verify_sample()
+        store = RowStore(map_extents(extents), digests if any(digests) else (), verify == "first_read")
+        store.verify_opening(verify)
         return store
     target = wanted or as_stored
     assert target is not None
@@ -378,9 +389,7 @@ def _load(
         ) from error
     first = 0
     for extent, stored in zip(extents, digests, strict=True):
-        for start, block in extent.blocks(1 if stored is None else stored.block_rows):
-            if stored is not None:
-                stored.check_run(start, block)
+        for start, block in extent.blocks(stored):
             values = torch.from_numpy(block.astype(block.dtype.newbyteorder("="), copy=False)).to(device)
             part = rows[first + start : first + start + len(values)]
             part.copy_(values)

@@ -1,6 +1,11 @@
-"""Checks of a bank: degenerate features before training, and features like those that a model was trained on."""
+"""Checks of a bank: degenerate features before training, and whether an argument is an open bank that fits a model."""
 
+import functools
+import inspect
 import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import torch
 from jaxtyping import Bool, Int64
@@ -9,6 +14,9 @@ from torch import Tensor
 from clep.bank import FeatureBank
 from clep.errors import InputError
 from clep.models import SavedModel
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +61,29 @@ def check_bank(model: SavedModel, bank: FeatureBank) -> None:
         InputError: they are of another encoder or dimension.
     """
     model.check_bank(bank.encoder, bank.dim, None if bank.clock is None else bank.clock.rows_per_second)
+
+
+def takes_bank(usage: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Decorate a method so that wrong arguments, or a bank that is not opened, are answered with its usage."""
+
+    def decorate(method: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(method)
+        def called(*arguments: P.args, **named: P.kwargs) -> R:
+            try:
+                bank = inspect.signature(method).bind(*arguments, **named).arguments["bank"]
+            except TypeError as error:
+                raise InputError(f"{method.__name__}: {error}; it is called as {usage}") from error
+            if not isinstance(bank, FeatureBank):
+                path = repr(str(bank)) if isinstance(bank, str | Path) else "PATH"
+                raise InputError(
+                    f"{method.__name__}: bank is a {type(bank).__name__}; open it first: "
+                    f"bank = clep.bank.FeatureBank.open({path}), then {usage}"
+                )
+            return method(*arguments, **named)
+
+        return called
+
+    return decorate
 
 
 def sampled_rows(n_rows: int) -> Int64[Tensor, " sample"]:
