@@ -40,6 +40,7 @@ _REGISTERED: dict[str, tuple[str, ...]] = {
         "EncoderSettings",
         "ProbeReference",
         "SyntheticAVA",
+        "SyntheticEgo4D",
         "SyntheticFeatures",
         "SyntheticLongTerm",
         "SyntheticObjectives",

@@ -16,6 +16,7 @@ from clep.config.check import check_call, did_you_mean
 from clep.demo import (
     SyntheticAVA,
     SyntheticDataset,
+    SyntheticEgo4D,
     SyntheticFeatures,
     SyntheticLongTerm,
     SyntheticObjectives,
@@ -34,6 +35,7 @@ DATASETS: dict[str, type[SyntheticDataset]] = {
     "long_term_dataset": SyntheticLongTerm,
     "objectives_dataset": SyntheticObjectives,
     "ava_dataset": SyntheticAVA,
+    "full_size_dataset": SyntheticEgo4D,
 }
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "features": simulate_features,

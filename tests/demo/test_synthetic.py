@@ -10,6 +10,7 @@ from clep.demo import (
     EncoderSettings,
     SyntheticAVA,
     SyntheticDataset,
+    SyntheticEgo4D,
     SyntheticFeatures,
     SyntheticLongTerm,
     SyntheticObjectives,
@@ -18,7 +19,7 @@ from clep.demo import (
 )
 from clep.errors import InputError
 
-KINDS = (SyntheticFeatures, SyntheticVideos, SyntheticLongTerm, SyntheticObjectives, SyntheticAVA)
+KINDS = (SyntheticFeatures, SyntheticVideos, SyntheticLongTerm, SyntheticObjectives, SyntheticAVA, SyntheticEgo4D)
 
 
 @dataclass(frozen=True)
