@@ -140,6 +140,15 @@ class Clock:
 
     Raises:
         InputError: a rate that is not positive and finite, or a `row_seconds` that is negative or not finite.
+
+    Examples:
+        >>> from clep.bank import Clock
+        >>> clock = Clock(rows_per_second=2.0, row_seconds=1.0)
+        >>> clock.row_starts(n_rows=5).tolist()
+        [0.0, 0.5, 1.0, 1.5, 2.0]
+        >>> first, last = clock.window(start_s=0.9, end_s=2.1, n_rows=5)  # centres at 1, 1.5 and 2 s
+        >>> int(first), int(last)
+        (1, 4)
     """
 
     rows_per_second: float | None = 30 / 16

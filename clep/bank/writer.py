@@ -35,11 +35,6 @@ class _Abandoned(Exception):
 class BankWriter:
     """Write one bank file, video by video.
 
-    ```python
-    with BankWriter("features.h5", dim=1536, clock=Clock(), encoder="omnivore") as writer:
-        writer.add("uid", rows, duration_s=61.2)
-    ```
-
     Rows are contiguous in the file, so their count must be known in advance. With `n_rows` they are written directly
     into the file; without it, or if fewer rows are added, they are collected in a temporary file beside it and copied
     at the end. A video that `add` refuses leaves no trace, so a job may catch the error and go on. If the block raises
@@ -57,6 +52,16 @@ class BankWriter:
 
     Raises:
         InputError: the disk is full, the folder is not writable, or no video was added.
+
+    Examples:
+        >>> import numpy as np
+        >>> from clep.bank import BankWriter, Clock, FeatureBank
+        >>> clock = Clock(rows_per_second=2.0, row_seconds=1.0)
+        >>> with BankWriter("new.h5", dim=8, clock=clock, encoder="omnivore") as writer:
+        ...     writer.add("kitchen", np.zeros((120, 8)), duration_s=60.5)
+        ...     writer.add("garden", np.ones((40, 8)))
+        >>> FeatureBank.open("new.h5").videos
+        ['kitchen', 'garden']
     """
 
     def __init__(

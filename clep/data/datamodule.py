@@ -137,6 +137,15 @@ class MomentDataModule(ResumableDataModule):
 
     Raises:
         InputError: no source, or a batch of fewer than 2 moments.
+
+    Examples:
+        >>> from clep.data import MomentDataModule, NarrationSource
+        >>> source = NarrationSource("narrations.arrow", "texts.h5", "features.h5", val_fraction=0.25)
+        >>> data = MomentDataModule({"kitchen": source}, batch_size=16)
+        >>> data.setup("fit")
+        >>> batch = next(iter(data.train_dataloader()))
+        >>> batch["video"].shape, batch["text"].shape
+        (torch.Size([16, 12]), torch.Size([16, 16]))
     """
 
     def __init__(

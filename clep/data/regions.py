@@ -44,6 +44,25 @@ class Regions:
 
     Raises:
         InputError: columns of unequal length, or a box without area or outside the frame.
+
+    Examples:
+        >>> import numpy as np
+        >>> from clep.data import Regions
+        >>> regions = Regions(
+        ...     videos=("kitchen",),
+        ...     boxes_digest=("",),
+        ...     video=np.array([0, 0], np.int32),
+        ...     second=np.array([902.0, 903.0]),
+        ...     box=np.array([[0.1, 0.2, 0.5, 0.9], [0.1, 0.2, 0.6, 0.9]], np.float32),
+        ...     score=np.ones(2, np.float32),
+        ...     person=np.array([1, 1], np.int32),
+        ...     annotated=np.array([True, True]),
+        ...     first_action=np.array([0, 2, 3]),
+        ...     action=np.array([12, 80, 12], np.int32),
+        ... )
+        >>> regions.targets(np.array([0, 1]), classes=[12, 80])
+        tensor([[1., 1.],
+                [1., 0.]])
     """
 
     videos: tuple[str, ...]

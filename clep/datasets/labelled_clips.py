@@ -29,6 +29,14 @@ class LabelledClips:
 
     Raises:
         InputError: no class, a label out of range, a duplicate id, or columns of different lengths.
+
+    Examples:
+        >>> import numpy as np
+        >>> from clep.data import LabelledClips
+        >>> clips = LabelledClips("mine", ["clip0", "clip1"], ["cut", "wash"], label=np.array([1, 0]))
+        >>> clips.write("my_clips.h5")
+        >>> LabelledClips.open("my_clips.h5").label.tolist()
+        [1, 0]
     """
 
     task: str

@@ -41,6 +41,12 @@ class Entry:
         fingerprint: fingerprint of the item when it was read; it changes with the file.
         settings: digest of the settings of the rows (`RowSource.key`).
         final: whether a rerun would fail in the same way; a failure of the process (out of memory) is not final.
+
+    Examples:
+        >>> from clep.extraction import Entry
+        >>> entry = Entry("kitchen", "failed", reason="kitchen.mp4 is empty: fetch it again")
+        >>> entry.rows, entry.final
+        (0, True)
     """
 
     id: str

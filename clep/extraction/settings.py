@@ -50,6 +50,13 @@ class Extraction:
 
     Raises:
         InputError: a value is out of range.
+
+    Examples:
+        >>> from clep.extraction import Extraction
+        >>> encoder = {"_target_": "clep.video.encoders.EfficientNetLite0"}
+        >>> options = Extraction(encoder, window=32, stride=16, rate=30)
+        >>> print(options.clock())
+        rows_per_second=1.875, row_seconds=1.06667
     """
 
     encoder: dict[str, Any]

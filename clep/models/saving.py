@@ -185,6 +185,15 @@ class SavedModel(nn.Module):
 
     Args:
         metadata: what the weights depend on, such as `bank_encoder`; JSON values.
+
+    Examples:
+        >>> from clep.models import DualEncoder, load_model
+        >>> head = {"_target_": "clep.models.ProjectionHead", "out_dim": 4}
+        >>> model = DualEncoder.from_config({"video": {**head, "in_dim": 12}, "text": {**head, "in_dim": 16}})
+        >>> model.metadata["bank_encoder"] = "omnivore"
+        >>> model.save_pretrained("saved")
+        >>> load_model("saved").metadata
+        {'bank_encoder': 'omnivore'}
     """
 
     def __init__(self, metadata: Mapping[str, Any] | None = None) -> None:

@@ -55,6 +55,14 @@ class Job(ABC):
     Defaults that are paths are interpolations, such as `"${paths.out}/kinetics"` or `"${.split}.csv"` (an option of the
     same job). Hydra resolves them; an object built in Python takes them from `conf/paths/default.yaml`, as the command
     line does without `paths.…`.
+
+    Examples:
+        >>> from clep.preprocess.kinetics import Kinetics
+        >>> job = Kinetics(csv="val.csv", features="features", output_folder="kinetics")
+        >>> job.command()
+        'python -m clep.preprocess kinetics csv=val.csv features=features output_folder=kinetics'
+        >>> [path.name for path in job.missing_outputs()]
+        ['clips.h5', 'features.h5', 'prompts.json', 'prompts.all-mpnet-base-v2.h5']
     """
 
     name: ClassVar[str] = ""

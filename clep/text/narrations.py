@@ -48,6 +48,14 @@ class Narrations:
 
     Workers share the pages of the file. Columns are read-only arrays; at its first use each is verified with its
     checksum and checked as in `NarrationTable`. Pickles as its path, and is opened again when unpickled.
+
+    Examples:
+        >>> from clep.text import Narrations
+        >>> narrations = Narrations.open("narrations.arrow")
+        >>> len(narrations), len(narrations.videos)
+        (240, 12)
+        >>> narrations.texts[int(narrations.text_id[0])]
+        'Camera wearer closes the pan again'
     """
 
     path: Path

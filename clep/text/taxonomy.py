@@ -266,6 +266,14 @@ class Taxonomy:
     Args:
         verbs: csv with the columns `label, group` or `id, key, instances`; the last holds a list, `['cut', 'slice']`.
         nouns: csv of the same layout.
+
+    Examples:
+        `verbs.csv` and `nouns.csv` have the columns `label` and `group`, a list of words.
+
+        >>> from clep.text import Taxonomy
+        >>> verbs, nouns = Taxonomy("verbs.csv", "nouns.csv").match(["Camera wearer rinses the cup"])
+        >>> verbs[0], nouns[0]
+        ([1], [0])
     """
 
     def __init__(self, verbs: str | Path, nouns: str | Path) -> None:

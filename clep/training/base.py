@@ -37,6 +37,17 @@ class BaseModule(pl.LightningModule):
         patience: this many non-finite losses in a row stop the run.
         ema: decay of an exponential moving average of the weights (`self.ema`), which is evaluated and saved beside
             them; None for no average.
+
+    Examples:
+        >>> from torch.nn import functional as F
+        >>> from clep.models import DualEncoder
+        >>> from clep.training import BaseModule, adamw
+        >>> class MeanSquares(BaseModule):
+        ...     def compute_loss(self, batch):
+        ...         return F.mse_loss(self.model.encode_video(batch), self.model.encode_text(batch))
+        >>> module = MeanSquares(DualEncoder.from_pretrained("model"), adamw, ema=0.999)
+        >>> module.ema is not None
+        True
     """
 
     loss_is_a_share = False

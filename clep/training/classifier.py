@@ -25,6 +25,17 @@ class ClassifierModule(BaseModule):
         schedule: factor of the learning rate as a function of the step and the number of steps.
         patience: this many non-finite losses in a row stop the run.
         ema: decay of an average of the weights, see `BaseModule`.
+
+    Examples:
+        >>> import torch
+        >>> from clep.models import VideoClassifier
+        >>> from clep.training import ClassifierModule, adamw
+        >>> from clep.video.encoders import Pixels
+        >>> model = VideoClassifier(Pixels(side_px=8), ["opens", "closes", "cuts"])
+        >>> module = ClassifierModule(model, torch.nn.CrossEntropyLoss(ignore_index=-1), adamw)
+        >>> batch = {"pixels": torch.zeros(2, 1, 3, 8, 8, dtype=torch.uint8), "target": torch.tensor([0, 2])}
+        >>> module.compute_loss(batch).shape
+        torch.Size([])
     """
 
     loss_is_a_share = True

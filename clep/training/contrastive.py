@@ -32,6 +32,17 @@ class ContrastiveModule(BaseModule):
         patience: this many non-finite losses in a row stop the run.
         ema: decay of an average of the weights, see `BaseModule`.
         chunk_size: moments that a tower encodes at once, see `encode_in_chunks`; None for the whole batch.
+
+    Examples:
+        >>> import torch
+        >>> from clep.losses import ClipLoss
+        >>> from clep.models import DualEncoder
+        >>> from clep.training import ContrastiveModule, adamw, warmup_cosine
+        >>> model = DualEncoder.from_pretrained("model")
+        >>> module = ContrastiveModule(model, ClipLoss(), lambda model: adamw(model, lr=1e-3), warmup_cosine(0.05))
+        >>> batch = {"video": torch.randn(4, 12), "text": torch.randn(4, 16), "text_id": torch.arange(4)}
+        >>> module.compute_loss(batch).shape
+        torch.Size([])
     """
 
     def __init__(

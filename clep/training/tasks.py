@@ -22,7 +22,16 @@ Model = TypeVar("Model", bound=SavedModel)
 
 
 class Task(ABC):
-    """Base class: builds the LightningModule of a run; chosen by `task`. Subclasses define `build`."""
+    """Base class: builds the LightningModule of a run; chosen by `task`. Subclasses define `build`.
+
+    Examples:
+        >>> from clep.training import Task
+        >>> class MyTask(Task):
+        ...     def build(self, settings, data):
+        ...         ...  # returns a clep.training.BaseModule
+        >>> MyTask.requires({})
+        {}
+    """
 
     loss_arguments: tuple[str, ...] | None = None
     """What the loss is called with, for a check before anything starts; None for no check."""

@@ -71,6 +71,16 @@ class EncodedVideo:
         corrupt_packets: packets that could not be decoded completely, and frames with impossible timestamps; 0 until
             all rows were yielded.
         skipped: set to end the decoding, as no more rows are needed.
+
+    Examples:
+        >>> import numpy as np
+        >>> from clep.video import DenseWindows, encode_video
+        >>> from clep.video.encoders import Pixels
+        >>> encoded = encode_video("kitchen.mp4", Pixels(side_px=8), DenseWindows(window=20, stride=10, rate=10))
+        >>> np.concatenate(list(encoded)).shape
+        (3, 192)
+        >>> encoded.duration_s, encoded.decoded_frames
+        (4.0, 40)
     """
 
     def __init__(

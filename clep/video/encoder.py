@@ -23,6 +23,12 @@ class ClipSpec:
 
     Raises:
         InputError: a value is not positive, or the crop is larger than the resized frame.
+
+    Examples:
+        >>> from clep.video import ClipSpec
+        >>> spec = ClipSpec(frames=4, crop_px=224, short_side_px=256, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+        >>> spec.frame_rule
+        'middle'
     """
 
     frames: int
@@ -56,6 +62,19 @@ class VideoEncoder(nn.Module):
         any_size: whether it accepts frames of any height and width, not only the square of `clip`.
         own_transform: whether full-size frames are prepared by `transform` instead of the resizing, cropping and
             normalisation of `clip`.
+
+    Examples:
+        >>> import torch
+        >>> from clep.video import ClipSpec, VideoEncoder
+        >>> class MeanColour(VideoEncoder):
+        ...     name, dim = "mean-colour", 3
+        ...     clip = ClipSpec(4, 32, 32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+        ...
+        ...     def forward(self, pixels):
+        ...         return pixels.mean((1, 3, 4))
+        >>> MeanColour()(torch.ones(2, 4, 3, 32, 32))
+        tensor([[1., 1., 1.],
+                [1., 1., 1.]])
     """
 
     name: str

@@ -31,6 +31,12 @@ def frames_at(
 
     Raises:
         InputError: the file cannot be decoded, ends before the first of the seconds, or a value is out of range.
+
+    Examples:
+        >>> from clep.video import frames_at
+        >>> frames = frames_at("kitchen.mp4", [0.5, 3.0, 9.0], height=32)  # the film ends at 4 s
+        >>> [None if frame is None else tuple(frame.shape) for frame in frames]
+        [(3, 32, 48), (3, 32, 48), None]
     """
     if height < 1:
         raise InputError(f"height={height} must be at least 1 pixel")

@@ -137,6 +137,16 @@ class VideoReader:
 
     Raises:
         InputError: the file does not exist, is empty, not a video, or cut off before its index; `t0` is unknown.
+
+    Examples:
+        >>> from clep.video import Segments, VideoReader
+        >>> reader = VideoReader("kitchen.mp4", short_side_px=32)
+        >>> for clip in reader.clips(Segments(rows=2), frames=4):
+        ...     print(clip.second, clip.frames[0].shape)
+        1.0 torch.Size([3, 32, 48])
+        3.0 torch.Size([3, 32, 48])
+        >>> reader.duration_s
+        4.0
     """
 
     def __init__(

@@ -27,6 +27,14 @@ class DenseWindows:
 
     Raises:
         InputError: a value is not positive.
+
+    Examples:
+        >>> from clep.video import DenseWindows
+        >>> windows = DenseWindows(window=32, stride=16, rate=30)
+        >>> windows.starts(windows.canonical_frames(duration_s=2.0))
+        [0, 16, 28]
+        >>> windows.positions(frames=4)
+        (4, 12, 20, 28)
     """
 
     window: int = 32
@@ -79,6 +87,11 @@ class Segments:
 
     Raises:
         InputError: fewer than one row.
+
+    Examples:
+        >>> from clep.video import Segments
+        >>> Segments(rows=2).instants(row=1, frames=2, duration_s=8.0)
+        (5.0, 7.0)
     """
 
     rows: int = 1
@@ -112,6 +125,12 @@ class RandomSegment(Segments):
 
     Raises:
         InputError: `views` is below 1, or there are several rows.
+
+    Examples:
+        >>> from clep.video import RandomSegment
+        >>> seconds = RandomSegment(views=2, seed=3).instants(row=0, frames=4, duration_s=10.0)
+        >>> [round(second, 2) for second in seconds]
+        [1.87, 2.9, 4.44, 5.72]
     """
 
     views: int = 1
@@ -141,6 +160,11 @@ class KeyFrames:
 
     Raises:
         InputError: seconds that do not ascend or are negative, or a negative span.
+
+    Examples:
+        >>> from clep.video import KeyFrames
+        >>> KeyFrames(seconds=(902.0,), span_s=2.0).instants(902.0, frames=4, duration_s=1800.0)
+        (901.25, 901.75, 902.25, 902.75)
     """
 
     seconds: tuple[float, ...]

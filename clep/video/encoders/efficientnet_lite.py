@@ -32,6 +32,13 @@ class EfficientNetLite0(FrameEncoder):
 
     Raises:
         InputError: the packages with code and weights are not installed, or their file is damaged.
+
+    Examples:
+        >>> import torch
+        >>> from clep.video.encoders import EfficientNetLite0
+        >>> encoder = EfficientNetLite0(frames=2, crop_px=64)
+        >>> encoder(torch.zeros(3, 2, 3, 64, 64)).shape
+        torch.Size([3, 1280])
     """
 
     def __init__(self, frames: int = _FRAMES, crop_px: int = _CROP_PX, name: str | None = None):

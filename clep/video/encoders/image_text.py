@@ -44,6 +44,17 @@ class ImageText(FrameEncoder):
 
     Raises:
         InputError: the weights do not exist, cannot be read, or are of another architecture.
+
+    Examples:
+        The folder `clip` holds a tiny model with random weights.
+
+        >>> import torch
+        >>> from clep.video.encoders import ImageText
+        >>> encoder = ImageText("clip", frames=2)  # or "openai/clip-vit-base-patch32"
+        >>> encoder.name, encoder.clip.crop_px
+        ('clip-2x16', 16)
+        >>> encoder(torch.zeros(3, 2, 3, 16, 16)).shape
+        torch.Size([3, 12])
     """
 
     def __init__(

@@ -20,6 +20,13 @@ class Pixels(FrameEncoder):
 
     Raises:
         InputError: a side below 1 pixel.
+
+    Examples:
+        >>> import torch
+        >>> from clep.video.encoders import Pixels
+        >>> encoder = Pixels(side_px=32)
+        >>> encoder(torch.zeros(2, 1, 3, 32, 32)).shape, encoder.name
+        (torch.Size([2, 3072]), 'pixels-32')
     """
 
     def __init__(self, side_px: int = 64, name: str | None = None):

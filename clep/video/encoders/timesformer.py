@@ -184,6 +184,17 @@ class TimeSformer(VideoEncoder):
 
     Raises:
         InputError: the weights do not exist, cannot be read, or are of another architecture.
+
+    Examples:
+        The folder `timesformer` holds a tiny model with random weights.
+
+        >>> import torch
+        >>> from clep.video.encoders import TimeSformer
+        >>> encoder = TimeSformer("timesformer", width=None, depth=None, heads=None)
+        >>> encoder.clip.frames, encoder.clip.crop_px
+        (4, 16)
+        >>> encoder(torch.zeros(2, 4, 3, 16, 16)).shape
+        torch.Size([2, 16])
     """
 
     def __init__(

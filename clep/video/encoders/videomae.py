@@ -36,6 +36,15 @@ class VideoMAE(VideoEncoder):
 
     Raises:
         InputError: the weights do not exist, cannot be read, or are of another architecture.
+
+    Examples:
+        The folder `videomae` holds a tiny model with random weights.
+
+        >>> import torch
+        >>> from clep.video.encoders import VideoMAE
+        >>> encoder = VideoMAE("videomae")  # or "MCG-NJU/videomae-base-finetuned-kinetics"
+        >>> encoder(torch.zeros(2, 4, 3, 16, 16)).shape
+        torch.Size([2, 16])
     """
 
     def __init__(self, weights: str, name: str | None = None, architecture: dict[str, Any] | None = None):

@@ -39,6 +39,15 @@ class VideoMAEv2(VideoMAE):
 
     Raises:
         InputError: the weights do not exist, cannot be read, or are of another architecture.
+
+    Examples:
+        The file `videomae_v2.pth` holds a tiny model with random weights.
+
+        >>> import torch
+        >>> from clep.video.encoders import VideoMAEv2
+        >>> encoder = VideoMAEv2("videomae_v2.pth", frames=4, crop_px=16, heads=2)  # or "OpenGVLab/VideoMAEv2-Base"
+        >>> encoder(torch.zeros(2, 4, 3, 16, 16)).shape
+        torch.Size([2, 16])
     """
 
     def __init__(

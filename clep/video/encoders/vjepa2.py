@@ -39,6 +39,15 @@ class VJEPA2(VideoEncoder):
 
     Raises:
         InputError: the weights do not exist, cannot be read, or have no pooler; or the frames do not fill tubes.
+
+    Examples:
+        The folder `vjepa2` holds a tiny model with random weights.
+
+        >>> import torch
+        >>> from clep.video.encoders import VJEPA2
+        >>> encoder = VJEPA2("vjepa2")  # or "facebook/vjepa2-vitl-fpc64-256"
+        >>> encoder(torch.zeros(2, 4, 3, 32, 32)).shape
+        torch.Size([2, 24])
     """
 
     def __init__(
