@@ -259,14 +259,10 @@ class FeatureBank(OpenedBank):
     Examples:
         >>> from clep.bank import FeatureBank
         >>> bank = FeatureBank.open("features.h5")
-        >>> len(bank), bank.dim, bank.clock.rows_per_second
-        (12, 12, 1.875)
         >>> first, last = bank.window(bank.index(["kitchen00", "kitchen03"]), [12.0, 30.0], [16.0, 31.0])
-        >>> bank.mean(first, last).shape  # one row a window
-        torch.Size([2, 12])
         >>> rows, mask = bank.rows(first, last, max_rows=16)
-        >>> rows.shape, mask.sum(1).tolist()
-        (torch.Size([2, 16, 12]), [8, 2])
+        >>> bank.mean(first, last).shape, rows.shape, mask.sum(1).tolist()
+        (torch.Size([2, 12]), torch.Size([2, 16, 12]), [8, 2])
     """
 
     @classmethod
