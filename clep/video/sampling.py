@@ -198,6 +198,12 @@ class SampledClip:
         frame_indices: index of each frame, in order of time; equal indices in one video are the same frame.
         frames: upright uint8 RGB with the short side resized, or the result of a transform of the full-size frame;
             equal indices share one tensor.
+
+    Examples:
+        >>> from clep.video import Segments, VideoReader
+        >>> clip = next(iter(VideoReader("kitchen.mp4", short_side_px=32).clips(Segments(rows=2), frames=4)))
+        >>> clip.start_s, clip.second, clip.frame_indices
+        (0.0, 1.0, (0, 1, 2, 3))
     """
 
     start_s: float
