@@ -227,7 +227,7 @@ def _published_model(
 def _encode(
     settings: Mapping[str, Any], model: Mapping[str, Any], about: Mapping[str, Any], folder: Path, output: Path
 ) -> None:
-    """Encode the spans of `clips.csv` with the model's video side, unless the bank is there.
+    """Encode the clips of `clips.csv` with the model's video side, by the benchmark's job, unless the bank is there.
 
     Raises:
         InputError: there is neither the bank nor the folder of videos.
@@ -242,14 +242,16 @@ def _encode(
         override("encoder.weights", str(model["weights"])),
     ]
     words += [override(key, value) for key, value in about.get("extraction", {}).items()]
+    if model.get("squash") and about["job"] == "clip_views":
+        words.append("crops=centre")  # whole frames are squashed to the square, so there is nothing to crop
     if model.get("frames"):
         words.append(override("encoder.frames", model["frames"]))
     if not exists(about["videos"]):
         raise MissingFilesError(
             f"neither {output} nor the videos in {about['videos']}: download {about['download']}. The features: "
-            f"python -m clep.preprocess clips {' '.join(words)}"
+            f"python -m clep.preprocess {about['job']} {' '.join(words)}"
         )
-    job: Job = build_job(job_options("clips", words))
+    job: Job = build_job(job_options(about["job"], words))
     with job.lock():
         job.run()
 

@@ -1,22 +1,26 @@
 """The leaderboard: pairs of models and benchmarks, what is measured, and what is listed as missing."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from clep.bank import BankWriter, Clock
+from clep.bank import BankWriter, Clock, FeatureBank
 from clep.errors import InputError
 from clep.extraction import text as text_rows
 from clep.files import published_name, read_json
 from clep.leaderboard import Entry, _settings, main, run_leaderboard, to_markdown
+from clep.models.published import load_published
 from clep.preprocess.benchmarks import EpicMir
 from tests.evaluation.test_epic_mir import write_epic
 from tests.evaluation.tiny_benchmarks import write_rows
 from tests.evaluation.tiny_clips import WORDS, model_for
+from tests.models.published.tiny_checkpoints import SIZES, args, lavila, save
 from tests.preprocess.conftest import FakeEncoder, embed
 from tests.tiny_source import TEXT_DIM
+from tests.video.made_videos import regular, write_video
 
 
 class Encoder(FakeEncoder):
@@ -171,3 +175,36 @@ def test_charades_ego_is_measured_on_whole_films(data: Path, monkeypatch: pytest
     assert not one.missing
     # Both films hold clothes; only the second opens a door, and its row is that class's own sentence.
     assert one.metrics == {"zeroshot/ego_charades/ego/label/mAP": 100.0}
+
+
+def test_egtea_is_measured_on_thirty_views_of_trimmed_clips(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the clips' own films: ten views in time of 16 frames in three crops; the best cosine of a class counts."""
+    weights = save(data / "models" / "lavila_tsf_b.pth", lavila(), args=args())
+    weights.with_suffix(".json").write_text(json.dumps(SIZES))
+    name = published_name("lavila", weights)
+    texts = Encoder(name, load_published("lavila", weights).dim)
+    monkeypatch.setattr(text_rows, "load_encoder", lambda *_: texts)
+    folder, random = data / "egtea", np.random.default_rng(0)
+    ids = [f"OP01-R01-Pasta-{start}000-{start + 2}000-F{start:06d}-F{start + 50:06d}" for start in range(4)]
+    for clip in ids:
+        (folder / "videos" / "OP01-R01-Pasta").mkdir(parents=True, exist_ok=True)
+        pictures = [random.integers(0, 255, (44, 60, 3), dtype=np.uint8) for _ in range(50)]
+        write_video(folder / "videos" / "OP01-R01-Pasta" / f"{clip}.mp4", regular(50, 25), rate=25, pictures=pictures)
+    (folder / "action_idx.txt").write_text("Open fridge 1\nCut tomato 2\nWash_pan pan 3\n")
+    labels = [2, 1, 3, 2]
+    (folder / "test_split1.txt").write_text("".join(f"{clip} {k} 1 1\n" for clip, k in zip(ids, labels, strict=True)))
+    (one,) = run_leaderboard([f"paths.data={data}", "models=lavila_tsf_b_16f", "benchmarks=egtea", "device=cpu"])
+    assert not one.missing
+    assert one.published["egtea/mean_class_accuracy"]["value"] == 28.9
+    assert (one.coverage["clips with features"], one.coverage["views"]) == (4, 4 * 10 * 3)
+    bank = FeatureBank.open(data / "clep/leaderboard/lavila_tsf_b_16f/egtea/features.h5")
+    classes = np.stack([rows for _, rows in texts.stream(["open fridge", "cut tomato", "wash pan pan"])])[0]
+    classes /= np.linalg.norm(classes, axis=1, keepdims=True)
+    right = []
+    for clip in ids:
+        rows = bank.video_rows(clip).float().numpy()
+        right.append(int((rows / np.linalg.norm(rows, axis=1, keepdims=True) @ classes.T).max(axis=0).argmax()) + 1)
+    hits = np.equal(right, labels)
+    by_class = np.mean([hits[np.equal(labels, k)].mean() for k in (1, 2, 3)])
+    assert one.metrics["egtea/mean_class_accuracy"] == pytest.approx(100 * by_class)
+    assert one.metrics["egtea/top1"] == pytest.approx(100 * hits.mean())

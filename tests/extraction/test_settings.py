@@ -9,12 +9,17 @@ from clep.errors import InputError
 from clep.extraction import Extraction
 from clep.extraction.regions import RegionExtraction
 from clep.extraction.spans import SpanExtraction
+from clep.preprocess.clip_views import ViewExtraction
 from tests.composing import compose_train
 from tests.extraction.conftest import FAKE
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("default", Extraction), ("regions", RegionExtraction), ("clips", SpanExtraction)]
+    ("name", "kind"),
+    [
+        *(("default", Extraction), ("regions", RegionExtraction), ("clips", SpanExtraction)),
+        ("clip_views", ViewExtraction),
+    ],
 )
 def test_the_config_and_the_class_have_the_same_defaults(name, kind):
     config = OmegaConf.to_container(OmegaConf.load(config_folder() / "extraction" / f"{name}.yaml"))

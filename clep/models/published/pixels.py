@@ -100,8 +100,9 @@ def _crops(
     if crops == "centre":
         corners = [centre]
     elif crops == "three":
-        portrait = down > across
-        corners = [(end, centre[1]) if portrait else (centre[0], end) for end in (0, max(centre), max(down, across))]
+        long = max(down, across)
+        ends = (0, -(-long // 2), long)  # LaViLa's three crops round half up, unlike its centre crop
+        corners = [(end, centre[1]) if down > across else (centre[0], end) for end in ends]
     else:
         corners = [(0, 0), (0, across), (down, 0), (down, across), centre]
     views = torch.stack([pixels[..., top : top + side, left : left + side] for top, left in corners])
