@@ -117,6 +117,18 @@ class PretrainedModel:
     Args:
         encoder: the model.
         device: where it computes; None for a GPU if there is one.
+
+    Examples:
+        >>> import clep
+        >>> from clep.bank import FeatureBank
+        >>> model = clep.load("model", device="cpu")  # or the folder of a run
+        >>> bank = FeatureBank.open("features.h5")
+        >>> hits = model.search(bank, "opens the fridge", top=3)
+        >>> len(hits), hits[0].end_s - hits[0].start_s
+        (3, 4.0)
+        >>> video = model.embed_video(bank, hits[0].video, hits[0].start_s, hits[0].end_s)
+        >>> abs(float(model.embed_text(["opens the fridge"]) @ video.T) - hits[0].score) < 1e-3
+        True
     """
 
     def __init__(self, encoder: DualEncoder, device: str | torch.device | None = None) -> None:
@@ -454,6 +466,11 @@ def load(
 
     Raises:
         InputError: there is no model, or its files are damaged or name classes that are neither registered nor allowed.
+
+    Examples:
+        >>> import clep
+        >>> clep.load("model", device="cpu").embed_text(["opens the fridge", "washes the cup"]).shape
+        torch.Size([2, 8])
     """
     name = str(run_or_folder)
     if published_weights(name) is not None and not is_remote(name) and not Path(name).exists():

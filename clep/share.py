@@ -56,6 +56,11 @@ class CardOptions:
         datasets: names of the data sets.
         description: a paragraph.
         allow: modules of the owner's own that loading needs.
+
+    Examples:
+        >>> from clep.share import CardOptions, write_share
+        >>> write_share("model", "shared", options=CardOptions(license="mit", datasets=["ego4d"]))
+        ['model.safetensors', 'config.json', 'README.md']
     """
 
     license: str = ""

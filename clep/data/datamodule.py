@@ -145,7 +145,7 @@ class MomentDataModule(ResumableDataModule):
         >>> data.setup("fit")
         >>> batch = next(iter(data.train_dataloader()))
         >>> batch["video"].shape, batch["text"].shape
-        (torch.Size([16, 12]), torch.Size([16, 16]))
+        (torch.Size([16, 12]), torch.Size([16, 8]))
     """
 
     def __init__(

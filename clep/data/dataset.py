@@ -28,6 +28,18 @@ class Moments:
         video: index into the videos of a feature bank, -1 for a video that is not in it.
         start_s, end_s: seconds from the start of the video.
         text_id: index into the distinct texts.
+
+    Examples:
+        >>> import numpy as np
+        >>> from clep.data import Moments
+        >>> moments = Moments(
+        ...     video=np.array([0, 0, 3]),
+        ...     start_s=np.array([1.0, 5.0, 2.0]),
+        ...     end_s=np.array([3.0, 9.0, 4.0]),
+        ...     text_id=np.array([2, 0, 2]),
+        ... )
+        >>> len(moments.select(moments.text_id == 2))
+        2
     """
 
     video: Int64[np.ndarray, " moments"]
@@ -101,6 +113,15 @@ class Window:
 
     Raises:
         InputError: `max_rows` is below 1.
+
+    Examples:
+        >>> from clep.bank import FeatureBank
+        >>> from clep.data import Window
+        >>> bank = FeatureBank.open("features.h5")
+        >>> first, last = bank.window([0, 1], [2.0, 10.0], [6.0, 12.0])
+        >>> batch = Window(pool="rows", max_rows=4).gather(bank, first, last)
+        >>> batch["video"].shape, batch["video_mask"].shape
+        (torch.Size([2, 4, 12]), torch.Size([2, 4]))
     """
 
     align: Literal["centre", "start"] = "centre"
@@ -189,6 +210,17 @@ class MomentDataset(Dataset[Batch]):
 
     Raises:
         InputError: a text id exceeds the rows of `texts`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from clep.bank import FeatureBank
+        >>> from clep.data import MomentDataset, Moments
+        >>> seconds = np.array([1.0, 5.0])
+        >>> moments = Moments(np.array([0, 3]), seconds, seconds + 2, text_id=np.array([2, 0]))
+        >>> dataset = MomentDataset(moments, FeatureBank.open("features.h5"), FeatureBank.open("texts.h5"))
+        >>> batch = dataset.__getitems__([0, 1])
+        >>> batch["video"].shape, batch["text"].shape, batch["text_id"].tolist()
+        (torch.Size([2, 12]), torch.Size([2, 8]), [2, 0])
     """
 
     def __init__(
@@ -279,6 +311,13 @@ class MixedDataset(Dataset[Batch]):
 
     Raises:
         InputError: the sources differ in feature dimension, window or context.
+
+    Examples:
+        >>> from clep.data import MixedDataset, NarrationSource, Window
+        >>> source = NarrationSource("narrations.arrow", "texts.h5", "features.h5", val_fraction=0.0)
+        >>> part, held_out = source.open(Window())
+        >>> len(part), len(MixedDataset([part, part])), held_out
+        (239, 478, None)
     """
 
     def __init__(self, parts: Sequence[MomentDataset]) -> None:

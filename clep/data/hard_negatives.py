@@ -72,6 +72,16 @@ class HardNegatives(SamplingStrategy):
 
     Raises:
         InputError: fewer than two videos per batch.
+
+    Examples:
+        >>> import torch
+        >>> from clep.data import HardNegatives, MomentKeys
+        >>> video = torch.tensor([0, 0, 1, 1, 2, 2])
+        >>> keys = MomentKeys(torch.arange(6), video, torch.arange(6).double(), sizes=[6])
+        >>> strategy = HardNegatives(videos=2)
+        >>> strategy.open(keys, rows=4, rank_rows=4)
+        >>> strategy.sizes.tolist()  # moments of each video
+        [2, 2, 2]
     """
 
     def __init__(self, videos: int = 32) -> None:

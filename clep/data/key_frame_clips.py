@@ -35,6 +35,13 @@ class KeyFrameClips:
 
     Raises:
         InputError: a value is out of range.
+
+    Examples:
+        >>> from clep.data import KeyFrameClips
+        >>> clips = KeyFrameClips(videos=".", frames=4, side_px=32, clip_start_s=900.0)
+        >>> found = clips.read("kitchen", [901.0, 903.0])
+        >>> {second: tuple(clip.shape) for second, clip in found.items()}
+        {901.0: (4, 3, 32, 32), 903.0: (4, 3, 32, 32)}
     """
 
     videos: str

@@ -35,6 +35,15 @@ class LongTerm:
 
     Raises:
         InputError: `window_s` or `per_second` is below 1.
+
+    Examples:
+        >>> import torch
+        >>> from clep.bank import FeatureBank
+        >>> from clep.data import LongTerm
+        >>> context = LongTerm(window_s=20, per_second=2, sample="first")
+        >>> found = context.gather(FeatureBank.open("features.h5"), torch.tensor([0]), torch.tensor([30.0]).double())
+        >>> found["context"].shape, int(found["context_mask"].sum())
+        (torch.Size([1, 40, 12]), 37)
     """
 
     window_s: int = 60

@@ -37,6 +37,14 @@ class RegionDataModule(ResumableDataModule):
 
     Raises:
         InputError: an option is out of range, or `val` has detected boxes.
+
+    Examples:
+        >>> from clep.data import LongTerm, RegionDataModule, RegionSource
+        >>> context = LongTerm(window_s=10, per_second=1)
+        >>> data = RegionDataModule(RegionSource("ava/train.h5"), None, "ava/map.txt", context, batch_size=8)
+        >>> data.setup("fit")
+        >>> next(iter(data.train_dataloader()))["target"].shape
+        torch.Size([8, 5])
     """
 
     def __init__(

@@ -280,6 +280,14 @@ class RegionSource:
         context_bank: path of the bank of the long-term context; None for `bank`. With a bank of detected boxes,
             training sees the same kind of context as evaluation.
         boxes: which regions are examples: "annotated" or "detected".
+
+    Examples:
+        >>> from clep.data import LongTerm, RegionSource
+        >>> source = RegionSource("ava/train.h5")
+        >>> dataset = source.open(classes=[79, 80], context=LongTerm(window_s=10, per_second=1))
+        >>> batch = dataset.__getitems__([0, 1, 2])
+        >>> batch["video"].shape, batch["context"].shape, batch["target"].shape
+        (torch.Size([3, 12]), torch.Size([3, 10, 12]), torch.Size([3, 2]))
     """
 
     reads = ("bank", "regions", "context_bank")  # arguments that name files

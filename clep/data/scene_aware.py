@@ -29,6 +29,17 @@ class SceneAware(SamplingStrategy):
 
     Raises:
         InputError: `within_s` is not positive.
+
+    Examples:
+        >>> import torch
+        >>> from clep.data import MomentBatchSampler, MomentKeys, SceneAware
+        >>> video = torch.tensor([0, 0, 0, 1, 1, 1])
+        >>> keys = MomentKeys(torch.arange(6), video, torch.arange(6).double(), sizes=[6])
+        >>> strategy = SceneAware(within_s=60)
+        >>> strategy.open(keys, rows=4, rank_rows=4)
+        >>> batch = next(iter(MomentBatchSampler([6], 4, strategy=strategy))).moments
+        >>> video[batch[::2]].tolist() == video[batch[1::2]].tolist()  # a moment, its neighbour, …
+        True
     """
 
     def __init__(self, within_s: float | int = 60.0) -> None:

@@ -40,6 +40,21 @@ class Source(ABC):
     Attributes:
         reads: arguments of the constructor that name files. A run first runs the jobs of `prepare` that write them.
         report: counts, written to coverage.json; set by `moments`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from clep.data import Moments, Source, Window
+        >>> from clep.text import Narrations
+        >>> class FirstSeconds(Source):
+        ...     def sentences(self):
+        ...         return Narrations.open("narrations.arrow").texts
+        ...
+        ...     def moments(self, bank):
+        ...         n = len(bank.videos)
+        ...         return Moments(np.arange(n), np.zeros(n), np.full(n, 4.0), np.arange(n)), Moments.none()
+        >>> train, held_out = FirstSeconds("features.h5", "texts.h5").open(Window())
+        >>> len(train), held_out
+        (12, None)
     """
 
     reads: tuple[str, ...] = ("bank", "texts")
@@ -142,6 +157,13 @@ class NarrationSource(Source):
 
     Raises:
         InputError: a number is out of range, or a split is unknown.
+
+    Examples:
+        >>> from clep.data import NarrationSource, Window
+        >>> source = NarrationSource("narrations.arrow", "texts.h5", "features.h5", offset_s=2.0, val_fraction=0.25)
+        >>> train, held_out = source.open(Window())
+        >>> len(train), len(held_out)
+        (219, 20)
     """
 
     reads = ("narrations", "texts", "bank")  # arguments that name files

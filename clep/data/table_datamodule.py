@@ -23,6 +23,13 @@ class TableDataModule(MomentDataModule):
         videos: folder or list of videos to encode instead.
         columns: names of the table's columns where they differ: `{"text": "caption"}`.
         options: of `MomentDataModule`.
+
+    Examples:
+        >>> from clep.data import NarrationSource, TableDataModule
+        >>> source = NarrationSource("narrations.arrow", "texts.h5", "features.h5")
+        >>> data = TableDataModule({"mine": source}, table="pairs.csv", features="features", batch_size=16)
+        >>> data.dims
+        (12, 8)
     """
 
     def __init__(

@@ -22,6 +22,12 @@ class TextTokens:
     Attributes:
         encoder: name or folder of the sentence encoder that is fine-tuned.
         max_tokens: longer texts are truncated.
+
+    Examples:
+        >>> from clep.data import TextTokens
+        >>> tokens = TextTokens("all-tiny-v1", max_tokens=20)
+        >>> type(tokens.tokenizer()).__name__
+        'SentenceTokenizer'
     """
 
     encoder: str

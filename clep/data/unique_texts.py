@@ -18,6 +18,16 @@ class UniqueTexts(SamplingStrategy):
     `count` is the number of moments of each text. Surplus moments, of texts with more than `n` moments or at the end,
     are dropped from the epoch, at random and differently in each epoch. With weighted sources the number of batches is
     that of the first epoch; if the draws of an epoch allow fewer, they are used a second time for the rest.
+
+    Examples:
+        >>> import torch
+        >>> from clep.data import MomentBatchSampler, MomentKeys, UniqueTexts
+        >>> text = torch.tensor([0, 0, 1, 2, 2, 3])
+        >>> keys = MomentKeys(text, torch.zeros(6, dtype=torch.int64), torch.arange(6).double(), sizes=[6])
+        >>> strategy = UniqueTexts()
+        >>> strategy.open(keys, rows=3, rank_rows=3)
+        >>> [sorted(text[draw.moments].tolist()) for draw in MomentBatchSampler([6], 3, strategy=strategy)]
+        [[0, 1, 2], [0, 2, 3]]
     """
 
     def open(self, keys: MomentKeys, rows: int, rank_rows: int) -> None:

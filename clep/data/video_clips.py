@@ -41,6 +41,12 @@ class LabelledVideoSource:
 
     Raises:
         InputError: `val_fraction` is out of range.
+
+    Examples:
+        >>> from clep.data import LabelledVideoSource
+        >>> split = LabelledVideoSource("films/train.csv", val="films/train.csv").open()
+        >>> len(split.train.paths), split.classes
+        (6, ['0', '1', '2'])
     """
 
     reads = ("train", "val", "folder", "classes")  # arguments that name files
@@ -110,6 +116,11 @@ class Augmentation:
 
     Raises:
         InputError: a value is out of range.
+
+    Examples:
+        >>> from clep.data import Augmentation
+        >>> Augmentation(flip=0.0, views=4).scales  # no mirroring: left and right are classes
+        (1.0, 0.875, 0.75, 0.66)
     """
 
     short_side: float | int = 256 / 224

@@ -34,6 +34,16 @@ class LabelledVideoDataModule(ResumableDataModule):
 
     Raises:
         InputError: `batch_size` is below 1, or `num_workers` is negative.
+
+    Examples:
+        >>> from clep.data import LabelledVideoDataModule, LabelledVideoSource
+        >>> from clep.video import ClipSpec
+        >>> source = LabelledVideoSource("films/train.csv", val="films/train.csv")
+        >>> data = LabelledVideoDataModule(source, batch_size=2, num_workers=0)
+        >>> data.fit_to(ClipSpec(4, 16, 16, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)))
+        >>> data.setup("fit")
+        >>> next(iter(data.train_dataloader()))["pixels"].shape
+        torch.Size([2, 4, 3, 16, 16])
     """
 
     def __init__(

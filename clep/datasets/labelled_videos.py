@@ -22,6 +22,12 @@ class LabelledVideos:
         paths: paths of the files.
         labels: class indices, from 0.
         source: the list, for messages.
+
+    Examples:
+        >>> from clep.data import LabelledVideos
+        >>> videos = LabelledVideos.read("films/train.csv")
+        >>> videos.labels
+        (0, 1, 2, 0, 1, 2)
     """
 
     paths: tuple[Path, ...]

@@ -42,6 +42,17 @@ class AvaRegions(Evaluator):
         least_score: scores below it are not written as detections.
         batch_size: regions scored at once.
         device: storage of the banks, "disk" or "cpu".
+
+    Examples:
+        >>> from clep.data import RegionSource
+        >>> from clep.evaluation import AvaRegions
+        >>> from clep.models import ActionClassifier, FBOMax
+        >>> evaluator = AvaRegions(RegionSource("ava/val.h5", boxes="detected"), "ava/val.csv", "ava/map.txt")
+        >>> context = {"window_s": 10, "per_second": 1, "sample": "first", "pool": "rows"}
+        >>> classes, operator = [11, 12, 14, 79, 80], FBOMax(12, latent_dim=8)
+        >>> model = ActionClassifier(12, operator, classes, metadata={"context": context})
+        >>> sorted(evaluator.run(model))
+        ['ava/mAP']
     """
 
     reads = ("groundtruth", "label_map", "excluded")

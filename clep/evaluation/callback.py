@@ -30,6 +30,12 @@ class EvaluatorCallback(pl.Callback):
         coverage: of each evaluator, from its last run.
         keeps_details: set it before a validation whose `details` are wanted.
         details: of all evaluators, on rank 0.
+
+    Examples:
+        >>> from clep.evaluation import EvaluatorCallback, KineticsZeroShot
+        >>> callback = EvaluatorCallback({"kinetics": KineticsZeroShot("kinetics", "all-tiny-v1")})
+        >>> list(callback.prompts())
+        ['kinetics']
     """
 
     def __init__(self, evaluators: Mapping[str, Evaluator], prompts_path: str | Path | None = None) -> None:

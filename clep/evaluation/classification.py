@@ -158,6 +158,13 @@ class ZeroShotClassification(ClipClassification):
         classes: text file with one class name a line, in the order of the indices; None: the sorted labels.
         columns: names of the table's columns where they differ, e.g. `{"label": "action"}`.
         name: of the metrics.
+
+    Examples:
+        >>> from clep.evaluation import ZeroShotClassification
+        >>> from clep.models import DualEncoder
+        >>> evaluator = ZeroShotClassification("clips.csv", "features.h5", templates="the camera wearer {} this")
+        >>> sorted(evaluator.run(DualEncoder.from_pretrained("model")))
+        ['zeroshot/table/mean_class_accuracy', 'zeroshot/table/top1', 'zeroshot/table/top5']
     """
 
     reads = ("table", "classes", "bank", "texts")
@@ -225,6 +232,14 @@ class EpicZeroShot(ClipClassification):
         train: path of `EPIC_100_train.csv`, whose pairs are classes too; None for those of `clips` alone, which makes
             the task easier than the published one.
         bank, texts, options: see `ClipClassification`; texts come from `python -m clep.preprocess epic_zero_shot`.
+
+    Examples:
+        >>> from clep.evaluation import EpicZeroShot
+        >>> from clep.models import DualEncoder
+        >>> evaluator = EpicZeroShot("epic/clips.csv", "epic/features.h5", "epic/classes.h5")
+        >>> metrics = evaluator.run(DualEncoder.from_pretrained("model"))
+        >>> "ek100_cls/action/top1" in metrics, evaluator.coverage["clips"]
+        (True, 30)
     """
 
     reads = ("clips", "train", "bank", "texts")
@@ -277,6 +292,13 @@ class EGTEAZeroShot(ClipClassification):
         bank: path of a feature bank of the clips, one row a view (LaViLa: 10 clips x 3 crops), or of their videos.
         texts, options: see `ClipClassification`; texts come from `python -m clep.preprocess egtea`.
         views: the published evaluation is "max".
+
+    Examples:
+        >>> from clep.evaluation import EGTEAZeroShot
+        >>> from clep.models import DualEncoder
+        >>> evaluator = EGTEAZeroShot("egtea/split.txt", "egtea/actions.txt", "egtea/features.h5", "egtea/sentences.h5")
+        >>> sorted(evaluator.run(DualEncoder.from_pretrained("model")))
+        ['egtea/mean_class_accuracy', 'egtea/top1']
     """
 
     reads = ("split", "actions", "bank", "texts")

@@ -27,6 +27,13 @@ class EgoMCQ(ClipTextBenchmark):
         texts: path of the bank of the sentences, from `python -m clep.preprocess egomcq`.
         similarity: "dot" is LaViLa's and AVION's evaluation, for rows that are not normalised; "cosine" EgoVLP's.
         batch_size: clips encoded at once.
+
+    Examples:
+        >>> from clep.evaluation import EgoMCQ
+        >>> from clep.models import DualEncoder
+        >>> evaluator = EgoMCQ("egomcq/egomcq.json", "egomcq/features.h5", "egomcq/sentences.h5")
+        >>> sorted(evaluator.run(DualEncoder.from_pretrained("model")))
+        ['egomcq/inter/accuracy', 'egomcq/intra/accuracy']
     """
 
     reads = ("questions", "bank", "texts")

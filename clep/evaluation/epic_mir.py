@@ -46,6 +46,14 @@ class EpicMIR(ClipTextBenchmark):
         template: sentence made of a narration, as in `python -m clep.preprocess epic_mir template=…`.
         similarity: see `ClipTextBenchmark`.
         batch_size: clips encoded at once.
+
+    Examples:
+        >>> from clep.evaluation import EpicMIR
+        >>> from clep.models import DualEncoder
+        >>> evaluator = EpicMIR("epic/clips.csv", "epic/sentences.csv", "epic/features.h5", "epic/sentences.h5")
+        >>> metrics = evaluator.run(DualEncoder.from_pretrained("model"))
+        >>> "ek100_mir/mean/mAP" in metrics, "ek100_mir/mean/nDCG" in metrics
+        (True, True)
     """
 
     reads = ("clips", "sentences", "bank", "texts", "relevancy")

@@ -64,6 +64,15 @@ class Evaluator(ABC):
 
     Args:
         batch_size: items encoded at once.
+
+    Examples:
+        >>> from clep.evaluation import Evaluator
+        >>> from clep.models import DualEncoder
+        >>> class Scale(Evaluator):
+        ...     def measure(self, model):
+        ...         return {"mine/scale": float(model.logit_scale)}
+        >>> Scale().run(DualEncoder.from_pretrained("model"))
+        {'mine/scale': 14.285...}
     """
 
     reads: tuple[str, ...] = ()  # arguments of the constructor that name files

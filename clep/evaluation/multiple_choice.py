@@ -36,6 +36,16 @@ class MultipleChoice(ClipTextBenchmark):
 
     Raises:
         InputError: another `on_missing`.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from clep.evaluation import MultipleChoice
+        >>> from clep.models import DualEncoder
+        >>> print(Path("questions.csv").read_text().splitlines()[1])
+        kitchen00,2,6,opens the door|washes the cup,0
+        >>> metrics = MultipleChoice("questions.csv", "features.h5").run(DualEncoder.from_pretrained("model"))
+        >>> metrics["choice/table/chance"]
+        50.0
     """
 
     reads = ("questions", "bank", "texts")

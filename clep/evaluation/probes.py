@@ -119,6 +119,13 @@ class LinearProbe(FrozenFeatures):
         patience: epochs without a better accuracy after which training stops.
         batch_size: clips of a step.
         seed: of the held-out part and of the order of the clips.
+
+    Examples:
+        >>> from clep.evaluation import LinearProbe
+        >>> from clep.models import DualEncoder
+        >>> probe = LinearProbe("clips.csv", "clips.csv", "features.h5", learning_rates=[1e-2], max_epochs=5)
+        >>> sorted(probe.run(DualEncoder.from_pretrained("model")))  # the model is not used
+        ['probe/table/mean_class_accuracy', 'probe/table/top1', 'probe/table/top5']
     """
 
     prefix = "probe"
@@ -166,6 +173,13 @@ class NearestNeighbours(FrozenFeatures):
         train, test, bank, options: see `FrozenFeatures`.
         k: neighbours that vote; all where there are fewer.
         temperature: the lower, the more the nearest ones count.
+
+    Examples:
+        >>> from clep.evaluation import NearestNeighbours
+        >>> from clep.models import DualEncoder
+        >>> evaluator = NearestNeighbours("clips.csv", "clips.csv", "features.h5", k=1)
+        >>> evaluator.run(DualEncoder.from_pretrained("model"))["knn/table/top1"]  # each clip is its own neighbour
+        100.0
     """
 
     prefix = "knn"

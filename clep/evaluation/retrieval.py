@@ -29,6 +29,16 @@ class NarrationRetrieval(Evaluator):
 
     Raises:
         InputError: `size` is below 2.
+
+    Examples:
+        >>> from clep.data import NarrationSource
+        >>> from clep.evaluation import NarrationRetrieval
+        >>> from clep.models import DualEncoder
+        >>> source = NarrationSource("narrations.arrow", "texts.h5", "features.h5", val_fraction=0.25)
+        >>> evaluator = NarrationRetrieval(source, size=12)
+        >>> metrics = evaluator.run(DualEncoder.from_pretrained("model"))
+        >>> "val/retrieval/t2v/r1" in metrics, evaluator.coverage["gallery"]
+        (True, 12)
     """
 
     def __init__(self, source: Source, size: int = 2000, seed: int = 0, batch_size: int = 4096) -> None:

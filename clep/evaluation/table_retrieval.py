@@ -29,6 +29,14 @@ class TableRetrieval(ClipTextBenchmark):
         bank, texts, similarity, batch_size: see `ClipTextBenchmark`.
         columns: names of the table's columns where they differ, e.g. `{"query": "caption"}`.
         name: of the metrics.
+
+    Examples:
+        >>> from clep.evaluation import TableRetrieval
+        >>> from clep.models import DualEncoder
+        >>> evaluator = TableRetrieval("queries.csv", "features.h5")
+        >>> metrics = evaluator.run(DualEncoder.from_pretrained("model"))
+        >>> "retrieval/table/t2v/r1" in metrics, "retrieval/table/v2t/mAP" in metrics
+        (True, True)
     """
 
     reads = ("table", "bank", "texts")

@@ -29,6 +29,17 @@ class VideoAccuracy(Evaluator):
 
     Raises:
         InputError: `batch_size` is below 1.
+
+    Examples:
+        >>> from clep.data import LabelledVideoSource
+        >>> from clep.evaluation import VideoAccuracy
+        >>> from clep.models import VideoClassifier
+        >>> from clep.video.encoders import TimeSformer
+        >>> encoder = TimeSformer("timesformer", width=None, depth=None, heads=None)
+        >>> source = LabelledVideoSource("films/train.csv", val="films/train.csv")
+        >>> evaluator = VideoAccuracy(source, crops="centre", num_workers=0)
+        >>> sorted(evaluator.run(VideoClassifier(encoder, ["0", "1", "2"])))
+        ['val/top1', 'val/top5']
     """
 
     def __init__(

@@ -154,7 +154,15 @@ class ZeroShot(Evaluator):
 
 
 class KineticsZeroShot(ZeroShot):
-    """`zeroshot/kinetics/top1` and `top5` in percent, over the clips with features."""
+    """`zeroshot/kinetics/top1` and `top5` in percent, over the clips with features.
+
+    Examples:
+        >>> from clep.evaluation import KineticsZeroShot
+        >>> from clep.models import DualEncoder
+        >>> evaluator = KineticsZeroShot("kinetics", "all-tiny-v1")
+        >>> sorted(evaluator.run(DualEncoder.from_pretrained("model")))
+        ['zeroshot/kinetics/top1', 'zeroshot/kinetics/top5']
+    """
 
     def score(
         self, clips: LabelledClips, scores: dict[str, Float[Tensor, "clips classes"]], kept: list[int]
@@ -183,6 +191,13 @@ class EgoCharadesZeroShot(ZeroShot):
 
     Scores are ranked across videos, without a softmax over the classes of a video. A class without a positive video in
     a subset is excluded from the mean of that subset; `coverage` counts such classes.
+
+    Examples:
+        >>> from clep.evaluation import EgoCharadesZeroShot
+        >>> from clep.models import DualEncoder
+        >>> metrics = EgoCharadesZeroShot("ego_charades", "all-tiny-v1").run(DualEncoder.from_pretrained("model"))
+        >>> "zeroshot/ego_charades/ego/label/mAP" in metrics
+        True
     """
 
     def score(

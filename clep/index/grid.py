@@ -23,6 +23,13 @@ class MomentGrid:
 
     Raises:
         InputError: a length is not positive.
+
+    Examples:
+        >>> import numpy as np
+        >>> from clep.index import MomentGrid
+        >>> grid = MomentGrid(np.array([6.0, 4.5]), window_s=4.0, stride_s=1.0)
+        >>> len(grid), [column.tolist() for column in grid.spans(np.array([0, 1]))]
+        (7, [[0, 0], [0.0, 1.0], [4.0, 5.0]])
     """
 
     end_s: Float64[np.ndarray, " videos"]

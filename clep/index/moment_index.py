@@ -51,6 +51,12 @@ class IndexSettings:
         model: digest of the model, its window and its context.
         window_s: length of a moment in seconds.
         stride_s: seconds from the start of one moment to the next.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from clep.index import IndexSettings, index_path
+        >>> index_path(Path("features.h5"), IndexSettings("digest of the model", window_s=4.0, stride_s=1.0)).suffix
+        '.moments'
     """
 
     model: str
@@ -73,6 +79,15 @@ class MomentIndex:
         grid: which video and seconds a moment is.
         rows: bank of the embeddings, float16, of unit length; NaN for a moment that has none.
         approximate: the inverted file; None where every search is exact.
+
+    Examples:
+        >>> import clep
+        >>> from clep.bank import FeatureBank
+        >>> model, bank = clep.load("model", device="cpu"), FeatureBank.open("features.h5")
+        >>> index = model.index(bank, window_s=4.0, stride_s=1.0)  # built beside the bank, the first time
+        >>> moments, scores = index.search(model.query(["opens the fridge"]), top=3)
+        >>> len(index), moments.shape, scores.shape
+        (696, (3,), (3,))
     """
 
     def __init__(

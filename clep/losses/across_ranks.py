@@ -44,6 +44,16 @@ class AcrossRanks(nn.Module):
 
     The same holds for the gradients of scale and bias. There is no option to treat the embeddings of other ranks as
     constants, since that gives a wrong gradient.
+
+    Examples:
+        On one process it is the loss itself:
+
+        >>> import torch
+        >>> from clep.losses import ClipLoss, TextIdPositives, across_ranks
+        >>> loss = across_ranks(ClipLoss(), positives=TextIdPositives())
+        >>> keys = {"text_id": torch.tensor([7, 8])}
+        >>> bool(loss(torch.eye(2), torch.eye(2), 5.0, keys) == ClipLoss()(torch.eye(2), torch.eye(2), 5.0))
+        True
     """
 
     def __init__(

@@ -17,6 +17,13 @@ class AdaptiveMaxMarginLoss(MaxMarginLoss):
 
     Args:
         margin: of a pair of relevancy 1.
+
+    Examples:
+        >>> import torch
+        >>> from clep.losses import AdaptiveMaxMarginLoss
+        >>> relevancy = torch.tensor([[1.0, 0.5], [0.5, 1.0]])
+        >>> float(AdaptiveMaxMarginLoss(margin=0.4)(torch.eye(2), torch.eye(2), 1.0, relevancy))
+        0.0
     """
 
     def __init__(self, margin: float | int = 0.4) -> None:

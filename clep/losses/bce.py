@@ -15,6 +15,12 @@ class BCELoss(SigmoidLoss):
 
     Args:
         chunk: rows processed at a time, None for all.
+
+    Examples:
+        >>> import torch
+        >>> from clep.losses import BCELoss
+        >>> round(float(BCELoss()(torch.eye(4), torch.eye(4), 20.0, bias=torch.tensor(-10.0))), 5)
+        5e-05
     """
 
     def _count(self, videos: int, texts: int) -> int:

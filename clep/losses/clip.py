@@ -124,9 +124,14 @@ class ClipLoss(TwoWayLoss):
     targets of each row sum to 1, and separately those of each column. With weights from text similarity
     (`TextSimilarityPositives`) this is soft-label CLIP.
 
-    Example:
-        >>> video, text = F.normalize(torch.randn(8, 512), dim=-1), F.normalize(torch.randn(8, 512), dim=-1)
-        >>> loss = ClipLoss()(video, text, scale=14.3)
+    Examples:
+        >>> import torch
+        >>> from clep.losses import ClipLoss
+        >>> video, text = torch.eye(4), torch.eye(4)  # each video matches its own text only
+        >>> round(float(ClipLoss()(video, text, scale=10.0)), 5)
+        0.00014
+        >>> round(float(ClipLoss()(video, text.flip(0), scale=10.0)), 2)
+        10.0
     """
 
     def per_query(

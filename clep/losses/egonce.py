@@ -16,4 +16,17 @@ class EgoNCELoss(MultiPositiveNCELoss):
     once a pair's probability rounds to 0 (in float32 at scale 100: a similarity 1.1 below the highest); we use
     `logsumexp`, which stays finite. It adds the two directions; we average them, as in all objectives. Its temperature
     is fixed at 0.05; we use the model's scale.
+
+    Examples:
+        >>> import torch
+        >>> from clep.losses import EgoNCELoss, VerbNounPositives
+        >>> keys = {
+        ...     "verb": torch.tensor([[0], [0], [1]]),
+        ...     "noun": torch.tensor([[5], [5], [5]]),
+        ...     "text_id": torch.arange(3),
+        ...     "position": torch.arange(3),
+        ... }
+        >>> positives = VerbNounPositives()(keys, keys)  # the first two texts share verb and noun
+        >>> round(float(EgoNCELoss()(torch.eye(3), torch.eye(3), 1.0, positives)), 3)
+        0.343
     """

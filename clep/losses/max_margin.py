@@ -30,6 +30,13 @@ class MaxMarginLoss(nn.Module):
 
     Raises:
         InputError: `margin` is not above 0.
+
+    Examples:
+        >>> import torch
+        >>> from clep.losses import MaxMarginLoss
+        >>> video, text = torch.eye(2), torch.tensor([[1.0, 0.0], [0.9, 0.1]])
+        >>> round(float(MaxMarginLoss(margin=0.2)(video, text, scale=1.0)), 3)
+        0.3
     """
 
     uses_bias = False  # a constant cancels in a difference

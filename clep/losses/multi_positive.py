@@ -23,6 +23,14 @@ class MultiPositiveNCELoss(TwoWayLoss):
 
     Weights between 0 and 1 multiply `exp` in the sum over positives. Both sums use `logsumexp`: the logarithm of a sum
     of softmaxes is minus infinity once the probabilities round to 0.
+
+    Examples:
+        >>> import torch
+        >>> from clep.losses import MultiPositiveNCELoss
+        >>> video = text = torch.eye(3)
+        >>> positives = torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 1]], dtype=torch.bool)
+        >>> round(float(MultiPositiveNCELoss()(video, text, 1.0, positives)), 3)
+        0.343
     """
 
     def per_query(

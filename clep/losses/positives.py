@@ -25,6 +25,19 @@ class PositivesRule(ABC):
     index of a pair in the joined batch. The paired text is always a positive.
 
     A rule without `keys` compares positions only; losses then need no matrix.
+
+    Examples:
+        >>> import torch
+        >>> from clep.losses import PositivesRule
+        >>> class SameVideo(PositivesRule):
+        ...     keys = ("clip_id",)
+        ...     source = "a DataModule that adds clip_id"
+        ...
+        ...     def __call__(self, video_keys, text_keys):
+        ...         return video_keys["clip_id"][:, None] == text_keys["clip_id"][None]
+        >>> keys = {"clip_id": torch.tensor([0, 0, 1])}
+        >>> SameVideo()(keys, keys).int().tolist()
+        [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
     """
 
     @property
@@ -97,7 +110,15 @@ def positions(like: Tensor) -> Int[Tensor, "n"]:
 
 
 class DiagonalPositives(PositivesRule):
-    """Only the paired text is a positive, even if other texts are equal to it (CLIP)."""
+    """Only the paired text is a positive, even if other texts are equal to it (CLIP).
+
+    Examples:
+        >>> import torch
+        >>> from clep.losses import DiagonalPositives
+        >>> keys = {"position": torch.arange(2)}
+        >>> DiagonalPositives()(keys, keys).int().tolist()
+        [[1, 0], [0, 1]]
+    """
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -111,7 +132,15 @@ class DiagonalPositives(PositivesRule):
 
 
 class TextIdPositives(PositivesRule):
-    """Equal texts (equal `text_id`) are positives of each other's videos, see `text_id_positives`."""
+    """Equal texts (equal `text_id`) are positives of each other's videos, see `text_id_positives`.
+
+    Examples:
+        >>> import torch
+        >>> from clep.losses import TextIdPositives
+        >>> keys = {"text_id": torch.tensor([4, 9, 4]), "position": torch.arange(3)}
+        >>> TextIdPositives()(keys, keys).int().tolist()
+        [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
+    """
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -168,6 +197,14 @@ class TextSimilarityPositives(PositivesRule):
 
     Raises:
         InputError: `threshold` is out of range.
+
+    Examples:
+        >>> import torch
+        >>> from clep.losses import TextSimilarityPositives
+        >>> keys = {"text": torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]]), "position": torch.arange(3)}
+        >>> weights = TextSimilarityPositives(threshold=0.7)(keys, keys)
+        >>> [[round(weight, 2) for weight in row] for row in weights.tolist()]
+        [[1.0, 0.8, 0.0], [0.8, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
 
     def __init__(self, threshold: float | int = 0.9, soft: bool = True) -> None:
@@ -224,6 +261,18 @@ class VerbNounPositives(PositivesRule):
 
     Raises:
         InputError: another `share`.
+
+    Examples:
+        >>> import torch
+        >>> from clep.losses import VerbNounPositives
+        >>> keys = {
+        ...     "verb": torch.tensor([[0, -1], [0, 2], [1, -1]]),  # padded with -1
+        ...     "noun": torch.tensor([[5], [5], [5]]),
+        ...     "text_id": torch.arange(3),
+        ...     "position": torch.arange(3),
+        ... }
+        >>> VerbNounPositives()(keys, keys).int().tolist()
+        [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
     """
 
     def __init__(self, share: str = "both") -> None:

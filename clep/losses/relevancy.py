@@ -16,6 +16,15 @@ class RelevancyPositives(PositivesRule):
     A relevancy is the mean of the intersection over union of the verb classes and of the noun classes (Damen et al.
     2022, section 4.6, with one verb class each): see `clep.metrics.mir_relevancy`. If `data.relevant_texts` pairs a
     clip with another sentence, the classes of the clip stay those of its annotated sentence.
+
+    Examples:
+        >>> import torch
+        >>> from clep.losses import RelevancyPositives
+        >>> batch = {"verb": torch.tensor([[0], [1]]), "noun": torch.tensor([[5, 6], [5, -1]])}
+        >>> rule = RelevancyPositives()
+        >>> keys = {**rule.of_batch(batch), "position": torch.arange(2)}
+        >>> rule(keys, keys).tolist()  # the verbs differ, one of two nouns is shared
+        [[1.0, 0.25], [0.25, 1.0]]
     """
 
     @property

@@ -33,6 +33,13 @@ class SigmoidLoss(nn.Module):
 
     Raises:
         InputError: `chunk` is below 1.
+
+    Examples:
+        >>> import torch
+        >>> from clep.losses import SigmoidLoss
+        >>> bias = torch.tensor(-10.0)
+        >>> round(float(SigmoidLoss()(torch.eye(4), torch.eye(4), 20.0, bias=bias)), 4)
+        0.0002
     """
 
     by_rows = True  # positives may be a function that returns rows of the matrix

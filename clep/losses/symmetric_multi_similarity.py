@@ -29,6 +29,13 @@ class SymmetricMultiSimilarityLoss(MaxMarginLoss):
 
     Raises:
         InputError: `margin` is not above 0, or `slack` or `equal` is negative.
+
+    Examples:
+        >>> import torch
+        >>> from clep.losses import SymmetricMultiSimilarityLoss
+        >>> relevancy = torch.tensor([[1.0, 0.5], [0.5, 1.0]])  # asks for a difference of 0.3
+        >>> float(SymmetricMultiSimilarityLoss(margin=0.6)(torch.eye(2), torch.eye(2), 1.0, relevancy))
+        0.0
     """
 
     def __init__(self, margin: float | int = 0.6, slack: float | int = 0.1, equal: float | int = 1.1 / 240) -> None:

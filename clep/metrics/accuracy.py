@@ -29,6 +29,13 @@ def topk_accuracy(
 
     Raises:
         ValueError: no items, a score is NaN, a target is not a class index, or a k is below 1.
+
+    Examples:
+        >>> import torch
+        >>> from clep.metrics import topk_accuracy
+        >>> scores = torch.tensor([[0.9, 0.1, 0.0], [0.2, 0.5, 0.3]])
+        >>> topk_accuracy(scores, torch.tensor([0, 2]), ks=(1, 2))
+        {1: 50.0, 2: 100.0}
     """
     scores = torch.as_tensor(scores)
     target = torch.as_tensor(target, device=scores.device).long()
@@ -74,6 +81,13 @@ def mean_class_accuracy(
 
     Raises:
         ValueError: as for `topk_accuracy`.
+
+    Examples:
+        >>> import torch
+        >>> from clep.metrics import mean_class_accuracy
+        >>> scores = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])
+        >>> mean_class_accuracy(scores, torch.tensor([0, 0, 1]))  # 100 % of class 0, none of class 1
+        50.0
     """
     scores, target = torch.as_tensor(scores), torch.as_tensor(target).long().cpu()
     return float(np.mean([topk_accuracy(scores[target == c], target[target == c], (1,))[1] for c in target.unique()]))

@@ -28,6 +28,14 @@ def charades_map(
 
     Raises:
         ValueError: shapes differ, a score is NaN, or a target is neither 0 nor 1.
+
+    Examples:
+        >>> import numpy as np
+        >>> from clep.metrics import charades_map
+        >>> scores, targets = np.array([[0.9, 0.2], [0.4, 0.8], [0.1, 0.3]]), np.array([[1, 0], [0, 1], [1, 1]])
+        >>> mean, per_class = charades_map(scores, targets)
+        >>> round(mean, 2), per_class.round(2).tolist()
+        (91.67, [83.33, 100.0])
     """
     score = _numpy(scores).astype(np.float64)
     target = _numpy(targets)

@@ -29,6 +29,12 @@ def mir_relevancy(
     Args:
         clips: (verb class, noun classes) of each clip.
         sentences: (verb class, noun classes) of each sentence.
+
+    Examples:
+        >>> from clep.metrics import mir_relevancy
+        >>> clips = [(0, [5, 6]), (1, [5])]  # verb class, noun classes
+        >>> mir_relevancy(clips, clips).tolist()
+        [[1.0, 0.25], [0.25, 1.0]]
     """
     sets = {frozenset(nouns): 0 for _, nouns in (*clips, *sentences)}
     sets = {nouns: index for index, nouns in enumerate(sets)}

@@ -31,6 +31,14 @@ def retrieval_metrics(
     Raises:
         ValueError: no queries, a similarity is NaN, the matrix is not square and `positives` is None, or a query
             has no correct answer.
+
+    Examples:
+        >>> import torch
+        >>> from clep.metrics import retrieval_metrics
+        >>> similarity = torch.tensor([[0.9, 0.1, 0.2], [0.8, 0.5, 0.1], [0.1, 0.2, 0.3]])
+        >>> metrics = retrieval_metrics(similarity)  # answer i belongs to query i
+        >>> round(metrics["r1"], 1), metrics["median_rank"]
+        (66.7, 1.0)
     """
     similarity = torch.as_tensor(similarity)
     n, m = similarity.shape

@@ -30,6 +30,16 @@ class RegionEncoder(nn.Module):
 
     Raises:
         InputError: the encoder has no blocks to checkpoint; when called, it has no feature map.
+
+    Examples:
+        >>> import torch
+        >>> from clep.models import RegionEncoder
+        >>> from clep.video.encoders import TimeSformer
+        >>> encoder = RegionEncoder(TimeSformer("timesformer", width=None, depth=None, heads=None))
+        >>> clips = torch.zeros(1, 4, 3, 16, 16, dtype=torch.uint8)
+        >>> boxes = torch.tensor([[0.1, 0.1, 0.5, 0.9], [0.5, 0.1, 0.9, 0.9]])
+        >>> encoder({"clips": clips, "boxes": boxes, "clip_of_box": torch.tensor([0, 0])}).shape
+        torch.Size([2, 16])
     """
 
     def __init__(
@@ -94,6 +104,14 @@ class ActionClassifier(SavedModel):
 
     Raises:
         InputError: no class, a duplicate class, or an operator of another dimension.
+
+    Examples:
+        >>> import torch
+        >>> from clep.models import ActionClassifier, FBOMax
+        >>> model = ActionClassifier(12, FBOMax(12, latent_dim=8), classes=[12, 79, 80])
+        >>> context = {"context": torch.randn(2, 60, 12), "context_mask": torch.ones(2, 60, dtype=torch.bool)}
+        >>> model({"video": torch.randn(2, 12), **context}).shape
+        torch.Size([2, 3])
     """
 
     def __init__(

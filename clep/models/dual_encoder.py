@@ -24,6 +24,17 @@ class Tower(nn.Module):
 
     `DualEncoder` passes the whole batch to a `Tower`; to any other module it passes `text`, or `video` averaged over
     the rows of a window.
+
+    Examples:
+        >>> import torch
+        >>> from clep.models import Tower
+        >>> class LastRow(Tower):
+        ...     requires = classmethod(lambda cls, config: {"data.window.pool": "rows"})
+        ...
+        ...     def forward(self, batch):
+        ...         return batch["video"][:, -1]
+        >>> LastRow()({"video": torch.zeros(2, 5, 12)}).shape
+        torch.Size([2, 12])
     """
 
     shares_context = True  # whether `context` may hold rows shared by all moments, see LongTerm.gather_shared
@@ -71,6 +82,15 @@ class DualEncoder(SavedModel):
 
     Raises:
         InputError: an option is out of range.
+
+    Examples:
+        >>> import torch
+        >>> from clep.models import DualEncoder, ProjectionHead
+        >>> model = DualEncoder(video=ProjectionHead(12, 8), text=ProjectionHead(16, 8))
+        >>> batch = {"video": torch.randn(4, 12), "text": torch.randn(4, 16)}
+        >>> video, text, scale = model(batch)
+        >>> video.shape, text.shape, round(scale.item(), 2)
+        (torch.Size([4, 8]), torch.Size([4, 8]), 14.29)
     """
 
     def __init__(

@@ -27,6 +27,20 @@ class FeatureBankOperator(nn.Module):
 
     Raises:
         InputError: a dimension below 1 (`out_dim`: below 0), or another `empty_slots`.
+
+    Examples:
+        >>> import torch
+        >>> from clep.models import FeatureBankOperator
+        >>> class Newest(FeatureBankOperator):
+        ...     def __init__(self, in_dim, context_dim=None):
+        ...         super().__init__(in_dim, context_dim, out_dim=context_dim or in_dim)
+        ...
+        ...     def forward(self, short_term, context, mask):
+        ...         last = (mask * torch.arange(1, mask.shape[1] + 1)).argmax(1)
+        ...         return context[torch.arange(len(context)), last]
+        >>> mask = torch.tensor([[True, True, False]])
+        >>> Newest(2)(torch.zeros(1, 2), torch.tensor([[[1.0, 1.0], [2.0, 2.0], [0.0, 0.0]]]), mask)
+        tensor([[2., 2.]])
     """
 
     def __init__(self, in_dim: int, context_dim: int | None, out_dim: int, empty_slots: str = "masked") -> None:
@@ -104,6 +118,12 @@ class FBONone(FeatureBankOperator):
         in_dim: dimension of a short-term feature.
         context_dim: dimension of a row of the bank; None for `in_dim`.
         latent_dim, dropout, empty_slots: unused; accepted so that `operator=none` can replace any other operator.
+
+    Examples:
+        >>> import torch
+        >>> from clep.models import FBONone
+        >>> FBONone(12)(torch.zeros(2, 12), torch.zeros(2, 60, 12), torch.ones(2, 60, dtype=torch.bool)).shape
+        torch.Size([2, 0])
     """
 
     def __init__(
@@ -178,6 +198,14 @@ class FBOAvg(_Pooled):
 
     Raises:
         InputError: a dimension or the probability is out of range; or, when called, features of other dimensions.
+
+    Examples:
+        >>> import torch
+        >>> from clep.models import FBOAvg
+        >>> context = torch.tensor([[[1.0, 1.0], [3.0, 5.0], [0.0, 0.0]]])
+        >>> mask = torch.tensor([[True, True, False]])  # the last slot is empty
+        >>> FBOAvg(2, latent_dim=None, dropout=0.0)(torch.zeros(1, 2), context, mask)
+        tensor([[2., 3.]])
     """
 
     def pool(
@@ -200,6 +228,14 @@ class FBOMax(_Pooled):
 
     Raises:
         InputError: a dimension or the probability is out of range; or, when called, features of other dimensions.
+
+    Examples:
+        >>> import torch
+        >>> from clep.models import FBOMax
+        >>> context = torch.tensor([[[-1.0, 1.0], [-3.0, 5.0], [0.0, 0.0]]])
+        >>> mask = torch.tensor([[True, True, False]])  # the last slot is empty
+        >>> FBOMax(2, latent_dim=None, dropout=0.0)(torch.zeros(1, 2), context, mask)
+        tensor([[-1.,  5.]])
     """
 
     def pool(
@@ -228,6 +264,16 @@ class FBONonLocal(FeatureBankOperator):
 
     Raises:
         InputError: a dimension or the probability is out of range; or, when called, features of other dimensions.
+
+    Examples:
+        >>> import torch
+        >>> from clep.models import FBONonLocal
+        >>> operator = FBONonLocal(in_dim=12, latent_dim=16)
+        >>> short_term, context, mask = torch.randn(2, 12), torch.randn(2, 60, 12), torch.rand(2, 60) < 0.9
+        >>> operator(short_term, context, mask).shape
+        torch.Size([2, 16])
+        >>> operator.attention(short_term, context, mask).shape  # of both layers
+        torch.Size([2, 2, 60])
     """
 
     def __init__(

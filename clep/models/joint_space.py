@@ -32,6 +32,14 @@ class JointSpace(DualEncoder):
 
     Raises:
         InputError: the weights cannot be read, or the metadata name banks of two models.
+
+    Examples:
+        >>> import torch
+        >>> from clep.models import JointSpace
+        >>> model = JointSpace()
+        >>> video, text, scale = model({"video": torch.tensor([[3.0, 4.0]]), "text": torch.tensor([[1.0, 0.0]])})
+        >>> round(float(video @ text.T), 3), float(scale)
+        (0.6, 1.0)
     """
 
     def __init__(

@@ -35,6 +35,14 @@ class LongTermTower(Tower):
     Raises:
         InputError: an option is out of range, or the operator has another dimension; when called, a batch without
             context, or rows of another dimension.
+
+    Examples:
+        >>> import torch
+        >>> from clep.models import FBONonLocal, LongTermTower
+        >>> tower = LongTermTower(in_dim=12, out_dim=8, operator=FBONonLocal(12, latent_dim=16))
+        >>> context = {"context": torch.randn(2, 60, 12), "context_mask": torch.ones(2, 60, dtype=torch.bool)}
+        >>> tower({"video": torch.randn(2, 12), **context}).shape
+        torch.Size([2, 8])
     """
 
     def __init__(

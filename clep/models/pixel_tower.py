@@ -39,6 +39,16 @@ class PixelTower(Tower):
     Raises:
         InputError: `in_dim` is not that of square RGB frames, the frames are smaller than the encoder's input, or the
             encoder has no blocks to checkpoint.
+
+    Examples:
+        >>> import torch
+        >>> from clep.models import PixelTower
+        >>> from clep.video.encoders import TimeSformer
+        >>> encoder = TimeSformer("timesformer", width=None, depth=None, heads=None)  # frames of 16 x 16
+        >>> tower = PixelTower(in_dim=3 * 20 * 20, encoder=encoder, out_dim=8)
+        >>> frames = torch.randint(256, (2, 4, 1200)).float()  # rows of a bank of `Pixels(side_px=20)`
+        >>> tower({"video": frames, "video_mask": torch.ones(2, 4, dtype=torch.bool)}).shape
+        torch.Size([2, 8])
     """
 
     mean: Tensor

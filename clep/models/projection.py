@@ -25,6 +25,13 @@ class ProjectionHead(nn.Sequential):
 
     Raises:
         InputError: an option is out of range; or, when called, rows of another dimension.
+
+    Examples:
+        >>> import torch
+        >>> from clep.models import ProjectionHead
+        >>> head = ProjectionHead(in_dim=1536, out_dim=256, hidden_dim=512, dropout=0.1)
+        >>> head(torch.randn(4, 1536)).shape
+        torch.Size([4, 256])
     """
 
     def __init__(

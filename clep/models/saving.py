@@ -189,7 +189,7 @@ class SavedModel(nn.Module):
     Examples:
         >>> from clep.models import DualEncoder, load_model
         >>> head = {"_target_": "clep.models.ProjectionHead", "out_dim": 4}
-        >>> model = DualEncoder.from_config({"video": {**head, "in_dim": 12}, "text": {**head, "in_dim": 16}})
+        >>> model = DualEncoder.from_config({"video": {**head, "in_dim": 12}, "text": {**head, "in_dim": 8}})
         >>> model.metadata["bank_encoder"] = "omnivore"
         >>> model.save_pretrained("saved")
         >>> load_model("saved").metadata

@@ -41,6 +41,14 @@ class TemporalAttention(nn.Module):
     Raises:
         InputError: an option is out of range; or, when called, rows of another dimension, or more than `max_rows` rows
             with learned positions.
+
+    Examples:
+        >>> import torch
+        >>> from clep.models import TemporalAttention
+        >>> attention = TemporalAttention(in_dim=12, dim=32, depth=1, heads=4)
+        >>> mask = torch.tensor([[True, True, True], [True, False, False]])
+        >>> attention(torch.randn(2, 3, 12), mask).shape
+        torch.Size([2, 32])
     """
 
     def __init__(
@@ -212,6 +220,13 @@ class GatedAttention(nn.Module):
 
     Raises:
         InputError: `gate` is not between 0 and 1; or, when called, means instead of rows.
+
+    Examples:
+        >>> import torch
+        >>> from clep.models import GatedAttention, TemporalAttention
+        >>> gated = GatedAttention(TemporalAttention(in_dim=12, dim=32, depth=1, heads=4), out_dim=8)
+        >>> gated(torch.randn(2, 8), torch.randn(2, 3, 12), torch.ones(2, 3, dtype=torch.bool)).shape
+        torch.Size([2, 8])
     """
 
     def __init__(self, attention: TemporalAttention, out_dim: int, gate: float | int = 0.05) -> None:
@@ -257,6 +272,14 @@ class TemporalTower(Tower):
 
     Raises:
         InputError: an option is out of range; when called, means instead of rows, or rows of another dimension.
+
+    Examples:
+        >>> import torch
+        >>> from clep.models import TemporalTower
+        >>> tower = TemporalTower(in_dim=12, out_dim=8, dim=32, depth=1, heads=4)
+        >>> batch = {"video": torch.randn(2, 3, 12), "video_mask": torch.ones(2, 3, dtype=torch.bool)}
+        >>> tower(batch).shape
+        torch.Size([2, 8])
     """
 
     def __init__(

@@ -31,6 +31,13 @@ class TrainableSentenceEncoder(nn.Module):
 
     Raises:
         InputError: the encoder cannot be loaded, has an unsupported structure, or an option does not fit it.
+
+    Examples:
+        >>> import torch
+        >>> from clep.models import TrainableSentenceEncoder
+        >>> encoder = TrainableSentenceEncoder("all-tiny-v1", max_tokens=20)
+        >>> encoder.out_dim, sum(parameter.requires_grad for parameter in encoder.parameters()) > 0
+        (8, True)
     """
 
     def __init__(
@@ -147,6 +154,13 @@ class SentenceTower(Tower):
 
     Raises:
         InputError: an option is out of range; or, when called, a batch without tokens.
+
+    Examples:
+        >>> from clep.models import SentenceTower
+        >>> tower = SentenceTower("all-tiny-v1", out_dim=4, max_tokens=20)
+        >>> batch = tower.tokenize(["opens the fridge", "washes the cup again"])
+        >>> tower(batch).shape
+        torch.Size([2, 4])
     """
 
     def __init__(

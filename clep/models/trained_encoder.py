@@ -69,6 +69,15 @@ class TrainedEncoder(VideoEncoder):
     Raises:
         InputError: the model does not exist, has no video encoder, its files are damaged, or its config names a class
             that is neither registered nor allowed.
+
+    Examples:
+        >>> from clep.models import TrainedEncoder, VideoClassifier
+        >>> encoder = {"_target_": "clep.video.encoders.TimeSformer", "weights": "timesformer"}
+        >>> encoder |= {"width": None, "depth": None, "heads": None}
+        >>> VideoClassifier.from_config({"encoder": encoder, "classes": ["cut", "wash"]}).save_pretrained("tuned")
+        >>> trained = TrainedEncoder("tuned")
+        >>> trained.dim, trained.clip.frames
+        (16, 4)
     """
 
     def __init__(self, weights: str, name: str | None = None, allow: str | Sequence[str] = ()) -> None:

@@ -30,6 +30,15 @@ class VideoClassifier(SavedModel):
 
     Raises:
         InputError: fewer than two classes, or options that contradict each other or the encoder.
+
+    Examples:
+        >>> import torch
+        >>> from clep.models import VideoClassifier
+        >>> from clep.video.encoders import TimeSformer
+        >>> encoder = TimeSformer("timesformer", width=None, depth=None, heads=None)
+        >>> model = VideoClassifier(encoder, ["cut", "wash", "open"], frozen=1)
+        >>> model({"pixels": torch.zeros(2, 4, 3, 16, 16, dtype=torch.uint8)}).shape
+        torch.Size([2, 3])
     """
 
     def __init__(

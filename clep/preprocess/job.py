@@ -58,9 +58,9 @@ class Job(ABC):
 
     Examples:
         >>> from clep.preprocess.kinetics import Kinetics
-        >>> job = Kinetics(csv="val.csv", features="features", output_folder="kinetics")
+        >>> job = Kinetics(csv="val.csv", features="features", output_folder="out")
         >>> job.command()
-        'python -m clep.preprocess kinetics csv=val.csv features=features output_folder=kinetics'
+        'python -m clep.preprocess kinetics csv=val.csv features=features output_folder=out'
         >>> [path.name for path in job.missing_outputs()]
         ['clips.h5', 'features.h5', 'prompts.json', 'prompts.all-mpnet-base-v2.h5']
     """

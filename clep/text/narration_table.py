@@ -58,6 +58,13 @@ class NarrationTable:
     Raises:
         InputError: columns of different lengths, rows out of order, indices out of range, a second that is negative
             or not a number, an unknown tag style.
+
+    Examples:
+        >>> from clep.datasets.ego4d import read_ego4d
+        >>> table = read_ego4d("narration.json")
+        >>> table.written[0], table.texts[0]
+        ('#C C closes the pan again', 'Camera wearer closes the pan again')
+        >>> table.write("my_narrations.arrow")
     """
 
     videos: tuple[str, ...]

@@ -105,6 +105,16 @@ class SentenceEncoder:
 
     Raises:
         InputError: the model or the device does not exist.
+
+    Examples:
+        The folder `all-tiny-v1` holds a tiny model with random weights.
+
+        >>> from clep.text import SentenceEncoder
+        >>> encoder = SentenceEncoder("all-tiny-v1", device="cpu")  # or "all-mpnet-base-v2"
+        >>> encoder.name, encoder.dim
+        ('all-tiny-v1', 8)
+        >>> encoder.encode(["opens the fridge", "washes the cup"]).shape
+        (2, 8)
     """
 
     def __init__(

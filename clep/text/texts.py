@@ -20,6 +20,12 @@ class Texts(Sequence[str]):
         offsets: `[n + 1]` int64; text i is `blob[offsets[i] : offsets[i + 1]]`.
 
     Both may be views of a memory-mapped file.
+
+    Examples:
+        >>> from clep.text import Texts
+        >>> texts = Texts.of(["opens the fridge", "washes the cup"])
+        >>> texts[1], len(texts)
+        ('washes the cup', 2)
     """
 
     def __init__(self, blob: UInt8[np.ndarray, "bytes"], offsets: Int64[np.ndarray, "bounds"]):
@@ -84,6 +90,12 @@ class GroupIds:
     Attributes:
         ids: `[entries]`, 0 or more; the set of text `i` is `ids[offsets[i] : offsets[i + 1]]`, ascending.
         offsets: `[texts + 1]`, from 0.
+
+    Examples:
+        >>> from clep.text import GroupIds
+        >>> verbs = GroupIds.of([[3], [], [1, 4]])
+        >>> verbs.padded(2).tolist()
+        [[3, -1], [-1, -1], [1, 4]]
     """
 
     ids: Int32[np.ndarray, " entries"]

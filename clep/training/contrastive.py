@@ -40,7 +40,7 @@ class ContrastiveModule(BaseModule):
         >>> from clep.training import ContrastiveModule, adamw, warmup_cosine
         >>> model = DualEncoder.from_pretrained("model")
         >>> module = ContrastiveModule(model, ClipLoss(), lambda model: adamw(model, lr=1e-3), warmup_cosine(0.05))
-        >>> batch = {"video": torch.randn(4, 12), "text": torch.randn(4, 16), "text_id": torch.arange(4)}
+        >>> batch = {"video": torch.randn(4, 12), "text": torch.randn(4, 8), "text_id": torch.arange(4)}
         >>> module.compute_loss(batch).shape
         torch.Size([])
     """

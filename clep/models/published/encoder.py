@@ -29,6 +29,15 @@ class PublishedEncoder(VideoEncoder):
 
     Raises:
         InputError: see `load_published`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from clep.models.published import PublishedEncoder
+        >>> from clep.video import DenseWindows, encode_video
+        >>> encoder = PublishedEncoder("lavila", "lavila/tsf.pt")
+        >>> rows = encode_video("kitchen.mp4", encoder, DenseWindows(window=20, stride=10, rate=10))
+        >>> np.concatenate(list(rows)).shape
+        (3, 24)
     """
 
     own_transform = True

@@ -17,7 +17,15 @@ from clep.models.published.pixels import PublishedClip, transform
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids of sentences, `[sentences, tokens]`; the mask is False at padding."""
+    """Token ids of sentences, `[sentences, tokens]`; the mask is False at padding.
+
+    Examples:
+        >>> from clep.models.published import load_published
+        >>> model = load_published("lavila", "lavila/tsf.pt", tokenizer="lavila")
+        >>> tokens = model.tokenize(["#C C opens the fridge", "#C C washes the cup"])
+        >>> tokens.ids.shape == tokens.mask.shape, len(tokens.ids)
+        (True, 2)
+    """
 
     ids: Int64[Tensor, "sentences tokens"]
     mask: Bool[Tensor, "sentences tokens"]
@@ -40,6 +48,17 @@ class PublishedModel(nn.Module):
         feature_dim: feature dimension before the projection into it.
         logit_scale: the multiplier of cosine similarities that the file holds, already exponentiated; None where the
             model has none.
+
+    Examples:
+        `lavila/tsf.pt` is a tiny checkpoint with random weights in LaViLa's layout, beside a tokenizer of a few words.
+
+        >>> import torch
+        >>> from clep.models.published import load_published
+        >>> model = load_published("lavila", "lavila/tsf.pt", tokenizer="lavila")
+        >>> frames = torch.zeros(1, model.clip.frames, 3, 40, 60, dtype=torch.uint8)
+        >>> tokens = model.tokenize(["#C C opens the fridge"])
+        >>> model.encode_video(model.video_transform(frames)).shape, model.encode_text(tokens.ids, tokens.mask).shape
+        (torch.Size([1, 24]), torch.Size([1, 24]))
     """
 
     kind: str

@@ -33,6 +33,12 @@ class PublishedClip:
         interpolation: of the resizing.
         antialias: whether the official code antialiases, on bytes as Pillow does; torchvision did not antialias tensors
             in 2021–22.
+
+    Examples:
+        >>> from clep.models.published import load_published
+        >>> clip = load_published("lavila", "lavila/tsf.pt").clip
+        >>> clip.frames, clip.frame_rule, clip.crop_px
+        (4, 'lavila', 32)
     """
 
     frames: int
