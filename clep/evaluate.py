@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from clep.config.build import build
 from clep.config.check import check_config, did_you_mean
@@ -20,19 +19,19 @@ from clep.config.compose import compose_config, set_path
 from clep.config.folder import config_folder
 from clep.config.overrides import (
     check_read_overrides,
-    check_references,
     key_of,
+    leaves_out_evaluators,
     listed,
     override,
     parse_overrides,
     plain_values,
-    read_overrides,
     split_config_dir,
     typed_targets,
 )
 from clep.config.own_parts import explain_refusal
 from clep.config.plugins import chosen_plugins, plugin_names
 from clep.config.requirements import files_read
+from clep.config.saved import COMPOSED, OVERRIDES, run_folder, saved_config, saved_overrides
 from clep.config.targets import ANYTHING, REGISTERED_ONLY, Targets, allowed, targets_in_folder
 from clep.errors import InputError
 from clep.evaluation.ava import AVA_USAGE, ava_files, evaluate_ava
@@ -42,7 +41,7 @@ from clep.files import write_json
 from clep.hub import local_model
 from clep.machine import this_machine, versions
 from clep.models import SavedModel, load_model
-from clep.models.saving import model_class, run_folder
+from clep.models.saving import model_class
 from clep.training.display import print_results
 
 log = logging.getLogger(__name__)
@@ -167,10 +166,10 @@ def measure(
     metrics: dict[str, float] = {}
     coverage = {}
     details: list[Detail] = []
-    insisted = {key_of(parsed) for parsed in parse_overrides(overrides)} & {"evaluator"}
+    leave_out = leaves_out_evaluators(cfg.get("missing_evaluators"), overrides)
     for name, config in plain.items():
         missing = [path for path in sorted(files_read(config, targets)) if not path.exists()]
-        if missing and not insisted and cfg.get("missing_evaluators") == "skip":
+        if missing and leave_out:
             log.warning(
                 "evaluator %s is left out: %s does not exist (evaluator=%s insists on it)", name, missing[0], name
             )
@@ -178,7 +177,7 @@ def measure(
         evaluator = build(config, targets=targets, key=f"evaluator.{name}")
         if not isinstance(evaluator, Evaluator):
             raise InputError(f"evaluator.{name}: {type(evaluator).__name__} is not a clep.evaluation.Evaluator")
-        evaluator.progress = sys.stderr.isatty()
+        evaluator.progress = True
         add_metrics(metrics, evaluator.run(model, details=True), name)
         details += evaluator.details
         coverage[name] = evaluator.coverage
@@ -214,9 +213,9 @@ def compose_like_the_run(
     Raises:
         InputError: an override does not fit the config, or the run names a class that is not among `targets`.
     """
-    saved = folder / ".hydra" / "overrides.yaml"
-    before = read_overrides(saved) if saved.is_file() else ["experiment=ego4d_clip"]
-    if tag_style and not saved.is_file():
+    saved, typed = folder / OVERRIDES, saved_overrides(folder)
+    before = ["experiment=ego4d_clip"] if typed is None else typed
+    if tag_style and typed is None:
         before.append(override("tag_style", tag_style))
     given = {key_of(parsed) for parsed in parse_overrides(overrides)}
     # A group that is chosen anew starts from its own file: what the run changed in the old one may not exist there.
@@ -242,20 +241,11 @@ def _composed_before(
     folder: Path, foreign: list[str], words: Sequence[str], targets: Targets, config_dir: str | Path | None
 ) -> DictConfig:
     """Return the composed config that the run left, as data, with the user's settings on top."""
-    path = folder / ".hydra" / "config.yaml"
-    if not path.is_file():
+    if not (folder / COMPOSED).is_file():
         raise InputError(
             f"{foreign[0]}: the config folders do not have that file; add --config-dir DIR, as in training"
         )
-    try:
-        cfg = OmegaConf.load(path)
-        plain = OmegaConf.to_container(cfg, resolve=False)
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException, RecursionError) as error:
-        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
-    if not isinstance(cfg, DictConfig) or not isinstance(plain, dict) or not isinstance(plain.get("paths"), dict):
-        raise InputError(f"{path} is not the composed config of a run")
-    plain["paths"].pop("run", None)
-    check_references(plain, str(path))
+    cfg = saved_config(folder)
     fresh = compose_config("train", words, config_dir)
     for word, parsed in zip(words, parse_overrides(words), strict=True):
         key = key_of(parsed).replace("/", ".")

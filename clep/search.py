@@ -18,9 +18,9 @@ from yaml import YAMLError
 from clep.bank import FeatureBank
 from clep.compute import Stopped, graceful_shutdown
 from clep.config.check import check_call
+from clep.config.saved import run_folder, saved_settings
 from clep.errors import InputError
 from clep.index.moment_index import APPROXIMATE_ABOVE
-from clep.models.saving import run_folder
 from clep.pretrained import load
 
 if TYPE_CHECKING:
@@ -152,16 +152,11 @@ def run_search(options: SearchOptions) -> None:
 
 def _of_the_run(model: Path) -> Trained:
     """Read the settings of a run's first source of moments; they are data, and only files are read by them."""
-    path = run_folder(model) / "config.yaml" if model.exists() else None
-    if path is None or not path.is_file():
-        return Trained()
     try:
-        cfg = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException, RecursionError):
+        data = saved_settings(run_folder(model)).get("data") if model.exists() else None
+    except InputError:
         return Trained()
-    sources = (
-        cfg.get("data", {}).get("sources") if isinstance(cfg, dict) and isinstance(cfg.get("data"), dict) else None
-    )
+    sources = data.get("sources") if isinstance(data, dict) else None
     source = next(iter(sources.values()), None) if isinstance(sources, dict) else None
     if not isinstance(source, dict):
         return Trained()

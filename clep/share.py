@@ -12,13 +12,14 @@ import yaml
 from clep.config.check import did_you_mean
 from clep.config.overrides import listed
 from clep.config.own_parts import explain_refusal
+from clep.config.saved import run_folder, saved_settings
 from clep.config.targets import TARGET, allowed
 from clep.errors import InputError
 from clep.evaluation.evaluator import coverage_text
-from clep.files import atomic_path, check_output, read_json, read_yaml, write_json
+from clep.files import atomic_path, check_output, read_json, write_json
 from clep.hub import check_token, upload
 from clep.models import DualEncoder, SavedModel, load_model
-from clep.models.saving import CONFIG, WEIGHTS, run_folder
+from clep.models.saving import CONFIG, WEIGHTS
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class CardOptions:
 
 
 @dataclass(frozen=True)
-class RunRecord:
+class MeasuredModel:
     """What a run's folder says about its model, read as data.
 
     Attributes:
@@ -85,7 +86,7 @@ class RunRecord:
     settings: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, folder: Path) -> "RunRecord":
+    def read(cls, folder: Path) -> "MeasuredModel":
         """Read metrics.json, coverage.json and config.yaml of a run, and the first two of its folder evaluate/.
 
         Raises:
@@ -99,9 +100,7 @@ class RunRecord:
                     if not isinstance(content, dict):
                         raise InputError(f"{place / name} is not a JSON object; evaluate the run again")
                     into.update(content)
-        if (folder / "config.yaml").is_file():
-            settings = read_yaml(folder / "config.yaml")
-            record.settings.update(settings if isinstance(settings, dict) else {})
+        record.settings.update(saved_settings(folder))
         return record
 
     def results(self) -> dict[str, float]:
@@ -132,7 +131,7 @@ def write_share(run: str | Path, to: str | Path, repo: str = "", options: CardOp
     folder = run_folder(Path(run))
     with explain_refusal(folder, allowed(options.allow)):
         model = load_model(run, options.allow)
-    record = RunRecord.read(folder)
+    record = MeasuredModel.read(folder)
     model.save_pretrained(to)
     files = [WEIGHTS, CONFIG]
     prompts = model.metadata.get("prompts")
@@ -169,7 +168,7 @@ def share(
     return upload(to, repo, files, private, message)
 
 
-def model_card(model: SavedModel, record: RunRecord, repo: str, options: CardOptions) -> str:
+def model_card(model: SavedModel, record: MeasuredModel, repo: str, options: CardOptions) -> str:
     """Return the model card: the hub's fields as YAML, and a page in Markdown."""
     fields: dict[str, Any] = {"library_name": "clep", "tags": ["clep", "egocentric-video", "video-text-retrieval"]}
     if options.license:
@@ -233,7 +232,7 @@ def _inputs(model: SavedModel) -> str:
     return _table(("what", "value"), [(name, _name_only(value)) for name, value in rows.items() if value])
 
 
-def _metrics(record: RunRecord) -> str:
+def _metrics(record: MeasuredModel) -> str:
     results = record.results()
     if not results:
         return "The run has no metrics; `python -m clep.evaluate ckpt=RUN` measures it."
@@ -246,7 +245,7 @@ def _metrics(record: RunRecord) -> str:
     return table + (f"\n\nWhat was measured:\n\n{_table(('benchmark', 'coverage'), covered)}" if covered else "")
 
 
-def _training(model: SavedModel, record: RunRecord) -> str:
+def _training(model: SavedModel, record: MeasuredModel) -> str:
     rows = []
     for key in _TRAINING_KEYS:
         value: Any = record.settings

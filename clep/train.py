@@ -25,11 +25,12 @@ from clep.config.check import did_you_mean
 from clep.config.folder import config_folder
 from clep.config.help import groups_help
 from clep.config.mistakes import HYDRA_OPTIONS, check_words, explain
-from clep.config.overrides import split_config_dirs
+from clep.config.overrides import leaves_out_evaluators, split_config_dirs
 from clep.config.own_parts import missing_options, record_parts
 from clep.config.plugins import register_plugins
 from clep.config.requirements import files_read
 from clep.config.resolvers import register_resolvers
+from clep.config.saved import SETTINGS
 from clep.config.starter import write_starter
 from clep.config.targets import REGISTERED_ONLY
 from clep.errors import InputError
@@ -80,17 +81,19 @@ def _train(cfg: DictConfig, settings: dict[str, Any], run_folder: Path) -> dict[
     runs = Path(cfg.paths.runs) / cfg.name
     if rank() == 0:
         remove_leftovers(runs, run_folder)
-        with atomic_path(run_folder / "config.yaml") as temporary:
-            temporary.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        record_parts(run_folder, settings, _config_dirs())
     resume_from = find_checkpoint(cfg.ckpt_path, runs, run_folder)
     check_unfinished(resume_from, cfg.ckpt_path, settings["trainer"])
+    if rank() == 0:
+        with atomic_path(run_folder / SETTINGS) as temporary:
+            temporary.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        record_parts(run_folder, settings, _config_dirs())
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     seconds: dict[str, float] = {}
     with _timed(seconds, "prepare"):
         if settings["synthetic"]:
             build_typed(settings["synthetic"])
-        left_out = {} if _insists_on_evaluators(settings) else evaluators_without_files(settings)
+        skips = leaves_out_evaluators(settings["missing_evaluators"], typed_overrides())
+        left_out = evaluators_without_files(settings) if skips else {}
         for name, reason in left_out.items():
             log.warning("evaluator %s is left out: %s (missing_evaluators=error insists on it)", name, reason)
         settings["evaluator"] = {key: one for key, one in settings["evaluator"].items() if key not in left_out}
@@ -191,12 +194,6 @@ def evaluators_without_files(settings: Mapping[str, Any]) -> dict[str, str]:
         if gone := [path for path in missing if not path.exists() and not any(_overlap(one, path) for one in written)]:
             found[name] = f"{gone[0]} does not exist"
     return found
-
-
-def _insists_on_evaluators(settings: Mapping[str, Any]) -> bool:
-    """Whether an evaluator without its files is an error: as set, or as typed (`evaluator=kinetics`)."""
-    keys = {word.partition("=")[0].lstrip("+~") for word in typed_overrides()}
-    return settings["missing_evaluators"] == "error" or ("evaluator" in keys and "missing_evaluators" not in keys)
 
 
 def _writes_any(job: Job, read: Iterable[Path]) -> bool:

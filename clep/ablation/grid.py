@@ -18,10 +18,10 @@ from yaml import YAMLError
 from clep.config.check import check_call, did_you_mean
 from clep.config.folder import config_folder
 from clep.config.overrides import check_read_overrides, split_config_dir
+from clep.config.saved import AS_CONFIGURED, SEED
 from clep.config.targets import Targets, allowed, targets_in_folder
 from clep.errors import InputError
 
-SEED = "seed"
 _OWN_KEYS = ("ablation", "allow", "metrics", "out", "table", "processes")
 _NAME = re.compile(r"[^A-Za-z0-9=,._-]+")
 _LONGEST_NAME = 100
@@ -84,7 +84,7 @@ class Grid:
         named = self.variants or {"": ()}
         return [
             Cell(
-                ", ".join(filter(None, (name, *chosen))) or "as configured",
+                ", ".join(filter(None, (name, *chosen))) or AS_CONFIGURED,
                 seed,
                 (*self.fixed, *overrides, *chosen, *([] if seed is None else [f"{SEED}={seed}"])),
             )

@@ -11,9 +11,10 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from clep.ablation.cells import Outcome
-from clep.ablation.grid import SEED, Cell, Grid
+from clep.ablation.grid import Cell, Grid
 from clep.ablation.table import as_data, chosen_metrics, in_terminal, rows_of, write_table
 from clep.config.overrides import read_overrides
+from clep.config.saved import AS_CONFIGURED, OVERRIDES, SEED, without_seed, words_that_differ
 from clep.errors import InputError
 from clep.files import read_json
 from clep.training.run_folder import FAILURE
@@ -53,16 +54,15 @@ def tabulate(folder: Path, console: Console | None = None) -> int:
     Raises:
         InputError: no run succeeded; gives the reason of the first.
     """
-    found = sorted(folder.glob("*/.hydra/overrides.yaml"), key=lambda path: (len(path.parts[-3]), path))
-    overrides = {path.parents[1]: read_overrides(path) for path in found}
-    if not overrides:
+    found = sorted(folder.glob(f"*/{OVERRIDES}"), key=lambda path: (len(path.parts[-3]), path))
+    typed = {path.parents[1]: read_overrides(path) for path in found}
+    if not typed:
         return 0
-    common = [word for word in next(iter(overrides.values())) if all(word in words for words in overrides.values())]
-    outcomes = []
-    for run, words in overrides.items():
-        own = [word for word in words if word not in common]
+    outcomes, varied = [], words_that_differ(typed)
+    common = [word for word in next(iter(typed.values())) if word not in next(iter(varied.values()))]
+    for run, own in varied.items():
         seed = next((word.partition("=")[2] for word in own if word.startswith(f"{SEED}=")), None)
-        row = ", ".join(word for word in own if not word.startswith(f"{SEED}=")) or "as configured"
+        row = ", ".join(without_seed(own)) or AS_CONFIGURED
         metrics = read_json(run / "metrics.json") if (run / "metrics.json").is_file() else None
         failed = None if metrics else "it left no metrics"
         if (run / FAILURE).is_file():

@@ -12,8 +12,9 @@ from typing import Any
 from rich.table import Table
 
 from clep.ablation.cells import FORMAT, VERSION, Outcome
-from clep.ablation.grid import SEED, Grid
+from clep.ablation.grid import Grid
 from clep.config.check import did_you_mean
+from clep.config.saved import SEED
 from clep.errors import InputError
 from clep.files import atomic_path, write_json
 from clep.machine import in_words, this_machine

@@ -16,7 +16,7 @@ from clep.bank.clock import ArrayLike, Clock, Explicit, Grid, as_seconds, check_
 from clep.bank.files import BANK_SUFFIXES, FileLengths, join_shards, read_shards
 from clep.bank.format import Shard
 from clep.bank.gather import masked_maxima, masked_means, mean_rows, padded_rows, sample_rows, select_rows
-from clep.bank.lmdb import LMDB_SUFFIX, read_lmdb
+from clep.bank.lmdb import LMDB_SUFFIX, lmdb_path, read_lmdb
 from clep.bank.long_term import long_term_rows
 from clep.bank.storage import Rows, Verify, open_rows, parse_device, parse_dtype, parse_verify, read_seconds
 from clep.checksums import digest
@@ -108,9 +108,11 @@ class OpenedBank:
         clock: Clock | None = None,
         verify: Verify = "first_read",
     ) -> None:
+        self.storage = parse_device(device)[0]
+        if self.storage == "lmdb":
+            lmdb_path(path)  # refuses a URL
         self.path = local_path(path, BANK_SUFFIXES).absolute()
         self._device, self._dtype, self._clock, self._verify = device, dtype, clock, parse_verify(verify)
-        self.storage = parse_device(device)[0]
         parse_dtype(dtype)
         self.skipped_moments = 0
         """Moments without context in `long_term` because the bank lacks their video, counted in this process."""

@@ -33,6 +33,7 @@ from clep.bank.storage import Rows, Verify, check_as_stored, parse_dtype, read_s
 from clep.checksums import block_digest, check_digest, digest, file_digest
 from clep.errors import InputError
 from clep.files import atomic_path
+from clep.remote import is_remote, shown
 
 LMDB_SUFFIX = ".lmdb"
 _BANK, _SEAL = b"bank", b"clep-lmdb-seal-1"
@@ -52,7 +53,16 @@ def block_key(block: int) -> bytes:
 
 
 def lmdb_path(path: str | Path) -> Path:
-    """Path of the LMDB of a bank: `features.lmdb` beside `features.h5`, or beside the folder `features`."""
+    """Path of the LMDB of a bank: `features.lmdb` beside `features.h5`, or beside the folder `features`.
+
+    Raises:
+        InputError: `path` is a URL.
+    """
+    if is_remote(path):
+        raise InputError(
+            f"{shown(path)}: an LMDB is read from a local disk only: copy the bank to one, or open it with device=disk "
+            f"or cpu, which fetches it into the cache"
+        )
     path = Path(path)
     if path.suffix == LMDB_SUFFIX:
         return path
@@ -88,8 +98,8 @@ def build_lmdb(path: str | Path, out: str | Path | None = None, clock: Clock | N
     Raises:
         InputError: the bank cannot be read, its dtype is none of float16, float32 and uint8, or the disk is full.
     """
-    path = Path(path).absolute()
-    target = lmdb_path(path) if out is None else Path(out).absolute()
+    beside = lmdb_path(path).absolute()
+    path, target = Path(path).absolute(), beside if out is None else Path(out).absolute()
     if path.suffix == LMDB_SUFFIX or target.suffix != LMDB_SUFFIX:
         raise InputError(f"cannot make {target} from {path}: give a bank (.h5), and an output named *.lmdb")
     lmdb = _import_lmdb()

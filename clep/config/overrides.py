@@ -80,6 +80,17 @@ def key_of(parsed: Override) -> str:
     return str(parsed.key_or_group)
 
 
+def leaves_out_evaluators(missing_evaluators: str | None, words: Sequence[str]) -> bool:
+    """Whether evaluators without their files are left out: as the setting says, but never those that the user typed.
+
+    Args:
+        missing_evaluators: the setting; "skip" leaves them out.
+        words: what the user typed; `evaluator=…` without `missing_evaluators=…` insists on its files.
+    """
+    typed = {key_of(parsed) for parsed in parse_overrides(words)}
+    return missing_evaluators == "skip" and ("evaluator" not in typed or "missing_evaluators" in typed)
+
+
 def listed(value: str) -> list[str]:
     """Return the names in the value of a command's option, `kinetics` or `[kinetics,retrieval]`."""
     names = value.removeprefix("[").removesuffix("]").split(",")

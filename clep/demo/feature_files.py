@@ -10,13 +10,13 @@ from typing import TypeVar
 
 import torch
 from jaxtyping import Float
-from rich.progress import track
 from torch import Tensor
 
 from clep.compute.threads import one_core_each
 from clep.demo.encoder import FrozenEncoder
 from clep.errors import InputError
 from clep.files import atomic_path, read_json, write_json
+from clep.progress import progress_bar
 
 FEATURE_DTYPES = ("float16", "float32")
 _MARKER = "simulated.json"
@@ -42,10 +42,9 @@ def write_files(
     items = list(items)
     done = {path.name for path in folder.glob(f"*{suffix}")}
     missing = [item for item in items if f"{item[0]}{suffix}" not in done]
-    with one_core_each(os.cpu_count()) as threads:
-        written = threads.map(lambda item: write(folder / f"{item[0]}{suffix}", item[1]), missing)
-        for _ in track(written, title, total=len(missing), disable=not progress):
-            pass
+    with one_core_each(os.cpu_count()) as threads, progress_bar(title, len(missing), progress) as advance:
+        for _ in threads.map(lambda item: write(folder / f"{item[0]}{suffix}", item[1]), missing):
+            advance(1)
     return {"written": len(missing), "kept": len(items) - len(missing)}
 
 

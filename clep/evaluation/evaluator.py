@@ -2,20 +2,22 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from tqdm import tqdm
 
 from clep.compute.float32_matmul import fast_float32_products
 from clep.errors import InputError
 from clep.evaluation.details import Detail
 from clep.models import SavedModel, evaluating
+from clep.progress import progress_bar
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 def my_share(count: int) -> Int64[Tensor, " share"]:
@@ -78,7 +80,7 @@ class Evaluator(ABC):
     reads: tuple[str, ...] = ()  # arguments of the constructor that name files
     depends_on_model = True  # False: the metrics are not computed again for the average of the weights
     details: tuple[Detail, ...] = ()
-    progress = False  # show a bar while items are encoded
+    progress = False  # show a bar on a terminal while items are encoded
     _keeps_details = False
 
     def __init__(self, batch_size: int = 4096) -> None:
@@ -143,16 +145,19 @@ class Evaluator(ABC):
         """
         share = my_share(count)
         batches = [piece for piece in share.split(batch_size or self.batch_size) if len(piece)]
-        pieces = [encode(piece) for piece in self.shown(batches)]
+        pieces = [encode(piece) for piece in self.shown(batches, len(batches))]
         if not pieces:
             pieces = [encode(torch.zeros(1, dtype=torch.int64))[:0]]
         rows = gather_shares(torch.cat(pieces), count)
         self.refuse_nan(rows, "items")
         return rows
 
-    def shown(self, batches: Iterable[Any]) -> Iterable[Any]:
-        """Return the batches, with a progress bar after a second where `progress` is set."""
-        return tqdm(batches, type(self).__name__, leave=False, delay=1.0, disable=not self.progress)
+    def shown(self, batches: Iterable[T], count: int) -> Iterator[T]:
+        """Yield `count` batches, with a progress bar after a second where `progress` is set."""
+        with progress_bar(type(self).__name__, count, self.progress, after_s=1.0) as advance:
+            for batch in batches:
+                yield batch
+                advance(1)
 
     def refuse_nan(self, rows: Float[Tensor, "count dim"], what: str) -> None:
         """Refuse embeddings or scores of which no metric is defined.

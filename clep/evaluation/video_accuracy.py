@@ -80,7 +80,7 @@ class VideoAccuracy(Evaluator):
             collate_fn=identity_collate,
             num_workers=self.num_workers,
         )
-        pieces = [self._scores(model, batch) for batch in self.shown(loader)]
+        pieces = [self._scores(model, batch) for batch in self.shown(loader, len(loader))]
         own = torch.cat(pieces) if pieces else torch.zeros(0, len(classes) + 1, device=model_device(model))
         gathered = gather_shares(own, len(videos)).cpu()
         scores, readable = gathered[:, :-1], gathered[:, -1] > 0

@@ -27,15 +27,6 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FORMAT, VERSION = "clep-model", 1
 
 
-def run_folder(ckpt: Path) -> Path:
-    """Return the folder of the run that `ckpt` belongs to: the nearest above it with a `.hydra`, else its own."""
-    start = ckpt if ckpt.is_dir() else ckpt.parent
-    for folder in (start, *list(start.resolve().parents)[:2]):
-        if (folder / ".hydra").is_dir():
-            return folder
-    return start
-
-
 def save_folder(folder: str | Path, content: dict[str, Any], state: dict[str, Tensor]) -> None:
     """Write the weights, then the config, each atomically and with a checksum.
 

@@ -1,6 +1,6 @@
 """Sentence embeddings by a frozen sentence-transformers model."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from jaxtyping import Float32
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 from safetensors import SafetensorError
 
 from clep.errors import InputError
 from clep.files import sentence_model_name
+from clep.progress import progress_bar
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -168,7 +167,7 @@ class SentenceEncoder:
         self, texts: Sequence[str], chunk: int, progress: bool
     ) -> Iterator[tuple[int, Float32[np.ndarray, "chunk dim"]]]:
         with ExitStack() as stack:
-            advance = stack.enter_context(_progress(f"encoding with {self.name}", len(texts), progress))
+            advance = stack.enter_context(progress_bar(f"encoding with {self.name}", len(texts), progress, "texts"))
             # A process for each device takes seconds to start, too long for a few sentences.
             several = len(self.devices) > 1 and len(texts) > self.batch_size
             pool = stack.enter_context(self._processes()) if several else None
@@ -229,20 +228,3 @@ def _sentences(texts: Sequence[str]) -> Sequence[str]:
     if isinstance(texts, str):
         raise TypeError("give a list of sentences, not one string")
     return texts
-
-
-class _Rate(ProgressColumn):
-    """Column of texts per second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f} texts/s" if speed else "", style="progress.data.speed")
-
-
-@contextmanager
-def _progress(what: str, total: int, show: bool) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar with rate and time left; yield the function that advances it."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, disable=not show) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda count: bar.advance(task, count)

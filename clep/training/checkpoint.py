@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import yaml
 from lightning_fabric.plugins.io.checkpoint_io import CheckpointIO
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from clep.config.check import did_you_mean
+from clep.config.saved import saved_settings
 from clep.errors import InputError
 from clep.files import temporaries_in
+from clep.metrics.history import HISTORY, read_history
 from clep.models.checkpoint_file import read_checkpoint, write_checkpoint
 from clep.training.run_folder import is_alive
 
@@ -92,7 +93,7 @@ def find_checkpoint(choice: str | None, runs: str | Path, own: str | Path | None
 
 
 def check_unfinished(checkpoint: str | None, choice: str | None, trainer: Mapping[str, Any]) -> None:
-    """Refuse to continue a finished run for no further epoch; `ckpt_path=FILE.ckpt` measures it again instead.
+    """Refuse to continue a finished run for no further step; `ckpt_path=FILE.ckpt` measures it again instead.
 
     Args:
         checkpoint: that the run continues from; None for a new run.
@@ -100,31 +101,49 @@ def check_unfinished(checkpoint: str | None, choice: str | None, trainer: Mappin
         trainer: settings of the trainer of this run.
 
     Raises:
-        InputError: names the run and the epochs it had.
+        InputError: names the run and how long it was trained.
     """
     if checkpoint is None or Path(checkpoint).name != "last.ckpt":
         return
     run = Path(checkpoint).parent.parent
-    if not (run / "metrics.json").is_file() or not (run / "config.yaml").is_file():
+    trained = _trained(run)
+    if trained is None:
         return
-    try:
-        before = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))["trainer"]
-        epochs, same_steps = int(before["max_epochs"]), before["max_steps"] == trainer["max_steps"]
-        nothing_left = same_steps and -1 < trainer["max_epochs"] <= epochs
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError):
+    epochs, steps, whole_epochs = trained
+    limits = {"max_steps": steps} | ({"max_epochs": epochs} if whole_epochs else {})
+    reached = [(name, limit) for name, limit in limits.items() if -1 < _limit(trainer, name) <= limit]
+    if not reached:
         return
-    if not nothing_left:
-        return
-    found = (
-        f"{run} is finished, so nothing is left to train: trainer.max_epochs above {epochs}, which it had, continues it"
-    )
+    name, limit = reached[0]
+    found = f"{run} is finished, so nothing is left to train: trainer.{name} above {limit}, which it had, continues it"
     if choice is not None and Path(choice).suffix == ".ckpt":
         log.info("%s; it is measured again", found)
         return
+    new_run = "another CLEP_RUN_ID starts a new run" if choice is None else "without ckpt_path a new run starts"
     raise InputError(
-        f"ckpt_path={choice}: {found}, `python -m clep.evaluate ckpt={shlex.quote(str(run))}` measures it, and without "
-        f"ckpt_path a new run starts"
+        f"ckpt_path={'null' if choice is None else choice}: {found}, `python -m clep.evaluate "
+        f"ckpt={shlex.quote(str(run))}` measures it, and {new_run}"
     )
+
+
+def _trained(run: Path) -> tuple[int, int, bool] | None:
+    """Return epochs and steps of a finished run, and whether its last epoch is complete; None if that is unknown."""
+    if not (run / "metrics.json").is_file():
+        return None
+    try:
+        rows, _ = read_history(run / HISTORY)
+        trainer = saved_settings(run)["trainer"]
+        epochs, steps = int(rows[-1]["epoch"]), int(rows[-1]["step"])
+        by_steps = -1 < _limit(trainer, "max_steps") <= steps
+        return epochs, steps, not by_steps and trainer.get("max_time") is None
+    except (InputError, KeyError, IndexError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _limit(trainer: Mapping[str, Any], name: str) -> int:
+    """Return `max_epochs` or `max_steps` of a trainer; -1 where there is no limit."""
+    value = trainer.get(name)
+    return -1 if value is None else int(value)
 
 
 def remove_leftovers(runs: str | Path, own: str | Path) -> None:

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from clep import remote
-from clep.bank import BankWriter, Clock, FeatureBank
+from clep.bank import BankWriter, Clock, FeatureBank, build_lmdb
 from clep.bank.files import read_tables
 from clep.errors import InputError
 from clep.extraction import ledger_path, read_ledger
 from clep.preprocess.__main__ import main as preprocess
+from clep.preprocess.bank_lmdb import BankLmdb
 from clep.preprocess.own_data import Features, Table
 from clep.remote import cache, reading, store
 from clep.text import Narrations
@@ -235,6 +236,13 @@ def test_a_command_names_what_is_missing(
 
 
 def test_results_are_not_written_to_a_url() -> None:
-    with pytest.raises(InputError, match=r"cannot write s3:/.*local path"):
+    with pytest.raises(InputError, match=r"cannot write s3://lab/out\.h5.*local path"):
         BankWriter(Path("s3://lab/out.h5"), 4, Clock(2.0, 0.5), "float32", "made").__enter__()
     assert remote.is_remote("s3://lab/out.h5")
+
+
+def test_an_lmdb_of_a_remote_bank_is_refused() -> None:
+    for read in (lambda url: FeatureBank.open(url, "lmdb"), build_lmdb, lambda url: BankLmdb(bank=url).run()):
+        for url in ("s3://lab/bank.h5", "s3://lab/bank.lmdb", Path("s3://lab/bank.h5")):
+            with pytest.raises(InputError, match=r"s3://lab/bank\.\w+: an LMDB .*local disk.*device=disk"):
+                read(url)

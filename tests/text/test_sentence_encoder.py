@@ -49,13 +49,18 @@ def test_nothing_to_encode(encoder: SentenceEncoder) -> None:
     assert list(encoder.stream([], progress=False)) == []
 
 
-def test_progress_says_how_many_and_how_fast(encoder: SentenceEncoder, capsys) -> None:
+def test_progress_says_how_many_and_how_fast(encoder: SentenceEncoder, capsys, monkeypatch) -> None:
     encoder.encode(SENTENCES, progress=True)
-    shown = capsys.readouterr().out
+    assert capsys.readouterr().err == ""  # no terminal
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    list(encoder.stream(list(dict.fromkeys(SENTENCES)), chunk=1))
+    shown = capsys.readouterr().err
     assert NAME in shown
     assert "4/4" in shown
+    assert "texts/s" in shown
     encoder.encode(SENTENCES)
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().err == ""
 
 
 def test_a_single_string_is_refused(encoder: SentenceEncoder) -> None:

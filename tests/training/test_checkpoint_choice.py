@@ -6,8 +6,9 @@ import pytorch_lightning as pl
 import torch
 
 from clep.errors import InputError
+from clep.metrics.history import write_history
 from clep.models import read_checkpoint
-from clep.training.checkpoint import checked_monitors, find_checkpoint, remove_leftovers
+from clep.training.checkpoint import check_unfinished, checked_monitors, find_checkpoint, remove_leftovers
 from clep.training.run_folder import locked_run_folder
 
 
@@ -132,3 +133,50 @@ def test_a_monitor_that_nothing_measures_is_refused(tmp_path: Path) -> None:
     checked_monitors(callbacks, {"val/retrieval/t2v/r1": 3.0})
     with pytest.raises(InputError, match=r"monitors 'val/retrieval/t2v/r1'.*callbacks=last final_weights=last"):
         checked_monitors(callbacks, {"zeroshot/kinetics/top1": 3.0})
+
+
+def finished(run: Path, trainer: str, epochs: int, steps: int) -> str:
+    """Leave what a run leaves that ended after so many epochs and steps."""
+    (run / "config.yaml").parent.mkdir(parents=True)
+    (run / "config.yaml").write_text(f"trainer: {{{trainer}}}\n")
+    (run / "metrics.json").write_text("{}")
+    write_history(run / "history.json", [{"epoch": epochs, "step": steps}])
+    return str(left_by(run, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "limit"),
+    [
+        ("max_epochs: 3, max_steps: -1", {"max_epochs": 3, "max_steps": -1}, "trainer.max_epochs above 3"),
+        ("max_epochs: 3, max_steps: -1", {"max_epochs": 2, "max_steps": -1}, "trainer.max_epochs above 3"),
+        ("max_epochs: 3, max_steps: -1", {"max_epochs": 4, "max_steps": -1}, None),
+        ("max_epochs: 3, max_steps: -1", {"max_epochs": -1, "max_steps": -1}, None),
+        ("max_epochs: 3, max_steps: -1", {"max_epochs": 4, "max_steps": 30}, "trainer.max_steps above 30"),
+        ("max_epochs: -1, max_steps: 30", {"max_epochs": -1, "max_steps": 30}, "trainer.max_steps above 30"),
+        ("max_epochs: -1, max_steps: 30", {"max_epochs": -1, "max_steps": 31}, None),
+        ("max_epochs: 3, max_steps: 30", {"max_epochs": 3, "max_steps": -1}, None),  # ended within its third epoch
+        ("max_epochs: 9, max_steps: -1, max_time: '00:01'", {"max_epochs": 3, "max_steps": -1}, None),
+        ("max_epochs: null, max_steps: -1", {"max_epochs": None, "max_steps": -1}, None),
+    ],
+)
+def test_a_finished_run_is_continued_only_for_further_steps(
+    tmp_path: Path, before: str, now: dict[str, int], limit: str | None
+) -> None:
+    checkpoint = finished(tmp_path / "a", before, epochs=3, steps=30)
+    if limit is None:
+        check_unfinished(checkpoint, "last", now)
+        return
+    with pytest.raises(InputError, match=f"ckpt_path=last: .*a is finished.*{limit}.*without ckpt_path a new run"):
+        check_unfinished(checkpoint, "last", now)
+    with pytest.raises(InputError, match="ckpt_path=null: .*another CLEP_RUN_ID starts a new run"):
+        check_unfinished(checkpoint, None, now)
+    check_unfinished(checkpoint, checkpoint, now)  # a file that was named is measured again
+
+
+def test_an_interrupted_run_and_one_of_unknown_length_are_continued(tmp_path: Path) -> None:
+    now = {"max_epochs": 3, "max_steps": -1}
+    for name, gone in (("a", "metrics.json"), ("b", "history.json"), ("c", "config.yaml")):
+        checkpoint = finished(tmp_path / name, "max_epochs: 3, max_steps: -1", epochs=3, steps=30)
+        (tmp_path / name / gone).unlink()
+        check_unfinished(checkpoint, "last", now)
+    check_unfinished(None, "last", now)

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from clep.checksums import read_checked_json
+from clep.config.saved import AS_CONFIGURED, saved_overrides, without_seed, words_that_differ
 from clep.errors import InputError
 from clep.files import read_json
 from clep.metrics.names import by_importance, is_headline
 from clep.view.report.charts import Chart, Series, dot_rows, line_chart
 from clep.view.report.names import in_words
 from clep.view.report.page import write_page
-from clep.view.report.record import RunRecord, read_run, read_settings
+from clep.view.report.record import RunRecord, read_run
 
 log = logging.getLogger(__name__)
 
@@ -105,11 +106,9 @@ def _rows(folder: Path) -> list[GridRow]:
     rows: dict[str, GridRow] = {}
     subs = sorted((one for one in folder.iterdir() if one.is_dir()), key=lambda one: (len(one.name), one.name))
     typed = {sub: found for sub in subs if (found := _overrides(sub)) is not None}
-    common = set.intersection(*map(set, typed.values())) if len(typed) > 1 else set()
     named = _names_of_rows(folder)
-    for sub, overrides in typed.items():
-        own = [word for word in overrides if word not in common and not word.startswith("seed=")]
-        name = named.get(sub.name) or " ".join(own) or "all settings equal"
+    for sub, own in words_that_differ(typed).items():
+        name = named.get(sub.name) or ", ".join(without_seed(own)) or AS_CONFIGURED
         row = rows.setdefault(name, GridRow(name))
         try:
             row.runs.append(read_run(sub))
@@ -120,10 +119,9 @@ def _rows(folder: Path) -> list[GridRow]:
 
 def _overrides(run: Path) -> list[str] | None:
     """Return what was typed for a run; None for a folder that is not a run's."""
-    saved = run / ".hydra" / "overrides.yaml"
     if (run / "cell.json").is_file():
         return [str(word) for word in read_checked_json(run / "cell.json").get("overrides", [])]
-    return [str(word) for word in read_settings(saved, list)] if saved.is_file() else None
+    return saved_overrides(run)
 
 
 def _names_of_rows(folder: Path) -> dict[str, str]:

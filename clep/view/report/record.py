@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from clep.config.compose import compose_config, set_path
+from clep.config.saved import saved_overrides, saved_settings
 from clep.errors import InputError
 from clep.evaluation.details import DETAILS, Classes, Detail, Hits, Pairs, Ranks, read_details
-from clep.files import read_json, read_yaml
+from clep.files import read_json
 from clep.metrics.history import HISTORY, Chosen, read_history
 from clep.metrics.names import NO_RESULTS
 
@@ -84,7 +85,7 @@ def read_run(folder: str | Path) -> RunRecord:
     history, chosen = read_history(folder / HISTORY) if (folder / HISTORY).is_file() else ([], None)
     details, facts = read_details(folder / DETAILS) if (folder / DETAILS).is_file() else ([], {})
     coverage = read_json(folder / "coverage.json") if (folder / "coverage.json").is_file() else {}
-    settings = read_settings(folder / "config.yaml", dict)
+    settings = saved_settings(folder)
     return RunRecord(
         folder,
         f"{settings.get('name', folder.parent.name)} {folder.name}",
@@ -95,7 +96,7 @@ def read_run(folder: str | Path) -> RunRecord:
         chosen,
         coverage if isinstance(coverage, dict) else {},
         settings,
-        [str(word) for word in read_settings(folder / ".hydra" / "overrides.yaml", list)],
+        saved_overrides(folder) or [],
         details,
         facts,
     )
@@ -137,15 +138,3 @@ def differences_from_defaults(run: RunRecord) -> list[tuple[str, Any, Any]]:
         for key in sorted(own.keys() | defaults.keys())
         if own.get(key, "–") != defaults.get(key, "–")
     ]
-
-
-def read_settings(path: Path, kind: type) -> Any:
-    """Read a YAML file of a run, a `dict` or a `list`; an empty one where it is missing or of another kind.
-
-    Raises:
-        InputError: it is not YAML.
-    """
-    if not path.is_file():
-        return kind()
-    found = read_yaml(path)
-    return found if isinstance(found, kind) else kind()
