@@ -77,9 +77,7 @@ def read_contents(
 
 def _contents(shards: list[Shard], rows: Rows, seconds: Float64[Tensor, " rows"] | None) -> BankContents:
     joined, clock, device = join_shards(shards), shards[0].clock, rows.device
-    first_row = torch.from_numpy(joined.first_row).to(device)
-    duration_s = torch.from_numpy(joined.duration_s).to(device)
-    regular = clock is not None and clock.rows_per_second is not None
+    first_row, duration_s = (torch.from_numpy(one).to(device) for one in (joined.first_row, joined.duration_s))
     return BankContents(
         clock,
         joined.encoder,
@@ -89,7 +87,7 @@ def _contents(shards: list[Shard], rows: Rows, seconds: Float64[Tensor, " rows"]
         first_row,
         first_row.diff(),
         duration_s,
-        clock.last_start(first_row.diff(), duration_s) if clock is not None and regular else None,
+        clock.last_start(first_row.diff(), duration_s) if clock is not None and clock.rows_per_second else None,
         None if seconds is None else seconds.to(device),
         joined.nonfinite_rows,
         FileLengths([shard.path for shard in shards]),
