@@ -30,7 +30,7 @@ def measure(settings: "Settings", report: Report) -> None:
 
 def plain(operator: FBONonLocal, short: Tensor, context: Tensor, mask: Tensor) -> Tensor:
     """Compute what `operator` does with the projections where the paper draws them."""
-    query, rows = operator.reduce_short(short), operator.reduce_context(context)
+    query, rows = operator.reduce_short_term(short), operator.reduce_context(context)
     for layer in operator.layers:
         theta, phi, g = layer.theta(query)[:, None, None], layer.phi(rows)[:, None], layer.g(rows)[:, None]
         seen = F.scaled_dot_product_attention(theta, phi, g, attn_mask=mask[:, None, None])[:, 0, 0]
@@ -38,7 +38,8 @@ def plain(operator: FBONonLocal, short: Tensor, context: Tensor, mask: Tensor) -
     return query
 
 
-def _example(settings: "Settings", share: float) -> tuple[Tensor, Tensor, Tensor]:
+def example(settings: "Settings", share: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return short-term features, context and mask of a batch, with this share of the slots filled."""
     torch.manual_seed(0)
     slots, dim = settings.window_s * settings.per_second, settings.size.dim
     mask = torch.rand(settings.batch_size, slots) < share
@@ -50,7 +51,7 @@ def _example(settings: "Settings", share: float) -> tuple[Tensor, Tensor, Tensor
 def _beside_plain(settings: "Settings", report: Report) -> None:
     found: dict[str, Any] = {"slots": settings.window_s * settings.per_second, "latent_dim": settings.latent_dim}
     for name, share in (("AVA's share of slots filled", SHARE_OF_SLOTS), ("every slot filled", 1.0)):
-        short, context, mask = _example(settings, share)
+        short, context, mask = example(settings, share)
         operator = FBONonLocal(settings.size.dim, None, settings.latent_dim, settings.layers, dropout=0.0)
         for layer in operator.layers:
             nn.init.normal_(layer.out.weight, std=0.02)
@@ -85,7 +86,7 @@ def _both(module: nn.Module, call: Callable[[], Tensor]) -> None:
 
 
 def _in_the_tower(settings: "Settings", report: Report) -> None:
-    short, context, mask = _example(settings, SHARE_OF_SLOTS)
+    short, context, mask = example(settings, SHARE_OF_SLOTS)
     batch, dim = {"video": short, "context": context, "context_mask": mask}, settings.size.dim
     operators = {
         "none": FBONone(dim),

@@ -80,6 +80,7 @@ def examples_per_second(
     steps: int,
     warm: int,
     more_callbacks: Sequence[pl.Callback] = (),
+    compile_steps: bool = False,
 ) -> float:
     """Train `warm + steps` steps with the trainer, logger and callbacks of `cfg`; return the speed of the last `steps`.
 
@@ -88,6 +89,8 @@ def examples_per_second(
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     made_for = data.data if isinstance(data, GatheredBefore) else data
     module = Contrastive().build(plain, made_for)
+    if compile_steps:
+        module.compile_steps()
     watch = Stopwatch(warm)
     with contextlib.redirect_stdout(io.StringIO()):  # where the progress bar goes
         trainer = build_typed(

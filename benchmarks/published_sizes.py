@@ -65,17 +65,22 @@ def _avion() -> Avion:
     return Avion(JointViT(LARGE, 4, temporal=True), ClipText(49408, 77, 768, 12, 12, 3072, 256, "gelu"), 256)
 
 
-def _pe() -> PerceptionEncoder:
-    text = ClipText(49408, 32, 1024, 24, 16, 4096, 1024, "gelu")
-    return PerceptionEncoder(PeVision(LARGE_336, True, 4096), (1024, 1024), text)
+def _pe(vision: VisionSizes = LARGE_336, text_layers: int = 24, vocabulary: int = 49408) -> PerceptionEncoder:
+    text = ClipText(vocabulary, 32, 1024, text_layers, 16, 4096, 1024, "gelu")
+    return PerceptionEncoder(PeVision(vision, True, vision.hidden), (vision.width, 1024), text)
 
+
+LAVILA_B = Released("lavila", lambda: _lavila(BASE, 512, 8), 375, 177.7)
+TINY_LAVILA = Released("lavila", lambda: _lavila(TINY, 512, 8, layers=1, vocabulary=99), 45, 9.0)
+PE_B = Released("pe", lambda: _pe(BASE), 0, 0.0)  # for speed alone; its counts are not checked
+TINY_PE = Released("pe", lambda: _pe(TINY, text_layers=1, vocabulary=99), 0, 0.0)
 
 RELEASED = {
-    "lavila-b": Released("lavila", lambda: _lavila(BASE, 512, 8), 375, 177.7),
+    "lavila-b": LAVILA_B,
     "lavila-l": Released("lavila", lambda: _lavila(LARGE, 768, 12), 591, 527.5),
     "avion-l": Released("avion", _avion, 447, 426.7),
     "pe-l": Released("pe", _pe, 601, 671.1),
-    "tiny": Released("lavila", lambda: _lavila(TINY, 512, 8, layers=1, vocabulary=99), 45, 9.0),  # for the test
+    "tiny": TINY_LAVILA,  # for the test
 }
 
 
@@ -118,16 +123,21 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
 
 def _write(released: Released, path: Path) -> dict[str, Any]:
     """Write random weights in the official layout, and check that their number is the published one."""
+    tensors, parameters_m = write_checkpoint(released, path)
+    if tensors != released.tensors or abs(parameters_m - released.parameters_m) > 0.1:
+        raise ValueError(f"{path.stem}: {tensors} tensors of {parameters_m:.1f} M parameters, not as published")
+    return {"tensors": tensors, "parameters_m": round(parameters_m, 1), "weights_mb": 4 * parameters_m}
+
+
+def write_checkpoint(released: Released, path: Path) -> tuple[int, float]:
+    """Write random weights in the official layout; return the numbers of tensors, and of parameters in millions."""
     with torch.device("meta"):
         model = released.build()
     state = {_official_name(released.kind, name): _random(value) for name, value in model.state_dict().items()}
     state["logit_scale"] = torch.tensor(2.6593)
-    parameters_m = sum(value.numel() for value in state.values()) / 1e6
-    if len(state) != released.tensors or abs(parameters_m - released.parameters_m) > 0.1:
-        raise ValueError(f"{path.stem}: {len(state)} tensors of {parameters_m:.1f} M parameters, not as published")
     content = {"epoch": 5, "state_dict": {f"module.{name}": value for name, value in state.items()}}
     torch.save(content | {"args": argparse.Namespace(model="CLIP_OPENAI_TIMESFORMER_BASE")}, path)
-    return {"tensors": len(state), "parameters_m": round(parameters_m, 1), "weights_mb": 4 * parameters_m}
+    return len(state), sum(value.numel() for value in state.values()) / 1e6
 
 
 def _random(value: Tensor) -> Tensor:

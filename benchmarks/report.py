@@ -75,11 +75,15 @@ class Report:
         bound = {"at_least": at_least} if at_most is None else {"at_most": at_most}
         self._content["targets"][what] = {"value": value, **bound, "reached": reached, "note": note}
 
-    def write(self) -> dict[str, Any]:
-        """Save, print the targets, and return everything."""
+    def save(self) -> None:
+        """Save what was measured so far, so that a time limit loses nothing."""
         self._content["seconds"] = round(perf_counter() - self._started, 1)
         self._content["load_after"] = load()
         write_json(self.folder / f"{self.name}.json", self._content)
+
+    def write(self) -> dict[str, Any]:
+        """Save, print the targets, and return everything."""
+        self.save()
         console = Console()
         if self._content["targets"]:
             console.print(_targets_table(self.name, self._content["targets"]))
