@@ -55,14 +55,36 @@ def write_inputs(root: Path) -> dict[str, list[Clip]]:
     return found
 
 
+def write_clip_banks(root: Path, found: dict[str, list[Clip]]) -> dict[str, str]:
+    """Write a bank of the training clips and one of the test clips, by narration id, as the job clips does."""
+    random = np.random.default_rng(0)
+    mixing = random.standard_normal((DIM, 16)).astype(np.float32)
+    for split, clips in found.items():
+        with BankWriter(root / f"{split}_clips.h5", 16, Clock.irregular(0.0), "float32", "tiny") as writer:
+            for name, _, verb, nouns in sorted(clips):
+                shown = np.zeros(DIM, np.float32)
+                shown[[verb, *(4 + noun for noun in nouns)]] = 1
+                row = shown @ mixing + 0.1 * random.standard_normal(16).astype(np.float32)
+                name = name.replace("P01", "P09") if split == "retrieval_test" else name
+                writer.add(name, row[None], np.array([0.5]), duration_s=1.0)
+    return {split: str(root / f"{split}_clips.h5") for split in found}
+
+
+@pytest.mark.parametrize("rows", ["of_videos", pytest.param("of_clips", marks=pytest.mark.slow)])
 def test_it_learns_to_retrieve_and_is_measured_again_from_its_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: str
 ) -> None:
-    write_inputs(tmp_path)
+    found = write_inputs(tmp_path)
+    test_bank, words = f"{tmp_path}/clep/epic_kitchens/features.h5", []
+    if rows == "of_clips":
+        Path(test_bank).unlink()
+        banks = write_clip_banks(tmp_path, found)
+        test_bank = banks["retrieval_test"]
+        words = [f"data.sources.ego4d.bank={banks['train']}", f"evaluator.epic_mir.bank={test_bank}"]
     monkeypatch.setattr(text_rows, "load_encoder", lambda name, device, batch_size: ActionEncoder())
     monkeypatch.setenv("CLEP_RUN_ID", "one")
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    words = [
+    words += [
         *("experiment=epic_mir", f"paths.data={tmp_path}", f"paths.runs={tmp_path / 'runs'}"),
         *("text_encoder=fake", "video_encoder=tiny", "prepare.epic_kitchens.video_info=null", "logger=none"),
         *("data.sources.ego4d.val_fraction=0.3", "data.batch_size=24", "evaluator.retrieval.size=20"),
@@ -80,5 +102,7 @@ def test_it_learns_to_retrieve_and_is_measured_again_from_its_checkpoint(
     metrics = read_json(run / "metrics.json")
     assert metrics["ek100_mir/mean/mAP"] > 60
     assert metrics["ek100_mir/mean/nDCG"] > 60
-    again = evaluate(run, ["evaluator=epic_mir", f"evaluator.epic_mir.bank={tmp_path}/clep/epic_kitchens/features.h5"])
+    # Whole videos are held out, also where each clip has a row of its own.
+    assert read_json(run / "coverage.json")["data"]["ego4d"]["held-out videos"] == 1
+    again = evaluate(run, ["evaluator=epic_mir", f"evaluator.epic_mir.bank={test_bank}"])
     assert again["ek100_mir/mean/mAP"] == pytest.approx(metrics["ek100_mir/mean/mAP"], abs=1e-3)

@@ -317,7 +317,7 @@ class MomentDataModule(ResumableDataModule):
             moments = part.moments
             text_id = torch.from_numpy(moments.text_id)
             text.append(text_id if part.text_key is None else part.text_key.cpu()[text_id])
-            index = torch.unique(torch.from_numpy(moments.video), return_inverse=True)[1]
+            index = torch.unique(torch.from_numpy(moments.source_video), return_inverse=True)[1]
             video.append(n_videos + index)
             n_videos += int(index.max()) + 1 if len(index) else 0
             second.append(torch.from_numpy((moments.start_s + moments.end_s) / 2))

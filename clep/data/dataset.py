@@ -28,6 +28,8 @@ class Moments:
         video: index into the videos of a feature bank, -1 for a video that is not in it.
         start_s, end_s: seconds from the start of the video.
         text_id: index into the distinct texts.
+        cut_from: for a bank of clips, whose "videos" are the moments themselves: number of the video that each was cut
+            from, to which `start_s` and `end_s` refer. None for a bank of whole videos.
 
     Examples:
         >>> import numpy as np
@@ -46,6 +48,7 @@ class Moments:
     start_s: Float64[np.ndarray, " moments"]
     end_s: Float64[np.ndarray, " moments"]
     text_id: Int64[np.ndarray, " moments"]
+    cut_from: Int64[np.ndarray, " moments"] | None = None
 
     def __len__(self) -> int:
         return len(self.video)
@@ -58,7 +61,26 @@ class Moments:
 
     def select(self, which: Int64[np.ndarray, " chosen"] | Bool[np.ndarray, " moments"]) -> "Moments":
         """Return the moments at these indices, or where this mask is true."""
-        return Moments(self.video[which], self.start_s[which], self.end_s[which], self.text_id[which])
+        cut_from = None if self.cut_from is None else self.cut_from[which]
+        return Moments(self.video[which], self.start_s[which], self.end_s[which], self.text_id[which], cut_from)
+
+    @property
+    def source_video(self) -> Int64[np.ndarray, " moments"]:
+        """Number of the video of each moment, whether the bank holds videos or clips."""
+        return self.video if self.cut_from is None else self.cut_from
+
+    def bank_rows(self, bank: FeatureBank, align: str) -> tuple[Int64[Tensor, " moments"], Int64[Tensor, " moments"]]:
+        """Return the rows `[first, last)` of each moment in its bank: a window of its video, or all rows of its clip.
+
+        Args:
+            bank: the bank that `video` refers to; it has all of them.
+            align: see `Window`.
+        """
+        if self.cut_from is None:
+            first, last = bank.window(self.video, self.start_s, self.end_s, align=align)
+            return first.cpu(), last.cpu()
+        rows, video = bank.first_row.cpu(), torch.from_numpy(self.video)
+        return rows[video], rows[video + 1]
 
 
 def with_rows(
@@ -83,12 +105,20 @@ def with_rows(
     absent = moments.video < 0
     end_s = bank.end_s.cpu().numpy()[np.where(absent, 0, moments.video)]
     late = ~absent & (moments.start_s > end_s + bank.clock.row_seconds)
+    if moments.cut_from is not None:
+        late[:] = False
     report = {"video not in the bank": int(absent.sum()), "starts after the end of its video": int(late.sum())}
+    if moments.cut_from is not None and on_missing == "error" and absent.any():
+        raise InputError(
+            f"{bank.path} lacks {int(absent.sum())} of the {len(moments)} clips of {what}. Add them with `python -m "
+            f"clep.preprocess clips`, or drop them with on_missing=skip"
+        )
     if on_missing == "error" and (absent | late).any():
         raise InputError(
             f"{bank.path} lacks the video of {int(absent.sum())} of the {len(moments)} moments of {what}, and "
             f"{int(late.sum())} start after the end of their video. Add the features with `python -m clep.preprocess "
-            f"ego4d_features`, or drop such moments with on_missing=skip"
+            f"ego4d_features`, or drop such moments with on_missing=skip; a bank with one entry a clip needs the "
+            f"source's clips=TABLE"
         )
     present = ~(absent | late)
     if not present.any():
@@ -209,7 +239,7 @@ class MomentDataset(Dataset[Batch]):
         context: rule for the long-term context of a moment; None for no context.
 
     Raises:
-        InputError: a text id exceeds the rows of `texts`.
+        InputError: a text id exceeds the rows of `texts`, or there is a context but the bank holds clips.
 
     Examples:
         >>> import numpy as np
@@ -244,8 +274,12 @@ class MomentDataset(Dataset[Batch]):
                 f"{int(moments.text_id.max())}; the file belongs to other narrations: run `python -m clep.preprocess "
                 f"ego4d_narrations` again"
             )
-        first, last = bank.window(moments.video, moments.start_s, moments.end_s, align=self.window.align)
-        self._first, self._last = first.cpu(), last.cpu()
+        if context is not None and moments.cut_from is not None:
+            raise InputError(
+                f"{bank.path} holds clips, so it has no long-term context of them; give a bank of the whole videos, or "
+                f"data.context=null"
+            )
+        self._first, self._last = moments.bank_rows(bank, self.window.align)
         self._length = self.window.time_length(self._first, self._last)
         self._text_id = torch.from_numpy(moments.text_id)
         if context is not None:

@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,9 @@ from clep.bank import FeatureBank
 from clep.bank.storage import Verify, parse_verify
 from clep.data.dataset import MomentDataset, Moments, Window, with_rows
 from clep.data.long_term import LongTerm
+from clep.datasets.clip_spans import SPAN_COLUMNS, find_clip_ids
 from clep.datasets.splits import held_out_videos
+from clep.datasets.user_table import read_user_table
 from clep.errors import InputError
 from clep.text import GroupIds, Narrations, Taxonomy, Texts, egovlp_spans, fixed_spans, training_moments
 from clep.text.narration_table import ROW_SPLITS
@@ -154,6 +156,9 @@ class NarrationSource(Source):
         weight: share of the source when several are mixed; None for its size.
         verify: when rows are compared with their checksums, see `FeatureBank.open`: "first_read", true (all when the
             run starts, the narrations too), "sample" or false.
+        clips: path of the table from which the job clips made `bank`, one entry a clip: a narration has the rows of the
+            clip of its span. Not read where the bank has the videos of the narrations; None: it has them.
+        clip_columns: names of that table's columns where they differ: `{"clip": "narration_id"}`.
 
     Raises:
         InputError: a number is out of range, or a split is unknown.
@@ -184,6 +189,8 @@ class NarrationSource(Source):
         order: Literal["time", "pass"] = "time",
         weight: float | None = None,
         verify: Verify = "first_read",
+        clips: str | Path | None = None,
+        clip_columns: Mapping[str, str | None] | None = None,
     ) -> None:
         if not 0 <= val_fraction < 1:
             raise InputError(f"val_fraction={val_fraction} must be at least 0 and below 1")
@@ -198,6 +205,7 @@ class NarrationSource(Source):
         self.exclude_splits, self.min_words, self.duplicate_s = tuple(exclude_splits), min_words, duplicate_s
         self.keep_redacted, self.val_fraction, self.on_missing = keep_redacted, val_fraction, on_missing
         self.order = order
+        self.clips_path, self.clip_columns = clips, clip_columns
 
     @property
     def title(self) -> str:
@@ -241,7 +249,7 @@ class NarrationSource(Source):
         everything = self._moments(narrations, chosen, bank)
         present, missing = with_rows(everything, bank, self.on_missing, str(narrations.path))
         moments, kept = everything.select(present), chosen[present]
-        is_train, is_held_out = self._splits(narrations, kept, moments, bank)
+        is_train, is_held_out = self._splits(narrations, kept)
         train, held_out = moments.select(is_train), moments.select(is_held_out)
         if not len(train):
             raise InputError(f"{narrations.path} has no row of the split train with a row in {bank.path}")
@@ -253,7 +261,7 @@ class NarrationSource(Source):
             "narrations": len(narrations),
             "training moments": len(train),
             "held-out moments": len(held_out),
-            "held-out videos": len(np.unique(held_out.video)),
+            "held-out videos": len(np.unique(held_out.source_video)),
             "distinct texts": len(narrations.texts),
             **{f"dropped: {reason}": count for reason, count in reasons.items()},
         }
@@ -261,15 +269,15 @@ class NarrationSource(Source):
         return train, held_out
 
     def _splits(
-        self, narrations: Narrations, kept: Int64[np.ndarray, " kept"], moments: Moments, bank: FeatureBank
+        self, narrations: Narrations, kept: Int64[np.ndarray, " kept"]
     ) -> tuple[Bool[np.ndarray, " kept"], Bool[np.ndarray, " kept"]]:
         """Return masks of the training and the held-out moments: by the table's own splits, else by video."""
         row_split = None if narrations.row_split is None else narrations.row_split[kept]
         is_train = np.ones(len(kept), bool) if row_split is None else row_split == ROW_SPLITS.index("train")
         if row_split is not None and (is_held_out := row_split == ROW_SPLITS.index("val")).any():
             return is_train, is_held_out
-        used = moments.video[is_train]
-        is_held_out = is_train & held_out_videos(list(bank.videos), self.val_fraction, used)[moments.video]
+        video = narrations.video[kept].astype(np.int64)
+        is_held_out = is_train & held_out_videos(list(narrations.videos), self.val_fraction, video[is_train])[video]
         return is_train & ~is_held_out, is_held_out
 
     def _moments(self, narrations: Narrations, chosen: Int64[np.ndarray, " chosen"], bank: FeatureBank) -> Moments:
@@ -287,13 +295,24 @@ class NarrationSource(Source):
         else:  # the density counts all narrations of a pass, including dropped ones
             spans = egovlp_spans(narrations.video, narrations.passes, np.asarray(narrations.second), chosen)
             start_s, end_s = (side[chosen] for side in spans)
-        to_bank = bank.index(list(narrations.videos)).cpu().numpy()
-        return Moments(
-            video=to_bank[narrations.video[chosen]],
+        video, to_bank = narrations.video[chosen], bank.index(list(narrations.videos)).cpu().numpy()
+        moments = Moments(
+            video=to_bank[video],
             start_s=np.ascontiguousarray(start_s),
             end_s=np.ascontiguousarray(end_s),
             text_id=narrations.text_id[chosen].astype(np.int64),
         )
+        if self.clips_path is None or (moments.video >= 0).any():
+            return moments
+        if span != "given":
+            raise InputError(
+                f"{bank.path} holds clips, which are found by their spans; use span=given (not {self.span}) with the "
+                f"narrations of the job egoclip, epic_kitchens or table"
+            )
+        table = read_user_table(self.clips_path, SPAN_COLUMNS, self.clip_columns, "clip_columns")
+        videos = np.array(narrations.videos, dtype=object)[video]
+        clips = find_clip_ids(table, videos, moments.start_s, moments.end_s)
+        return replace(moments, video=bank.index(clips).cpu().numpy(), cut_from=video.astype(np.int64))
 
     def check_texts(self, texts: FeatureBank) -> None:
         """Refuse text embeddings of other narrations.

@@ -5,9 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64
+import pandas as pd
+from jaxtyping import Float64, Int64, Shaped
 
 from clep.datasets.user_table import UserTable
 from clep.errors import InputError
@@ -130,6 +132,37 @@ def read_spans(table: UserTable) -> tuple[ClipSpans, Int64[np.ndarray, " rows"]]
             )
     spans = ClipSpans(list(position), [video[row] for row in first], start_s[first], end_s[first])
     return spans, clip
+
+
+def find_clip_ids(
+    table: UserTable,
+    videos: Shaped[np.ndarray, " spans"],
+    start_s: Float64[np.ndarray, " spans"],
+    end_s: Float64[np.ndarray, " spans"],
+) -> list[str]:
+    """Return the id of the clip that a table has for each span, equal to the millisecond; "" where it has none.
+
+    Args:
+        table: with the columns `video`, `start`, `end`, and `clip` or without it, see `read_spans`.
+        videos: id of the video of each span.
+        start_s, end_s: seconds of each span.
+
+    Raises:
+        InputError: a column is missing, or a cell is empty or no time; the message names the line.
+    """
+    for name in ("video", "start", "end"):
+        table.require(name)
+    columns: dict[str, Any] = {"video": table.filled("video").to_list()}
+    columns |= {name: np.round(1000 * table.seconds(name)) for name in ("start", "end")}
+    own = pd.DataFrame(columns)
+    if "clip" in table:
+        own["clip"] = table.filled("clip").to_list()
+    else:
+        rows = zip(own["video"], own["start"].tolist(), own["end"].tolist(), strict=True)
+        own["clip"] = [clip_id(video, start / 1000, end / 1000) for video, start, end in rows]
+    span = ["video", "start", "end"]
+    wanted = pd.DataFrame({"video": videos, "start": np.round(1000 * start_s), "end": np.round(1000 * end_s)})
+    return list(wanted.merge(own.drop_duplicates(span), how="left", on=span)["clip"].fillna(""))
 
 
 def clip_id(video: str, start_s: float, end_s: float) -> str:
