@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -256,8 +257,8 @@ def match_videos(videos: list[str], ends_s: Mapping[str, float], path: Path) -> 
 
 def without_suffix(name: str) -> str:
     """Return a video's id without the suffix of a file of videos or features."""
-    suffix = Path(name).suffix
-    return name[: -len(suffix)] if suffix.lower() in _VIDEO_SUFFIXES else name
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - pathlib takes 30 times as long
+    return stem if suffix.lower() in _VIDEO_SUFFIXES else name
 
 
 def _first_unknown(unknown: Mapping[str, str]) -> str:

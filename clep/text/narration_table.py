@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Bool, Float32, Float64, Int8, Int16, Int32, Int64
 
 from clep.columns import string_dictionary, write_columns
@@ -322,8 +323,9 @@ def _clean(written: pa.LargeStringArray, tag_style: str) -> _Cleaned:
         if tag_style == "tutorial":
             after = [" ".join(text.split()) for text in after]
         untagged = after if tag_style == "none" else map(remove_tags, before)
-        words[some] = [min(len(text.split()), _MOST_WORDS) for text in untagged]
-        summary[some] = ["#" in text and is_summary(text) for text in before]
+        words[some] = [min(text.count(" ") + bool(text), _MOST_WORDS) for text in untagged]  # single blanks
+        for index in np.flatnonzero(pc.match_substring(written[some], "summary", ignore_case=True)):
+            summary[start + index] = is_summary(before[index])
         empty[some] = [not text or text.isspace() for text in after]
         blocks.append(pa.array(after, pa.large_string()))
     encoded = pa.concat_arrays(blocks or [pa.array([], pa.large_string())]).dictionary_encode()

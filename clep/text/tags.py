@@ -139,9 +139,11 @@ def remove_tags(text: str) -> str:
     "#C C puts the Coke from the CD" → "puts the Coke from the CD"; "#O A man X opens it" → "A man opens it" (the noun
     phrase is not part of the tag); "#C C holds #unsure" → "holds".
     """
-    text = _replace(text, _REMOVED)
+    if acts := _only_the_wearer_acts(text):
+        return " ".join(text[acts:].split())
+    text = " ".join(text.split())
     while _may_have_a_tag(text):  # removing a tag may complete another one: "C #C C C cuts"
-        before, text = text, _replace(text, _REMOVED)
+        before, text = text, _replace_in(text, _REMOVED)
         if text == before:
             break
     return text
@@ -155,11 +157,20 @@ def is_summary(text: str) -> bool:
 def _replace(text: str, words: _Words) -> str:
     """Replace every tag once; repeated blanks become one."""
     text = " ".join(text.split())
-    if not _may_have_a_tag(text):
-        return text
+    return _replace_in(text, words) if _may_have_a_tag(text) else text
+
+
+def _only_the_wearer_acts(text: str) -> int:
+    """Return where the verb begins in "#C C opens …", whose only tag is the first; 0 for any other text."""
+    found = _WEARER_ACTS.match(text)
+    return found.end() if found and text.find("#", 1) < 0 and "unsure" not in text.casefold() else 0
+
+
+def _replace_in(text: str, words: _Words) -> str:
+    """Replace every tag once in a text without repeated blanks."""
+    if acts := _only_the_wearer_acts(text):
+        return f"{words.wearer} {text[acts:]}".lstrip()
     may_be_unsure = "unsure" in text.casefold()
-    if (tag := _WEARER_ACTS.match(text)) and not may_be_unsure and text.find("#", 1) < 0:
-        return f"{words.wearer} {text[tag.end() :]}".lstrip()
     start = _START.match(text)
     position = start.end() if start else 0
     parts: list[str] = []
