@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo pictures search test test-slow test-shuffled fuzz kills mutations power-cuts test-settings lint format benchmarks clean
+.PHONY: demo pictures search docs test test-slow test-shuffled fuzz kills mutations power-cuts test-settings lint format benchmarks clean
 MINUTES ?= 30
 ROUNDS ?= 3
 N ?= 100
@@ -26,6 +26,10 @@ pictures: $(READY)      ## renew README's pictures from the latest run of experi
 search: $(READY)        ## search page of synthetic videos: draws, encodes and trains the first time (about 8 minutes)
 	test -f runs/search/model/model.safetensors || HF_HUB_OFFLINE=1 $(BIN)/python train.py experiment=demo_video hydra.run.dir=runs/search
 	HF_HUB_OFFLINE=1 $(BIN)/python -m clep.search model=runs/search videos=data/demo_video/ego4d/videos
+
+docs: $(READY)          ## documentation site in site/, with checked links; offline (the first time with two short trainings, about 2 minutes)
+	HF_HUB_OFFLINE=1 $(BIN)/python docs/gallery.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 test: $(READY)          ## all tests that need no GPU, cluster or network
 	PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
@@ -65,4 +69,4 @@ benchmarks: $(READY)    ## measure everything; writes benchmarks/results/*.json
 	$(BIN)/python -m benchmarks.run_all
 
 clean:                  ## remove the environment and caches; data/ and runs/ stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist site *.egg-info

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.example_files import copy_example_files
+from tests.docs.example_files import copy_example_files
 
-REFERENCE = Path(__file__).parents[1] / "docs" / "api"
+REFERENCE = Path(__file__).parents[2] / "docs" / "api"
 NAMES = [name for page in sorted(REFERENCE.glob("*.md")) for name in re.findall(r"^::: (\S+)", page.read_text(), re.M)]
 ROOMS = ("bank", "data", "evaluation", "index", "losses", "models", "models.published", "text", "video")
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS | doctest.FAIL_FAST
