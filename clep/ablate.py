@@ -17,7 +17,6 @@ from clep.compute.locks import file_lock
 from clep.config.compose import compose_config
 from clep.config.folder import config_folder
 from clep.errors import InputError
-from clep.view.report.grid_page import try_grid_page
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +69,8 @@ def ablate(words: Sequence[str], console: Console | None = None) -> dict[str, An
     Raises:
         InputError: a word cannot be used, the folder holds something else, or no run succeeded.
     """
+    from clep.view.report.grid_page import try_grid_page  # PyTorch and charts, which `--help` does without
+
     grid = read_grid(words)
     check_settings(grid)
     log.info("%d runs in %s", len(grid.cells()), grid.out)

@@ -1,6 +1,7 @@
 """Shapes and types of `clep` enforced at run time: jaxtyping where a signature has shapes, beartype alone elsewhere."""
 
 import dataclasses
+import functools
 import inspect
 import typing
 from collections.abc import Callable
@@ -19,6 +20,8 @@ def install(package: str) -> None:
 
     jaxtyping's own hook has beartype decorate each function twice, and binds and checks its arguments three times a
     call, for the sake of its messages. Here they are checked once, and bound only where a signature has shapes.
+    Functions are decorated when they are first called: decorating all of them takes 5 s in each process, and most
+    tests call few.
     """
     jaxtyping.jaxtyped = _checked  # the name that the import hook calls
     install_import_hook(package, _CHECKER)
@@ -30,14 +33,34 @@ def _checked(*, typechecker: Any) -> Callable[[Any], Any]:
             if dataclasses.is_dataclass(found) and "__init__" in vars(found):
                 found.__init__ = decorate(found.__init__)  # type: ignore[misc]
             return found
-        hints = list(getattr(found, "__annotations__", {}).values())
-        # jaxtyping's own way skips names that are imported for static checks only, and checks a generator when called.
-        if not inspect.isfunction(found) or inspect.isgeneratorfunction(found) or any(map(_is_quoted, hints)):
+        if not inspect.isfunction(found) or inspect.iscoroutinefunction(found) or inspect.isgeneratorfunction(found):
             return jaxtyped(found, typechecker=typechecker)
-        checked = _beartype(found)
-        return jaxtyped(checked, typechecker=None) if any(map(_has_shapes, hints)) else checked
+        if not getattr(found, "__annotations__", {}):
+            return found
+        return _at_first_call(functools.partial(_check, typechecker), found)
 
     return decorate
+
+
+def _at_first_call(decorate: Callable[[Any], Any], function: Any) -> Any:
+    decorated = None
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        nonlocal decorated
+        if decorated is None:
+            decorated = decorate(function)
+        return decorated(*args, **kwargs)
+
+    return call
+
+
+def _check(typechecker: Any, function: Any) -> Any:
+    hints = list(function.__annotations__.values())
+    if any(map(_is_quoted, hints)):  # jaxtyping's own way skips names that are imported for static checks only
+        return jaxtyped(function, typechecker=typechecker)
+    checked = _beartype(function)
+    return jaxtyped(checked, typechecker=None) if any(map(_has_shapes, hints)) else checked
 
 
 def _is_quoted(hint: Any) -> bool:

@@ -192,9 +192,9 @@ def test_a_rebuilt_lmdb_is_not_mixed_with_the_old(path: Path) -> None:
     build_lmdb(path)
     assert bank.take([5]).equal(before)  # the old file is still open
     assert FeatureBank.open(path, "lmdb").videos == list(random_videos(7, seed=8))
-    if os.fork() == 0:  # the fork closed it
+    if (child := os.fork()) == 0:  # the fork closed it
         os._exit(0)
-    os.wait()
+    os.waitpid(child, 0)
     with pytest.raises(InputError, match=r"b\.lmdb was replaced while it was in use: open the bank again"):
         bank.take([5])
 
