@@ -85,8 +85,13 @@ def test_a_loss_selects_its_positives_in_either_form(tmp_path: Path, loss: str, 
     assert module.model.logit_bias.item() == -10 if pairwise else module.model.logit_bias is None
 
 
-@pytest.mark.parametrize("loss", list(OBJECTIVES))
-@pytest.mark.parametrize("positives", list(POSITIVES))
+PAIRS = [(loss, positives) for loss in OBJECTIVES for positives in POSITIVES]
+QUICK = {(loss, list(POSITIVES)[index % len(POSITIVES)]) for index, loss in enumerate(OBJECTIVES)}  # each one once
+
+
+@pytest.mark.parametrize(
+    ("loss", "positives"), [pytest.param(*pair, marks=[] if pair in QUICK else pytest.mark.slow) for pair in PAIRS]
+)
 def test_any_loss_takes_any_positives(tmp_path: Path, loss: str, positives: str) -> None:
     module = module_of(composed(tmp_path, f"loss={loss}", f"positives={positives}"))
     assert type(module.positives) is POSITIVES[positives]

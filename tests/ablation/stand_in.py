@@ -1,17 +1,19 @@
 """A stand-in for `train.py`: a process that writes metrics which follow from its settings."""
 
 import json
+import logging
 import os
 import signal
-import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from clep.ablate import main
 from clep.ablation.grid import Cell
 
 VALUES = {"none": 50.0, "avg": 60.0, "waits": 70.0, "nl": 90.0, "leaves-a-child": 80.0}
@@ -59,24 +61,60 @@ def use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clep.ablation.cells.TERMINATION_S", 0.5)
 
 
-def begin(words: Sequence[str], ignored: Collection[signal.Signals] = ()) -> subprocess.Popen[bytes]:
+class Begun:
+    """The ablation command in a process of its own, a copy of this one, which has imported everything already.
+
+    Args:
+        words: of the command line.
+        errors: file for what it prints to stderr.
+        ignored: signals that it starts with as ignored; the usual others have their default action.
+    """
+
+    def __init__(self, words: Sequence[str], errors: Path, ignored: Collection[signal.Signals] = ()) -> None:
+        self.errors = errors
+        self.returncode: int | None = None
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._run(words, ignored)
+
+    def _run(self, words: Sequence[str], ignored: Collection[signal.Signals]) -> None:
+        status = 70
+        try:
+            descriptor = os.open(self.errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(descriptor, 2)
+            sys.stdout = sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: PTH123, SIM115 - to the end
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+            if signal.SIGINT not in ignored:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+            for handler in list(logging.root.handlers):  # those of pytest
+                logging.root.removeHandler(handler)
+            use(pytest.MonkeyPatch())
+            status = main(list(words))
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
+
+    def end(self, timeout_s: float = 60) -> str:
+        """Wait until it ends and return what it printed; `returncode` is then known."""
+        deadline = time.monotonic() + timeout_s
+        while (ended := os.waitpid(self.pid, os.WNOHANG))[0] == 0:
+            assert time.monotonic() < deadline, self.errors.read_text()
+            time.sleep(0.02)
+        self.returncode = os.waitstatus_to_exitcode(ended[1])
+        return self.errors.read_text()
+
+
+def begin(words: Sequence[str], ignored: Collection[signal.Signals] = ()) -> Begun:
     """Start the ablation command, with the stand-in, as one that ignores some signals and knows the usual others."""
-    code = (
-        "import pytest, sys; from tests.ablation.stand_in import use; use(pytest.MonkeyPatch()); "
-        "from clep.ablate import main; sys.exit(main(sys.argv[1:]))"
-    )
-    root = Path(__file__).parents[2]
-
-    def dispositions() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
-
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *words],
-        env={**os.environ, "PYTHONPATH": str(root)},
-        stderr=subprocess.PIPE,
-        preexec_fn=dispositions,
-    )
+    (log,) = (Path(word.partition("=")[2]) for word in words if word.startswith("log="))
+    return Begun(words, log.with_name("errors.txt"), ignored)
 
 
 def wait_for(cells: int, log: Path) -> None:

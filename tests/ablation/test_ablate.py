@@ -5,6 +5,7 @@ import logging
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -186,7 +187,7 @@ def test_a_signal_ends_what_runs_and_keeps_what_is_done(
     process = begin([f"log={tmp_path / 'log'}", f"out={tmp_path / 'out'}", "operator=nl,slow"])
     wait_for(2, tmp_path / "log")
     process.send_signal(number)
-    shown = process.communicate(timeout=30)[1].decode()
+    shown = process.end()
     assert process.returncode == 128 + number
     assert f"{message}; the same command again continues" in shown
     assert (tmp_path / "out" / "operator=nl" / "metrics.json").exists()
@@ -201,11 +202,20 @@ def test_a_run_that_a_killed_command_left_is_waited_for_and_counted(
     caplog.set_level(logging.INFO)
     process = begin([*words, "operator=waits,nl"])
     wait_for(1, tmp_path / "log")
-    process.kill()
-    process.communicate(timeout=30)
-    threading.Timer(0.3, (tmp_path / "log.go").touch).start()
+    process.send_signal(signal.SIGKILL)
+    process.end()
+    waiting = f"still runs in {tmp_path / 'out'}; waiting for it"
+
+    def let_it_end() -> None:
+        for _ in range(3000):
+            if waiting in caplog.text:
+                break
+            time.sleep(0.02)
+        (tmp_path / "log.go").touch()
+
+    threading.Thread(target=let_it_end).start()
     data = ablate([*words, "operator=waits,nl"])
-    assert f"still runs in {tmp_path / 'out'}; waiting for it" in caplog.text
+    assert waiting in caplog.text
     assert started(tmp_path / "log") == ["operator=waits", "operator=nl"]
     assert [row["metrics"]["choice/a/accuracy"]["mean"] for row in data["rows"]] == [70.0, 90.0]
 
@@ -217,7 +227,7 @@ def test_signals_that_are_ignored_in_the_background_stay_ignored(tmp_path: Path)
     for number in ignored:
         process.send_signal(number)
     (tmp_path / "log.go").touch()
-    process.communicate(timeout=30)
+    process.end()
     assert process.returncode == 0
     assert (tmp_path / "out" / "table.md").exists()
 

@@ -38,7 +38,7 @@ def test_trainings_that_ignore_sigterm_are_killed(
     process = begin(words)
     pids = [pid(tmp_path / f"log.{name}") for name in ("True", "False")]
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.end()
     assert process.returncode == 130
     wait_for(lambda: not any(alive(one) for one in pids))
     wait_for_trainings(tmp_path / "out")
@@ -48,8 +48,8 @@ def test_trainings_that_ignore_sigterm_are_killed(
 def test_the_trainings_of_workers_end_with_a_killed_command(tmp_path: Path) -> None:
     process = begin([f"log={tmp_path / 'log'}", f"out={tmp_path / 'out'}", "operator=stubborn,nl", "processes=2"])
     pids = [pid(tmp_path / f"log.{name}") for name in ("True", "False")]
-    process.kill()
-    process.communicate(timeout=30)
+    process.send_signal(signal.SIGKILL)
+    process.end()
     wait_for(lambda: not any(alive(one) for one in pids))
     wait_for_trainings(tmp_path / "out")
 

@@ -1,6 +1,4 @@
-import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -184,6 +182,8 @@ def test_a_full_disk_is_reported_and_leaves_nothing(
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX limits")
 @pytest.mark.parametrize("n_rows", [3000, None])
 def test_a_real_file_size_limit(tmp_path: Path, n_rows: int | None) -> None:
+    import resource  # absent on Windows
+
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
     try:
