@@ -1,9 +1,6 @@
 """Settings for every test: offline, seeded by name, and the shapes and types of `clep` enforced at run time."""
 
 import gc
-
-gc.disable()  # until all tests are collected: what they import stays, and searching it again and again takes seconds
-
 import hashlib
 import multiprocessing
 import os
@@ -21,6 +18,8 @@ import torch
 from tests import type_checks
 
 type_checks.install("clep")
+
+gc.disable()  # until all tests are collected: what they import stays, and searching it again and again takes seconds
 
 # No test outlives a power cut, and flushing a file to the disk takes 10 ms.
 os.fsync = lambda descriptor: None
