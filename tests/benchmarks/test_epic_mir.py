@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import multi_instance
-from benchmarks.epic_mir import trial, with_full_vocabulary
+from benchmarks.epic_mir import rotated_metrics, trial, with_full_vocabulary
 from clep.bank import FeatureBank
 from tests.evaluation.test_epic_mir import write_epic
 from tests.models.published.tiny_checkpoints import SIZES, lavila, save
@@ -31,6 +31,11 @@ def test_from_films_and_csv_files_to_figures(tmp_path: Path) -> None:
     assert np.isfinite(bank.take(np.arange(177)).numpy()).all()
     assert 0 < entry.metrics["ek100_mir/mean/mAP"] < 60
     assert 0 < entry.metrics["ek100_mir/mean/nDCG"] < 90
+    rotated = rotated_metrics(tmp_path / "data", 3)
+    assert len({one["mAP"] for one in rotated}) == 3
+    for metric in ("mAP", "nDCG"):
+        own = entry.metrics[f"ek100_mir/mean/{metric}"]
+        assert min(one[metric] for one in rotated) - 20 < own < max(one[metric] for one in rotated) + 20
 
 
 def test_the_official_loops_find_the_same_figures() -> None:

@@ -65,7 +65,10 @@ def load_published(
             raise InputError(f"{file.path} was converted from a checkpoint of {file.kind}, not of {kind}")
         converted = kind == "lavila" and "image_projection.0.weight" in file.tensors  # EgoVLP, by LaViLa's script
         family = import_module(f"clep.models.published.{'egovlp' if converted else kind}")
-        model = family.build(file, file.sizes if sizes is None else sizes, frames)
+        try:
+            model = family.build(file, file.sizes if sizes is None else sizes, frames)
+        except InputError as error:
+            raise InputError(str(error) if str(file.path) in str(error) else f"{file.path}: {error}") from error
     model.name = published_name(kind, weights)
     model.tokenizer = find_tokenizer(model, weights, tokenizer)
     return model.to(dtype)

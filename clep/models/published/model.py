@@ -277,8 +277,9 @@ def heads_of(width: int, sizes: Mapping[str, Any] | None, key: str, released: Ma
     heads = (sizes or {}).get(key, released.get(width))
     if heads is None:
         raise InputError(
-            f"no released model is {width} wide, and the file does not hold the number of heads: give "
-            f"sizes={{'{key}': N, …}}; released widths: {', '.join(map(str, released))}"
+            f"no released model is {width} wide, and no checkpoint holds the number of heads: give "
+            f"sizes={{'{key}': N, …}}, on the command line in a .json file beside the weights, of the same name; "
+            f"released widths: {', '.join(map(str, released))}"
         )
     if not isinstance(heads, int) or heads < 1 or width % heads:
         raise InputError(f"sizes['{key}']={heads!r} does not divide the width {width} that the weights have")

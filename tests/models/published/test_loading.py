@@ -250,7 +250,7 @@ def test_errors_name_family_size_and_tensor(tmp_path: Path) -> None:
     path = save(tmp_path / "a.pt", tiny.lavila(), args=args())
     with pytest.raises(InputError, match=r"a\.pt is no checkpoint of avion: it lacks visual\.class_embedding"):
         load_published("avion", path, SIZES)
-    with pytest.raises(InputError, match=r"no released model is 16 wide.*sizes=\{'vision_heads'"):
+    with pytest.raises(InputError, match=r"/.*: no released model is 16 wide.*sizes=\{'vision_heads'"):
         load_published("lavila", path)
     with pytest.raises(InputError, match=r"vision_layers=2, but sizes\['vision_layers'\]=12"):
         load_published("lavila", path, SIZES | {"vision_layers": 12})
