@@ -189,8 +189,6 @@ def _published_model(
     Raises:
         InputError: files are missing or cannot be used.
     """
-    if not Path(model["weights"]).exists():
-        raise MissingFilesError(f"no weights at {model['weights']}: download them ({model['download']})")
     folder = out / name / benchmark
     text_encoder = f"{model['kind']}:{model['weights']}"
     tag_style = model.get("tag_style", "raw")
@@ -204,9 +202,13 @@ def _published_model(
         common.append(override("tag_style", tag_style))
     job = build_job(job_options(benchmark, common))
     tables = [path for path in job.inputs() if path != folder / "rows.h5"]
-    gone = [str(path) for path in tables if not exists(path)]
-    if gone:
-        raise MissingFilesError(f"no {', '.join(gone)}: download {about['download']}")
+    missing = []
+    if not Path(model["weights"]).exists():
+        missing.append(f"no weights at {model['weights']}: download them ({model['download']})")
+    if gone := [str(path) for path in tables if not exists(path)]:
+        missing.append(f"no {', '.join(gone)}: download {about['download']}")
+    if missing:
+        raise MissingFilesError("; ".join(missing))
     if charades:
         _write_film_spans(tables, folder / "clips.csv")
         _encode(settings, model, about, folder, folder / "rows.h5")

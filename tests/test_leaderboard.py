@@ -75,6 +75,8 @@ def test_a_published_model_is_measured_beside_its_published_value(
     assert (measured["coverage"]["clips"], measured["coverage"]["clips with features"]) == (30, 27)
     assert "egomcq.json" in entries["LaViLa TSF-B", "EgoMCQ"]["missing"]
     assert "avion_b.pt: download them (github.com/zhaoyue-zephyrus/AVION" in entries["AVION ViT-B", "EgoMCQ"]["missing"]
+    # Weights and files of the benchmark are listed together.
+    assert "egomcq.json: download egomcq.json by github.com" in entries["AVION ViT-B", "EgoMCQ"]["missing"]
     text = (folder.parents[1] / "leaderboard.md").read_text()
     assert "| EPIC-KITCHENS-100 MIR | LaViLa TSF-B | ek100_mir/mean/mAP |" in text
     assert "27 of 30 clips" in text

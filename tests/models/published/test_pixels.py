@@ -57,6 +57,20 @@ def test_lavila_resizes_the_short_side_without_antialiasing_and_crops_the_centre
     np.testing.assert_allclose(found * LAVILA_STD, expected * LAVILA_STD, atol=1e-5)
 
 
+@pytest.mark.parametrize(("height", "width"), [(32, 45), (45, 32), (32, 43), (32, 32)])
+def test_three_crops_lie_along_the_long_side_and_the_middle_one_is_rounded_up(height: int, width: int) -> None:
+    """As in LaViLa's multi-view evaluation; its centre crop rounds half to even: 6 of 6.5, where this takes 7."""
+    image = picture(height, width)
+    spare = max(height, width) - 32
+    starts = (0, spare // 2 + spare % 2, spare)
+    clip = PublishedClip(4, "lavila", 32, 32, LAVILA_MEAN, LAVILA_STD)
+    found = transform(torch.from_numpy(image).permute(2, 0, 1), clip, "three")
+    for crop, start in zip(found, starts, strict=True):
+        part = image[start : start + 32] if height > width else image[:, start : start + 32]
+        expected = (part - np.array(LAVILA_MEAN) * 255) / (np.array(LAVILA_STD) * 255)
+        np.testing.assert_allclose(crop.permute(1, 2, 0).numpy(), expected, atol=1e-5)
+
+
 def test_egovlp_crops_at_the_larger_size_and_resizes_again() -> None:
     image = picture(90, 121)
     clip = PublishedClip(4, "egovlp", 28, 32, IMAGENET_MEAN, IMAGENET_STD, crop_first_px=32)
