@@ -68,7 +68,8 @@ def test_wide_tables_scroll_by_the_keyboard(pages: dict[str, str], new_page: New
     page = new_page(width=400)
     page.goto(pages["run"])
     focused = page.evaluate(
-        """() => { const table = [...document.querySelectorAll('.scroll')]
+        """() => { document.querySelectorAll('details').forEach((one) => { one.open = true });
+             const table = [...document.querySelectorAll('.scroll')]
              .find((one) => one.checkVisibility() && one.scrollWidth > one.clientWidth);
              table.focus(); return document.activeElement === table }"""
     )
