@@ -137,8 +137,11 @@ TRAIN = {
     "model.video.out_dim=256": "set model.video.out_dim=256 model.text.out_dim=256",
     "trainer.accelerator=gpu": "use trainer.accelerator=cpu",
     "trainer.devices=4": "use trainer.devices=1",
-    "data.window.align=center": "Literal['centre', 'start']",
-    "tag_style=cleen": "Literal['clean',",
+    "data.window.align=center": "data.window.align=center is unknown. Did you mean 'centre'?",
+    "tag_style=cleen": "tag_style=cleen is unknown. Did you mean 'clean'?",
+    "model.video.activation=rellu": "model.video.activation=rellu is unknown. Did you mean 'relu' or 'gelu'?",
+    "+model.text.init=xavier": "model.text.init=xavier is unknown. It knows: default, tutorial.",
+    "model.scale_form=expp": "model.scale_form=expp is unknown. Did you mean 'exp'?",
     "precision=fp17": "trainer.precision='fp17'",
     # words that are no settings
     "--epochs=3": "written without dashes: epochs=VALUE",

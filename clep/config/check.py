@@ -35,6 +35,13 @@ _RANGES: dict[str, tuple[float | int, float | int]] = {
 _RANGES_OF = ("clep", "torch", "pytorch_lightning")
 
 
+class OneOf:
+    """Choices of a text argument, where other texts raise only later: `Annotated[str, OneOf("relu", "gelu")]`."""
+
+    def __init__(self, *choices: str) -> None:
+        self.choices = choices
+
+
 class UnknownOption(InputError):
     """A key that is no option.
 
@@ -114,6 +121,9 @@ def check_call(target: Callable[..., Any], values: dict[str, Any], where: str, p
             raise InputError(f"{where or name}: {name} needs {', '.join(repr(key) for key in missing)}")
     hints = _hints(target)
     for key, value in values.items():
+        choices = _choices(hints.get(key))
+        if choices and isinstance(value, str) and value not in choices:
+            raise InputError(f"{prefix}{key}={value} is unknown. {did_you_mean(value, choices)}")
         if key in hints and not _fits(value, hints[key]):
             problem = f"{prefix}{key}={value!r} is {_kind(value)}, but {name} takes {_describe(hints[key])} there"
             if isinstance(value, int | float) and not isinstance(value, bool) and _fits("text", hints[key]):
@@ -187,7 +197,7 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for constructor in constructors:
         try:
-            found = typing.get_type_hints(inspect.unwrap(constructor)) | found
+            found = typing.get_type_hints(inspect.unwrap(constructor), include_extras=True) | found
         except (NameError, TypeError, SyntaxError):
             return {}
     return found
@@ -209,6 +219,17 @@ def _fits(value: Any, hint: Any) -> bool:
         return True
 
 
+def _choices(hint: Any) -> tuple[str, ...]:
+    """Return the texts that an argument takes, where it takes no others; () for other types."""
+    kinds = [kind for kind in typing.get_args(hint) if kind is not types.NoneType] if _is_union(hint) else [hint]
+    if any(typing.get_origin(kind) is not typing.Literal and not hasattr(kind, "__metadata__") for kind in kinds):
+        return ()
+    found = [one for kind in kinds for one in getattr(kind, "__metadata__", ()) if isinstance(one, OneOf)]
+    texts = [text for one in found for text in one.choices]
+    texts += [text for kind in kinds if not hasattr(kind, "__metadata__") for text in typing.get_args(kind)]
+    return tuple(text for text in texts if isinstance(text, str))
+
+
 def _has_target(value: Any) -> bool:
     """Return whether a value contains a part that is built later, so that its type cannot be compared yet."""
     if isinstance(value, dict):
@@ -218,9 +239,12 @@ def _has_target(value: Any) -> bool:
 
 def _accepts_bool(hint: Any) -> bool:
     # To Python a bool is an int; to a user `batch_size=true` is a mistake.
-    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    kinds = set(typing.get_args(hint)) if is_union else {hint}
+    kinds = set(typing.get_args(hint)) if _is_union(hint) else {hint}
     return bool in kinds or not kinds & {int, float}
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)
 
 
 def _kind(value: Any) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from clep.datasets.splits import hash_fraction
 from clep.errors import InputError
+from clep.remote import is_remote, join, parent
 from clep.tables import read_lines, split_cells
 
 _NUMBER = re.compile(r"\d+")
@@ -55,7 +56,7 @@ class LabelledVideos:
                 the line.
         """
         path = Path(path)
-        base = Path(folder) if folder else path.parent
+        base = Path(folder or (parent(path) if is_remote(path) else path.parent))
         paths: list[Path] = []
         labels: list[int] = []
         lines = [(number, line) for number, line in enumerate(read_lines(path), start=1) if line.strip()]
@@ -68,7 +69,7 @@ class LabelledVideos:
                     f"{path}, line {number}: the label {label!r} is not a class index from 0; write indices, and put "
                     f"the class names into another file, one a line (data.source.classes=FILE)"
                 )
-            paths.append(base / name)
+            paths.append(Path(join(base, name)) if is_remote(base) or is_remote(name) else base / name)
             labels.append(int(label))
         if not paths:
             raise InputError(f"{path} is empty; expected lines `path label`")
@@ -80,7 +81,7 @@ class LabelledVideos:
         return LabelledVideos(tuple(paths), tuple(labels), self.source)
 
     def existing(self, on_error: str) -> tuple["LabelledVideos", list[Path]]:
-        """Return the videos whose files exist, and the paths of the missing ones.
+        """Return the videos whose files exist, and the paths of the missing ones; remote ones are taken to exist.
 
         Args:
             on_error: "error" raises if files are missing, "skip" drops them.
@@ -88,7 +89,7 @@ class LabelledVideos:
         Raises:
             InputError: files are missing and `on_error` is "error", or all are missing.
         """
-        absent = {index for index, path in enumerate(self.paths) if not path.is_file()}
+        absent = {index for index, path in enumerate(self.paths) if not is_remote(path) and not path.is_file()}
         missing = [self.paths[index] for index in sorted(absent)]
         if missing and (on_error == "error" or len(absent) == len(self)):
             shown = ", ".join(str(path) for path in missing[:_SHOWN]) + ", …" * (len(missing) > _SHOWN)

@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import torch
 from jaxtyping import Float
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clep.config.build import build_module, call
+from clep.config.check import OneOf
 from clep.config.requirements import Need
 from clep.config.targets import REGISTERED_ONLY, TARGET, Targets
 from clep.errors import InputError
@@ -97,7 +98,7 @@ class DualEncoder(SavedModel):
         self,
         video: nn.Module,
         text: nn.Module,
-        scale_form: str = "exp",
+        scale_form: Annotated[str, OneOf("exp", "raw")] = "exp",
         normalize: bool = True,
         init_scale: float | int = math.log(1 / 0.07),
         max_scale: float | int = math.log(100),

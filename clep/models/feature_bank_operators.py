@@ -3,13 +3,18 @@
 "Long-Term Feature Banks for Detailed Video Understanding" (Wu et al., CVPR 2019), section 3.
 """
 
+from typing import Annotated
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clep.config.check import OneOf
 from clep.errors import InputError
 from clep.models.pooling import masked_max, masked_mean, project_present
+
+EmptySlots = Annotated[str, OneOf("masked", "counted")]
 
 
 class FeatureBankOperator(nn.Module):
@@ -43,7 +48,7 @@ class FeatureBankOperator(nn.Module):
         tensor([[2., 2.]])
     """
 
-    def __init__(self, in_dim: int, context_dim: int | None, out_dim: int, empty_slots: str = "masked") -> None:
+    def __init__(self, in_dim: int, context_dim: int | None, out_dim: int, empty_slots: EmptySlots = "masked") -> None:
         super().__init__()
         self.in_dim, self.context_dim, self.out_dim = in_dim, in_dim if context_dim is None else context_dim, out_dim
         if min(self.in_dim, self.context_dim) < 1 or out_dim < 0:
@@ -132,7 +137,7 @@ class FBONone(FeatureBankOperator):
         context_dim: int | None = None,
         latent_dim: int | None = None,
         dropout: float | int = 0.0,
-        empty_slots: str = "masked",
+        empty_slots: EmptySlots = "masked",
     ) -> None:
         super().__init__(in_dim, context_dim, 0, empty_slots)
 
@@ -156,7 +161,7 @@ class _Pooled(FeatureBankOperator):
         context_dim: int | None = None,
         latent_dim: int | None = 512,
         dropout: float | int = 0.2,
-        empty_slots: str = "masked",
+        empty_slots: EmptySlots = "masked",
     ) -> None:
         context = in_dim if context_dim is None else context_dim
         super().__init__(in_dim, context_dim, context if latent_dim is None else latent_dim, empty_slots)
@@ -283,7 +288,7 @@ class FBONonLocal(FeatureBankOperator):
         latent_dim: int = 512,
         num_layers: int = 2,
         dropout: float | int = 0.2,
-        empty_slots: str = "masked",
+        empty_slots: EmptySlots = "masked",
     ) -> None:
         if min(latent_dim, num_layers) < 1:
             raise InputError(f"latent_dim={latent_dim} and num_layers={num_layers} must be at least 1")

@@ -12,7 +12,7 @@ from clep.errors import InputError
 from clep.models.dual_encoder import Tower
 from clep.models.feature_bank_operators import FeatureBankOperator
 from clep.models.pooling import masked_mean
-from clep.models.projection import ProjectionHead
+from clep.models.projection import ActivationName, InitName, ProjectionHead
 from clep.models.temporal import GatedAttention, TemporalAttention
 
 
@@ -52,9 +52,9 @@ class LongTermTower(Tower):
         operator: FeatureBankOperator,
         hidden_dim: int | None = None,
         layers: int = 2,
-        activation: str = "relu",
+        activation: ActivationName = "relu",
         dropout: float | int = 0.0,
-        init: str = "default",
+        init: InitName = "default",
         attention: TemporalAttention | None = None,
         gate: float | int = 0.05,
     ) -> None:

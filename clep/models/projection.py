@@ -1,13 +1,17 @@
 """Projection head: a multi-layer perceptron from frozen features to the joint space."""
 
 from itertools import pairwise
+from typing import Annotated
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from clep.config.check import OneOf
 from clep.errors import InputError
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
+ActivationName = Annotated[str, OneOf(*ACTIVATIONS)]
+InitName = Annotated[str, OneOf("default", "tutorial")]
 
 
 class ProjectionHead(nn.Sequential):
@@ -40,9 +44,9 @@ class ProjectionHead(nn.Sequential):
         out_dim: int,
         hidden_dim: int | None = None,
         layers: int = 2,
-        activation: str = "relu",
+        activation: ActivationName = "relu",
         dropout: float | int = 0.0,
-        init: str = "default",
+        init: InitName = "default",
     ) -> None:
         widths = [in_dim, *[hidden_dim or out_dim] * (layers - 1), out_dim]
         if layers < 1 or min(widths) < 1:

@@ -2,19 +2,20 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clep.config.check import OneOf
 from clep.config.requirements import Need
 from clep.errors import InputError
 from clep.models.dual_encoder import Tower
 from clep.models.feature_bank_operators import check_dropout
 from clep.models.pooling import masked_mean, project_present
-from clep.models.projection import ProjectionHead
+from clep.models.projection import ActivationName, InitName, ProjectionHead
 
 POOLS, POSITIONS = ("attention", "class"), ("rotary", "learned")
 
@@ -57,8 +58,8 @@ class TemporalAttention(nn.Module):
         dim: int = 512,
         depth: int = 2,
         heads: int = 8,
-        pool: str = "class",
-        positions: str = "rotary",
+        pool: Annotated[str, OneOf(*POOLS)] = "class",
+        positions: Annotated[str, OneOf(*POSITIONS)] = "rotary",
         max_rows: int = 16,
         dropout: float | int = 0.0,
     ) -> None:
@@ -288,14 +289,14 @@ class TemporalTower(Tower):
         out_dim: int,
         hidden_dim: int | None = None,
         layers: int = 2,
-        activation: str = "relu",
+        activation: ActivationName = "relu",
         dropout: float | int = 0.0,
-        init: str = "default",
+        init: InitName = "default",
         dim: int = 512,
         depth: int = 2,
         heads: int = 8,
-        pool: str = "class",
-        positions: str = "rotary",
+        pool: Annotated[str, OneOf(*POOLS)] = "class",
+        positions: Annotated[str, OneOf(*POSITIONS)] = "rotary",
         max_rows: int = 16,
         gate: float | int = 0.05,
     ) -> None:

@@ -12,7 +12,7 @@ from clep.config.requirements import Need
 from clep.errors import InputError
 from clep.models.dual_encoder import Tower
 from clep.models.pooling import masked_max, masked_mean
-from clep.models.projection import ProjectionHead
+from clep.models.projection import ActivationName, InitName, ProjectionHead
 from clep.text.sentence_parts import ACTIVATIONS, SentenceParts, build_parts, load_parts
 from clep.text.tokenizer import SentenceTokenizer
 
@@ -169,9 +169,9 @@ class SentenceTower(Tower):
         out_dim: int,
         hidden_dim: int | None = None,
         layers: int = 2,
-        activation: str = "relu",
+        activation: ActivationName = "relu",
         dropout: float | int = 0.0,
-        init: str = "default",
+        init: InitName = "default",
         max_tokens: int = 64,
         frozen_layers: int = 0,
         checkpointing: bool = False,

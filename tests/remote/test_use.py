@@ -12,6 +12,8 @@ import pytest
 from clep import remote
 from clep.bank import BankWriter, Clock, FeatureBank, build_lmdb
 from clep.bank.files import read_tables
+from clep.data.video_clips import FixedViews
+from clep.datasets.labelled_videos import LabelledVideos
 from clep.errors import InputError
 from clep.extraction import ledger_path, read_ledger
 from clep.preprocess.__main__ import main as preprocess
@@ -20,6 +22,7 @@ from clep.preprocess.own_data import Features, Table
 from clep.remote import cache, reading, store
 from clep.text import Narrations
 from clep.train import main as train
+from clep.video import ClipSpec
 from clep.video.decoding import VideoFile, expected_seconds
 from tests.extraction.conftest import encoded_films, films, run
 from tests.extraction.conftest import encoder as brightness
@@ -246,3 +249,24 @@ def test_an_lmdb_of_a_remote_bank_is_refused() -> None:
         for url in ("s3://lab/bank.h5", "s3://lab/bank.lmdb", Path("s3://lab/bank.h5")):
             with pytest.raises(InputError, match=r"s3://lab/bank\.\w+: an LMDB .*local disk.*device=disk"):
                 read(url)
+
+
+def test_a_remote_list_of_labelled_videos_is_read_and_decoded_in_place(
+    memory: fsspec.AbstractFileSystem, tmp_path: Path
+) -> None:
+    write_video(tmp_path / "a.mp4", regular(30, 25), rate=25)
+    memory.pipe("/lab/a.mp4", (tmp_path / "a.mp4").read_bytes())
+    memory.pipe("/lab/list.csv", b"a.mp4,1\nmemory://lab/gone.mp4,0\n")
+    (tmp_path / "list.csv").write_text(f"memory://lab/a.mp4,1\n{tmp_path / 'a.mp4'},0\n")
+    clip = ClipSpec(frames=4, crop_px=16, short_side_px=16, mean=(0.5,) * 3, std=(0.5,) * 3)
+    for listed, videos in (
+        ("memory://lab/list.csv", ["memory://lab/a.mp4", "memory://lab/gone.mp4"]),
+        (tmp_path / "list.csv", ["memory://lab/a.mp4", str(tmp_path / "a.mp4")]),
+    ):
+        found, missing = LabelledVideos.read(listed).existing("error")
+        assert not missing
+        assert [remote.shown(path) for path in found.paths] == videos
+        batch = FixedViews(found, clip, crops="centre").__getitems__([0, 1])
+        assert batch["target"].tolist() == [1, -1 if "gone" in videos[1] else 0]
+        assert len(batch["unreadable"]) == ("gone" in videos[1])
+        assert all("memory://lab/gone.mp4" in reason for reason in batch["unreadable"])
