@@ -503,3 +503,25 @@ def test_the_published_recipe_runs_with_nothing_held_out(finished: Path, root: P
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["last.ckpt"]
     found = evaluate(folder, [], out=tmp_path / "out", device="cpu")
     assert found == {name: pytest.approx(metrics[name], abs=1e-4) for name in found}
+
+
+@pytest.mark.slow
+def test_a_search_by_optuna_trains_its_trials_and_continues_its_study(root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    small = ("~evaluator.probe", "trainer.max_epochs=1", "logger=none", "report=null", "hparams_search=optuna")
+    space = (
+        "hydra.sweeper.params={optim.optimizer.lr: 'tag(log, interval(1e-4, 1e-2))', data.batch_size: 'choice(16, 32)'}"
+    )
+    for name in ("first", "second"):
+        run(root, name, f"paths.runs={tmp_path}", "-m", *small, "hydra.sweeper.n_trials=2", space)
+    best = yaml.safe_load((tmp_path / "demo" / "sweep-second" / "optimization_results.yaml").read_text())
+    values = []
+    for name in ("first", "second"):
+        folders = sorted(path.parent for path in (tmp_path / "demo" / f"sweep-{name}").glob("*/metrics.json"))
+        assert len(folders) == 2
+        for folder in folders:
+            settings = yaml.safe_load((folder / "config.yaml").read_text())
+            assert 1e-4 <= settings["optim"]["optimizer"]["lr"] <= 1e-2
+            assert settings["data"]["batch_size"] in (16, 32)
+            values.append(read_json(folder / "metrics.json")["val/retrieval/t2v/r1"])
+    assert best["best_value"] == pytest.approx(max(values))  # of all four trials: the study is continued

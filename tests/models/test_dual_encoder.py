@@ -122,7 +122,7 @@ def test_missing_keys_and_wrong_shapes_are_named():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"scale_form": "log"}, "exp or raw"),
+        ({"scale_form": "log"}, "scale_form=log is unknown.*exp, raw"),
         ({"init_scale": 9.0}, "max_scale"),
         ({"init_bias": 1e999}, "JSON"),
         ({"init_bias": "low"}, "init_bias"),
