@@ -11,13 +11,13 @@ from clep.bank import BankWriter
 from clep.data import MomentDataModule, MomentDataset, NarrationSource, Window
 from clep.datasets.ego4d import read_ego4d
 from clep.demo import SyntheticEgo4D
-from clep.text import Narrations
+from clep.text import Narrations, SentenceEncoder
 
 STAND_IN = "hash-of-the-text"
 _TABLE_ROWS = 1 << 14
 
 
-class StandInEncoder:
+class StandInEncoder(SentenceEncoder):
     """Stands in for a sentence encoder: a unit vector that only the hash of the text decides about.
 
     Four rows of a random table are added, chosen by 14 bits of the hash each, so that equal texts have equal and other
@@ -28,7 +28,7 @@ class StandInEncoder:
         self.dim, self.name = dim, name
         self._table = np.random.default_rng(0).standard_normal((_TABLE_ROWS, dim), dtype=np.float32)
 
-    def encode(self, texts: Sequence[str]) -> Float32[np.ndarray, "texts dim"]:
+    def encode(self, texts: Sequence[str], progress: bool = False) -> Float32[np.ndarray, "texts dim"]:
         """Return the vectors of texts."""
         digests = np.array([xxhash.xxh3_64_intdigest(text.encode()) for text in texts], dtype=np.uint64)
         rows = np.zeros((len(digests), self.dim), dtype=np.float32)
@@ -45,7 +45,8 @@ class StandInEncoder:
 
 
 def prepare(folder: Path, fraction: float, dim: int, text_dim: int) -> Path:
-    """Write the synthetic Ego4D, its narrations and text embeddings into a folder, unless they are there."""
+    """Write the synthetic Ego4D, its narrations and text embeddings below a folder, unless they are there."""
+    folder = folder / f"ego4d-{fraction:g}-{dim}-{text_dim}"
     SyntheticEgo4D(fraction=fraction, dim=dim).make(folder)
     narrations, texts = folder / "clep" / "narrations.arrow", folder / "clep" / "texts.h5"
     if not narrations.exists():

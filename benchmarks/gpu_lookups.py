@@ -45,7 +45,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     report = Report("gpu_lookups", settings, settings.results)
     peak = peaks(settings.device)
     report.add("peaks", peak)
-    folder = prepare(Path(settings.data) / "gpu", settings.fraction, settings.dim, settings.text_dim)
+    folder = prepare(Path(settings.data), settings.fraction, settings.dim, settings.text_dim)
     bank = FeatureBank.open(folder / "clep" / "ego4d_features.h5", settings.device)
     found = _windows(settings, bank)
     report.add("lookups", found)

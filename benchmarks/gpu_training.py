@@ -55,7 +55,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     """Measure, write the result and return it. What was measured is kept after each batch size."""
     settings = read_settings(Settings, words)
     quiet()
-    folder = prepare(Path(settings.data) / "gpu", settings.fraction, settings.dim, settings.text_dim)
+    folder = prepare(Path(settings.data), settings.fraction, settings.dim, settings.text_dim)
     report = Report("gpu_training", settings, settings.results)
     peak = peaks(settings.device)
     report.add("peaks", peak)
