@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from clep.report import report
+from tests.view.browser_steps import until
 from tests.view.made_run import made_run
 
 pytestmark = pytest.mark.browser
@@ -75,8 +76,7 @@ def test_wide_tables_scroll_by_the_keyboard(pages: dict[str, str], new_page: New
     )
     assert focused
     page.keyboard.press("ArrowRight")
-    page.wait_for_timeout(300)
-    assert page.evaluate("document.activeElement.scrollLeft") > 0
+    until(page, "document.activeElement.scrollLeft > 0")
 
 
 def test_links_of_the_contents_lead_to_their_sections(pages: dict[str, str], new_page: NewPage) -> None:
@@ -86,6 +86,5 @@ def test_links_of_the_contents_lead_to_their_sections(pages: dict[str, str], new
     target = link.get_attribute("href")
     link.focus()
     page.keyboard.press("Enter")
-    page.wait_for_timeout(300)
-    assert page.evaluate("location.hash") == target
-    assert page.locator(target).evaluate("one => one.getBoundingClientRect().top < innerHeight")
+    until(page, "target => location.hash === target", target)
+    until(page, "target => document.querySelector(target).getBoundingClientRect().top < innerHeight", target)
