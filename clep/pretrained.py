@@ -4,17 +4,16 @@ import functools
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from clep.answers import Classification, Hit, Moment
 from clep.bank import FeatureBank
 from clep.checksums import digest
 from clep.config.check import did_you_mean
@@ -38,77 +37,8 @@ from clep.text.prompts import average_prompts, class_prompts
 Seconds = Sequence[float | int] | np.ndarray | Tensor | float | int
 
 
-class Moment(NamedTuple):
-    """A span of a video: its id, and seconds from its start."""
-
-    video: str
-    start_s: float
-    end_s: float
-
-
 Span = tuple[str, float | int, float | int]  # video, start, end
 Query = str | Sequence[str] | Span | int
-
-
-class Hit(NamedTuple):
-    """A moment that a search found.
-
-    Attributes:
-        video: id.
-        start_s, end_s: seconds from the start of the video.
-        score: cosine similarity to the query.
-        text: the narration that fits it best, see `NarrationsNear.text`; "" without one.
-    """
-
-    video: str
-    start_s: float
-    end_s: float
-    score: float
-    text: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Classification:
-    """Scores of moments or whole videos for class names.
-
-    Attributes:
-        classes: names.
-        moments: what was classified, in the order of the scores.
-        scores: cosine similarities.
-        scale: the model's multiplier of similarities.
-    """
-
-    classes: list[str]
-    moments: list[Moment]
-    scores: Float[Tensor, "moments classes"]
-    scale: float
-
-    def __len__(self) -> int:
-        return len(self.moments)
-
-    @property
-    def labels(self) -> list[str]:
-        """The class with the highest score of each moment."""
-        return [self.classes[index] for index in self.scores.argmax(dim=1).tolist()]
-
-    @property
-    def probabilities(self) -> Float[Tensor, "moments classes"]:
-        """Softmax over the classes of the scores times the model's scale."""
-        return (self.scale * self.scores).softmax(dim=1)
-
-    def top(self, k: int = 5) -> list[list[tuple[str, float]]]:
-        """Return the best classes of each moment with their scores, best first."""
-        scores, index = self.scores.topk(min(k, len(self.classes)), dim=1)
-        return [
-            [(self.classes[one], score) for one, score in zip(of_moment, some, strict=True)]
-            for of_moment, some in zip(index.tolist(), scores.tolist(), strict=True)
-        ]
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return one row a moment: `video`, `start_s`, `end_s`, `label`, and the score of each class."""
-        frame = pd.DataFrame(self.moments, columns=list(Moment._fields))
-        frame["label"] = self.labels
-        return pd.concat([frame, pd.DataFrame(self.scores.numpy(), columns=self.classes)], axis=1)
 
 
 class PretrainedModel:

@@ -13,7 +13,7 @@ LAYERS = [
     {"errors", "progress"},
     {"remote"},
     {"hub"},
-    {"files", "machine"},
+    {"answers", "files", "machine"},
     {"checksums", "tables"},
     {"columns", "hdf5"},
     {"config", "compute"},

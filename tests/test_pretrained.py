@@ -11,12 +11,13 @@ import torch
 from torch.nn.functional import cosine_similarity, normalize
 
 import clep
+from clep.answers import Hit, Moment
 from clep.bank import BankWriter, Clock, FeatureBank
 from clep.datasets.narrations_near import NarrationsNear
 from clep.errors import InputError
 from clep.files import read_json, write_json
 from clep.models import DualEncoder
-from clep.pretrained import Hit, Moment, PretrainedModel
+from clep.pretrained import PretrainedModel
 from tests.tiny_source import TEXT_DIM, VIDEO_DIM, write_tiny_files
 from tests.training.tiny_run import tiny_data, tiny_model, tiny_module, tiny_trainer
 
