@@ -60,7 +60,7 @@ def test_the_command_writes_nothing_but_its_outputs(folder):
         (["ego4d_features", "dtyp=float32"], "no option 'dtyp'. Did you mean 'dtype'?"),
         (["ego4d_features", "paths.dta=x"], "there is no path 'paths.dta'. Did you mean 'data'?"),
         (["ego4d_features", "paths=defaul"], "there is no paths=defaul. Did you mean paths=default?"),
-        (["ego4d_features", "dtype=float64"], "dtype='float64'"),
+        (["ego4d_features", "dtype=float64"], "dtype=float64 is unknown. Did you mean 'float16'"),
         (["ego4d_features", "overwrite=maybe"], "overwrite='maybe'"),
         (["ego4d_features", "shard_bytes=1.5"], "shard_bytes=1.5"),
         (["ego4d_features", "output=a,b"], "needs quotes"),
