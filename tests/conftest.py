@@ -19,7 +19,11 @@ from tests import type_checks
 
 type_checks.install("clep")
 
+from tests.composing import remembered  # noqa: E402 - imports parts of clep, which the line above checks
+
 gc.disable()  # until all tests are collected: what they import stays, and searching it again and again takes seconds
+
+remembered.install()
 
 # No test outlives a power cut, and flushing a file to the disk takes 10 ms.
 os.fsync = lambda descriptor: None

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from hydra._internal import config_loader_impl
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -28,7 +30,7 @@ from clep.preprocess.job import build_job
 from clep.train import main, train
 from clep.training import ContrastiveModule
 from clep.training.settings import fill_in_dims, run_settings
-from tests.composing import compose_train
+from tests.composing import compose_train, remembered
 
 EXPERIMENTS = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))
 OTHER_TASKS = {"ava_lfb", "demo_ava", "finetune_video"}
@@ -121,8 +123,17 @@ def test_every_path_is_below_the_two_that_are_given(tmp_path: Path, experiment: 
         ["loss=siglip", "loss._target_=clep.losses.ClipLoss", "~loss.chunk", "paths.run=x", "++seed=3"],
     ],
 )
-def test_settings_are_composed_in_tests_as_hydra_does(words: list[str]) -> None:
-    assert compose_train(*words) == compose_config("train", words)
+def test_settings_are_composed_in_tests_as_hydra_does(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    first, again = compose_train(*words), compose_train(*words)
+    monkeypatch.setattr(config_loader_impl, "create_defaults_list", remembered.create_defaults_list)
+    monkeypatch.setattr(ConfigLoaderImpl, "_compose_config_from_defaults_list", remembered.compose)
+    assert first == again == compose_config("train", words)
+
+
+def test_what_is_remembered_of_a_composition_does_not_change() -> None:
+    before = compose_train("experiment=ego4d_clip")
+    compose_train("experiment=ego4d_clip", "data.batch_size=3", "~logger", "+data.new={x: 1}").seed = 5
+    assert compose_train("experiment=ego4d_clip") == before
     with pytest.raises(ConfigCompositionException, match=r"operatr"):
         compose_train("operatr=avg")
 

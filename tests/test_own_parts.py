@@ -32,7 +32,7 @@ from tests.colour_films import COLOURS, write_films
 from tests.own_parts import code_blocks, write_own_parts, write_pairs
 
 SMALL = ("data.batch_size=24", "trainer.max_epochs=2", "trainer.accelerator=cpu", "logger=none", "callbacks=last")
-QUIET = ("hydra/job_logging=none", "hydra/hydra_logging=none")
+QUIET = ("hydra/job_logging=none", "hydra/hydra_logging=none", "report=null")
 
 
 @pytest.fixture(scope="module")
