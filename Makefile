@@ -34,8 +34,9 @@ docs: $(READY)          ## documentation site in site/, with checked links; offl
 test: $(READY)          ## all tests that need no GPU, cluster or network
 	PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
-test-slow: $(READY)     ## whole benchmarks at toy size, and the notebooks
-	CLEP_SLOW_TESTS=1 HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q -m slow
+test-slow: $(READY)     ## whole benchmarks at toy size, notebooks, more cases; property tests with more examples
+	CLEP_SLOW_TESTS=1 CLEP_HYPOTHESIS=slow HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 \
+	  $(BIN)/python -m pytest -n 2 --dist worksteal -q -m "slow or hypothesis"
 
 test-shuffled: $(READY) ## the whole suite in ROUNDS random orders: order must not matter
 	for seed in $$(seq $(ROUNDS)); do HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q \

@@ -28,8 +28,11 @@ remembered.install()
 # No test outlives a power cut, and flushing a file to the disk takes 10 ms.
 os.fsync = lambda descriptor: None
 
-# `make test` draws the same examples on every machine; `make fuzz` draws new ones and keeps those that failed.
-hypothesis.settings.register_profile("fixed", derandomize=True, database=None, deadline=None, max_examples=40)
+# `make test` draws the same examples on every machine, `make test-slow` more of them; `make fuzz` draws new ones, and
+# keeps those that failed.
+FIXED = {"derandomize": True, "database": None, "deadline": None}
+hypothesis.settings.register_profile("fixed", max_examples=40, **FIXED)
+hypothesis.settings.register_profile("slow", max_examples=150, **FIXED)
 hypothesis.settings.register_profile("fuzz", print_blob=True, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("CLEP_HYPOTHESIS", "fixed"))
 
@@ -47,7 +50,7 @@ def seed_by_name(name: str) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip whole benchmarks and notebooks, which take up to a minute each, unless `make test-slow` runs them."""
+    """Skip whole benchmarks, notebooks and cases beside quicker ones, unless `make test-slow` runs them."""
     if os.environ.get("CLEP_SLOW_TESTS"):
         return
     for item in items:

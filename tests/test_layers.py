@@ -1,6 +1,7 @@
 """Imports point down: a module may import from its own room and from rooms below it, never in a circle."""
 
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -32,6 +33,7 @@ LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 COMMAND_LINES = {"preprocess/__main__.py", "demo/__main__.py"}
 
 
+@functools.cache
 def imports_of(path: Path) -> set[str]:
     """Return the dotted names of the modules of clep that a module imports, wherever in it."""
     found = set()

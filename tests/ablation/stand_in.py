@@ -42,7 +42,8 @@ if what in ("stubborn", "leaves-a-child"):
         time.sleep(60)
     while not os.path.exists(given["log"] + ".False"):
         time.sleep(0.02)
-while what == "waits" and not os.path.exists(given["log"] + ".go"):
+patience = time.monotonic() + 120
+while what == "waits" and not os.path.exists(given["log"] + ".go") and time.monotonic() < patience:
     time.sleep(0.02)
 value = {VALUES!r}[what] + seed
 metrics = {{"choice/a/accuracy": value, "before/choice/a/accuracy": 1.0, "train/loss": 2.0, "seconds/fit": 3.0 + seed}}
@@ -105,7 +106,9 @@ class Begun:
         """Wait until it ends and return what it printed; `returncode` is then known."""
         deadline = time.monotonic() + timeout_s
         while (ended := os.waitpid(self.pid, os.WNOHANG))[0] == 0:
-            assert time.monotonic() < deadline, self.errors.read_text()
+            if time.monotonic() > deadline:
+                self.send_signal(signal.SIGKILL)
+                raise AssertionError(f"it did not end in {timeout_s} s: {self.errors.read_text()}")
             time.sleep(0.02)
         self.returncode = os.waitstatus_to_exitcode(ended[1])
         return self.errors.read_text()

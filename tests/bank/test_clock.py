@@ -55,7 +55,7 @@ def spans(draw: st.DrawFn) -> tuple[float, float, int, float | None, Clock]:
     return start, abs(end), n, duration, clock
 
 
-@settings(max_examples=120)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(spans())
 @example((0.5333333333333333, 0.5333333333333333, 3, None, EGO4D))
 @example((-3.0, 0.0, 1, 0.4, EGO4D))
@@ -71,7 +71,7 @@ def test_window_equals_the_formula(case: tuple[float, float, int, float | None, 
     assert clock.window(start, end, n, duration, align="start") == start_by_hand(rate, n, start, end)
 
 
-@settings(max_examples=60)
+@settings(max_examples=3 * settings.default.max_examples // 2)
 @given(
     st.lists(st.integers(0, 40).map(lambda x: x / 7), min_size=1, max_size=40).map(sorted),
     st.integers(0, 45).map(lambda x: x / 7),

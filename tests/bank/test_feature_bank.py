@@ -41,12 +41,13 @@ def test_index(bank: FeatureBank) -> None:
     assert bank.index([]).tolist() == []
 
 
+@pytest.mark.parametrize("count", [200, pytest.param(600, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("align", ["centre", "start"])
-def test_windows_are_those_of_the_clock_in_each_video(bank: FeatureBank, align: str) -> None:
+def test_windows_are_those_of_the_clock_in_each_video(bank: FeatureBank, align: str, count: int) -> None:
     rng = np.random.default_rng(0)
-    video = rng.integers(0, 20, 200)
-    start = rng.uniform(-2, 25, 200)
-    end = np.maximum(start, 0) + rng.exponential(1, 200)
+    video = rng.integers(0, 20, count)
+    start = rng.uniform(-2, 25, count)
+    end = np.maximum(start, 0) + rng.exponential(1, count)
     first, last = bank.window(video, start, end, align)
     rows, begin = random_videos(20), bank.first_row.numpy()
     for i, v in enumerate(video):

@@ -45,7 +45,15 @@ def long_term_data(folder: Path, **options: Any) -> MomentDataModule:
     return MomentDataModule(sources, **{"batch_size": 20, "context": CONTEXT, **options})
 
 
-@pytest.mark.parametrize(("operator", "workers"), [("FBONonLocal", 0), ("FBOMax", 2)])
+@pytest.mark.parametrize(
+    ("operator", "workers"),
+    [
+        ("FBONonLocal", 0),
+        ("FBOMax", 2),
+        pytest.param("FBONonLocal", 2, marks=pytest.mark.slow),
+        pytest.param("FBOMax", 0, marks=pytest.mark.slow),
+    ],
+)
 def test_resumed_equals_uninterrupted(tmp_path: Path, operator: str, workers: int) -> None:
     data = {"window": Window(pool="rows", max_rows=3, sample="random")}
     whole, every = (

@@ -57,15 +57,16 @@ def test_resumed_equals_uninterrupted(
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
+@pytest.mark.parametrize("checkpoints", ["two", pytest.param("all", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("when", ["epoch end", "validation end"])
-def test_resuming_from_other_hooks(tmp_path: Path, when: str) -> None:
+def test_resuming_from_other_hooks(tmp_path: Path, when: str, checkpoints: str) -> None:
     whole, module = Seen(), tiny_module()
     options = {"val_check_interval": 4} if when == "validation end" else {"check_val_every_n_epoch": 1}
     saver = checkpoint_every(tmp_path, **({"every_n_epochs": 1, "save_on_train_epoch_end": when == "epoch end"}))
     tiny_trainer(tmp_path, callbacks=[whole, saver], **options).fit(module, datamodule=tiny_data(tmp_path / "files"))
     saved = sorted(tmp_path.glob("step=*.ckpt"), key=lambda p: int(p.stem.split("=")[1].split("-")[0]))
     assert len(saved) >= 3
-    for path in (saved[0], saved[-2]):
+    for path in saved[:-1] if checkpoints == "all" else (saved[0], saved[-2]):
         before = int(path.stem.split("=")[1].split("-")[0])
         rest, resumed = Seen(), tiny_module()
         resumer = tiny_trainer(tmp_path, callbacks=[rest], **options)

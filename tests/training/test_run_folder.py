@@ -66,8 +66,8 @@ def occupants(runs: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("count", "environment"),
-    [(5, {}), (3, {"SLURM_NTASKS": "1", "SLURM_JOB_ID": "71"})],
-    ids=["alone", "one Slurm job"],
+    [(5, {}), pytest.param(8, {}, marks=pytest.mark.slow), (3, {"SLURM_NTASKS": "1", "SLURM_JOB_ID": "71"})],
+    ids=["alone", "many alone", "one Slurm job"],
 )
 def test_starts_in_the_same_second_get_different_folders(
     runs: Path, begin: Start, count: int, environment: dict[str, str]

@@ -1,0 +1,21 @@
+import os
+import signal
+import time
+
+import pytest
+
+from tests.in_child import in_child
+
+
+def test_the_result_comes_back() -> None:
+    assert in_child(divmod, 7, 2) == (3, 1)
+    assert in_child(os.getpid) != os.getpid()
+
+
+def test_an_exception_a_crash_and_a_hang_fail() -> None:
+    with pytest.raises(AssertionError, match="exit status 1"):
+        in_child(divmod, 7, 0)
+    with pytest.raises(AssertionError, match="exit status -9"):
+        in_child(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(AssertionError, match=r"sleep took longer than 0\.1 s"):
+        in_child(time.sleep, 60, limit_s=0.1)
