@@ -261,7 +261,7 @@ def _written(value: Any) -> str:
     if not isinstance(value, str | Path):
         return json.dumps(value)
     text = str(value).replace("${", "\\${")  # else OmegaConf would look it up
-    return text if _reads_back(text) else _quoted(str(value))
+    return text if text and _reads_back(text) else _quoted(str(value))  # an empty one would be lost in a list
 
 
 def _quoted(text: str) -> str:

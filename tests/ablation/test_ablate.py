@@ -107,7 +107,7 @@ def test_a_failed_run_is_logged_and_the_others_are_written(
     assert main([*words, "operator=wrong,none,killed,quiet", "seed=0,1"]) == 1
 
 
-@pytest.mark.slow  # the reason in a log is tested by test_training_process, a real cell by test_own_parts
+@pytest.mark.slow  # the reason in a log is tested by test_cells, a real cell by test_own_parts
 def test_why_a_real_run_crashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # as without it, Hydra's last line is then advice
     crashes = ["loss._target_=torch.nn.TripletMarginLoss", "+loss.margin=-1.0"]

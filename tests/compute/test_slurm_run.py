@@ -14,7 +14,7 @@ from clep.compute import Slurm, Stopped, slurm_queue
 from clep.compute import slurm as slurm_run
 from clep.compute.attempts import Attempts
 from clep.compute.slurm import SlurmRun
-from clep.compute.slurm_queue import JobState, describe_ending, parse_queue
+from clep.compute.slurm_queue import JobState
 from clep.errors import InputError
 
 from . import tasks
@@ -196,31 +196,6 @@ def test_a_terminated_process_cancels_its_jobs(
         signal.signal(number, before)
     assert ended.value.code == 128 + number
     assert [name.startswith("clep-") for name in cluster.cancelled] == [True]
-
-
-def test_the_output_of_squeue_is_parsed() -> None:
-    printed = "12|0|RUNNING|None\n12|13|PENDING|Nodes required for job are DOWN, DRAINED\n 7|N/A|CANCELLED|None\n\n"
-    jobs = parse_queue(printed)
-    assert list(jobs) == ["12_0", "12_13", "7"]
-    assert jobs["12_13"] == JobState("PENDING", "Nodes required for job are DOWN, DRAINED")
-    assert [job.over for job in jobs.values()] == [False, False, True]
-    assert not JobState("COMPLETING", "").over
-    assert not JobState("SOMETHING_NEW", "").over
-
-
-@pytest.mark.parametrize(
-    ("known", "said"),
-    [
-        (("FAILED", "NonZeroExitCode", "1:0", "n1"), "FAILED, ended with exit status 1, on n1"),
-        (("FAILED", "NonZeroExitCode", "137:0", "n1"), "FAILED, killed by signal 9 (out of memory?), on n1"),
-        (("OUT_OF_MEMORY", "OutOfMemory", "0:125", "n1"), "OUT_OF_MEMORY, OutOfMemory, on n1"),
-        (("CANCELLED by 1000", "None", "0:0", "None assigned"), "CANCELLED by 1000"),
-        (("NODE_FAIL", "NodeDown", "0:0", ""), "NODE_FAIL, NodeDown"),
-        (("FAILED", "RaisedSignal:11(Segmentation_fault)", "0:11", ""), "FAILED, killed by signal 11 (SIGSEGV)"),
-    ],
-)
-def test_how_a_job_ended(known: tuple[str, str, str, str], said: str) -> None:
-    assert describe_ending(*known) == said
 
 
 def test_missing_slurm_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

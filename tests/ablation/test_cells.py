@@ -1,4 +1,4 @@
-"""The processes that train: they end with all that they started; the reason of a failure is found in their logs."""
+"""Cells: their trainings end with all that they started; the reason of a failure is found in the log."""
 
 import logging
 import signal
