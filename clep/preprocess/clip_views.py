@@ -14,6 +14,7 @@ from jaxtyping import Float32, Float64, Int64, Shaped
 from torch import Tensor
 
 from clep.bank import Clock
+from clep.compute.threads import Background
 from clep.datasets.clip_spans import SPAN_COLUMNS, read_spans
 from clep.datasets.user_table import read_user_table
 from clep.errors import InputError
@@ -119,8 +120,8 @@ class EncodedViews:
     """Rows of the views of one clip, by view in time and then by crop, computed while iterating.
 
     Attributes:
-        seconds: start of the view of each row yielded so far, in seconds from the start of the clip.
-        duration_s, ends_s: length of the clip; 0 until it was opened.
+        seconds: start of the view of each row, in seconds from the start of the clip; known once all rows were yielded.
+        duration_s, ends_s: length of the clip; 0 until all rows were yielded.
         corrupt_packets: packets that could not be decoded completely; 0 until all rows were yielded.
         note: "", no remarks.
     """
@@ -155,7 +156,8 @@ class EncodedViews:
         self._encoder.to(self._batches.device).eval()
         with ExitStack() as during:
             start, at_once = during.enter_context(self._batches.compute_threads(self._batches.start))
-            views = during.enter_context(closing(self._views()))
+            ahead = 2 * self._settings.clip_batch * at_once
+            views = during.enter_context(closing(Background(self._views, ahead)))
             rows = during.enter_context(closing(encode_in_batches(views, self._settings.clip_batch, start, at_once)))
             for row in rows:
                 if isinstance(row, Exception):
