@@ -38,7 +38,7 @@ description    a paragraph that the card begins with
 private        true: a private repository
 dry_run        true: write the folder into share/ of the run, and upload nothing
 to             folder to write into; then nothing is uploaded
-message        of the commit
+message        commit message of the upload
 allow          your own modules or classes that the run may name: allow=[mine]"""
 _TRAINING_KEYS = (
     *("loss", "positives", "data.batch_size", "trainer.max_epochs", "optim.optimizer.lr", "optim.optimizer"),

@@ -58,7 +58,7 @@ def test_any_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path, error:
     assert names(tmp_path) == ["a.json"]
 
 
-def test_a_full_disk_is_told_with_the_file_and_the_remedy(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_with_file_and_remedy(tmp_path: Path) -> None:
     target = tmp_path / "a.bin"
     with pytest.raises(InputError, match=r"cannot write .*a\.bin: No space left on device.*free some space"):
         with atomic_path(target) as temporary:

@@ -63,11 +63,11 @@ class SceneAware(SamplingStrategy):
         # One time axis for all videos, with gaps that are larger than the distance of neighbours.
         length = float(second.max() - second.min()) + 2 * self.within_s + 1.0
         axis = video[by_time] * length + (second[by_time] - second.min())
-        place = np.empty(len(by_time), dtype=np.int64)
-        place[by_time] = np.arange(len(by_time))
-        first = np.searchsorted(axis, axis - self.within_s, side="left")[place]
-        last = np.searchsorted(axis, axis + self.within_s, side="right")[place]
-        self._by_time, self._place = torch.from_numpy(by_time), torch.from_numpy(place)
+        rank = np.empty(len(by_time), dtype=np.int64)
+        rank[by_time] = np.arange(len(by_time))
+        first = np.searchsorted(axis, axis - self.within_s, side="left")[rank]
+        last = np.searchsorted(axis, axis + self.within_s, side="right")[rank]
+        self._by_time, self._rank = torch.from_numpy(by_time), torch.from_numpy(rank)
         self._first, self._others = torch.from_numpy(first), torch.from_numpy(last - first - 1)
         self._rows, sizes = rows, torch.tensor(keys.sizes)
         self._source_end = sizes.cumsum(0)
@@ -97,9 +97,9 @@ class SceneAware(SamplingStrategy):
         neighbour = self._neighbours(moment.flatten(), generator).view_as(moment)
         again = torch.arange(n_batches)
         for _ in range(_DRAWS):
-            row, place = _repeated(moment[again], neighbour[again]).nonzero(as_tuple=True)
+            row, column = _repeated(moment[again], neighbour[again]).nonzero(as_tuple=True)
             batch = again[row]
-            neighbour[batch, place] = self._neighbours(moment[batch, place], generator)
+            neighbour[batch, column] = self._neighbours(moment[batch, column], generator)
             again = batch.unique()
         return torch.stack([moment, neighbour], dim=2).view(n_batches, self._rows)
 
@@ -111,9 +111,9 @@ class SceneAware(SamplingStrategy):
         chance = torch.rand(len(moment), generator=generator, dtype=torch.float64)
         others = self._others[moment]
         step = (chance * others).long().clamp(max=(others - 1).clamp(min=0))
-        place = self._first[moment] + step
-        place += place >= self._place[moment]  # skip the moment itself
-        neighbour = self._by_time[place.clamp(max=len(self._by_time) - 1)]
+        rank = self._first[moment] + step
+        rank += rank >= self._rank[moment]  # skip the moment itself
+        neighbour = self._by_time[rank.clamp(max=len(self._by_time) - 1)]
         return torch.where(others > 0, neighbour, self._any_other(moment, chance))
 
     def _any_other(self, moment: Int64[Tensor, " draws"], chance: Tensor) -> Int64[Tensor, " draws"]:
@@ -128,6 +128,6 @@ def _repeated(
     moment: Int64[Tensor, "batches half"], neighbour: Int64[Tensor, "batches half"]
 ) -> Bool[Tensor, "batches half"]:
     """Mask of neighbours that are already in their batch: as a moment, or as the neighbour of an earlier one."""
-    found, place = torch.cat([moment, neighbour], dim=1).sort(dim=1, stable=True)
+    found, column = torch.cat([moment, neighbour], dim=1).sort(dim=1, stable=True)
     same_as_before = torch.nn.functional.pad(found[:, 1:] == found[:, :-1], (1, 0))
-    return torch.zeros_like(same_as_before).scatter_(1, place, same_as_before)[:, moment.shape[1] :]
+    return torch.zeros_like(same_as_before).scatter_(1, column, same_as_before)[:, moment.shape[1] :]

@@ -109,7 +109,7 @@ def read_moment_table(
     noun_sets, noun_names = _groups(table.noun, table.text, index)
     used = np.flatnonzero(np.bincount(codes[index], minlength=len(videos)))
     chosen = sorted({videos[code] for code in used})  # "a" and "a.mp4" are one video of the bank
-    position = {name: place for place, name in enumerate(chosen)}
+    position = {name: number for number, name in enumerate(chosen)}
     video = np.array([position.get(name, -1) for name in videos], np.int32)[codes[index]]
     about = {name: VideoMetadata(ends_s[name]) for name in chosen} if ends_s is not None else {}
     moments: dict[str, Any] = {
@@ -322,6 +322,6 @@ def repeated_rows(
     if len(twice):
         some = np.flatnonzero(np.isin(hashed, twice))
         columns: list[Shaped[np.ndarray, " rows"]] = [one, other, *times]
-        frame = pd.DataFrame({place: column[some] for place, column in enumerate(columns)})
+        frame = pd.DataFrame({number: column[some] for number, column in enumerate(columns)})
         repeated[some] = frame.duplicated().to_numpy()
     return repeated

@@ -22,8 +22,8 @@ from clep.demo.annotation_files import (
 )
 from clep.demo.encoder import FPS, ActionSpan, EncoderSettings, FrozenEncoder, random_of
 from clep.demo.feature_files import write_feature_files
-from clep.demo.grammar import NOUNS, PLACES, VERBS, action_of, narrate, unseen_pairs
-from clep.demo.narrated import HELD_OUT_SPLITS, hours, narration_texts, narrator_pass
+from clep.demo.grammar import NOUNS, PLACES, VERBS, action_of, unseen_pairs
+from clep.demo.narrated import HELD_OUT_SPLITS, hours, narration_texts, narrator_pass, two_narrators
 from clep.demo.simulate import simulate_ego_charades, simulate_kinetics
 from clep.demo.synthetic import SyntheticDataset
 from clep.errors import InputError
@@ -173,12 +173,8 @@ class SyntheticFeatures(SyntheticDataset):
         narration: dict[str, Any] | None = None
         if narrated:
             narration = {"status": "redacted" if redacted else "complete"}
-            where, middle = np.full(len(verb), place), (start_s + end_s) / 2
-            first, second = (
-                narrate(rng, verb, noun, where, by_other, rng.random(len(verb)) < _UNSURE) for _ in range(2)
-            )
-            copied = rng.random(len(verb)) < _COPIED
-            second = [a if same else b for a, b, same in zip(first, second, copied, strict=True)]
+            middle = (start_s + end_s) / 2
+            first, second = two_narrators(rng, verb, noun, place, by_other, _UNSURE, _COPIED)
             absent = rng.random()
             if absent >= _NO_FIRST_PASS or index == 0:
                 narration["narration_pass_1"] = narrator_pass(rng, middle, first, duration_s, _NARRATOR_JITTER_S)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int64
 
 from clep.datasets.choice_questions import Question, write_questions
 from clep.demo.annotation_files import (
@@ -20,7 +20,7 @@ from clep.demo.annotation_files import (
 )
 from clep.demo.encoder import FPS, ActionSpan, EncoderSettings, FrozenEncoder, random_of
 from clep.demo.feature_files import write_feature_files
-from clep.demo.grammar import PLACES
+from clep.demo.grammar import PLACES, narrate
 from clep.demo.synthetic import SyntheticDataset
 
 _OMITTED, _NARRATED_TWICE, _UNSORTED_PASS = 0.08, 0.03, 0.3
@@ -48,6 +48,32 @@ def narrator_pass(
     second = np.clip(second, 0.0, duration_s)
     order = rng.permutation(len(kept)) if rng.random() < _UNSORTED_PASS else np.argsort(second)
     return narration_pass(rng, second[order], [texts[kept[i]] for i in order], duration_s)
+
+
+def two_narrators(
+    rng: np.random.Generator,
+    verb: Int64[np.ndarray, " actions"],
+    noun: Int64[np.ndarray, " actions"],
+    place: int,
+    by_other: Bool[np.ndarray, " actions"],
+    unsure: float,
+    copied: float,
+) -> tuple[list[str], list[str]]:
+    """Return the texts of two narrators of the same actions in one place.
+
+    Args:
+        rng: generator.
+        verb, noun: of each action, as indices in the grammar.
+        place: index into `PLACES`.
+        by_other: mask of the actions of another person.
+        unsure: fraction of texts with `#unsure`.
+        copied: fraction of the second narrator's texts that equal the first one's.
+    """
+    count = len(verb)
+    where = np.full(count, place)
+    first, second = (narrate(rng, verb, noun, where, by_other, rng.random(count) < unsure) for _ in range(2))
+    equal = rng.random(count) < copied
+    return first, [a if same else b for a, b, same in zip(first, second, equal, strict=True)]
 
 
 def narration_texts(entries: Sequence[dict[str, Any] | None]) -> list[str]:

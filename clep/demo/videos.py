@@ -20,8 +20,8 @@ from clep.demo.drawing.shapes import OBJECTS
 from clep.demo.drawing.video_file import Recording, write_video
 from clep.demo.encoder import random_of
 from clep.demo.feature_files import write_files
-from clep.demo.grammar import NOUNS, PLACES, VERBS, kinetics_label, narrate, unseen_pairs
-from clep.demo.narrated import HELD_OUT_SPLITS, narration_texts, narrator_pass
+from clep.demo.grammar import NOUNS, PLACES, VERBS, kinetics_label, unseen_pairs
+from clep.demo.narrated import HELD_OUT_SPLITS, narration_texts, narrator_pass, two_narrators
 from clep.demo.simulate import read_kinetics
 from clep.demo.synthetic import SyntheticDataset
 from clep.errors import InputError
@@ -237,12 +237,9 @@ def _actions(
 def _narrate(
     rng: np.random.Generator, actions: tuple[DrawnAction, ...], place: int, duration_s: float
 ) -> dict[str, Any]:
-    count = len(actions)
     verb, noun = np.array([action.verb for action in actions]), np.array([action.noun for action in actions])
-    where, nobody = np.full(count, place), np.zeros(count, dtype=bool)
     middle = np.array([(action.start_s + action.end_s) / 2 for action in actions])
-    first, second = (narrate(rng, verb, noun, where, nobody, rng.random(count) < _UNSURE) for _ in range(2))
-    second = [a if same else b for a, b, same in zip(first, second, rng.random(count) < _COPIED, strict=True)]
+    first, second = two_narrators(rng, verb, noun, place, np.zeros(len(actions), dtype=bool), _UNSURE, _COPIED)
     passes = {"narration_pass_1": narrator_pass(rng, middle, first, duration_s, _NARRATOR_JITTER_S)}
     if rng.random() >= _NO_SECOND_PASS:
         passes["narration_pass_2"] = narrator_pass(rng, middle, second, duration_s, _NARRATOR_JITTER_S)

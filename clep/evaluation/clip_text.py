@@ -259,6 +259,6 @@ def find_videos(bank: FeatureBank, ids: Sequence[str]) -> Int64[Tensor, " ids"]:
     index = bank.index(ids).cpu()
     missing = torch.nonzero(index < 0).squeeze(1).tolist()
     if missing:
-        without = {without_suffix(name): place for place, name in enumerate(bank.videos)}
+        without = {without_suffix(name): position for position, name in enumerate(bank.videos)}
         index[missing] = torch.tensor([without.get(without_suffix(ids[i]), -1) for i in missing], dtype=torch.int64)
     return index

@@ -138,11 +138,11 @@ def _measure_few(
     queries, answers = relevancy.shape
     keys = _descending_keys(similarity)
     above_zero = relevancy > 0
-    place = np.flatnonzero(above_zero)
+    cells = np.flatnonzero(above_zero)
     count = np.count_nonzero(above_zero, axis=1)
     query = np.repeat(np.arange(queries), count)
     first = np.cumsum(count) - count
-    own = _with_query(query, keys.ravel()[place])
+    own = _with_query(query, keys.ravel()[cells])
     keys.sort(axis=1)
     every = _with_query(np.arange(queries)[:, None], keys).ravel()
 
@@ -150,7 +150,7 @@ def _measure_few(
     packed = (own << np.uint64(_INDEX_BITS)) | np.arange(len(own), dtype=np.uint64)
     packed.sort()
     own = packed >> np.uint64(_INDEX_BITS)
-    relevant = relevancy.ravel()[place[(packed & np.uint64((1 << _INDEX_BITS) - 1)).view(np.int64)]]
+    relevant = relevancy.ravel()[cells[(packed & np.uint64((1 << _INDEX_BITS) - 1)).view(np.int64)]]
     same = np.concatenate([[False], own[1:] == own[:-1], [False]])
     tied = np.flatnonzero(same[1:] | same[:-1])
     relevant[tied] = relevant[tied[np.lexsort((relevant[tied], own[tied]))]]

@@ -31,8 +31,8 @@ def test_gathers_of_uint8_rows_equal_numpy_in_float32(tmp_path: Path, device: st
     assert rows.dtype == torch.float32
     np.testing.assert_array_equal(rows[1][mask[1]], PIXELS[3:9])
     np.testing.assert_array_equal(rows[2, 1:], 0)
-    slots, there = bank.long_term(torch.tensor([0]), torch.tensor([6.0]), window_s=4, per_second=2)
-    np.testing.assert_array_equal(slots[0][there[0]], PIXELS[8:16])
+    slots, slot_mask = bank.long_term(torch.tensor([0]), torch.tensor([6.0]), window_s=4, per_second=2)
+    np.testing.assert_array_equal(slots[0][slot_mask[0]], PIXELS[8:16])
     mean, _ = bank.long_term_pooled(torch.tensor([0]), torch.tensor([6.0]), 4, 2, pool="mean")
     torch.testing.assert_close(mean[0], torch.from_numpy(PIXELS[8:16].astype(np.float64).mean(0)).float())
     largest, _ = bank.long_term_pooled(torch.tensor([0]), torch.tensor([6.0]), 4, 2, pool="max")

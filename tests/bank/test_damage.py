@@ -35,9 +35,9 @@ def content(bank: FeatureBank) -> list[object]:
     """All tables and rows of a bank, as comparable values."""
     durations = bank.duration_s.nan_to_num(-1).tolist()
     seconds = [bank.video_seconds(uid).tolist() for uid in bank.videos]  # type: ignore[union-attr]
-    said = [bank.videos, bank.dim, str(bank.clock), bank.encoder, bank.source, bank.first_row.tolist()]
+    stored = [bank.videos, bank.dim, str(bank.clock), bank.encoder, bank.source, bank.first_row.tolist()]
     rows = bank.take(torch.arange(bank.n_rows)).numpy().tobytes()
-    return [*said, durations, seconds, bank.mean(bank.first_row[:-1], bank.first_row[1:]).tolist(), rows]
+    return [*stored, durations, seconds, bank.mean(bank.first_row[:-1], bank.first_row[1:]).tolist(), rows]
 
 
 def mutated(data: bytes, kind: str, rng: np.random.Generator) -> bytes:

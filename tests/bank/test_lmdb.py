@@ -42,22 +42,22 @@ def irregular(path: Path, dtype: str) -> Path:
 def test_lmdb_equals_the_bank_on_disk(tmp_path: Path, dtype: str) -> None:
     path = irregular(tmp_path / "b.h5", dtype)
     assert build_lmdb(path) == tmp_path / "b.lmdb" == lmdb_path(path)
-    disk, there = FeatureBank.open(path), FeatureBank.open(path, "lmdb")
-    assert there.storage == "lmdb"
+    disk, lmdb_bank = FeatureBank.open(path), FeatureBank.open(path, "lmdb")
+    assert lmdb_bank.storage == "lmdb"
     for name in ("videos", "dim", "n_rows", "clock", "encoder", "source", "dtype", "device"):
-        assert getattr(there, name) == getattr(disk, name), name
-    assert there.first_row.equal(disk.first_row)
-    assert there.duration_s.nan_to_num(-1).equal(disk.duration_s.nan_to_num(-1))
-    assert there.end_s.equal(disk.end_s)
+        assert getattr(lmdb_bank, name) == getattr(disk, name), name
+    assert lmdb_bank.first_row.equal(disk.first_row)
+    assert lmdb_bank.duration_s.nan_to_num(-1).equal(disk.duration_s.nan_to_num(-1))
+    assert lmdb_bank.end_s.equal(disk.end_s)
     video, second = torch.randint(0, 30, (50,)), 900 + torch.rand(50, dtype=torch.float64) * 60
-    windows = [bank.window(video, second, second + 9) for bank in (disk, there)]
+    windows = [bank.window(video, second, second + 9) for bank in (disk, lmdb_bank)]
     assert windows[0][0].equal(windows[1][0])
-    assert disk.mean(*windows[0]).equal(there.mean(*windows[0]))
+    assert disk.mean(*windows[0]).equal(lmdb_bank.mean(*windows[0]))
     for sample in ("uniform", "random"):
-        drawn = [b.rows(*windows[0], 4, sample, torch.Generator().manual_seed(1)) for b in (disk, there)]
+        drawn = [b.rows(*windows[0], 4, sample, torch.Generator().manual_seed(1)) for b in (disk, lmdb_bank)]
         assert drawn[0][0].equal(drawn[1][0])
     row = torch.randint(0, disk.n_rows, (99,))  # in no order
-    assert disk.take(row).equal(there.take(row))
+    assert disk.take(row).equal(lmdb_bank.take(row))
     for look, options in (
         ("long_term", {}),
         ("long_term_pooled", {"pool": "mean"}),
@@ -65,12 +65,13 @@ def test_lmdb_equals_the_bank_on_disk(tmp_path: Path, dtype: str) -> None:
         ("long_term_shared", {}),
     ):
         drawn = [
-            getattr(b, look)(video, second, 20, 3, torch.Generator().manual_seed(1), **options) for b in (disk, there)
+            getattr(b, look)(video, second, 20, 3, torch.Generator().manual_seed(1), **options)
+            for b in (disk, lmdb_bank)
         ]
         assert drawn[0][0].equal(drawn[1][0])
         assert drawn[0][1].equal(drawn[1][1])
-    assert disk.video_rows("v7").equal(there.video_rows("v7"))
-    assert torch.equal(*(bank.video_seconds("v7") for bank in (disk, there)))
+    assert disk.video_rows("v7").equal(lmdb_bank.video_rows("v7"))
+    assert torch.equal(*(bank.video_seconds("v7") for bank in (disk, lmdb_bank)))
 
 
 def test_half_precision_is_half_the_size(tmp_path: Path) -> None:
@@ -85,9 +86,9 @@ def test_a_folder_of_shards_and_a_bank_of_texts(tmp_path: Path) -> None:
     for seed in (1, 2):
         write(tmp_path / "bank" / f"{seed}.h5", random_videos(9, seed))
     assert build_lmdb(tmp_path / "bank") == tmp_path / "bank.lmdb"
-    disk, there = FeatureBank.open(tmp_path / "bank"), FeatureBank.open(tmp_path / "bank", "lmdb")
-    assert there.videos == disk.videos
-    assert there.video_rows("v2_3").equal(disk.video_rows("v2_3"))
+    disk, lmdb_bank = FeatureBank.open(tmp_path / "bank"), FeatureBank.open(tmp_path / "bank", "lmdb")
+    assert lmdb_bank.videos == disk.videos
+    assert lmdb_bank.video_rows("v2_3").equal(disk.video_rows("v2_3"))
     with BankWriter(tmp_path / "texts.h5", 3, None) as writer:
         writer.add("texts", np.eye(3))
     build_lmdb(tmp_path / "texts.h5")

@@ -17,12 +17,12 @@ def few_threads() -> object:
 def test_runs_are_copied_to_their_slots_and_nothing_else_changes(dtype: torch.dtype, dim: int) -> None:
     rows = (torch.rand(500, dim) * 200).to(dtype)
     row = torch.cat([torch.arange(40, 70), torch.arange(70, 71), torch.arange(10, 45), torch.arange(499, 500)])
-    place = torch.randperm(90)[: len(row)]
+    slot = torch.randperm(90)[: len(row)]
     out = torch.full((90, dim), 7).to(dtype)
     expected = out.clone()
-    for taken, at in zip(row.tolist(), place.tolist(), strict=True):
+    for taken, at in zip(row.tolist(), slot.tolist(), strict=True):
         expected[at] = rows[taken]
-    assert copy_runs(rows, row, place, out)
+    assert copy_runs(rows, row, slot, out)
     assert out.equal(expected)
 
 

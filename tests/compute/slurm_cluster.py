@@ -129,18 +129,18 @@ def _daemon(command: list[str], conf: Path) -> int:
 
 def _node_is_idle(conf: Path) -> bool:
     command = ["sinfo", "-h", "-o", "%T"]
-    told = subprocess.run(command, env=os.environ | {"SLURM_CONF": str(conf)}, capture_output=True, text=True)
-    return told.stdout.strip() == "idle"
+    answer = subprocess.run(command, env=os.environ | {"SLURM_CONF": str(conf)}, capture_output=True, text=True)
+    return answer.stdout.strip() == "idle"
 
 
 def _wait_until(ready, folder: Path, seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > deadline:
-            told = "\n".join(
+            answer = "\n".join(
                 f"{path.name}: {path.read_text()[-500:]}" for path in sorted(folder.glob("*.[lo][ou][gt]"))
             )
-            raise RuntimeError(f"the Slurm cluster does not start:\n{told}")
+            raise RuntimeError(f"the Slurm cluster does not start:\n{answer}")
         time.sleep(0.1)
 
 

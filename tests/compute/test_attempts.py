@@ -34,15 +34,15 @@ def test_a_final_failure_is_not_retried() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "said"),
+    ("status", "expected"),
     [
         *((0, "ended with exit status 0"), (3, "ended with exit status 3")),
         *((-9, "killed by signal 9 (out of memory?)"), (-11, "killed by signal 11 (SIGSEGV)")),
         (-125, "killed by signal 125"),
     ],
 )
-def test_how_a_process_ended(status: int, said: str) -> None:
-    assert describe_exit(status) == said
+def test_how_a_process_ended(status: int, expected: str) -> None:
+    assert describe_exit(status) == expected
 
 
 @pytest.mark.parametrize("task", ["..", "../up", "/etc/passwd", "a/b", "", "é" * 300, "x" * 300, "a\0b", "a\nb"])

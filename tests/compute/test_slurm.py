@@ -114,10 +114,10 @@ def test_ctrl_c_cancels_the_array_and_says_so(tmp_path: Path) -> None:
     parent = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     tasks.wait_for(lambda: len(list(tmp_path.glob("*.attempts"))) == 2, 30)
     parent.send_signal(signal.SIGINT)
-    _, told = parent.communicate(timeout=30)
+    _, output = parent.communicate(timeout=30)
     name = name_of(tmp_path / "logs")
-    assert f"cancelled the Slurm jobs named {name}" in told
-    assert "KeyboardInterrupt" in told
+    assert f"cancelled the Slurm jobs named {name}" in output
+    assert "KeyboardInterrupt" in output
     tasks.wait_for(lambda: not called("squeue", "-h", f"--name={name}"), 30)
     states = called("squeue", "-h", "-r", "-t", "all", f"--name={name}", "-o", "%T").split()
     assert states == ["CANCELLED"] * 3

@@ -16,7 +16,7 @@ def test_the_output_of_squeue_is_parsed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("known", "said"),
+    ("known", "expected"),
     [
         (("FAILED", "NonZeroExitCode", "1:0", "n1"), "FAILED, ended with exit status 1, on n1"),
         (("FAILED", "NonZeroExitCode", "137:0", "n1"), "FAILED, killed by signal 9 (out of memory?), on n1"),
@@ -26,5 +26,5 @@ def test_the_output_of_squeue_is_parsed() -> None:
         (("FAILED", "RaisedSignal:11(Segmentation_fault)", "0:11", ""), "FAILED, killed by signal 11 (SIGSEGV)"),
     ],
 )
-def test_how_a_job_ended(known: tuple[str, str, str, str], said: str) -> None:
-    assert describe_ending(*known) == said
+def test_how_a_job_ended(known: tuple[str, str, str, str], expected: str) -> None:
+    assert describe_ending(*known) == expected

@@ -46,12 +46,12 @@ class Cluster:
         self.arrays.append(calls)
         number = len(self.arrays)
         return [
-            SimpleNamespace(job_id=f"{number}_{place}", paths=SimpleNamespace(stdout=Path(f"{number}_{place}.out")))
-            for place in range(len(calls))
+            SimpleNamespace(job_id=f"{number}_{index}", paths=SimpleNamespace(stdout=Path(f"{number}_{index}.out")))
+            for index in range(len(calls))
         ]
 
-    def write_outcome(self, array: int, place: int, reason: str | None = None, final: bool = False) -> None:
-        self.arrays[array - 1][place].outcome.write_text(json.dumps({"reason": reason, "final": final}))
+    def write_outcome(self, array: int, index: int, reason: str | None = None, final: bool = False) -> None:
+        self.arrays[array - 1][index].outcome.write_text(json.dumps({"reason": reason, "final": final}))
 
     def run(self, names: str, retries: int = 0) -> SlurmRun:
         (self.folder / "submitit").mkdir()

@@ -101,7 +101,7 @@ def test_what_fits_passes(values: dict[str, Any]) -> None:
         ({"splits": [1]}, r"data\.part\.splits=\[1\]"),
     ],
 )
-def test_what_does_not_fit_is_told_with_its_key(values: dict[str, Any], message: str) -> None:
+def test_a_value_that_does_not_fit_is_named_with_its_key(values: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         checked(**values)
 

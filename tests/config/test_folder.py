@@ -32,7 +32,7 @@ def test_an_installed_package_carries_them_inside(tmp_path: Path, monkeypatch: p
     assert config_folder() == inside
 
 
-def test_a_broken_installation_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_installation_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = installed(tmp_path, monkeypatch)
     (package.parent / "conf").mkdir()
     with pytest.raises(InputError, match=r"clep/conf nor in .*install clep again"):

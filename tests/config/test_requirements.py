@@ -49,7 +49,7 @@ def settings(needs: dict[str, Any], **data: Any) -> dict[str, Any]:
         {"chunk_size": 8},
     ],
 )
-def test_what_is_there_passes(needs: dict[str, Any]) -> None:
+def test_settings_that_a_part_requires_pass(needs: dict[str, Any]) -> None:
     check_requirements(settings(needs))
 
 

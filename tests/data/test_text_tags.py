@@ -86,7 +86,9 @@ def test_numbers_that_narrations_came_with(tmp_path: Path) -> None:
         assert batch["noun"].tolist() == nouns
 
 
-def test_tags_that_fit_no_text_are_refused_and_few_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_tags_that_fit_no_text_are_refused_and_few_cause_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     def opened(nouns: list[str]) -> None:
         groups = taxonomy(tmp_path)
         (tmp_path / "nouns.csv").write_text("label,group\n" + "\n".join(f"{word},['{word}']" for word in nouns) + "\n")
@@ -102,13 +104,13 @@ def test_tags_that_fit_no_text_are_refused_and_few_are_told(tmp_path: Path, capl
     ]
 
 
-def test_no_tags_asked_for_no_keys(tmp_path: Path) -> None:
+def test_without_verb_noun_ids_a_batch_has_no_such_keys(tmp_path: Path) -> None:
     data = MomentDataModule({"tiny": tiny_source(tmp_path)}, batch_size=20)
     data.setup()
     assert not {"verb", "noun"} & set(next(iter(data.train_dataloader())))
 
 
-def test_tags_that_are_not_there(tmp_path: Path) -> None:
+def test_missing_verb_noun_ids_are_refused(tmp_path: Path) -> None:
     data = MomentDataModule({"tiny": tiny_source(tmp_path)}, batch_size=20, verb_noun="given")
     with pytest.raises(
         InputError, match=r"data\.sources\.tiny has no verb and noun ids.*egoclip.* data\.verb_noun=taxonomy"

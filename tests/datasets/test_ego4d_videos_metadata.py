@@ -18,9 +18,9 @@ def test_metadata_of_another_layout_is_refused(tmp_path, content):
 
 
 def test_lengths_and_stereo(tmp_path):
-    told = [{"video_uid": "a", "duration_sec": None}, {"video_uid": "b", "is_stereo": False}]
-    told += [{"video_uid": "c", "duration_sec": -1.0}, {"video_uid": "d", "duration_sec": 7, "is_stereo": True}]
-    (tmp_path / "ego4d.json").write_text(json.dumps({"videos": told}))
+    listed = [{"video_uid": "a", "duration_sec": None}, {"video_uid": "b", "is_stereo": False}]
+    listed += [{"video_uid": "c", "duration_sec": -1.0}, {"video_uid": "d", "duration_sec": 7, "is_stereo": True}]
+    (tmp_path / "ego4d.json").write_text(json.dumps({"videos": listed}))
     videos = read_videos(tmp_path / "ego4d.json")
     assert videos["d"] == Ego4DVideo(7.0, True)
     assert [video for video, known in videos.items() if math.isnan(known.duration_s)] == ["a", "b", "c"]

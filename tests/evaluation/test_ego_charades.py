@@ -25,10 +25,10 @@ def map_by_hand(model: DualEncoder, tiny: TinySet, subset: str, prompts: str) ->
     for number, templates in enumerate(tiny.prompts[prompts]):
         ranked = sorted(videos, key=lambda video: (not video[1].any(), -score_by_hand(model, video[0], templates)))
         found, precisions = 0, []
-        for place, (_, labels) in enumerate(ranked, start=1):
+        for rank, (_, labels) in enumerate(ranked, start=1):
             if labels[number]:
                 found += 1
-                precisions.append(found / place)
+                precisions.append(found / rank)
         if precisions:
             per_class.append(sum(precisions) / len(precisions))
     return 100 * sum(per_class) / len(per_class)
@@ -47,7 +47,7 @@ def test_equals_a_loop_over_classes_and_videos(tmp_path: Path, seed: int, normal
     assert len({round(value, 6) for value in metrics.values()}) == 9
 
 
-def test_coverage_tells_what_was_seen_and_what_was_left_out(tmp_path: Path) -> None:
+def test_coverage_counts_what_was_measured_and_what_was_left_out(tmp_path: Path) -> None:
     write_ego_charades(tmp_path)
     evaluator = EgoCharadesZeroShot(str(tmp_path), WORDS)
     evaluator.run(model_for())
@@ -58,7 +58,7 @@ def test_coverage_tells_what_was_seen_and_what_was_left_out(tmp_path: Path) -> N
     assert seen["exo classes without positives"] == 0
 
 
-def test_a_subset_without_labelled_videos_is_left_out_and_said(
+def test_a_subset_without_labelled_videos_is_left_out_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tiny = write_ego_charades(tmp_path)

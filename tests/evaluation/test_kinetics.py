@@ -58,7 +58,7 @@ def test_the_batch_size_changes_nothing(tmp_path: Path) -> None:
     assert all(metrics == found[0] for metrics in found)
 
 
-def test_features_of_another_place_can_be_named(tmp_path: Path) -> None:
+def test_features_in_another_folder_can_be_given(tmp_path: Path) -> None:
     write_kinetics(tmp_path / "a")
     there = KineticsZeroShot(str(tmp_path / "a"), WORDS).run(model_for())
     (tmp_path / "a" / "features.h5").rename(tmp_path / "elsewhere.h5")

@@ -46,10 +46,10 @@ def asked(folder: Path, count: int = 40, absent: int = 0) -> list[Question]:
     tiny_source(folder)
     random = np.random.default_rng(5)
     questions = []
-    for place in range(count):
+    for number in range(count):
         size, start_s = int(random.integers(2, 6)), float(random.uniform(0, 50))
         choices = tuple(SENTENCES[i] for i in random.choice(len(SENTENCES), size, replace=False))
-        video = "not there" if place < absent else f"v{random.integers(12):02d}"
+        video = "not there" if number < absent else f"v{random.integers(12):02d}"
         group = "few" if size < 4 else "many"
         questions.append(Question(video, start_s, start_s + 3, group, choices, int(random.integers(size))))
     write_questions(folder / "questions.json", questions)

@@ -54,7 +54,7 @@ def metrics_by_hand(model: DualEncoder, moments: MomentDataset) -> dict[str, flo
         ranks = []
         for number, query in enumerate(queries):
             order = sorted(range(len(answers)), key=lambda i, query=query: -float(query @ answers[i]))
-            right = [place for place, i in enumerate(order) if sentences[i] == sentences[number]]
+            right = [position for position, i in enumerate(order) if sentences[i] == sentences[number]]
             # Copies of the sentence are equally right and, as answers, equally similar: the best place counts.
             ranks.append(1 + min(right))
         for k in (1, 5, 10):

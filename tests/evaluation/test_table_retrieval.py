@@ -23,9 +23,9 @@ def by_loops(scores: np.ndarray, positives: np.ndarray) -> dict[str, float]:
     ranks, precisions = [], []
     for row, right in zip(scores, positives, strict=True):
         order = np.argsort(-row).tolist()
-        places = [place for place, answer in enumerate(order, start=1) if right[answer]]
-        ranks.append(places[0])
-        precisions.append(np.mean([hits / place for hits, place in enumerate(places, start=1)]))
+        positions = [position for position, answer in enumerate(order, start=1) if right[answer]]
+        ranks.append(positions[0])
+        precisions.append(np.mean([hits / position for hits, position in enumerate(positions, start=1)]))
     recall = {f"r{k}": 100 * np.mean([rank <= k for rank in ranks]) for k in (1, 5, 10)}
     others = {"median_rank": np.median(ranks), "mean_rank": np.mean(ranks), "mAP": 100 * np.mean(precisions)}
     return {name: pytest.approx(value) for name, value in (recall | others).items()}

@@ -91,7 +91,7 @@ def test_files_that_are_missing_or_damaged_are_named(tmp_path: Path, name: str) 
         kinetics(tmp_path).run(model_for())
 
 
-def test_classes_must_be_there(tmp_path: Path) -> None:
+def test_missing_classes_are_refused(tmp_path: Path) -> None:
     write_kinetics(tmp_path)
     with h5py.File(tmp_path / "clips.h5", "a") as file:
         del file["class/name"]
@@ -160,10 +160,10 @@ def test_score_matrices_can_be_had(tmp_path: Path, training: bool) -> None:
     tiny, model = write_kinetics(tmp_path), model_for().train(training)
     clips, kept, scores = kinetics(tmp_path).scores(model)
     assert clips.ids == tiny.clips.ids
-    assert [clips.ids[place] for place in kept] == [name for name in tiny.clips.ids if name in tiny.rows]
+    assert [clips.ids[index] for index in kept] == [name for name in tiny.clips.ids if name in tiny.rows]
     expected = [
-        [score_by_hand(model, tiny.rows[clips.ids[place]], templates) for templates in tiny.prompts["prompt"]]
-        for place in kept
+        [score_by_hand(model, tiny.rows[clips.ids[index]], templates) for templates in tiny.prompts["prompt"]]
+        for index in kept
     ]
     assert scores["prompt"].numpy() == pytest.approx(np.array(expected), abs=1e-5)
     assert not scores["prompt"].requires_grad

@@ -92,9 +92,9 @@ def test_files_that_become_visible_within_a_minute_are_used(films, tmp_path, enc
 
     def late(self, function, tasks, log_folder, watch=None):
         lost = run_tasks(self, function, tasks, log_folder, watch)
-        place = next(iter(tasks.values())).path
-        place.rename(tmp_path / "hidden")
-        threading.Timer(0.2, (tmp_path / "hidden").rename, [place]).start()
+        shard_path = next(iter(tasks.values())).path
+        shard_path.rename(tmp_path / "hidden")
+        threading.Timer(0.2, (tmp_path / "hidden").rename, [shard_path]).start()
         return lost
 
     monkeypatch.setattr(Local, "run", late)

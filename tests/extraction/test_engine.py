@@ -214,7 +214,7 @@ def test_a_late_file_of_a_shard_stays_until_its_results_are_used(tmp_path: Path,
 def test_a_new_fingerprint_replaces_the_rows(tmp_path: Path) -> None:
     given = words(6)
     make(tmp_path / "x.h5", given, Letters())
-    changed = [Word(word.id, "v2") if place % 2 else word for place, word in enumerate(given)]
+    changed = [Word(word.id, "v2") if index % 2 else word for index, word in enumerate(given)]
     make(tmp_path / "x.h5", changed, Letters())
     bank = FeatureBank.open(tmp_path / "x.h5")
     for word in changed:

@@ -45,14 +45,14 @@ def test_ego4d_takes_the_left_eye_and_lists_what_is_missing(tmp_path, encoder):
     eyes[:, :64, 0], eyes[:, 64:, 1] = 255, 255  # left red, right green
     write_video(tmp_path / "videos" / "stereo.mp4", regular(40, 30), pictures=[eyes] * 40)
     shutil.copy(tmp_path / "videos" / "stereo.mp4", tmp_path / "videos" / "mono.mp4")
-    told = metadata(
+    described = metadata(
         tmp_path,
         stereo={"duration_sec": 1.33, "is_stereo": True},
         mono={"duration_sec": None, "is_stereo": False},
         gone={"duration_sec": 5.0},
     )
     coverage = Ego4DVideos(
-        videos=tmp_path / "videos", ego4d_json=told, output=tmp_path / "bank.h5", extraction={"encoder": FAKE}
+        videos=tmp_path / "videos", ego4d_json=described, output=tmp_path / "bank.h5", extraction={"encoder": FAKE}
     ).run()
     bank = FeatureBank.open(tmp_path / "bank.h5")
     assert bank.videos == ["mono", "stereo"]

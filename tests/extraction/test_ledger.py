@@ -35,11 +35,11 @@ def test_every_flipped_bit_is_detected_and_loses_one_line(tmp_path, bit, caplog)
     entries = [Entry("é/1", "done", rows=3, video_s=1.5), Entry("b", "failed", "why", final=False), Entry("c", "done")]
     write_ledger(path, entries)
     whole = path.read_bytes()
-    for place in range(len(whole) - 1):
+    for position in range(len(whole) - 1):
         damaged = bytearray(whole)
-        damaged[place] ^= 1 << bit
+        damaged[position] ^= 1 << bit
         path.write_bytes(damaged)
-        if whole[place] == ord("\n"):
+        if whole[position] == ord("\n"):
             continue  # two lines become one
         with pytest.raises(InputError, match=r"l\.jsonl, line \d.*run the job again"):
             read_ledger(path)

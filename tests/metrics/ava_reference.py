@@ -20,8 +20,8 @@ def overlap(a, b):
 def best_of_frame(rows, most):
     """Add rows one by one; in a full frame a strictly better row replaces the worst."""
     kept = []
-    for place, (_, _, x1, y1, x2, y2, action, score) in enumerate(rows):
-        entry = (score, action, y1, x1, y2, x2, place)
+    for row_index, (_, _, x1, y1, x2, y2, action, score) in enumerate(rows):
+        entry = (score, action, y1, x1, y2, x2, row_index)
         if len(kept) < most:
             kept.append(entry)
         elif score > min(kept)[0]:
@@ -76,8 +76,8 @@ def area(judged, positives):
         above = [right for score, right in judged if score >= threshold]
         curve.append((sum(above) / positives, sum(above) / len(above)))
     total, before = 0.0, 0.0
-    for place, (recall, _) in enumerate(curve):
-        total += (recall - before) * max(precision for _, precision in curve[place:])
+    for row_index, (recall, _) in enumerate(curve):
+        total += (recall - before) * max(precision for _, precision in curve[row_index:])
         before = recall
     return total
 

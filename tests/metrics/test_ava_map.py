@@ -199,8 +199,8 @@ def test_real_annotations_as_their_own_detections_are_perfect_unless_shifted(tmp
     assert {k for k, value in ava_frame_map(file, file, None, excluded)[1].items() if value != value} >= {11}
     real = read_annotations(file)
     rows = [
-        (real.videos[0], int(second), *map(float, box), int(label), float(place % 3))
-        for place, (second, box, label) in enumerate(zip(real.second, real.box * 0.75, real.label, strict=True))
+        (real.videos[0], int(second), *map(float, box), int(label), float(index % 3))
+        for index, (second, box, label) in enumerate(zip(real.second, real.box * 0.75, real.label, strict=True))
     ]
     truth = [
         (real.videos[0], int(second), *map(float, box), int(label), 0)

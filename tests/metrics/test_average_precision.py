@@ -20,10 +20,10 @@ def slow_map(scores, targets):
     for c in range(scores.shape[1]):
         order = sorted(range(len(scores)), key=lambda i: (-scores[i, c], targets[i, c]))
         found, precisions = 0, []
-        for place, i in enumerate(order, start=1):
+        for rank, i in enumerate(order, start=1):
             if targets[i, c]:
                 found += 1
-                precisions.append(found / place)
+                precisions.append(found / rank)
         per_class.append(100 * np.mean(precisions) if precisions else np.nan)
     return np.nanmean(per_class), np.array(per_class)
 
@@ -100,9 +100,9 @@ def test_agrees_with_torchmetrics_where_definitions_agree():
         torch.from_numpy(scores), torch.from_numpy(targets).long(), num_labels=12, average=None
     ).numpy()
     mean, per_class = charades_map(scores, targets)
-    there = ~np.isnan(per_class)
-    np.testing.assert_allclose(per_class[there], 100 * theirs[there], rtol=1e-5)
-    assert mean == pytest.approx(100 * theirs[there].mean(), rel=1e-5)
+    defined = ~np.isnan(per_class)
+    np.testing.assert_allclose(per_class[defined], 100 * theirs[defined], rtol=1e-5)
+    assert mean == pytest.approx(100 * theirs[defined].mean(), rel=1e-5)
 
 
 def test_real_size_is_fast_and_equals_the_loop():

@@ -20,15 +20,15 @@ def slow(similarity: np.ndarray, relevancy: np.ndarray) -> dict[str, float]:
             order = sorted(range(len(s)), key=lambda i: (-s[i], r[i]))
             total, hits, official, binary, gain = 0.0, 0, [], [], 0.0
             counting = sum(value > 0 for value in r)
-            for place, i in enumerate(order, start=1):
+            for rank, i in enumerate(order, start=1):
                 total += r[i]
                 if r[i] == 1:
                     hits += 1
-                    official.append(total / place)
-                    binary.append(hits / place)
-                if place <= counting:
-                    gain += r[i] / np.log2(place + 1)
-            best = sum(v / np.log2(place + 1) for place, v in enumerate(sorted(r, reverse=True)[:counting], start=1))
+                    official.append(total / rank)
+                    binary.append(hits / rank)
+                if rank <= counting:
+                    gain += r[i] / np.log2(rank + 1)
+            best = sum(v / np.log2(rank + 1) for rank, v in enumerate(sorted(r, reverse=True)[:counting], start=1))
             found.append((np.mean(official), np.mean(binary), gain / best))
         for metric, value in zip(("mAP", "mAP_binary", "nDCG"), np.mean(found, axis=0), strict=True):
             out[f"{name}/{metric}"] = 100 * value

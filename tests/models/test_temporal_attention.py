@@ -52,7 +52,7 @@ def attend(q: Tensor, at: int, keys: Tensor, values: Tensor, positions: list[int
 
 def slow(made: TemporalAttention, rows: Tensor, mask: Tensor) -> Tensor:
     """Return the vector of one window, computed from its rows without padding."""
-    real = [made.reduce(row) for row, there in zip(rows, mask, strict=True) if there]
+    real = [made.reduce(row) for row, present in zip(rows, mask, strict=True) if present]
     if not real:
         return torch.zeros(made.out_dim, dtype=rows.dtype)
     if made.learned is not None:

@@ -141,7 +141,7 @@ def test_a_list_may_name_urls(
     assert FeatureBank.open(tmp_path / "one.h5").videos == ["one"]
 
 
-def test_a_server_that_fails_costs_no_rows_and_is_asked_again(
+def test_a_failing_server_costs_no_rows_and_is_tried_again(
     films: Path, server: FileServer, tmp_path: Path, brightness: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "_BLOCK_BYTES", 4096)

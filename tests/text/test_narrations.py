@@ -170,13 +170,13 @@ def replaced(column: str, values: np.ndarray):
     """Change values together with their checksum, as another program might."""
 
     def rewrite(table: pa.Table) -> pa.Table:
-        place = table.schema.get_field_index(column)
-        field = table.schema.field(place)
+        index = table.schema.get_field_index(column)
+        field = table.schema.field(index)
         changed = pa.array(values)
         if pa.types.is_dictionary(field.type):
-            old = table.column(place).chunk(0)
+            old = table.column(index).chunk(0)
             changed = pa.DictionaryArray.from_arrays(changed, old.dictionary, safe=False)
-        table = table.set_column(place, field, changed)
+        table = table.set_column(index, field, changed)
         checksum = digest(*buffers(changed))
         return with_header(lambda header: header["checksums"].update({column: checksum}))(table)
 

@@ -191,17 +191,17 @@ def load_transformers(kind: str, weights: str | Path, frames: int | None) -> Ima
 
     from clep.video.encoders.hub import colours, load_model, model_config
 
-    place, config = model_config(str(weights), ("clip",) if kind == "clip" else ("siglip", "siglip2"))
+    location, config = model_config(str(weights), ("clip",) if kind == "clip" else ("siglip", "siglip2"))
     if config.get("model_type") == "siglip2":
         raise InputError(f"{weights} is SigLIP 2 of flexible resolution (NaFlex); use one of fixed resolution")
-    made = load_model(CLIPModel if kind == "clip" else SiglipModel, place)
+    made = load_model(CLIPModel if kind == "clip" else SiglipModel, location)
     vision = made.config.vision_config
     dim = made.config.projection_dim if kind == "clip" else vision.hidden_size
     model = ImageTextModel(kind, made, dim, vision.hidden_size).requires_grad_(False).eval()
     model.logit_scale = float(made.logit_scale.double().exp())
     model.logit_bias = float(made.logit_bias) if kind != "clip" else None
     half = (0.5, 0.5, 0.5)
-    mean, std = colours(place, (CLIP_MEAN, CLIP_STD) if kind == "clip" else (half, half))
+    mean, std = colours(location, (CLIP_MEAN, CLIP_STD) if kind == "clip" else (half, half))
     squash = kind != "clip"
     size = vision.image_size
     model.clip = PublishedClip(

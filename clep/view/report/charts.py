@@ -233,8 +233,8 @@ def reliability_chart(title: str, bins: np.ndarray, note: str = "") -> Chart:
     for count, confidence, accuracy in bins.tolist():
         tip = f"{int(count):,} with a mean confidence of {confidence:.2f}: {100 * accuracy:.1f} % right"
         radius = 3 + 7 * math.sqrt(count / most)
-        place = f'cx="{x(confidence)}" cy="{y(accuracy)}" r="{radius:.1f}"'
-        parts.append(f'<circle class="point f0" {place}><title>{tip}</title></circle>')
+        centre = f'cx="{x(confidence)}" cy="{y(accuracy)}" r="{radius:.1f}"'
+        parts.append(f'<circle class="point f0" {centre}><title>{tip}</title></circle>')
     total = bins[:, 0].sum()
     error = float((bins[:, 0] * np.abs(bins[:, 1] - bins[:, 2])).sum() / total)
     rows = [[f"{int(n):,}", f"{c:.2f}", f"{a:.2f}"] for n, c, a in bins.tolist()]

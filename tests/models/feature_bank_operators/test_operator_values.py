@@ -50,14 +50,14 @@ def attend(layer: nn.Module, short_term: list[float], rows: list[list[float]]) -
 def by_hand(operator: FBONonLocal, short_term: torch.Tensor, context: torch.Tensor, mask: torch.Tensor) -> tuple:
     out, weights = torch.zeros(BATCH, QUERIES, LATENT), torch.zeros(len(operator.layers), BATCH, QUERIES, SLOTS)
     for b in range(BATCH):
-        there = mask[b].nonzero().flatten().tolist()
-        rows = [affine(operator.reduce_context[0], context[b, slot].tolist()) for slot in there]
+        filled = mask[b].nonzero().flatten().tolist()
+        rows = [affine(operator.reduce_context[0], context[b, slot].tolist()) for slot in filled]
         for q in range(QUERIES):
             feature = affine(operator.reduce_short_term[0], short_term[b, q].tolist())
             for number, layer in enumerate(operator.layers):
                 if rows:
                     feature, attention = attend(layer, feature, rows)
-                    weights[number, b, q, there] = torch.tensor(attention)
+                    weights[number, b, q, filled] = torch.tensor(attention)
             out[b, q] = torch.tensor(feature)
     return out, weights
 

@@ -74,7 +74,7 @@ def space_time(state: State, name: str, clips: Tensor, heads: int, act: Act, eps
     position, temporal = state[f"{name}pos_embed"][0], state[f"{name}temporal_embed"][0]
     tokens = [(state[f"{name}cls_token"][0, 0] + position[0]).expand(batch, -1)]
     for time in range(times):
-        tokens += [found[:, time, place] + position[1 + place] + temporal[time] for place in range(places)]
+        tokens += [found[:, time, patch] + position[1 + patch] + temporal[time] for patch in range(places)]
     x = torch.stack(tokens, 1)
     if f"{name}ln_pre.weight" in state:
         x = norm(state, f"{name}ln_pre", x, 1e-5)

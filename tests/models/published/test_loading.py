@@ -130,10 +130,10 @@ def test_other_frame_counts_as_the_official_loaders_fit_them(
     elif expected == "zeros":
         torch.testing.assert_close(new, torch.cat([old, torch.zeros(frames - FRAMES, old.shape[1])]))
     else:  # by hand: corners not aligned
-        place = ((torch.arange(frames) + 0.5) * FRAMES / frames - 0.5).clamp(0, FRAMES - 1)
-        low = place.floor().long()
+        position = ((torch.arange(frames) + 0.5) * FRAMES / frames - 0.5).clamp(0, FRAMES - 1)
+        low = position.floor().long()
         high = (low + 1).clamp(max=FRAMES - 1)
-        part = (place - low)[:, None]
+        part = (position - low)[:, None]
         torch.testing.assert_close(new, old[low] * (1 - part) + old[high] * part)
     assert model.encode_video(torch.randn(1, frames, 3, SIZE, SIZE)).shape == (1, DIM)
     with pytest.raises(InputError, match=f"takes {frames} frames"):
@@ -190,9 +190,9 @@ def test_egovlpv2_fits_frames_with_aligned_corners_or_takes_the_first(tmp_path: 
     if frames < FRAMES:
         expected = old[:frames]
     else:  # by hand: the first and the last stay where they are
-        place = torch.arange(frames) * (FRAMES - 1) / (frames - 1)
-        low = place.floor().long()
-        part = (place - low)[:, None]
+        position = torch.arange(frames) * (FRAMES - 1) / (frames - 1)
+        low = position.floor().long()
+        part = (position - low)[:, None]
         expected = old[low] * (1 - part) + old[(low + 1).clamp(max=FRAMES - 1)] * part
     torch.testing.assert_close(model.state_dict()["video_model.temporal_embed"][0], expected)
 

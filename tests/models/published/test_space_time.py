@@ -15,8 +15,8 @@ def attend_slowly(layer: DividedAttention, x: torch.Tensor, over: str) -> torch.
         if token == 0:
             seen = list(range(x.shape[1]))
         else:
-            frame, place = divmod(token - 1, PLACES)
-            group = [1 + f * PLACES + place for f in range(FRAMES)] if over == "time" else None
+            frame, patch = divmod(token - 1, PLACES)
+            group = [1 + f * PLACES + patch for f in range(FRAMES)] if over == "time" else None
             seen = [0, *(group or [1 + frame * PLACES + p for p in range(PLACES)])]
         for head in range(HEADS):
             scores = query[0, token, head] @ key[0, seen, head].T / (WIDTH // HEADS) ** 0.5

@@ -228,7 +228,7 @@ def test_videos_that_are_missing_or_not_played_have_a_reason(url: str, new_page:
     wait_for_second(page, 0.0, 2.0)
 
 
-def test_wrong_links_and_an_ended_server_are_said(url: str, new_page: NewPage) -> None:
+def test_wrong_links_and_an_ended_server_are_reported(url: str, new_page: NewPage) -> None:
     page = new_page()
     page.goto(f"{url}?q=a+cup&video=nowhere")
     until(page, "document.querySelector('#status').innerText.includes(\"no video 'nowhere'\")")
