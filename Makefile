@@ -70,4 +70,4 @@ benchmarks: $(READY)    ## measure everything; writes benchmarks/results/*.json
 	$(BIN)/python -m benchmarks.run_all
 
 clean:                  ## remove the environment and caches; data/ and runs/ stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist site *.egg-info
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist site .cache/gallery *.egg-info

@@ -33,7 +33,7 @@ def train(name: str, options: tuple[str, ...]) -> Path:
     run = FOLDER / "runs" / name
     if not (run / "report.html").is_file():
         shutil.rmtree(run, ignore_errors=True)
-        words = [sys.executable, "train.py", "experiment=demo", f"name={name}", f"paths.data={FOLDER / 'data'}"]
+        words = [sys.executable, "train.py", "experiment=demo", f"paths.data={FOLDER / 'data'}"]
         subprocess.run([*words, f"hydra.run.dir={run}", *SMALL, *options], cwd=ROOT, check=True)
     return run
 
