@@ -7,7 +7,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra._internal import config_loader_impl
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import IConfigRepository
+from hydra._internal.config_repository import ConfigRepository, IConfigRepository
 from hydra._internal.defaults_list import DefaultsList, Overrides
 from omegaconf import DictConfig
 
@@ -16,23 +16,29 @@ from clep.config.resolvers import register_resolvers
 
 
 class Remembered:
-    """What Hydra composes from one choice of files, kept for the whole process; values are set in a copy.
+    """Files that Hydra has read, and what it composes from one choice of them, kept for the whole process.
 
-    Only of the package's own files: those of config folders that tests write may change.
+    Values are set in copies. Only of the package's own files: those of config folders that tests write may change.
     """
 
     def __init__(self) -> None:
         self.create_defaults_list: Callable[..., DefaultsList] = config_loader_impl.create_defaults_list
         self.compose: Callable[..., DictConfig] = ConfigLoaderImpl._compose_config_from_defaults_list
+        self.load: Callable[..., Any] = ConfigRepository.load_config
+        self._files: dict[tuple[Any, ...], bytes] = {}  # pickled
         self._lists: dict[tuple[Any, ...], DefaultsList] = {}
         self._configs: dict[int, bytes] = {}  # pickled, by the identity of a list of defaults that stays in `_lists`
 
     def install(self) -> None:
         """Let Hydra use it in this process."""
 
+        def loaded(repo: ConfigRepository, config_path: str) -> Any:
+            return self._file(repo, config_path)
+
         def composed(loader: ConfigLoaderImpl, defaults: list[Any], repo: IConfigRepository) -> DictConfig:
             return self._config(loader, defaults, repo)
 
+        ConfigRepository.load_config = loaded
         config_loader_impl.create_defaults_list = self._defaults
         ConfigLoaderImpl._compose_config_from_defaults_list = composed
 
@@ -45,16 +51,24 @@ class Remembered:
         skip_missing: bool,
     ) -> DefaultsList:
         options = {"config_name": config_name, "prepend_hydra": prepend_hydra, "skip_missing": skip_missing}
-        folders = {source.path for source in repo.get_sources() if source.scheme() == "file"}
-        if not all(folder.startswith(str(config_folder())) for folder in folders):
+        sources = _sources(repo)
+        if sources is None:
             return self.create_defaults_list(repo=repo, overrides_list=overrides_list, **options)
         values = Overrides(repo=repo, overrides_list=overrides_list).config_overrides
         files = [one for one in overrides_list if one not in values and not one.is_sweep_override()]
-        key = (*options.values(), *sorted(folders), *(one.input_line for one in files))
+        key = (*options.values(), *sources, *(one.input_line for one in files))
         if key not in self._lists:
             self._lists[key] = self.create_defaults_list(repo=repo, overrides_list=files, **options)
         known = self._lists[key]
         return DefaultsList(known.defaults, known.defaults_tree, values, known.overrides)
+
+    def _file(self, repo: ConfigRepository, config_path: str) -> Any:
+        sources = _sources(repo)
+        if sources is None:
+            return self.load(repo, config_path)
+        if (*sources, config_path) not in self._files:
+            self._files[*sources, config_path] = pickle.dumps(self.load(repo, config_path))
+        return pickle.loads(self._files[*sources, config_path])
 
     def _config(self, loader: ConfigLoaderImpl, defaults: list[Any], repo: IConfigRepository) -> DictConfig:
         if all(one.defaults is not defaults for one in self._lists.values()):
@@ -62,6 +76,14 @@ class Remembered:
         if id(defaults) not in self._configs:
             self._configs[id(defaults)] = pickle.dumps(self.compose(loader, defaults, repo))
         return pickle.loads(self._configs[id(defaults)])  # 7 times as fast as copy.deepcopy
+
+
+def _sources(repo: IConfigRepository) -> list[str] | None:
+    """Return what a repository reads; None if a folder of it is not the package's."""
+    sources = [(source.scheme(), source.path) for source in repo.get_sources()]
+    if any(scheme == "file" and not path.startswith(str(config_folder())) for scheme, path in sources):
+        return None
+    return [f"{scheme}://{path}" for scheme, path in sources]
 
 
 remembered = Remembered()

@@ -142,7 +142,7 @@ TRAIN = {
     "model.video.activation=rellu": "model.video.activation=rellu is unknown. Did you mean 'relu' or 'gelu'?",
     "+model.text.init=xavier": "model.text.init=xavier is unknown. It knows: default, tutorial.",
     "model.scale_form=expp": "model.scale_form=expp is unknown. Did you mean 'exp'?",
-    "precision=fp17": "trainer.precision='fp17'",
+    "precision=fp17": "trainer.precision=fp17 is unknown. It knows: ",
     # words that are no settings
     "--epochs=3": "written without dashes: epochs=VALUE",
     "--hepl": "Did you mean --help?",
