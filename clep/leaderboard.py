@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -193,15 +194,11 @@ def _published_model(
     text_encoder = f"{model['kind']}:{model['weights']}"
     tag_style = model.get("tag_style", "raw")
     paths = [override(f"paths.{key}", value) for key, value in settings["paths"].items()]
-    common = [*paths, override("output_folder", str(folder)), override("text_encoder", text_encoder)]
     charades = benchmark == "ego_charades"
+    common = list(paths)
     if charades:
-        only_first_person = f"{settings['paths']['ego_charades']}/CharadesEgo_v1_test_only1st.csv"
-        common += [override("csv", only_first_person), override("features", str(folder / "rows.h5"))]
-    else:
-        common.append(override("tag_style", tag_style))
-    job = build_job(job_options(benchmark, common))
-    tables = [path for path in job.inputs() if path != folder / "rows.h5"]
+        common.append(override("csv", f"{settings['paths']['ego_charades']}/CharadesEgo_v1_test_only1st.csv"))
+    tables = _tables(benchmark, tuple(common))
     missing = []
     if not Path(model["weights"]).exists():
         missing.append(f"no weights at {model['weights']}: download them ({model['download']})")
@@ -209,6 +206,9 @@ def _published_model(
         missing.append(f"no {', '.join(gone)}: download {about['download']}")
     if missing:
         raise MissingFilesError("; ".join(missing))
+    common += [override("output_folder", str(folder)), override("text_encoder", text_encoder)]
+    common.append(override("features", str(folder / "rows.h5")) if charades else override("tag_style", tag_style))
+    job = build_job(job_options(benchmark, common))
     if charades:
         _write_film_spans(tables, folder / "clips.csv")
         _encode(settings, model, about, folder, folder / "rows.h5")
@@ -224,6 +224,14 @@ def _published_model(
             banks.append(override("evaluator.egomcq.similarity", model["similarity"]))
     words = ["model=joint_space", f"evaluator={benchmark}", *paths, *banks, override("tag_style", tag_style)]
     return evaluate_banks([*words, override("text_encoder", text_encoder)], folder, settings["device"]), folder
+
+
+@cache
+def _tables(benchmark: str, words: tuple[str, ...]) -> list[Path]:
+    """Return the files of a benchmark that its job reads, without features."""
+    job = build_job(job_options(benchmark, list(words)))
+    features = getattr(job, "features", None)
+    return [path for path in job.inputs() if features is None or path != Path(features)]
 
 
 def _encode(
