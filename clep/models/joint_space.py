@@ -38,7 +38,7 @@ class JointSpace(DualEncoder):
         >>> from clep.models import JointSpace
         >>> model = JointSpace()
         >>> video, text, scale = model({"video": torch.tensor([[3.0, 4.0]]), "text": torch.tensor([[1.0, 0.0]])})
-        >>> round(float(video @ text.T), 3), float(scale)
+        >>> round(float(video @ text.T), 3), scale.item()
         (0.6, 1.0)
     """
 
