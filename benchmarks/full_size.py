@@ -2,9 +2,9 @@
 
 The stages make the synthetic Ego4D, pack a tenth of its videos from `.pt` files, read the narrations, embed the texts
 with a stand-in encoder, open the data, compare steps from mapped disk with steps on tensors in RAM, train an epoch of
-`ego4d_clip`, resume it, and search for hard negatives. Each stage is a process of its own. One that is in the JSON
-already, with the same settings, is not run again, so that the drill may be spread over days. `delete=true` removes the
-data of the fractions instead.
+`ego4d_clip`, resume it, search for hard negatives, and train some steps with 1, 2 and 4 processes. Each stage is a
+process of its own. One that is in the JSON already, with the same settings, is not run again, so that the drill may be
+spread over days. `delete=true` removes the data of the fractions instead.
 """
 
 import math
@@ -27,7 +27,7 @@ from clep.errors import InputError
 from clep.files import read_json
 
 ROOT = Path(__file__).parent.parent
-STAGES = ("make", "features", "narrations", "texts", "opening", "steps", "epoch", "resume", "hard_negatives")
+STAGES = ("make", "features", "narrations", "texts", "opening", "steps", "epoch", "resume", "hard_negatives", "ranks")
 TEXT_ENCODER, DISK_BYTES = "hash-of-the-text", 45e9
 NLOGN = 1 + math.log(math.log(3.85e6) / math.log(3.85e4)) / math.log(100)
 """Exponent of n log n between 1 % and 100 % of Ego4D's narrations: 1.08."""
@@ -55,6 +55,8 @@ class Settings:
     steps: int = 400
     warm_steps: int = 5
     repeats: int = 2
+    ranks: list[int] = field(default_factory=lambda: [1, 2, 4])
+    rank_steps: int = 12
     stage: str = ""
     fraction: float = 0.0
 
@@ -129,7 +131,7 @@ def _measured(settings: Settings, stage: str, fraction: float) -> dict[str, Any]
     ]
     words = [word for word in given if not word.startswith(("again=", "delete=", "results=", "data="))]
     command = [sys.executable, "-m", "benchmarks.full_size", *words, f"data='{settings.data}'"]
-    command += [f"stage={stage}", f"fraction={fraction}"]
+    command += [f"stage={stage}", f"fraction={fraction}", f"ranks=[{','.join(map(str, settings.ranks))}]"]
     answer = folder_of(settings, fraction) / f".{stage}.json"
     answer.parent.mkdir(parents=True, exist_ok=True)
     answer.unlink(missing_ok=True)
@@ -151,10 +153,10 @@ def _measured(settings: Settings, stage: str, fraction: float) -> dict[str, Any]
     return used | read_json(answer)
 
 
-def _anonymous_mb(pid: int) -> float:
-    """Return the anonymous memory of a process and its children."""
+def _anonymous_mb(pid: int, alone: bool = False) -> float:
+    """Return the anonymous memory of a process, and of its children unless `alone`."""
     total = 0.0
-    for one in [pid, *_children(pid)]:
+    for one in [pid, *([] if alone else _children(pid))]:
         try:
             status = Path(f"/proc/{one}/status").read_text()
         except OSError:
@@ -423,9 +425,57 @@ def _hard_negatives(settings: Settings, folder: Path) -> dict[str, Any]:
     return {"work_s": float(searched[2]), "videos": int(searched[1]), "fit_s": metrics["seconds/fit"]}
 
 
+def _ranks(settings: Settings, folder: Path) -> dict[str, Any]:
+    """Train the same steps with several processes (gloo); compare the weights with those of one process.
+
+    A joined batch is cut into a part for each rank, so the runs differ in rounding alone. Dropout is off, because each
+    rank draws its own.
+    """
+    from safetensors.torch import load_file
+
+    found: dict[str, Any] = {}
+    weights: dict[int, dict[str, Any]] = {}
+    for count in settings.ranks:
+        run = folder / "runs" / f"ranks-{count}"
+        shutil.rmtree(run, ignore_errors=True)
+        words = [*_words(settings, folder), f"hydra.run.dir='{run}'", f"data.batch_size={settings.batch_size // count}"]
+        words += [
+            "trainer.accelerator=cpu",
+            f"trainer.devices={count}",
+            f"trainer.strategy={'ddp' if count > 1 else 'auto'}",
+        ]
+        words += [f"trainer.max_steps={settings.rank_steps}", "model.video.dropout=0", "model.text.dropout=0"]
+        words += ["precision=32-true", "final_weights=last", "logger=none", "callbacks=last"]
+        words += ["evaluator=none", "trainer.log_every_n_steps=1"]
+        with (folder / "ranks.log").open("wb") as log:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "clep.train", *words], cwd=folder, stdout=log, stderr=subprocess.STDOUT
+            )
+            peak: dict[int, float] = {}
+            while child.poll() is None:
+                for pid in [child.pid, *_children(child.pid)]:
+                    peak[pid] = max(peak.get(pid, 0.0), _anonymous_mb(pid, alone=True))
+                sleep(_POLL_S)
+        if child.returncode:
+            raise InputError(f"{count} processes: {(folder / 'ranks.log').read_text(errors='replace')[-2000:]}")
+        metrics = read_json(run / "metrics.json")
+        weights[count] = load_file(run / "model" / "model.safetensors")
+        found[str(count)] = {
+            "fit_s": metrics["seconds/fit"],
+            "loss": metrics["train/loss"],
+            "anonymous_mb_a_rank": sorted(peak.values(), reverse=True)[:count],
+            "largest_difference": max(
+                float((weights[count][name].double() - one.double()).abs().max())
+                for name, one in weights[settings.ranks[0]].items()
+            ),
+        }
+    moved = 4 * (settings.batch_size - settings.batch_size // max(settings.ranks)) * 2 * 512
+    return {"ranks": found, "steps": settings.rank_steps, "embedding_bytes_to_a_rank": moved}
+
+
 _STAGE_OF: dict[str, Callable[[Settings, Path], dict[str, Any]]] = {
     **{"make": _make, "features": _features, "narrations": _narrations, "texts": _texts, "opening": _opening},
-    **{"steps": _steps, "epoch": _epoch, "resume": _resume, "hard_negatives": _hard_negatives},
+    **{"steps": _steps, "epoch": _epoch, "resume": _resume, "hard_negatives": _hard_negatives, "ranks": _ranks},
 }
 
 

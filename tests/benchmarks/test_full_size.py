@@ -80,9 +80,10 @@ def test_a_stage_is_not_run_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.slow
 def test_the_whole_drill(tmp_path: Path) -> None:
-    result = full_size.main([*TINY, f"results={tmp_path}", f"data={tmp_path}"])
+    result = full_size.main([*TINY, "ranks=[1,2]", "rank_steps=2", f"results={tmp_path}", f"data={tmp_path}"])
     stages = result["stages"]["0.0004"]
     assert set(stages) == set(full_size.STAGES)
     assert stages["hard_negatives"]["videos"] >= 2
     assert stages["epoch"]["metrics"]["seconds/fit"] > 0
+    assert 0 < stages["ranks"]["ranks"]["2"]["largest_difference"] < 1e-5
     assert all(one["peak_anonymous_mb"] > 0 for one in stages.values())
