@@ -62,6 +62,13 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return "".join(_LINK.sub(rewritten, text) + after for text, after in zip(pieces, [*code, ""], strict=True))
 
 
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Name the theme's search dialog, which screen readers announce."""
+    return output.replace(
+        'data-md-component="search" role="dialog"', 'data-md-component="search" role="dialog" aria-label="Search"'
+    )
+
+
 def site_link(target: str, folder: str, page: str, files: Files, website: str) -> str:
     """Return what a link of a page should be.
 
