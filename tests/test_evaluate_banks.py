@@ -59,7 +59,10 @@ def test_banks_of_a_published_model_are_measured_without_a_run(
         ({"model": "mlp"}, "trained on data of given dimensions: give a run of it with ckpt=PATH"),
         ({"model": "joint_space", "text_encoder": "avion"}, "trained with text embeddings of 'avion'"),
         ({"model": "joint_space", "evaluator.epic_mir.texts": "missing.h5"}, "clep.preprocess epic_mir"),
-        ({"model": "joint_space", "evaluator.epic_mir.similarity": "l2"}, "evaluator.epic_mir.similarity=l2 is unknown"),
+        (
+            {"model": "joint_space", "evaluator.epic_mir.similarity": "l2"},
+            "evaluator.epic_mir.similarity=l2 is unknown",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(
