@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,7 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     unknown = set(settings.groups) - set(GROUPS)
     if unknown:
         sys.exit(f"error: there is no comparison {', '.join(sorted(unknown))}; choose among {', '.join(GROUPS)}")
-    report = Report("peers", settings, settings.results)
+    report = Report("peers", replace(settings, environment=""), settings.results)
     folder = Path(settings.environment)
     report.add("peers", {name: " ".join(packages) for name, packages in PEERS.items()})
     report.add("not_installed", install(folder) if settings.install else {})
