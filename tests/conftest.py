@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests import type_checks
+from tests import forkserver, type_checks
 
 type_checks.install("clep")
 
@@ -36,8 +36,7 @@ hypothesis.settings.register_profile("slow", max_examples=150, **FIXED)
 hypothesis.settings.register_profile("fuzz", print_blob=True, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("CLEP_HYPOTHESIS", "fixed"))
 
-# Processes of the start method "forkserver" are copies of one that has loaded these: seconds less for each.
-multiprocessing.set_forkserver_preload(["torch", "sentence_transformers", "clep.text", "clep.train"])
+forkserver.install()
 
 
 def seed_by_name(name: str) -> None:

@@ -99,8 +99,8 @@ class MaxMarginLoss(nn.Module):
         text: Float[Tensor, "total dim"],
         own: slice,
         scale: Float[Tensor, ""] | float | int,
-        row_positives: Relevancy | None = None,
-        column_positives: Relevancy | None = None,
+        row_positives: Bool[Tensor, "own total"] | Float[Tensor, "own total"] | None = None,
+        column_positives: Bool[Tensor, "total own"] | Float[Tensor, "total own"] | None = None,
         bias: Float[Tensor, ""] | None = None,
     ) -> tuple[Float[Tensor, "terms"], Float[Tensor, "terms"]]:
         """Return one rank's share of the loss of a joined batch, for the local form of `across_ranks`.
