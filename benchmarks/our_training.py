@@ -43,8 +43,7 @@ class GatheredBefore(pl.LightningDataModule):
         super().__init__()
         self.data = data
         loader = islice(data.train_dataloader(), batches)
-        moved = (data.transfer_batch_to_device(batch, device, 0) for batch in loader)
-        self.batches = Batches([data.on_after_batch_transfer(batch, 0) for batch in moved])
+        self.batches = Batches([data.transfer_batch_to_device(batch, device, 0) for batch in loader])
 
     def train_dataloader(self) -> Batches:
         """Return the batches themselves."""

@@ -137,9 +137,8 @@ class PretrainedModel:
         batch_size: int = 4096,
     ) -> Float[Tensor, "moments embed"]:
         """Return the embeddings of moments of videos given by their indices in the bank; see `embed_video`."""
-        index = index.to(bank.device)
-        first, last = bank.window(index, starts.to(index.device), ends.to(index.device), align=self.window.align)
-        middle_s = ((starts + ends) / 2).to(index.device)
+        first, last = bank.window(index, starts, ends, align=self.window.align)
+        middle_s = (starts + ends) / 2
         shared = getattr(self.encoder.video, "shares_context", True)
         if self.context is not None:
             batch_size = self.context.shared_at_once(batch_size) if shared else self.context.at_once(batch_size)

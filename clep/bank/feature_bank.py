@@ -18,7 +18,7 @@ from clep.bank.format import Shard
 from clep.bank.gather import masked_maxima, masked_means, mean_rows, padded_rows, sample_rows, select_rows
 from clep.bank.lmdb import LMDB_SUFFIX, lmdb_path, read_lmdb
 from clep.bank.long_term import long_term_rows
-from clep.bank.storage import Rows, Verify, open_rows, parse_device, parse_dtype, parse_verify, read_seconds
+from clep.bank.storage import HOST, Rows, Verify, open_rows, parse_device, parse_dtype, parse_verify, read_seconds
 from clep.checksums import digest
 from clep.errors import InputError
 from clep.remote import local_path
@@ -76,8 +76,8 @@ def read_contents(
 
 
 def _contents(shards: list[Shard], rows: Rows, seconds: Float64[Tensor, " rows"] | None) -> BankContents:
-    joined, clock, device = join_shards(shards), shards[0].clock, rows.device
-    first_row, duration_s = (torch.from_numpy(one).to(device) for one in (joined.first_row, joined.duration_s))
+    joined, clock = join_shards(shards), shards[0].clock
+    first_row, duration_s = torch.from_numpy(joined.first_row), torch.from_numpy(joined.duration_s)
     return BankContents(
         clock,
         joined.encoder,
@@ -88,7 +88,7 @@ def _contents(shards: list[Shard], rows: Rows, seconds: Float64[Tensor, " rows"]
         first_row.diff(),
         duration_s,
         clock.last_start(first_row.diff(), duration_s) if clock is not None and clock.rows_per_second else None,
-        None if seconds is None else seconds.to(device),
+        seconds,
         joined.nonfinite_rows,
         FileLengths([shard.path for shard in shards]),
         digest(*(shard.identity for shard in shards)),
@@ -227,7 +227,7 @@ class OpenedBank:
             InputError: the bank lacks the video.
         """
         first, last = self._span(uid)
-        return select_rows(self._contents.rows, torch.arange(first, last, device=self.device))
+        return select_rows(self._contents.rows, torch.arange(first, last))
 
     def video_seconds(self, uid: str) -> Float64[Tensor, " time"] | None:
         """Second at which each row of one video starts, for an irregular clock; None for a regular grid.
@@ -252,9 +252,9 @@ IndexLike = int | np.integer | np.ndarray | Tensor | list | tuple
 class FeatureBank(OpenedBank):
     """Features (rows) of a set of videos, looked up by seconds.
 
-    Indices and seconds may be torch tensors, numpy arrays, lists or scalars; results are on `bank.device`. A row index
-    counts over all videos of the bank. A bank pickles as its path and options and is opened again in the process that
-    uses it; it keeps no file handle, so forked processes may share it.
+    Indices and seconds may be torch tensors, numpy arrays, lists or scalars. Indices are returned on the host; rows and
+    their masks are on `bank.device`. A row index counts over all videos of the bank. A bank pickles as its path and
+    options and is opened again in the process that uses it; it keeps no file handle, so forked processes may share it.
 
     Examples:
         >>> from clep.bank import FeatureBank
@@ -309,15 +309,14 @@ class FeatureBank(OpenedBank):
             InputError: the bank has no clock (a bank of texts).
         """
         clock, contents = self._timed(), self._contents
-        everything = torch.arange(len(self), device=self.device)
-        _, timeline = self._timeline(everything)
+        _, timeline = self._timeline(torch.arange(len(self)))
         last_row_ends = timeline.start(contents.n_rows - 1) + clock.row_seconds
         return torch.where(contents.duration_s.isnan(), last_row_ends, contents.duration_s)
 
     def index(self, ids: Iterable[str]) -> Int64[Tensor, " batch"]:
         """Indices of videos by their ids, -1 for those that the bank lacks."""
         position = self._contents.position
-        return torch.tensor([position.get(uid, -1) for uid in ids], dtype=torch.int64, device=self.device)
+        return torch.tensor([position.get(uid, -1) for uid in ids], dtype=torch.int64)
 
     def window(
         self, video: IndexLike, start_s: ArrayLike, end_s: ArrayLike, align: str = "centre"
@@ -332,7 +331,7 @@ class FeatureBank(OpenedBank):
             InputError: a video of index -1, an invalid span, or a bank without a clock.
         """
         clock = self._timed()
-        start, end = (as_seconds(x, self.device).reshape(-1) for x in (start_s, end_s))
+        start, end = (as_seconds(x, HOST).reshape(-1) for x in (start_s, end_s))
         index = self._indices(video)
         in_bank = (index >= 0) & (index < len(self))
         if not bool((valid_spans(start, end) & in_bank).all()):
@@ -372,7 +371,7 @@ class FeatureBank(OpenedBank):
         ("uniform") or a random one ("random", from `generator`, or the global generator if None).
         """
         row, mask = sample_rows(self._indices(first), self._indices(last), max_rows, sample, generator)
-        return padded_rows(self._contents.rows, row, mask), mask
+        return padded_rows(self._contents.rows, row, mask), mask.to(self.device, non_blocking=True)
 
     def long_term(
         self,
@@ -399,7 +398,7 @@ class FeatureBank(OpenedBank):
             InputError: a video that the bank lacks, a second that is not finite, or a bank without a clock.
         """
         row, mask = self._long_term_rows(video, second, window_s, per_second, generator, on_missing)
-        return padded_rows(self._contents.rows, row, mask), mask
+        return padded_rows(self._contents.rows, row, mask), mask.to(self.device, non_blocking=True)
 
     def long_term_pooled(
         self,
@@ -420,7 +419,7 @@ class FeatureBank(OpenedBank):
             raise InputError(f"pool={pool!r} is unknown: choose 'mean' or 'max'")
         row, mask = self._long_term_rows(video, second, window_s, per_second, generator, on_missing)
         reduce = masked_means if pool == "mean" else masked_maxima
-        return reduce(self._contents.rows, row, mask), mask.any(1)
+        return reduce(self._contents.rows, row, mask), mask.any(1).to(self.device, non_blocking=True)
 
     def long_term_shared(
         self,
@@ -438,9 +437,9 @@ class FeatureBank(OpenedBank):
         """
         row, mask = self._long_term_rows(video, second, window_s, per_second, generator, on_missing)
         distinct, column = row[mask].unique(return_inverse=True)
-        shared = torch.zeros(len(row), len(distinct), dtype=torch.bool, device=self.device)
+        shared = torch.zeros(len(row), len(distinct), dtype=torch.bool)
         shared[mask.nonzero()[:, 0], column] = True
-        return select_rows(self._contents.rows, distinct), shared
+        return select_rows(self._contents.rows, distinct), shared.to(self.device, non_blocking=True)
 
     def _long_term_rows(
         self,
@@ -454,7 +453,7 @@ class FeatureBank(OpenedBank):
         self._timed()
         if on_missing not in ("error", "skip"):
             raise InputError(f"on_missing={on_missing!r} is unknown: choose 'error' or 'skip'")
-        at, index = as_seconds(second, self.device).reshape(-1), self._indices(video)
+        at, index = as_seconds(second, HOST).reshape(-1), self._indices(video)
         known = index >= 0 if on_missing == "skip" else torch.ones_like(index, dtype=torch.bool)
         index = torch.where(known, index, 0)
         self._check_videos(index)
@@ -469,7 +468,7 @@ class FeatureBank(OpenedBank):
         return row + base[:, None], mask & known[:, None]
 
     def _indices(self, value: IndexLike) -> Int64[Tensor, " batch"]:
-        index = torch.as_tensor(value, device=self.device).reshape(-1)
+        index = torch.as_tensor(value, device=HOST).reshape(-1)
         if index.is_floating_point() and index.numel():  # an empty list becomes a float tensor
             raise TypeError(f"indices of videos and rows are integers, not {index.dtype}")
         return index.long()

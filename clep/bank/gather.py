@@ -1,4 +1,8 @@
-"""Gathers: means, single rows, padded sequences and pooled contexts, on the device that holds the bank's rows."""
+"""Gathers: means, single rows, padded sequences and pooled contexts, on the device that holds the bank's rows.
+
+Row indices, masks and lengths come in, and are checked, on the host. If the rows are on a GPU, they are copied there
+without waiting for it, so a step never stalls on a lookup.
+"""
 
 from collections.abc import Iterator
 
@@ -35,7 +39,7 @@ def mean_rows(
     # embedding_bag does not take uint8: such rows are copied together and converted.
     in_place = isinstance(store, RowStore) and store.dtype.is_floating_point
     if isinstance(store, RowStore) and in_place and len(store.pieces) == 1:
-        return bag_means(store.pieces[0], _spans(first, length, total), length)
+        return bag_means(store.pieces[0], *_sent(store.device, _spans(first, length, total), length))
     out = torch.empty(len(first), store.dim, device=store.device)
     apart = torch.ones_like(first, dtype=torch.bool)  # windows whose rows must be copied together first
     if isinstance(store, RowStore) and in_place:
@@ -51,7 +55,8 @@ def mean_rows(
         at = which[begin:end]
         count = int(length[at].sum())
         rows = store.select(_spans(first[at], length[at], count))
-        out[at] = bag_means(rows, torch.arange(count, device=store.device), length[at])
+        at, part = _sent(store.device, at, length[at])
+        out[at] = bag_means(rows, torch.arange(count, device=store.device), part)
     return out
 
 
@@ -82,6 +87,7 @@ def _scatter_rows(
     if store.copy_to(row, slot, out):
         return
     # Two copies, the second from the CPU cache, are faster than any single pass that PyTorch offers.
+    (slot,) = _sent(store.device, slot)
     step = len(row) if store.device.type == "cuda" else max(1, _CACHED_BYTES // (store.dim * store.dtype.itemsize))
     held = torch.empty(min(step, len(row)), store.dim, dtype=store.dtype, device=store.device)
     wide = _widest(out)
@@ -188,6 +194,11 @@ def _spans(first: Int64[Tensor, " batch"], length: Int64[Tensor, " batch"], tota
     return index.add_(torch.arange(total, device=first.device))
 
 
+def _sent(device: torch.device, *index: Shaped[Tensor, "..."]) -> tuple[Tensor, ...]:
+    """Indices and lengths on the device of the rows, copied without waiting for it."""
+    return tuple(one.to(device, non_blocking=True) for one in index)
+
+
 def _zeros(slots: int, dim: int, device: torch.device) -> Float32[Tensor, "slots dim"]:
     """Zeros; on the CPU as untouched memory pages, since `torch.zeros` would write them."""
     if device.type == "cpu":
@@ -198,7 +209,7 @@ def _zeros(slots: int, dim: int, device: torch.device) -> Float32[Tensor, "slots
 def _bounds(
     first: Int64[Tensor, " batch"], last: Int64[Tensor, " batch"], length: Int64[Tensor, " batch"]
 ) -> list[int]:
-    """Total, shortest and longest length, lowest and highest row of windows; one synchronisation on a GPU."""
+    """Total, shortest and longest length, lowest and highest row of windows."""
     return torch.stack([length.sum(), length.min(), length.max(), first.min(), last.max()]).tolist()
 
 
@@ -213,14 +224,14 @@ def masked_means(
     length, real = mask.sum(1), row[mask]
     check_rows(store, real)
     if isinstance(store, RowStore) and store.dtype.is_floating_point and len(store.pieces) == 1:
-        return bag_means(store.pieces[0], real, length)
+        return bag_means(store.pieces[0], *_sent(store.device, real, length))
     out = torch.zeros(len(row), store.dim, device=store.device)
     at = 0
     for begin, end in groups(length, store):
         part = length[begin:end]
         count = int(part.sum())
         every = torch.arange(count, device=store.device)
-        out[begin:end] = bag_means(store.select(real[at : at + count]), every, part)
+        out[begin:end] = bag_means(store.select(real[at : at + count]), every, *_sent(store.device, part))
         at += count
     return out
 

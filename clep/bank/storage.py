@@ -43,7 +43,7 @@ def copy_runs(
     Returns:
         Whether the rows were copied.
     """
-    comparable = rows.dtype == out.dtype and not rows.is_cuda and not out.is_cuda
+    comparable = rows.dtype == out.dtype and rows.device == out.device == HOST
     if not comparable or len(row) == 0 or rows.shape[1] == 0 or torch.get_num_threads() > MOST_THREADS:
         return False
     edges = ((row.diff() != 1).nonzero().squeeze(1) + 1).tolist()
@@ -63,6 +63,8 @@ def as_items(rows: Shaped[Tensor, "n dim"]) -> np.ndarray:
     return rows.view(torch.uint8).numpy().view(f"V{size}")[:, 0]
 
 
+HOST = torch.device("cpu")
+"""Where indices and the tables of a bank are, whatever the device of its rows: finding rows never waits for a GPU."""
 SUPPORTED_DEVICES = "'disk' (memory map), 'cpu' (RAM), 'cuda' or 'cuda:N' (one GPU), 'lmdb'"
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 _STORED = _DTYPES | {"uint8": torch.uint8}
@@ -98,7 +100,7 @@ class Rows(ABC):
         """
         if not 0 <= first <= last <= self.n_rows:
             raise ValueError(f"rows {first} to {last} leave the bank of {self.n_rows} rows")
-        row = torch.arange(first, last, device=self.device)
+        row = torch.arange(first, last)
         self.verify(row)
         return self.select(row)
 
@@ -247,7 +249,7 @@ class RowStore(Rows):
         if out is None:
             out = torch.empty(len(row), self.dim, dtype=self.dtype, device=self.device)
         if len(self.pieces) == 1:
-            return torch.index_select(self.pieces[0], 0, row, out=out)
+            return torch.index_select(self.pieces[0], 0, row.to(self.device, non_blocking=True), out=out)
         piece = torch.bucketize(row, self.starts, right=True) - 1
         for index in piece.unique().tolist():
             which = (piece == index).nonzero().squeeze(1)

@@ -22,6 +22,10 @@ from clep.text import Taxonomy
 class ResumableDataModule(pl.LightningDataModule):
     """DataModule that checkpoints its sampler position. Subclasses define `training_sampler`."""
 
+    train_set: Any = None
+    """Training set; a `BankDataset` where the loader yields indices."""
+    val_set: Any = None
+
     def __init__(self) -> None:
         super().__init__()
         self.train_sampler: MomentBatchSampler | None = None
@@ -45,10 +49,12 @@ class ResumableDataModule(pl.LightningDataModule):
         return self.train_sampler
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move a batch to a device, except its seed and source counts, which are read on the host."""
-        host: Batch = {key: batch[key] for key in ("seed", "source_counts") if key in batch}
-        moved = {key: value.to(device, non_blocking=True) for key, value in batch.items() if key not in host}
-        return {**moved, **host}
+        """Move a batch to a device; if only its indices were loaded, look up its rows first, where the bank is."""
+        if "seed" in batch:
+            dataset = self.val_set if self.trainer is not None and not self.trainer.training else self.train_set
+            indices = dict(batch)
+            batch = dataset.gather(indices, int(indices.pop("seed")))
+        return {key: value.to(device, non_blocking=True) for key, value in batch.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sampler position: epoch, next batch, and the settings that the order depends on."""
@@ -343,15 +349,6 @@ class MomentDataModule(ResumableDataModule):
         sampler = MomentBatchSampler([len(part) for part in parts], size, rank=rank, world_size=world_size)
         # A list, so that the order is the same in every epoch of the trainer.
         return self._loader(self.val_set, list(sampler), workers=0)
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Gather the batch on the GPU if the bank is there."""
-        if "first" not in batch:
-            return batch
-        dataset = self.val_set if self.trainer is not None and not self.trainer.training else self.train_set
-        assert dataset is not None
-        seed = batch.pop("seed")
-        return dataset.gather(batch, int(seed))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the sampler position and the state of the sampling strategy."""

@@ -189,15 +189,14 @@ class Window:
             bank: the feature bank.
             first, last: row indices of each moment's window.
             seed: of a "random" sample; None takes the uniform sample.
-            length: length of the time axis, from `time_length` of all windows; None computes it from these windows,
-                which synchronises a GPU.
+            length: length of the time axis, from `time_length` of all windows; None computes it from these windows.
         """
         if self.pool == "mean":
             return {"video": bank.mean(first, last)}
         length = self.time_length(first, last) if length is None else length
         generator = None
         if self.sample == "random" and seed is not None:
-            generator = torch.Generator(device=bank.device).manual_seed(seed)
+            generator = torch.Generator().manual_seed(seed)
         rows, mask = bank.rows(first, last, length, "uniform" if generator is None else "random", generator)
         return {"video": rows, "video_mask": mask}
 
@@ -317,20 +316,16 @@ class MomentDataset(Dataset[Batch]):
         return batch
 
     def gather(self, indices: Batch, seed: int | None = None) -> Batch:
-        """Return the batch that `indices` describes, on the device of the bank."""
+        """Return the batch that `indices` describes: rows on the device of their bank, indices on the host."""
         own_id = text_id = indices["text_id"]
         if self.relevant_texts is not None and seed is not None:
             text_id = self.relevant_texts.draw(own_id, seed)
         batch = self.window.gather(self.bank, indices["first"], indices["last"], seed, self._length)
         if self.context is not None:
             batch |= self.context.gather(self.bank, indices["video_index"], indices["middle_s"], seed)
-        batch["text"] = self.texts.take(text_id).to(self.bank.device)
-        if self.text_key is not None and self.text_key.device != text_id.device:
-            self.text_key = self.text_key.to(text_id.device)
+        batch["text"] = self.texts.take(text_id)
         batch["text_id"] = text_id if self.text_key is None else self.text_key[text_id]
         for key, table in self.verb_noun_ids.items():
-            if table.device != text_id.device:
-                self.verb_noun_ids[key] = table = table.to(text_id.device)
             batch[key] = table[text_id].long()
             if self.relevant_texts is not None:
                 batch[f"video_{key}"] = table[own_id].long()
@@ -396,7 +391,7 @@ class MixedDataset(Dataset[Batch]):
         return batch
 
     def gather(self, indices: Batch, seed: int | None = None) -> Batch:
-        """Return the batch that `indices` describes, on the device of the banks."""
+        """Return the batch that `indices` describes, see `MomentDataset.gather`."""
         indices = dict(indices)
         counts = indices.pop("source_counts").tolist()
         pieces, offset = [], 0
@@ -426,7 +421,7 @@ class BankDataset(Protocol):
 class IndexOnlyDataset(Dataset[Batch]):
     """Yield `indices` instead of batches, for banks on a GPU: loader workers must not touch CUDA memory.
 
-    The DataModule calls `gather` with the indices and the `seed` once the batch is on the device.
+    The DataModule calls `gather` with the indices and the `seed` when the batch is to be moved to the device.
     """
 
     def __init__(self, dataset: BankDataset) -> None:

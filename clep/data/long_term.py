@@ -94,7 +94,7 @@ class LongTerm:
         generator = None
         if self.sample == "random" and seed is not None:
             # A different stream than that of the window's random rows, which uses the seed itself.
-            generator = torch.Generator(device=bank.device).manual_seed((seed * 31 + 17) % 2**63)
+            generator = torch.Generator().manual_seed((seed * 31 + 17) % 2**63)
         where = (video, middle_s, self.window_s, self.per_second, generator, on_missing)
         if self.pool == "rows":
             rows, mask = bank.long_term(*where)

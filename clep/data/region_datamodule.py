@@ -150,16 +150,6 @@ class RegionDataModule(ResumableDataModule):
             self.val_set, list(MomentBatchSampler([len(self.val_set)], size, rank=rank, world_size=world_size))
         )
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Gather the batch on the GPU if the banks are there."""
-        if "row" not in batch:
-            return batch
-        training = self.trainer is None or self.trainer.training
-        dataset = self.train_set if training else self.val_set
-        assert dataset is not None
-        seed = int(batch.pop("seed"))
-        return dataset.gather(batch, seed)
-
     def _loader(self, dataset: RegionDataset, sampler: Any) -> DataLoader[Batch]:
         on_gpu = dataset.bank.device.type == "cuda"
         workers = 0 if on_gpu and self.clips is None else self.num_workers

@@ -41,12 +41,11 @@ class RelevantTexts:
             text_id: the paired texts.
             seed: seed of the draw.
         """
-        own = text_id.to(self.verb.device)
-        relevancy = (_overlap(self.verb[own], self.verb) + _overlap(self.noun[own], self.noun)) / 2
+        relevancy = (_overlap(self.verb[text_id], self.verb) + _overlap(self.noun[text_id], self.noun)) / 2
         weight = ((relevancy > self.threshold) & self.candidates).float()
-        weight[torch.arange(len(own), device=own.device), own] = 1.0
-        generator = torch.Generator(device=own.device).manual_seed(seed)
-        return torch.multinomial(weight, 1, generator=generator).squeeze(1).to(text_id.device)
+        weight[torch.arange(len(text_id)), text_id] = 1.0
+        generator = torch.Generator().manual_seed(seed)
+        return torch.multinomial(weight, 1, generator=generator).squeeze(1)
 
 
 def _members(sets: Integer[Tensor, "texts k"]) -> Float[Tensor, "texts ids"]:

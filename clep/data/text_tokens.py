@@ -61,9 +61,7 @@ class TokenTable:
         return len(self._offsets) - 1
 
     def take(self, text_id: Int64[Tensor, " batch"]) -> dict[str, Tensor]:
-        """Return `text_tokens` and `text_token_mask` `[batch, longest]`, on the device of `text_id`."""
-        if self._tokens.device != text_id.device:
-            self._tokens, self._offsets = self._tokens.to(text_id.device), self._offsets.to(text_id.device)
+        """Return `text_tokens` and `text_token_mask` `[batch, longest]`."""
         return padded_tokens(self._tokens, self._offsets, text_id, self.pad)
 
 

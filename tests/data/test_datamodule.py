@@ -1,12 +1,13 @@
 """What the module does beyond its datasets: devices, mixing, and the place in the data."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from clep.bank import FeatureBank
-from clep.data import MomentDataModule, Window
+from clep.data import LongTerm, MomentDataModule, Window
 from clep.data.dataset import IndexOnlyDataset
 from clep.errors import InputError
 from tests.tiny_source import tiny_source, write_tiny_files
@@ -16,15 +17,48 @@ def module(folder: Path, **options: object) -> MomentDataModule:
     return MomentDataModule({"tiny": tiny_source(folder, val_fraction=0.28)}, batch_size=20, **options)
 
 
-def test_a_batch_of_numbers_becomes_features_after_the_transfer(tmp_path: Path) -> None:
+def test_a_batch_of_indices_becomes_features_at_the_transfer(tmp_path: Path) -> None:
     data = module(tmp_path, window=Window(pool="rows", max_rows=3, sample="random"))
     data.setup()
     draw = next(iter(data.training_sampler()))
-    indices = data.transfer_batch_to_device(IndexOnlyDataset(data.train_set).__getitems__(draw), torch.device("cpu"), 0)
-    late, at_once = data.on_after_batch_transfer(indices, 0), data.train_set.__getitems__(draw)
-    assert late.keys() == at_once.keys()
-    assert all(torch.equal(late[key], at_once[key]) for key in late)
-    assert data.on_after_batch_transfer(late, 0) is late
+    indices, at_once = IndexOnlyDataset(data.train_set).__getitems__(draw), data.train_set.__getitems__(draw)
+    for batch in (indices, at_once):
+        moved = data.transfer_batch_to_device(batch, torch.device("cpu"), 0)
+        assert moved.keys() == at_once.keys()
+        assert all(torch.equal(moved[key], at_once[key]) for key in moved)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"window": Window(pool="rows", max_rows=3, sample="random")},
+        {"context": LongTerm(20, 2, sample="random")},
+        {"context": LongTerm(20, 1, sample="first", pool="mean")},
+        {"context": LongTerm(20, 1, pool="max")},
+    ],
+    ids=["mean", "rows", "context", "context mean", "context max"],
+)
+def test_rows_on_a_device_are_looked_up_without_waiting_for_it(
+    tmp_path: Path, options: dict, dtype: torch.dtype
+) -> None:
+    """Rows on the meta device have no values, so reading one of them is an error. On a GPU it would wait."""
+    on_host, on_device = module(tmp_path, **options), module(tmp_path, **options)
+    for data in (on_host, on_device):
+        data.setup()
+    for part in on_device.parts:
+        for bank in (part.bank, part.texts):
+            rows = bank._contents.rows
+            pieces = [piece.to("meta", dtype) for piece in rows.pieces]
+            bank._contents.rows = replace(rows, pieces=pieces, digests=(), verify_reads=False)
+    draw = next(iter(on_host.training_sampler()))
+    expected, indices = on_host.train_set.__getitems__(draw), IndexOnlyDataset(on_device.train_set).__getitems__(draw)
+    moved = on_device.transfer_batch_to_device(indices, torch.device("meta"), 0)
+    assert {key: (value.shape, value.dtype) for key, value in moved.items()} == {
+        key: (value.shape, value.dtype) for key, value in expected.items()
+    }
+    assert all(value.device.type == "meta" for value in moved.values())
 
 
 def test_mixed_sources_survive_the_transfer_and_share_sentences(tmp_path: Path) -> None:
@@ -36,8 +70,8 @@ def test_mixed_sources_survive_the_transfer_and_share_sentences(tmp_path: Path) 
     sampler = data.training_sampler()
     assert sampler.state()["counts"][0] == pytest.approx(3 * sampler.state()["counts"][1], abs=3)
     draw = next(iter(sampler))
-    indices = data.transfer_batch_to_device(IndexOnlyDataset(data.train_set).__getitems__(draw), torch.device("cpu"), 0)
-    late, at_once = data.on_after_batch_transfer(indices, 0), data.train_set.__getitems__(draw)
+    late = data.transfer_batch_to_device(IndexOnlyDataset(data.train_set).__getitems__(draw), torch.device("cpu"), 0)
+    at_once = data.train_set.__getitems__(draw)
     assert all(torch.equal(late[key], at_once[key]) for key in at_once)
     assert len(late["moment"]) == 40
 
@@ -91,8 +125,8 @@ def test_gathers_on_a_gpu_equal_those_on_the_host(tmp_path: Path, device: str, t
     for data in (on_host, on_gpu):
         data.setup()
     for host, indices in zip(on_host.train_dataloader(), on_gpu.train_dataloader(), strict=True):
-        moved = on_gpu.transfer_batch_to_device(indices, torch.device("cuda"), 0)
-        gpu = on_gpu.on_after_batch_transfer(moved, 0)
+        gpu = on_gpu.transfer_batch_to_device(indices, torch.device("cuda"), 0)
+        assert all(value.is_cuda for value in gpu.values())
         assert torch.allclose(gpu["video"].cpu(), host["video"], atol=1e-5)
         assert torch.equal(gpu["text"].cpu(), host["text"])
     assert FeatureBank.open(tmp_path / "bank.h5").dim == 12

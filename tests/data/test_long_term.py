@@ -116,7 +116,7 @@ def test_rows_with_explicit_seconds(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("device", ["disk", "cpu"])
-def test_indices_become_features_after_the_transfer(tmp_path: Path, device: str) -> None:
+def test_indices_become_features_at_the_transfer(tmp_path: Path, device: str) -> None:
     for name, seed in (("a", 1), ("b", 2)):
         write_tiny_files(tmp_path / name, seed=seed)
     sources = {name: tiny_source(tmp_path / name) for name in ("a", "b")}
@@ -124,8 +124,8 @@ def test_indices_become_features_after_the_transfer(tmp_path: Path, device: str)
     data = MomentDataModule(sources, window, batch_size=20, device=device, context=LongTerm(20, 1))
     data.setup()
     draw = next(iter(data.training_sampler()))
-    indices = data.transfer_batch_to_device(IndexOnlyDataset(data.train_set).__getitems__(draw), torch.device("cpu"), 0)
-    late, at_once = data.on_after_batch_transfer(indices, 0), data.train_set.__getitems__(draw)
+    late = data.transfer_batch_to_device(IndexOnlyDataset(data.train_set).__getitems__(draw), torch.device("cpu"), 0)
+    at_once = data.train_set.__getitems__(draw)
     assert late.keys() == at_once.keys()
     assert {"context", "context_mask"} < late.keys()
     assert all(torch.equal(late[key], at_once[key]) for key in late)
@@ -179,6 +179,6 @@ def test_contexts_gathered_on_a_gpu_equal_those_on_the_host(tmp_path: Path) -> N
     for data in (on_host, on_gpu):
         data.setup()
     for host, indices in zip(on_host.train_dataloader(), on_gpu.train_dataloader(), strict=True):
-        gpu = on_gpu.on_after_batch_transfer(on_gpu.transfer_batch_to_device(indices, torch.device("cuda"), 0), 0)
+        gpu = on_gpu.transfer_batch_to_device(indices, torch.device("cuda"), 0)
         assert torch.equal(gpu["context"].cpu(), host["context"])
         assert torch.equal(gpu["context_mask"].cpu(), host["context_mask"])

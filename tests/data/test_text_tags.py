@@ -61,8 +61,7 @@ def test_mixed_sources_have_one_width_and_one_numbering(tmp_path: Path) -> None:
         part, size = int(moment >= len(data.parts[0])), len(data.parts[0])
         text_id = data.parts[part].moments.text_id[moment - part * size]
         assert (verb, noun) == expected(texts[part][text_id])
-    indices = data.transfer_batch_to_device(IndexOnlyDataset(data.train_set).__getitems__(draw), torch.device("cpu"), 0)
-    late = data.on_after_batch_transfer(indices, 0)
+    late = data.transfer_batch_to_device(IndexOnlyDataset(data.train_set).__getitems__(draw), torch.device("cpu"), 0)
     assert torch.equal(late["noun"], batch["noun"])
 
 
