@@ -48,6 +48,7 @@ NO_LEDGER_S = 3600.0
 NOT_VISIBLE = "its worker has finished, but its files are not visible here; run again"
 NO_RESULT = "no worker reported a result for it; run again"
 _MAX_OPEN_BANKS = 32
+_VIEW_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -352,8 +353,18 @@ def wait_for_files(hidden: Callable[[], Sequence[str]], folder: Path) -> Sequenc
 
 
 def _rows_of(parts: Sequence[tuple[Callable[[Path], FeatureBank], Path, str]]) -> Iterator[Rows]:
+    """Yield the rows of items in views of the mapped shards.
+
+    Copies of whole items would each leave a hole in the heap, as large as the item, between the tables of the banks.
+    """
     for opened, path, name in parts:
-        yield opened(path).video_rows(name)
+        bank = opened(path)
+        bank.verify_video(name)  # refuses also where the bank lacks it
+        index = int(bank.index([name])[0])
+        first, last = bank.first_row[index : index + 2].tolist()
+        step = max(1, _VIEW_BYTES // (bank.dim * bank.dtype.itemsize))
+        for start in range(first, last, step):
+            yield bank.block(start, min(start + step, last))
 
 
 def _has_rows_of(ledger: Path, items: Collection[str]) -> bool:

@@ -1,7 +1,9 @@
 import pickle
+import re
 import threading
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +14,13 @@ from clep.compute import Local
 from clep.compute.locks import file_lock
 from clep.errors import InputError
 from clep.extraction import engine
+from clep.extraction import text as text_module
 from clep.extraction.coverage import read_coverage
 from clep.extraction.engine import Engine, ShardSize
 from clep.extraction.ledger import ledger_path, read_ledger
 from clep.extraction.text import ChunkEncoder, SentenceRows, TextBank, TextChunk, text_bank_path
 from clep.text import Texts
+from tests.in_child import in_child
 from tests.preprocess.conftest import FakeEncoder, embed, encoder
 
 __all__ = ["encoder"]
@@ -368,3 +372,46 @@ def test_a_run_that_was_killed_after_its_bank_was_written_is_completed(tmp_path,
     assert (tmp_path / "texts.fake.h5").read_bytes() == before
     assert len(read_ledger(ledger_path(tmp_path / "texts.fake.h5"))) == 4
     assert encoder.encoded == TEXTS
+
+
+class WideEncoder(FakeEncoder):
+    """Makes rows of 3 kB, those of a usual sentence encoder."""
+
+    def __init__(self):
+        super().__init__()
+        self.dim = 768
+
+    def stream(self, texts, chunk=8192, progress=True):
+        for offset in range(0, len(texts), chunk):
+            count = min(chunk, len(texts) - offset)
+            yield offset, np.arange(offset, offset + count, dtype=np.float32)[:, None].repeat(self.dim, 1)
+
+
+def peak_of_joining(folder, n_texts: int) -> int:
+    """Return by how many bytes joining the chunks raises the anonymous memory of this process, at most."""
+    rows_of, seen = engine._rows_of, []
+
+    def watched(parts):
+        for block in rows_of(parts):
+            seen.append(anonymous_bytes())
+            yield block
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_module, "load_encoder", lambda name, device, batch_size: WideEncoder())
+        patch.setattr(engine, "_rows_of", watched)
+        bank_of(folder, map(str, range(n_texts))).write(chunk=2048)
+    rows = FeatureBank.open(folder / "texts.fake.h5").video_rows("texts")
+    assert torch.equal(rows[:, -1], torch.arange(n_texts).float())
+    return max(seen) - seen[0]
+
+
+def anonymous_bytes() -> int:
+    [kilobytes] = re.findall(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return 1024 * int(kilobytes)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_joining_takes_no_memory_a_text(tmp_path):
+    """In copies of this process, so that neither changes the heap of the other; copied rows would take 3 kB a text."""
+    few, many = (in_child(peak_of_joining, tmp_path / str(count), count) for count in (8192, 24_576))
+    assert many - few < 500 * (24_576 - 8192)
