@@ -18,19 +18,22 @@ A file that was written before digests existed has none to compare: call `warn_u
 import json
 import logging
 import re
+import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import torch
 import xxhash
 from jaxtyping import Shaped, UInt64
-from torch import Tensor
 
 from clep.errors import InputError
 from clep.files import read_json, write_json
 
-Hashable = np.ndarray | Tensor | bytes | memoryview | str
+if TYPE_CHECKING:  # who has a tensor has loaded PyTorch; others need not wait for it
+    from torch import Tensor
+    from typing_extensions import TypeIs
+
+Hashable: TypeAlias = "np.ndarray | Tensor | bytes | memoryview | str"
 
 _FILE_BLOCK = 1 << 24
 
@@ -48,11 +51,11 @@ class Digest:
         """Update the digest with an array or tensor (any device, strides and byte order), bytes, or a text."""
         if isinstance(value, str):
             header, content = "text", memoryview(value.encode("utf-8", "surrogatepass"))
-        elif isinstance(value, Tensor):
-            header, content = f"{value.dtype} {tuple(value.shape)}", _tensor_bytes(value)
         elif isinstance(value, np.ndarray):
             little = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<"))
             header, content = f"{little.dtype.str} {value.shape}", _array_bytes(little)
+        elif _is_tensor(value):
+            header, content = f"{value.dtype} {tuple(value.shape)}", _tensor_bytes(value)
         else:
             header, content = "bytes", memoryview(value)
         self._hash.update(f"{header} {content.nbytes}\n".encode())
@@ -166,6 +169,13 @@ def _array_bytes(array: np.ndarray) -> memoryview:
     return memoryview(array.reshape(-1).view(np.uint8).data) if array.size else memoryview(b"")
 
 
-def _tensor_bytes(tensor: Tensor) -> memoryview:
+def _is_tensor(value: Hashable) -> "TypeIs[Tensor]":
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def _tensor_bytes(tensor: "Tensor") -> memoryview:
+    import torch
+
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return memoryview(flat.view(torch.uint8).numpy().data) if flat.numel() else memoryview(b"")
