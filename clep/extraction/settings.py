@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from math import isfinite
 from pathlib import Path
@@ -15,7 +16,9 @@ from clep.config.targets import ANYTHING
 from clep.errors import InputError
 from clep.extraction.items import parse_part
 from clep.extraction.listing import VideoItem
+from clep.remote import is_remote
 from clep.video import DenseWindows, Segments, VideoEncoder, encode_video
+from clep.video.encoders.hub import local_weights
 
 Crops = Literal["centre", "three", "ten"]
 ExtractionT = TypeVar("ExtractionT", bound="Extraction")
@@ -157,8 +160,22 @@ class Extraction:
 
     def key(self, dtype: str) -> str:
         """Digest the options that the rows depend on, and their dtype; all rows of a bank have the same key."""
-        text = json.dumps([self.cache_key_fields(), _weights_on_disk(self.encoder), dtype], sort_keys=True, default=str)
+        weights = self._remote_weights or _weights_on_disk(self.encoder)
+        text = json.dumps([self.cache_key_fields(), weights, dtype], sort_keys=True, default=str)
         return blake2b(text.encode(), digest_size=6).hexdigest()
+
+    @cached_property
+    def _remote_weights(self) -> list[tuple[str, str]]:
+        """Name and version of the files of remote weights, so that replaced ones change the key.
+
+        The store is asked once: workers get the answer with these options, since each of them needs the same key.
+        """
+        weights = str(self.encoder.get("weights", ""))
+        path = Path(local_weights(weights)) if is_remote(weights) else None
+        if path is None or not path.exists():
+            return []
+        files = sorted(path.glob("*")) if path.is_dir() else [path]
+        return [(file.name, file.resolve().parent.name) for file in files]  # the cache keeps each version in a folder
 
 
 def _weights_on_disk(encoder: Mapping[str, Any]) -> list[tuple[str, int, int]]:

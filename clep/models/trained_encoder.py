@@ -12,7 +12,9 @@ from torch import Tensor
 from clep.config.build import build_module
 from clep.config.targets import allowed
 from clep.errors import InputError
+from clep.hub import local_model
 from clep.models.saving import load_folder, load_weights
+from clep.remote import is_remote
 from clep.video.encoder import VideoEncoder
 
 
@@ -61,7 +63,7 @@ class TrainedEncoder(VideoEncoder):
     Its name is that of the initial encoder plus a digest of the weights, so that their banks are not mixed up.
 
     Args:
-        weights: folder of a run, or the folder `model` in it.
+        weights: folder of a run, or the folder `model` in it; or the URL of one, `hf://user/name` included.
         name: name for the bank; None for the derived name.
         allow: modules or classes of your own that the model's config may name beside the registered classes of clep,
             e.g. `["mine."]`.
@@ -82,7 +84,7 @@ class TrainedEncoder(VideoEncoder):
 
     def __init__(self, weights: str, name: str | None = None, allow: str | Sequence[str] = ()) -> None:
         super().__init__()
-        folder = Path(weights).expanduser()
+        folder = local_model(weights) if is_remote(weights) else Path(weights).expanduser()
         if not (folder / "config.json").is_file() and (folder / "model" / "config.json").is_file():
             folder = folder / "model"
         content, state = load_folder(folder)

@@ -9,6 +9,7 @@ from clep.models.published.loading import load_published
 from clep.models.published.model import FrameModel
 from clep.models.published.pixels import transform
 from clep.video.encoder import ClipSpec, VideoEncoder
+from clep.video.encoders.hub import local_weights
 
 
 class PublishedEncoder(VideoEncoder):
@@ -20,7 +21,7 @@ class PublishedEncoder(VideoEncoder):
 
     Args:
         kind: one of `clep.models.published.KINDS`.
-        weights: checkpoint file, or the folder that the job convert_weights wrote; see `load_published`.
+        weights: checkpoint file, the folder that the job convert_weights wrote, or its URL; see `load_published`.
         output: "joint", or "features" for the rows before the projection.
         frames: frames of a clip; None: as many as the model was trained with.
         sizes: JSON file with the sizes that no checkpoint holds; None: those beside the weights or of the releases.
@@ -52,7 +53,7 @@ class PublishedEncoder(VideoEncoder):
         name: str | None = None,
     ) -> None:
         super().__init__()
-        self.model = load_published(kind, weights, sizes, frames)
+        self.model = load_published(kind, local_weights(weights), sizes, frames)
         clip = self.model.clip
         self.output = output
         self.clip = ClipSpec(

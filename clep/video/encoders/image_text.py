@@ -15,6 +15,7 @@ from clep.video.encoders.hub import (
     colour,
     colours,
     load_model,
+    local_weights,
     model_config,
     plain_config,
     square,
@@ -36,7 +37,7 @@ class ImageText(FrameEncoder):
     Frames are resized and cropped as for the other encoders here; SigLIP's official preprocessing squashes them.
 
     Args:
-        weights: a hub name ("openai/clip-vit-base-patch32"), or the folder of a downloaded model.
+        weights: a hub name ("openai/clip-vit-base-patch32"), the folder of a downloaded model, or its URL.
         frames: frames of a window or segment.
         name: name for the bank; None derives one.
         architecture: of a model whose weights are loaded afterwards, from the method `architecture`; `weights` is then
@@ -67,6 +68,7 @@ class ImageText(FrameEncoder):
         super().__init__()
         self.vision: Any
         self.projection: nn.Module = nn.Identity()
+        weights = local_weights(weights) if architecture is None else weights
         mean, std = self._load(weights) if architecture is None else self._build(**architecture)
         self.dim = getattr(self.projection, "out_features", self.vision.config.hidden_size)
         crop_px = square(self.vision.config.image_size, weights)

@@ -16,6 +16,7 @@ from clep.video.encoders.frozen import check_pixels, encoder_name, freeze, with_
 from clep.video.encoders.hub import (
     checkpoint_layers,
     load_model,
+    local_weights,
     model_config,
     plain_config,
     read_weights,
@@ -171,8 +172,8 @@ class TimeSformer(VideoEncoder):
     """TimeSformer (Bertasius et al. 2021, arXiv 2102.05095); a row is the class token after the last norm.
 
     Args:
-        weights: a hub name ("facebook/timesformer-base-finetuned-k400"), the folder of a downloaded model, or a
-            checkpoint file of the original repository (`.pyth`).
+        weights: a hub name ("facebook/timesformer-base-finetuned-k400"), the folder of a downloaded model, a
+            checkpoint file of the original repository (`.pyth`), or the URL of a folder or file.
         frames, crop_px: frames and side of the clips to encode. None: those of the checkpoint. For others, its time and
             position embeddings are resized.
         width, depth, heads: the expected architecture, TimeSformer-B by default; any other one is refused.
@@ -210,6 +211,7 @@ class TimeSformer(VideoEncoder):
         architecture: dict[str, Any] | None = None,
     ):
         super().__init__()
+        weights = local_weights(weights) if architecture is None else weights
         is_file = architecture is None and Path(weights).expanduser().is_file()
         if architecture is not None:
             config, state = _untrained(architecture)

@@ -15,6 +15,7 @@ from clep.video.encoders.hub import (
     colour,
     colours,
     load_model,
+    local_weights,
     model_config,
     plain_config,
     square,
@@ -29,7 +30,8 @@ class VideoMAE(VideoEncoder):
     one sinusoid over all tokens in order, which does not carry over to another size.
 
     Args:
-        weights: a hub name ("MCG-NJU/videomae-base-finetuned-kinetics"), or the folder of a downloaded model.
+        weights: a hub name ("MCG-NJU/videomae-base-finetuned-kinetics"), the folder of a downloaded model, or its
+            URL.
         name: name for the bank; None derives one.
         architecture: of a model whose weights are loaded afterwards, from the method `architecture`; `weights` is then
             not read.
@@ -52,6 +54,7 @@ class VideoMAE(VideoEncoder):
         self.model: Any
         self.norm: nn.Module = nn.Identity()
         if architecture is None:
+            weights = local_weights(weights)
             mean, std = self._load(weights)
         else:
             mean, std = self._build(**architecture)

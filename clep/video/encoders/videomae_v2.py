@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from clep.errors import InputError
 from clep.video.encoder import VideoEncoder
 from clep.video.encoders.frozen import encoder_name
-from clep.video.encoders.hub import IMAGENET, read_weights, refuse_misfit
+from clep.video.encoders.hub import IMAGENET, local_weights, read_weights, refuse_misfit
 from clep.video.encoders.videomae import VideoMAE
 
 _HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}
@@ -32,7 +32,7 @@ class VideoMAEv2(VideoMAE):
 
     Args:
         weights: a `.pth` of the original repository, or a folder with the `model.safetensors` or `pytorch_model.bin` of
-            OpenGVLab's models on the hub, or such a hub name ("OpenGVLab/VideoMAEv2-Base").
+            OpenGVLab's models on the hub, such a hub name ("OpenGVLab/VideoMAEv2-Base"), or a URL.
         frames, crop_px: of the clips that the weights were trained with, which the file does not hold.
         heads: attention heads, which the file does not hold; None: those of the released models by their width.
         name: name for the bank; None derives one.
@@ -54,6 +54,7 @@ class VideoMAEv2(VideoMAE):
         self, weights: str, frames: int = 16, crop_px: int = 224, heads: int | None = None, name: str | None = None
     ) -> None:
         VideoEncoder.__init__(self)
+        weights = local_weights(weights)
         state, source = _read(weights)
         self.norm = nn.Identity()
         if "fc_norm.weight" in state:

@@ -15,6 +15,7 @@ from clep.video.encoders.hub import (
     colour,
     colours,
     load_model,
+    local_weights,
     model_config,
     plain_config,
     square,
@@ -29,7 +30,7 @@ class VJEPA2(VideoEncoder):
     The predictor is not used. Pixels follow the official processor: short side 256/224 of the crop, centre crop.
 
     Args:
-        weights: a hub name ("facebook/vjepa2-vitl-fpc64-256"), or the folder of a downloaded model.
+        weights: a hub name ("facebook/vjepa2-vitl-fpc64-256"), the folder of a downloaded model, or its URL.
         pool: "mean" over tokens, or "attentive": the pooler of a fine-tuned classifier, e.g.
             "facebook/vjepa2-vitl-fpc16-256-ssv2".
         frames: frames of a clip; None: those of the model. Positions are rotary, so that other numbers are allowed.
@@ -62,6 +63,7 @@ class VJEPA2(VideoEncoder):
         self.model: Any
         self.pooler: Any = None
         self.pool: Pool = pool
+        weights = local_weights(weights) if architecture is None else weights
         mean, std = self._load(weights) if architecture is None else self._build(**architecture)
         config = self._config
         frames = config.frames_per_clip if frames is None else frames
