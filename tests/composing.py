@@ -1,5 +1,6 @@
 """Compose settings quickly: Hydra takes 0.3 s for each choice of files, a training composes three times."""
 
+import copy
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra._internal import config_loader_impl
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository, IConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository, IConfigRepository
 from hydra._internal.defaults_list import DefaultsList, Overrides
 from omegaconf import DictConfig
 
@@ -25,6 +26,7 @@ class Remembered:
         self.create_defaults_list: Callable[..., DefaultsList] = config_loader_impl.create_defaults_list
         self.compose: Callable[..., DictConfig] = ConfigLoaderImpl._compose_config_from_defaults_list
         self.load: Callable[..., Any] = ConfigRepository.load_config
+        self.copy_sources: Callable[..., None] = CachingConfigRepository.__init__
         self._files: dict[tuple[Any, ...], bytes] = {}  # pickled
         self._lists: dict[tuple[Any, ...], DefaultsList] = {}
         self._configs: dict[int, bytes] = {}  # pickled, by the identity of a list of defaults that stays in `_lists`
@@ -38,6 +40,7 @@ class Remembered:
         def composed(loader: ConfigLoaderImpl, defaults: list[Any], repo: IConfigRepository) -> DictConfig:
             return self._config(loader, defaults, repo)
 
+        CachingConfigRepository.__init__ = _share_sources
         ConfigRepository.load_config = loaded
         config_loader_impl.create_defaults_list = self._defaults
         ConfigLoaderImpl._compose_config_from_defaults_list = composed
@@ -76,6 +79,12 @@ class Remembered:
         if id(defaults) not in self._configs:
             self._configs[id(defaults)] = pickle.dumps(self.compose(loader, defaults, repo))
         return pickle.loads(self._configs[id(defaults)])  # 7 times as fast as copy.deepcopy
+
+
+def _share_sources(repo: CachingConfigRepository, delegate: IConfigRepository) -> None:
+    """As Hydra does, without copying all registered settings: 25 ms. Other search paths replace the list of sources."""
+    repo.delegate = copy.copy(delegate)
+    repo.cache = {}
 
 
 def _sources(repo: IConfigRepository) -> list[str] | None:

@@ -5,6 +5,7 @@ import hashlib
 import multiprocessing
 import os
 import random
+import signal
 from collections.abc import Iterator
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -24,6 +25,9 @@ from tests.composing import remembered  # noqa: E402 - imports parts of clep, wh
 gc.disable()  # until all tests are collected: what they import stays, and searching it again and again takes seconds
 
 remembered.install()
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell; tests of Ctrl-C send it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test outlives a power cut, and flushing a file to the disk takes 10 ms.
 os.fsync = lambda descriptor: None

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from hydra._internal import config_loader_impl
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import ConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -129,6 +129,7 @@ def test_settings_are_composed_in_tests_as_hydra_does(words: list[str], monkeypa
     monkeypatch.setattr(config_loader_impl, "create_defaults_list", remembered.create_defaults_list)
     monkeypatch.setattr(ConfigLoaderImpl, "_compose_config_from_defaults_list", remembered.compose)
     monkeypatch.setattr(ConfigRepository, "load_config", remembered.load)
+    monkeypatch.setattr(CachingConfigRepository, "__init__", remembered.copy_sources)
     assert first == again == compose_config("train", words)
 
 

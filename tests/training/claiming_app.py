@@ -1,5 +1,6 @@
 """A stand-in for `clep.train`: Hydra claims its folder, the app notes its process there and stays until it may end."""
 
+import functools
 import os
 import sys
 import time
@@ -9,6 +10,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from clep.config.resolvers import register_resolvers
+from clep.training import run_folder
 from clep.training.run_folder import locked_run_folder
 
 CONFIG = {
@@ -23,8 +25,12 @@ CONFIG = {
 }
 
 
-def start(index: int, runs: Path, environment: dict[str, str], at: float, until: str) -> None:
-    """Start the app in this process at a given time; it lives until the file `until` exists below `runs`."""
+def start(index: int, runs: Path, environment: dict[str, str], at: float, until: str, wait_s: float) -> None:
+    """Start the app in this process at a given time; it lives until the file `until` exists below `runs`.
+
+    It waits for `wait_s` seconds for a folder that another holds.
+    """
+    run_folder.claim = functools.partial(run_folder.claim, wait_s=wait_s)
     folder = runs.parent / "conf"
     os.environ |= environment
     register_resolvers()

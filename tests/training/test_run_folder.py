@@ -39,8 +39,9 @@ def begin(runs: Path) -> Iterator[Start]:
     """Start an app in a process of its own; all are killed at the end."""
     context, processes = multiprocessing.get_context("forkserver"), []
 
-    def begun(at: float = 0.0, until: str = "end", **environment: str) -> ForkServerProcess:
-        process = context.Process(target=start, args=(len(processes), runs, environment, at, until), daemon=True)
+    def begun(at: float = 0.0, until: str = "end", wait_s: float = 10.0, **environment: str) -> ForkServerProcess:
+        given = (len(processes), runs, environment, at, until, wait_s)
+        process = context.Process(target=start, args=given, daemon=True)
         process.start()
         processes.append(process)
         return process
@@ -72,7 +73,7 @@ def occupants(runs: Path) -> dict[str, int]:
 def test_starts_in_the_same_second_get_different_folders(
     runs: Path, begin: Start, count: int, environment: dict[str, str]
 ) -> None:
-    at = time.time() + 1.0
+    at = time.time() + 0.5
     processes = [begin(at, **environment) for _ in range(count)]
     wait_for(lambda: sum(occupants(runs).values()) == count)
     (runs / "end").touch()
@@ -117,7 +118,7 @@ def test_a_second_start_with_the_same_name_is_refused_while_the_first_lives(runs
     first = begin(CLEP_RUN_ID="mine")
     wait_for(lambda: occupants(runs) == {"mine": 1})
     written = (runs / "mine" / ".hydra" / "hydra.yaml").stat().st_mtime_ns
-    second = begin(CLEP_RUN_ID="mine")
+    second = begin(CLEP_RUN_ID="mine", wait_s=0.5)
     second.join(60)
     assert second.exitcode == 1
     assert f"process {first.pid} on" in (runs / "errors-1").read_text()
