@@ -86,6 +86,14 @@ def _seeded(request: pytest.FixtureRequest) -> None:
     seed_by_name(request.node.nodeid)
 
 
+@pytest.fixture(autouse=True)
+def _threads_as_before() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    if torch.get_num_threads() != before:  # a fork in a later test would wait for threads that it does not have
+        torch.set_num_threads(before)
+
+
 @pytest.fixture
 def quick_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let libraries that spawn processes get them from the forkserver; what they are given is pickled all the same."""

@@ -4,6 +4,8 @@ import multiprocessing
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 
 def in_child(function: Callable[..., Any], *arguments: Any, limit_s: float = 240) -> Any:
     """Return what `function(*arguments)` returns in a forked process.
@@ -11,9 +13,14 @@ def in_child(function: Callable[..., Any], *arguments: Any, limit_s: float = 240
     Raises:
         AssertionError: it raised (the traceback is on stderr), crashed, or took longer than `limit_s`.
     """
+
+    def send() -> None:
+        torch.set_num_threads(1)  # threads of OpenMP do not outlive a fork
+        theirs.send(function(*arguments))
+
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
-    child = context.Process(target=lambda: theirs.send(function(*arguments)))
+    child = context.Process(target=send)
     child.start()
     theirs.close()  # so that `ours` ends when the child does
     try:
