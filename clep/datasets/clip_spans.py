@@ -91,16 +91,7 @@ def read_spans(table: UserTable) -> tuple[ClipSpans, Int64[np.ndarray, " rows"]]
         InputError: a column is missing, a cell is empty or no time, a span does not end after its start, or a clip has
             two spans; the message names the line.
     """
-    given = [name for name in ("video", "start", "end") if name in table]
-    if not given:
-        table.require("clip")
-    lacking = [name for name in ("video", "start", "end") if name not in table]
-    if given and lacking:
-        raise InputError(
-            f"{table.path} has the column {table.names[given[0]]!r} but not {table.names[lacking[0]]!r}; give "
-            f"video, start and end, or only clip; {table.hint(lacking[0])}"
-        )
-    if not given:
+    if not require_span_columns(table):
         strings = table.filled("clip")
         ids = strings.values.to_pylist()
         unknown = np.full(len(ids), np.nan)
@@ -132,6 +123,24 @@ def read_spans(table: UserTable) -> tuple[ClipSpans, Int64[np.ndarray, " rows"]]
             )
     spans = ClipSpans(list(position), [video[row] for row in first], start_s[first], end_s[first])
     return spans, clip
+
+
+def require_span_columns(table: UserTable) -> bool:
+    """Return whether a table has the columns of spans, `video`, `start` and `end`; without them, `clip` is needed.
+
+    Raises:
+        InputError: it has some of the three only, or none and no `clip`; the message names the columns.
+    """
+    given = [name for name in ("video", "start", "end") if name in table]
+    if not given:
+        table.require("clip")
+    lacking = [name for name in ("video", "start", "end") if name not in table]
+    if given and lacking:
+        raise InputError(
+            f"{table.path} has the column {table.names[given[0]]!r} but not {table.names[lacking[0]]!r}; give "
+            f"video, start and end, or only clip; {table.hint(lacking[0])}"
+        )
+    return bool(given)
 
 
 def find_clip_ids(

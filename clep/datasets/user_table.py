@@ -130,14 +130,18 @@ class UserTable:
             )
         return strings
 
-    def seconds(self, name: str) -> Float64[np.ndarray, " rows"]:
-        """Return a column of seconds from 0 on, given as numbers or as `hh:mm:ss.ms`.
+    def seconds(self, name: str, negative: bool = False) -> Float64[np.ndarray, " rows"]:
+        """Return a column of seconds, given as numbers or as `hh:mm:ss.ms`.
+
+        Args:
+            name: of the column.
+            negative: whether seconds below 0 are returned too, instead of refused.
 
         Raises:
             InputError: a cell is not a time; names the line.
         """
         values = self._numbers(name, clock=True)
-        wrong = ~np.isfinite(values) | (values < 0)
+        wrong = ~np.isfinite(values) | ((values < 0) & (not negative))
         if wrong.any():
             row = int(wrong.argmax())
             cell = self.columns[name][row].as_py()

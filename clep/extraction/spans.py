@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from hashlib import blake2b
 from itertools import groupby
-from math import isfinite
+from math import isfinite, isnan
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ from clep.extraction.listing import VideoItem
 from clep.extraction.settings import Extraction
 from clep.video import VideoEncoder
 from clep.video.batches import BatchEncoder, Mark, encode_in_batches
-from clep.video.span_frames import FrameOptions, open_frames
+from clep.video.span_frames import FilmFrames, FrameOptions, open_frames
 from clep.video.spans import Dataset, FrameRule, frame_indices, span_in_frames
 
 Clip = tuple[Shaped[Tensor, "crops 3 side side"], ...]
@@ -37,7 +37,7 @@ class SpanItem(VideoItem):
 
     Attributes:
         path: video file, folder of its chunks, or folder of its frames.
-        start, end: of the span, in `unit`.
+        start, end: of the span, in `unit`; NaN for a film from its first to its last frame.
         unit: "seconds", or "frames": numbers of frames as their images are called (of a film: indices from 0).
     """
 
@@ -186,6 +186,11 @@ def _clips(
         spans = list(group)
         for item in spans:
             begin(item)
+        try:
+            spans = [_whole_film(item, options) if isnan(item.start) else item for item in spans]
+        except InputError as error:
+            yield from (Mark((item, error)) for item in spans)
+            continue
         while spans:
             done = 0
             try:
@@ -201,6 +206,13 @@ def _clips(
                 for item in spans[done : done + failed]:
                     yield Mark((item, error))
                 spans = spans[done + failed :]
+
+
+def _whole_film(item: SpanItem, options: FrameOptions) -> SpanItem:
+    """Return the span of all frames of a film."""
+    source = FilmFrames(item.path, options)
+    frames = source.count_frames()
+    return replace(item, start=0, end=frames, unit="frames", duration_s=frames / source.fps)
 
 
 def _clips_of_video(

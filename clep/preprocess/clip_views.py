@@ -15,11 +15,10 @@ from torch import Tensor
 
 from clep.bank import Clock
 from clep.compute.threads import Background
-from clep.datasets.clip_spans import SPAN_COLUMNS, read_spans
-from clep.datasets.user_table import read_user_table
 from clep.errors import InputError
-from clep.extraction.listing import VideoItem, find_videos
+from clep.extraction.listing import VideoItem
 from clep.extraction.settings import Crops, Extraction
+from clep.preprocess.clip_films import find_clips
 from clep.preprocess.job import config_group
 from clep.preprocess.videos import VideosJob
 from clep.video import VideoEncoder
@@ -223,7 +222,8 @@ class ClipViews(VideosJob, job="clip_views"):
 
     Attributes:
         table: csv, tsv, parquet or jsonl with the column clip, and for spans of videos also video, start and end.
-        videos: folder in which the file <clip>.mp4 (or .mkv, …) is found, else <video>.mp4, also in subfolders.
+        videos: folder in which <video>.mp4 (or .mkv, …) is found, or the film <clip>.mp4 of each clip, also in
+            subfolders.
         output: the bank to write; its ledger and coverage go beside it.
         columns: names of the table's columns where they differ, e.g. columns.clip=narration_id.
         extraction: how clips are encoded, see its options below.
@@ -266,21 +266,13 @@ class ClipViews(VideosJob, job="clip_views"):
 
     @cached_property
     def _items_and_skipped(self) -> tuple[list[ViewItem], dict[str, str]]:
-        spans = read_spans(read_user_table(self.table, SPAN_COLUMNS, self.columns, "columns"))[0]
-        files = {name: path for name, path in find_videos(self.videos, spans.ids).items() if not path.is_dir()}
-        others = sorted({video for name, video in zip(spans.ids, spans.videos, strict=True) if name not in files})
-        whole = {name: path for name, path in find_videos(self.videos, others).items() if not path.is_dir()}
+        clips, skipped = find_clips(self.table, self.columns, self.videos)
         items: list[ViewItem] = []
-        skipped: dict[str, str] = {}
-        seconds = zip(spans.start_s.tolist(), spans.end_s.tolist(), strict=True)
-        for name, video, (start_s, end_s) in zip(spans.ids, spans.videos, seconds, strict=True):
-            if name in files:
-                items.append(ViewItem(name, str(files[name])))
-            elif video in whole and not isnan(start_s):
-                items.append(
-                    ViewItem(name, str(whole[video]), duration_s=end_s - start_s, start_s=start_s, end_s=end_s)
-                )
+        for clip in clips:
+            if clip.path.is_dir():
+                skipped[clip.id] = f"{clip.path.name} is a folder of chunks or frames, which the job clips reads"
             else:
-                either = f"{name} or {video}" if video != name else name
-                skipped[name] = f"no video file {either} in {Path(self.videos).name}"
+                length_s = clip.end - clip.start
+                item = ViewItem(clip.id, str(clip.path), duration_s=length_s, start_s=clip.start, end_s=clip.end)
+                items.append(item)
         return items, skipped

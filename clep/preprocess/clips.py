@@ -3,20 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import pandas as pd
-from jaxtyping import Float64
-
 from clep.errors import InputError
-from clep.extraction.listing import find_videos
 from clep.extraction.spans import SpanExtraction, SpanItem
+from clep.preprocess.clip_films import find_clips
 from clep.preprocess.job import config_group
 from clep.preprocess.videos import VideosJob
-from clep.tables import parse_clock_times, parse_numbers, read_table
 
 USUAL_FPS = 30.0  # only to estimate how long spans in frames take
 
@@ -26,17 +20,17 @@ class Clips(VideosJob, job="clips"):
     """A table of spans (clip, video, start, end) and their videos → a bank with one row a span, indexed by clip id.
 
     A row shows the frames that the encoder's published rule chooses from the span. The columns of EPIC-KITCHENS are
-    clip_column=narration_id video_column=video_id start_column=start_timestamp end_column=stop_timestamp. An
+    columns.clip=narration_id columns.video=video_id columns.start=start_timestamp columns.end=stop_timestamp. An
     interrupted run is continued; only new spans, and those whose span or video changed, are encoded.
 
     Attributes:
-        table: csv or tsv with a header.
+        table: csv, tsv, parquet or jsonl with the columns clip, video, start and end (seconds, 00:01:02.50, or frames),
+            or with clip alone, each of them a whole film.
         videos: folder in which <video>.mp4 (or .mkv, …), a folder <video> or <video>.mp4 of its chunks (chunk_s=300),
-            or a folder <video> of its frames (frame_0000000001.jpg) is found, also in subfolders.
+            or a folder <video> of its frames (frame_0000000001.jpg) is found, also in subfolders. Where the video is
+            missing: the film <clip>.mp4 of the clip alone, all of it.
         output: the bank to write; its ledger and coverage go beside it.
-        clip_column: column of the ids of spans.
-        video_column: column of the videos.
-        start_column, end_column: columns of the spans, in seconds, as 00:01:02.50, or in frames.
+        columns: names of the table's columns where they differ, e.g. columns.clip=narration_id.
         unit: "seconds", or "frames": the numbers of the frames as their images are called (of a film: indices from 0).
         extraction: how spans are encoded, see its options below.
     """
@@ -44,10 +38,7 @@ class Clips(VideosJob, job="clips"):
     table: str | Path = "${paths.data}/clips.csv"
     videos: str | Path = "${paths.data}/videos"
     output: str | Path = "${paths.out}/clips.h5"
-    clip_column: str = "clip"
-    video_column: str = "video"
-    start_column: str = "start"
-    end_column: str = "end"
+    columns: Mapping[str, str | None] | None = None
     unit: Literal["seconds", "frames"] = "seconds"
     extraction: Mapping[str, Any] | SpanExtraction | None = field(
         default=None, metadata=config_group("extraction", "clips")
@@ -84,27 +75,11 @@ class Clips(VideosJob, job="clips"):
 
     @cached_property
     def _items_and_skipped(self) -> tuple[list[SpanItem], dict[str, str]]:
-        separator = "\t" if Path(self.table).suffix.lower() == ".tsv" else ","
-        columns = [self.clip_column, self.video_column, self.start_column, self.end_column]
-        hint = "Name the columns: clip_column=, video_column=, start_column=, end_column="
-        table = read_table(self.table, list(dict.fromkeys(columns)), hint, separator)
-        starts, ends = (self._times(table[column]) for column in columns[2:])
-        names = table[self.video_column].tolist()
-        files = find_videos(self.videos, sorted(set(names)))
+        clips, skipped = find_clips(self.table, self.columns, self.videos)
         per_second = USUAL_FPS if self.unit == "frames" else 1.0
         items: list[SpanItem] = []
-        skipped: dict[str, str] = {}
-        for clip, video, start, end in zip(table[self.clip_column], names, starts, ends, strict=True):
-            if not (isfinite(start) and isfinite(end) and 0 <= start <= end):
-                skipped[clip] = f"its span is from {start:g} to {end:g}"
-            elif video not in files:
-                skipped[clip] = f"no video {video} in {Path(self.videos).name}"
-            else:
-                length_s = (end - start) / per_second
-                item = SpanItem(clip, str(files[video]), duration_s=length_s, max_rows=1)
-                items.append(replace(item, start=float(start), end=float(end), unit=self.unit))
+        for clip in clips:
+            length_s = (clip.end - clip.start) / per_second
+            item = SpanItem(clip.id, str(clip.path), duration_s=length_s, max_rows=1)
+            items.append(replace(item, start=clip.start, end=clip.end, unit=self.unit))
         return items, skipped
-
-    def _times(self, column: pd.Series) -> Float64[np.ndarray, " rows"]:
-        clock = self.unit == "seconds" and column.str.contains(":").any()
-        return parse_clock_times(column, self.table) if clock else parse_numbers(column, self.table)

@@ -89,6 +89,20 @@ class FilmFrames:
         finally:
             file.close()
 
+    def count_frames(self) -> int:
+        """Return the number of frames from the first to the end of the film, at least 1; reads all packets.
+
+        Raises:
+            InputError: no frame of the file can be decoded.
+        """
+        try:
+            begun = walk_through(self._file, self._file.timeline(self._options.t0))
+            if begun is None:
+                raise InputError(f"{self._file.path}: no frame can be decoded: fetch it again")
+            return max(round(begun[1] * self.fps), 1)
+        finally:
+            self._file.close()
+
 
 class ChunkedFrames:
     """Frames of a video that was cut into files of equal length, counted as one video.

@@ -142,13 +142,34 @@ def test_what_is_missing_is_listed_with_its_reason(tmp_path: Path) -> None:
     coverage = Clips(output=tmp_path / "o.h5", **options).run()
     assert FeatureBank.open(tmp_path / "o.h5").videos == ["good", "last"]
     assert "lacks the chunk that starts at second 2" in coverage["lists"]["failed"]["hole"]
-    skipped = {"back": "its span is from 2 to 1", "lost": "no video w in videos"}
+    skipped = {"back": "its span is from 2 to 1", "lost": "no video w or lost in videos"}
     assert coverage["lists"]["skipped"] == skipped
     with pytest.raises(InputError, match=r"'back': its span is from 2 to 1 \(on_error=skip"):
         Clips(output=tmp_path / "p.h5", on_error="stop", **options).run()
     del extraction["chunk_s"]
     with pytest.raises(InputError, match=r"holds a video in chunks: give their length in seconds, e\.g\. chunk_s=300"):
         Clips(output=tmp_path / "q.h5", **options).run()
+
+
+def test_clips_in_films_of_their_own_are_read_whole(tmp_path: Path) -> None:
+    """EGTEA Gaze+'s layout: a folder a video, with a film a clip; the table has the spans in the whole videos."""
+    film(tmp_path / "videos" / "v" / "v-1.mp4", range(20, 60))
+    film(tmp_path / "videos" / "v" / "v-2.mp4", range(7))
+    film(tmp_path / "videos" / "w.mp4", range(LENGTH))
+    spans = {"v-1": (103.0, 107.3), "v-2": (5.0, 5.7)}
+    bank = run(tmp_path, spans, frame_rule="avion")
+    chosen = {"v-1": frame_indices("avion", 0, 40, FRAMES) + 20, "v-2": frame_indices("avion", 0, 7, FRAMES)}
+    for name, frames in chosen.items():
+        assert bank.video_rows(name).tolist() == [frames.tolist()]
+    assert bank.video_seconds("v-1").tolist() == [2.0]  # the middle of the film's 4 s
+    table = tmp_path / "clips.jsonl"  # ids alone: whole films
+    table.write_text('{"id": "v-1"}\n{"id": "w"}\n{"id": "v-1"}\n')
+    extraction = {"encoder": {"_target_": f"{__name__}.FrameNumbers"}, "device": "cpu", "frame_rule": "avion"}
+    options = {"videos": tmp_path / "videos", "output": tmp_path / "whole.h5", "dtype": "float32"}
+    Clips(table=table, columns={"clip": "id"}, extraction=extraction, **options).run()
+    whole = FeatureBank.open(tmp_path / "whole.h5")
+    assert whole.video_rows("v-1").tolist() == bank.video_rows("v-1").tolist()
+    assert whole.video_rows("w").tolist() == [frame_indices("avion", 0, LENGTH, FRAMES).tolist()]
 
 
 def test_a_span_beyond_the_end_and_images_without_a_rate_are_refused(tmp_path: Path) -> None:
@@ -175,8 +196,8 @@ def test_the_command_reads_a_table_like_epic_kitchens(tmp_path: Path) -> None:
     weights = save(tmp_path / "lavila.pt", tiny.lavila(), args=args())
     (tmp_path / "lavila.json").write_text(json.dumps(SIZES))
     words = [f"table={table}", f"videos={tmp_path}", f"output={tmp_path / 'clips.h5'}", "dtype=float32", "device=cpu"]
-    words += ["clip_column=narration_id", "video_column=video_id", "start_column=start_timestamp"]
-    words += ["end_column=stop_timestamp", "rounding=epic", "compute.processes=1"]
+    words += ["columns.clip=narration_id", "columns.video=video_id", "columns.start=start_timestamp"]
+    words += ["columns.end=stop_timestamp", "rounding=epic", "compute.processes=1"]
     assert main(["clips", *words, "encoder=lavila", f"encoder.weights={weights}"]) == 0
     model, frames = load_published("lavila", weights), decoded(path)
     for name, (start, end) in {"P01_01_0": (6, 29), "P01_01_1": (22, 48)}.items():  # 28.25 and 47.5 are rounded up

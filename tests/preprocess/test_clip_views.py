@@ -93,13 +93,13 @@ def test_a_clip_without_a_file_is_a_span_of_its_video(tmp_path: Path) -> None:
         },
     ).run()
     assert coverage["up_to_date"]
-    assert coverage["lists"]["skipped"] == {"lost": "no video file lost or w in videos"}
+    assert coverage["lists"]["skipped"] == {"lost": "no video w or lost in videos"}
     assert "lasts 6.0 s, and the clip starts at 30.0 s" in coverage["lists"]["failed"]["late"]
 
 
 def test_wrong_input_is_refused(tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
-    with pytest.raises(InputError, match="has none of the 1 clips of .*'a': no video file a in videos"):
+    with pytest.raises(InputError, match="has none of the 1 clips of .*'a': no video a in videos"):
         run(tmp_path, "clip\na\n")
     film(tmp_path / "videos" / "a.mp4", range(3))
     with pytest.raises(InputError, match="views_in_time=0 must be at least 1"):
