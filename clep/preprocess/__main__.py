@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -155,6 +155,8 @@ def _as_override(word: str, job: type[Job], config_dir: str | None) -> str:
             raise InputError(f"there is no {group} {value!r} in conf/{group}. {did_you_mean(value, known)}")
     if bare in options:
         return f"job.{bare}={value}"
+    if dot and group in options and group not in inner and _is_mapping(job, group):
+        return f"++job.{bare}={value}"
     if bare in inner:
         return f"job.{EXTRACTION}.{bare}={value}"
     if bare == "paths" or (group == "paths" and item in path_options()):
@@ -162,6 +164,12 @@ def _as_override(word: str, job: type[Job], config_dir: str | None) -> str:
     if group == "paths" and dot:
         raise InputError(f"there is no path {bare!r}. {did_you_mean(item, path_options())}")
     raise InputError(f"this job has no option {bare!r}. {nearest_option(bare, [*options, *inner])}")
+
+
+def _is_mapping(job: type[Job], option: str) -> bool:
+    """Return whether an option holds values by name, which can be given one by one: columns.text=caption."""
+    hint = next(field.type for field in job.options() if field.name == option)
+    return any(get_origin(kind) is Mapping for kind in (hint, *get_args(hint)))
 
 
 def _jobs_help() -> RenderableType:

@@ -64,10 +64,8 @@ class Clips(VideosJob, job="clips"):
         """
         items, skipped = self._items_and_skipped
         if not items:
-            raise InputError(
-                f"{self.videos} has a video for none of the {len(skipped)} spans of {self.table}; the first, "
-                f"{next(iter(skipped.items()))}"
-            )
+            name, reason = next(iter(skipped.items()))
+            raise InputError(f"{self.videos} has none of the {len(skipped)} clips of {self.table}; {name!r}: {reason}")
         if skipped and self.on_error == "stop":
             name, reason = next(iter(skipped.items()))
             raise InputError(f"span {name!r}: {reason} (on_error=skip continues without it)")

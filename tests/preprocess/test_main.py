@@ -9,7 +9,7 @@ import pytest
 import clep
 from clep.bank import FeatureBank
 from clep.preprocess import packing
-from clep.preprocess.__main__ import main
+from clep.preprocess.__main__ import job_options, main
 
 from .conftest import write_features
 
@@ -113,3 +113,18 @@ def test_help_of_a_job_lists_options_defaults_and_meanings(folder, capsys, monke
     assert "DIR/clep/ego4d_features.h5" in printed
     assert "number format of the bank" in printed
     assert not list(folder.rglob("*.h5"))
+
+
+def test_names_of_columns_are_given_one_by_one(folder, capsys):
+    words = ["columns.clip=narration_id", "columns.start=from"]
+    assert job_options("clips", words)["columns"] == {"clip": "narration_id", "start": "from"}
+    (folder / "clips.csv").write_text("id\na\n")
+    (folder / "films").mkdir()
+    for name in ("clips", "clip_views"):
+        start = [name, "table=clips.csv", "videos=films"]
+        assert main([*start, "columns.clipp=id"]) == 1
+        assert "columns.clipp: there is no such column. Did you mean 'clip'?" in capsys.readouterr().err
+        assert main([*start, "columns.clip=id"]) == 1
+        assert "films has none of the 1 clips of clips.csv; 'a': no video a in films" in capsys.readouterr().err
+    assert main(["clips", "table.clip=id"]) == 1
+    assert "no option 'table.clip'" in capsys.readouterr().err
