@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,86 +12,16 @@ from jaxtyping import Bool, Float32, Float64, Int64, Shaped
 from torch import Tensor
 
 from clep.bank.clock import ArrayLike, Clock, Explicit, Grid, as_seconds, check_spans, valid_spans
-from clep.bank.files import BANK_SUFFIXES, FileLengths, join_shards, read_shards
-from clep.bank.format import Shard
+from clep.bank.contents import BankContents, read_contents
+from clep.bank.files import BANK_SUFFIXES
 from clep.bank.gather import masked_maxima, masked_means, mean_rows, padded_rows, sample_rows, select_rows
-from clep.bank.lmdb import LMDB_SUFFIX, lmdb_path, read_lmdb
+from clep.bank.lmdb import lmdb_path
 from clep.bank.long_term import long_term_rows
-from clep.bank.storage import HOST, Rows, Verify, open_rows, parse_device, parse_dtype, parse_verify, read_seconds
-from clep.checksums import digest
+from clep.bank.storage import HOST, Verify, parse_device, parse_dtype, parse_verify
 from clep.errors import InputError
 from clep.remote import local_path
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class BankContents:
-    """Tables and rows of an open bank, on the device of the rows; not pickled with the bank."""
-
-    clock: Clock | None
-    encoder: str
-    source: str
-    videos: list[str]
-    rows: Rows
-    first_row: Int64[Tensor, " videos_and_end"]
-    n_rows: Int64[Tensor, " videos"]
-    duration_s: Float64[Tensor, " videos"]
-    last_start: Float64[Tensor, " videos"] | None
-    seconds: Float64[Tensor, " rows"] | None
-    nonfinite_rows: Int64[np.ndarray, " videos"] | None
-    lengths: FileLengths
-    digest: str
-
-    @cached_property
-    def position(self) -> dict[str, int]:
-        """Index of each video id."""
-        return {uid: index for index, uid in enumerate(self.videos)}
-
-
-def read_contents(
-    path: Path,
-    device: str | torch.device,
-    dtype: str | torch.dtype | None,
-    clock: Clock | None,
-    verify: Verify = "first_read",
-) -> BankContents:
-    """Open the files of a bank and join their tables; see `FeatureBank.open`."""
-    if parse_device(device)[0] == "lmdb":
-        blocks, table, second = read_lmdb(path, dtype, clock, verify)
-        return _contents([table], blocks, second)
-    if path.suffix == LMDB_SUFFIX:
-        raise InputError(f"{path} is an LMDB bank: open it with device='lmdb', or open the bank it was made from")
-    shards = read_shards(path, clock)
-    rows = open_rows(
-        [extent for shard in shards for extent in shard.rows],
-        [shard.digests for shard in shards for _ in shard.rows],
-        device,
-        dtype,
-        verify,
-    )
-    extents = [shard.seconds for shard in shards if shard.seconds is not None]
-    return _contents(shards, rows, read_seconds(extents) if extents else None)
-
-
-def _contents(shards: list[Shard], rows: Rows, seconds: Float64[Tensor, " rows"] | None) -> BankContents:
-    joined, clock = join_shards(shards), shards[0].clock
-    first_row, duration_s = torch.from_numpy(joined.first_row), torch.from_numpy(joined.duration_s)
-    return BankContents(
-        clock,
-        joined.encoder,
-        joined.source,
-        joined.ids,
-        rows,
-        first_row,
-        first_row.diff(),
-        duration_s,
-        clock.last_start(first_row.diff(), duration_s) if clock is not None and clock.rows_per_second else None,
-        seconds,
-        joined.nonfinite_rows,
-        FileLengths([shard.path for shard in shards]),
-        digest(*(shard.identity for shard in shards)),
-    )
 
 
 class OpenedBank:
@@ -106,8 +35,8 @@ class OpenedBank:
         clock: Clock | None = None,
         verify: Verify = "first_read",
     ) -> None:
-        self.storage = parse_device(device)[0]
-        if self.storage == "lmdb":
+        self._storage = parse_device(device)[0]
+        if self._storage == "lmdb":
             lmdb_path(path)  # refuses a URL
         self.path = local_path(path, BANK_SUFFIXES).absolute()
         self._device, self._dtype, self._clock, self._verify = device, dtype, clock, parse_verify(verify)
@@ -164,8 +93,13 @@ class OpenedBank:
         return self._contents.rows.dtype
 
     @property
+    def storage(self) -> str:
+        """Where the rows are: "disk", "cpu", "cuda" or "lmdb"; "disk" also if they did not fit on the GPU."""
+        return "disk" if self._storage == "cuda" and self.device.type == "cpu" else self._storage
+
+    @property
     def device(self) -> torch.device:
-        """Device of the results; the CPU for a bank on disk. `bank.storage` is "disk", "cpu", "cuda" or "lmdb"."""
+        """Device of the results; the CPU for a bank on disk."""
         return self._contents.rows.device
 
     @property
@@ -279,8 +213,9 @@ class FeatureBank(OpenedBank):
         Args:
             path: one bank file, a folder of them (shards), the published tutorial's file of one dataset per video, or
                 the URL of these, which is fetched once into a cache (`clep.remote`).
-            device: "disk" memory-maps the rows, "cpu" loads them into RAM, "cuda" or "cuda:N" onto a GPU; "lmdb" reads
-                them from the LMDB that `build_lmdb` wrote beside the bank, or from `path` itself.
+            device: "disk" memory-maps the rows, "cpu" loads them into RAM, "cuda" or "cuda:N" onto a GPU, or
+                maps them, with a warning, if they need more than 90 % of its free memory; "lmdb" reads them from the
+                LMDB that `build_lmdb` wrote beside the bank, or from `path` itself.
             dtype: dtype of the rows in memory, float16, bfloat16 or float32; None: as stored. Rows that stay on disk
                 keep the stored dtype.
             clock: required for the tutorial's layout, which stores none; else None, or equal to the stored clock.

@@ -1,5 +1,6 @@
 """Storage of a bank's rows, with one interface: memory-mapped from disk, in RAM, on a GPU, or in an LMDB."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from torch import Tensor
 from clep.bank.format import Extent, RowDigests, map_file
 from clep.errors import InputError
 
+_log = logging.getLogger(__name__)
+
 Verify = bool | str  # True, False, "first_read" or "sample": see `FeatureBank.open`
 
 SAMPLED_BLOCKS = 256
@@ -25,6 +28,9 @@ FEWEST_ROWS = 8
 
 MOST_THREADS = 2
 """Runs are copied by one thread: with more threads than this, PyTorch's parallel gather and scatter are faster."""
+
+GPU_SHARE = 0.9
+"""Share of a GPU's free memory that a bank may fill; the model and its batches need the rest."""
 
 
 def copy_runs(
@@ -314,7 +320,7 @@ def open_rows(
     dtype: str | torch.dtype | None,
     verify: Verify = "first_read",
 ) -> RowStore:
-    """Map or load the rows of a bank.
+    """Map or load the rows of a bank; those that do not fit on a GPU are mapped, with one warning.
 
     Args:
         extents: locations of the rows.
@@ -339,12 +345,46 @@ def open_rows(
     as_stored = _STORED.get(stored.name)
     if kind == "disk":
         check_as_stored(extents[0].path, stored.name, wanted)
-        store = RowStore(map_extents(extents), digests if any(digests) else (), verify == "first_read")
-        store.verify_opening(verify)
-        return store
+        return _map(extents, digests, verify)
     target = wanted or as_stored
     assert target is not None
-    return RowStore([_load(extents, digests if verify else [None] * len(extents), where, target)])
+    try:
+        return RowStore([_load(extents, digests if verify else [None] * len(extents), where, target)])
+    except _TooLarge as error:
+        alike = all(extent.offset is not None and extent.dtype == stored for extent in extents)
+        if kind != "cuda" or not alike or as_stored is None:
+            raise
+        _warn_too_large(extents[0].path, where, error)
+        return _map(extents, digests, verify)
+
+
+class _TooLarge(InputError):
+    """The rows of a bank do not fit into the memory of a device."""
+
+    def __init__(self, path: Path, size: int, device: torch.device, free: int | None) -> None:
+        self.size, self.free = size, free
+        super().__init__(
+            f"{path} needs {size / 2**30:.1f} GiB on {device}, more than is free: open the bank with device='disk'"
+        )
+
+
+_warned: set[tuple[Path, torch.device]] = set()
+
+
+def _warn_too_large(path: Path, device: torch.device, error: _TooLarge) -> None:
+    """Warn that rows stay on disk, once for each bank and GPU, whoever opens them again."""
+    if (path, device) not in _warned:
+        _warned.add((path, device))
+        _log.warning(
+            "%s needs %.2f GiB on %s, where %.2f GiB are free: its rows are read from disk (device='disk')",
+            *(path, error.size / 2**30, device, (error.free or 0) / 2**30),
+        )
+
+
+def _map(extents: Sequence[Extent], digests: Sequence[RowDigests | None], verify: Verify) -> RowStore:
+    store = RowStore(map_extents(extents), digests if any(digests) else (), verify == "first_read")
+    store.verify_opening(verify)
+    return store
 
 
 def check_as_stored(path: Path, stored: str, wanted: torch.dtype | None) -> None:
@@ -382,13 +422,14 @@ def _load(
     extents: Sequence[Extent], digests: Sequence[RowDigests | None], device: torch.device, dtype: torch.dtype
 ) -> Tensor:
     shape = (sum(extent.shape[0] for extent in extents), extents[0].shape[1])
+    size = shape[0] * shape[1] * dtype.itemsize
+    free = _free_bytes(device) if device.type == "cuda" else None
+    if free is not None and size > GPU_SHARE * free:
+        raise _TooLarge(extents[0].path, size, device, free)
     try:
         rows = torch.empty(shape, dtype=dtype, device=device)
     except (RuntimeError, MemoryError) as error:
-        size = shape[0] * shape[1] * dtype.itemsize / 2**30
-        raise InputError(
-            f"{extents[0].path} needs {size:.1f} GiB on {device}, more than is free: open the bank with device='disk'"
-        ) from error
+        raise _TooLarge(extents[0].path, size, device, free) from error
     first = 0
     for extent, stored in zip(extents, digests, strict=True):
         for start, block in extent.blocks(stored):
@@ -399,6 +440,12 @@ def _load(
                 raise InputError(f"{extent.path} has values too large for float16: open the bank with dtype='float32'")
         first += extent.shape[0]
     return rows
+
+
+def _free_bytes(gpu: torch.device) -> int:
+    """Return the memory of a GPU that is free, with what PyTorch holds there without using it."""
+    unused = torch.cuda.memory_reserved(gpu) - torch.cuda.memory_allocated(gpu)
+    return int(torch.cuda.mem_get_info(gpu)[0]) + unused
 
 
 def read_seconds(extents: Sequence[Extent]) -> Float64[Tensor, " rows"]:

@@ -1,6 +1,9 @@
 """DataModules: banks on each rank's device, batches, and a sampler position that is stored in checkpoints."""
 
+import logging
+import time
 import warnings
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import pytorch_lightning as pl
@@ -17,6 +20,16 @@ from clep.data.source import Source, attach_verb_noun_ids, share_text_keys
 from clep.data.text_tokens import TextTokens, token_tables
 from clep.errors import InputError
 from clep.text import Taxonomy
+
+log = logging.getLogger(__name__)
+
+TEXTS_IN_RAM_BYTES = 2**30
+"""Text embeddings of a source above this size stay on disk by default, memory-mapped: processes share mapped pages."""
+
+SLOW_SHARE = 0.5
+"""Share of an epoch's time that goes into waiting above which reading is slower than the step."""
+SLOW_S = 5.0
+"""Seconds of waiting in an epoch below which a warning would help nobody."""
 
 
 class ResumableDataModule(pl.LightningDataModule):
@@ -116,6 +129,66 @@ class EmptyValidationSet(Dataset[Batch]):
         return {}
 
 
+class TimedDataLoader(DataLoader[Any]):
+    """A DataLoader for training that measures how long its consumer waits for batches.
+
+    The wait for the first batch of an epoch, in which workers start, does not count. Nor does one during which the GPU
+    works on earlier steps: it costs no time.
+
+    Attributes:
+        waited_s: seconds of waiting in the last epoch.
+        total_s: seconds from the first batch of the last epoch to its last one.
+        steps: batches of the last epoch but the first.
+    """
+
+    waited_s, total_s, steps = 0.0, 0.0, 0
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Yield the batches."""
+        self.waited_s, self.total_s, self.steps = 0.0, 0.0, 0
+        batches = iter(super().__iter__())
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        first = time.perf_counter()
+        while True:
+            yield batch
+            begin = time.perf_counter()
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            end = time.perf_counter()
+            if _device_is_idle():
+                self.waited_s += end - begin
+            self.total_s, self.steps = end - first, self.steps + 1
+
+
+def _device_is_idle() -> bool:
+    """Return whether the GPU, if one is used, has done all steps; does not wait for it."""
+    return not torch.cuda.is_initialized() or bool(torch.cuda.current_stream().query())
+
+
+def warn_of_slow_loading(loader: Any, epoch: int) -> None:
+    """Log a warning if most of an epoch's time went into waiting for batches.
+
+    Args:
+        loader: of the epoch; any but a `TimedDataLoader` is ignored.
+        epoch: its number, for the message.
+    """
+    if not isinstance(loader, TimedDataLoader) or loader.waited_s < SLOW_S:
+        return
+    share = loader.waited_s / loader.total_s
+    if share > SLOW_SHARE:
+        log.warning(
+            "epoch %d: %.0f %% of the time went into waiting for batches, %.1f of %.1f ms a step: reading is slower "
+            "than the step. Use more loader processes (data.num_workers), a faster disk, or for a bank that fits RAM "
+            "(data.device=cpu) or the GPU (data.device=cuda)",
+            *(epoch, 100 * share, 1e3 * loader.waited_s / loader.steps, 1e3 * loader.total_s / loader.steps),
+        )
+
+
 class MomentDataModule(ResumableDataModule):
     """Training and validation batches of moments from one or several sources.
 
@@ -125,7 +198,8 @@ class MomentDataModule(ResumableDataModule):
         batch_size: moments per batch on each rank.
         device: storage of the video bank: "disk" (memory-mapped), "cpu" (RAM), or "cuda" (the rank's GPU, where batches
             are then gathered).
-        text_device: storage of the text embeddings; None for `device` if that is a GPU, and "cpu" otherwise.
+        text_device: storage of the text embeddings; None for `device` if that is a GPU, else "cpu" for up to 1 GiB of
+            them (`TEXTS_IN_RAM_BYTES`), which each process loads, and "disk" for more.
         shuffle, drop_last, seed: see `MomentBatchSampler`.
         num_workers: loader processes. 0 is fastest unless the disk is slow: passing tensors between processes costs
             more than the gather.
@@ -270,8 +344,10 @@ class MomentDataModule(ResumableDataModule):
         if self.train_set is not None:
             return
         device = self.rank_device(self.device)
-        text_device = self.rank_device(self.text_device or ("cuda" if device.startswith("cuda") else "cpu"))
-        opened = [source.open(self.window, device, text_device, self.context) for source in self.sources.values()]
+        opened = [
+            source.open(self.window, device, self._device_of_texts(source, device), self.context)
+            for source in self.sources.values()
+        ]
         for source, (part, _) in zip(self.sources.values(), opened, strict=True):
             check_features(part.bank, "row", "extract the features of these videos again")
             check_features(part.texts, "text embedding", f"embed the texts of {source.title} again")
@@ -299,6 +375,12 @@ class MomentDataModule(ResumableDataModule):
                         dataset.tokens = table
         self.train_set = MixedDataset(train) if len(train) > 1 else train[0]
         self.val_set = (MixedDataset(val) if len(val) > 1 else val[0]) if val else None
+
+    def _device_of_texts(self, source: Source, device: str) -> str:
+        if self.text_device is not None or device.startswith("cuda"):
+            return self.rank_device(self.text_device or "cuda")
+        texts = FeatureBank.open(source.texts_path)
+        return "cpu" if texts.n_rows * texts.dim * texts.dtype.itemsize <= TEXTS_IN_RAM_BYTES else "disk"
 
     def training_sampler(self) -> MomentBatchSampler:
         """Return the batch sampler of this rank."""
@@ -365,11 +447,11 @@ class MomentDataModule(ResumableDataModule):
 
     def _loader(
         self, dataset: MomentDataset | MixedDataset, sampler: Any, workers: int | None = None
-    ) -> DataLoader[Batch]:
+    ) -> TimedDataLoader:
         parts = dataset.parts if isinstance(dataset, MixedDataset) else [dataset]
         on_gpu = any(bank.device.type == "cuda" for part in parts for bank in (part.bank, part.texts))
         workers = self.num_workers if workers is None else workers
-        return DataLoader(
+        return TimedDataLoader(
             IndexOnlyDataset(dataset) if on_gpu else dataset,
             batch_sampler=sampler,
             collate_fn=identity_collate,

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from clep.data.datamodule import EmptyValidationSet, ResumableDataModule
+from clep.data.datamodule import EmptyValidationSet, ResumableDataModule, TimedDataLoader
 from clep.data.dataset import Batch, IndexOnlyDataset, identity_collate
 from clep.data.feature_check import check_features
 from clep.data.key_frame_clips import KeyFrameClips
@@ -150,10 +150,10 @@ class RegionDataModule(ResumableDataModule):
             self.val_set, list(MomentBatchSampler([len(self.val_set)], size, rank=rank, world_size=world_size))
         )
 
-    def _loader(self, dataset: RegionDataset, sampler: Any) -> DataLoader[Batch]:
+    def _loader(self, dataset: RegionDataset, sampler: Any) -> TimedDataLoader:
         on_gpu = dataset.bank.device.type == "cuda"
         workers = 0 if on_gpu and self.clips is None else self.num_workers
-        return DataLoader(
+        return TimedDataLoader(
             IndexOnlyDataset(dataset) if on_gpu else dataset,
             batch_sampler=sampler,
             collate_fn=identity_collate,

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from clep.data.datamodule import EmptyValidationSet, ResumableDataModule
+from clep.data.datamodule import EmptyValidationSet, ResumableDataModule, TimedDataLoader
 from clep.data.dataset import identity_collate
 from clep.data.sampler import Draw, MomentBatchSampler
 from clep.data.video_clips import Augmentation, LabelledVideoSource, RandomClips, note_unreadable
@@ -104,7 +104,7 @@ class LabelledVideoDataModule(ResumableDataModule):
         """Return the loader of training batches."""
         assert self.train_set is not None
         batches: Any = self.resumed_sampler()
-        return DataLoader(
+        return TimedDataLoader(
             self.train_set,
             batch_sampler=batches,
             collate_fn=identity_collate,

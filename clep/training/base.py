@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from clep.bank import check_open_banks
 from clep.compute.float32_matmul import fast_float32_products
+from clep.data.datamodule import warn_of_slow_loading
 from clep.errors import InputError
 from clep.models import SavedModel
 from clep.training.compiled import CompiledLoss
@@ -144,8 +145,10 @@ class BaseModule(pl.LightningModule):
         check_finite_weights(self.model, self.trainer.global_step)
 
     def on_train_epoch_end(self) -> None:
-        """Stop a run that skips all of its steps."""
+        """Stop a run that skips all of its steps; warn if it waits for the disk more than it computes."""
         self.guard.raise_if_stuck()
+        if self.trainer.local_rank == 0:
+            warn_of_slow_loading(self.trainer.train_dataloader, self.current_epoch)
 
     # Optimizer.
 

@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from clep.bank import BankWriter, Clock, FeatureBank, build_lmdb
 from clep.bank.format import BLOCK_DIGEST, HEADER_BYTES
@@ -55,3 +56,20 @@ def edited(path: Path) -> Iterator[h5py.File]:
         yield file
     with path.open("r+b") as raw:
         raw.write(bytes(HEADER_BYTES))
+
+
+def pretend_gpu(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    """Let this machine seem to have a GPU with so many free bytes; creating a tensor there runs out of memory."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda gpu: (free, 2 * free))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda gpu: 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda gpu: 0)
+    empty = torch.empty
+
+    def full(*shape: object, device: object = "cpu", **options: object) -> torch.Tensor:
+        if torch.device(device).type == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return empty(*shape, device=device, **options)
+
+    monkeypatch.setattr(torch, "empty", full)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from clep.bank import BankWriter, Clock, FeatureBank
-from clep.bank.feature_bank import read_contents
+from clep.bank.contents import read_contents
 from tests.bank.banks import edited, random_videos, write
 
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from clep.bank import FeatureBank
-from clep.bank.storage import parse_device, parse_dtype
+from clep.bank.storage import _free_bytes, parse_device, parse_dtype
 from clep.errors import InputError
-from tests.bank.banks import edited, random_videos, write
+from tests.bank.banks import edited, pretend_gpu, random_videos, write
 
 
 def rechunked(path: Path, **options: object) -> Path:
@@ -78,6 +78,43 @@ def test_dtypes() -> None:
     for dtype in ("int8", torch.float64):
         with pytest.raises(InputError, match="float16, bfloat16, float32"):
             parse_dtype(dtype)
+
+
+# 1,500 rows of 6 in float16 are 18,000 bytes, nine tenths of 20,000.
+@pytest.mark.parametrize("free", [19_999, 20_000], ids=["known before", "found out"])
+def test_a_bank_that_does_not_fit_on_the_gpu_stays_on_disk_with_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, free: int
+) -> None:
+    values = np.random.default_rng(0).standard_normal((1500, 6)).astype(np.float16)
+    path = write(tmp_path / "b.h5", {"v": values})
+    pretend_gpu(monkeypatch, free)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda gpu: 500)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda gpu: 500)
+    banks = [
+        FeatureBank.open(path, device, dtype) for device in ("cuda", "cuda:0", "cuda") for dtype in (None, "float32")
+    ]
+    for bank in banks:
+        assert (bank.storage, bank.device) == ("disk", torch.device("cpu"))
+        assert bank.take([3, 1499]).equal(torch.from_numpy(values[[3, 1499]]).float())
+    warnings = [record.getMessage() for record in caplog.records]
+    assert len(warnings) == 2  # one for each name of the GPU
+    assert f"{path} needs 0.00 GiB on cuda, where 0.00 GiB are free: its rows are read from disk" in warnings[0]
+
+
+def test_memory_that_pytorch_holds_unused_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_gpu(monkeypatch, 1_000)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda gpu: 700)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda gpu: 300)
+    assert _free_bytes(torch.device("cuda")) == 1_400
+
+
+def test_a_bank_that_fits_neither_on_the_gpu_nor_into_a_map_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = rechunked(write(tmp_path / "b.h5", random_videos()), compression="gzip")
+    pretend_gpu(monkeypatch, 100)
+    with pytest.raises(InputError, match=r"b\.h5 needs 0\.0 GiB on cuda.*device='disk'"):
+        FeatureBank.open(path, "cuda")
 
 
 @pytest.mark.cuda

@@ -2,14 +2,18 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from clep.bank import FeatureBank
-from clep.data import LongTerm, MomentDataModule, Window
+from clep.data import LongTerm, MomentDataModule, Window, datamodule
+from clep.data.datamodule import TimedDataLoader, warn_of_slow_loading
 from clep.data.dataset import IndexOnlyDataset
 from clep.errors import InputError
+from tests.bank.banks import pretend_gpu
 from tests.tiny_source import tiny_source, write_tiny_files
 
 
@@ -98,6 +102,36 @@ def test_held_out_batches_are_the_same_in_every_epoch(tmp_path: Path) -> None:
     assert first == second
 
 
+def test_texts_that_are_large_stay_on_disk_unless_a_setting_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def storage(**options: object) -> str:
+        data = module(tmp_path, **options)
+        data.setup()
+        return data.train_set.texts.storage
+
+    texts = FeatureBank.open(module(tmp_path).sources["tiny"].texts_path)
+    size = texts.n_rows * texts.dim * 4
+    monkeypatch.setattr(datamodule, "TEXTS_IN_RAM_BYTES", size)
+    assert storage() == "cpu"
+    monkeypatch.setattr(datamodule, "TEXTS_IN_RAM_BYTES", size - 1)
+    assert (storage(), storage(text_device="cpu")) == ("disk", "cpu")
+
+
+def test_batches_of_a_bank_too_large_for_the_gpu_are_gathered_by_the_loader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_disk = module(tmp_path)
+    on_disk.setup()
+    with monkeypatch.context() as patch:
+        pretend_gpu(patch, 100)
+        data = module(tmp_path, device="cuda")
+        data.setup()
+        assert (data.train_set.bank.storage, data.train_set.texts.storage) == ("disk", "disk")
+    for mine, theirs in zip(data.train_dataloader(), on_disk.train_dataloader(), strict=True):
+        assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"batch_size": 1}, "at least 2"), ({"sources": {}}, "sources is empty"), ({"batch_size": 500}, "or less")],
@@ -130,3 +164,58 @@ def test_gathers_on_a_gpu_equal_those_on_the_host(tmp_path: Path, device: str, t
         assert torch.allclose(gpu["video"].cpu(), host["video"], atol=1e-5)
         assert torch.equal(gpu["text"].cpu(), host["text"])
     assert FeatureBank.open(tmp_path / "bank.h5").dim == 12
+
+
+class SlowSet(torch.utils.data.Dataset):
+    """Batches that take a while to read, on a clock of the test."""
+
+    def __init__(self, clock: list[float], seconds: float) -> None:
+        self.clock, self.seconds = clock, seconds
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, index: int) -> int:
+        self.clock[0] += self.seconds if index else 100.0  # the first batch starts the workers
+        return index
+
+
+@pytest.mark.parametrize(
+    ("read_s", "step_s", "busy", "share"),
+    [(3.0, 1.0, False, "75 %"), (1.0, 3.0, False, ""), (0.9, 0.1, False, ""), (3.0, 1.0, True, "")],
+    ids=["slow disk", "slow step", "short epoch", "GPU at work meanwhile"],
+)
+def test_an_epoch_that_waits_for_the_disk_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    read_s: float,
+    step_s: float,
+    busy: bool,
+    share: str,
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(datamodule, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    if busy:
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(query=lambda: False))
+    loader = TimedDataLoader(SlowSet(clock, read_s), batch_size=None)
+    for epoch in range(2):
+        for expected, found in enumerate(loader):
+            assert found == expected
+            clock[0] += step_s
+        warn_of_slow_loading(loader, epoch)
+    assert loader.steps == 5
+    assert loader.total_s == pytest.approx(5 * (read_s + step_s))
+    assert loader.waited_s == pytest.approx(0.0 if busy else 5 * read_s)
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == (2 if share else 0)
+    if share:
+        assert f"epoch 1: {share} of the time went into waiting for batches, 3000.0 of 4000.0 ms a step" in messages[1]
+
+
+def test_a_timed_loader_of_nothing_and_another_loader_say_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    empty = TimedDataLoader([], batch_size=None)
+    assert list(empty) == []
+    for loader in (empty, DataLoader([1]), None):
+        warn_of_slow_loading(loader, 0)
+    assert not caplog.records

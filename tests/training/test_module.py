@@ -1,4 +1,6 @@
+import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -6,6 +8,7 @@ import torch
 from pytorch_lightning.loggers import CSVLogger
 from torch import nn
 
+from clep.data import datamodule
 from clep.errors import InputError
 from clep.losses import ClipLoss, DiagonalPositives, SigmoidLoss, VerbNounPositives
 from clep.training import ContrastiveModule, NonFiniteLossError, adamw, warmup_cosine
@@ -132,3 +135,22 @@ def test_checkpoints_are_plain_data(tmp_path: Path) -> None:
     trainer.save_checkpoint(tmp_path / "x.ckpt")
     stored = torch.load(tmp_path / "x.ckpt", weights_only=True)
     assert stored["clep"]["model"]["video"]["_target_"] == "clep.models.ProjectionHead"
+
+
+def test_a_run_whose_disk_is_slower_than_its_steps_says_so_once_an_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(datamodule, "SLOW_S", 0.0)
+    data = tiny_data(tmp_path / "files")
+    data.setup()
+    read = data.train_set.__getitems__
+
+    def read_slowly(draw: Any) -> Any:
+        time.sleep(0.1)
+        return read(draw)
+
+    monkeypatch.setattr(type(data.train_set), "__getitems__", lambda self, draw: read_slowly(draw))
+    tiny_trainer(tmp_path, max_epochs=2, limit_train_batches=3).fit(tiny_module(), datamodule=data)
+    said = [record.getMessage() for record in caplog.records if "waiting for batches" in record.getMessage()]
+    assert [message.split(":")[0] for message in said] == ["epoch 0", "epoch 1"]
+    assert "data.num_workers" in said[0]
