@@ -21,10 +21,11 @@ from clep.datasets.charades_ego import read_classes, read_ego_charades
 from clep.datasets.clip_spans import ClipSpans
 from clep.errors import InputError
 from clep.evaluate import evaluate, evaluate_banks
-from clep.files import atomic_path, read_json, sentence_model_name, write_json
+from clep.files import atomic_path, read_json, write_json
 from clep.preprocess.__main__ import job_options
 from clep.preprocess.job import Job, build_job
 from clep.remote import exists
+from clep.weights import sentence_model_name
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from clep.data import LongTerm, Window
 from clep.data.feature_check import check_bank, takes_bank
 from clep.datasets.narrations_near import NarrationsNear
 from clep.errors import InputError
-from clep.files import published_weights, sentence_model_name
+from clep.files import published_weights
 from clep.hub import local_model
 from clep.index import PROBE_SENTENCES, IndexSettings, MomentGrid, MomentIndex
 from clep.index.moment_index import APPROXIMATE_ABOVE
@@ -33,6 +33,7 @@ from clep.progress import progress_bar
 from clep.remote import is_remote
 from clep.text import SentenceEncoder, substitute_tags
 from clep.text.prompts import average_prompts, class_prompts
+from clep.weights import sentence_model_name
 
 Seconds = Sequence[float | int] | np.ndarray | Tensor | float | int
 

@@ -15,7 +15,7 @@ LAYERS = [
     {"remote"},
     {"hub"},
     {"answers", "files", "machine"},
-    {"checksums", "tables"},
+    {"checksums", "tables", "weights"},
     {"columns", "hdf5"},
     {"config", "compute"},
     {"bank", "text"},

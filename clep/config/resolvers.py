@@ -10,8 +10,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from clep.files import sentence_model_name
 from clep.remote import is_remote, suffix, url_of
+from clep.weights import sentence_model_name
 
 
 def register_resolvers() -> None:

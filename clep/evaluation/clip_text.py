@@ -19,11 +19,11 @@ from clep.datasets.clip_spans import ClipSpans
 from clep.datasets.moment_table import refuse_other_units, without_suffix
 from clep.errors import InputError
 from clep.evaluation.evaluator import Evaluator, model_device
-from clep.files import sentence_model_name
 from clep.models import DualEncoder
 from clep.models.published import load_sentence_encoder
 from clep.remote import exists
 from clep.text import Texts, substitute_tags
+from clep.weights import sentence_model_name
 
 log = logging.getLogger(__name__)
 

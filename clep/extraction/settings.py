@@ -18,7 +18,7 @@ from clep.extraction.items import parse_part
 from clep.extraction.listing import VideoItem
 from clep.remote import is_remote
 from clep.video import DenseWindows, Segments, VideoEncoder, encode_video
-from clep.video.encoders.hub import local_weights
+from clep.weights import local_weights
 
 Crops = Literal["centre", "three", "ten"]
 ExtractionT = TypeVar("ExtractionT", bound="Extraction")

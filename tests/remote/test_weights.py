@@ -20,7 +20,7 @@ from clep.preprocess.__main__ import main as preprocess
 from clep.remote import cache
 from clep.video import VideoEncoder
 from clep.video.encoders import VJEPA2, ImageText, TimeSformer, VideoMAE, VideoMAEv2
-from clep.video.encoders.hub import local_weights
+from clep.weights import local_weights
 from tests.hub_server import Hub, serve_hub
 from tests.models.published import tiny_checkpoints
 from tests.video.encoders import tiny_models

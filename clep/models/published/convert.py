@@ -10,6 +10,7 @@ from clep.errors import InputError
 from clep.files import PUBLISHED_CONFIG, atomic_path, published_name, read_json, write_json
 from clep.models.published.checkpoint import read_checkpoint
 from clep.models.published.loading import load_published
+from clep.weights import local_weights
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def convert_weights(
 
     Args:
         kind: one of `KINDS`.
-        weights: the released file.
+        weights: the released file, or its URL.
         output: folder, which is created.
         sizes: see `load_published`; recorded in `published.json`.
         tokenizer: hub name or folder of a tokenizer of transformers, which is copied into the folder.
@@ -43,7 +44,7 @@ def convert_weights(
     Raises:
         InputError: the file cannot be loaded as this kind, is in this form already, or the folder cannot be written.
     """
-    output = Path(output)
+    output, weights = Path(output), local_weights(weights)
     name = published_name(kind, weights)
     about = output / PUBLISHED_CONFIG
     if about.is_file() and not overwrite:

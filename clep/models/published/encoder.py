@@ -9,7 +9,7 @@ from clep.models.published.loading import load_published
 from clep.models.published.model import FrameModel
 from clep.models.published.pixels import transform
 from clep.video.encoder import ClipSpec, VideoEncoder
-from clep.video.encoders.hub import local_weights
+from clep.weights import local_weights
 
 
 class PublishedEncoder(VideoEncoder):

@@ -15,6 +15,7 @@ from clep.models.published.checkpoint import read_checkpoint
 from clep.models.published.model import PublishedModel
 from clep.models.published.tokenizers import find_tokenizer
 from clep.text import SentenceEncoder
+from clep.weights import local_text_encoder
 
 KINDS = ("lavila", "avion", "egovlp", "egovlpv2", "egovideo", "pe", "siglip2", "clip")
 
@@ -79,14 +80,14 @@ def load_sentence_encoder(name: str, device: str | list[str] | None = None, batc
 
     Args:
         name: `KIND:WEIGHTS` for the text side of a published model, e.g. "lavila:clip_openai_timesformer_base.pt";
-            else a model of sentence-transformers, see `SentenceEncoder`.
+            WEIGHTS may be a URL, see `clep.weights`. Else a model of sentence-transformers, see `SentenceEncoder`.
         device: see `SentenceEncoder`.
         batch_size: sentences in one pass through the model.
 
     Raises:
         InputError: the model, its tokenizer or the device is not there.
     """
-    published = published_weights(name)
+    published = published_weights(local_text_encoder(name))
     if published is None:
         return SentenceEncoder(name, device, batch_size)
     from sentence_transformers import SentenceTransformer
@@ -106,7 +107,7 @@ def published_scale(name: str) -> tuple[float | None, float | None]:
     Raises:
         InputError: the name is of another form, or the file cannot be read.
     """
-    published = published_weights(name)
+    published = published_weights(local_text_encoder(name))
     if published is None:
         raise InputError(f"{name!r} is not KIND:WEIGHTS, e.g. lavila:clip_openai_timesformer_base.pt")
     kind, weights = published

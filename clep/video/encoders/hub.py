@@ -1,6 +1,5 @@
 """Models of transformers from a hub name or a local folder, read as data, with a check that no weight is missing."""
 
-import os
 import pickle
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -15,32 +14,9 @@ from torch.utils.checkpoint import checkpoint
 
 from clep.errors import InputError
 from clep.files import open_input, read_json
-from clep.remote import is_remote, local_path, suffix
 
 Colour = tuple[float, float, float]
-FOLDER_SUFFIXES = (".json", ".txt", ".safetensors")
-"""Files of a remote folder of weights that are fetched."""
-_HUB_MODEL = re.compile(r"hf:/+([\w-][\w.-]*/[\w-][\w.-]*)/?")
 IMAGENET: tuple[Colour, Colour] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
-def local_weights(weights: str | Path) -> str:
-    """Return weights as the encoders read them: those behind a URL are fetched into the cache, see `clep.remote`.
-
-    Args:
-        weights: a path or hub name, which is returned unchanged; the URL of a file, or of a folder, of which the files
-            in `FOLDER_SUFFIXES` are fetched. `hf://user/name` is the hub name `user/name`.
-
-    Raises:
-        InputError: the protocol is unknown, or the file does not exist, is refused or cannot be fetched.
-    """
-    weights = os.fspath(weights)
-    if model := _HUB_MODEL.fullmatch(weights):
-        return model[1]
-    if not is_remote(weights) and "://" not in weights:
-        return weights
-    is_file = re.fullmatch(r"\.[a-z]+", suffix(weights)) is not None
-    return str(local_path(weights, () if is_file else FOLDER_SUFFIXES))
 
 
 def model_config(weights: str, model_types: Collection[str]) -> tuple[str, dict[str, Any]]:

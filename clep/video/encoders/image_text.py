@@ -15,11 +15,11 @@ from clep.video.encoders.hub import (
     colour,
     colours,
     load_model,
-    local_weights,
     model_config,
     plain_config,
     square,
 )
+from clep.weights import local_weights
 
 _CLIP_COLOURS = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 _SIGLIP_COLOURS = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

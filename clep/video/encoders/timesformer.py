@@ -16,13 +16,13 @@ from clep.video.encoders.frozen import check_pixels, encoder_name, freeze, with_
 from clep.video.encoders.hub import (
     checkpoint_layers,
     load_model,
-    local_weights,
     model_config,
     plain_config,
     read_weights,
     refuse_misfit,
     square,
 )
+from clep.weights import local_weights
 
 if TYPE_CHECKING:
     from transformers import TimesformerConfig

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from clep.errors import InputError
 from clep.video.encoder import VideoEncoder
 from clep.video.encoders.frozen import encoder_name
-from clep.video.encoders.hub import IMAGENET, local_weights, read_weights, refuse_misfit
+from clep.video.encoders.hub import IMAGENET, read_weights, refuse_misfit
 from clep.video.encoders.videomae import VideoMAE
+from clep.weights import local_weights
 
 _HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16}
 _EPS = 1e-6

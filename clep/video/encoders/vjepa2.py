@@ -15,11 +15,11 @@ from clep.video.encoders.hub import (
     colour,
     colours,
     load_model,
-    local_weights,
     model_config,
     plain_config,
     square,
 )
+from clep.weights import local_weights
 
 Pool = Literal["mean", "attentive"]
 
