@@ -49,6 +49,7 @@ from clep.training.checkpoint import (
     remove_leftovers,
 )
 from clep.training.display import finish_loggers, log_final_metrics, print_results
+from clep.training.early_stopping import TrainNothing, stopped_early
 from clep.training.history import History
 from clep.training.run_folder import FAILURE, locked_run_folder, rank, remove_failed_start
 from clep.training.settings import checked_settings, typed_overrides
@@ -83,6 +84,7 @@ def _train(cfg: DictConfig, settings: dict[str, Any], run_folder: Path) -> dict[
         remove_leftovers(runs, run_folder)
     resume_from = find_checkpoint(cfg.ckpt_path, runs, run_folder)
     check_unfinished(resume_from, cfg.ckpt_path, settings["trainer"])
+    nothing_left = stopped_early(resume_from, cfg.ckpt_path, settings["callbacks"])
     if rank() == 0:
         with atomic_path(run_folder / SETTINGS) as temporary:
             temporary.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), encoding="utf-8")
@@ -111,6 +113,7 @@ def _train(cfg: DictConfig, settings: dict[str, Any], run_folder: Path) -> dict[
     # Evaluators run before ModelCheckpoint, which may monitor what they log.
     callbacks = [evaluation, history, *(build_typed(callback) for callback in cfg.callbacks.values() if callback)]
     loggers = [build_typed(logger) for logger in cfg.logger.values() if logger]
+    callbacks += [TrainNothing()] if nothing_left else []
     shows_progress = any(isinstance(callback, pl.callbacks.ProgressBar) for callback in callbacks)
     trainer: pl.Trainer = build_typed(
         cfg.trainer, callbacks=callbacks, logger=loggers or False, enable_progress_bar=shows_progress

@@ -448,6 +448,28 @@ def test_ckpt_path_last_says_that_a_finished_run_is_finished(
 
 
 @pytest.mark.slow
+def test_ckpt_path_last_says_that_a_run_was_stopped_early(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "clep")
+    stop = "{_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: val/loss, mode: max, patience: 1}"
+    common = ("~evaluator", f"paths.runs={tmp_path}", "callbacks=last", "final_weights=last", f"+callbacks.stop={stop}")
+    run(root, "stopped", *common)
+    stopped = tmp_path / "demo" / "stopped"
+    assert len(read_checked_json(stopped / "history.json")["rows"]) == 2
+    with pytest.raises(SystemExit):
+        run(root, "more", *common, "ckpt_path=last")
+    assert "stopped is finished, so nothing is left to train: callbacks.stop stopped it early" in caplog.text
+    assert not (tmp_path / "demo" / "more").exists()
+    step = torch.load(stopped / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    (stopped / "metrics.json").unlink()  # as if killed while it was measured
+    run(root, "stopped", *common)
+    assert torch.load(stopped / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == step
+    assert (stopped / "metrics.json").is_file()
+    assert len(read_checked_json(stopped / "history.json")["rows"]) == 2
+
+
+@pytest.mark.slow
 def test_fast_dev_run_and_the_debug_presets(root: Path, finished: Path, tmp_path: Path) -> None:
     few = ("~evaluator.probe", f"paths.runs={tmp_path}")
     run(root, "fast", *few, "trainer.fast_dev_run=true")
