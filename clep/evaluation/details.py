@@ -1,4 +1,4 @@
-"""What an evaluation found beside its metrics: ranks of queries, accuracy of classes, examples and embeddings.
+"""What an evaluation found beside its metrics: ranks and values of queries, classes, examples and embeddings.
 
 The report of a run (`clep.view.report`) is made of them. `write_details` stores them in one file of the run folder.
 """
@@ -54,6 +54,25 @@ class Ranks:
     rank: Int32[np.ndarray, " sample"]
     answers: Int32[np.ndarray, " sample"]
     right: Int32[np.ndarray, " sample"]
+
+
+@dataclass(frozen=True)
+class QueryValues:
+    """Values of queries whose mean is a metric, such as the average precision of each query.
+
+    Attributes:
+        name: first part of the metrics, as "ek100_mir/t2v".
+        queries: number of all queries, of which these are a sample.
+        metrics: last part of each metric's name.
+        key: digest of each query, by which runs are compared.
+        value: percent.
+    """
+
+    name: str
+    queries: int
+    metrics: list[str]
+    key: UInt64[np.ndarray, " sample"]
+    value: Float32[np.ndarray, "sample metrics"]
 
 
 @dataclass(frozen=True)
@@ -131,8 +150,8 @@ class Pairs:
     scale: float
 
 
-Detail = Ranks | Classes | Hits | Pairs
-_KINDS: dict[str, type[Detail]] = {kind.__name__: kind for kind in (Ranks, Classes, Hits, Pairs)}
+Detail = Ranks | QueryValues | Classes | Hits | Pairs
+_KINDS: dict[str, type[Detail]] = {kind.__name__: kind for kind in (Ranks, QueryValues, Classes, Hits, Pairs)}
 
 
 def query_keys(queries: Sequence[str]) -> UInt64[np.ndarray, " queries"]:
@@ -160,6 +179,22 @@ def rank_details(
     of_each = [np.broadcast_to(np.asarray(values), len(rank))[chosen].astype(np.int32) for values in (answers, right)]
     keys = query_keys([queries[index] for index in chosen.tolist()])
     return Ranks(name, len(rank), keys, rank.cpu().numpy()[chosen].astype(np.int32), *of_each)
+
+
+def value_details(
+    name: str, metrics: Sequence[str], value: Float[np.ndarray, "queries metrics"], queries: Sequence[str]
+) -> QueryValues:
+    """Return the values of the queries that `rank_details` samples.
+
+    Args:
+        name: first part of the metrics.
+        metrics: last part of each metric's name.
+        value: percent; the mean of each column is the metric.
+        queries: what is different about each query, for comparisons between runs.
+    """
+    chosen = _sample(len(value), MAX_QUERIES)
+    keys = query_keys([queries[index] for index in chosen.tolist()])
+    return QueryValues(name, len(value), list(metrics), keys, value[chosen].astype(np.float32))
 
 
 def classification_details(

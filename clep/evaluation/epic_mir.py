@@ -1,6 +1,7 @@
 """EPIC-KITCHENS-100 multi-instance retrieval: clips and sentences, with graded relevancy."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from clep.datasets.epic_retrieval import (
 )
 from clep.errors import InputError
 from clep.evaluation.clip_text import ClipTextBenchmark, Similarity
-from clep.metrics import mir_metrics, mir_relevancy
+from clep.evaluation.details import Detail, value_details
+from clep.metrics import mir_relevancy
+from clep.metrics.multi_instance import MIR_METRICS, mir_values, summarize_mir
 from clep.text.prompts import fill_template
 from clep.text.texts import distinct_texts
 
@@ -116,13 +119,26 @@ class EpicMIR(ClipTextBenchmark):
         matrix = similarity.float().cpu().numpy()
         if not (clip_matches.all() and sentence_matches.all()):
             matrix, relevancy = matrix[clip_matches][:, sentence_matches], relevancy[clip_matches][:, sentence_matches]
-        return {f"ek100_mir/{name}": value for name, value in mir_metrics(matrix, relevancy).items()}
+        values = mir_values(matrix, relevancy)
+        of_clips = np.array(actions.spans.ids, dtype=object)
+        queries = {
+            "v2t": of_clips[clips.kept][clip_matches].tolist(),
+            "t2v": of_clips[sentences.clip][sentence_matches].tolist(),
+        }
+        self.record(lambda: _details(values, queries))
+        return {f"ek100_mir/{name}": value for name, value in summarize_mir(values).items()}
 
     def _relevancy(self, actions: EpicActions, sentences: EpicSentences) -> Float[np.ndarray, "clips sentences"]:
         if self.relevancy_path is not None:
             return read_epic_relevancy(self.relevancy_path, len(actions), len(sentences.clip))
         classes = actions.classes
         return mir_relevancy(classes, [classes[index] for index in sentences.clip])
+
+
+def _details(
+    values: Mapping[str, Float[np.ndarray, "queries metrics"]], queries: Mapping[str, Sequence[str]]
+) -> list[Detail]:
+    return [value_details(f"ek100_mir/{way}", MIR_METRICS, 100 * of, queries[way]) for way, of in values.items()]
 
 
 def dual_softmax(

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int, Int64
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from clep.datasets.clip_table import QueryTable, read_query_table
 from clep.evaluation.clip_text import ClipTextBenchmark, Similarity
-from clep.evaluation.details import Detail, rank_details
+from clep.evaluation.details import Detail, rank_details, value_details
 from clep.metrics.retrieval import pair_ranks, summarize_ranks
 
 
@@ -99,11 +99,17 @@ class TableRetrieval(ClipTextBenchmark):
             found = summarize_ranks(ranks) | {"mAP": 100 * float(precision.mean())}
             metrics |= {f"{name}/{metric}": value for metric, value in found.items()}
             right = np.bincount(of_side[:, 0], minlength=len(query))
-            self.record(partial(_details, name, ranks, queries, len(gallery), right))
+            self.record(partial(_details, name, ranks, precision, queries, len(gallery), right))
         return metrics
 
 
 def _details(
-    name: str, ranks: Int[Tensor, " queries"], queries: list[str], answers: int, right: Int64[np.ndarray, " queries"]
+    name: str,
+    ranks: Int[Tensor, " queries"],
+    precision: Float[np.ndarray, " queries"],
+    queries: list[str],
+    answers: int,
+    right: Int64[np.ndarray, " queries"],
 ) -> list[Detail]:
-    return [rank_details(name, ranks, queries, answers, right)]
+    of_queries = value_details(name, ("mAP",), 100 * precision[:, None], queries)
+    return [rank_details(name, ranks, queries, answers, right), of_queries]

@@ -3,7 +3,7 @@
 Damen et al., "Rescaling Egocentric Vision" (IJCV 2022), section 4.6, as computed by the code of the challenge.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int, UInt32, UInt64
 from torch import Tensor
 
+MIR_METRICS = ("mAP", "mAP_binary", "nDCG")
 _COPIED_AT_ONCE = 256
 """Queries whose columns are made rows together: few at a time would read every cache line of a matrix many times."""
 _MEASURED_AT_ONCE = 16
@@ -83,6 +84,21 @@ def mir_metrics(
         Percent: `v2t/mAP`, `v2t/mAP_binary`, `v2t/nDCG` (clips are the queries), the same for `t2v`, and `mean/…`.
 
     Raises:
+        ValueError: as for `mir_values`.
+    """
+    return summarize_mir(mir_values(similarity, relevancy))
+
+
+def mir_values(
+    similarity: Float[Tensor, "clips sentences"] | Float[np.ndarray, "clips sentences"],
+    relevancy: Float[Tensor, "rows columns"] | Float[np.ndarray, "rows columns"],
+) -> dict[str, Float[np.ndarray, "queries three"]]:
+    """Return the `MIR_METRICS` of each query, from 0 to 1, of `v2t` (clips are the queries) and of `t2v`.
+
+    Args:
+        similarity, relevancy: see `mir_metrics`.
+
+    Raises:
         ValueError: shapes differ or are too large, a similarity is not finite, a relevancy is outside 0 … 1, or a query
             has no answer of relevancy 1.
     """
@@ -95,7 +111,7 @@ def mir_metrics(
         raise ValueError(f"{int((~np.isfinite(scores)).sum())} similarities are NaN or infinite")
     if not (relevant.min() >= 0 and relevant.max() <= 1):
         raise ValueError("relevancies must lie between 0 and 1")
-    measured: dict[str, float] = {}
+    measured: dict[str, Float[np.ndarray, "queries three"]] = {}
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for name, one, other in (("v2t", scores, relevant), ("t2v", scores.T, relevant.T)):
             pieces = [slice(start, start + _COPIED_AT_ONCE) for start in range(0, len(one), _COPIED_AT_ONCE)]
@@ -103,11 +119,18 @@ def mir_metrics(
             if np.isnan(values).any():
                 query = int(np.flatnonzero(np.isnan(values).any(1))[0])
                 raise ValueError(f"{name}: query {query} has no answer of relevancy 1")
-            measured |= {
-                f"{name}/{metric}": 100 * float(value)
-                for metric, value in zip(("mAP", "mAP_binary", "nDCG"), values.mean(0), strict=True)
-            }
-    for metric in ("mAP", "mAP_binary", "nDCG"):
+            measured[name] = values
+    return measured
+
+
+def summarize_mir(values: Mapping[str, Float[np.ndarray, "queries three"]]) -> dict[str, float]:
+    """Return the means over queries of what `mir_values` returns, and the means of both directions, in percent."""
+    measured = {
+        f"{name}/{metric}": 100 * float(value)
+        for name, of_queries in values.items()
+        for metric, value in zip(MIR_METRICS, of_queries.mean(0), strict=True)
+    }
+    for metric in MIR_METRICS:
         measured[f"mean/{metric}"] = (measured[f"v2t/{metric}"] + measured[f"t2v/{metric}"]) / 2
     return measured
 

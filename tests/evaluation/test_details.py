@@ -20,6 +20,7 @@ from clep.evaluation.details import (
     read_details,
     reliability,
     retrieval_details,
+    value_details,
     write_details,
 )
 from clep.metrics.retrieval import retrieval_ranks
@@ -117,6 +118,7 @@ def test_reliability_against_a_loop() -> None:
 
 def test_the_file_gives_back_what_was_written(tmp_path: Path) -> None:
     found, *_ = a_retrieval()
+    found.append(value_details("mir/t2v", ("mAP", "nDCG"), np.array([[5.0, 7.5], [0.0, 100.0]]), ["ü", "b"]))
     found = [*found, precision_details("ava", 9, ["a", "ü"], np.array([1, 0]), np.array([5.0, np.nan]))]
     write_details(tmp_path / "d", found, {"machine": {"cores": 2}})
     read, facts = read_details(tmp_path / "d")

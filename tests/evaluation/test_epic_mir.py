@@ -9,6 +9,7 @@ import torch
 from clep.bank import BankWriter, Clock
 from clep.errors import InputError
 from clep.evaluation import EpicMIR
+from clep.evaluation.details import query_keys
 from clep.evaluation.epic_mir import dual_softmax
 from clep.models import DualEncoder
 from clep.text import Texts
@@ -81,6 +82,24 @@ def test_equals_the_definition(tmp_path: Path, template: str) -> None:
     assert one.coverage["clips"] == one.coverage["clips with features"] == 30
     assert one.coverage["sentences"] == one.coverage["sentences with a matching clip"] == len(sentences)
     assert one.coverage["sentences that are not their id's narration"] == 0
+
+
+def test_the_values_of_queries_are_kept_for_comparisons(tmp_path: Path) -> None:
+    """Their means are the metrics, also where clips have no features; the key of a query is the id of its clip."""
+    clips, sentences = write_epic(tmp_path)
+    write_banks(tmp_path, clips, drop=3)
+    one = evaluator(tmp_path)
+    metrics = one.run(model_for(), details=True)
+    v2t, t2v = one.details
+    assert (v2t.name, t2v.name) == ("ek100_mir/v2t", "ek100_mir/t2v")
+    for found in one.details:
+        for metric, value in zip(found.metrics, found.value.mean(0).tolist(), strict=True):
+            assert metrics[f"{found.name}/{metric}"] == pytest.approx(value, rel=1e-5)
+    kept = set(query_keys([clip[0] for clip in clips[3:]]).tolist())
+    assert set(v2t.key.tolist()) <= kept
+    assert set(t2v.key.tolist()) <= set(query_keys([clips[i][0] for i in sentences]).tolist())
+    assert (v2t.queries, t2v.queries) == (len(v2t.key), len(t2v.key))
+    assert t2v.queries == one.coverage["sentences with a matching clip"]
 
 
 def test_another_text_beside_an_id_changes_nothing_but_the_count(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from clep.errors import InputError
 from clep.evaluation import TableRetrieval
+from clep.evaluation.details import query_keys
 from clep.metrics import retrieval_from_pairs, retrieval_metrics
 from clep.models import DualEncoder
 from tests.evaluation.tiny_benchmarks import similarity, write_rows, write_sentences
@@ -38,9 +39,13 @@ def pairs_for(random: np.random.Generator) -> np.ndarray:
     return mask
 
 
+def scores(model: DualEncoder, rows: dict, texts: dict) -> np.ndarray:
+    return np.array([[similarity(model, rows[clip], texts[one]) for clip in rows] for one in texts])
+
+
 def expected(model: DualEncoder, rows: dict, texts: dict, mask: np.ndarray) -> dict[str, float]:
-    scores = np.array([[similarity(model, rows[clip], texts[one]) for clip in rows] for one in texts])
-    sides = {"t2v": by_loops(scores, mask), "v2t": by_loops(scores.T, mask.T)}
+    of_pairs = scores(model, rows, texts)
+    sides = {"t2v": by_loops(of_pairs, mask), "v2t": by_loops(of_pairs.T, mask.T)}
     return {f"retrieval/mine/{side}/{name}": value for side, found in sides.items() for name, value in found.items()}
 
 
@@ -61,7 +66,15 @@ def test_equals_loops_over_queries(tmp_path: Path, joined: bool) -> None:
     assert one.run(model) == expected(model, rows, texts, mask)
     assert (one.coverage["pairs"], one.coverage["repeated pairs"]) == (mask.sum(), 0 if joined else 1)
     one.run(model, details=True)
-    t2v, v2t = one.details
+    t2v, precision, v2t, _ = one.details
+    of_loops = dict(zip(precision.key.tolist(), precision.value[:, 0].tolist(), strict=True))
+    found = [of_loops[key] for key in query_keys(SENTENCES).tolist()]
+    assert found == pytest.approx(
+        [
+            by_loops(row[None], right[None])["mAP"].expected
+            for row, right in zip(scores(model, rows, texts), mask, strict=True)
+        ]
+    )
     assert (t2v.name, t2v.queries, v2t.name, v2t.queries) == ("retrieval/mine/t2v", 7, "retrieval/mine/v2t", 12)
     assert (t2v.answers.tolist(), v2t.answers.tolist()) == ([12] * 7, [7] * 12)
     assert (sorted(t2v.right), sorted(v2t.right)) == (sorted(mask.sum(1)), sorted(mask.sum(0)))

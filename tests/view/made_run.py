@@ -6,7 +6,14 @@ import numpy as np
 import torch
 import yaml
 
-from clep.evaluation.details import DETAILS, classification_details, precision_details, retrieval_details, write_details
+from clep.evaluation.details import (
+    DETAILS,
+    classification_details,
+    precision_details,
+    retrieval_details,
+    value_details,
+    write_details,
+)
 from clep.files import write_json
 from clep.metrics import classification_metrics
 from clep.metrics.history import HISTORY, Chosen, write_history
@@ -39,9 +46,14 @@ def made_run(folder: Path, noise: float = 1.0, pairs: int = 120, name: str = "ma
     details += classification_details("zeroshot/kinetics", scores, label, [str(i) for i in range(60)], names, 1.0)
     values = np.array([80.0 - 10 * noise, np.nan, 30.0])
     details.append(precision_details("zeroshot/ego_charades/all/label", 50, names[:3], np.array([5, 0, 20]), values))
+    precision = {way: 100 / of.double().numpy() for way, of in ranks.items()}
+    keys = [str(index) for index in range(pairs)]
+    details += [value_details(f"ek100_mir/{way}", ("mAP",), of[:, None], keys) for way, of in precision.items()]
     metrics = {f"val/retrieval/{way}/{key}": v for way, of in ranks.items() for key, v in summarize_ranks(of).items()}
     metrics |= {f"zeroshot/kinetics/{key}": value for key, value in classification_metrics(scores, label).items()}
     metrics["zeroshot/ego_charades/all/label/mAP"] = float(np.nanmean(values))
+    metrics |= {f"ek100_mir/{way}/mAP": float(of.mean()) for way, of in precision.items()}
+    metrics["ek100_mir/mean/mAP"] = float(np.mean([of.mean() for of in precision.values()]))
     before = {f"before/{key}": 1.0 for key in metrics}
     folder.mkdir(parents=True)
     write_json(folder / "metrics.json", metrics | before | {"seconds/fit": 12.5, "train/loss": 1.0})

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clep.evaluation.details import Pairs, Ranks, reliability
+from clep.evaluation.details import Pairs, QueryValues, Ranks, reliability, value_details
 from clep.view.report.geometry import flat_map, geometry, unit, verb_groups, verb_of
 from clep.view.report.record import RunRecord
 from clep.view.report.statistics import chance, chance_within, difference, interval
@@ -65,6 +65,45 @@ def test_differences_pair_the_queries() -> None:
     assert (same.value, same.low, same.high) == (0, 0, 0)
     missing, queries = difference(one, run_of(ranks_of(rank[:100])), "x/t2v/r1")
     assert (queries, missing.value) == (100, 0)
+
+
+def values_of(name: str, value: np.ndarray, queries: np.ndarray | None = None) -> QueryValues:
+    ids = np.arange(len(value)) if queries is None else queries
+    return value_details(name, ("mAP", "nDCG"), np.stack([value, 100 - value], 1), [str(one) for one in ids.tolist()])
+
+
+def test_intervals_of_values_against_plain_resampling() -> None:
+    generator = np.random.default_rng(5)
+    value = 100 * generator.beta(0.5, 1.5, 300)
+    means = value[generator.integers(0, 300, (4000, 300))].mean(1)
+    low, high = np.percentile(means, [2.5, 97.5])
+    run = run_of(values_of("mir/t2v", value))
+    found = interval(run, "mir/t2v/mAP")
+    assert found.value == pytest.approx(value.mean(), rel=1e-6)
+    np.testing.assert_allclose([found.low, found.high], [low, high], atol=0.7)
+    assert interval(run, "mir/t2v/nDCG").low == pytest.approx(100 - found.high, rel=1e-6)
+    assert interval(run, "mir/t2v/mAP_binary") is None
+    assert interval(run, "mir/mean/mAP") is None, "one direction alone has no mean"
+
+
+def test_differences_of_values_pair_the_queries() -> None:
+    generator = np.random.default_rng(6)
+    value = 100 * generator.beta(0.5, 1.5, 300)
+    better = value + generator.normal(1.0, 2.0, 300)
+    order = generator.permutation(300)[:250]
+    one = run_of(values_of("mir/t2v", value), values_of("mir/v2t", value[:100]))
+    other = run_of(values_of("mir/t2v", better[order], order), values_of("mir/v2t", better[:100]))
+    found, queries = difference(one, other, "mir/t2v/mAP")
+    assert queries == 250
+    assert found.value == pytest.approx((better - value)[order].mean(), rel=1e-4)
+    error = (better - value)[order].std() / np.sqrt(250)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * error, rel=0.1)
+    side, _ = difference(one, other, "mir/v2t/mAP")
+    mean, queries = difference(one, other, "mir/mean/mAP")
+    assert queries == 350
+    np.testing.assert_allclose(mean, (np.array(found) + np.array(side)) / 2)
+    assert difference(one, run_of(), "mir/t2v/mAP") is None
+    assert difference(one, run_of(values_of("mir/t2v", value, np.arange(300) + 1000)), "mir/t2v/mAP") is None
 
 
 def pairs_of(video: np.ndarray, text: np.ndarray, text_id: np.ndarray) -> Pairs:

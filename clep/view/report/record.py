@@ -8,7 +8,7 @@ from typing import Any
 from clep.config.compose import compose_config, set_path
 from clep.config.saved import saved_overrides, saved_settings
 from clep.errors import InputError
-from clep.evaluation.details import DETAILS, Classes, Detail, Hits, Pairs, Ranks, read_details
+from clep.evaluation.details import DETAILS, Classes, Detail, Hits, Pairs, QueryValues, Ranks, read_details
 from clep.files import read_json
 from clep.metrics.history import HISTORY, Chosen, read_history
 from clep.metrics.names import NO_RESULTS
@@ -52,6 +52,11 @@ class RunRecord:
     def ranks(self) -> dict[str, Ranks]:
         """The ranks of queries by the first part of their metrics' names."""
         return {one.name: one for one in self.details if isinstance(one, Ranks)}
+
+    @property
+    def values(self) -> dict[str, QueryValues]:
+        """The values of queries by the first part of their metrics' names."""
+        return {one.name: one for one in self.details if isinstance(one, QueryValues)}
 
     @property
     def classes(self) -> dict[str, Classes]:

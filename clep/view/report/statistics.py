@@ -1,10 +1,10 @@
-"""Statistics of per-query ranks: metrics, chance, bootstrap intervals, and differences between two runs."""
+"""Statistics of ranks and values of queries: chance, bootstrap intervals, and differences between two runs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int32
+from jaxtyping import Float64, Int32, UInt64
 
 from clep.evaluation.details import Classes, Ranks
 from clep.view.report.record import RunRecord
@@ -52,24 +52,41 @@ def chance_within(ranks: Ranks, k: int) -> Float64[np.ndarray, " queries"]:
 
 
 def interval(run: RunRecord, metric: str) -> Interval | None:
-    """Return the bootstrap interval over queries of a metric that is computed from ranks; None for another."""
+    """Return the bootstrap interval over queries of a metric; None if the run has no ranks or values of its queries.
+
+    The mean of both directions has the mean of their intervals: exact if easy clips have easy sentences, else too wide.
+    """
     name, _, last = metric.rpartition("/")
+    if (sides := _directions(name)) is not None:
+        found = [interval(run, f"{side}/{last}") for side in sides]
+        return _mean_of([one for one in found if one is not None])
+    if (of_run := _query_values(run, name, last)) is not None:
+        return _resampled_mean(of_run[1]) if len(of_run[1]) > 1 else None
     ranks = run.ranks.get(name)
     if ranks is None or len(ranks.rank) < 2:
         return None
     if last in _CUTOFFS:
         return _mean_interval(100.0 * (ranks.rank <= _CUTOFFS[last]))
     if last in _OF_RANKS:
-        return _resampled(_OF_RANKS[last], ranks.rank, np.zeros_like(ranks.rank))
+        return _resampled(_OF_RANKS[last], ranks.rank)
     return None
 
 
 def difference(one: RunRecord, other: RunRecord, metric: str) -> tuple[Interval, int] | None:
     """Return the difference `other` - `one` over the queries that both have, and the number of these; None if unknown.
 
-    Queries are resampled in pairs, so that those that are easy for both do not widen the interval.
+    Queries are resampled in pairs, so that those that are easy for both do not widen the interval. See `interval` for
+    the mean of both directions; its number of queries is that of both.
     """
     name, _, last = metric.rpartition("/")
+    if (sides := _directions(name)) is not None:
+        both = [found for side in sides if (found := difference(one, other, f"{side}/{last}")) is not None]
+        mean = _mean_of([found for found, _ in both])
+        return (mean, sum(queries for _, queries in both)) if mean is not None else None
+    of_one, of_other = _query_values(one, name, last), _query_values(other, name, last)
+    if of_one is not None and of_other is not None:
+        keys, a, b = np.intersect1d(of_one[0], of_other[0], return_indices=True)
+        return (_resampled_mean(of_other[1][b] - of_one[1][a]), len(keys)) if len(keys) > 1 else None
     if name not in one.ranks or name not in other.ranks:
         return None
     first, second = one.ranks[name], other.ranks[name]
@@ -85,6 +102,31 @@ def difference(one: RunRecord, other: RunRecord, metric: str) -> tuple[Interval,
     return None
 
 
+def _directions(name: str) -> tuple[str, str] | None:
+    """Return the names of both directions that "<benchmark>/mean" is the mean of; None for another name."""
+    benchmark, _, last = name.rpartition("/")
+    return (f"{benchmark}/t2v", f"{benchmark}/v2t") if last == "mean" else None
+
+
+def _mean_of(sides: Sequence[Interval]) -> Interval | None:
+    return Interval(*(float(np.mean(part)) for part in zip(*sides, strict=True))) if len(sides) == 2 else None
+
+
+def _query_values(
+    run: RunRecord, name: str, last: str
+) -> tuple[UInt64[np.ndarray, " queries"], Float64[np.ndarray, " queries"]] | None:
+    """Return the keys and values of the queries whose mean is the metric; None if the run has none."""
+    found = run.values.get(name)
+    if found is None or last not in found.metrics:
+        return None
+    return found.key, found.value[:, found.metrics.index(last)].astype(np.float64)
+
+
+def _resampled_mean(values: Float64[np.ndarray, " queries"]) -> Interval:
+    """Bootstrap interval of a mean of values of which many are distinct."""
+    return _resampled(np.mean, values)
+
+
 def _mean_interval(values: Float64[np.ndarray, " queries"]) -> Interval:
     """Bootstrap interval of a mean of values of which few are distinct: their counts are multinomial."""
     distinct, counts = np.unique(values, return_counts=True)
@@ -97,19 +139,20 @@ def _mean_interval(values: Float64[np.ndarray, " queries"]) -> Interval:
 
 def _resampled(
     statistic: Callable[..., Float64[np.ndarray, "..."]],
-    ranks: Int32[np.ndarray, " queries"],
-    minus: Int32[np.ndarray, " queries"],
+    ranks: Int32[np.ndarray, " queries"] | Float64[np.ndarray, " queries"],
+    minus: Int32[np.ndarray, " queries"] | None = None,
 ) -> Interval:
-    """Bootstrap interval of the statistic of some ranks minus that of others, the queries drawn together."""
+    """Bootstrap interval of the statistic of some ranks or values, minus that of others; queries are drawn together."""
     count, generator = len(ranks), np.random.default_rng(0)
     times = max(200, min(_RESAMPLES, _MOST_DRAWS // count))
     values = []
     for _ in range(times):
         drawn = generator.integers(0, count, count)
-        values.append(float(statistic(ranks[drawn]) - statistic(minus[drawn])))
+        values.append(float(statistic(ranks[drawn]) - (0 if minus is None else statistic(minus[drawn]))))
     edge = (100 - LEVEL) / 2
     low, high = np.percentile(values, [edge, 100 - edge])
-    return Interval(float(statistic(ranks) - statistic(minus)), float(low), float(high))
+    value = float(statistic(ranks) - (0 if minus is None else statistic(minus)))
+    return Interval(value, float(low), float(high))
 
 
 def _prevalence(classes: Classes) -> float | None:
