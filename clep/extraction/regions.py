@@ -59,6 +59,9 @@ class RegionExtraction(Extraction):
         region_pool: "max" or "avg" over the cells of a box.
         clip_batch: clips (or frames, of an encoder that looks at each alone) that go through the encoder at once.
         precision: "float32", or on a GPU "bf16", which is faster and gives slightly other rows.
+        compile: compile the encoder with torch.compile, where that works. Rows differ by rounding.
+        channels_last: hold the weights of convolutions with the channels last, faster on many GPUs. Rows differ by
+            rounding.
         device: e.g. cpu or cuda. null: a GPU if there is one.
         decode_threads: threads that decode one video. 0: as many as PyTorch has in that process.
         limit: encode the first so many videos only.
@@ -115,4 +118,4 @@ class RegionExtraction(Extraction):
         """Return the options that the rows depend on, as JSON values."""
         names = ("clip_s", "t0", "clip_start_s", "fit", "roi_size", "roi_samples", "region_pool")
         values = {name: getattr(self, name) for name in (*names, "clip_batch", "precision")}
-        return {"encoder": self.encoder, "regions": True, **values}
+        return {"encoder": self.encoder, "regions": True, **values, **self.acceleration()}

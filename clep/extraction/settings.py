@@ -42,6 +42,11 @@ class Extraction:
         crops: "centre"; "three" or "ten" crops, whose rows are averaged.
         clip_batch: clips (or frames, of an encoder that looks at each alone) that go through the encoder at once.
         precision: "float32", or on a GPU "bf16", which is faster and gives slightly other rows.
+        compile: compile the encoder with torch.compile, where that works. Rows differ by rounding.
+        channels_last: hold the weights of convolutions with the channels last, faster on many GPUs. Rows differ by
+            rounding.
+        transform_on_device: resize and normalise full-size frames on the device, for published models, which otherwise
+            do so in the decoding threads. Rows differ by rounding.
         device: e.g. cpu or cuda. null: a GPU if there is one.
         decode_threads: threads that decode one video. 0: as many as PyTorch has in that process.
         format: "bank", or "npy" to write one <id>.npy a video beside the bank too.
@@ -73,6 +78,9 @@ class Extraction:
     crops: Crops = "centre"
     clip_batch: int = 8
     precision: Literal["float32", "bf16"] = "float32"
+    compile: bool = False
+    channels_last: bool = False
+    transform_on_device: bool = False
     device: str | None = None
     decode_threads: int = 0
     format: Literal["bank", "npy"] = "bank"
@@ -94,6 +102,8 @@ class Extraction:
         if self.n_shards is not None and self.n_shards < 1:
             raise InputError(f"n_shards={self.n_shards} must be at least 1")
         parse_part(self.shard)
+        if self.transform_on_device and not self.shares_batches:
+            raise InputError("transform_on_device=true is for whole videos and spans only; leave it out")
 
     @classmethod
     def of(cls: "type[ExtractionT]", options: "Mapping[str, Any] | Extraction | None") -> "ExtractionT":
@@ -156,7 +166,13 @@ class Extraction:
             "crops": self.crops,
             "clip_batch": self.clip_batch,
             "precision": self.precision,
+            **self.acceleration(),
         }
+
+    def acceleration(self) -> dict[str, bool]:
+        """Return the options of `clep.video.acceleration.accelerate` that are on; each changes rows by rounding."""
+        options = ("compile", "channels_last", "transform_on_device")
+        return {name: True for name in options if getattr(self, name)}
 
     def key(self, dtype: str) -> str:
         """Digest the options that the rows depend on, and their dtype; all rows of a bank have the same key."""

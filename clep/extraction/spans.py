@@ -26,7 +26,7 @@ from clep.video.batches import BatchEncoder, Mark, encode_in_batches
 from clep.video.span_frames import FilmFrames, FrameOptions, open_frames
 from clep.video.spans import Dataset, FrameRule, frame_indices, span_in_frames
 
-Clip = tuple[Shaped[Tensor, "crops 3 side side"], ...]
+Clip = tuple[Shaped[Tensor, "crops 3 _ _"], ...]
 
 _LEAST_COST_S = 0.5  # of a short span: to open its file and decode up to it
 
@@ -92,6 +92,11 @@ class SpanExtraction(Extraction):
         crops: "centre"; "three" or "ten" crops, whose rows are averaged.
         clip_batch: spans that go through the encoder at once, also those of several videos.
         precision: "float32", or on a GPU "bf16", which is faster and gives slightly other rows.
+        compile: compile the encoder with torch.compile, where that works. Rows differ by rounding.
+        channels_last: hold the weights of convolutions with the channels last, faster on many GPUs. Rows differ by
+            rounding.
+        transform_on_device: resize and normalise full-size frames on the device, for published models, which otherwise
+            do so in the decoding threads. Rows differ by rounding.
         device: e.g. cpu or cuda. null: a GPU if there is one.
         decode_threads: threads that decode one video. 0: as many as PyTorch has in that process.
         limit: encode the first so many spans only.
@@ -123,7 +128,11 @@ class SpanExtraction(Extraction):
     def cache_key_fields(self) -> dict[str, Any]:
         """Return the options that the rows depend on, as plain JSON values."""
         names = ("frame_rule", "rounding", "fps", "chunk_s", "t0", "crops", "clip_batch", "precision")
-        return {"encoder": self.encoder, "spans": True, **{name: getattr(self, name) for name in names}}
+        return {
+            "encoder": self.encoder,
+            "spans": True,
+            **{name: getattr(self, name) for name in names},
+        } | self.acceleration()
 
 
 def encode_spans(

@@ -39,6 +39,7 @@ from clep.extraction.spans import SpanExtraction, SpanItem, encode_spans
 from clep.files import atomic_path
 from clep.remote import size_of
 from clep.video import VideoEncoder, encode_images
+from clep.video.acceleration import accelerate
 from clep.video.encode import encode_together
 
 logger = logging.getLogger(__name__)
@@ -86,7 +87,12 @@ class VideoRows(RowSource):
     def load(self) -> "VideoItemEncoder":
         """Load the video encoder on the device of this process."""
         device = self.settings.device or _default_device()
-        return VideoItemEncoder(load_video_encoder(self.settings.encoder, device), self.settings, device)
+        return VideoItemEncoder(self._encoder(device), self.settings, device)
+
+    def _encoder(self, device: str) -> VideoEncoder:
+        encoder = load_video_encoder(self.settings.encoder, device)
+        accelerate(encoder, **self.settings.acceleration())
+        return encoder
 
     def check(self, compute: Any) -> None:
         """Load the encoder in this process first, so that an error is raised once instead of by every shard.
@@ -101,10 +107,16 @@ class VideoRows(RowSource):
                 raise InputError(f"device={device!r} with several processes: use device=null, one GPU per process")
             if self.settings.precision == "bf16" and not device.startswith("cuda"):
                 raise InputError("precision=bf16 needs a GPU; on a CPU rows are float32: precision=float32")
+            if (
+                self.settings.precision == "bf16"
+                and torch.cuda.is_available()
+                and not torch.cuda.is_bf16_supported(False)
+            ):
+                raise InputError("precision=bf16: the GPU has no bfloat16 arithmetic; use precision=float32")
         if here:
             loaded_encoder(self)
         else:
-            load_video_encoder(self.settings.encoder, "cpu")
+            self._encoder("cpu")
 
 
 class VideoItemEncoder:

@@ -65,6 +65,9 @@ class ViewExtraction(Extraction):
         crops: crops of each view in time, a row each: "centre", "three" along the long side, or "ten".
         clip_batch: views that go through the encoder at once.
         precision: "float32", or on a GPU "bf16", which is faster and gives slightly other rows.
+        compile: compile the encoder with torch.compile, where that works. Rows differ by rounding.
+        channels_last: hold the weights of convolutions with the channels last, faster on many GPUs. Rows differ by
+            rounding.
         device: e.g. cpu or cuda. null: a GPU if there is one.
         decode_threads: threads that decode one video. 0: as many as PyTorch has in that process.
         limit: encode the first so many clips only.
@@ -101,7 +104,11 @@ class ViewExtraction(Extraction):
     def cache_key_fields(self) -> dict[str, Any]:
         """Return the options that the rows depend on, as JSON values."""
         names = ("views_in_time", "frame_stride", "t0", "crops", "clip_batch", "precision")
-        return {"encoder": self.encoder, "views": True, **{name: getattr(self, name) for name in names}}
+        return {
+            "encoder": self.encoder,
+            "views": True,
+            **{name: getattr(self, name) for name in names},
+        } | self.acceleration()
 
 
 def view_starts(frames: int, length: int, views: int) -> Int64[np.ndarray, " views"]:

@@ -1,6 +1,5 @@
 """The loss of a step, compiled by `torch.compile` where that works."""
 
-import logging
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -8,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-log = logging.getLogger(__name__)
+from clep.compute.compiled import compile_or_keep
 
 ComputeLoss = Callable[[dict[str, Any]], Float[Tensor, ""]]
 
@@ -36,20 +35,10 @@ class CompiledLoss:
         return self._chosen(batch)
 
     def _compiled(self, batch: dict[str, Any]) -> ComputeLoss:
-        try:
-            compiled: ComputeLoss = torch.compile(self._compute_loss, options={"fallback_random": True})
+        def trial(compiled: ComputeLoss) -> None:
             with torch.random.fork_rng():
-                loss = compiled(batch)
                 trained = [parameter for parameter in self._parameters if parameter.requires_grad]
-                torch.autograd.grad(loss, trained, allow_unused=True)
-        except (torch.OutOfMemoryError, MemoryError):
-            raise  # the step needs the memory without compiling too
-        except Exception as error:  # compilers fail in many ways, and training works without
-            reason = str(error).strip().splitlines()
-            log.warning(
-                "compile=true: torch.compile failed (%s: %s), so the steps run without it",
-                type(error).__name__,
-                reason[0] if reason else "no reason given",
-            )
-            return self._compute_loss
-        return compiled
+                torch.autograd.grad(compiled(batch), trained, allow_unused=True)
+
+        effect = "the steps run without it"
+        return compile_or_keep(self._compute_loss, trial, effect, options={"fallback_random": True})

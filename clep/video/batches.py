@@ -4,11 +4,12 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Shaped
+from jaxtyping import Float, Float32, Shaped, UInt8
 from torch import Tensor
 
 from clep.compute.threads import one_core_each
@@ -126,24 +127,41 @@ class BatchEncoder:
         """Short side of the frames that `prepare` takes; None: full size."""
         return None if self.encoder.own_transform else self.encoder.clip.short_side_px
 
-    def prepare(self, frame: Shaped[Tensor, "3 height width"]) -> Shaped[Tensor, "crops 3 side side"]:
-        """Return the crops of a frame: uint8, or normalised floats from an encoder with `own_transform`."""
+    def prepare(self, frame: Shaped[Tensor, "3 height width"]) -> Shaped[Tensor, "crops 3 _ _"]:
+        """Return what `start` takes of a frame.
+
+        That are its crops, as bytes, or as normalised floats from an encoder with `own_transform`; with
+        `transform_on_device` the frame itself, `[1, 3, height, width]`.
+        """
+        if self.encoder.transform_on_device:
+            return frame[None]
         if self.encoder.own_transform:
             return self.encoder.transform(frame, self.crops)
         return crops_of(frame, self.crops, self.encoder.clip.crop_px).contiguous()
 
-    def start(self, clips: Sequence[Sequence[Shaped[Tensor, "crops 3 side side"]]]) -> Callable[[], Rows]:
+    def start(self, clips: Sequence[Sequence[Shaped[Tensor, "crops 3 _ _"]]]) -> Callable[[], Rows]:
         """Start to encode clips, each a sequence of prepared frames; the rows of their crops are averaged.
 
         Returns:
             A function that waits for the rows `[clips, dim]`.
         """
-        with torch.inference_mode(), self.autocast():
-            views = self.to_device(clips).movedim(2, 0).flatten(0, 1)
-            spec = self.encoder.clip
-            pixels = views if self.encoder.own_transform else normalize(views, spec.mean, spec.std)
-            rows = self.encoder(pixels).float().unflatten(0, (-1, len(clips))).mean(0)
+        with torch.inference_mode():
+            frames = self._transformed(clips) if self.encoder.transform_on_device else self.to_device(clips)
+            views, spec = frames.movedim(2, 0).flatten(0, 1), self.encoder.clip
+            with self.autocast():
+                pixels = views if self.encoder.own_transform else normalize(views, spec.mean, spec.std)
+                rows = self.encoder(pixels).float().unflatten(0, (-1, len(clips))).mean(0)
             return to_host(rows)
+
+    def _transformed(
+        self, clips: Sequence[Sequence[UInt8[Tensor, "1 3 _ _"]]]
+    ) -> Float[Tensor, "clips frames crops 3 side side"]:
+        """Copy each frame to the device once, however many clips share it, and prepare it there."""
+        frames = {id(frame): frame for clip in clips for frame in clip}
+        ready = {
+            key: self.encoder.transform(self.to_device([[frame]])[0, 0, 0], self.crops) for key, frame in frames.items()
+        }
+        return torch.stack([torch.stack([ready[id(frame)] for frame in clip]) for clip in clips])
 
     @contextmanager
     def compute_threads(
@@ -168,11 +186,31 @@ class BatchEncoder:
         return torch.autocast("cuda", torch.bfloat16, enabled=self.precision == "bf16" and not self.on_cpu)
 
     def to_device(self, clips: Sequence[Sequence[Shaped[Tensor, "*any"]]]) -> Shaped[Tensor, "clips frames *any"]:
-        """Copy the frames of clips to the device in one transfer, from pinned memory if it is a GPU."""
+        """Copy the frames of clips to the device in one transfer.
+
+        To a GPU it goes from pinned memory on a stream of its own, so that it does not wait for the batch before.
+        """
         frames = [frame for clip in clips for frame in clip]
         pixels = torch.empty(len(frames), *frames[0].shape, dtype=frames[0].dtype, pin_memory=not self.on_cpu)
         torch.stack(frames, out=pixels)
-        return pixels.to(self.device, non_blocking=True).unflatten(0, (len(clips), -1))
+        device = torch.device(self.device)
+        copied = copy_to_gpu(pixels, device) if device.type == "cuda" else pixels.to(device)
+        return copied.unflatten(0, (len(clips), -1))
+
+
+@cache
+def _copying_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
+
+
+def copy_to_gpu(pixels: Shaped[Tensor, "*any"], device: torch.device) -> Shaped[Tensor, "*any"]:
+    """Copy pinned pixels to a GPU while it computes; what follows on its current stream waits for the copy."""
+    computing, copying = torch.cuda.current_stream(device), _copying_stream(device)
+    with torch.cuda.stream(copying):
+        copied = pixels.to(device, non_blocking=True)
+    computing.wait_stream(copying)
+    copied.record_stream(computing)  # its memory is not used again before the computing stream is done with it
+    return copied
 
 
 def to_host(rows: Float32[Tensor, "units dim"]) -> Callable[[], Rows]:

@@ -62,6 +62,8 @@ class VideoEncoder(nn.Module):
         any_size: whether it accepts frames of any height and width, not only the square of `clip`.
         own_transform: whether full-size frames are prepared by `transform` instead of the resizing, cropping and
             normalisation of `clip`.
+        transform_on_device: whether `transform` gets frames on the encoder's device, where they arrive as bytes in full
+            size; set by the option of that name.
 
     Examples:
         >>> import torch
@@ -83,6 +85,7 @@ class VideoEncoder(nn.Module):
     frame_wise: bool = False
     any_size: bool = False
     own_transform: bool = False
+    transform_on_device: bool = False
 
     def transform(self, frame: UInt8[Tensor, "3 height width"], crops: str) -> Float[Tensor, "crops 3 crop_px crop_px"]:
         """Resize, crop and normalise an RGB frame, for an encoder with `own_transform`.

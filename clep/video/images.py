@@ -90,7 +90,7 @@ def encode_images(
     encoder.to(device).eval()
     frames = 1 if encoder.frame_wise else encoder.clip.frames
 
-    def load(path: str | Path) -> tuple[Shaped[Tensor, "crops 3 side side"], ...] | Mark:
+    def load(path: str | Path) -> tuple[Shaped[Tensor, "crops 3 _ _"], ...] | Mark:
         try:
             return (batches.prepare(read_image(path, batches.decoded_short_side_px)),) * frames
         except InputError as error:

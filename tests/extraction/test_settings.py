@@ -50,8 +50,26 @@ def test_the_key_depends_only_on_settings_that_the_rows_depend_on():
         assert replace(usual, **same).key("float16") == key, same
     others = [{"stride": 8}, {"rate": 15.0}, {"crops": "ten"}, {"clip_batch": 4}, {"precision": "bf16"}]
     others += [{"t0": "first_frame"}, {"encoder": {**FAKE, "frames": 2}}, {"sampling": "segments"}]
+    others += [{"compile": True}, {"channels_last": True}, {"transform_on_device": True}]
     keys = {replace(usual, **other).key("float16") for other in others} | {usual.key("float32"), key}
     assert len(keys) == len(others) + 2
+
+
+@pytest.mark.parametrize("kind", [Extraction, SpanExtraction, RegionExtraction, ViewExtraction])
+def test_options_that_change_rows_by_rounding_are_in_the_key_of_every_kind(kind):
+    key = kind(encoder=FAKE).key("float16")
+    assert kind(encoder=FAKE, compile=True).key("float16") != key
+    assert kind(encoder=FAKE, channels_last=True).key("float16") != key
+
+
+def test_the_key_without_such_options_is_that_of_earlier_banks():
+    assert not {"compile", "channels_last", "transform_on_device"} & Extraction(encoder=FAKE).cache_key_fields().keys()
+
+
+@pytest.mark.parametrize("kind", [RegionExtraction, ViewExtraction])
+def test_pixels_of_regions_and_views_are_prepared_on_the_host(kind):
+    with pytest.raises(InputError, match="transform_on_device=true is for whole videos and spans"):
+        kind(encoder=FAKE, transform_on_device=True)
 
 
 def test_clocks():

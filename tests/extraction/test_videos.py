@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from clep.bank import Clock, FeatureBank
 from clep.errors import InputError
@@ -247,6 +248,31 @@ def test_npy_files_can_be_written_later_and_follow_the_bank(films, tmp_path, enc
     shutil.copy(films / "more" / "c.mp4", films / "b.mp4")
     run(films, out, format="npy")
     assert np.load(tmp_path / "features_npy" / "b.npy").shape == (5, 4)
+
+
+def test_a_job_compiles_its_encoder_and_records_that(films, tmp_path, encoder, monkeypatch):
+    out = tmp_path / "f.h5"
+    run(films, out)
+    plain = FeatureBank.open(out, "cpu").video_rows("more/c")
+    settings = {entry.settings for entry in read_ledger(ledger_path(out))}
+    monkeypatch.setattr(torch, "compile", lambda function, **options: lambda pixels: 2 * function(pixels))
+    run(films, out, compile=True)
+    np.testing.assert_allclose(FeatureBank.open(out, "cpu").video_rows("more/c"), 2 * plain, rtol=1e-3)
+    assert settings.isdisjoint(entry.settings for entry in read_ledger(ledger_path(out)))
+    assert run(films, out, compile=True)["up_to_date"]
+
+
+def test_a_job_refuses_options_that_its_encoder_cannot_use(films, tmp_path, encoder):
+    for option in ("channels_last", "transform_on_device"):
+        with pytest.raises(InputError, match=f"{option}=true.*brightness"):
+            run(films, tmp_path / "f.h5", **{option: True})
+
+
+def test_bf16_is_refused_on_a_gpu_that_only_emulates_it(films, tmp_path, encoder, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    with pytest.raises(InputError, match="precision=bf16: the GPU has no bfloat16 arithmetic"):
+        run(films, tmp_path / "f.h5", device="cuda", precision="bf16", compute={"_target_": "clep.compute.Local"})
 
 
 def test_a_failed_run_with_other_settings_keeps_the_bank(films, tmp_path, encoder):

@@ -13,6 +13,8 @@ from clep.models.published.pixels import (
     LAVILA_MEAN,
     LAVILA_STD,
     PublishedClip,
+    _resize,
+    _resize_bytes,
     transform,
 )
 
@@ -100,3 +102,15 @@ def test_clip_resizes_the_short_side_as_pillow_does() -> None:
     left = round((small.shape[1] - 32) / 2)
     expected = (small[:, left : left + 32] / 255 - np.array(CLIP_MEAN)) / np.array(CLIP_STD)
     np.testing.assert_allclose(prepared(image, clip), expected, atol=1.01 / 255 / min(CLIP_STD))
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_bytes_that_a_gpu_antialiases_differ_by_one_at_most_from_those_of_the_cpu(interpolation: str) -> None:
+    clip = PublishedClip(1, "middle", 40, 40, (0.0,) * 3, (1 / 255,) * 3, None, interpolation, antialias=True)
+    frames = torch.randint(256, (4, 3, 90, 130), dtype=torch.uint8)
+    on_cpu, on_gpu = (resize(frames, 40, 57, clip).int() for resize in (_resize, _resize_bytes))
+    difference = (on_gpu - on_cpu).abs()
+    assert difference.max() <= 1
+    assert difference.float().mean() < 0.01
+    # The meta device takes the GPU's way.
+    assert transform(frames.to("meta"), clip).shape == (1, 4, 3, 40, 40)
