@@ -109,7 +109,26 @@ TRAIN = {
     "data.sampler.videos=8": "sampler=hard_negatives (as data.sampler.videos)",
     "model.video.heads=4": "model=temporal (as model.video.heads)",
     "evaluator.kinetics.topk=5": "It knows: ",
+    "trainer.max_epoch=3": "trainer.max_epochs=3?",
+    "warmup=500": "optim.schedule.warmup=500?",
+    "optim.warmup_steps=500": "optim.schedule.warmup=500?",
+    "val_every=1": "trainer.check_val_every_n_epoch=1?",
+    "checkpoint=runs/a": "ckpt_path=runs/a?",
+    "device=cuda": "data.device=cuda?",
+    "loss.temperature=0.1": "+model.init_scale=0.1?",
+    "callbacks.checkpoint.monitr=val/loss": "callbacks.checkpoint.monitor=val/loss?",
+    "data.sources.epic.bank=x.h5": "data.sources.ego4d.bank=x.h5?",
+    "logger.wandb.project=x": "logger=wandb (as logger.wandb.project)",
     # groups and their choices
+    "early_stopping=true": "callbacks=early_stopping?",
+    "callbacks=earlystopping": "callbacks=early_stopping?",
+    "prepare=null": "prepare=none?",
+    "evaluator=[]": "evaluator=none?",
+    "evaluator=null": "evaluator=none?",
+    "positives=text": "positives=text_id?",
+    "sampler=random": "It knows: hard_negatives, scene_aware, shuffled, unique_texts.",
+    "optim=sgd": "optim=adamw?",
+    "logger=wandb,csv": "'logger=[wandb,csv]'",
     "loss=infonce": "loss=clip?",
     "loss=sigllip": "loss=siglip?",
     "loss=unique_texts": "sampler=unique_texts?",
@@ -143,6 +162,11 @@ TRAIN = {
     "+model.text.init=xavier": "model.text.init=xavier is unknown. It knows: default, tutorial.",
     "model.scale_form=expp": "model.scale_form=expp is unknown. Did you mean 'exp'?",
     "precision=fp17": "trainer.precision=fp17 is unknown. It knows: ",
+    "trainer.check_val_every_n_epoch=0": "trainer.check_val_every_n_epoch=0 must be at least 1",
+    "trainer.accelerator=cuda": "use trainer.accelerator=cpu",
+    "data.batch_size=64.5": "data.batch_size=64.5 is of type float, but MomentDataModule takes int",
+    "seed=abc": "seed='abc' is of type str",
+    "final_weights=lst": "final_weights=lst is unknown. Did you mean 'last'?",
     # words that are no settings
     "--epochs=3": "written without dashes: epochs=VALUE",
     "--hepl": "Did you mean --help?",
@@ -204,6 +228,8 @@ PREPROCESS = {
     "videos videos=x output=x.h5 encoder=timesformr_k400": "Did you mean 'timesformer_k400'",
     "videos videos=x output=x.h5 bs=3": "Did you mean 'clip_batch'?",
     "kinetics batch_size=0": "batch_size=0 must be at least 1",
+    "clip table=a.csv": "Did you mean 'clips'",
+    "clips clip_column=id": "Did you mean 'columns'?",
 }
 
 
@@ -281,7 +307,7 @@ def test_a_model_answers(what: str, model: PretrainedModel, bank: FeatureBank) -
 
 
 def test_there_are_eighty_of_them() -> None:
-    assert len(TRAIN) + len(NAMES) + len(PREPROCESS) + len(COMMANDS) + len(PYTHON) >= 80
+    assert len(TRAIN) + len(NAMES) + len(PREPROCESS) + len(COMMANDS) + len(PYTHON) >= 105
 
 
 def test_a_printed_setting_can_be_pasted() -> None:

@@ -453,7 +453,13 @@ def test_ckpt_path_last_says_that_a_run_was_stopped_early(
 ) -> None:
     caplog.set_level("INFO", "clep")
     stop = "{_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: val/loss, mode: max, patience: 1}"
-    common = ("~evaluator", f"paths.runs={tmp_path}", "callbacks=last", "final_weights=last", f"+callbacks.stop={stop}")
+    common = (
+        "~evaluator.probe",
+        f"paths.runs={tmp_path}",
+        "callbacks=last",
+        "final_weights=last",
+        f"+callbacks.stop={stop}",
+    )
     run(root, "stopped", *common)
     stopped = tmp_path / "demo" / "stopped"
     assert len(read_checked_json(stopped / "history.json")["rows"]) == 2

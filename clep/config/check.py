@@ -26,6 +26,7 @@ _INT_IS_FLOAT = BeartypeConf(is_pep484_tower=True)
 # Least and greatest values of arguments that mean the same wherever they occur in clep, torch and Lightning.
 _RANGES: dict[str, tuple[float | int, float | int]] = {
     **dict.fromkeys(("batch_size", "val_batch_size", "clip_batch", "accumulate_grad_batches"), (1, math.inf)),
+    **dict.fromkeys(("check_val_every_n_epoch",), (1, math.inf)),
     **dict.fromkeys(("out_dim", "hidden_dim", "depth", "heads", "layers", "max_rows"), (1, math.inf)),
     **dict.fromkeys(("num_workers", "lr", "weight_decay", "gradient_clip_val", "offset_s", "min_words"), (0, math.inf)),
     **dict.fromkeys(("limit_train_batches", "limit_val_batches", "log_every_n_steps"), (0, math.inf)),

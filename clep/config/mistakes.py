@@ -27,6 +27,7 @@ _OTHER_NAMES = {
     "accumulate_grad_batches": ("accumulation", "grad_accum", "gradient_accumulation_steps", "accum_iter"),
     "batch_size": ("bs", "batch", "per_device_train_batch_size"),
     "clip_batch": ("batch_size", "bs", "batch"),
+    "check_val_every_n_epoch": ("val_every", "eval_every", "val_interval", "eval_interval", "validate_every"),
     "ckpt_path": ("resume", "resume_from", "resume_from_checkpoint", "checkpoint", "ckpt"),
     "data": ("data_dir", "data_root", "data_path", "root", "dataset_path"),
     "devices": ("gpus", "gpu", "num_gpus", "n_gpus", "num_devices"),
@@ -44,6 +45,7 @@ _OTHER_NAMES = {
     "text_encoder": ("sentence_encoder", "text_model", "sentence_model", "language_model"),
     "val_fraction": ("val_split", "val_ratio", "val_size", "validation_split", "held_out_fraction"),
     "video_encoder": ("visual_encoder", "vision_encoder", "video_model"),
+    "warmup": ("warmup_steps", "num_warmup_steps", "warmup_epochs", "warmup_ratio"),
     "weight_decay": ("wd", "decay_rate"),
 }
 _GROUP_NAMES = {
@@ -167,7 +169,7 @@ def nearest_settings(key: str, tree: Mapping[str, Any], exact: bool = False) -> 
         *homes, name = path.split(".")
         near = 0.0 if exact else _likeness(last, name)
         if _bare(name) == _bare(last):
-            near = 2.0
+            near = 1.8 if is_group and others else 2.0
         elif _bare(name) in others and not is_group:
             near = 1.9
         if near < _NEAR or path == key:
@@ -216,7 +218,7 @@ HYDRA_OPTIONS = frozenset(_WITH_VALUE) | {
 
 
 def check_choices(words: Sequence[str], folders: Iterable[str | Path] = ()) -> None:
-    """Refuse a number or a boolean where a file of a group is chosen by its name.
+    """Refuse a number, a boolean, null or an empty list where a file of a group is chosen by its name.
 
     Raises:
         InputError: the message has the group's choices.
@@ -226,7 +228,10 @@ def check_choices(words: Sequence[str], folders: Iterable[str | Path] = ()) -> N
         group, equals, value = word.partition("=")
         if not equals or not re.fullmatch(r"\w+(/\w+)*", group) or not any((home / group).is_dir() for home in homes):
             continue
-        if isinstance(plain_value(word), bool | int | float):
+        given = plain_value(word)
+        if given in (None, []) and "none" in choices_of_groups(homes)[group]:
+            raise InputError(f"there is no {group}={value}. Did you mean {group}=none?")
+        if isinstance(given, bool | int | float):
             options = choices_of_groups(homes)[group]
             raise InputError(f"there is no {group}={value}. {_nearest_choice(group, value, options, homes)}")
 
