@@ -452,14 +452,8 @@ def test_ckpt_path_last_says_that_a_run_was_stopped_early(
     root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "clep")
-    stop = "{_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: val/loss, mode: max, patience: 1}"
-    common = (
-        "~evaluator.probe",
-        f"paths.runs={tmp_path}",
-        "callbacks=last",
-        "final_weights=last",
-        f"+callbacks.stop={stop}",
-    )
+    stop = ("callbacks=early_stopping", "callbacks.stop.monitor=val/loss", "callbacks.stop.patience=1")  # mode=max
+    common = ("~evaluator.probe", f"paths.runs={tmp_path}", *stop)
     run(root, "stopped", *common)
     stopped = tmp_path / "demo" / "stopped"
     assert len(read_checked_json(stopped / "history.json")["rows"]) == 2
