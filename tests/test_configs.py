@@ -2,13 +2,15 @@
 
 import math
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import omegaconf.base
 import pytest
 import pytorch_lightning as pl
 import torch
-from hydra._internal import config_loader_impl
+from hydra._internal import config_loader_impl, defaults_list
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository, ConfigRepository
 from hydra.errors import ConfigCompositionException
@@ -130,6 +132,8 @@ def test_settings_are_composed_in_tests_as_hydra_does(words: list[str], monkeypa
     monkeypatch.setattr(ConfigLoaderImpl, "_compose_config_from_defaults_list", remembered.compose)
     monkeypatch.setattr(ConfigRepository, "load_config", remembered.load)
     monkeypatch.setattr(CachingConfigRepository, "__init__", remembered.copy_sources)
+    monkeypatch.setattr(defaults_list, "_create_interpolation_map", remembered.choices)
+    monkeypatch.setattr(omegaconf.base, "parse", remembered.parse)
     assert first == again == compose_config("train", words)
 
 
@@ -243,9 +247,13 @@ def test_a_long_term_run_takes_any_operator(tmp_path: Path, operator: str) -> No
     assert values["data"]["sources"] == plain_clip["data"]["sources"]  # the same features file
 
 
-@pytest.mark.parametrize("experiment", ["ava_lfb", "demo_ava"])
-@pytest.mark.parametrize("short_term", ["bank", "clips"])
-@pytest.mark.parametrize("operator", ["nl", "avg", "max", "none"])
+@pytest.mark.parametrize(
+    ("experiment", "short_term", "operator"),
+    [
+        pytest.param(*choice, marks=[] if choice[:2] == ("ava_lfb", "bank") or choice[2] == "nl" else pytest.mark.slow)
+        for choice in product(("ava_lfb", "demo_ava"), ("bank", "clips"), ("nl", "avg", "max", "none"))
+    ],
+)
 def test_action_detection_with_any_operator_and_either_short_term(
     tmp_path: Path, experiment: str, short_term: str, operator: str
 ) -> None:

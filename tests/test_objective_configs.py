@@ -74,7 +74,7 @@ def test_each_choice_is_explained_in_a_line() -> None:
 
 
 @pytest.mark.parametrize("loss", list(OBJECTIVES))
-@pytest.mark.parametrize("form", ["global", "local"])
+@pytest.mark.parametrize("form", ["global", pytest.param("local", marks=pytest.mark.slow)])
 def test_a_loss_selects_its_positives_in_either_form(tmp_path: Path, loss: str, form: str) -> None:
     kind, positives = OBJECTIVES[loss]
     module = module_of(composed(tmp_path, "experiment=ego4d_clip", f"loss={loss}", f"form={form}"))

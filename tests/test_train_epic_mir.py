@@ -86,7 +86,8 @@ def test_it_learns_to_retrieve_and_is_measured_again_from_its_checkpoint(
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     words += [
         *("experiment=epic_mir", f"paths.data={tmp_path}", f"paths.runs={tmp_path / 'runs'}"),
-        *("text_encoder=fake", "video_encoder=tiny", "prepare.epic_kitchens.video_info=null", "logger=none"),
+        *("text_encoder=fake", "video_encoder=tiny", "prepare.epic_kitchens.video_info=null"),
+        *("logger=none", "report=null"),
         *("data.sources.ego4d.val_fraction=0.3", "data.batch_size=24", "evaluator.retrieval.size=20"),
         *("trainer.max_epochs=12", "optim.optimizer.lr=0.01", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1"),
         *(

@@ -91,7 +91,7 @@ def test_cells_that_were_timed_elsewhere_or_without_a_record_of_the_machine(
 def test_a_failed_run_is_logged_and_the_others_are_written(
     tmp_path: Path, words: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    data = ablate([*words, "operator=wrong,none,killed,quiet", "seed=0,1", "processes=3"])
+    data = ablate([*words, "operator=wrong,none,killed,quiet", "seed=0,1", "processes=2"])
     failed = {cell["row"]: cell["failed"] for cell in data["cells"]}
     logs = {what: tmp_path / "out" / f"operator={what},seed=1" / "log.txt" for what in ("wrong", "killed", "quiet")}
     assert failed["operator=wrong"] == f"data.batch_size=0 must be at least 1; see {logs['wrong']}"

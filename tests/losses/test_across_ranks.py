@@ -1,10 +1,13 @@
 """Training on several gloo processes equals training on one with the joined batch; common wrong ways do not."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import distributed, multiprocessing, nn
 from torch.nn import functional as F
 
+from clep.compute.locks import file_lock
 from clep.losses import (
     AdaptiveMaxMarginLoss,
     BCELoss,
@@ -179,10 +182,14 @@ def run_rank(rank, folder):
     distributed.destroy_process_group()
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    multiprocessing.start_processes(run_rank, args=(str(folder),), nprocs=3, start_method="forkserver")
+@pytest.fixture(scope="session")
+def results(shared_folder: Path):
+    folder = shared_folder / "across_ranks"
+    with file_lock(folder):
+        if not (folder / "whole").exists():
+            folder.mkdir()
+            multiprocessing.start_processes(run_rank, args=(str(folder),), nprocs=3, start_method="forkserver")
+            (folder / "whole").touch()
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(3)]
 
 

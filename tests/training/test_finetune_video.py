@@ -110,7 +110,7 @@ def composed_run(folder: Path, *options: str) -> list[str]:
     overrides = [
         *("experiment=finetune_video", f"paths.csv={videos}", f"data.source.val={videos}", *given),
         *("encoder.frames=4", "encoder.crop_px=16", "data.batch_size=6", "data.num_workers=0", "logger=none"),
-        *("optim.optimizer.lr=0.01", "trainer.accelerator=cpu", "callbacks.progress=null", *options),
+        *("optim.optimizer.lr=0.01", "trainer.accelerator=cpu", "callbacks.progress=null", "report=null", *options),
         *(f"paths.runs={folder / 'runs'}", f"paths.run={folder / 'run'}", f"paths.data={folder}"),
     ]
     train(compose_train(*overrides))

@@ -61,6 +61,14 @@ OBJECTIVES = {
 }
 
 
+# Every objective with one tower, and every tower with one objective; `make test-slow` runs all pairs.
+PAIRS = [
+    pytest.param(tower, name, marks=[] if tower == "temporal" or name == "clip" else [pytest.mark.slow])
+    for tower in TOWERS
+    for name in OBJECTIVES
+]
+
+
 @pytest.fixture
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let fake tensors say that they are on a GPU, so that code takes that path on a machine without one."""
@@ -68,8 +76,7 @@ def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clep.losses.clip.check_has_positives", lambda counts: None)  # reads values on a CPU only
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("tower", TOWERS)
+@pytest.mark.parametrize(("tower", "objective"), PAIRS)
 @pytest.mark.parametrize("chunk_size", [None, 4])
 @pytest.mark.usefixtures("as_on_a_gpu")
 def test_no_step_reads_a_value_of_a_tensor(tower: str, objective: str, chunk_size: int | None) -> None:
