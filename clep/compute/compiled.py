@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 
@@ -25,7 +25,7 @@ def compile_or_keep(function: Function, trial: Callable[[Function], Any], effect
             compiling too.
     """
     try:
-        compiled: Function = torch.compile(function, **options)
+        compiled = cast(Function, torch.compile(function, **options))
         trial(compiled)
     except (torch.OutOfMemoryError, MemoryError):
         raise
