@@ -20,19 +20,19 @@ from clep.errors import InputError
 
 log = logging.getLogger(__name__)
 
-USAGE = """Train a grid of settings over seeds, one process a run, and tabulate accuracy and training time.
+USAGE = """Train a grid of settings over seeds, one process per run, and tabulate accuracy and training time.
 
   python -m clep.ablate experiment=demo_long_term operator=none,avg,max,nl seed=0,1,2 out=DIR
   python -m clep.ablate ablation=NAME [key=value[,value…] …]
 
 key=a,b    settings of train.py; those with several values, in Hydra's grammar, are swept
 seed=0,1   the runs of a row; the table gives their mean and sample standard deviation
-ablation   {names}, or a file like those: common settings, and named variants, one a row
+ablation   {names}, or a file like those: common settings, and named variants, one per row
 metrics    [a,b]: names or patterns (zeroshot/*/top1) of metrics.json; default: all evaluators' metrics
 allow      your own modules or classes that an ablation's file may name: allow=[mine]
 out        folder of the runs; the same command again trains only what is missing. Default: runs/<ablation>
 table      path of table.md, table.json and table.png without suffix; default: <out>/table
-processes  runs at once, which share the cores and GPUs evenly; default: 1, which has all of them
+processes  runs at the same time, which share cores and GPUs evenly; default: 1, which uses all
 --config-dir DIR  your own config groups, as in training"""
 
 

@@ -94,7 +94,7 @@ class Classification:
         ]
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row a moment: `video`, `start_s`, `end_s`, `label`, and the score of each class."""
+        """Return one row per moment: `video`, `start_s`, `end_s`, `label`, and the score of each class."""
         frame = pd.DataFrame(self.moments, columns=list(Moment._fields))
         frame["label"] = self.labels
         return pd.concat([frame, pd.DataFrame(self.scores.numpy(), columns=self.classes)], axis=1)

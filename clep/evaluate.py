@@ -46,21 +46,21 @@ from clep.training.display import print_results
 
 log = logging.getLogger(__name__)
 
-USAGE = """Measure a trained model without training, or detections that a file holds.
+USAGE = """Evaluate a trained model, or detections in a file.
 
   python -m clep.evaluate ckpt=PATH [evaluator=NAME] [out=FOLDER] [device=cpu|cuda] [allow=[MODULE]] [key=value …]
   python -m clep.evaluate model=joint_space evaluator=NAME [out=FOLDER] [key=value …]
   python -m clep.evaluate evaluator=ava predictions=CSV groundtruth=CSV [label_map=FILE] [excluded=CSV] [out=PATH]
 
 ckpt       a run's folder, a .ckpt in it, or a folder with a saved model; or a model of the hub, user/name
-model      in place of ckpt: joint_space compares the rows of a bank with sentence embeddings of the same published
+model      instead of ckpt: joint_space compares the rows of a bank with sentence embeddings of the same published
            model, without training; evaluator.NAME.bank and evaluator.NAME.texts name the two banks
 evaluator  {names},
-           or several: 'evaluator=[kinetics,retrieval]'; the run's own where it is left out
+           or several: 'evaluator=[kinetics,retrieval]'; default: those of the run
 out        where metrics.json is written, and ava/results.csv; default: evaluate/ in the run's folder
 allow      your own modules or classes that the run may name: allow=[mine]. All other names must be registered
            classes of clep, since a run folder may come from a stranger and building a class runs its code
-key=value  any setting of train.py, for instance paths.data=DIR where the data has moved
+key=value  any setting of train.py, for instance paths.data=DIR if the data has moved
 --config-dir DIR  your own config groups, as in training
 
 {ava}"""
@@ -93,7 +93,7 @@ def evaluate(
     """
     local = local_model(ckpt)
     if local != Path(ckpt) and out is None:
-        raise InputError(f"{ckpt} is no folder of yours, so say where its metrics are written: out=FOLDER")
+        raise InputError(f"{ckpt} is not a local folder; name the folder for its metrics with out=FOLDER")
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     typed = typed_targets(overrides) | chosen_plugins(plain_values(overrides))
     typed |= targets_in_folder(config_dir) if config_dir is not None else frozenset()

@@ -104,7 +104,7 @@ def check_token() -> None:
     from huggingface_hub import get_token
 
     if not get_token():
-        raise InputError(f"there is no token of the hub, which an upload needs: {_TOKEN}; dry_run=true only writes")
+        raise InputError(f"an upload needs a token of the hub: {_TOKEN}; dry_run=true only writes the folder")
 
 
 def _explain(name: HubName, error: BaseException, is_path: bool = False) -> InputError:

@@ -40,7 +40,7 @@ out         leaderboard.md, leaderboard.json, and the banks of each model; defau
 weights     folder of the released checkpoints, under the names that conf/leaderboard.yaml lists
 device      where models compute
 
-What is missing is prepared: sentences are embedded, and clips are encoded where there are videos. What cannot be run is
+Missing banks are prepared: sentences are embedded, and clips are encoded if their videos exist. What cannot be run is
 listed with what to download."""
 
 

@@ -36,17 +36,17 @@ USAGE = """Search videos by sentences, on a page in the browser.
 model       a run's folder, a .ckpt, a folder with a saved model, or KIND:WEIGHTS of a published model (its bank
             holds rows of the joint space)
 bank        the feature bank; default: that of the run
-videos      a folder of video files, or several: 'videos=[A,B]'. The file of video ID is ID.mp4 or of another suffix
+videos      a folder of video files, or several: 'videos=[A,B]'. The file of video ID is ID.mp4, or has another suffix
 narrations  narrations.arrow or a table (csv, tsv, parquet, jsonl), shown near each hit; default: those of the run
 window_s    seconds of a moment (default: as the run was trained, else {window_s:g})
 stride_s    seconds from the start of one moment to the next (default {stride_s})
-template    what a sentence is written into before it is embedded, e.g. 'template=#C C {{}}' (default '{template}')
+template    the text around a sentence when it is embedded, e.g. 'template=#C C {{}}' (default '{template}')
 device      where the model computes, cpu or cuda; default: a GPU if there is one
 allow       your own modules that the run may name: allow=[mine]
 approximate_above   more moments than this are searched by faiss (default {approximate_above})
 host, port  address of the page (default {host}:{port}, or the next free port). Another host than this machine needs
             the token that the printed link holds
-open        open the page in a browser: true, false, or null for where there is a screen (default)"""
+open        open the page in a browser: true, false, or null: only if there is a screen (default)"""
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,10 @@ USAGE = """Share a trained model in the Hugging Face hub.
   python -m clep.share run=PATH to=DIR            writes the folder and uploads nothing
 
 run            a run's folder, a .ckpt in it, or a folder with a saved model
-repo           name of the model in the hub; it is made where it does not exist
+repo           name of the model in the hub; it is created if it does not exist
 license        licence of the weights as the hub names it, e.g. mit, cc-by-4.0, cc-by-nc-4.0
 data_license   a sentence about the licence of the data, for the card
-datasets       names of the data sets, e.g. [ego4d]
+datasets       names of the datasets, e.g. [ego4d]
 description    a paragraph that the card begins with
 private        true: a private repository
 dry_run        true: write the folder into share/ of the run, and upload nothing

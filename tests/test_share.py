@@ -217,7 +217,7 @@ def test_the_command_writes_or_uploads(
     assert (run / "share" / "README.md").exists()
     assert not hub.requests
     for words, message in (
-        ([f"run={run}", "repo=lab/cooking"], "there is no token of the hub"),
+        ([f"run={run}", "repo=lab/cooking"], "an upload needs a token of the hub"),
         ([f"run={run}"], "repo=user/name is needed"),
         (["repo=lab/cooking"], "run=PATH is needed"),
         ([f"run={run}", "rep=lab/cooking"], "'repo'"),

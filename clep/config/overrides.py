@@ -170,12 +170,12 @@ def check_read_overrides(
         key, value = key_of(parsed), _value(parsed)
         where = f"{source}: {word}"
         if key.split(".")[0].split("/")[0] == "hydra":
-            raise InputError(f"{where}: a run does not change Hydra's own settings; type it yourself if you want it")
+            raise InputError(f"{where}: a run may not change Hydra's own settings; type it yourself if you want it")
         group = key.replace(".", "/")
         if _CHOICE.fullmatch(group) and any((home / group).is_dir() for home in homes) and not isinstance(value, dict):
             names = [str(one) for one in (value if isinstance(value, list) else [value]) if one is not None]
             if not all(_CHOICE.fullmatch(name) for name in names):
-                raise InputError(f"{where}: a run chooses among the files of conf/{group}, by name; type it yourself")
+                raise InputError(f"{where}: a run may only choose files of conf/{group}, by name; type it yourself")
             there = all(any((home / group / f"{name}.yaml").is_file() for home in homes) for name in names)
             (known if there else foreign).append(word)
             continue
@@ -195,8 +195,8 @@ def check_references(value: Any, where: str) -> None:
             name, end = found.groups()
             if not end or (end == ":" and name not in _RESOLVERS):
                 raise InputError(
-                    f"{where}: {text!r} reads more than the config ({name or 'a nested interpolation'}), which what "
-                    f"comes with a file may not; type the value yourself"
+                    f"{where}: {text!r} refers to more than the config ({name or 'a nested interpolation'}), which is "
+                    f"not allowed in what is read from a file; type the value yourself"
                 )
 
 

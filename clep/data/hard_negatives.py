@@ -114,8 +114,8 @@ class HardNegatives(SamplingStrategy):
         largest = int(np.bincount(self.video_source).max())
         if largest < 2:
             raise InputError(
-                f"sampler=hard_negatives needs several videos per source, but the training moments are of "
-                f"{len(self.sizes)} video(s), {largest} a source; use sampler=shuffled"
+                f"sampler=hard_negatives needs several videos per source, but the training moments come from "
+                f"{len(self.sizes)} video(s), at most {largest} per source; use sampler=shuffled"
             )
         if largest < 2 * self.videos:
             remedy = f"data.sampler.videos={max(2, largest // 4)} or less" if largest > 4 else "sampler=shuffled"
@@ -165,7 +165,7 @@ class HardNegatives(SamplingStrategy):
             random.shuffle(table[batch])
         if filled:
             log.info(
-                "sampler=hard_negatives, epoch %d: %d of %d moments are random, since near videos had too few",
+                "sampler=hard_negatives, epoch %d: %d of %d moments are random, since the nearest videos had too few",
                 *(epoch, filled, table.size),
             )
         return torch.from_numpy(table)

@@ -49,7 +49,7 @@ class RelevantTexts:
 
 
 def _members(sets: Integer[Tensor, "texts k"]) -> Float[Tensor, "texts ids"]:
-    """Return a row a set, 1 where it has the id of the column."""
+    """Return one row per set, 1 where it has the id of the column."""
     size = 1 + max(0, int(sets.max()) if sets.numel() else 0)
     found = torch.zeros(len(sets), size + 1, device=sets.device)
     found.scatter_(1, torch.where(sets < 0, size, sets).long(), 1.0)

@@ -92,7 +92,7 @@ class Source(ABC):
         """Refuse text embeddings of other sentences.
 
         Raises:
-            InputError: there is not one row a sentence.
+            InputError: there is not one row per sentence.
         """
         if texts.n_rows != len(self.sentences()):
             raise InputError(

@@ -150,7 +150,7 @@ def choice_questions(questions: Sequence[Question]) -> ChoiceQuestions:
 def read_choice_table(
     path: str | Path, columns: Mapping[str, str | None] | None = None, key: str = "columns"
 ) -> ChoiceQuestions:
-    """Read a csv, tsv, parquet or jsonl of questions, one a row.
+    """Read a csv, tsv, parquet or jsonl of questions, one per row.
 
     Args:
         path: `choices`, separated by `|`, or columns `choice1`, `choice2`, …; `answer`, the correct choice or its index

@@ -22,7 +22,7 @@ SPAN_COLUMNS = ("clip", "video", "start", "end")
 class ClipSpans:
     """Clips as parallel arrays.
 
-    A feature bank may hold a clip under its own id, with one row or one row a view, or the whole video that it is a
+    A feature bank may hold a clip under its own id, with one row or one row per view, or the whole video that it is a
     span of; see `clep.evaluation.clip_embeddings`.
 
     Attributes:
@@ -60,7 +60,7 @@ class ClipSpans:
         return ClipSpans(ids, videos, self.start_s[which], self.end_s[which])
 
     def write_csv(self, path: str | Path) -> None:
-        """Write `clip,video,start,end` atomically, the table from which a job encodes one row a clip.
+        """Write `clip,video,start,end` atomically, the table from which a job encodes one row per clip.
 
         Raises:
             InputError: the disk is full, the folder cannot be written to, or an id has a comma or a quotation mark.

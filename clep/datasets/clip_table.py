@@ -136,7 +136,7 @@ def _names(classes: str | Path | Sequence[str] | None, written: Sequence[str]) -
         names = [name for line in read_lines(classes) if (name := line.strip())]
     if not names or len(set(names)) < len(names):
         what = f"{classes}" if isinstance(classes, str | Path) else "classes"
-        raise InputError(f"{what} should list each class name once, one a line; it has {len(names)} lines")
+        raise InputError(f"{what} should list each class name once, one per line; it has {len(names)} lines")
     return names
 
 

@@ -67,7 +67,7 @@ class LabelledVideos:
             if not _NUMBER.fullmatch(label):
                 raise InputError(
                     f"{path}, line {number}: the label {label!r} is not a class index from 0; write indices, and put "
-                    f"the class names into another file, one a line (data.source.classes=FILE)"
+                    f"the class names into another file, one per line (data.source.classes=FILE)"
                 )
             paths.append(Path(join(base, name)) if is_remote(base) or is_remote(name) else base / name)
             labels.append(int(label))
@@ -124,7 +124,7 @@ def class_names(
     Args:
         listed: all videos of the training list, held-out and missing ones included.
         train, val: training and validation videos.
-        classes: a text file of names, one a line, in the order of the labels; the number of classes; or None: the
+        classes: a text file of names, one per line, in the order of the labels; the number of classes; or None: the
             highest listed label + 1, and all classes must occur.
 
     Raises:

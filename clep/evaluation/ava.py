@@ -174,7 +174,7 @@ def _lines(found: AvaBoxes) -> Iterator[str]:
         yield f"{found.videos[video]},{at!r},{','.join(map(repr, box))},{label},{score!r}\n"
 
 
-AVA_USAGE = """Of evaluator=ava (frame mAP at an intersection over union of 0.5):
+AVA_USAGE = """Options of evaluator=ava (frame mAP at an intersection over union of 0.5):
 predictions  video,second,x1,y1,x2,y2,action,score on each line, without a header; boxes in [0, 1]
 groundtruth  the same with a person instead of the score, as ava_val_v2.2.csv; video,second: a frame without actions
 label_map    actions to evaluate: AVA's .pbtxt or mmaction2's label_map.txt; default: the 60 of the challenge

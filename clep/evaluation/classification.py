@@ -52,7 +52,7 @@ class ClipClassification(ClipTextBenchmark):
 
     Args:
         bank, texts, similarity, batch_size: see `ClipTextBenchmark`.
-        templates: prompt, or several of them, with `{}` for the text of a class; or a text file (.txt) with one a line.
+        templates: prompt, or several of them, with `{}` for the text of a class; or a text file (.txt), one per line.
         views: what the rows of a clip are. "mean": parts of the clip, which are averaged before they are compared;
             "max": views of it, which are compared by themselves, the highest score of each class counts.
 
@@ -289,7 +289,7 @@ class EGTEAZeroShot(ClipClassification):
     Args:
         split: path of `test_split1.txt`.
         actions: path of `action_idx.txt`.
-        bank: path of a feature bank of the clips, one row a view (LaViLa: 10 clips x 3 crops), or of their videos.
+        bank: path of a feature bank of the clips, one row per view (LaViLa: 10 clips x 3 crops), or of their videos.
         texts, options: see `ClipClassification`; texts come from `python -m clep.preprocess egtea`.
         views: the published evaluation is "max".
 

@@ -35,7 +35,7 @@ class ClipEmbeddings:
     """Embeddings of the clips that a bank has.
 
     Attributes:
-        rows: one embedding a clip, or one a view of it.
+        rows: one embedding per clip, or one per view of it.
         clip: index of the clip of each embedding, ascending.
         kept: indices of the clips that have any.
     """

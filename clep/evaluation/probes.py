@@ -29,7 +29,7 @@ class LabelledRows:
     """Features of clips, averaged over their rows, and their classes.
 
     Attributes:
-        rows: one a clip.
+        rows: one per clip.
         label: class of each clip.
         missing: clips that the bank lacks.
     """
@@ -48,7 +48,7 @@ class FrozenFeatures(Evaluator):
         train, test: tables of labelled clips, see `read_clip_table`, or a `clips.h5`, with one label a clip.
         bank: path of a feature bank of the clips or of their videos.
         test_bank: path of that of the test clips; None for the same.
-        classes: text file of class names, one a line; None: the sorted labels of `train`.
+        classes: text file of class names, one per line; None: the sorted labels of `train`.
         name: of the metrics.
     """
 

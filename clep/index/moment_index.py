@@ -1,6 +1,6 @@
 """`MomentIndex`: the embeddings of all windows of a bank, kept in a file beside it and searched.
 
-The file is itself a bank of float16 rows of unit length, one a moment, so that checksums, atomic writing and mapping
+The file is itself a bank of float16 rows of unit length, one per moment, so that checksums, atomic writing and mapping
 are those of every bank. Its `source` is a JSON of what the rows depend on: the bank's digest, the model's, and the
 windows. An index of another content is built again.
 """
@@ -195,7 +195,7 @@ def _open_rows(path: Path, fingerprint: str) -> FeatureBank | None:
         rows = FeatureBank(path)
         if rows.source == fingerprint:
             return rows
-        _log.info("%s was made of another content of its bank, and is built again", path)
+        _log.info("%s belongs to an earlier content of its bank, and is built again", path)
     except InputError as error:
         _log.warning("the index is built again: %s", error)
     return None

@@ -50,7 +50,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
-            f"{path} cannot be read as a checkpoint ({reason}); it may be truncated or of other code: copy it again"
+            f"{path} cannot be read as a checkpoint ({reason}); it may be truncated, or not written by clep: "
+            f"copy it again"
         ) from error
     if not isinstance(checkpoint, dict):
         raise InputError(

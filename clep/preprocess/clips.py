@@ -1,4 +1,4 @@
-"""Job: a table of spans and their videos → one bank with one row a span."""
+"""Job: a table of spans and their videos → one bank with one row per span."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ USUAL_FPS = 30.0  # only to estimate how long spans in frames take
 
 @dataclass(frozen=True, kw_only=True)
 class Clips(VideosJob, job="clips"):
-    """A table of spans (clip, video, start, end) and their videos → a bank with one row a span, indexed by clip id.
+    """A table of spans (clip, video, start, end) and their videos → a bank with one row per span, indexed by clip id.
 
     A row shows the frames that the encoder's published rule chooses from the span. The columns of EPIC-KITCHENS are
     columns.clip=narration_id columns.video=video_id columns.start=start_timestamp columns.end=stop_timestamp. An

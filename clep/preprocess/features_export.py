@@ -65,7 +65,7 @@ class FeaturesExport(Job, job="features_export"):
             raise InputError(f"{self.bank} is a bank of texts; give a bank of video features")
         about = folder / "features.json"
         if about.exists() and not self.overwrite:
-            logger.info("%s is there; overwrite=true writes it again", about)
+            logger.info("%s exists; overwrite=true writes it again", about)
             return {"up_to_date": True}
         spans, missing = self._spans(bank)
         described: dict[str, dict[str, float | int | None]] = {}

@@ -26,7 +26,7 @@ from clep.text.tags import TagStyle
 class Features(PackingJob, job="features"):
     """A user's folder of feature files, or of videos → one feature bank; a bank is used as it is.
 
-    Packs .npy, .npz, .pt and .h5 files, one a video, in the folder and below it; float [rows, dim], [rows, 1, dim] or
+    Packs .npy, .npz, .pt and .h5 files, one per video, in the folder and below it; float [rows, dim], [rows, 1, dim] or
     [1, rows, dim]. An interrupted run is continued; does nothing when the bank is up to date.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Base of the jobs that pack feature files, one a video, into one bank."""
+"""Base of the jobs that pack feature files, one per video, into one bank."""
 
 import logging
 from abc import abstractmethod

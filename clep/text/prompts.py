@@ -60,7 +60,7 @@ def fill_template(texts: Sequence[str], template: str) -> list[str]:
 
 
 def read_templates(templates: str | Path | Sequence[str]) -> list[str]:
-    """Return templates from one, from several, or from a text file (.txt) with one a line.
+    """Return templates from one, from several, or from a text file (.txt) with one per line.
 
     Raises:
         InputError: there is none, the file cannot be read, or a template does not have `{}` once; names the line.

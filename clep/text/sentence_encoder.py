@@ -177,7 +177,7 @@ class SentenceEncoder:
                 wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
                 if len(wrong):
                     text = texts[offset + int(wrong[0])]
-                    raise InputError(f"{self.name} makes NaN or infinity of {text!r}; its weights may be damaged")
+                    raise InputError(f"{self.name} returns NaN or infinity for {text!r}; its weights may be damaged")
                 advance(len(vectors))
                 yield offset, vectors
 

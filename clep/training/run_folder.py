@@ -70,7 +70,7 @@ def claim(folder: str | Path, wait_s: float = WAIT_S) -> None:
         lock.enter_context(file_lock(folder / LOCKED, wait_s=wait_s))
     except LockedError as error:
         raise InputError(
-            f"{folder}: another run is alive in this folder ({_describe_owner(folder)}); wait until it has ended, or "
+            f"{folder}: another run is using this folder ({_describe_owner(folder)}); wait until it has ended, or "
             f"start this one with another name (CLEP_RUN_ID=…)"
         ) from error
     if (folder / "metrics.json").exists():

@@ -151,7 +151,7 @@ def _refuse_missing_devices(trainer: dict[str, Any]) -> None:
     if accelerator == "auto" and not gpus and count > 1 and trainer["strategy"] == "auto":
         raise InputError(
             f"trainer.devices={devices}: PyTorch finds no GPU on this machine; use trainer.devices=1, which has all "
-            f"cores, or name {count} processes on the CPU: trainer.accelerator=cpu trainer.strategy=ddp"
+            f"cores, or train with {count} processes on the CPU: trainer.accelerator=cpu trainer.strategy=ddp"
         )
 
 

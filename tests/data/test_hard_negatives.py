@@ -51,7 +51,7 @@ def test_few_moments_are_made_up_for(caplog: pytest.LogCaptureFixture) -> None:
     made = sampler(strategy, keys, 10)
     with caplog.at_level(logging.INFO):
         several = [batch for epoch in range(5) for batch in batches(made, epoch)]
-    assert "near videos had too few" in caplog.text
+    assert "nearest videos had too few" in caplog.text
     for batch in several:
         assert len(set(batch.tolist())) == 10
         videos = Counter(keys.video[batch].tolist())

@@ -151,7 +151,7 @@ def _unpickle(path: Path, mapped: bool) -> Any:
     except pickle.UnpicklingError as error:
         reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "lobal" in line), str(error))
         raise InputError(
-            f"{path} asks for more than tensors and plain values, so it is not loaded ({reason.strip()[:200]}). If you "
+            f"{path} holds more than tensors and plain values, so it is not loaded ({reason.strip()[:200]}). If you "
             "trust its source, convert it once where its own code is installed: torch.save(torch.load(FILE, "
             "weights_only=False)['state_dict'], 'weights.pt')"
         ) from error

@@ -182,7 +182,7 @@ class SearchEngine:
             raise InputError("a sentence is empty; type what you look for")
         longest = max(map(len, texts), default=0)
         if longest > MOST_LETTERS:
-            raise InputError(f"a sentence has {longest} letters; the longest that is searched has {MOST_LETTERS}")
+            raise InputError(f"a sentence has {longest} characters; the longest that is searched has {MOST_LETTERS}")
         rows = [self._embedded(text) for text in texts]
         rows += [self.index.embedding(self._moment(*one)).nan_to_num_() for one in moments]
         return torch.stack(rows)

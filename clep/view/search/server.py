@@ -200,7 +200,7 @@ class Asked:
         except ValueError:
             value = float("nan")
         if not -1e9 < value < 1e9:
-            raise InputError(f"{name}={text[:40]!r} is no number")
+            raise InputError(f"{name}={text[:40]!r} is not a number")
         return value
 
 

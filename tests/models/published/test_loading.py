@@ -151,7 +151,7 @@ def test_clips_with_colours_first_are_refused(tmp_path: Path) -> None:
 def test_code_in_a_pickle_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLEP_TEST_CANARY", str(tmp_path / "canary"))
     path = save(tmp_path / "a.pt", tiny.lavila(), args=RunsCode())
-    with pytest.raises(InputError, match=r"a\.pt asks for more than tensors.*not loaded"):
+    with pytest.raises(InputError, match=r"a\.pt holds more than tensors.*not loaded"):
         load_published("lavila", path, SIZES)
     (tmp_path / "b.pt").write_bytes(pickle.dumps({"state_dict": RunsCode()}))
     with pytest.raises(InputError, match=r"b\.pt"):
