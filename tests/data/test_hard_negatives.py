@@ -89,7 +89,7 @@ def test_moments_of_each_video_for_its_embedding() -> None:
 
 
 def test_what_cannot_be_sampled_is_refused(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(InputError, match=r"of 1 video\(s\), 1 a source; use sampler=shuffled"):
+    with pytest.raises(InputError, match=r"from 1 video\(s\), at most 1 per source; use sampler=shuffled"):
         sampler(HardNegatives(2), of_sizes([50]), 8)
     with pytest.raises(InputError, match=r"data\.sampler\.videos=1"):
         HardNegatives(1)

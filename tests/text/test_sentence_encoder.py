@@ -70,7 +70,7 @@ def test_a_single_string_is_refused(encoder: SentenceEncoder) -> None:
 
 def test_vectors_that_are_no_numbers(encoder: SentenceEncoder, monkeypatch) -> None:
     monkeypatch.setattr(encoder, "_encode", lambda texts, pool: np.full((len(texts), 384), np.nan, np.float32))
-    with pytest.raises(InputError, match="NaN or infinity of 'a'"):
+    with pytest.raises(InputError, match="NaN or infinity for 'a'"):
         encoder.encode(["a"])
 
 
