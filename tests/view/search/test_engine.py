@@ -79,7 +79,7 @@ def test_swapped_words_move_the_score(engine: SearchEngine) -> None:
 
 @pytest.mark.parametrize(
     ("texts", "message"),
-    [([], "1 to 12 sentences"), (["  "], "is empty"), (["x" * 2001], "2001 letters"), (["a"] * 13, "not 13")],
+    [([], "1 to 12 sentences"), (["  "], "is empty"), (["x" * 2001], "2001 characters"), (["a"] * 13, "not 13")],
 )
 def test_queries_that_are_none(engine: SearchEngine, texts: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
