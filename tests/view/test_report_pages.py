@@ -86,7 +86,7 @@ def test_comparison_has_differences_with_intervals(folder: Path, tmp_path: Path)
     found, queries = difference(one, other, "val/retrieval/t2v/r1")
     assert queries == 120
     assert found.value == pytest.approx(other.metrics["val/retrieval/t2v/r1"] - one.metrics["val/retrieval/t2v/r1"])
-    assert f"{found.value:+.2f} [{found.low:+.2f}, {found.high:+.2f}]" in html
+    assert f'{found.value:+.2f} <span class="interval">[{found.low:+.2f}, {found.high:+.2f}]</span>' in html
     assert "<code>noise</code>" in html
     assert "<code>paths.run</code>" not in html
     assert "Gained most" in html

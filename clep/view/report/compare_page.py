@@ -33,7 +33,7 @@ def write_comparison(runs: Sequence[RunRecord], path: str | Path) -> Path:
     return write_page(
         path,
         "compare.html",
-        title=f"{first.name} and {len(others)} other {'run' if len(others) == 1 else 'runs'}",
+        title=f"{others[0].name if len(others) == 1 else f'{len(others)} runs'} compared with {first.name}",
         runs=runs,
         metrics=[_metric_row(first, others, name) for name in names],
         curves=curves(runs),
