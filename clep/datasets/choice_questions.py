@@ -165,14 +165,15 @@ def read_choice_table(
     table = read_user_table(path, COLUMNS, columns, key)
     table.require("answer")
     answers = table.filled("answer").to_list()
-    row, texts = _choices(table)
-    distinct, choice = distinct_texts(texts)
+    row, written = _choices(table)
     chooses_clip = "query" in table
+    texts = [_clip_of(one).id for one in written] if chooses_clip else written
+    distinct, choice = distinct_texts(texts)
     if chooses_clip:
         table.sentences("query")
         sentences, query = distinct_texts(table.filled("query").to_list())
         try:
-            spans = _spans_of(distinct)
+            spans = _spans_of(written)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
     else:
@@ -185,12 +186,13 @@ def read_choice_table(
         of_row = slice(bounds[number], bounds[number + 1])
         some = texts[of_row]
         if len(set(some)) < max(len(some), 2):
-            raise table.error(number, f"the choices are {some}; at least two different ones are needed")
-        if given not in some and not (given.isdecimal() and int(given) < len(some)):
+            raise table.error(number, f"the choices are {written[of_row]}; at least two different ones are needed")
+        named = _clip_of(given).id if chooses_clip else given
+        if named not in some and not (given.isdecimal() and int(given) < len(some)):
             raise table.error(
                 number, f"the answer {given!r} is neither a choice nor an index from 0 to {len(some) - 1}"
             )
-        answer[number] = some.index(given) if given in some else int(given)
+        answer[number] = some.index(named) if named in some else int(given)
         choices[number, : len(some)] = choice[of_row]
     group = table.filled("group").to_list() if "group" in table else [""] * len(table)
     return ChoiceQuestions(spans, sentences, chooses_clip, query, choices, answer, group)
@@ -207,17 +209,30 @@ def _choices(table: UserTable) -> tuple[Int64[np.ndarray, " parts"], list[str]]:
     return np.array([row for row, _ in found], np.int64), [cell for _, cell in found]
 
 
+class _Clip(NamedTuple):
+    id: str
+    video: str
+    start_s: float
+    end_s: float
+
+
+def _clip_of(choice: str) -> _Clip:
+    """Return the clip that a choice names: an id, or a span as `<video>@<start>-<end>`."""
+    span = _SPAN.fullmatch(choice)
+    if not span:
+        return _Clip(choice, choice, np.nan, np.nan)
+    video, start_s, end_s = span["video"], float(span["start"]), float(span["end"])
+    return _Clip(clip_id(video, start_s, end_s), video, start_s, end_s)
+
+
 def _spans_of(choices: Sequence[str]) -> ClipSpans:
-    """Return the clips that choices name: ids, or spans as `<video>@<start>-<end>`."""
-    ids, videos, times = [], [], []
+    """Return the clips that choices name, each once, in order of appearance."""
+    clips: dict[str, _Clip] = {}
     for choice in choices:
-        span = _SPAN.fullmatch(choice)
-        start_s, end_s = (float(span["start"]), float(span["end"])) if span else (np.nan, np.nan)
-        videos.append(span["video"] if span else choice)
-        ids.append(clip_id(span["video"], start_s, end_s) if span else choice)
-        times.append((start_s, end_s))
-    starts, ends = np.array(times, np.float64).reshape(-1, 2).T
-    return ClipSpans(ids, videos, starts.copy(), ends.copy())
+        clip = _clip_of(choice)
+        clips.setdefault(clip.id, clip)
+    starts, ends = np.array([clip[2:] for clip in clips.values()], np.float64).reshape(-1, 2).T
+    return ClipSpans(list(clips), [clip.video for clip in clips.values()], starts.copy(), ends.copy())
 
 
 def _sentence(sentences: list[str], index: int) -> str:
