@@ -49,12 +49,12 @@ def compose_config(name: str, overrides: Sequence[str] = (), config_dir: str | P
 @contextmanager
 def _outside_of_an_application() -> Iterator[None]:
     """Let configs be composed within a Hydra application too, which Hydra refuses as long as its own state is set."""
-    hydra = GlobalHydra.instance()
-    own, hydra.hydra = hydra.hydra, None
+    outside = GlobalHydra.instance()
+    own, outside.hydra = outside.hydra, None
     try:
         yield
     finally:
-        hydra.hydra = own
+        GlobalHydra.instance().hydra = own  # another instance than before: `initialize_config_dir` leaves a copy
 
 
 def set_path(cfg: DictConfig, key: str, path: str | Path) -> None:
