@@ -33,10 +33,6 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
-WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-PUBLISHED_CONFIG = "published.json"
-"""What the job convert_weights writes beside the weights of a published model: its kind, name and sizes."""
-_ENDS_BYTES = 1 << 16
 _INT64 = range(-(2**63), 2**64)
 
 
@@ -398,54 +394,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return value
-
-
-def sentence_model_name(name_or_path: str) -> str:
-    """Return the name of a sentence encoder as part of a file name.
-
-    That of a folder is its own name, that of a hub name has `--` for `/`, without the organisation
-    "sentence-transformers" ("all-mpnet-base-v2"). That of `KIND:WEIGHTS`, the text side of a published model, is its
-    `published_name`.
-    """
-    if (published := published_weights(name_or_path)) is not None:
-        return published_name(*published)
-    folder = Path(name_or_path).expanduser()
-    name = folder.resolve().name if folder.is_dir() else name_or_path.removeprefix("sentence-transformers/")
-    return _as_file_name(name)
-
-
-def published_weights(name: str) -> tuple[str, str] | None:
-    """Split `KIND:WEIGHTS`, which names the text side of a published model; None for any other name."""
-    found = re.fullmatch(r"([a-z][a-z0-9_]+):(.+)", name.strip())
-    return None if found is None else (found[1], found[2])
-
-
-def published_name(kind: str, weights: str | Path) -> str:
-    """Return the name that banks of a published model record: its kind and a digest of its weights.
-
-    Both sides of a model have the same name, so that a bank of its texts is known to belong to a bank of its videos.
-    The digest is that of the size, beginning and end of the file: the end of a `.pt` holds checksums of all data, the
-    beginning of a `.safetensors` names, shapes and offsets. A folder that the job convert_weights wrote keeps the name
-    of the file it was made from. A model of the hub is named by its hub name.
-    """
-    path = Path(weights).expanduser()
-    if path.is_dir() and (path / PUBLISHED_CONFIG).is_file():
-        config = read_json(path / PUBLISHED_CONFIG)
-        if isinstance(config, dict) and isinstance(config.get("name"), str):
-            return _as_file_name(config["name"])
-    if not path.exists():
-        return _as_file_name(f"{kind}-{weights}")
-    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.suffix in WEIGHT_SUFFIXES)
-    digest = hashlib.blake2b(digest_size=4)
-    for file in files:
-        with open_input(file) as content:
-            size = content.seek(0, os.SEEK_END)
-            digest.update(str(size).encode())
-            for start in (0, max(0, size - _ENDS_BYTES)):
-                content.seek(start)
-                digest.update(content.read(_ENDS_BYTES))
-    return f"{kind}-{digest.hexdigest()}"
-
-
-def _as_file_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name.replace("/", "--")).strip("-.") or "model"

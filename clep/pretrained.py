@@ -23,7 +23,6 @@ from clep.data import LongTerm, Window
 from clep.data.feature_check import check_bank, takes_bank
 from clep.datasets.narrations_near import NarrationsNear
 from clep.errors import InputError
-from clep.files import published_weights
 from clep.hub import local_model
 from clep.index import PROBE_SENTENCES, IndexSettings, MomentGrid, MomentIndex
 from clep.index.moment_index import APPROXIMATE_ABOVE
@@ -33,7 +32,7 @@ from clep.progress import progress_bar
 from clep.remote import is_remote
 from clep.text import SentenceEncoder, substitute_tags
 from clep.text.prompts import average_prompts, class_prompts
-from clep.weights import sentence_model_name
+from clep.weights import published_weights, sentence_model_name
 
 Seconds = Sequence[float | int] | np.ndarray | Tensor | float | int
 
@@ -403,7 +402,7 @@ def load(
         torch.Size([2, 8])
     """
     name = str(run_or_folder)
-    if published_weights(name) is not None and not is_remote(name) and not Path(name).exists():
+    if not is_remote(name) and not Path(name).exists() and published_weights(name) is not None:
         texts = {"sentence_encoder": name, "text_bank_encoder": sentence_model_name(name), "tag_style": "raw"}
         return PretrainedModel(JointSpace(name, metadata=texts), device)
     path = local_model(run_or_folder)

@@ -1,15 +1,19 @@
-"""Weights behind URLs, fetched into the cache, and the names that sentence encoders have in files and banks."""
+"""Weights behind URLs, fetched into the cache, and the names that encoders have in files and banks."""
 
+import hashlib
 import os
 import re
 from pathlib import Path
 
-from clep.files import published_weights
-from clep.files import sentence_model_name as name_of_local
+from clep.files import open_input, read_json
 from clep.remote import is_remote, local_path, suffix
 
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+PUBLISHED_CONFIG = "published.json"
+"""What the job convert_weights writes beside the weights of a published model: its kind, name and sizes."""
 FOLDER_SUFFIXES = (".json", ".txt", ".safetensors")
 """Files of a remote folder of weights that are fetched."""
+_ENDS_BYTES = 1 << 16
 _HUB_MODEL = re.compile(r"hf:/+([\w-][\w.-]*/[\w-][\w.-]*)/?")
 _fetched: dict[str, str] = {}
 
@@ -60,10 +64,61 @@ def sentence_model_name(name: str) -> str:
     Raises:
         InputError: see `local_weights`.
     """
-    return name_of_local(local_text_encoder(name))
+    name = local_text_encoder(name)
+    if (published := _split(name)) is not None:
+        return published_name(*published)
+    folder = Path(name).expanduser()
+    return _as_file_name(folder.resolve().name if folder.is_dir() else name.removeprefix("sentence-transformers/"))
+
+
+def published_weights(name: str) -> tuple[str, str] | None:
+    """Split `KIND:WEIGHTS`, which names the text side of a published model; None for any other name.
+
+    Weights behind a URL are fetched.
+
+    Raises:
+        InputError: see `local_weights`.
+    """
+    return _split(local_text_encoder(name))
+
+
+def published_name(kind: str, weights: str | Path) -> str:
+    """Return the name that banks of a published model record: its kind and a digest of its weights.
+
+    Both sides of a model have the same name, so that a bank of its texts is known to belong to a bank of its videos.
+    The digest is that of the size, beginning and end of the file: the end of a `.pt` holds checksums of all data, the
+    beginning of a `.safetensors` names, shapes and offsets. A folder that the job convert_weights wrote keeps the name
+    of the file it was made from. A model of the hub is named by its hub name.
+    """
+    path = Path(weights).expanduser()
+    if path.is_dir() and (path / PUBLISHED_CONFIG).is_file():
+        config = read_json(path / PUBLISHED_CONFIG)
+        if isinstance(config, dict) and isinstance(config.get("name"), str):
+            return _as_file_name(config["name"])
+    if not path.exists():
+        return _as_file_name(f"{kind}-{weights}")
+    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.suffix in WEIGHT_SUFFIXES)
+    digest = hashlib.blake2b(digest_size=4)
+    for file in files:
+        with open_input(file) as content:
+            size = content.seek(0, os.SEEK_END)
+            digest.update(str(size).encode())
+            for start in (0, max(0, size - _ENDS_BYTES)):
+                content.seek(start)
+                digest.update(content.read(_ENDS_BYTES))
+    return f"{kind}-{digest.hexdigest()}"
+
+
+def _split(name: str) -> tuple[str, str] | None:
+    found = re.fullmatch(r"([a-z][a-z0-9_]+):(.+)", name.strip())
+    return None if found is None else (found[1], found[2])
 
 
 def _kind(name: str) -> str:
     """Return "KIND:" of `KIND:URL`; "" of a URL."""
-    published = None if re.match(r"[a-z][a-z0-9+]*://", name.strip()) else published_weights(name)
+    published = None if re.match(r"[a-z][a-z0-9+]*://", name.strip()) else _split(name)
     return "" if published is None else f"{published[0]}:"
+
+
+def _as_file_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name.replace("/", "--")).strip("-.") or "model"

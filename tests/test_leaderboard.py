@@ -10,10 +10,11 @@ import torch
 from clep.bank import BankWriter, Clock, FeatureBank
 from clep.errors import InputError
 from clep.extraction import text as text_rows
-from clep.files import published_name, read_json
+from clep.files import read_json
 from clep.leaderboard import Entry, _settings, main, run_leaderboard, to_markdown
 from clep.models.published import load_published
 from clep.preprocess.benchmarks import EpicMir
+from clep.weights import published_name
 from tests.evaluation.test_epic_mir import write_epic
 from tests.evaluation.tiny_benchmarks import write_rows
 from tests.evaluation.tiny_clips import WORDS, model_for

@@ -9,11 +9,10 @@ from torch import nn
 from clep.config.build import call
 from clep.config.targets import REGISTERED_ONLY, TARGET, Targets
 from clep.errors import InputError
-from clep.files import published_weights
 from clep.models.dual_encoder import DualEncoder
 from clep.models.published.loading import published_scale, same_joint_space
 from clep.models.saving import plain_config
-from clep.weights import local_text_encoder
+from clep.weights import published_weights
 
 
 class JointSpace(DualEncoder):
@@ -53,7 +52,7 @@ class JointSpace(DualEncoder):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         scale, bias = (None, None)
-        if weights is not None and published_weights(local_text_encoder(weights)) is not None:
+        if weights is not None and published_weights(weights) is not None:
             scale, bias = published_scale(weights)
         if init_scale is None:
             init_scale = 0.0 if scale is None else max(0.0, math.log(scale))

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clep.files import PUBLISHED_CONFIG
 from clep.models.published.convert import WEIGHTS, convert_weights
 from clep.preprocess.job import Job, given_paths
+from clep.weights import PUBLISHED_CONFIG
 
 
 @dataclass(frozen=True, kw_only=True)

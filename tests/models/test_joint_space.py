@@ -13,11 +13,11 @@ import clep
 from clep.bank import BankWriter, Clock, FeatureBank
 from clep.errors import InputError
 from clep.extraction.text import TextBank
-from clep.files import published_name
 from clep.models import JointSpace, load_model
 from clep.models.published import load_published
 from clep.text import Narrations, sentence_model_name
 from clep.train import main
+from clep.weights import published_name
 from tests.models.published import tiny_checkpoints as tiny
 from tests.models.published.tiny_checkpoints import DIM, SIZES, args, save
 from tests.tiny_source import write_tiny_files

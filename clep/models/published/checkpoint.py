@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from clep.errors import InputError
-from clep.files import PUBLISHED_CONFIG, WEIGHT_SUFFIXES, read_json
+from clep.files import read_json
+from clep.weights import PUBLISHED_CONFIG, WEIGHT_SUFFIXES
 
 # Keys under which the official training scripts store the weights.
 _WEIGHTS = ("state_dict", "weights", "model")

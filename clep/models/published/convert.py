@@ -7,10 +7,10 @@ from typing import Any
 from torch import Tensor
 
 from clep.errors import InputError
-from clep.files import PUBLISHED_CONFIG, atomic_path, published_name, read_json, write_json
+from clep.files import atomic_path, read_json, write_json
 from clep.models.published.checkpoint import read_checkpoint
 from clep.models.published.loading import load_published
-from clep.weights import local_weights
+from clep.weights import PUBLISHED_CONFIG, local_weights, published_name
 
 logger = logging.getLogger(__name__)
 

@@ -10,12 +10,12 @@ import torch
 
 from clep.config.check import did_you_mean
 from clep.errors import InputError
-from clep.files import published_name, published_weights, read_json
+from clep.files import read_json
 from clep.models.published.checkpoint import read_checkpoint
 from clep.models.published.model import PublishedModel
 from clep.models.published.tokenizers import find_tokenizer
 from clep.text import SentenceEncoder
-from clep.weights import local_text_encoder
+from clep.weights import published_name, published_weights
 
 KINDS = ("lavila", "avion", "egovlp", "egovlpv2", "egovideo", "pe", "siglip2", "clip")
 
@@ -87,7 +87,7 @@ def load_sentence_encoder(name: str, device: str | list[str] | None = None, batc
     Raises:
         InputError: the model, its tokenizer or the device is not there.
     """
-    published = published_weights(local_text_encoder(name))
+    published = published_weights(name)
     if published is None:
         return SentenceEncoder(name, device, batch_size)
     from sentence_transformers import SentenceTransformer
@@ -107,7 +107,7 @@ def published_scale(name: str) -> tuple[float | None, float | None]:
     Raises:
         InputError: the name is of another form, or the file cannot be read.
     """
-    published = published_weights(local_text_encoder(name))
+    published = published_weights(name)
     if published is None:
         raise InputError(f"{name!r} is not KIND:WEIGHTS, e.g. lavila:clip_openai_timesformer_base.pt")
     kind, weights = published

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from clep.errors import InputError
-from clep.files import published_name
 from clep.models.published import load_published
 from clep.preprocess.__main__ import main
+from clep.weights import published_name
 from tests.models.published import tiny_checkpoints as tiny
 from tests.models.published.tiny_checkpoints import FRAMES, SIZE, SIZES, args, save
 
