@@ -1,6 +1,5 @@
 """Text encoders behind URLs: what they embed and how they are called; weights of video encoders: tests/remote."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
@@ -14,29 +13,15 @@ from clep.errors import InputError
 from clep.models.published import load_sentence_encoder
 from clep.models.published.convert import convert_weights
 from clep.models.published.loading import published_scale
-from clep.remote import cache
 from clep.text import SentenceEncoder
 from clep.weights import local_text_encoder, sentence_model_name
 from tests.models.published import tiny_checkpoints as tiny
+from tests.remote.stores import memory, own_cache, upload
 from tests.tiny_sentence_model import tiny_sentence_model
 
+__all__ = ["memory", "own_cache"]
+
 SENTENCES = ["opens the fridge", "washes a cup"]
-
-
-@pytest.fixture
-def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[fsspec.AbstractFileSystem]:
-    monkeypatch.setenv("CLEP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "PAUSES_S", (0.0,))
-    filesystem = fsspec.filesystem("memory")
-    yield filesystem
-    filesystem.store.clear()
-    filesystem.pseudo_dirs[:] = [""]
-
-
-def upload(memory: fsspec.AbstractFileSystem, path: Path) -> str:
-    """Copy a file or folder into the store; return its URL."""
-    memory.put(str(path), f"/models/{path.name}", recursive=True)
-    return f"memory://models/{path.name}"
 
 
 def test_the_text_side_of_a_published_model_behind_a_url(tmp_path: Path, memory: fsspec.AbstractFileSystem) -> None:

@@ -1,25 +1,19 @@
 """`hf://` files of a hub, against a stand-in of its HTTP interface."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from huggingface_hub import HfFileSystem
 
 from clep import remote
-from tests.hub_server import Hub, serve_hub
+from tests.hub_server import Hub
 
 CONTENT = bytes(range(256)) * 40
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    monkeypatch.setenv("CLEP_CACHE", str(tmp_path / "cache"))
-    HfFileSystem.clear_instance_cache()
-    with serve_hub(monkeypatch, str(tmp_path / "hub")) as running:
-        running.commit("lab/data", {"bank.h5": CONTENT})
-        yield running
-    HfFileSystem.clear_instance_cache()
+def hub(hub: Hub) -> Hub:
+    hub.commit("lab/data", {"bank.h5": CONTENT})
+    return hub
 
 
 def test_a_file_of_a_repository_is_fetched_and_followed(hub: Hub) -> None:

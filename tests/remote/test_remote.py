@@ -16,9 +16,7 @@ CONTENT = bytes(range(256)) * 40  # 10,240 bytes
 
 
 @pytest.fixture(autouse=True)
-def _small_and_quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CLEP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+def _small_parts_and_two_tries(own_cache: None, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (cache, reading):
         monkeypatch.setattr(module, "PAUSES_S", (0.0, 0.0))
     monkeypatch.setattr(cache, "_CHUNK_BYTES", 1000)
@@ -28,14 +26,6 @@ def _small_and_quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def server() -> Iterator[FileServer]:
     with serve(FileServer({"/bank.h5": CONTENT})) as running:
         yield running
-
-
-@pytest.fixture
-def memory() -> Iterator[fsspec.AbstractFileSystem]:
-    filesystem = fsspec.filesystem("memory")
-    yield filesystem
-    filesystem.store.clear()
-    filesystem.pseudo_dirs[:] = [""]
 
 
 @pytest.mark.parametrize(

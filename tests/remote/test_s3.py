@@ -37,7 +37,6 @@ def s3(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("CLEP_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(cache, "_CHUNK_BYTES", 5000)
     s3fs.S3FileSystem.clear_instance_cache()
     store = s3fs.S3FileSystem()

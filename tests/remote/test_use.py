@@ -34,22 +34,6 @@ from tests.video.made_videos import regular, write_video
 __all__ = ["brightness", "encoded_films", "encoder", "films"]
 
 
-@pytest.fixture(autouse=True)
-def _quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CLEP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    for module in (cache, reading):
-        monkeypatch.setattr(module, "PAUSES_S", (0.0,))
-
-
-@pytest.fixture
-def memory() -> Iterator[fsspec.AbstractFileSystem]:
-    filesystem = fsspec.filesystem("memory")
-    yield filesystem
-    filesystem.store.clear()
-    filesystem.pseudo_dirs[:] = [""]
-
-
 @pytest.fixture
 def server() -> Iterator[FileServer]:
     with serve(FileServer()) as running:

@@ -1,14 +1,13 @@
 """Weights of encoders behind URLs give the rows and the names that the same local files give."""
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import fsspec
 import pytest
 import torch
-from huggingface_hub import HfFileSystem
 
 from clep import remote
 from clep.bank import FeatureBank
@@ -17,12 +16,12 @@ from clep.extraction import Extraction
 from clep.models import TrainedEncoder, VideoClassifier
 from clep.models.published import PublishedEncoder
 from clep.preprocess.__main__ import main as preprocess
-from clep.remote import cache
 from clep.video import VideoEncoder
 from clep.video.encoders import VJEPA2, ImageText, TimeSformer, VideoMAE, VideoMAEv2
 from clep.weights import local_weights
-from tests.hub_server import Hub, serve_hub
+from tests.hub_server import Hub
 from tests.models.published import tiny_checkpoints
+from tests.remote.stores import upload
 from tests.video.encoders import tiny_models
 from tests.video.encoders.divided_attention import random_weights
 from tests.video.encoders.test_timesformer import checkpoint as timesformer_file
@@ -30,34 +29,6 @@ from tests.video.encoders.test_videomae_v2 import checkpoint as videomae_v2_weig
 from tests.video.made_videos import regular, write_video
 
 SMALL: dict[str, Any] = {"width": 24, "depth": 2, "heads": 3}
-
-
-@pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CLEP_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "PAUSES_S", (0.0,))
-
-
-@pytest.fixture
-def memory() -> Iterator[fsspec.AbstractFileSystem]:
-    filesystem = fsspec.filesystem("memory")
-    yield filesystem
-    filesystem.store.clear()
-    filesystem.pseudo_dirs[:] = [""]
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
-    HfFileSystem.clear_instance_cache()
-    with serve_hub(monkeypatch, str(tmp_path / "hub")) as running:
-        yield running
-    HfFileSystem.clear_instance_cache()
-
-
-def upload(memory: fsspec.AbstractFileSystem, path: Path) -> str:
-    """Copy a file or folder into the store; return its URL."""
-    memory.put(str(path), f"/models/{path.name}", recursive=True)
-    return f"memory://models/{path.name}"
 
 
 def timesformer(folder: Path) -> tuple[Path, Callable[[str], VideoEncoder]]:
