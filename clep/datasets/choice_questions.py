@@ -167,13 +167,14 @@ def read_choice_table(
     answers = table.filled("answer").to_list()
     row, written = _choices(table)
     chooses_clip = "query" in table
-    texts = [_clip_of(one).id for one in written] if chooses_clip else written
+    clips = [_clip_of(one) for one in written] if chooses_clip else []
+    texts = [clip.id for clip in clips] if chooses_clip else written
     distinct, choice = distinct_texts(texts)
     if chooses_clip:
         table.sentences("query")
         sentences, query = distinct_texts(table.filled("query").to_list())
         try:
-            spans = _spans_of(written)
+            spans = _spans_of(clips)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
     else:
@@ -225,14 +226,13 @@ def _clip_of(choice: str) -> _Clip:
     return _Clip(clip_id(video, start_s, end_s), video, start_s, end_s)
 
 
-def _spans_of(choices: Sequence[str]) -> ClipSpans:
-    """Return the clips that choices name, each once, in order of appearance."""
-    clips: dict[str, _Clip] = {}
-    for choice in choices:
-        clip = _clip_of(choice)
-        clips.setdefault(clip.id, clip)
-    starts, ends = np.array([clip[2:] for clip in clips.values()], np.float64).reshape(-1, 2).T
-    return ClipSpans(list(clips), [clip.video for clip in clips.values()], starts.copy(), ends.copy())
+def _spans_of(clips: Sequence[_Clip]) -> ClipSpans:
+    """Return clips, each once, in order of appearance."""
+    first: dict[str, _Clip] = {}
+    for clip in clips:
+        first.setdefault(clip.id, clip)
+    starts, ends = np.array([clip[2:] for clip in first.values()], np.float64).reshape(-1, 2).T
+    return ClipSpans(list(first), [clip.video for clip in first.values()], starts.copy(), ends.copy())
 
 
 def _sentence(sentences: list[str], index: int) -> str:

@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,8 +13,11 @@ from jaxtyping import Float64, Int64, Shaped
 from clep.datasets.user_table import UserTable
 from clep.errors import InputError
 from clep.files import atomic_path
+from clep.text.texts import distinct_texts
 
 SPAN_COLUMNS = ("clip", "video", "start", "end")
+Span = tuple[str, float, float]
+"""Video, start and end in seconds."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,8 @@ def read_spans(table: UserTable) -> tuple[ClipSpans, Int64[np.ndarray, " rows"]]
         unknown = np.full(len(ids), np.nan)
         return ClipSpans(ids, ids, unknown, unknown), strings.index.astype(np.int64)
     video, start_s, end_s = table.filled("video").to_list(), table.seconds("start"), table.seconds("end")
-    if "clip" in table:
-        names = table.filled("clip").to_list()
-    else:
-        names = [clip_id(*span) for span in zip(video, start_s.tolist(), end_s.tolist(), strict=True)]
+    spans = list(zip(video, start_s.tolist(), end_s.tolist(), strict=True))
+    names = clip_ids(table, spans)
     wrong = np.flatnonzero(end_s <= start_s)
     if len(wrong):
         row = int(wrong[0])
@@ -109,20 +109,34 @@ def read_spans(table: UserTable) -> tuple[ClipSpans, Int64[np.ndarray, " rows"]]
             f"the clip {names[row]!r} spans {start_s[row]:g} to {end_s[row]:g} s; a span ends after it starts "
             f"({len(wrong):,} such rows)",
         )
-    position: dict[str, int] = {}
-    first: list[int] = []
-    clip = np.empty(len(names), np.int64)
-    for row, name in enumerate(names):
-        clip[row] = position.setdefault(name, len(position))
-        if clip[row] == len(first):
-            first.append(row)
-        before = first[clip[row]]
-        if (video[row], start_s[row], end_s[row]) != (video[before], start_s[before], end_s[before]):
+    first = list(first_rows(table, names, spans).values())
+    ids, clip = distinct_texts(names)
+    return ClipSpans(ids, [video[row] for row in first], start_s[first], end_s[first]), clip
+
+
+def clip_ids(table: UserTable, spans: Sequence[Span]) -> list[str]:
+    """Return the id of the clip of each row, given its span; without the column `clip`, it is made of the span.
+
+    Raises:
+        InputError: a cell is empty; the message names the line.
+    """
+    return table.filled("clip").to_list() if "clip" in table else [clip_id(*span) for span in spans]
+
+
+def first_rows(table: UserTable, ids: Sequence[str], spans: Sequence[Span]) -> dict[str, int]:
+    """Return the first row of each clip, in order of appearance, given the clip and the span of each row.
+
+    Raises:
+        InputError: a clip has two spans; the message names both lines.
+    """
+    first: dict[str, int] = {}
+    for row, name in enumerate(ids):
+        before = first.setdefault(name, row)
+        if spans[row] != spans[before]:
             raise table.error(
                 row, f"the clip {name!r} has another span than in line {table.lines[before]}; give each clip one id"
             )
-    spans = ClipSpans(list(position), [video[row] for row in first], start_s[first], end_s[first])
-    return spans, clip
+    return first
 
 
 def require_span_columns(table: UserTable) -> bool:
@@ -161,14 +175,9 @@ def find_clip_ids(
     """
     for name in ("video", "start", "end"):
         table.require(name)
-    columns: dict[str, Any] = {"video": table.filled("video").to_list()}
-    columns |= {name: np.round(1000 * table.seconds(name)) for name in ("start", "end")}
-    own = pd.DataFrame(columns)
-    if "clip" in table:
-        own["clip"] = table.filled("clip").to_list()
-    else:
-        rows = zip(own["video"], own["start"].tolist(), own["end"].tolist(), strict=True)
-        own["clip"] = [clip_id(video, start / 1000, end / 1000) for video, start, end in rows]
+    video, start, end = table.filled("video").to_list(), table.seconds("start"), table.seconds("end")
+    clip = clip_ids(table, list(zip(video, start.tolist(), end.tolist(), strict=True)))
+    own = pd.DataFrame({"video": video, "start": np.round(1000 * start), "end": np.round(1000 * end), "clip": clip})
     span = ["video", "start", "end"]
     wanted = pd.DataFrame({"video": videos, "start": np.round(1000 * start_s), "end": np.round(1000 * end_s)})
     return list(wanted.merge(own.drop_duplicates(span), how="left", on=span)["clip"].fillna(""))

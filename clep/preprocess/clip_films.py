@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isfinite, isnan, nan
 from pathlib import Path
 
-from clep.datasets.clip_spans import SPAN_COLUMNS, clip_id, require_span_columns
+from clep.datasets.clip_spans import SPAN_COLUMNS, clip_ids, first_rows, require_span_columns
 from clep.datasets.user_table import UserTable, read_user_table
 from clep.extraction.listing import find_videos
 from clep.video.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
@@ -77,18 +77,9 @@ def _read_clips(table: UserTable) -> list[tuple[str, str, float, float]]:
         return [(name, name, nan, nan) for name in dict.fromkeys(table.filled("clip").to_list())]
     videos = table.filled("video").to_list()
     start, end = (table.seconds(name, negative=True).tolist() for name in ("start", "end"))
-    if "clip" in table:
-        ids = table.filled("clip").to_list()
-    else:
-        ids = [clip_id(*span) for span in zip(videos, start, end, strict=True)]
-    first: dict[str, int] = {}
-    for row, name in enumerate(ids):
-        before = first.setdefault(name, row)
-        if (videos[row], start[row], end[row]) != (videos[before], start[before], end[before]):
-            raise table.error(
-                row, f"the clip {name!r} has another span than in line {table.lines[before]}; give each clip one id"
-            )
-    return [(name, videos[row], start[row], end[row]) for name, row in first.items()]
+    spans = list(zip(videos, start, end, strict=True))
+    first = first_rows(table, clip_ids(table, spans), spans)
+    return [(name, *spans[row]) for name, row in first.items()]
 
 
 def _holds_clips(path: Path) -> bool:
