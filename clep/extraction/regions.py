@@ -115,7 +115,7 @@ class RegionExtraction(Extraction):
         )
 
     def cache_key_fields(self) -> dict[str, Any]:
-        """Return the options that the rows depend on, as JSON values."""
+        """Return the options that the rows depend on, beside those of `acceleration`, as JSON values."""
         names = ("clip_s", "t0", "clip_start_s", "fit", "roi_size", "roi_samples", "region_pool")
         values = {name: getattr(self, name) for name in (*names, "clip_batch", "precision")}
-        return {"encoder": self.encoder, "regions": True, **values, **self.acceleration()}
+        return {"encoder": self.encoder, "regions": True, **values}

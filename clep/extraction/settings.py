@@ -156,7 +156,7 @@ class Extraction:
         return build_typed(self.compute or {"_target_": "clep.compute.Local"})
 
     def cache_key_fields(self) -> dict[str, Any]:
-        """Return the options that the rows depend on, as JSON values."""
+        """Return the options that the rows depend on, beside those of `acceleration`, as JSON values."""
         rule = {"window": self.window, "stride": self.stride, "rate": float(self.rate)}
         return {
             "encoder": self.encoder,
@@ -166,7 +166,6 @@ class Extraction:
             "crops": self.crops,
             "clip_batch": self.clip_batch,
             "precision": self.precision,
-            **self.acceleration(),
         }
 
     def acceleration(self) -> dict[str, bool]:
@@ -177,7 +176,8 @@ class Extraction:
     def key(self, dtype: str) -> str:
         """Digest the options that the rows depend on, and their dtype; all rows of a bank have the same key."""
         weights = self._remote_weights or _weights_on_disk(self.encoder)
-        text = json.dumps([self.cache_key_fields(), weights, dtype], sort_keys=True, default=str)
+        fields = self.cache_key_fields() | self.acceleration()
+        text = json.dumps([fields, weights, dtype], sort_keys=True, default=str)
         return blake2b(text.encode(), digest_size=6).hexdigest()
 
     @cached_property

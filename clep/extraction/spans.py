@@ -126,13 +126,9 @@ class SpanExtraction(Extraction):
         return Clock.irregular(0.0)
 
     def cache_key_fields(self) -> dict[str, Any]:
-        """Return the options that the rows depend on, as plain JSON values."""
+        """Return the options that the rows depend on, beside those of `acceleration`, as JSON values."""
         names = ("frame_rule", "rounding", "fps", "chunk_s", "t0", "crops", "clip_batch", "precision")
-        return {
-            "encoder": self.encoder,
-            "spans": True,
-            **{name: getattr(self, name) for name in names},
-        } | self.acceleration()
+        return {"encoder": self.encoder, "spans": True, **{name: getattr(self, name) for name in names}}
 
 
 def encode_spans(

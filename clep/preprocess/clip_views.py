@@ -102,13 +102,9 @@ class ViewExtraction(Extraction):
         return EncodedViews(item, encoder, self, device, threads)
 
     def cache_key_fields(self) -> dict[str, Any]:
-        """Return the options that the rows depend on, as JSON values."""
+        """Return the options that the rows depend on, beside those of `acceleration`, as JSON values."""
         names = ("views_in_time", "frame_stride", "t0", "crops", "clip_batch", "precision")
-        return {
-            "encoder": self.encoder,
-            "views": True,
-            **{name: getattr(self, name) for name in names},
-        } | self.acceleration()
+        return {"encoder": self.encoder, "views": True, **{name: getattr(self, name) for name in names}}
 
 
 def view_starts(frames: int, length: int, views: int) -> Int64[np.ndarray, " views"]:

@@ -64,6 +64,7 @@ def test_options_that_change_rows_by_rounding_are_in_the_key_of_every_kind(kind)
 
 def test_the_key_without_such_options_is_that_of_earlier_banks():
     assert not {"compile", "channels_last", "transform_on_device"} & Extraction(encoder=FAKE).cache_key_fields().keys()
+    assert Extraction(encoder=FAKE).acceleration() == {}
 
 
 @pytest.mark.parametrize("kind", [RegionExtraction, ViewExtraction])
