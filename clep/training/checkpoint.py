@@ -119,8 +119,19 @@ def check_unfinished(checkpoint: str | None, choice: str | None, trainer: Mappin
     if choice is not None and Path(choice).suffix == ".ckpt":
         log.info("%s; it is measured again", found)
         return
+    raise finished_run(run, found, choice)
+
+
+def finished_run(run: Path, found: str, choice: str | None) -> InputError:
+    """Return the error for a run that has nothing left to train.
+
+    Args:
+        run: its folder.
+        found: what says so, and what would continue it.
+        choice: `ckpt_path` as typed.
+    """
     new_run = "another CLEP_RUN_ID starts a new run" if choice is None else "without ckpt_path a new run starts"
-    raise InputError(
+    return InputError(
         f"ckpt_path={'null' if choice is None else choice}: {found}, `python -m clep.evaluate "
         f"ckpt={shlex.quote(str(run))}` measures it, and {new_run}"
     )

@@ -1,7 +1,6 @@
 """Runs that ended by early stopping and are continued: Lightning would train one epoch more before it stops again."""
 
 import logging
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,8 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks.early_stopping import EarlyStoppingReason
 
-from clep.errors import InputError
 from clep.models.checkpoint_file import read_checkpoint
+from clep.training.checkpoint import finished_run
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +43,11 @@ def stopped_early(checkpoint: str | None, choice: str | None, callbacks: Mapping
         return False
     run = Path(checkpoint).parent.parent
     if (run / "metrics.json").is_file() and (choice is None or Path(choice).suffix != ".ckpt"):
-        new_run = "another CLEP_RUN_ID starts a new run" if choice is None else "without ckpt_path a new run starts"
-        raise InputError(
-            f"ckpt_path={'null' if choice is None else choice}: {run} is finished, so nothing is left to train: "
-            f"callbacks.{stopped[0]} stopped it early; without callbacks.{stopped[0]} it continues, "
-            f"`python -m clep.evaluate ckpt={shlex.quote(str(run))}` measures it, and {new_run}"
+        found = (
+            f"{run} is finished, so nothing is left to train: callbacks.{stopped[0]} stopped it early; "
+            f"without callbacks.{stopped[0]} it continues"
         )
+        raise finished_run(run, found, choice)
     log.info("callbacks.%s had stopped %s early: nothing is left to train, it is measured", stopped[0], run)
     return True
 
