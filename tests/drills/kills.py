@@ -262,7 +262,7 @@ def attempt(
         time.sleep(0.002)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)  # what it started
-    calls = int(counted.read_text()) if counted.exists() else 0
+    calls = int(counted.read_text()) if code == 0 else 0  # a kill may have come while the file was written
     text = log.read_text(errors="replace") if log.exists() else ""
     return Attempt(os.waitstatus_to_exitcode(code), time.perf_counter() - started, calls, text)
 
