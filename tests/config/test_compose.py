@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,13 +23,20 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         compose_config("train", [], tmp_path / "nowhere")
 
 
-def test_the_state_of_a_running_application_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    own = object()
-    monkeypatch.setattr(GlobalHydra.instance(), "hydra", own)
+@pytest.fixture
+def application() -> Iterator[object]:
+    """A stand-in for the state of a Hydra application that is running."""
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().hydra = object()  # type: ignore[assignment]
+    yield GlobalHydra.instance().hydra
+    GlobalHydra.instance().hydra = before  # of another instance than at first, since composing replaces it
+
+
+def test_the_state_of_a_running_application_comes_back(application: object) -> None:
     assert compose_config("train", ["data.batch_size=3"]).data.batch_size == 3
     with pytest.raises(InputError, match=r"data\.batch_size"):
         compose_config("train", ["data.batchsize=3"])
-    assert GlobalHydra.instance().hydra is own
+    assert GlobalHydra.instance().hydra is application
 
 
 @pytest.mark.parametrize("path", ["a b/it's.h5", "${oc.env:HOME}/x", "x=1,y", 'say "so"'])
