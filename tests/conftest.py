@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import random
 import signal
@@ -63,9 +64,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector the two million objects of modules and tests, which stay to the end."""
+    """Fork the server of processes, and spare the garbage collector the two million objects that stay to the end.
+
+    A server that the first test in need of it forked would keep this test's environment variables, folder and files.
+    """
     gc.freeze()
     gc.enable()
+    multiprocessing.forkserver.ensure_running()
 
 
 def pytest_collectstart(collector: pytest.Collector) -> None:

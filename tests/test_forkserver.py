@@ -6,6 +6,8 @@ import time
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
+import pytest
+
 from tests import forkserver
 
 
@@ -29,6 +31,24 @@ def test_processes_come_from_one_copy_of_this_process() -> None:
     assert server == same_server
     assert len({first, second, server, os.getpid()}) == 4
     assert loaded
+
+
+def answer_surroundings(queue: "SimpleQueue[tuple[str | None, str]]") -> None:
+    queue.put((os.environ.get("RANK"), os.getcwd()))
+
+
+def test_the_server_knows_nothing_of_the_test_that_needs_it_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = os.getcwd()
+    monkeypatch.setenv("RANK", "7")
+    monkeypatch.chdir(tmp_path)
+    context = multiprocessing.get_context("forkserver")
+    queue = context.SimpleQueue()
+    process = context.Process(target=answer_surroundings, args=(queue,))
+    process.start()
+    assert queue.get() == (None, folder)
+    process.join(60)
 
 
 def test_exit_statuses_come_back() -> None:

@@ -277,7 +277,11 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def _reads_back(text: str) -> bool:
+    """Whether a text needs no quotes, alone or followed by a bracket, which a backslash at its end would escape."""
     try:
-        return bool(OverridesParser.create().parse_override(f"key={text}").value() == text)
+        return all(
+            OverridesParser.create().parse_override(f"key={written}").value() == value
+            for written, value in ((text, text), (f"[{text}]", [text]), (f"{{a:{text}}}", {"a": text}))
+        )
     except HydraException:
         return False

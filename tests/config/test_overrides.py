@@ -28,6 +28,8 @@ VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.di
 
 @given(VALUES)
 @example([""])
+@example(["\\"])
+@example({"a": "b\\"})
 def test_a_written_value_is_read_back(value: Any) -> None:
     def escaped(found: Any) -> Any:
         """Return the value with each `${` escaped, as OmegaConf, which removes the backslash, is given it."""
