@@ -66,7 +66,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """Fork the server of processes, and spare the garbage collector the two million objects that stay to the end.
 
-    A server that the first test in need of it forked would keep this test's environment variables, folder and files.
+    A server that the first test in need of it forked would keep this test's environment variables and open files.
     """
     gc.freeze()
     gc.enable()

@@ -33,21 +33,19 @@ def test_processes_come_from_one_copy_of_this_process() -> None:
     assert loaded
 
 
-def answer_surroundings(queue: "SimpleQueue[tuple[str | None, str]]") -> None:
-    queue.put((os.environ.get("RANK"), os.getcwd()))
+def answer_rank(queue: "SimpleQueue[str | None]") -> None:
+    queue.put(os.environ.get("RANK"))
 
 
-def test_the_server_knows_nothing_of_the_test_that_needs_it_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_server_does_not_keep_the_variables_of_the_test_that_needs_it_first(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    folder = os.getcwd()
     monkeypatch.setenv("RANK", "7")
-    monkeypatch.chdir(tmp_path)
     context = multiprocessing.get_context("forkserver")
     queue = context.SimpleQueue()
-    process = context.Process(target=answer_surroundings, args=(queue,))
+    process = context.Process(target=answer_rank, args=(queue,))
     process.start()
-    assert queue.get() == (None, folder)
+    assert queue.get() is None
     process.join(60)
 
 
