@@ -167,9 +167,10 @@ def test_nothing_to_do(logs: Path) -> None:
 SCRIPT = """
 import sys
 from pathlib import Path
-from clep.compute import Local
+from clep.compute import Local, local
 from tests.compute import tasks
 folder = Path(sys.argv[1])
+local._visible_gpus = list  # none, without importing PyTorch
 try:
     Local(processes=2, retries=1).run(tasks.hang, {n: folder / f"{n}.json" for n in "abc"}, folder / "logs")
 except KeyboardInterrupt:

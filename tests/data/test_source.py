@@ -6,7 +6,6 @@ import pytest
 from clep.bank import BankWriter, Clock
 from clep.data import Window
 from clep.data.source import share_text_keys
-from clep.datasets.splits import held_out_videos
 from clep.errors import InputError
 from clep.text import Narrations
 from tests.tiny_source import tiny_source, write_tiny_files
@@ -17,18 +16,6 @@ def test_held_out_videos_are_not_trained_on(tmp_path: Path) -> None:
     assert val is not None
     assert not set(train.moments.video) & set(val.moments.video)
     assert val.window.sample == "uniform"
-
-
-def test_the_choice_of_held_out_videos_does_not_depend_on_the_others() -> None:
-    videos = [f"video{i}" for i in range(1000)]
-    everything = held_out_videos(videos, 0.1, np.arange(1000))
-    some = np.arange(0, 1000, 3)
-    assert 70 < everything.sum() < 130
-    assert np.array_equal(held_out_videos(videos, 0.1, some)[some], everything[some])
-    assert not held_out_videos(videos, 0.0, np.arange(1000)).any()
-    assert held_out_videos(videos, 1e-9, np.arange(1000)).sum() == 1
-    assert held_out_videos(videos[:2], 0.999, np.arange(2)).sum() == 1
-    assert not held_out_videos(videos, 0.5, np.array([3])).any()
 
 
 def test_a_split_that_ego4d_does_not_have_is_refused(tmp_path: Path) -> None:

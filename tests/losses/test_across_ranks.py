@@ -26,7 +26,7 @@ from clep.losses import (
     across_ranks,
 )
 
-PER_RANK, STEPS = 4, 3
+PER_RANK, STEPS = 4, 2
 FORMS = ("global", "local")
 
 
@@ -112,11 +112,13 @@ def train(compute, ranks, rank=None, group=None, ddp=False):
         keys = ("text_id", "text", "verb", "noun", "video_verb", "video_noun")
         loss = compute(video, text, scale, {key: batch[key] for key in keys}, bias)
         loss.backward()
-        value = loss.detach()
+        value = loss.detach().clone()
         if rank is not None:
-            for tensor in [value, *([] if ddp else [parameter.grad for parameter in model.parameters()])]:
-                distributed.all_reduce(tensor, group=group)
-                tensor /= ranks
+            reduced = [value, *([] if ddp else [parameter.grad for parameter in model.parameters()])]
+            joined = nn.utils.parameters_to_vector(reduced)  # one collective operation instead of seven
+            distributed.all_reduce(joined, group=group)
+            for tensor, mean in zip(reduced, (joined / ranks).split([one.numel() for one in reduced]), strict=True):
+                tensor.copy_(mean.view_as(tensor))
         optimizer.step()
         values.append(float(value))
     return nn.utils.parameters_to_vector(model.parameters()).detach(), values

@@ -3,7 +3,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clep.datasets.narrations_near import NarrationsNear
 from clep.errors import InputError
 from clep.view.search import SearchEngine, VideoFiles
 from tests.view.search.small_world import LENGTH_S, ODD, PLANTED, engine_of
@@ -101,16 +100,6 @@ def test_a_template_surrounds_the_sentence(world: Path) -> None:
     assert one == pytest.approx(plain.scores(["opens the fridge"], "kitchen", 6.0, 8.0))
     with pytest.raises(InputError, match=r"template='x' lacks \{\}"):
         engine_of(world, template="x")
-
-
-def test_narrations_near_a_moment(world: Path) -> None:
-    near = NarrationsNear(world / "narrations.csv")
-    assert [one.text for one in near.near("kitchen", 0.0, 12.0)] == ["washes a cup", "opens the fridge"]
-    assert [one.text for one in near.near("kitchen", 5.0, 9.0)] == ["opens the fridge"]
-    assert near.near("kitchen", 9.0, 12.0) == near.near("nowhere", 0.0, 12.0) == []
-    assert near.splits["old"] == "val"
-    with pytest.raises(InputError, match=r"narrations=.*narrations\.txt"):
-        NarrationsNear(world / "narrations.txt")
 
 
 def test_without_videos_and_narrations_a_bank_is_searched_alone(engine: SearchEngine) -> None:
