@@ -23,7 +23,7 @@ __all__ = ["__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when asked for: `import clep` alone must not wait for torch.
+    # Imported on first use: `import clep` alone must not wait for torch.
     if name == "load":
         from clep.pretrained import load
 

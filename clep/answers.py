@@ -1,4 +1,4 @@
-"""Answers of a trained model: moments of videos, hits of a search, scores of classes."""
+"""What a loaded model returns: moments of videos, hits of a search, scores of classes."""
 
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read."""
+"""The exception whose message is written for users; commands print it without a traceback."""
 
 import re
 

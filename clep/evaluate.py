@@ -130,7 +130,10 @@ def evaluate_banks(
     cfg = compose_config("train", ["experiment=ego4d_clip", *overrides], config_dir)
     settings: Any = OmegaConf.to_container(cfg.model, resolve=True)
     if any(isinstance(part, dict) and part.get("in_dim", 0) is None for part in settings.values()):
-        raise InputError("this model is trained on data of given dimensions: give a run of it with ckpt=PATH")
+        raise InputError(
+            "model=NAME without ckpt=PATH is for models that need no training (model=joint_space); "
+            "give a run of this model with ckpt=PATH"
+        )
     metadata = {"tag_style": cfg.tag_style} | (
         {"sentence_encoder": cfg.text_encoder} if "text_encoder" in given else {}
     )
@@ -171,7 +174,10 @@ def measure(
         missing = [path for path in sorted(files_read(config, targets)) if not path.exists()]
         if missing and leave_out:
             log.warning(
-                "evaluator %s is left out: %s does not exist (evaluator=%s insists on it)", name, missing[0], name
+                "evaluator %s is left out: %s does not exist (with evaluator=%s that is an error)",
+                name,
+                missing[0],
+                name,
             )
             continue
         evaluator = build(config, targets=targets, key=f"evaluator.{name}")

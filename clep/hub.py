@@ -38,7 +38,7 @@ class HubName:
         is_url = text != os.fspath(name)
         found = _NAME.fullmatch(text.rstrip("/"))
         if found is None and is_url:
-            raise InputError(f"{name} is no model of the hub; write hf://user/name or hf://user/name@revision")
+            raise InputError(f"{name} is not a model of the hub; write hf://user/name or hf://user/name@revision")
         if found is None or (not is_url and Path(name).exists()):
             return None
         return cls(found["repo"], found["revision"])
@@ -111,7 +111,7 @@ def _explain(name: HubName, error: BaseException, is_path: bool = False) -> Inpu
     """Return the InputError for an exception of huggingface_hub."""
     kinds = {one.__name__ for one in type(error).__mro__}
     status = getattr(getattr(error, "response", None), "status_code", None)
-    nothing = f"{name.repo} is no path here, and" if is_path else f"{name}:"
+    nothing = f"{name.repo} is not a path here, and" if is_path else f"{name}:"
     if "GatedRepoError" in kinds:
         return InputError(f"{name} is gated: accept its terms on its page in the hub, and {_TOKEN}")
     if "RevisionNotFoundError" in kinds:

@@ -24,7 +24,7 @@ from clep.data.feature_check import check_bank, takes_bank
 from clep.datasets.narrations_near import NarrationsNear
 from clep.errors import InputError
 from clep.hub import local_model
-from clep.index import PROBE_SENTENCES, IndexSettings, MomentGrid, MomentIndex
+from clep.index import RECALL_SENTENCES, IndexSettings, MomentGrid, MomentIndex
 from clep.index.moment_index import APPROXIMATE_ABOVE
 from clep.models import DualEncoder, JointSpace, load_model
 from clep.models.published import load_sentence_encoder
@@ -314,7 +314,7 @@ class PretrainedModel:
             number = int(torch.searchsorted(bank.first_row.cpu(), query, right=True)) - 1
             video, row = bank.videos[number], query - int(bank.first_row[number])
             if bank.clock is None:
-                raise InputError(f"{bank.path} has no clock, so its rows are no moments")
+                raise InputError(f"{bank.path} has no clock, so its rows are not moments")
             seconds = bank.video_seconds(video)
             rate = bank.clock.rows_per_second
             start_s = row / rate if seconds is None and rate is not None else float(cast(Tensor, seconds)[row])
@@ -361,7 +361,7 @@ class PretrainedModel:
                 bank,
                 settings,
                 functools.partial(self._embed_moments, bank),
-                lambda: self.embed_text(list(PROBE_SENTENCES)),
+                lambda: self.embed_text(list(RECALL_SENTENCES)),
                 approximate_above,
             )
             self._indexed = key, index

@@ -49,7 +49,7 @@ _OTHER_METRICS = ("train/", "before/", "seconds/")
 
 @dataclass(frozen=True)
 class CardOptions:
-    """What only the owner of a model can say about it.
+    """Entries of the model card that only the owner of the model knows.
 
     Attributes:
         license: licence of the weights, as the hub names it; "" leaves it open.
@@ -73,7 +73,7 @@ class CardOptions:
 
 @dataclass(frozen=True)
 class MeasuredModel:
-    """What a run's folder says about its model, read as data.
+    """Facts about a model from its run's folder, read as data.
 
     Attributes:
         metrics: final metrics, with those of `python -m clep.evaluate`, which win.
@@ -327,7 +327,7 @@ def _parse(arguments: Sequence[str]) -> dict[str, str]:
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if not equals or key not in given:
-            raise InputError(f"{argument!r} is no option of clep.share. {did_you_mean(key, list(given))}")
+            raise InputError(f"{argument!r} is not an option of clep.share. {did_you_mean(key, list(given))}")
         given[key] = value
     return given
 

@@ -21,7 +21,7 @@ from clep.files import open_input
 
 _ROWS_AT_ONCE = 1 << 14
 _LINES_OF_A_CELL = 100
-_STRAY_QUOTES = 20  # after so many rows with an unclosed quotation mark, cells are assumed to have one line each
+_STRAY_QUOTES = 20  # after this many rows with an unclosed quotation mark, cells are assumed to have one line each
 _COLUMNS_SHOWN = 20
 _BLANK = " \t\r\n\ufeff"
 _ID_LIST = re.compile(r"\[\s*(?:\d{1,9}\s*(?:,\s*\d{1,9}\s*)*,?)?\s*\]|\d{1,9}|")

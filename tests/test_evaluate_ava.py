@@ -65,9 +65,9 @@ def test_other_names_of_videos_are_warned_of(files: Path, caplog: pytest.LogCapt
     [
         (["evaluator=ava"], "predictions=CSV is needed"),
         (["evaluator=ava", "predictions={at}/det.csv"], "groundtruth=CSV is needed"),
-        (["{all}", "exclude={at}/excluded.csv"], "evaluator=ava knows no 'exclude'. Did you mean 'excluded'?"),
+        (["{all}", "exclude={at}/excluded.csv"], "evaluator=ava has no option 'exclude'. Did you mean 'excluded'?"),
         (["evaluator=ava", "prediction={at}/det.csv"], "Did you mean 'predictions'?"),
-        (["{all}", "paths.data=x"], "evaluator=ava knows no 'paths.data'. It knows: predictions, groundtruth"),
+        (["{all}", "paths.data=x"], "evaluator=ava has no option 'paths.data'. Choose from: predictions, groundtruth"),
         (["{all}", "label_map="], "label_map is given without a value"),
         (["{all}", "predictions=x"], "predictions is given twice"),
         (["{all}", "excluded"], "'excluded' is not of the form key=value"),

@@ -56,7 +56,7 @@ def test_banks_of_a_published_model_are_measured_without_a_run(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model": "mlp"}, "trained on data of given dimensions: give a run of it with ckpt=PATH"),
+        ({"model": "mlp"}, "need no training (model=joint_space); give a run of this model with ckpt=PATH"),
         ({"model": "joint_space", "text_encoder": "avion"}, "trained with text embeddings of 'avion'"),
         ({"model": "joint_space", "evaluator.epic_mir.texts": "missing.h5"}, "clep.preprocess epic_mir"),
         (

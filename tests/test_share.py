@@ -136,7 +136,9 @@ def test_the_cache_serves_where_the_hub_cannot_be_reached(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert local_model("lab/cooking") == online
     assert local_model(f"hf://lab/cooking@{oid}") == online
-    with pytest.raises(InputError, match=r"lab/other is no path here, and the hub cannot be reached.*HF_HUB_OFFLINE"):
+    with pytest.raises(
+        InputError, match=r"lab/other is not a path here, and the hub cannot be reached.*HF_HUB_OFFLINE"
+    ):
         clep.load("lab/other")
     assert len(hub.requests) == asked
 
@@ -165,7 +167,7 @@ def test_a_config_of_the_hub_names_registered_classes_only(run: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("lab/none", "lab/none is no path here, and the hub has no such model"),
+        ("lab/none", "lab/none is not a path here, and the hub has no such model"),
         ("hf://lab/none", "hf://lab/none: the hub has no such model"),
         ("hf://lab/cooking@v9", "there is no revision 'v9'"),
         ("hf://cooking", "write hf://user/name"),

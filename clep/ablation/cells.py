@@ -145,7 +145,7 @@ def wait_for_trainings(folder: Path) -> None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logger.info("a training that a killed command left still runs in %s; waiting for it (or end it)", folder)
+            logger.info("a training of a killed command still runs in %s; waiting for it to end", folder)
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError:  # no locks there; the ablation's own lock has logged a warning
             pass

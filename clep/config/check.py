@@ -34,6 +34,7 @@ _RANGES: dict[str, tuple[float | int, float | int]] = {
     **dict.fromkeys(("dropout", "val_fraction"), (0, 1)),
 }
 _RANGES_OF = ("clep", "torch", "pytorch_lightning")
+_MOST_SHOWN = 60  # choices in one message: the videos of a bank may be thousands
 
 
 class OneOf:
@@ -44,7 +45,7 @@ class OneOf:
 
 
 class UnknownOption(InputError):
-    """A key that is no option.
+    """A key that is not an option.
 
     Attributes:
         problem: the message without a suggestion.
@@ -141,13 +142,14 @@ def _check_range(key: str, value: Any, least: float | int, greatest: float | int
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """Return a sentence with the nearest of `choices`, or with all of them where none is near."""
+    """Return a sentence with the nearest of `choices`, or where none is near with all, or the first of very many."""
     choices = list(choices)
     by_lower = {choice.lower(): choice for choice in choices}
     near = difflib.get_close_matches(word.lower(), by_lower, n=3, cutoff=0.6)
     if near:
         return f"Did you mean {' or '.join(repr(by_lower[choice]) for choice in near)}?"
-    return f"It knows: {', '.join(choices)}." if choices else "It takes none."
+    shown = choices if len(choices) <= _MOST_SHOWN else [*choices[:5], f"… ({len(choices):,} in all)"]
+    return f"Choose from: {', '.join(shown)}." if choices else "It takes none."
 
 
 def _parameters(target: Callable[..., Any]) -> list[inspect.Parameter]:

@@ -1,4 +1,4 @@
-"""The help of the training command: the groups of `conf/`, one line each, read from `conf/train.yaml`."""
+"""The help of the training command: the groups of `conf/`, one line each, taken from `conf/train.yaml`."""
 
 import re
 from collections.abc import Iterable

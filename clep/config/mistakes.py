@@ -284,7 +284,7 @@ def _explain_grammar(word: str, homes: Sequence[Path]) -> str:
             return f"{word!r} is not key=value. Did you mean {typed_word('data.table', word)}?"
         return f"{word!r} is not key=value; write the key, = and the value without blanks between them"
     if not _KEY.fullmatch(key):
-        return f"{word!r} is not key=value: {key!r} is no key"
+        return f"{word!r} is not key=value: {key!r} is not a key"
     if value.startswith(("[", "{")):
         return (
             f"cannot read {word}: a list is written {shlex.quote(f'{key}=[a,b]')}, a dict "
@@ -310,7 +310,7 @@ def _nearest_choice(group: str, name: str, options: Sequence[str], homes: Sequen
         f"{other}={name}" for other, names in choices_of_groups(homes).items() if name in names and other != group
     ]
     hint = f"Did you mean {' or '.join(sorted(elsewhere, key=_by_home)[:2])}? " if elsewhere else ""
-    return f"{hint}It knows: {', '.join(options)}."
+    return f"{hint}Choose from: {', '.join(options)}."
 
 
 def _choices_meant(key: str, value: str | None, tree: Mapping[str, Any], homes: Sequence[Path]) -> list[str]:

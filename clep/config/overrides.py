@@ -203,7 +203,7 @@ def check_references(value: Any, where: str) -> None:
 def _check_value(key: str, value: Any, targets: Targets, where: str) -> None:
     *parents, last = key.split(".")
     if TARGET in parents or (TARGET in last and last != TARGET):
-        raise InputError(f"{where}: {key} is no setting")
+        raise InputError(f"{where}: {key} is not a setting")
     if last == TARGET and value is not None:
         targets.check(value, f"{where}: {'.'.join(parents)}")
     check_targets(value, targets, f"{where}: {key}")
@@ -235,7 +235,7 @@ def _unquoted(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_unquoted(item) for item in value]
     if value is not None and not isinstance(value, str | int | float | bool):
-        raise TypeError(f"a {type(value).__name__} is no plain value")
+        raise TypeError(f"a {type(value).__name__} is not a plain value")
     return value
 
 

@@ -1,4 +1,4 @@
-"""What a run left of its settings in its folder, read as data: nothing in it is imported or executed."""
+"""Read the settings that a run left in its folder, as data: nothing in them is imported or executed."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -66,7 +66,7 @@ class Moments:
 
     @property
     def source_video(self) -> Int64[np.ndarray, " moments"]:
-        """Number of the video of each moment, whether the bank holds videos or clips."""
+        """Index of the video of each moment, whether the bank holds videos or clips."""
         return self.video if self.cut_from is None else self.cut_from
 
     def bank_rows(self, bank: FeatureBank, align: str) -> tuple[Int64[Tensor, " moments"], Int64[Tensor, " moments"]]:

@@ -56,7 +56,7 @@ def read_egtea_split(path: str | Path, actions: str | Path) -> EgteaSplit:
         actions: `action_idx.txt`.
 
     Raises:
-        InputError: a file is missing, a line cannot be read, an action is not listed, or a clip is there twice.
+        InputError: a file is missing, a line cannot be read, an action is not listed, or a clip is listed twice.
     """
     classes = read_egtea_actions(actions)
     ids, labels, videos, spans = [], [], [], []

@@ -122,7 +122,7 @@ def read_epic_relevancy(pkl: str | Path, clips: int, sentences: int) -> Float[np
             f"relevancy of the same split, or relevancy=null to compute it from the classes"
         )
     if not (matrix.min() >= 0 and matrix.max() <= 1):
-        raise InputError(f"{pkl} holds values outside of 0 … 1, so they are no relevancies; fetch it again")
+        raise InputError(f"{pkl} holds values outside of 0 … 1, so they are not relevancies; fetch it again")
     return matrix
 
 

@@ -98,8 +98,8 @@ class UserTable:
                 encoded = pc.dictionary_encode(_as_strings(column))
             except pa.ArrowException as error:
                 raise InputError(
-                    f"{self.path}: the column {self.names[name]!r} has the type {column.type}, which is no text; write "
-                    f"it as text"
+                    f"{self.path}: the column {self.names[name]!r} has the type {column.type}, which is not text; "
+                    f"write it as text"
                 ) from error
         index = encoded.indices.fill_null(-1).cast(pa.int32()).to_numpy(zero_copy_only=False)
         return _compact(index, encoded.dictionary.cast(pa.large_string()))
@@ -202,7 +202,7 @@ def read_user_table(
     wanted = {name: str(columns.get(name) or name) for name in names}
     suffix = suffix_of(path)
     if suffix not in SUFFIXES:
-        raise InputError(f"{path} is no table that can be read; its name should end in {', '.join(SUFFIXES)}")
+        raise InputError(f"{path} cannot be read as a table; its name should end in {', '.join(SUFFIXES)}")
     if suffix == ".parquet":
         lines, found, values = _read_parquet(path, wanted)
     elif suffix in (".jsonl", ".ndjson"):

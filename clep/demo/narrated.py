@@ -1,4 +1,4 @@
-"""Narrated first-person videos in Ego4D's format, and the base class of the datasets that ask questions about them."""
+"""Narrated first-person videos in Ego4D's format, and the base class of the datasets with questions about them."""
 
 from abc import abstractmethod
 from collections.abc import Sequence

@@ -174,7 +174,7 @@ def simulate_narrations(
     """
     if n_videos < 1 or n_narrations < 2 * n_videos:
         raise InputError(
-            f"need n_videos of at least 1 and n_narrations of at least 2 per video, got {n_videos} and {n_narrations}"
+            f"n_videos={n_videos} must be at least 1, and n_narrations={n_narrations} at least 2 per video"
         )
     rng = random_of(seed, "narrations", n_videos, n_narrations)
     shares = np.full(2 * n_videos, n_narrations // (2 * n_videos))

@@ -200,7 +200,7 @@ def ava_files(arguments: Sequence[str]) -> dict[str, Any]:
         if key in ("ckpt", "device"):
             raise InputError(f"evaluator=ava measures the detections in predictions=CSV; leave {key} out")
         if key not in _KEYS:
-            raise InputError(f"evaluator=ava knows no {key!r}. {did_you_mean(key, _KEYS)}")
+            raise InputError(f"evaluator=ava has no option {key!r}. {did_you_mean(key, _KEYS)}")
         if key in found or not value:
             raise InputError(f"{key} is given {'twice' if key in found else 'without a value'}; write {key}=PATH once")
         found[key] = value

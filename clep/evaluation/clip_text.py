@@ -1,4 +1,4 @@
-"""What benchmarks of clips and sentences share: clips looked up in a bank, sentences in a text bank, both encoded."""
+"""Base class of benchmarks of clips and sentences: clips are looked up in a bank, sentences in a text bank."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -81,7 +81,7 @@ class ClipTextBenchmark(Evaluator):
 
     @contextmanager
     def compared(self, model: Any) -> Iterator[DualEncoder]:
-        """Yield the model with the normalisation that `similarity` asks for, and restore its own.
+        """Yield the model with the normalisation that the setting `similarity` selects, and restore its own.
 
         Raises:
             InputError: the model has no text side.

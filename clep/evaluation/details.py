@@ -1,4 +1,4 @@
-"""What an evaluation found beside its metrics: ranks and values of queries, classes, examples and embeddings.
+"""Details of an evaluation beside its metrics: ranks and values of queries, classes, examples and embeddings.
 
 The report of a run (`clep.view.report`) is made of them. `write_details` stores them in one file of the run folder.
 """
@@ -25,9 +25,9 @@ from clep.metrics.accuracy import target_ranks
 FORMAT, VERSION = "clep-details", 1
 DETAILS = "details.safetensors"
 MAX_QUERIES = 100_000
-"""Ranks are kept of at most so many queries, a random sample of them."""
+"""Ranks are kept of at most this many queries, a random sample."""
 MAX_PAIRS = 2_000
-"""Embeddings are kept of at most so many pairs."""
+"""Embeddings are kept of at most this many pairs."""
 SHOWN = 3
 """Queries shown of each group: best, typical, worst."""
 ANSWERS = 5
@@ -37,7 +37,7 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Ranks:
-    """Ranks of the best right answer of queries.
+    """Rank of each query's most similar correct answer.
 
     Attributes:
         name: first part of the metrics that they are summed up in, as "val/retrieval/t2v".
@@ -45,7 +45,7 @@ class Ranks:
         key: digest of each query, by which runs are compared.
         rank: from 1; ties count against the model.
         answers: number of answers that a query is compared with.
-        right: number of right ones among them.
+        right: number of correct ones among them.
     """
 
     name: str

@@ -72,7 +72,10 @@ class EgoMCQ(ClipTextBenchmark):
         whole = np.flatnonzero((rows >= 0).all(axis=1))
         self.coverage |= {"questions": len(questions), "questions with all clips": len(whole)}
         if not len(whole):
-            raise InputError(f"{self.bank_path} lacks clips of every question of {self.questions_path}")
+            raise InputError(
+                f"{self.bank_path} has all clips of no question of {self.questions_path}; encode them with "
+                "`python -m clep.preprocess clips`, or name another bank with evaluator.egomcq.bank=BANK"
+            )
         video = clips.rows[torch.from_numpy(rows[whole]).to(clips.rows.device)]
         similarity = torch.einsum("qcd,qd->qc", video, text[torch.from_numpy(index[whole]).to(text.device)])
         found = egomcq_accuracy(similarity.cpu(), questions.answer[whole], questions.kind[whole])

@@ -84,7 +84,9 @@ class EpicMIR(ClipTextBenchmark):
         actions = read_epic_actions(self.clips_path)
         sentences = read_epic_sentences(self.sentences_path, actions)
         for name, (text, narration) in sentences.mismatched.items():
-            log.info("%s: %r stands beside %s, which is narrated %r", self.sentences_path, text, name, narration)
+            log.info(
+                "%s: the row of %s has the text %r, but its narration is %r", self.sentences_path, name, text, narration
+            )
         return actions, sentences
 
     def measure(self, model: Any) -> dict[str, float]:

@@ -316,7 +316,10 @@ def _table(path: Path, classes: str | Path | list[str] | None) -> ClipTable:
     if clips.label is None:
         raise InputError(f"{path} has several labels per clip; a probe needs one")
     if isinstance(classes, list) and classes != clips.classes:
-        raise InputError(f"{path} has other classes than the training clips, or another order of them")
+        raise InputError(
+            f"{path} has other classes than the training clips, or the same in another order; make both lists with "
+            "the same class names"
+        )
     unknown = np.full(len(clips), np.nan)
     return ClipTable(
         path, ClipSpans(clips.ids, clips.ids, unknown, unknown), [(one,) for one in clips.label.tolist()], clips.classes

@@ -2,6 +2,6 @@
 
 from clep.index.grid import MomentGrid
 from clep.index.moment_index import IndexSettings, MomentIndex, index_path
-from clep.index.probes import PROBE_SENTENCES
+from clep.index.recall_sentences import RECALL_SENTENCES
 
-__all__ = ["PROBE_SENTENCES", "IndexSettings", "MomentGrid", "MomentIndex", "index_path"]
+__all__ = ["RECALL_SENTENCES", "IndexSettings", "MomentGrid", "MomentIndex", "index_path"]

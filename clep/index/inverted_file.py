@@ -147,7 +147,7 @@ def _map(faiss: Any, path: Path) -> Any:
     try:
         return faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
     except RuntimeError as error:
-        raise InputError(f"{path} is no index that this faiss reads; delete it: it is then built again") from error
+        raise InputError(f"{path} is not an index that this faiss reads; delete it, and it is built again") from error
 
 
 def _about(path: Path) -> Path:

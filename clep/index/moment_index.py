@@ -195,9 +195,9 @@ def _open_rows(path: Path, fingerprint: str) -> FeatureBank | None:
         rows = FeatureBank(path)
         if rows.source == fingerprint:
             return rows
-        _log.info("%s belongs to an earlier content of its bank, and is built again", path)
+        _log.info("%s was built from an earlier version of its bank; building it again", path)
     except InputError as error:
-        _log.warning("the index is built again: %s", error)
+        _log.warning("building the index again: %s", error)
     return None
 
 
@@ -250,7 +250,7 @@ def _open_approximate(rows: FeatureBank, probe_queries: Callable[[], Float[Tenso
         try:
             found = InvertedFile.open(path, rows.digest)
         except InputError as error:
-            _log.warning("the approximate index is built again: %s", error)
+            _log.warning("building the approximate index again: %s", error)
             found = None
         if found is None:
             queries = normalize(probe_queries().float(), dim=-1)

@@ -33,7 +33,7 @@ class SymmetricMultiSimilarityLoss(MaxMarginLoss):
     Examples:
         >>> import torch
         >>> from clep.losses import SymmetricMultiSimilarityLoss
-        >>> relevancy = torch.tensor([[1.0, 0.5], [0.5, 1.0]])  # asks for a difference of 0.3
+        >>> relevancy = torch.tensor([[1.0, 0.5], [0.5, 1.0]])  # the target is a difference of 0.3
         >>> float(SymmetricMultiSimilarityLoss(margin=0.6)(torch.eye(2), torch.eye(2), 1.0, relevancy))
         0.0
     """

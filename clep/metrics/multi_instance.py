@@ -220,5 +220,5 @@ def _descending_keys(similarity: Float[np.ndarray, "queries answers"]) -> UInt32
 
 
 def _with_query(query: Int[np.ndarray, "#*shape"], key: UInt32[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
-    """Return numbers that sort by query, then by key."""
+    """Return sort keys: by query, then by key."""
     return (query.astype(np.uint64) << np.uint64(32)) | key

@@ -1,4 +1,4 @@
-"""A published dual encoder on banks: rows and sentence embeddings that lie in one space already."""
+"""A published dual encoder on banks: rows and sentence embeddings that share one space already."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What a store says about its files, through fsspec: size, version, listing; and its errors in one sentence."""
+"""Query a remote store through fsspec: size, version and listing of its files; its errors in one sentence."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -29,7 +29,7 @@ class UnreachableError(InputError):
 
 @dataclass(frozen=True)
 class RemoteInfo:
-    """What a store says about a file.
+    """Facts about a file, as its store reports them.
 
     Attributes:
         url: its URL.

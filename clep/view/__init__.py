@@ -1,1 +1,1 @@
-"""What people look at: the report of runs, and the search page."""
+"""Pages for the browser: the report of runs, and the search page."""

@@ -204,7 +204,7 @@ def test_a_run_that_a_killed_command_left_is_waited_for_and_counted(
     wait_for(1, tmp_path / "log")
     process.send_signal(signal.SIGKILL)
     process.end()
-    waiting = f"still runs in {tmp_path / 'out'}; waiting for it"
+    waiting = f"still runs in {tmp_path / 'out'}; waiting for it to end"
 
     def let_it_end() -> None:
         for _ in range(3000):

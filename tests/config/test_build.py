@@ -114,7 +114,7 @@ def test_messages_name_the_key_and_the_remedy():
         build({"_target_": "torch.nn.Linear", "in_features": 3})
     with pytest.raises(InputError, match=r"^config: ProjectionHead: layers and dims must be at least 1"):
         build({"_target_": "clep.models.ProjectionHead", "in_dim": 0, "out_dim": 1})
-    with pytest.raises(InputError, match=r"^activation=swoosh is unknown\. It knows: relu, gelu, silu, tanh"):
+    with pytest.raises(InputError, match=r"^activation=swoosh is unknown\. Choose from: relu, gelu, silu, tanh"):
         build({"_target_": "clep.models.ProjectionHead", "in_dim": 1, "out_dim": 1, "activation": "swoosh"})
     with pytest.raises(InputError, match=r"^_recursive_: only _target_"):
         build({**LINEAR, "_recursive_": True})

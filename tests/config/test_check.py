@@ -95,7 +95,7 @@ def test_what_fits_passes(values: dict[str, Any]) -> None:
         ({"betas": [0.9]}, r"data\.part\.betas=\[0\.9\] is of type list, but Part takes tuple\[float, float\]"),
         ({"betas": [0.9, "x"]}, r"data\.part\.betas"),
         ({"betas": 0.9}, r"data\.part\.betas=0\.9 is of type float"),
-        ({"mode": "c"}, r"data\.part\.mode=c is unknown\. It knows: a, b\."),
+        ({"mode": "c"}, r"data\.part\.mode=c is unknown\. Choose from: a, b\."),
         ({"path": 3}, r"data\.part\.path=3"),
         ({"splits": "val"}, r"data\.part\.splits='val'"),
         ({"splits": [1]}, r"data\.part\.splits=\[1\]"),
@@ -111,7 +111,7 @@ def test_unknown_keys_get_a_suggestion() -> None:
         InputError, match=r"optim\.batchsize: Strict has no option 'batchsize'. Did you mean 'batch_size'"
     ):
         check_call(Strict, {"batchsize": 3}, "optim")
-    with pytest.raises(InputError, match=r"optim\.zebra: .* It knows: learning_rate, batch_size\."):
+    with pytest.raises(InputError, match=r"optim\.zebra: .* Choose from: learning_rate, batch_size\."):
         check_call(Strict, {"zebra": 3}, "optim")
 
 
@@ -185,10 +185,21 @@ def test_no_target_is_imported_before_all_names_are_checked(tmp_path: Path, monk
 
 @pytest.mark.parametrize(
     ("word", "expected"),
-    [("batchsize", "Did you mean 'batch_size'?"), ("zzz", "It knows: lr, batch_size."), ("LR", "Did you mean 'lr'?")],
+    [
+        ("batchsize", "Did you mean 'batch_size'?"),
+        ("zzz", "Choose from: lr, batch_size."),
+        ("LR", "Did you mean 'lr'?"),
+    ],
 )
 def test_suggestions(word: str, expected: str) -> None:
     assert did_you_mean(word, ["lr", "batch_size"]) == expected
+
+
+def test_thousands_of_choices_are_not_listed() -> None:
+    """The choices may be the videos of a bank: with all of them, a message would have megabytes."""
+    assert (
+        did_you_mean("zzz", [str(number) for number in range(9645)]) == "Choose from: 0, 1, 2, 3, 4, … (9,645 in all)."
+    )
 
 
 def test_a_target_without_options_says_so() -> None:

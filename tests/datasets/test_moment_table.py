@@ -146,7 +146,7 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, content: str, mess
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"x\.xlsx is no table that can be read; .*\.csv, \.tsv, \.parquet, \.jsonl"):
+    with pytest.raises(InputError, match=r"x\.xlsx cannot be read as a table; .*\.csv, \.tsv, \.parquet, \.jsonl"):
         read_moment_table(tmp_path / "x.xlsx")
     (tmp_path / "x.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match=r"x\.parquet is not a readable parquet file"):

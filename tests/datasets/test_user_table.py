@@ -103,7 +103,7 @@ def test_missing_columns_and_other_types(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"lacks the column 'caption'; its columns are a, b; .*data\.columns\.text=N"):
         table.require("text")
     pq.write_table(pa.table({"text": pa.array([{"x": 1}])}), tmp_path / "x.parquet")
-    with pytest.raises(InputError, match=r"the column 'text' has the type struct.*which is no text"):
+    with pytest.raises(InputError, match=r"the column 'text' has the type struct.*which is not text"):
         read_user_table(tmp_path / "x.parquet", ("text",)).strings("text")
     (tmp_path / "x.jsonl").write_text('{"text": "a"}\n{"text": ["b", {"x": 1}]}\n')
     with pytest.raises(InputError, match=r"x\.jsonl, line 2: text is \{'x': 1\}, not text or a number"):

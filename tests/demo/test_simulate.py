@@ -118,7 +118,7 @@ def test_narration_files_of_any_size(tmp_path):
             assert all(0 <= one["timestamp_sec"] <= metadata[uid]["duration_sec"] for one in entry[name]["narrations"])
     assert sum(counts.values()) == 1001
     assert max(counts.values()) - min(counts.values()) <= 2
-    with pytest.raises(InputError, match="n_narrations of at least 2"):
+    with pytest.raises(InputError, match="n_narrations=.* at least 2 per video"):
         simulate_narrations(tmp_path, 7, 13)
 
 

@@ -64,7 +64,7 @@ def read_checkpoint(weights: str | Path) -> Checkpoint:
         weights: a file, or a folder that holds one such file.
 
     Raises:
-        InputError: there is no such file, it is cut off or damaged, asks for code, or holds no weights.
+        InputError: there is no such file, it is cut off or damaged, would run code, or holds no weights.
     """
     path = find_file(weights)
     if path.suffix == ".safetensors":
@@ -119,7 +119,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return _named(load_file(path), path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{path} is no complete safetensors file ({error}); download it again") from error
+        raise InputError(f"{path} is not a complete safetensors file ({error}); download it again") from error
 
 
 def _load(path: Path) -> Any:

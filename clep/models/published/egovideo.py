@@ -137,7 +137,7 @@ class InternVideo(nn.Module):
         if (pixels.shape[1], *pixels.shape[3:]) != (self.frames, self.image_size, self.image_size):
             raise InputError(
                 f"this model takes {self.frames} frames of {self.image_size}x{self.image_size} pixels, not "
-                f"{pixels.shape[1]} of {pixels.shape[3]}x{pixels.shape[4]}; its official loader fits no others"
+                f"{pixels.shape[1]} of {pixels.shape[3]}x{pixels.shape[4]}; the official loader takes no other"
             )
         patches = self.patch_embed(pixels.transpose(1, 2))
         x = torch.cat([self.cls_token.expand(len(pixels), -1, -1), patches], dim=1) + self.pos_embed
@@ -193,8 +193,8 @@ def build(
     if trained * side**2 != tokens or frames not in (None, trained):
         size = side * patches.shape[-1]
         raise InputError(
-            f"{file.path} has positions for {tokens} patches, which is {trained} frames of {size}x{size}; its official "
-            "loader fits no other number of frames or size"
+            f"{file.path} has positions for {tokens} patches, which is {trained} frames of {size}x{size}; the official "
+            "loader takes no other number of frames or size"
         )
     vision = vision_sizes(
         file,

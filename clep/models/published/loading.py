@@ -45,11 +45,11 @@ def load_published(
         tokenizer: a tokenizer of transformers, by hub name or folder, for models whose own cannot be had offline.
 
     Raises:
-        InputError: an unknown kind; a file that is missing, cut off, asks for code, or belongs to another family or
+        InputError: an unknown kind; a file that is missing, cut off, would run code, or belongs to another family or
             size; a number of frames that the official loader refuses.
     """
     if kind not in KINDS:
-        raise InputError(f"kind={kind!r} is no published model. {did_you_mean(kind, list(KINDS))}")
+        raise InputError(f"kind={kind!r} is not a published model. {did_you_mean(kind, list(KINDS))}")
     if frames is not None and frames < 1:
         raise InputError(f"frames={frames} must be at least 1")
     if isinstance(sizes, str | Path):
@@ -118,7 +118,7 @@ def published_scale(name: str) -> tuple[float | None, float | None]:
     if kind not in ("lavila", "avion", "pe", "siglip2") or "image_projection.0.weight" in tensors:
         return None, None  # EgoVLP, also as LaViLa's script converts it, and EgoVideo compare by plain cosine
     if "logit_scale" not in tensors:
-        raise InputError(f"{weights} is no checkpoint of {kind}: it lacks logit_scale")
+        raise InputError(f"{weights} is not a checkpoint of {kind}: it lacks logit_scale")
     bias = tensors.get("logit_bias")
     return float(tensors["logit_scale"].double().exp()), None if bias is None else float(bias)
 

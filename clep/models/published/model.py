@@ -307,6 +307,6 @@ def need(file: Checkpoint, names: tuple[str, ...], kind: str) -> None:
     """
     if missing := [name for name in names if name not in file.tensors]:
         raise InputError(
-            f"{file.path} is no checkpoint of {kind}: it lacks {missing[0]}; it holds "
+            f"{file.path} is not a checkpoint of {kind}: it lacks {missing[0]}; it holds "
             f"{', '.join(sorted(file.tensors)[:3])}, …"
         )

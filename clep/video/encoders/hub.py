@@ -171,7 +171,7 @@ def square(size: Any, weights: str) -> int:
     """
     sides = set(size) if isinstance(size, list | tuple) else {size}
     if len(sides) != 1:
-        raise InputError(f"weights={weights} takes pictures of {size}; only squares are supported")
+        raise InputError(f"weights={weights} takes images of {size}; only squares are supported")
     return int(sides.pop())
 
 

@@ -222,8 +222,7 @@ class TimeSformer(VideoEncoder):
         for key, value in asked.items():
             if value not in (None, has[key]):
                 raise InputError(
-                    f"weights={weights} has {key} {has[key]}, not {value}; give other weights, or {key}={has[key]} "
-                    f"where this model is meant"
+                    f"weights={weights} has {key} {has[key]}, not {value}; give {key}={has[key]}, or other weights"
                 )
         own = (config.num_frames, square(config.image_size, weights))
         frames = own[0] if frames is None else frames
@@ -326,7 +325,7 @@ def _from_file(weights: str, heads: int | None) -> tuple["TimesformerConfig", di
     width = shape["hidden_size"]
     heads = heads or max(width // _HEAD_DIM, 1)
     if heads < 1 or width % heads:
-        raise InputError(f"weights={weights} has width {width}, which {heads} heads cannot share; give its heads")
+        raise InputError(f"weights={weights} has width {width}, not a multiple of heads={heads}; give its heads")
     return TimesformerConfig(num_attention_heads=heads, **shape), state
 
 

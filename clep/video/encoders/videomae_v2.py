@@ -113,7 +113,7 @@ def _model(state: dict[str, Tensor], frames: int, crop_px: int, heads: int | Non
     heads = heads or _HEADS.get(width)
     if not heads or width % heads:
         raise InputError(
-            f"weights={source} is {width} wide, and the file does not hold the number of heads: give heads"
+            f"weights={source} is {width} wide, and the file does not hold the number of heads: give heads=NUMBER"
         )
     has_last_norm = "norm.weight" in state
     config = VideoMAEConfig(

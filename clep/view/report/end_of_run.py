@@ -1,4 +1,4 @@
-"""What writes the report at the end of a run; chosen in `conf/train.yaml`."""
+"""Writer of the report at the end of a run, chosen in `conf/train.yaml`."""
 
 from collections.abc import Sequence
 from pathlib import Path

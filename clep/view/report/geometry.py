@@ -1,4 +1,4 @@
-"""How the embeddings of a gallery lie: similarities, alignment and uniformity, calibration, a map of two dimensions."""
+"""Geometry of a gallery of embeddings: similarities, alignment and uniformity, calibration, a map of two dimensions."""
 
 from collections import Counter
 from dataclasses import dataclass

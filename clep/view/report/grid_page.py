@@ -125,7 +125,7 @@ def _overrides(run: Path) -> list[str] | None:
 
 
 def _names_of_rows(folder: Path) -> dict[str, str]:
-    """Return the row of each cell's folder, where the ablation's table tells it."""
+    """Return the row of each cell's folder, if the ablation's table lists it."""
     table = folder / "table.json"
     if not table.is_file():
         return {}

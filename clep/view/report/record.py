@@ -1,4 +1,4 @@
-"""A run as its folder tells it: metrics, history, details, settings."""
+"""Read what a run left in its folder: metrics, history, details, settings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -152,7 +152,7 @@ def class_section(classes: Classes) -> dict[str, Any]:
 
 
 def rank_charts(run: RunRecord) -> list[Chart]:
-    """Draw the share of retrieval queries whose right answer is among the first k, beside chance."""
+    """Draw the share of retrieval queries whose correct answer is among the first k, beside chance."""
     charts = []
     for ranks in [run.ranks[hits.name] for hits in run.hits if hits.name in run.ranks]:
         most = int(ranks.answers.max())

@@ -29,9 +29,9 @@ class Interval(NamedTuple):
 
 
 def chance(run: RunRecord, metric: str) -> float | None:
-    """Return what guessing would reach in percent, where the details of the run tell it.
+    """Return chance level in percent, if the details of the run determine it.
 
-    Of ranks: the mean probability that a random order has a right answer among the first k. Of mean average precision:
+    Of ranks: the mean probability that a random order has a correct answer among the first k. Of mean average precision:
     the mean share of positive clips.
     """
     name, _, last = metric.rpartition("/")
@@ -43,7 +43,7 @@ def chance(run: RunRecord, metric: str) -> float | None:
 
 
 def chance_within(ranks: Ranks, k: int) -> Float64[np.ndarray, " queries"]:
-    """Return the probability, for each query, that a random order has a right answer among the first k."""
+    """Return the probability, for each query, that a random order has a correct answer among the first k."""
     answers, wrong = ranks.answers.astype(np.float64), (ranks.answers - ranks.right).astype(np.float64)
     misses = np.ones(len(answers))
     for drawn in range(k):

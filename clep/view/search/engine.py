@@ -1,4 +1,4 @@
-"""What the search page asks for: moments of sentences, similarity over time, narrations, scores of other words."""
+"""Queries of the search page: moments of sentences, similarity over time, narrations, scores of other words."""
 
 import threading
 from collections import OrderedDict

@@ -263,7 +263,7 @@ def listen(host: str, port: int, next_free: bool = True) -> socket.socket:
                 raise InputError(f"host={host} cannot be listened on ({error.strerror or error})") from error
             continue
         if one != port:
-            _log.info("port %d is in use; took %d", port, one)
+            _log.info("port %d is in use; using %d", port, one)
         return found
     shown = f"port={port} is" if len(tried) == 1 else f"the ports {tried[0]} to {tried[-1]} are"
     raise InputError(f"{shown} in use or not allowed; choose another with port=NUMBER")

@@ -52,7 +52,7 @@ def test_what_cannot_be_converted_is_named(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "a.json").write_text(json.dumps(SIZES))
     folder = tmp_path / "folder"
     assert main(["convert_weights", "kind=avion", f"weights={lavila}", f"output={folder}"]) == 1
-    assert "a.pt is no checkpoint of avion" in " ".join(capsys.readouterr().err.split())
+    assert "a.pt is not a checkpoint of avion" in " ".join(capsys.readouterr().err.split())
     assert not (folder / "model.safetensors").exists()
     assert main(["convert_weights", "kind=lavila", f"weights={lavila}", f"output={folder}"]) == 0
     with pytest.raises(InputError, match="was converted from a checkpoint of lavila, not of avion"):

@@ -199,9 +199,9 @@ def test_egovlpv2_fits_frames_with_aligned_corners_or_takes_the_first(tmp_path: 
 
 def test_models_whose_loaders_fit_nothing_refuse_other_clips(tmp_path: Path) -> None:
     path = save(tmp_path / "a.pth", tiny.egovideo())
-    with pytest.raises(InputError, match=r"64 patches, which is 4 frames of 32x32; its official loader fits no other"):
+    with pytest.raises(InputError, match=r"64 patches, which is 4 frames of 32x32; the official loader takes no other"):
         load_published("egovideo", path, SIZES, frames=8)
-    with pytest.raises(InputError, match="its official loader fits no other"):
+    with pytest.raises(InputError, match="the official loader takes no other"):
         load_published("egovideo", path, SIZES | {"frames": 3})
     model = load_published("egovideo", path, SIZES)
     with pytest.raises(InputError, match="takes 4 frames of 32x32 pixels, not 4 of 64x64"):
@@ -222,7 +222,7 @@ def test_a_checkpoint_of_another_family_is_refused(tmp_path: Path, held: str) ->
     path = save(tmp_path / "a.pt", getattr(tiny, held)(), args=args())
     for kind in FAMILIES:
         if kind != held:
-            with pytest.raises(InputError, match=rf"a\.pt is no checkpoint of {kind}"):
+            with pytest.raises(InputError, match=rf"a\.pt is not a checkpoint of {kind}"):
                 load_published(kind, path, SIZES)
 
 
@@ -242,13 +242,13 @@ def test_half_of_a_safetensors_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     save_file(tiny.lavila(), path)
     path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(InputError, match=r"a\.safetensors is no complete safetensors file.*download it again"):
+    with pytest.raises(InputError, match=r"a\.safetensors is not a complete safetensors file.*download it again"):
         load_published("lavila", path, SIZES)
 
 
 def test_errors_name_family_size_and_tensor(tmp_path: Path) -> None:
     path = save(tmp_path / "a.pt", tiny.lavila(), args=args())
-    with pytest.raises(InputError, match=r"a\.pt is no checkpoint of avion: it lacks visual\.class_embedding"):
+    with pytest.raises(InputError, match=r"a\.pt is not a checkpoint of avion: it lacks visual\.class_embedding"):
         load_published("avion", path, SIZES)
     with pytest.raises(InputError, match=r"/.*: no released model is 16 wide.*sizes=\{'vision_heads'"):
         load_published("lavila", path)

@@ -48,5 +48,5 @@ def test_another_type_of_model_is_refused(tmp_path: Path) -> None:
         load_published("clip", tmp_path / "other")
     with pytest.raises(InputError, match="there is no model weights=openai/clip-none"):
         load_published("clip", "openai/clip-none")
-    with pytest.raises(InputError, match="kind='lavilla' is no published model.*lavila"):
+    with pytest.raises(InputError, match="kind='lavilla' is not a published model.*lavila"):
         load_sentence_encoder(f"lavilla:{tmp_path / 'a.pt'}")

@@ -29,8 +29,8 @@ def file(folder: Path, content: object) -> str:
     [
         ({"width": 32}, r"model\.pyth has width 24, not 32"),
         ({"depth": 12}, r"model\.pyth has depth 2, not 12.*depth=2"),
-        ({"heads": 5}, "width 24, which 5 heads cannot share"),
-        ({"heads": -3}, "width 24, which -3 heads cannot share"),
+        ({"heads": 5}, "width 24, not a multiple of heads=5"),
+        ({"heads": -3}, "width 24, not a multiple of heads=-3"),
         ({"frames": 0}, "frames and crop_px of at least 1, not 0"),
         ({"crop_px": 0}, "frames and crop_px of at least 1"),
         ({"crop_px": 14}, "crop_px=14 is not a multiple of 4"),
