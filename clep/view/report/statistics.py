@@ -31,8 +31,8 @@ class Interval(NamedTuple):
 def chance(run: RunRecord, metric: str) -> float | None:
     """Return chance level in percent, if the details of the run determine it.
 
-    Of ranks: the mean probability that a random order has a correct answer among the first k. Of mean average precision:
-    the mean share of positive clips.
+    For ranks: the mean probability that a random order has a correct answer among the first k. For mean average
+    precision: the mean share of positive clips.
     """
     name, _, last = metric.rpartition("/")
     if last in _CUTOFFS and name in run.ranks:
