@@ -6,6 +6,7 @@ READY := $(VENV)/.ready
 
 .PHONY: demo pictures search docs test test-slow test-shuffled fuzz kills mutations power-cuts test-settings lint format benchmarks clean
 MINUTES ?= 30
+WORKERS ?= 2
 ROUNDS ?= 3
 N ?= 100
 SEED ?= 0
@@ -32,7 +33,7 @@ docs: $(READY)          ## documentation site in site/, with checked links; offl
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 test: $(READY)          ## all tests that need no GPU, cluster or network
-	PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
+	PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q
 
 test-slow: $(READY)     ## whole benchmarks at toy size, notebooks, more cases; property tests with more examples
 	CLEP_SLOW_TESTS=1 CLEP_HYPOTHESIS=slow HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 \

@@ -54,8 +54,14 @@ def seed_by_name(name: str) -> None:
     (torch.manual_seed if torch.cuda.is_initialized() else torch.default_generator.manual_seed)(seed)
 
 
+@pytest.hookimpl(tryfirst=True)  # before a shuffle
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip whole benchmarks, notebooks and cases beside quicker ones, unless `make test-slow` runs them."""
+    """Put tests that wait first; skip benchmarks, notebooks and cases beside quicker ones, but not in `make test-slow`.
+
+    xdist gives each worker a part of the list: one worker waits while the others use the cores, and at the end nobody
+    waits for a long test.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("waits") is None)
     if os.environ.get("CLEP_SLOW_TESTS"):
         return
     for item in items:

@@ -12,6 +12,8 @@ from clep.ablation.cells import failure_reason, wait_for_trainings
 from tests.ablation.stand_in import begin, use
 from tests.compute.tasks import alive, wait_for
 
+pytestmark = pytest.mark.waits
+
 
 def pid(path: Path) -> int:
     wait_for(lambda: path.exists() and path.read_text().isdecimal(), 90)

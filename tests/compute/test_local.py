@@ -18,6 +18,7 @@ from clep.errors import InputError
 
 from . import tasks
 
+pytestmark = pytest.mark.waits
 ROOT = Path(__file__).parents[2]
 
 

@@ -22,7 +22,7 @@ from tests.preprocess.conftest import embed
 
 from . import tasks
 
-pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("cluster")]
+pytestmark = [pytest.mark.slurm, pytest.mark.waits, pytest.mark.usefixtures("cluster")]
 
 
 @pytest.fixture(autouse=True)
@@ -100,12 +100,11 @@ def name_of(logs: Path) -> str:
 SCRIPT = """
 import sys
 from pathlib import Path
-from clep.bank import FeatureBank
 from clep.compute import Slurm
 from tests.compute import tasks
 folder = Path(sys.argv[1])
 given = {n: folder / f"{n}.json" for n in "abc"}
-Slurm(gpus=0, cpus=1, poll_s=1, max_parallel=2).run(tasks.hang, given, folder / "logs")
+Slurm(gpus=0, cpus=1, poll_s=0.2, max_parallel=2).run(tasks.hang, given, folder / "logs")
 """
 
 

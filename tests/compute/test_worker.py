@@ -16,6 +16,7 @@ from clep.compute.worker import Worker, stop_workers
 
 from . import tasks
 
+pytestmark = pytest.mark.waits
 NewWorker = Callable[..., Worker]
 
 

@@ -16,6 +16,7 @@ from clep.compute.shutdown import TIME_LIMIT_SIGNAL
 
 from . import tasks
 
+pytestmark = pytest.mark.waits
 ROOT = Path(__file__).parents[2]
 
 

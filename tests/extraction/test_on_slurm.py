@@ -18,6 +18,7 @@ SLURM = ["compute=slurm", "compute.gpus=0", "compute.cpus=1", "compute.poll_s=0.
 
 
 @pytest.mark.slurm
+@pytest.mark.waits
 def test_an_array_is_cancelled_by_ctrl_c_and_the_next_one_makes_the_bank_that_one_process_makes(
     cluster: Path,  # noqa: F811
     films: Path,

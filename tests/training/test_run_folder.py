@@ -16,6 +16,7 @@ from clep.training import run_folder
 from clep.training.run_folder import claim, is_alive, locked_run_folder, rank
 from tests.training.claiming_app import start, write_config
 
+pytestmark = pytest.mark.waits
 Start = Callable[..., ForkServerProcess]
 LAUNCHERS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_NTASKS", "SLURM_PROCID", "TORCHELASTIC_RUN_ID", "CLEP_TRAINING")
 

@@ -9,7 +9,7 @@ from clep.report import report
 from tests.view.browser_steps import until
 from tests.view.made_run import made_run
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.waits]
 NewPage = Callable[..., Any]
 
 

@@ -16,7 +16,7 @@ from clep.view.search.server import listen
 from tests.view.browser_steps import until
 from tests.view.search.small_world import ODD
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.waits]
 SCREENSHOTS = Path(__file__).with_name("screenshots")
 NewPage = Callable[..., Any]
 
