@@ -24,6 +24,19 @@ _LINES_OF_A_CELL = 100
 _STRAY_QUOTES = 20  # after this many rows with an unclosed quotation mark, cells are assumed to have one line each
 _COLUMNS_SHOWN = 20
 _BLANK = " \t\r\n\ufeff"
+_SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+# First bytes of files that are not UTF-8 text: what they are, and the remedy.
+_OTHER_FORMATS: dict[bytes, str] = {
+    b"\x1f\x8b": "it is compressed by gzip; unpack it with gunzip",
+    b"PK\x03\x04": "it is a zip archive or an Excel file; unzip it, or save the sheet as CSV UTF-8",
+    b"PAR1": "it is a parquet file; rename it to end in .parquet",
+    b"\x89HDF": "it is an HDF5 file",
+    b"\xff\xfe": "it is UTF-16 text; save it as UTF-8",
+    b"\xfe\xff": "it is UTF-16 text; save it as UTF-8",
+    b"version https://git-lfs": "it is a pointer of Git LFS; fetch the file with `git lfs pull`",
+    b"<!doctype": "it is a web page; download the file itself",
+    b"<html": "it is a web page; download the file itself",
+}
 _ID_LIST = re.compile(r"\[\s*(?:\d{1,9}\s*(?:,\s*\d{1,9}\s*)*,?)?\s*\]|\d{1,9}|")
 _CLOCK = re.compile(r"(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+(?:\.\d*)?)")
 
@@ -60,7 +73,7 @@ def read_table(
         InputError: the file is missing, not a regular file, not UTF-8, lacks a column, has no rows, or has a row with
             too few or too many cells or the character NUL.
     """
-    return _read(Path(path), read_rows(path, separator), columns, hint, optional, skipped)
+    return _read(Path(path), read_rows(path, separator), separator, columns, hint, optional, skipped)
 
 
 def read_rows(path: str | Path, separator: str = ",") -> Iterator[tuple[int, list[str]]]:
@@ -72,10 +85,27 @@ def read_rows(path: str | Path, separator: str = ",") -> Iterator[tuple[int, lis
     """
     path = Path(path)
     try:
-        with open_input(path) as binary, TextIOWrapper(binary, encoding="utf-8-sig", newline="") as file:
-            yield from _rows(path, file, separator)
-    except (UnicodeDecodeError, OSError) as error:
+        with open_input(path) as binary:
+            if other := other_format(binary.read(64)):
+                raise InputError(f"{path} is not a readable table of UTF-8 text: {other}")
+            binary.seek(0)
+            with TextIOWrapper(binary, encoding="utf-8-sig", newline="") as file:
+                yield from _rows(path, file, separator)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not a readable table of UTF-8 text ({error}); save it as UTF-8, or fetch it again"
+        ) from error
+    except OSError as error:
         raise InputError(f"{path} is not a readable table of UTF-8 text ({error}); fetch it again") from error
+
+
+def other_format(head: bytes) -> str:
+    """Return what a file is and the remedy, by its first 64 bytes, if it is known not to be UTF-8 text; else ""."""
+    start = head.lower() if head[:1] == b"<" else head
+    known = next((what for signature, what in _OTHER_FORMATS.items() if start.startswith(signature)), "")
+    if not known and len(head) > 8 and not any(head[1:8:2]) and all(head[:8:2]):
+        return _OTHER_FORMATS[b"\xff\xfe"]
+    return known
 
 
 def read_lines(path: str | Path) -> list[str]:
@@ -103,6 +133,7 @@ def split_cells(row: str, separator: str = ",", strict: bool = True) -> list[str
 def _read(
     path: Path,
     rows: Iterator[tuple[int, list[str]]],
+    separator: str,
     columns: Sequence[str],
     hint: str,
     optional: Sequence[str],
@@ -114,6 +145,7 @@ def _read(
         names.pop()
     if not names:
         raise InputError(f"{path} is not a readable table: it is empty; fetch it again")
+    _refuse_other_separator(path, names, separator, (*columns, *optional))
     missing = [name for name in columns if name not in names]
     if missing:
         shown = ", ".join(names[:_COLUMNS_SHOWN]) + (f", … ({len(names):,})" if len(names) > _COLUMNS_SHOWN else "")
@@ -150,6 +182,21 @@ def _read(
     return table
 
 
+def _refuse_other_separator(path: Path, names: Sequence[str], separator: str, known: Sequence[str]) -> None:
+    """Refuse a table whose first line shows that its cells are separated by another character."""
+    if names[0].startswith("sep="):
+        raise InputError(f"{path} begins with Excel's line {names[0]!r}; delete it, or save the sheet as CSV UTF-8")
+    if len(names) > 1 or names[0] in known:
+        return
+    for other, what in _SEPARATORS.items():
+        if other in names[0] and any(name.strip(_BLANK + '"') in known for name in names[0].split(other)):
+            rename = {"\t": ", or rename it to end in .tsv", ",": ", or rename it to end in .csv"}.get(other, "")
+            raise InputError(
+                f"{path} is separated by {what}, not by {_SEPARATORS[separator]}; save it with "
+                f"{_SEPARATORS[separator]}{rename}"
+            )
+
+
 def _rows(path: Path, file: Iterator[str], separator: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the line number at which each row begins, and its cells; blank lines are skipped."""
     lines = _Lines(path, file)
@@ -158,6 +205,11 @@ def _rows(path: Path, file: Iterator[str], separator: str) -> Iterator[tuple[int
         if not line.strip(_BLANK):
             continue
         begins = lines.number
+        if not expected and '"' in line and separator not in line:
+            for other in _SEPARATORS:
+                if f'"{other}' in line:  # which the csv module takes for a mark that is not closed
+                    header = [name.strip(_BLANK + '"') for name in line.split(other)]
+                    _refuse_other_separator(path, [other.join(header)], separator, header)
         row = line.split(separator) if '"' not in line else _quoted(lines, line, separator, expected)
         expected = expected or len(row)
         yield begins, row

@@ -1,6 +1,7 @@
 """The one reader of tables, against values written by hand and by the csv module."""
 
 import csv
+import gzip
 import io
 import os
 import time
@@ -113,7 +114,20 @@ def test_a_row_with_a_wrong_number_of_cells_is_left_out_and_reported_on_demand(t
         ("a,b,a\n1,2,3\n", "duplicate column 'a'"),
         ("a,b\n1,2\n3,x\0y\n", r"t\.csv, line 3 holds the character NUL"),
         (b"\xff\xfe\x00binary\x00,\n", r"t\.csv is not a readable table of UTF-8"),
-        (b"a,b\n1,caf\xe9\n", r"t\.csv is not a readable table of UTF-8"),
+        (b"a,b\n1,caf\xe9\n", r"t\.csv is not a readable table of UTF-8.*save it as UTF-8"),
+        ("a;b\n1;2\n", r"t\.csv is separated by semicolons, not by commas; save it with commas$"),
+        ("a|b\n1|2\n", r"t\.csv is separated by vertical bars"),
+        ('"a";"b"\n"1";"2"\n', r"t\.csv is separated by semicolons"),
+        ("a\tb\n1\t2\n", r"t\.csv is separated by tabs, .*rename it to end in \.tsv"),
+        ("sep=;\na;b\n1;2\n", r"t\.csv begins with Excel's line 'sep=;'; delete it"),
+        ("sep=,\na,b\n1,2\n", r"t\.csv begins with Excel's line 'sep='; delete it"),
+        ("a,b\n1,2\n".encode("utf-16"), r"t\.csv .*it is UTF-16 text; save it as UTF-8"),
+        ("a,b\n1,2\n".encode("utf-16-le"), r"t\.csv .*it is UTF-16 text; save it as UTF-8"),
+        (gzip.compress(b"a,b\n1,2\n"), r"t\.csv .*compressed by gzip; unpack it with gunzip"),
+        (b"PK\x03\x04\x14\x00", r"t\.csv .*an Excel file; .*save the sheet as CSV UTF-8"),
+        (b"PAR1\x15\x04", r"t\.csv .*a parquet file; rename it to end in \.parquet"),
+        ("version https://git-lfs.github.com/spec/v1\n", r"t\.csv .*`git lfs pull`"),
+        ("<!DOCTYPE html><html>\n", r"t\.csv .*a web page; download the file itself"),
     ],
 )
 def test_tables_that_cannot_be_read(tmp_path, content, message):

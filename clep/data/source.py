@@ -24,6 +24,8 @@ from clep.text.narration_table import ROW_SPLITS
 
 log = logging.getLogger(__name__)
 
+_MOST_DRAWN = 500_000_000  # moments in an epoch of weighted rows; their indices take 4 GB
+
 
 SPLITS = ("train", "val", "test", "multi")
 
@@ -254,7 +256,7 @@ class NarrationSource(Source):
         if not len(train):
             raise InputError(f"{narrations.path} has no row of the split train with a row in {bank.path}")
         if narrations.weight is not None:
-            train = train.select(_drawn(narrations.weight[kept[is_train]]))
+            train = train.select(_drawn(narrations.weight[kept[is_train]], narrations.path))
         counts = {**dropped, **missing, "of another split": int(np.count_nonzero(~(is_train | is_held_out)))}
         reasons = {key: count for key, count in counts.items() if count and key not in ("narrations", "kept")}
         self.report = {
@@ -330,15 +332,25 @@ class NarrationSource(Source):
             )
 
 
-def _drawn(weight: Float32[np.ndarray, " moments"]) -> Int64[np.ndarray, " drawn"]:
+def _drawn(weight: Float32[np.ndarray, " moments"], path: object) -> Int64[np.ndarray, " drawn"]:
     """Return the index of each moment as often as its weight says.
 
     Of a weight's fraction, 0.5 of 2.5, that share of the moments is taken once more, evenly spread over the table by
     multiples of the golden ratio.
+
+    Raises:
+        InputError: no moment is drawn, or more than fit in memory.
     """
-    whole = np.floor(weight)
+    whole = np.floor(weight).astype(np.float64)
     spread = np.arange(1, len(weight) + 1) * 0.6180339887498949 % 1
-    return np.repeat(np.arange(len(weight)), (whole + (spread < weight - whole)).astype(np.int64))
+    times = whole + (spread < weight - whole)
+    drawn = float(times.sum())
+    if not 1 <= drawn <= _MOST_DRAWN:
+        raise InputError(
+            f"{path}: the weights of its {len(weight):,} training rows draw {drawn:,.0f} moments in an epoch, which "
+            f"should be 1 to {_MOST_DRAWN:,}; a weight of 1 draws a row once: scale the column weight"
+        )
+    return np.repeat(np.arange(len(weight)), times.astype(np.int64))
 
 
 def share_text_keys(datasets: list[MomentDataset], sources: Sequence[Source]) -> None:

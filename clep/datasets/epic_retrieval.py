@@ -89,7 +89,7 @@ def read_epic_sentences(csv: str | Path, actions: EpicActions) -> EpicSentences:
     """Read `EPIC_100_retrieval_test_sentence.csv`: sentence k stands for the clip whose `narration_id` row k has.
 
     Raises:
-        InputError: the file is missing or lacks a column, or an id is not among the clips of `actions`.
+        InputError: the file is missing or lacks a column, or an id stands twice or is not among the clips of `actions`.
     """
     table = read_table(csv, ("narration_id", "narration"))
     index = {name: position for position, name in enumerate(actions.spans.ids)}
@@ -98,6 +98,13 @@ def read_epic_sentences(csv: str | Path, actions: EpicActions) -> EpicSentences:
         raise InputError(
             f"{csv}, line {unknown[0][0]}: {unknown[0][1]!r} is not a narration_id of {actions.path} "
             f"({len(unknown)} such sentences); give the sentences and the clips of one split"
+        )
+    repeated = table["narration_id"].duplicated()
+    if repeated.any():
+        line, name = next(table.loc[repeated, "narration_id"].items())
+        raise InputError(
+            f"{csv}, line {line}: the narration_id {name!r} stands there a second time ({int(repeated.sum())} such "
+            f"sentences); list each sentence once"
         )
     clip = np.array([index[name] for name in table["narration_id"]], dtype=np.int64)
     pairs = zip(table["narration_id"], table["narration"], (actions.narrations[i] for i in clip), strict=True)
@@ -115,11 +122,15 @@ def read_epic_relevancy(pkl: str | Path, clips: int, sentences: int) -> Float[np
     content = load_data(Path(pkl))
     matrix = np.asarray(content) if isinstance(content, np.ndarray) else np.empty(0)
     if matrix.ndim != 2 or matrix.dtype.kind != "f":
-        raise InputError(f"{pkl} holds a {type(content).__name__}, not a matrix of relevancies [clips, sentences]")
+        what = type(content).__name__
+        if isinstance(content, np.ndarray):
+            what = f"{content.dtype} array of the shape {content.shape}"
+        raise InputError(f"{pkl} holds a {what}, not a matrix of relevancies [clips, sentences] of floats")
     if matrix.shape != (clips, sentences):
+        remedy = "transpose it" if matrix.shape == (sentences, clips) else "give the relevancy of the same split"
         raise InputError(
-            f"{pkl} has the shape {matrix.shape}, but there are {clips} clips and {sentences} sentences; give the "
-            f"relevancy of the same split, or relevancy=null to compute it from the classes"
+            f"{pkl} has the shape {matrix.shape}, but there are {clips} clips and {sentences} sentences; {remedy}, or "
+            f"relevancy=null to compute it from the classes"
         )
     if not (matrix.min() >= 0 and matrix.max() <= 1):
         raise InputError(f"{pkl} holds values outside of 0 … 1, so they are not relevancies; fetch it again")

@@ -101,9 +101,15 @@ def read_moment_table(
     report["repeated"] = int(np.count_nonzero(repeated))
     index = index[~repeated]
     if not len(index):
+        remedy = _first_unknown(unknown)
+        if not unknown and report["bad_span"] > report["empty"]:
+            first = int(np.flatnonzero(~good_span)[0])
+            remedy = (
+                f"the first spans {table.start_s[first]:g} to {table.end_s[first]:g} s; if start and end are swapped, "
+                f"name them: data.columns.start=END data.columns.end=START"
+            )
         raise InputError(
-            f"{path} has no usable row ({', '.join(f'{name}: {count:,}' for name, count in report.items())}); "
-            f"{_first_unknown(unknown)}"
+            f"{path} has no usable row ({', '.join(f'{name}: {count:,}' for name, count in report.items())}); {remedy}"
         )
     verb_sets, verb_names = _groups(table.verb, table.text, index)
     noun_sets, noun_names = _groups(table.noun, table.text, index)
@@ -238,19 +244,24 @@ def match_videos(videos: list[str], ends_s: Mapping[str, float], path: Path) -> 
     """
     without = {without_suffix(name): name for name in ends_s}
     matched, unknown, changed = [], dict[str, str](), 0
+    without_folder = {_last_part(name): name for name in ends_s}
     for name in videos:
         found = name if name in ends_s else without.get(without_suffix(name))
         changed += found is not None and found != name
         matched.append(found or name)
         if found is None:
-            near = difflib.get_close_matches(name, ends_s, n=3, cutoff=0.4) if len(unknown) < 100 else []
+            same = without_folder.get(_last_part(name))
+            near = [same] if same else []
+            if not same and len(unknown) < 100:
+                near = difflib.get_close_matches(name, ends_s, n=3, cutoff=0.4)
             unknown[name] = f"nearest: {', '.join(near)}" if near else "no similar id"
     if changed:
         logger.info("%s: %d video ids differ from those of the features by a suffix, which is ignored", path, changed)
     if len(unknown) == len(videos):
+        folders = " (the folders differ: write the ids as the features have them)"
         raise InputError(
             f"none of the {len(videos)} videos of {path} has features: {_first_unknown(unknown)}; the features have "
-            f"{', '.join(sorted(ends_s)[:3])}"
+            f"{', '.join(sorted(ends_s)[:3])}{folders if _last_part(videos[0]) in without_folder else ''}"
         )
     return matched, unknown
 
@@ -259,6 +270,11 @@ def without_suffix(name: str) -> str:
     """Return a video's id without the suffix of a file of videos or features."""
     stem, suffix = os.path.splitext(name)  # noqa: PTH122 - pathlib takes 30 times as long
     return stem if suffix.lower() in _VIDEO_SUFFIXES else name
+
+
+def _last_part(name: str) -> str:
+    """Return a video's id without folders and suffix."""
+    return without_suffix(name.replace("\\", "/").rsplit("/", 1)[-1])
 
 
 def _first_unknown(unknown: Mapping[str, str]) -> str:
@@ -293,8 +309,9 @@ def refuse_other_units(
         return late
     worst = int(np.argmax(np.where(late, start_s / np.maximum(video_end_s, 1e-9), 0.0)))
     ratio = float(np.nanmax(end_s[checked] / np.maximum(video_end_s[checked], 1e-9)))
-    guess = "milliseconds" if ratio > 200 else "frames"
-    factor = "1000" if guess == "milliseconds" else "the frame rate"
+    guess, factor = "frames", "the frame rate"
+    if ratio > 200:
+        guess, factor = ("milliseconds", "1000") if ratio < 200_000 else ("microseconds", "1,000,000")
     raise InputError(
         f"{what}: {int(late.sum()):,} of {int(checked.sum()):,} rows start after the end of their video, for example "
         f"at {start_s[worst]:,.0f} s in {video(worst)!r} of {video_end_s[worst]:,.0f} s; are these {guess}? "

@@ -17,7 +17,7 @@ from clep.config.check import did_you_mean
 from clep.errors import InputError
 from clep.files import check_input, open_input, unique_keys
 from clep.remote import suffix as suffix_of
-from clep.tables import clock_seconds, read_table
+from clep.tables import clock_seconds, other_format, read_table
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
 _COLUMNS_SHOWN = 20
@@ -96,7 +96,7 @@ class UserTable:
         else:
             try:
                 encoded = pc.dictionary_encode(_as_strings(column))
-            except pa.ArrowException as error:
+            except (pa.ArrowException, ValueError) as error:
                 raise InputError(
                     f"{self.path}: the column {self.names[name]!r} has the type {column.type}, which is not text; "
                     f"write it as text"
@@ -172,6 +172,9 @@ class UserTable:
         kind = column.type
         if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
             return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        if pa.types.is_duration(kind):
+            nanoseconds = column.cast(pa.duration("ns")).cast(pa.int64())
+            return nanoseconds.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) / 1e9
         strings = self.strings(name)
         cells = pd.Series(strings.values.to_pylist(), dtype=str)
         values = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64).copy()
@@ -202,7 +205,8 @@ def read_user_table(
     wanted = {name: str(columns.get(name) or name) for name in names}
     suffix = suffix_of(path)
     if suffix not in SUFFIXES:
-        raise InputError(f"{path} cannot be read as a table; its name should end in {', '.join(SUFFIXES)}")
+        remedy = {".gz": "; unpack it with gunzip", ".xlsx": "; save the sheet as CSV UTF-8"}.get(suffix, "")
+        raise InputError(f"{path} cannot be read as a table; its name should end in {', '.join(SUFFIXES)}{remedy}")
     if suffix == ".parquet":
         lines, found, values = _read_parquet(path, wanted)
     elif suffix in (".jsonl", ".ndjson"):
@@ -228,7 +232,10 @@ def _read_parquet(path: Path, wanted: Mapping[str, str]) -> _Read:
         encoded = [one for one in chosen if _is_string(schema.field(one).type)]
         table = pq.read_table(local, columns=chosen, read_dictionary=encoded).unify_dictionaries()
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{path} is not a readable parquet file ({error}); write it again") from error
+        with open_input(path) as file:
+            other = other_format(file.read(64))
+        problem = f": {other}" if other and "parquet" not in other else f" ({error}); write it again"
+        raise InputError(f"{path} is not a readable parquet file{problem}") from error
     if not len(table) and chosen:
         raise InputError(f"{path} has no rows")
     values = {}
@@ -242,9 +249,14 @@ def _read_jsonl(path: Path, wanted: Mapping[str, str]) -> _Read:
     cells: dict[str, list[Any]] = {column: [] for column in wanted.values()}
     lines, found = [], dict[str, None]()
     with open_input(path) as file:
+        if other := other_format(file.read(64)):
+            raise InputError(f"{path} is not a readable table of JSON lines: {other}")
+        file.seek(0)
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
+            if line.lstrip(b"\xef\xbb\xbf \t").startswith(b"["):
+                raise InputError(f"{path}, line {number} is not a JSON object but an array; write one object a line")
             try:
                 row = json.loads(line.decode("utf-8-sig"), object_pairs_hook=unique_keys)
             except ValueError as error:

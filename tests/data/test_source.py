@@ -5,7 +5,8 @@ import pytest
 
 from clep.bank import BankWriter, Clock
 from clep.data import Window
-from clep.data.source import share_text_keys
+from clep.data.source import _drawn, share_text_keys
+from clep.datasets.splits import held_out_videos
 from clep.errors import InputError
 from clep.text import Narrations
 from tests.tiny_source import tiny_source, write_tiny_files
@@ -100,3 +101,9 @@ def test_sources_share_ids_of_equal_sentences(tmp_path: Path) -> None:
     for i, one in enumerate(texts[0]):
         for j, other in enumerate(texts[1]):
             assert (parts[0].text_key[i] == parts[1].text_key[j]) == (one == other)
+
+
+@pytest.mark.parametrize(("weight", "drawn"), [(0.0, "0"), (1e9, "3,000,000,000")])
+def test_weights_that_draw_no_row_or_too_many_are_refused(weight: float, drawn: str) -> None:
+    with pytest.raises(InputError, match=rf"x\.arrow: the weights of its 3 training rows draw {drawn} moments .*scale"):
+        _drawn(np.full(3, weight, np.float32), "x.arrow")

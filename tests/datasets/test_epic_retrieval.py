@@ -82,7 +82,11 @@ class Code:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (np.eye(3), r"shape \(3, 3\), but there are 2 clips and 3 sentences"),
+        (np.eye(3), r"shape \(3, 3\), but there are 2 clips and 3 sentences; give the relevancy of the same split"),
+        (np.ones((3, 2)), r"shape \(3, 2\), but there are 2 clips and 3 sentences; transpose it"),
+        (np.full((2, 3), np.nan), "outside of 0"),
+        (-np.ones((2, 3)), "outside of 0"),
+        (np.ones((2, 3), int), r"holds a int64 array of the shape \(2, 3\), not a matrix of relevancies .*of floats"),
         (2 * np.ones((2, 3)), "outside of 0"),
         ({"a": 1}, "holds a dict, not a matrix"),
         (Code(), "would run builtins.eval"),
@@ -115,6 +119,13 @@ def test_sentences_of_another_split_are_refused(csv: Path, tmp_path: Path) -> No
     sentences = write(tmp_path, "sentences.csv", ["narration_id,narration", "P09_01_2,take plate"])
     with pytest.raises(InputError, match="line 2: 'P09_01_2' is not a narration_id of .*clips.csv"):
         read_epic_sentences(sentences, read_epic_actions(csv))
+
+
+def test_a_sentence_that_stands_twice_is_refused(csv: Path, tmp_path: Path) -> None:
+    actions = read_epic_actions(csv)
+    rows = [f"{actions.spans.ids[i]},take plate" for i in (0, 1, 0)]
+    with pytest.raises(InputError, match=r"sentences\.csv, line 4: the narration_id 'P01_11_0' stands there a second"):
+        read_epic_sentences(write(tmp_path, "sentences.csv", ["narration_id,narration", *rows]), actions)
 
 
 def test_class_lists(tmp_path: Path) -> None:

@@ -109,7 +109,14 @@ def test_ids_may_differ_by_a_suffix(tmp_path: Path) -> None:
     assert moments(read_moment_table(write(tmp_path / "x.csv", rows), ends_s=with_suffix))[0][0] == "a.mp4"
 
 
-@pytest.mark.parametrize(("factor", "guess"), [(30, "frames"), (1000, "milliseconds")])
+def test_ids_that_differ_by_their_folder_are_named(tmp_path: Path) -> None:
+    for name in ("videos/kitchen_c.mp4", "/data/kitchen_c", "C:\\videos\\kitchen_c.mp4"):
+        rows = [{"video": name, "start": 1, "end": 2, "text": "x"}]
+        with pytest.raises(InputError, match=r"nearest: kitchen_c\); .*write the ids as the features have them"):
+            read_moment_table(write(tmp_path / "x.csv", rows), ends_s={"kitchen_c": 9.0})
+
+
+@pytest.mark.parametrize(("factor", "guess"), [(30, "frames"), (1000, "milliseconds"), (1_000_000, "microseconds")])
 def test_other_units_of_time_are_recognised(tmp_path: Path, factor: int, guess: str) -> None:
     rows = [{"video": "a", "start": factor * i, "end": factor * (i + 1), "text": f"t{i}"} for i in range(90)]
     with pytest.raises(InputError, match=rf"x\.csv: .* in 'a' of 100 s; are these {guess}\?"):
@@ -133,7 +140,10 @@ def test_other_units_of_time_are_recognised(tmp_path: Path, factor: int, guess: 
         ("video,start,end,text,split\na,1,2,x,\n", r"line 2: split is empty"),
         ("video,start,end,text,split\na,1,2,x,trian\n", r"line 2: split is 'trian', not one of train, val, test"),
         ("video,start,end,text,weight\na,1,2,x,-1\n", r"line 2: weight is '-1', not a number from 0 on"),
-        ("video,start,end,text\na,2,1,x\n", r"x\.csv has no usable row \(rows: 1.*bad_span: 1"),
+        (
+            "video,start,end,text\na,2,1,x\n",
+            r"x\.csv has no usable row \(rows: 1.*bad_span: 1.*spans 2 to 1 s; .*start=END",
+        ),
         ("video,start,end,text\na,1,2\n", r"x\.csv, line 2 has 3 cells, but the header has 4"),
         ("video,start,end,text\n", r"x\.csv has a header but no rows"),
         ("", r"x\.csv is not a readable table: it is empty"),

@@ -105,9 +105,37 @@ def test_missing_columns_and_other_types(tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": pa.array([{"x": 1}])}), tmp_path / "x.parquet")
     with pytest.raises(InputError, match=r"the column 'text' has the type struct.*which is not text"):
         read_user_table(tmp_path / "x.parquet", ("text",)).strings("text")
+    pq.write_table(pa.table({"text": pa.array([[{"x": 1}]])}), tmp_path / "x.parquet")
+    with pytest.raises(InputError, match=r"the column 'text' has the type list.*which is not text"):
+        read_user_table(tmp_path / "x.parquet", ("text",)).strings("text")
     (tmp_path / "x.jsonl").write_text('{"text": "a"}\n{"text": ["b", {"x": 1}]}\n')
     with pytest.raises(InputError, match=r"x\.jsonl, line 2: text is \{'x': 1\}, not text or a number"):
         read_user_table(tmp_path / "x.jsonl", ("text",))
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "x.parquet")
     with pytest.raises(InputError, match=r"x\.parquet has no rows"):
         read_user_table(tmp_path / "x.parquet", ("text",))
+
+
+def test_durations_and_times_of_day_are_seconds(tmp_path: Path) -> None:
+    milliseconds = [61_500, None, 2_000]
+    columns = {kind: pa.array(milliseconds, getattr(pa, kind)("ms")) for kind in ("duration", "time32")}
+    pq.write_table(pa.table(columns), tmp_path / "x.parquet")
+    for kind in columns:
+        with pytest.raises(InputError, match=rf"x\.parquet, line 2: {kind} is '', not seconds"):
+            read_user_table(tmp_path / "x.parquet", tuple(columns)).seconds(kind)
+    pq.write_table(pa.table(columns).take([0, 2]), tmp_path / "x.parquet")
+    for kind in columns:
+        assert read_user_table(tmp_path / "x.parquet", tuple(columns)).seconds(kind).tolist() == [61.5, 2.0]
+
+
+def test_files_of_another_format_are_recognised(tmp_path: Path) -> None:
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0\n"
+    for name, content, message in (
+        ("x.parquet", pointer, r"x\.parquet is not a readable parquet file: .*`git lfs pull`"),
+        ("x.jsonl", pointer, r"x\.jsonl is not a readable table of JSON lines: .*`git lfs pull`"),
+        ("x.jsonl", '\ufeff[{"text": "a"},\n{"text": "b"}]\n', r"x\.jsonl, line 1 is not a JSON object but an array"),
+        ("x.csv.gz", "", r"x\.csv\.gz cannot be read as a table; .*unpack it with gunzip"),
+    ):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        with pytest.raises(InputError, match=message):
+            read_user_table(tmp_path / name, ("text",))

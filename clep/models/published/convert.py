@@ -1,6 +1,7 @@
 """Convert a published checkpoint once to safetensors and JSON, which hold nothing but weights and plain values."""
 
 import logging
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ def convert_weights(
         model.tokenize(["a"])
     del model
     file = read_checkpoint(weights)
+    _check_archive(file.path)
     tensors = _separate(file.tensors)
     counts = {
         "tensors": len(tensors),
@@ -86,6 +88,22 @@ def convert_weights(
         AutoTokenizer.from_pretrained(tokenizer).save_pretrained(output)
     write_json(about, config)
     return {"counts": counts, "up_to_date": False}
+
+
+def _check_archive(path: Path) -> None:
+    """Compare the parts of a file of `torch.save` with its checksums, which PyTorch does not do for a mapped file.
+
+    Raises:
+        InputError: a part differs.
+    """
+    if path.suffix != ".safetensors" and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            try:
+                damaged = archive.testzip()
+            except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+                damaged = str(error)
+        if damaged is not None:
+            raise InputError(f"{path} is damaged: {damaged} does not have its checksum; download it again")
 
 
 def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

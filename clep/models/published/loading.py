@@ -17,6 +17,16 @@ from clep.models.published.tokenizers import find_tokenizer
 from clep.text import SentenceEncoder
 from clep.weights import published_name, published_weights
 
+# A tensor that the files of each family have and those of the families before it lack.
+_NAMES_OF_FAMILIES = {
+    "egovlpv2": "text_model.encoder.layer.0.output.dense.weight",
+    "egovlp": "video_model.cls_token",
+    "egovideo": "visual.clip_projector.cross_attn.q.weight",
+    "avion": "visual.image_projection",
+    "pe": "visual.attn_pool.probe",
+    "siglip2": "visual.trunk.attn_pool.latent",
+    "lavila": "visual.temporal_embed",
+}
 KINDS = ("lavila", "avion", "egovlp", "egovlpv2", "egovideo", "pe", "siglip2", "clip")
 
 
@@ -66,10 +76,19 @@ def load_published(
             raise InputError(f"{file.path} was converted from a checkpoint of {file.kind}, not of {kind}")
         converted = kind == "lavila" and "image_projection.0.weight" in file.tensors  # EgoVLP, by LaViLa's script
         family = import_module(f"clep.models.published.{'egovlp' if converted else kind}")
+        looks_like = _family_of(file.tensors)  # before building, which renames tensors
         try:
             model = family.build(file, file.sizes if sizes is None else sizes, frames)
         except InputError as error:
-            raise InputError(str(error) if str(file.path) in str(error) else f"{file.path}: {error}") from error
+            message = str(error) if str(file.path) in str(error) else f"{file.path}: {error}"
+            remedy = f". Its tensors are named as those of {looks_like!r}" if looks_like not in (kind, None) else ""
+            raise InputError(f"{message.rstrip('.')}{remedy}") from error
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            reason = (str(error).splitlines() or [""])[0][:200]
+            raise InputError(
+                f"{file.path} is not a checkpoint of {kind}: tensors are missing or of another shape or type "
+                f"({type(error).__name__}: {reason}); give the released file"
+            ) from error
     model.name = published_name(kind, weights)
     model.tokenizer = find_tokenizer(model, weights, tokenizer)
     return model.to(dtype)
@@ -120,6 +139,8 @@ def published_scale(name: str) -> tuple[float | None, float | None]:
     if "logit_scale" not in tensors:
         raise InputError(f"{weights} is not a checkpoint of {kind}: it lacks logit_scale")
     bias = tensors.get("logit_bias")
+    if tensors["logit_scale"].numel() != 1 or (bias is not None and bias.numel() != 1):
+        raise InputError(f"{weights} is not a checkpoint of {kind}: its logit_scale or logit_bias is not one number")
     return float(tensors["logit_scale"].double().exp()), None if bias is None else float(bias)
 
 
@@ -129,6 +150,11 @@ def same_joint_space(bank_encoder: str, text_encoder: str) -> bool:
     The number of frames that a bank's name ends with does not matter.
     """
     return not bank_encoder or not text_encoder or re.sub(r"-\d+f$", "", bank_encoder) == text_encoder
+
+
+def _family_of(tensors: Mapping[str, torch.Tensor]) -> str | None:
+    """Return the kind whose files have these names of tensors; None for unknown ones."""
+    return next((kind for kind, name in _NAMES_OF_FAMILIES.items() if name in tensors), None)
 
 
 def _is_transformers(weights: str | Path) -> bool:

@@ -37,6 +37,10 @@ def model_config(weights: str, model_types: Collection[str]) -> tuple[str, dict[
         if not (folder / "config.json").is_file():
             raise InputError(f"{folder} holds no config.json; give the folder of a downloaded transformers model")
         config = read_json(folder / "config.json")
+    elif folder.is_file():
+        raise InputError(
+            f"weights={weights} is a file; give the folder of a downloaded transformers model, or a hub name"
+        )
     elif weights[0] in "/.~" or weights.count("/") > 1 or folder.suffix in (".pyth", ".pt", ".pth", ".bin"):
         raise InputError(f"weights={weights}: there is no such file or folder")
     else:

@@ -47,6 +47,18 @@ def test_a_converted_model_is_the_original_one(tmp_path: Path, kind: str) -> Non
     assert (folder / "model.safetensors").stat().st_mtime_ns == written
 
 
+def test_a_file_with_a_flipped_bit_is_not_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights, sizes = save(tmp_path / "a.pt", tiny.lavila(), args=args()), tmp_path / "sizes.json"
+    sizes.write_text(json.dumps(SIZES))
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    command = ["convert_weights", "kind=lavila", f"weights={weights}", f"sizes={sizes}", f"output={tmp_path / 'out'}"]
+    assert main(command) == 1
+    assert "a.pt is damaged" in capsys.readouterr().err
+    assert not list((tmp_path / "out").glob("[!.]*"))
+
+
 def test_what_cannot_be_converted_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lavila = save(tmp_path / "a.pt", tiny.lavila(), args=args())
     (tmp_path / "a.json").write_text(json.dumps(SIZES))

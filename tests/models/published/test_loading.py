@@ -222,7 +222,7 @@ def test_a_checkpoint_of_another_family_is_refused(tmp_path: Path, held: str) ->
     path = save(tmp_path / "a.pt", getattr(tiny, held)(), args=args())
     for kind in FAMILIES:
         if kind != held:
-            with pytest.raises(InputError, match=rf"a\.pt is not a checkpoint of {kind}"):
+            with pytest.raises(InputError, match=rf"a\.pt is not a checkpoint of {kind}: .*named as those of '{held}'$"):
                 load_published(kind, path, SIZES)
 
 
@@ -248,7 +248,8 @@ def test_half_of_a_safetensors_file_is_refused(tmp_path: Path) -> None:
 
 def test_errors_name_family_size_and_tensor(tmp_path: Path) -> None:
     path = save(tmp_path / "a.pt", tiny.lavila(), args=args())
-    with pytest.raises(InputError, match=r"a\.pt is not a checkpoint of avion: it lacks visual\.class_embedding"):
+    lacks = r"a\.pt is not a checkpoint of avion: it lacks visual\.class_embedding.*named as those of 'lavila'$"
+    with pytest.raises(InputError, match=lacks):
         load_published("avion", path, SIZES)
     with pytest.raises(InputError, match=r"/.*: no released model is 16 wide.*sizes=\{'vision_heads'"):
         load_published("lavila", path)
@@ -267,6 +268,22 @@ def test_errors_name_family_size_and_tensor(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"should hold one checkpoint.*none"):
         load_published("lavila", tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"visual.positional_embedding": torch.tensor(1.0)},
+        {"text_projection": torch.zeros(0)},
+        {"logit_scale": torch.ones(2)},
+        {"visual.proj": torch.zeros(16, DIM, dtype=torch.int8)},
+        {"transformer.resblocks.0.mlp.c_fc.weight": None},
+    ],
+)
+def test_tensors_of_another_shape_or_type_are_refused(tmp_path: Path, change: dict[str, torch.Tensor | None]) -> None:
+    state = {name: value for name, value in (tiny.pe() | change).items() if value is not None}
+    with pytest.raises(InputError, match=r"a\.pt "):
+        load_published("pe", save(tmp_path / "a.pt", state), SIZES)
 
 
 def test_the_arguments_of_training_are_plain_values(tmp_path: Path) -> None:
