@@ -6,7 +6,6 @@ import pytest
 from clep.bank import BankWriter, Clock
 from clep.data import Window
 from clep.data.source import _drawn, share_text_keys
-from clep.datasets.splits import held_out_videos
 from clep.errors import InputError
 from clep.text import Narrations
 from tests.tiny_source import tiny_source, write_tiny_files

@@ -222,7 +222,9 @@ def test_a_checkpoint_of_another_family_is_refused(tmp_path: Path, held: str) ->
     path = save(tmp_path / "a.pt", getattr(tiny, held)(), args=args())
     for kind in FAMILIES:
         if kind != held:
-            with pytest.raises(InputError, match=rf"a\.pt is not a checkpoint of {kind}: .*named as those of '{held}'$"):
+            with pytest.raises(
+                InputError, match=rf"a\.pt is not a checkpoint of {kind}: .*named as those of '{held}'$"
+            ):
                 load_published(kind, path, SIZES)
 
 
