@@ -10,20 +10,29 @@ _GROUP = re.compile(r"^  - (\w+): (\S+) *# (.+)$", re.MULTILINE)
 
 _USAGE = """Train and evaluate.
 
-  python train.py [experiment=NAME] [GROUP=NAME …] [KEY=VALUE …]       clep-train away from the checkout
+  python train.py [experiment=NAME] [GROUP=NAME …] [KEY=VALUE …]       or clep-train, in any folder
   clep-train new FOLDER                   write a starter project: one config, one part, one test, one command
 
 Groups (the default first):
 {groups}
+
+Groups of some experiments:
+{others}
 {settings}
   python train.py experiment=NAME --cfg job          shows all settings of an experiment; each can be given as KEY=VALUE
   python train.py -m seed=0,1,2                      a sweep: one run for each value, and a table of them at the end
   python train.py --config-dir DIR                   your own config groups, beside those of clep
 """
 
+_OTHERS = {
+    "encoder": "video encoder (experiment=table with data.videos, experiment=finetune_video)",
+    "operator": "feature bank operator of long-term context (experiment=ego4d_long_term, ava_lfb)",
+    "short_term": "features of a region (experiment=ava_lfb)",
+}
+
 
 def groups_help(folders: Iterable[str] = ()) -> str:
-    """Return the help: each group with what it chooses and its choices, then the settings without a group.
+    """Return the help: each group with its meaning and its choices, then the settings without a group.
 
     Args:
         folders: config folders of the user.
@@ -33,6 +42,9 @@ def groups_help(folders: Iterable[str] = ()) -> str:
     lines = []
     for group, default, meaning in _GROUP.findall(text):
         names = sorted(known.get(group, ()), key=lambda name: (name != default, name))
-        lines.append(f"  {group:<17}{meaning.split(' (')[0]}: {' | '.join(names)}")
-    settings = [f"  {key:<17}{meaning}" for key, meaning in re.findall(r"^(\w+): [^\n#]*# (.+)$", text, re.MULTILINE)]
-    return _USAGE.format(groups="\n".join(lines), settings="\nSettings:\n" + "\n".join(settings) + "\n")
+        lines.append(f"  {group:<20}{meaning.split(' (')[0]}: {' | '.join(names)}")
+    others = [f"  {group:<20}{meaning}: {' | '.join(sorted(known[group]))}" for group, meaning in _OTHERS.items()]
+    settings = [f"  {key:<20}{meaning}" for key, meaning in re.findall(r"^(\w+): [^\n#]*# (.+)$", text, re.MULTILINE)]
+    return _USAGE.format(
+        groups="\n".join(lines), others="\n".join(others), settings="\nSettings:\n" + "\n".join(settings) + "\n"
+    )

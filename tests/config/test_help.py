@@ -32,6 +32,9 @@ def test_help_lists_each_group_with_its_choices_in_one_line(
         )
         assert default in (None, names[0])
     assert "text_encoder" in lines
+    assert set(lines["operator"].rpartition(": ")[2].split(" | ")) == {"avg", "max", "nl", "none"}
+    assert {"efficientnet_lite0", "lavila"} <= set(lines["encoder"].rpartition(": ")[2].split(" | "))
+    assert "missing_evaluators" in lines  # the longest name keeps a blank before its meaning
 
 
 def test_the_search_space_names_settings_that_exist() -> None:
