@@ -17,6 +17,7 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from hypothesis.internal.conjecture import providers
 
 from tests import forkserver, type_checks
 
@@ -40,7 +41,11 @@ FIXED = {"derandomize": True, "database": None, "deadline": None}
 hypothesis.settings.register_profile("fixed", max_examples=40, **FIXED)
 hypothesis.settings.register_profile("slow", max_examples=150, **FIXED)
 hypothesis.settings.register_profile("fuzz", print_blob=True, deadline=None)
-hypothesis.settings.load_profile(os.environ.get("CLEP_HYPOTHESIS", "fixed"))
+PROFILE = os.environ.get("CLEP_HYPOTHESIS", "fixed")
+hypothesis.settings.load_profile(PROFILE)
+if PROFILE != "fuzz":
+    # Hypothesis also draws constants that stand in the modules imported so far: other ones after other tests.
+    providers._get_local_constants = lambda: providers._local_constants
 
 forkserver.install()
 

@@ -141,6 +141,7 @@ def test_a_run_whose_disk_is_slower_than_its_steps_says_so_once_an_epoch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(datamodule, "SLOW_S", 0.0)
+    monkeypatch.setattr(datamodule, "SLOW_SHARE", 0.1)  # on a busy machine the steps take long too
     data = tiny_data(tmp_path / "files")
     data.setup()
     read = data.train_set.__getitems__

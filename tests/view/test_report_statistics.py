@@ -1,11 +1,14 @@
 """Statistics of reports against slow versions and simulations."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from clep.evaluation.details import Pairs, QueryValues, Ranks, reliability, value_details
+from clep.view.report import statistics
 from clep.view.report.geometry import flat_map, geometry, unit, verb_groups, verb_of
 from clep.view.report.record import RunRecord
 from clep.view.report.statistics import chance, chance_within, difference, interval
@@ -157,3 +160,22 @@ def test_frequent_verbs_have_groups() -> None:
     assert labels[-1] == "other"
     assert groups[:5] == [0, 0, 0, 1, 1]
     assert max(groups) == len(labels) - 1
+
+
+@pytest.mark.parametrize("paired", [False, True])
+@pytest.mark.parametrize("statistic", [np.mean, np.median])
+def test_an_interval_equals_that_of_one_resample_after_another(
+    statistic: Callable[..., Any], paired: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = np.random.default_rng(5)
+    ranks, others = drawn.integers(1, 100, (2, 37)).astype(np.int32)
+    monkeypatch.setattr(statistics, "_RESAMPLES", 250)
+    monkeypatch.setattr(statistics, "_BLOCK_DRAWS", 37 * 9)  # nine resamples together; the last block is smaller
+
+    def value_of(index: np.ndarray) -> float:
+        return float(statistic(ranks[index]) - (statistic(others[index]) if paired else 0))
+
+    generator = np.random.default_rng(0)
+    values = [value_of(generator.integers(0, 37, 37)) for _ in range(250)]
+    found = statistics._resampled(statistic, ranks, others if paired else None)
+    assert found == (value_of(np.arange(37)), *np.percentile(values, [2.5, 97.5]))

@@ -11,6 +11,8 @@ from clep.view.report.record import RunRecord
 
 LEVEL = 95
 _RESAMPLES, _MOST_DRAWS = 2_000, 20_000_000
+_BLOCK_DRAWS = 200_000
+"""Draws that are evaluated together: few enough to stay in a CPU's cache."""
 _CUTOFFS = {"r1": 1, "r5": 5, "r10": 10, "top1": 1, "top5": 5, "accuracy": 1}
 _OF_RANKS: dict[str, Callable[..., Float64[np.ndarray, "..."]]] = {"mean_rank": np.mean, "median_rank": np.median}
 
@@ -145,10 +147,14 @@ def _resampled(
     """Bootstrap interval of the statistic of some ranks or values, minus that of others; queries are drawn together."""
     count, generator = len(ranks), np.random.default_rng(0)
     times = max(200, min(_RESAMPLES, _MOST_DRAWS // count))
-    values = []
-    for _ in range(times):
-        drawn = generator.integers(0, count, count)
-        values.append(float(statistic(ranks[drawn]) - (0 if minus is None else statistic(minus[drawn]))))
+    block = max(1, _BLOCK_DRAWS // count)
+    values = np.empty(times)
+    for first in range(0, times, block):
+        drawn = generator.integers(0, count, (min(block, times - first), count))
+        of_block = values[first : first + block]
+        of_block[:] = statistic(ranks[drawn], axis=1)
+        if minus is not None:
+            of_block -= statistic(minus[drawn], axis=1)
     edge = (100 - LEVEL) / 2
     low, high = np.percentile(values, [edge, 100 - edge])
     value = float(statistic(ranks) - (0 if minus is None else statistic(minus)))
