@@ -189,11 +189,12 @@ def read_choice_table(
         if len(set(some)) < max(len(some), 2):
             raise table.error(number, f"the choices are {written[of_row]}; at least two different ones are needed")
         named = _clip_of(given).id if chooses_clip else given
-        if named not in some and not (given.isdecimal() and int(given) < len(some)):
+        index = given.removesuffix(".0")
+        if named not in some and not (index.isdecimal() and int(index) < len(some)):
             raise table.error(
                 number, f"the answer {given!r} is neither a choice nor an index from 0 to {len(some) - 1}"
             )
-        answer[number] = some.index(named) if named in some else int(given)
+        answer[number] = some.index(named) if named in some else int(index)
         choices[number, : len(some)] = choice[of_row]
     group = table.filled("group").to_list() if "group" in table else [""] * len(table)
     return ChoiceQuestions(spans, sentences, chooses_clip, query, choices, answer, group)

@@ -136,7 +136,9 @@ def _names(classes: str | Path | Sequence[str] | None, written: Sequence[str]) -
         names = [name for line in read_lines(classes) if (name := line.strip())]
     if not names or len(set(names)) < len(names):
         what = f"{classes}" if isinstance(classes, str | Path) else "classes"
-        raise InputError(f"{what} should list each class name once, one per line; it has {len(names)} lines")
+        twice = next((name for position, name in enumerate(names) if name in names[:position]), None)
+        problem = "it is empty" if twice is None else f"{twice!r} stands there twice"
+        raise InputError(f"{what} should list each class name once, one per line, but {problem}")
     return names
 
 

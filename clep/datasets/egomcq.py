@@ -54,8 +54,11 @@ def read_egomcq(path: str | Path) -> EgoMcqQuestions:
     position: dict[str, int] = {}
     for name, question in content.items():
         try:
-            options = [_clip(question["choices"][str(i)]) for i in range(len(question["choices"]))]
-            answer, kind = int(question["answer"]), int(question["types"])
+            listed = question["choices"]
+            if not isinstance(listed, dict):
+                raise ValueError("its choices are not an object of clips by number")
+            options = [_clip(listed[str(i)]) for i in range(len(listed))]
+            answer, kind = _whole(question, "answer"), _whole(question, "types")
             sentences.append(_text(question["query"]))
             if not 0 <= answer < len(options) or kind not in (1, 2):
                 raise ValueError(f"answer {answer} of {len(options)} choices, type {kind}; types are 1 and 2")
@@ -67,8 +70,11 @@ def read_egomcq(path: str | Path) -> EgoMcqQuestions:
         choices.append([position.setdefault(one, len(position)) for one in ids])
         answers.append(answer)
         kinds.append(kind)
-    if len({len(row) for row in choices}) > 1:
-        raise InputError(f"{path}: questions have {sorted({len(row) for row in choices})} choices; fetch it again")
+    counts = [len(row) for row in choices]
+    if len(set(counts)) > 1:
+        usual = max(dict.fromkeys(counts), key=counts.count)
+        name, count = next((name, count) for name, count in zip(content, counts, strict=True) if count != usual)
+        raise InputError(f"{path}: question {name!r} has {count} choices, but others have {usual}; fetch it again")
     videos, start_s, end_s = zip(*(clips[one] for one in position), strict=True)
     return EgoMcqQuestions(
         sentences,
@@ -85,6 +91,17 @@ def _clip(option: Mapping[str, Any]) -> tuple[str, float, float]:
     if not isfinite(end_s) or not end_s > start_s:
         raise ValueError(f"its clip of {video} spans {start_s:g} to {end_s:g} s")
     return video, start_s, end_s
+
+
+def _whole(question: Mapping[str, Any], key: str) -> int:
+    value = question[key]
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = None
+    if number is None or number != float(value):
+        raise ValueError(f"its {key} is {value!r}, not a whole number")
+    return number
 
 
 def _text(query: Mapping[str, Any]) -> str:

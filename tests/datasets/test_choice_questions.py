@@ -58,6 +58,11 @@ def test_an_invalid_question_is_refused_by_its_index(tmp_path: Path, wrong: Ques
         read_questions(path)
 
 
+def test_an_index_may_have_a_fraction_of_zero(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("clip,choices,answer\na,cuts|washes,1.0\nb,cuts|washes,0\n")
+    assert read_choices(tmp_path / "x.csv").answer.tolist() == [1, 0]
+
+
 def test_sentences_about_a_clip(tmp_path: Path) -> None:
     questions = table(tmp_path, "clip,choices,answer\na,opens | cuts,cuts\nb,cuts|opens|washes,2\n")
     assert asked(questions) == [("a", ["opens", "cuts"], "cuts"), ("b", ["cuts", "opens", "washes"], "washes")]

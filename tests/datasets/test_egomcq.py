@@ -54,7 +54,11 @@ def test_choices_are_read_by_their_number_not_by_their_order(tmp_path: Path) -> 
         ("0", {"choices": {"0": clip("a", 1, 2), "2": clip("a", 2, 3)}}, "question '0' cannot be used: it has no '1'"),
         ("1", {"query": clip("a", 7, 8, " ")}, "clip_text of its query is empty"),
         ("1", {"choices": {"0": clip("a", 5, 5), "1": clip("a", 2, 3)}}, "its clip of a spans 5 to 5 s"),
-        ("1", {"choices": {"0": clip("a", 5, 6)}, "answer": 0}, r"questions have \[1, 2\] choices"),
+        ("1", {"choices": {"0": clip("a", 5, 6)}, "answer": 0}, r"question '1' has 1 choices, but others have 2"),
+        ("0", {"answer": 0.5}, "question '0' cannot be used: its answer is 0.5, not a whole number"),
+        ("0", {"answer": None}, "its answer is None, not a whole number"),
+        ("1", {"types": "intra"}, "its types is 'intra', not a whole number"),
+        ("1", {"choices": [clip("a", 1, 2), clip("a", 2, 3)]}, "its choices are not an object of clips by number"),
     ],
 )
 def test_a_wrong_question_is_named(tmp_path: Path, question: str, change: dict, message: str) -> None:
