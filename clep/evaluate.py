@@ -4,12 +4,12 @@ With `evaluator=ava predictions=…` it needs no model: it measures a csv of det
 """
 
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -17,6 +17,7 @@ from clep.config.build import build
 from clep.config.check import check_config, did_you_mean
 from clep.config.compose import compose_config, set_path
 from clep.config.folder import config_folder
+from clep.config.mistakes import nearest_option
 from clep.config.overrides import (
     check_read_overrides,
     key_of,
@@ -33,6 +34,8 @@ from clep.config.plugins import chosen_plugins, plugin_names
 from clep.config.requirements import files_read
 from clep.config.saved import COMPOSED, OVERRIDES, run_folder, saved_config, saved_overrides
 from clep.config.targets import ANYTHING, REGISTERED_ONLY, Targets, allowed, targets_in_folder
+from clep.config.words import not_key_value, refuse_home_sign
+from clep.device import find_device
 from clep.errors import InputError
 from clep.evaluation.ava import AVA_USAGE, ava_files, evaluate_ava
 from clep.evaluation.details import DETAILS, Detail, write_details
@@ -94,7 +97,7 @@ def evaluate(
     local = local_model(ckpt)
     if local != Path(ckpt) and out is None:
         raise InputError(f"{ckpt} is not a local folder; name the folder for its metrics with out=FOLDER")
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = find_device(device)
     typed = typed_targets(overrides) | chosen_plugins(plain_values(overrides))
     typed |= targets_in_folder(config_dir) if config_dir is not None else frozenset()
     targets = allowed(allow, typed)
@@ -138,7 +141,7 @@ def evaluate_banks(
         {"sentence_encoder": cfg.text_encoder} if "text_encoder" in given else {}
     )
     model = model_class(settings, ANYTHING).from_config({**settings, "metadata": metadata}, ANYTHING)
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = find_device(device)
     out = Path(cfg.paths.runs) / "evaluate" if out is None else Path(out)
     return measure(model.to(where).eval(), cfg, out, ANYTHING, overrides, "without training")
 
@@ -307,10 +310,11 @@ def main(arguments: list[str] | None = None) -> None:
             return
         own = {"ckpt": "", "out": "", "device": "", "allow": ""}
         overrides = []
-        for argument in arguments:
+        refuse_home_sign(arguments)
+        for index, argument in enumerate(arguments):
             key, equals, value = argument.partition("=")
-            if not equals and not argument.startswith("~"):
-                raise InputError(f"{argument!r} is not of the form key=value. {did_you_mean(argument, list(own))}")
+            if (not equals and not argument.startswith("~")) or argument.startswith("-"):
+                raise InputError(not_key_value(arguments, index, own, "ckpt"))
             if key in own:
                 own[key] = value
             elif key == "evaluator" and (unknown := [one for one in listed(value) if one not in names]):
@@ -320,8 +324,10 @@ def main(arguments: list[str] | None = None) -> None:
         allow = listed(own["allow"])
         if not own["ckpt"]:
             if "model" not in keys:
+                meant = [word for word in overrides if nearest_option(word.partition("=")[0], own).endswith("'ckpt'?")]
+                hint = f" (did you mean {shlex.quote('ckpt=' + meant[0].partition('=')[2])}?)" if meant else ""
                 raise InputError(
-                    "ckpt=PATH is needed: a run's folder, a .ckpt, or a folder with a saved model; or "
+                    f"ckpt=PATH is needed{hint}: a run's folder, a .ckpt, or a folder with a saved model; or "
                     "model=joint_space, to compare the banks of a published model"
                 )
             evaluate_banks(overrides, own["out"] or None, own["device"] or None, config_dir)

@@ -1,6 +1,7 @@
 """Published models on the field's benchmarks, beside the published values: `python -m clep.leaderboard`."""
 
 import logging
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,7 +17,9 @@ from rich.table import Table
 
 from clep.config.check import did_you_mean
 from clep.config.compose import compose_config
+from clep.config.mistakes import nearest_option
 from clep.config.overrides import override, split_config_dir
+from clep.config.words import not_key_value, refuse_home_sign
 from clep.datasets.charades_ego import read_classes, read_ego_charades
 from clep.datasets.clip_spans import ClipSpans
 from clep.errors import InputError
@@ -131,6 +134,22 @@ def _settings(overrides: Sequence[str], config_dir: str | Path | None) -> dict[s
     except OmegaConfBaseException as error:
         raise InputError(str(error).split("\n")[0]) from error
     return settings
+
+
+def _check_words(words: Sequence[str], settings: Mapping[str, Any]) -> None:
+    """Refuse words that are no `key=value`, and keys that are no settings of this command.
+
+    Raises:
+        InputError: the message has the setting that may be meant.
+    """
+    refuse_home_sign(words)
+    for index, word in enumerate(words):
+        key, equals, value = word.partition("=")
+        if not equals or word.startswith("-"):
+            names = {what: settings[f"known_{what}"] for what in ("models", "benchmarks")}
+            raise InputError(not_key_value(words, index, settings, choices=names))
+        if re.split(r"[./]", key.lstrip("+~"))[0] not in settings:
+            raise InputError(f"there is no setting {key}={value}. {nearest_option(key, settings)}")
 
 
 def _chosen(settings: Mapping[str, Any], what: str) -> list[str]:
@@ -307,6 +326,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             known = {what: ", ".join(settings[f"known_{what}"]) for what in ("models", "benchmarks")}
             sys.stdout.write(USAGE.format(**known) + "\n")
             return
+        _check_words(words, _settings([], config_dir))
         entries = run_leaderboard(words, config_dir)
         _show(entries, str(_settings(words, config_dir)["out"]))
     except InputError as error:

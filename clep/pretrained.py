@@ -22,6 +22,7 @@ from clep.config.targets import allowed
 from clep.data import LongTerm, Window
 from clep.data.feature_check import check_bank, takes_bank
 from clep.datasets.narrations_near import NarrationsNear
+from clep.device import find_device
 from clep.errors import InputError
 from clep.hub import local_model
 from clep.index import RECALL_SENTENCES, IndexSettings, MomentGrid, MomentIndex
@@ -62,7 +63,7 @@ class PretrainedModel:
     """
 
     def __init__(self, encoder: DualEncoder, device: str | torch.device | None = None) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = find_device(device)
         self.encoder = encoder.to(self.device).eval()
         self.window, self.context = Window.of_model(encoder.metadata), LongTerm.of_model(encoder.metadata)
         self._sentences: SentenceEncoder | None = None

@@ -1,6 +1,7 @@
 """The report command: `python -m clep.report RUN… [videos=DIR] [out=FILE]`."""
 
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,6 +62,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     folders, videos, out = [], None, None
     for word in words:
+        key, equals, value = word.partition("=")
+        if word.startswith("-") or (equals and key not in ("videos", "out") and not Path(word).exists()):
+            run = shlex.quote(value) if value else "RUN"
+            log.error("error: %r is not an option: python -m clep.report %s [videos=DIR] [out=FILE]", word, run)
+            sys.exit(1)
         if word.startswith("videos="):
             videos = word.removeprefix("videos=").strip("[]").split(",")
         elif word.startswith("out="):

@@ -18,7 +18,9 @@ from yaml import YAMLError
 from clep.bank import FeatureBank
 from clep.compute import Stopped, graceful_shutdown
 from clep.config.check import check_call
+from clep.config.mistakes import nearest_option
 from clep.config.saved import run_folder, saved_settings
+from clep.config.words import not_key_value, refuse_home_sign
 from clep.errors import InputError
 from clep.index.moment_index import APPROXIMATE_ABOVE
 from clep.pretrained import load
@@ -185,12 +187,15 @@ def parse_options(words: Sequence[str]) -> SearchOptions:
     Raises:
         InputError: a word is no option, or a value is of another type.
     """
-    wrong = [word for word in words if "=" not in word]
-    if wrong:
-        raise InputError(f"{wrong[0]!r} is not key=value; clep-search --help lists the options")
+    names = [field.name for field in fields(SearchOptions)]
+    refuse_home_sign(words)
     values: dict[str, object] = {}
-    for word in words:
-        key, _, text = word.partition("=")
+    for index, word in enumerate(words):
+        key, equals, text = word.partition("=")
+        if not equals or word.startswith("-"):
+            raise InputError(f"{not_key_value(words, index, names, 'model')} clep-search --help lists the options")
+        if key not in names:
+            raise InputError(f"{key}: clep.search has no option {key!r}. {nearest_option(key, names)}")
         try:
             # Only lists, numbers, true, false and null are YAML: a path or a sentence is taken as it is written.
             plain = key in ("model", "bank", "narrations", "template", "host")

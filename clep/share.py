@@ -9,11 +9,12 @@ from typing import Any
 
 import yaml
 
-from clep.config.check import did_you_mean
+from clep.config.mistakes import nearest_option
 from clep.config.overrides import listed
 from clep.config.own_parts import explain_refusal
 from clep.config.saved import run_folder, saved_settings
 from clep.config.targets import TARGET, allowed
+from clep.config.words import not_key_value, refuse_home_sign
 from clep.errors import InputError
 from clep.evaluation.evaluator import coverage_text
 from clep.files import atomic_path, check_output, read_json, write_json
@@ -324,10 +325,13 @@ def _parse(arguments: Sequence[str]) -> dict[str, str]:
         ),
         "",
     )
-    for argument in arguments:
+    refuse_home_sign(arguments)
+    for index, argument in enumerate(arguments):
         key, equals, value = argument.partition("=")
-        if not equals or key not in given:
-            raise InputError(f"{argument!r} is not an option of clep.share. {did_you_mean(key, list(given))}")
+        if not equals or argument.startswith("-"):
+            raise InputError(not_key_value(arguments, index, given, "run"))
+        if key not in given:
+            raise InputError(f"{argument!r} is not an option of clep.share. {nearest_option(key, given)}")
         given[key] = value
     return given
 

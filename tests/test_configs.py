@@ -396,7 +396,7 @@ def test_clip_proper(tmp_path: Path) -> None:
         ("final_weights=bset", r"final_weights=bset is unknown.*'best'"),
         ("seed=abc", r"seed='abc' is of type str"),
         ("tag_style=cleen", r"tag_style=cleen is unknown.*'clean'"),
-        ("+sed=3", r"sed: run_settings has no option 'sed'\. Did you mean seed"),
+        ("+sed=3", r"sed: this command has no option 'sed'\. Did you mean seed"),
         ("prepare.kinetics.batch_size=big", r"prepare\.kinetics\.batch_size='big'"),
     ],
 )

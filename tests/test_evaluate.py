@@ -41,7 +41,7 @@ def test_the_command_line_prints_a_table(
     ("words", "message"),
     [
         (["evaluator=kinetics"], "ckpt=PATH is needed"),
-        (["ckpt"], "'ckpt' is not of the form key=value. Did you mean 'ckpt'"),
+        (["ckpt"], "'ckpt' is not key=value. Did you mean 'ckpt'"),
         (["ckpt={run}", "evaluator=kinetic"], "evaluator=kinetic is unknown. Did you mean 'kinetics'"),
         (["ckpt={run}", "evaluator=[kinetics,charades]"], "evaluator=charades is unknown"),
         (["ckpt={run}/none"], "is no trained model"),

@@ -14,7 +14,7 @@ LAYERS = [
     {"errors", "progress"},
     {"remote"},
     {"hub"},
-    {"answers", "files", "machine"},
+    {"answers", "device", "files", "machine"},
     {"checksums", "tables", "weights"},
     {"columns", "hdf5"},
     {"config", "compute"},

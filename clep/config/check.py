@@ -7,6 +7,8 @@ compared with the parameters and type hints of what it would call.
 import difflib
 import inspect
 import math
+import re
+import shlex
 import types
 import typing
 from collections.abc import Callable, Iterable
@@ -17,10 +19,13 @@ from beartype import BeartypeConf
 from beartype.door import is_bearable
 from beartype.roar import BeartypeException
 
-from clep.config.overrides import typed_word
+from clep.config.other_names import CHOICE_NAMES, known_as
+from clep.config.overrides import override, typed_word
 from clep.config.targets import REGISTERED_ONLY, TARGET, Targets, check_targets, find_target
+from clep.config.trainer import check_trainer
 from clep.errors import InputError
 
+_TRAINER = ("pytorch_lightning.trainer.trainer", "Trainer")
 _OWN_KEYS = {TARGET, "_partial_"}
 _INT_IS_FLOAT = BeartypeConf(is_pep484_tower=True)
 # Least and greatest values of arguments that mean the same wherever they occur in clep, torch and Lightning.
@@ -31,10 +36,15 @@ _RANGES: dict[str, tuple[float | int, float | int]] = {
     **dict.fromkeys(("num_workers", "lr", "weight_decay", "gradient_clip_val", "offset_s", "min_words"), (0, math.inf)),
     **dict.fromkeys(("limit_train_batches", "limit_val_batches", "log_every_n_steps"), (0, math.inf)),
     **dict.fromkeys(("max_epochs", "max_steps"), (-1, math.inf)),
+    "seed": (0, 2**32 - 1),
     **dict.fromkeys(("dropout", "val_fraction"), (0, 1)),
 }
 _RANGES_OF = ("clep", "torch", "pytorch_lightning")
 _MOST_SHOWN = 60  # choices in one message: the videos of a bank may be thousands
+# Groups of settings whose entries are parts, each with a class, or null.
+_GROUPS_OF_PARTS = ("callbacks", "evaluator", "logger", "optim")
+_WORDS = {**dict.fromkeys(("yes", "on", "true"), True), **dict.fromkeys(("no", "off", "false"), False)}
+_SCALES = {"%": 0.01, "k": 1e3, "m": 1e6}
 
 
 class OneOf:
@@ -83,7 +93,21 @@ def check_config(config: Any, where: str = "", targets: Targets = REGISTERED_ONL
             required one is missing, or a value is of another type; the message gives the full key as one types it.
     """
     check_targets(config, targets, where)
+    if not where and isinstance(config, dict):
+        _check_parts(config)
     _check_nodes(config, where, targets)
+
+
+def _check_parts(config: dict[str, Any]) -> None:
+    """Refuse a text, number or boolean in place of a part: `optim.schedule=cosine`, `evaluator.kinetics=true`."""
+    for group in _GROUPS_OF_PARTS:
+        for name, item in (config.get(group) or {}).items() if isinstance(config.get(group), dict) else ():
+            if item is not None and not isinstance(item, dict):
+                word = override(f"{group}.{name}", item)
+                raise InputError(
+                    f"{word} is not a part: {group}={name if item is True else 'NAME'} chooses one of conf/{group}, "
+                    f"{group}.{name}.KEY=VALUE sets one of its settings, {group}.{name}.{TARGET}=MODULE.CLASS its class"
+                )
 
 
 def _check_nodes(config: Any, where: str, targets: Targets) -> None:
@@ -96,6 +120,8 @@ def _check_nodes(config: Any, where: str, targets: Targets) -> None:
         if TARGET in config:
             values = {key: value for key, value in config.items() if key not in _OWN_KEYS}
             target = find_target(config[TARGET], where, targets)
+            if (target.__module__, target.__qualname__) == _TRAINER:
+                check_trainer(values, where, did_you_mean)
             check_call(target, values, where, partial=bool(config.get("_partial_")))
 
 
@@ -109,6 +135,8 @@ def check_call(target: Callable[..., Any], values: dict[str, Any], where: str, p
         InputError: see `check_config`.
     """
     name = getattr(target, "__qualname__", str(target))
+    if not where and inspect.isfunction(target):  # the settings of a command
+        name = "this command"
     parameters = _parameters(target)
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
     named = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
@@ -130,9 +158,45 @@ def check_call(target: Callable[..., Any], values: dict[str, Any], where: str, p
             problem = f"{prefix}{key}={value!r} is {_kind(value)}, but {name} takes {_describe(hints[key])} there"
             if isinstance(value, int | float) and not isinstance(value, bool) and _fits("text", hints[key]):
                 raise TextExpected(problem, f"{prefix}{key}", value)
-            raise InputError(problem)
+            raise InputError(f"{problem}{_remedy(f'{prefix}{key}', value, hints[key])}")
         if key in _RANGES and target.__module__.split(".")[0] in _RANGES_OF:
             _check_range(f"{prefix}{key}", value, *_RANGES[key])
+
+
+def _remedy(key: str, value: Any, hint: Any) -> str:
+    """Return what to type instead of a value of another type, as the end of a sentence; empty if nothing is known."""
+    for meant in _readings(value):
+        if _fits(meant, hint):
+            return f"; write {shlex.quote(override(key, meant))}"
+    if value == "":
+        return "; the value behind = is missing"
+    kinds = [kind for kind in (typing.get_args(hint) if _is_union(hint) else [hint]) if inspect.isclass(kind)]
+    parts = [kind for kind in kinds if kind.__module__.split(".")[0] in ("clep", "torch")]
+    if parts and not isinstance(value, dict | list):
+        named = ", ".join(parameter.name for parameter in _parameters(parts[0]))
+        return f"; it has settings of its own ({named}): {key}.NAME=VALUE"
+    return ""
+
+
+def _readings(value: Any) -> list[Any]:
+    """Return the values that may be meant: 10.0 is 10, "10k" is 10000, "10%" is 0.1, "yes" is true, a is [a]."""
+    found: list[Any] = []
+    if isinstance(value, str):
+        text = value.strip().lower()
+        number = re.fullmatch(r"([-+]?\d[\d_]*(?:\.\d*)?(?:e[-+]?\d+)?) *(%|k|m|fps|hz|px)?", text)
+        if number:
+            scaled = round(float(number.group(1).replace("_", "")) * _SCALES.get(number.group(2) or "", 1.0), 9)
+            found += [int(scaled)] if scaled.is_integer() else []
+            found += [scaled]
+        found += [_WORDS[text]] if text in _WORDS else []
+        found += [None] if text in ("", "none", "null", "no", "off") else []
+    elif isinstance(value, bool):
+        found += [] if value else [None]
+    elif isinstance(value, float):
+        found += [int(value)] if value.is_integer() else []
+    elif value in (0, 1):
+        found += [bool(value)]
+    return found if isinstance(value, dict | list) or value is None else [*found, [value]]
 
 
 def _check_range(key: str, value: Any, least: float | int, greatest: float | int) -> None:
@@ -144,6 +208,8 @@ def _check_range(key: str, value: Any, least: float | int, greatest: float | int
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return a sentence with the nearest of `choices`, or where none is near with all, or the first of very many."""
     choices = list(choices)
+    if meant := [one for one, others in CHOICE_NAMES.items() if one in choices and known_as(word, others)]:
+        return f"Did you mean {meant[0]!r}?"
     by_lower = {choice.lower(): choice for choice in choices}
     near = difflib.get_close_matches(word.lower(), by_lower, n=3, cutoff=0.6)
     if near:

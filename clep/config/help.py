@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterable
 
+from clep.config.choices import choices_of_groups
 from clep.config.folder import config_folder
-from clep.config.mistakes import choices_of_groups
 
 _GROUP = re.compile(r"^  - (\w+): (\S+) *# (.+)$", re.MULTILINE)
 

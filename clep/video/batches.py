@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32, Shaped, UInt8
 from torch import Tensor
 
 from clep.compute.threads import one_core_each
+from clep.device import find_device
 from clep.errors import InputError
 from clep.video.encoder import VideoEncoder
 from clep.video.transforms import CROPS, crops_of, normalize
@@ -115,7 +116,7 @@ class BatchEncoder:
             raise InputError(f"crops={self.crops!r} is unknown: choose one of {', '.join(CROPS)}")
         if self.precision not in PRECISIONS:
             raise InputError(f"precision={self.precision!r} is unknown: choose one of {', '.join(PRECISIONS)}")
-        check_device(self.device)
+        find_device(self.device)
 
     @property
     def on_cpu(self) -> bool:
@@ -227,17 +228,3 @@ def to_host(rows: Float32[Tensor, "units dim"]) -> Callable[[], Rows]:
         return host.numpy().copy()
 
     return wait
-
-
-def check_device(device: str | torch.device) -> None:
-    """Check that this machine has a device.
-
-    Raises:
-        InputError: it is unknown, or this machine has no such GPU.
-    """
-    try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise InputError(f"device={device!r} is unknown: give cpu, cuda or cuda:0") from error
-    if found.type == "cuda" and (not torch.cuda.is_available() or (found.index or 0) >= torch.cuda.device_count()):
-        raise InputError(f"device={device}: this machine has no such GPU; give device=cpu")

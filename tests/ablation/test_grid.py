@@ -90,7 +90,7 @@ def test_names_of_cells_are_names_of_folders_and_differ() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["operator"], r"'operator' is not of the form key=value"),
+        (["operator"], r"'operator' is not key=value"),
         (["ot=x", "procesess"], r"'procesess'.*Did you mean 'processes'"),
         (["operator=a,,b"], r"cannot read the settings"),
         (["seed=interval(0,1)"], r"seed=interval\(0,1\): list the values"),
@@ -111,7 +111,7 @@ def test_wrong_words_are_refused(words: list[str], message: str) -> None:
     ("text", "message"),
     [
         ("variant: {a: []}", r"variant: ablation_file has no option 'variant'. Did you mean 'variants'"),
-        ("variants: {a: [x]}", r"'x' is not of the form key=value"),
+        ("variants: {a: [x]}", r"'x' is not key=value"),
         ("variants: {a: ['x=1,2']}", r"variant 'a': x=1,2 has several values"),
         ("variants: {a: ['seed=1']}", r"variant 'a' sets the seed"),
         ("variants: {a: 'x=1'}", r"variants"),
