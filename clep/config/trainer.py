@@ -68,7 +68,8 @@ def _check_devices(devices: Any, where: str) -> None:
     if devices == "auto" or (read and (several or numbers != [0])):
         return
     raise InputError(
-        f"{where}.devices={devices} is not a number of devices: give 1 or more, auto or -1 for all, '{where}.devices=[0]' "
+        f"{where}.devices={devices} is not a number of devices: give 1 or more, auto or -1 for all, "
+        f"'{where}.devices=[0]' "
         f"for the first GPU; the CPU alone is {where}.accelerator=cpu {where}.devices=1"
     )
 
