@@ -69,8 +69,7 @@ def _check_devices(devices: Any, where: str) -> None:
         return
     raise InputError(
         f"{where}.devices={devices} is not a number of devices: give 1 or more, auto or -1 for all, "
-        f"'{where}.devices=[0]' "
-        f"for the first GPU; the CPU alone is {where}.accelerator=cpu {where}.devices=1"
+        f"'{where}.devices=[0]' for the first GPU; the CPU alone is {where}.accelerator=cpu {where}.devices=1"
     )
 
 
