@@ -73,7 +73,7 @@ class PretrainedModel:
     def embed_text(self, texts: list[str], batch_size: int = 4096) -> Float[Tensor, "texts embed"]:
         """Return the embeddings of sentences, float32 on the CPU.
 
-        Tags of narrations are written the way the training texts had them.
+        Narration tags are written in the style of the training texts.
 
         Raises:
             InputError: the sentence encoder cannot be loaded, or the model does not say which it needs.
@@ -105,8 +105,8 @@ class PretrainedModel:
     ) -> Float[Tensor, "moments embed"]:
         """Return the embeddings of moments, float32 on the CPU.
 
-        A model with a long-term context reads the rows around the moments' middles too: fastest where moments whose
-        minutes overlap follow each other.
+        A model with a long-term context reads the rows around the moments' middles too. This is fastest if moments
+        with overlapping contexts are next to each other in the list.
 
         Args:
             bank: made by the encoder that the model was trained on.

@@ -28,7 +28,7 @@ class Moments:
         video: index into the videos of a feature bank, -1 for a video that is not in it.
         start_s, end_s: seconds from the start of the video.
         text_id: index into the distinct texts.
-        cut_from: for a bank of clips, whose "videos" are the moments themselves: number of the video that each was cut
+        cut_from: for a bank of clips, whose "videos" are the moments themselves: index of the video that each was cut
             from, to which `start_s` and `end_s` refer. None for a bank of whole videos.
 
     Examples:

@@ -149,7 +149,7 @@ class NarrationSource(Source):
         offset_s: for "fixed".
         exclude_splits: drop the videos that any of Ego4D's benchmarks assigns to these splits; empty keeps all.
         min_words: drop texts with fewer words, not counting the tag.
-        duplicate_s: drop a text that the other pass of the video has within so many seconds; 0 keeps both.
+        duplicate_s: drop a text that the other pass of the video has within this many seconds; 0 keeps both.
         keep_redacted: keep narrations of redacted parts of a video.
         val_fraction: fraction of the videos that is held out for validation, by a hash of their id, so that adding
             videos moves no other video.
@@ -158,8 +158,8 @@ class NarrationSource(Source):
         weight: share of the source when several are mixed; None for its size.
         verify: when rows are compared with their checksums, see `FeatureBank.open`: "first_read", true (all when the
             run starts, the narrations too), "sample" or false.
-        clips: path of the table from which the job clips made `bank`, one entry a clip: a narration has the rows of the
-            clip of its span. Not read where the bank has the videos of the narrations; None: it has them.
+        clips: path of the table from which the job clips made `bank`, with one entry per clip: a narration has the
+            rows of the clip with its span. Not read if the bank holds whole videos; None: it does.
         clip_columns: names of that table's columns where they differ: `{"clip": "narration_id"}`.
 
     Raises:

@@ -35,7 +35,7 @@ class ClassifiedClips:
 
     Attributes:
         spans: the clips.
-        label: class of each, -1 where it is none of the classes; or with several labels a clip, a mask of them.
+        label: class of each, -1 where it is none of the classes; or with several labels per clip, a mask of them.
         texts: of each class.
     """
 
@@ -149,13 +149,13 @@ class ZeroShotClassification(ClipClassification):
     """`zeroshot/<name>/<top1|top5|mean_class_accuracy>` in percent, on your own table.
 
     If a clip has several labels: `zeroshot/<name>/mAP`, the mean over classes of their average precision, with scores
-    compared across clips (`charades_map`). Classes without clips have no part in means over classes; they are counted.
+    compared across clips (`charades_map`). Classes without clips are excluded from means over classes, and counted.
 
     Args:
         table: csv, tsv, parquet or jsonl with `label` and `clip`, or `video`, `start` and `end` for clips that are
             spans of videos in the bank; see `read_clip_table`.
         bank, texts, options: see `ClipClassification`.
-        classes: text file with one class name a line, in the order of the indices; None: the sorted labels.
+        classes: text file with one class name per line, in the order of the indices; None: the sorted labels.
         columns: names of the table's columns where they differ, e.g. `{"label": "action"}`.
         name: of the metrics.
 
@@ -221,7 +221,7 @@ class ZeroShotClassification(ClipClassification):
 
 
 class EpicZeroShot(ClipClassification):
-    """`ek100_cls/<action|verb|noun>/<top1|top5>` in percent: EPIC-KITCHENS-100 actions without training, as LaViLa.
+    """`ek100_cls/<action|verb|noun>/<top1|top5>` in percent: zero-shot EPIC-KITCHENS-100, as LaViLa measures it.
 
     A class is a pair of verb and noun class that occurs in the splits; its prompts are its distinct narrations. LaViLa
     reports actions only. The score of a verb or noun is the sum of its actions' probabilities, a softmax over all
@@ -284,12 +284,12 @@ class EpicZeroShot(ClipClassification):
 
 
 class EGTEAZeroShot(ClipClassification):
-    """`egtea/mean_class_accuracy` and `egtea/top1` in percent: EGTEA Gaze+ without training, as LaViLa.
+    """`egtea/mean_class_accuracy` and `egtea/top1` in percent: zero-shot EGTEA Gaze+, as LaViLa measures it.
 
     Args:
         split: path of `test_split1.txt`.
         actions: path of `action_idx.txt`.
-        bank: path of a feature bank of the clips, one row per view (LaViLa: 10 clips x 3 crops), or of their videos.
+        bank: path of a feature bank of the clips, one row per view (LaViLa: 10 times x 3 crops), or of their videos.
         texts, options: see `ClipClassification`; texts come from `python -m clep.preprocess egtea`.
         views: the published evaluation is "max".
 

@@ -45,7 +45,7 @@ class FrozenFeatures(Evaluator):
     The model is not used. Clips that the banks lack are left out and counted.
 
     Args:
-        train, test: tables of labelled clips, see `read_clip_table`, or a `clips.h5`, with one label a clip.
+        train, test: tables of labelled clips, see `read_clip_table`, or a `clips.h5`, with one label per clip.
         bank: path of a feature bank of the clips or of their videos.
         test_bank: path of that of the test clips; None for the same.
         classes: text file of class names, one per line; None: the sorted labels of `train`.
@@ -108,16 +108,16 @@ class FrozenFeatures(Evaluator):
 class LinearProbe(FrozenFeatures):
     """`probe/<name>/<top1|top5|mean_class_accuracy>` in percent, of a linear classifier on frozen features.
 
-    One classifier a learning rate is trained, all at once, on standardised features; the learning rate and the epoch
+    One classifier per learning rate is trained, all at once, on standardised features; the learning rate and the epoch
     with the highest accuracy on a held-out part of the training clips are taken (see `fit_linear_probe`).
 
     Args:
         train, test, bank, options: see `FrozenFeatures`.
-        learning_rates: that are tried.
-        held_out: fraction of the training clips, at least one a class where it has two, that chooses.
+        learning_rates: to choose from.
+        held_out: fraction of the training clips to choose by, at least one of each class that has two or more.
         max_epochs: passes over the training clips.
         patience: epochs without a better accuracy after which training stops.
-        batch_size: clips of a step.
+        batch_size: clips per step.
         seed: of the held-out part and of the order of the clips.
 
     Examples:

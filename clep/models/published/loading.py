@@ -104,7 +104,7 @@ def load_sentence_encoder(name: str, device: str | list[str] | None = None, batc
         batch_size: sentences in one pass through the model.
 
     Raises:
-        InputError: the model, its tokenizer or the device is not there.
+        InputError: the model, its tokenizer or the device is missing.
     """
     published = published_weights(name)
     if published is None:
