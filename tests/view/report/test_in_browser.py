@@ -7,7 +7,7 @@ import pytest
 
 from clep.report import report
 from tests.view.browser_steps import until
-from tests.view.made_run import made_run
+from tests.view.report.made_run import made_run
 
 pytestmark = [pytest.mark.browser, pytest.mark.waits]
 NewPage = Callable[..., Any]

@@ -15,7 +15,7 @@ from clep.metrics.history import HISTORY
 from clep.report import main, report
 from clep.view.report.record import read_run
 from clep.view.report.statistics import difference
-from tests.view.made_run import made_run
+from tests.view.report.made_run import made_run
 
 
 @pytest.fixture(scope="module")

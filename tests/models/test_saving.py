@@ -7,8 +7,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from clep.errors import InputError
-from clep.models import DualEncoder
-from clep.models import saving as storage
+from clep.models import DualEncoder, saving
 
 CONFIG = {
     "video": {"_target_": "clep.models.ProjectionHead", "in_dim": 6, "out_dim": 4, "dropout": 0.5},
@@ -177,7 +176,7 @@ def test_a_save_interrupted_between_its_files_is_detected(saved, monkeypatch):
     def interrupted(path, value):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(storage, "write_json", interrupted)
+    monkeypatch.setattr(saving, "write_json", interrupted)
     with pytest.raises(KeyboardInterrupt):
         other.save_pretrained(folder)
     with pytest.raises(InputError, match="two different saves"):

@@ -12,7 +12,7 @@ from clep.training import CurveLogger
 from clep.training.display import log_final_metrics
 from clep.view.report.loggers import log_figures
 from clep.view.report.record import read_run
-from tests.view.made_run import made_run
+from tests.view.report.made_run import made_run
 
 
 def test_tensorboard(tmp_path: Path) -> None:
