@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from clep.config.check import did_you_mean
 from clep.errors import InputError
 from clep.view.report.compare_page import write_comparison
 from clep.view.report.end_of_run import REPORT
@@ -74,6 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             folders.append(word)
     try:
+        for word in folders:
+            key, is_option, _ = word.partition("=")
+            if is_option and key.isidentifier() and not Path(word).exists():
+                raise InputError(f"there is no option {key!r}. {did_you_mean(key, ['videos', 'out'])}")
         log.info("%s", report(folders, videos, out))
     except InputError as error:
         log.error("error: %s", error)

@@ -9,6 +9,8 @@ from jaxtyping import Float64, Int64
 
 from clep.errors import InputError
 
+_MOST_MOMENTS = 4_000_000_000
+
 
 @dataclass(frozen=True)
 class MomentGrid:
@@ -39,6 +41,12 @@ class MomentGrid:
     def __post_init__(self) -> None:
         if not (0 < self.window_s < np.inf and 0 < self.stride_s < np.inf):
             raise InputError(f"a search needs positive seconds, not window_s={self.window_s}, stride_s={self.stride_s}")
+        total = float(np.maximum(1.0, self.end_s / self.stride_s).sum())
+        if total > _MOST_MOMENTS:
+            raise InputError(
+                f"stride_s={self.stride_s} makes {total:.1e} moments of these videos, more than {_MOST_MOMENTS:,}; "
+                f"give a larger stride_s"
+            )
 
     @cached_property
     def first(self) -> Int64[np.ndarray, " videos_and_end"]:

@@ -172,14 +172,20 @@ class MomentIndex:
             query: of at most unit length.
             count: how many at the most.
             inside: search these moments only, ascending.
+
+        Raises:
+            InputError: the file of the index is damaged.
         """
-        if inside is not None:
-            return exact.best_of(self.rows, inside, query, count)
-        if self.approximate is not None:
-            found = self.approximate.search(self.rows, query, count)
-            if len(found[0]) >= count:
-                return found
-        return exact.nearest(self.rows, query, count)
+        try:
+            if inside is not None:
+                return exact.best_of(self.rows, inside, query, count)
+            if self.approximate is not None:
+                found = self.approximate.search(self.rows, query, count)
+                if len(found[0]) >= count:
+                    return found
+            return exact.nearest(self.rows, query, count)
+        except InputError as error:  # rows are compared with their checksums when they are first read
+            raise InputError(f"{error}; or delete this file: the next search builds it again") from error
 
 
 def _fingerprint(bank: FeatureBank, settings: IndexSettings) -> str:

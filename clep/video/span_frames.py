@@ -1,5 +1,6 @@
 """Frames of a video by their index: from one file, from the chunks it was cut into, or from a folder of frames."""
 
+import logging
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,8 @@ from clep.video.images import read_image
 from clep.video.reader import SmallPictures
 from clep.video.spans import chunk_of
 from clep.video.suffixes import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+
+logger = logging.getLogger(__name__)
 
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 
@@ -172,17 +175,31 @@ class ImageFrames:
         duration_s: of all images; None without `fps`.
 
     Raises:
-        InputError: the folder holds no image that is named by a number.
+        InputError: the folder holds no image that is named by a number, or two of one number.
     """
 
     def __init__(self, folder: str | Path, options: FrameOptions) -> None:
         self._options = options
         found = ((path, _NUMBERED.fullmatch(path.stem)) for path in Path(folder).iterdir())
-        self._images = {int(match[2]): path for path, match in found if match and path.suffix.lower() in IMAGE_SUFFIXES}
+        self._images: dict[int, Path] = {}
+        for path, match in found:
+            if match and path.suffix.lower() in IMAGE_SUFFIXES:
+                other = self._images.setdefault(int(match[2]), path)
+                if other is not path:
+                    names = " and ".join(sorted((other.name, path.name)))
+                    raise InputError(f"{folder} holds two images of one number, {names}; keep one of the series")
         if not self._images:
             raise InputError(f"{folder} holds no image that is named by its number, such as frame_0000000001.jpg")
         self._numbers = sorted(self._images)
         self.first = 0 if self._numbers[0] == 0 else 1
+        missing = self._numbers[-1] + 1 - self.first - len(self._numbers)
+        if missing:
+            logger.warning(
+                "%s: %d of %d images are missing; each is replaced by the one before it",
+                folder,
+                missing,
+                missing + len(self._numbers),
+            )
         self.fps = float(options.fps) if options.fps else None
         self.duration_s = (self._numbers[-1] + 1 - self.first) / self.fps if self.fps else None
 

@@ -17,6 +17,7 @@ from clep.models.published import load_published
 from clep.preprocess.__main__ import main
 from clep.preprocess.clips import Clips
 from clep.video import ClipSpec, VideoEncoder
+from clep.video.span_frames import FrameOptions, ImageFrames
 from clep.video.spans import frame_indices, span_in_frames
 from tests.models.published import tiny_checkpoints as tiny
 from tests.models.published.test_encoder import decoded
@@ -101,6 +102,21 @@ def test_spans_in_frames_are_the_numbers_of_the_images(tmp_path: Path) -> None:
     bank = run(tmp_path, {"a": (11, 31)}, frame_rule="egovlp", unit="frames")
     chosen = frame_indices("egovlp", 11, 31, FRAMES)  # numbers of images, whose pictures count from 0
     assert bank.video_rows("a").tolist() == [[number - 1 for number in chosen.tolist()]]
+
+
+def test_missing_images_are_counted_and_two_of_one_number_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder, options = tmp_path / "v", FrameOptions(None, lambda pixels: pixels)
+    write_images(folder)
+    for number in range(4, 8):
+        (folder / f"frame_{number:010d}.jpg").unlink()
+    frames = ImageFrames(folder, options)
+    assert f"v: 4 of {LENGTH} images are missing" in caplog.text
+    assert [number_of(pixels) for _, pixels in frames.read([2, 3, 6, 7])] == [2, 2, 2, 7]
+    Image.fromarray(numbered(0)).save(folder / "thumb_1.png")
+    with pytest.raises(InputError, match=r"v holds two images of one number, frame_0000000001\.jpg and thumb_1\.png"):
+        ImageFrames(folder, options)
 
 
 def test_spans_of_several_videos_share_batches_of_one_shape(tmp_path: Path) -> None:

@@ -49,3 +49,9 @@ def test_overlapping_moments_are_left_out_best_first() -> None:
 def test_lengths_must_be_positive(window_s: float, stride_s: float) -> None:
     with pytest.raises(InputError, match=r"positive seconds.*window_s=.*stride_s="):
         MomentGrid(np.array([10.0]), window_s, stride_s)
+
+
+@pytest.mark.parametrize("stride_s", [1e-9, 1e-300])
+def test_more_moments_than_a_file_can_hold_are_refused(stride_s: float) -> None:
+    with pytest.raises(InputError, match="stride_s=.* moments of these videos, more than .*give a larger stride_s"):
+        MomentGrid(np.array([60.0, 3.0]), 4.0, stride_s)

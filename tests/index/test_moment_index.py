@@ -77,6 +77,19 @@ def test_a_damaged_index_is_built_again(tmp_path: Path, caplog: pytest.LogCaptur
     assert "is truncated or damaged" in caplog.text
 
 
+def test_damage_that_the_first_search_finds_is_named_with_the_remedy(tmp_path: Path) -> None:
+    bank = write_bank(tmp_path / "b.h5")
+    index, _ = opened(bank)
+    path, stored = index_path(bank.path, SETTINGS), index.rows.video_rows(bank.videos[0])[3].half().numpy().tobytes()
+    content = bytearray(path.read_bytes())
+    content[content.index(stored)] ^= 1
+    path.write_bytes(content)
+    damaged, built = opened(bank)
+    assert built == 0
+    with pytest.raises(InputError, match=rf"{path.name} is damaged.*or delete this file: the next search builds it"):
+        damaged.search(probes()[0], 3)
+
+
 def test_a_folder_of_shards_has_its_index_beside_it(tmp_path: Path) -> None:
     (tmp_path / "shards").mkdir()
     write_bank(tmp_path / "shards" / "a.h5")

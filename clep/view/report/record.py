@@ -82,7 +82,11 @@ def read_run(folder: str | Path) -> RunRecord:
     """
     folder = Path(folder)
     if not (folder / "metrics.json").is_file():
-        raise InputError(f"{folder} has no metrics.json: it is not the folder of a run that ended")
+        stopped = (folder / "config.yaml").is_file() or (folder / ".hydra").is_dir()
+        remedy = (
+            "the run was stopped: continue it, its command with ckpt_path=last" if stopped else "give that of a run"
+        )
+        raise InputError(f"{folder} has no metrics.json: it is not the folder of a run that ended; {remedy}")
     measured = read_json(folder / "metrics.json")
     if not isinstance(measured, dict):
         raise InputError(f"{folder / 'metrics.json'} is not a JSON object of metrics")

@@ -118,8 +118,13 @@ def test_bad_input_is_named(folder: Path, tmp_path: Path, capsys: pytest.Capture
     with pytest.raises(InputError, match="nowhere is not a folder"):
         report([tmp_path / "nowhere"])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="has no metrics.json"):
+    with pytest.raises(InputError, match="has no metrics.json.*give that of a run$"):
         report([tmp_path / "empty"])
+    (tmp_path / "empty" / "config.yaml").write_text("name: stopped\n")
+    with pytest.raises(InputError, match="has no metrics.json.*continue it, its command with ckpt_path=last"):
+        report([tmp_path / "empty"])
+    with pytest.raises(SystemExit):
+        main([str(folder), "video=films"])
     damaged = made_run(tmp_path / "damaged", pairs=10)
     whole = (damaged / DETAILS).read_bytes()
     (damaged / DETAILS).write_bytes(whole[:-9])
