@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -478,3 +478,9 @@ def test_settings_of_the_table_of_other_names_exist(sentence: str) -> None:
             continue
         said = pasted(*(word for word in chunk.split() if not word.startswith("hydra.")))
         assert not said or "this machine" in said
+
+
+def test_a_choice_of_hydra_is_found_by_a_part_of_its_name() -> None:
+    options = ["basic", "submitit_local", "submitit_slurm"]
+    error = MissingConfigException("Could not find 'hydra/launcher/slurm'", "hydra/launcher/slurm", options)
+    assert explain(error) == "there is no hydra/launcher=slurm. Did you mean hydra/launcher=submitit_slurm?"

@@ -395,6 +395,7 @@ def _nearest_choice(group: str, name: str, options: Sequence[str], homes: Sequen
             return f"It needs a package that is not installed: pip install 'clep[{extra}]'."
     near = difflib.get_close_matches(Path(name).stem.lower(), list(options), n=2, cutoff=0.6)
     near = [one for one in near if likeness(name, one) > likeness(name, near[0]) - 0.1]
+    near = near or [one for one in options if name.lower() in one.split("_")][:2]  # slurm: submitit_slurm
     if near:
         return f"Did you mean {' or '.join(f'{group}={one}' for one in near)}?"
     elsewhere = [
