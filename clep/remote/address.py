@@ -29,7 +29,7 @@ def url_of(path: str | Path) -> str:
 
 def shown(path: str | Path) -> str:
     """Return a path for messages: a URL without its password and its query, which may hold a signature."""
-    return re.sub(r"//[^/@]*@", "//***@", url_of(path)).partition("?")[0] if is_remote(path) else str(path)
+    return re.sub(r"//[^/?#]*@", "//***@", url_of(path)).partition("?")[0] if is_remote(path) else str(path)
 
 
 def join(base: str | Path, name: str) -> str:
