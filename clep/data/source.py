@@ -254,7 +254,10 @@ class NarrationSource(Source):
         is_train, is_held_out = self._splits(narrations, kept)
         train, held_out = moments.select(is_train), moments.select(is_held_out)
         if not len(train):
-            raise InputError(f"{narrations.path} has no row of the split train with a row in {bank.path}")
+            raise InputError(
+                f"{narrations.path} has no row of the split train with a row in {bank.path}; check the table's splits, "
+                f"or hold fewer videos out (val_fraction)"
+            )
         if narrations.weight is not None:
             train = train.select(_drawn(narrations.weight[kept[is_train]], narrations.path))
         counts = {**dropped, **missing, "of another split": int(np.count_nonzero(~(is_train | is_held_out)))}
