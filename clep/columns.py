@@ -74,7 +74,7 @@ class ColumnFile:
     ) -> None:
         self.path, self._remedy = path, remedy
         if not path.is_file():
-            raise InputError(f"{path} does not exist or is no file. {remedy}")
+            raise InputError(f"{path} does not exist or is not a file. {remedy}")
         try:
             # Mapped now, not at the first use: the columns stay those of this file when another one replaces it.
             self._reader = pa.ipc.open_file(

@@ -97,7 +97,7 @@ def _train(cfg: DictConfig, settings: dict[str, Any], run_folder: Path) -> dict[
         skips = leaves_out_evaluators(settings["missing_evaluators"], typed_overrides())
         left_out = evaluators_without_files(settings) if skips else {}
         for name, reason in left_out.items():
-            log.warning("evaluator %s is left out: %s (missing_evaluators=error insists on it)", name, reason)
+            log.warning("evaluator %s is left out: %s (with missing_evaluators=error that is an error)", name, reason)
         settings["evaluator"] = {key: one for key, one in settings["evaluator"].items() if key not in left_out}
         ensure(needed_jobs(settings))
 

@@ -44,7 +44,7 @@ def test_the_command_line_prints_a_table(
         (["ckpt"], "'ckpt' is not key=value. Did you mean 'ckpt'"),
         (["ckpt={run}", "evaluator=kinetic"], "evaluator=kinetic is unknown. Did you mean 'kinetics'"),
         (["ckpt={run}", "evaluator=[kinetics,charades]"], "evaluator=charades is unknown"),
-        (["ckpt={run}/none"], "is no trained model"),
+        (["ckpt={run}/none"], "is not a trained model"),
         (["ckpt={run}", "evaluator=kinetics", "data.batchsize=3"], "there is no setting data.batchsize"),
         (
             ["ckpt={run}", "evaluator=kinetics", "evaluator.kinetics.batch_size=big"],

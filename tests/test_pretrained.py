@@ -497,7 +497,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_model_is_refused_and_its_checkpoints_listed(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "none"):
-        with pytest.raises(InputError, match="is no trained model"):
+        with pytest.raises(InputError, match="is not a trained model"):
             clep.load(path)
     (tmp_path / "checkpoints").mkdir()
     torch.save(checkpoint(), tmp_path / "checkpoints" / "last.ckpt")

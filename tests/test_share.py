@@ -224,7 +224,7 @@ def test_the_command_writes_or_uploads(
         (["repo=lab/cooking"], "run=PATH is needed"),
         ([f"run={run}", "rep=lab/cooking"], "'repo'"),
         ([f"run={run}", "dry_run=maybe"], "dry_run=maybe must be true or false"),
-        ([f"run={tmp_path / 'none'}", "dry_run=true"], "is no trained model"),
+        ([f"run={tmp_path / 'none'}", "dry_run=true"], "is not a trained model"),
     ):
         caplog.clear()
         with pytest.raises(SystemExit):

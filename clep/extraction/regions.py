@@ -64,7 +64,7 @@ class RegionExtraction(Extraction):
             rounding.
         device: e.g. cpu or cuda. null: a GPU if there is one.
         decode_threads: threads that decode one video. 0: as many as PyTorch has in that process.
-        limit: encode the first so many videos only.
+        limit: encode only the first N videos.
         ids: encode these only: a list, or a text file with one id a line.
         shard: i/n, encode only part i of n (from 0), for machines that share nothing but the folder.
         n_shards: files that the work is cut into. null: one for each half hour of video, at least 8.

@@ -36,7 +36,7 @@ class Extraction:
         window: frames of a dense window.
         stride: frames from one dense window to the next.
         rate: frames per second that window and stride count in, whatever the video's own rate.
-        segments: rows a video gives with sampling=segments.
+        segments: rows per video with sampling=segments.
         t0: where second 0 of a video is: "container", the start of the file's clock (in players and annotations), or
             "first_frame", also where sound comes before the first picture.
         crops: "centre"; "three" or "ten" crops, whose rows are averaged.
@@ -49,9 +49,9 @@ class Extraction:
             do so in the decoding threads. Rows differ by rounding.
         device: e.g. cpu or cuda. null: a GPU if there is one.
         decode_threads: threads that decode one video. 0: as many as PyTorch has in that process.
-        format: "bank", or "npy" to write one <id>.npy a video beside the bank too.
-        limit: encode the first so many videos only.
-        ids: encode these only: a list, or a text file with one id a line.
+        format: "bank", or "npy" to write one <id>.npy per video beside the bank too.
+        limit: encode only the first N videos.
+        ids: encode these only: a list, or a text file with one id per line.
         shard: i/n, encode only part i of n (from 0), for machines that share nothing but the folder.
         n_shards: files that the work is cut into. null: one for each half hour of video, at least 8.
         retry_failed: try again also files that could not be decoded before and have not changed.

@@ -99,7 +99,7 @@ class SpanExtraction(Extraction):
             do so in the decoding threads. Rows differ by rounding.
         device: e.g. cpu or cuda. null: a GPU if there is one.
         decode_threads: threads that decode one video. 0: as many as PyTorch has in that process.
-        limit: encode the first so many spans only.
+        limit: encode only the first N spans.
         ids: encode these only: a list, or a text file with one id a line.
         shard: i/n, encode only part i of n (from 0), for machines that share nothing but the folder.
         n_shards: files that the work is cut into. null: one for each half hour of video, at least 8.
@@ -248,7 +248,8 @@ def _clips_of_video(
         start_s = indices[0] / source.fps if source.fps else 0.0
         if source.duration_s is not None and start_s > source.duration_s + 1.0:
             yield InputError(
-                f"{path} lasts {source.duration_s:.1f} s, and the span starts at {start_s:.1f} s: is it this video?"
+                f"{path} lasts {source.duration_s:.1f} s, and the span starts at {start_s:.1f} s: is it "
+                f"the right video?"
             )
         else:
             yield clip

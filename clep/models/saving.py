@@ -320,7 +320,7 @@ def load_model(path: str | Path, allow: str | Sequence[str] = ()) -> SavedModel:
             return found.from_pretrained(folder, allow)
     left = ", ".join(map(str, sorted(path.glob("checkpoints/*.ckpt"))))
     raise InputError(
-        f"{path} is no trained model: no .ckpt, and without config.json or model/config.json; give a run's "
+        f"{path} is not a trained model: no .ckpt, and without config.json or model/config.json; give a run's "
         f"folder, a saved model or a checkpoint" + (f". The run did not end, but left {left}" if left else "")
     )
 

@@ -28,7 +28,7 @@ class Ava(VideosJob, job="ava"):
     is continued; only new videos, and those whose file or boxes changed, are encoded.
 
     Attributes:
-        split: part of the names of the files below; not used otherwise.
+        split: train or val; only the default names of the files below depend on it.
         videos: a folder of <video>.mp4 (or .mkv, …), or of a folder <video> with the key frames <second>.jpg.
         annotations: csv of lines video,second,x1,y1,x2,y2,action,person, e.g. ava_train_v2.2.csv.
         proposals: detected boxes: mmaction2's .pkl, or a csv of lines video,second,x1,y1,x2,y2[[,action],score].

@@ -70,8 +70,8 @@ class ViewExtraction(Extraction):
             rounding.
         device: e.g. cpu or cuda. null: a GPU if there is one.
         decode_threads: threads that decode one video. 0: as many as PyTorch has in that process.
-        limit: encode the first so many clips only.
-        ids: encode these only: a list, or a text file with one id a line.
+        limit: encode only the first N clips.
+        ids: encode these only: a list, or a text file with one id per line.
         shard: i/n, encode only part i of n (from 0), for machines that share nothing but the folder.
         n_shards: files that the work is cut into. null: one for each half hour of video, at least 8.
         retry_failed: try again also clips that could not be decoded before and whose files have not changed.
@@ -211,14 +211,14 @@ class EncodedViews:
         if first >= total:
             raise InputError(
                 f"{self._item.path} lasts {film_s:.1f} s, and the clip starts at {self._item.start_s:.1f} s: is it "
-                f"this video?"
+                f"the right video?"
             )
         return first, max(min(end, total), first + 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipViews(VideosJob, job="clip_views"):
-    """Clips and their videos → a bank with several rows a clip, one for each view, as EGTEA Gaze+ is evaluated.
+    """Clips and their videos → a bank with several rows per clip, one for each view, as EGTEA Gaze+ is evaluated.
 
     Rows are in order of time, and of one time in order of the crops. The clips may be files of their own, or spans of
     whole videos. An interrupted run is continued; only new and changed clips are encoded.

@@ -31,7 +31,7 @@ class Clips(VideosJob, job="clips"):
             missing: the film <clip>.mp4 of the clip alone, all of it.
         output: the bank to write; its ledger and coverage go beside it.
         columns: names of the table's columns where they differ, e.g. columns.clip=narration_id.
-        unit: "seconds", or "frames": the numbers of the frames as their images are called (of a film: indices from 0).
+        unit: "seconds", or "frames": frame numbers as in the names of the images (for a film: indices from 0).
         extraction: how spans are encoded, see its options below.
     """
 

@@ -26,7 +26,7 @@ Features = Float32[np.ndarray, "rows dim"]
 
 @dataclass(frozen=True, kw_only=True)
 class FeaturesExport(Job, job="features_export"):
-    """A feature bank → a file of features a video or clip (npy, pt, or one lmdb), with rate and dimension in JSON.
+    """A feature bank → one file of features per video or clip (npy, pt, or one lmdb), with rate and dimension in JSON.
 
     Attributes:
         bank: the feature bank.
@@ -36,7 +36,7 @@ class FeaturesExport(Job, job="features_export"):
             key and as its value an npz with the array `features`.
         clips: csv with the columns clip, video, start and end (seconds): the rows of each clip are written under its
             id. null: all rows of each video.
-        overwrite: write everything again even where it is there.
+        overwrite: write everything again.
     """
 
     bank: str | Path = "${paths.out}/ego4d_features.h5"

@@ -24,7 +24,7 @@ from clep.text.tags import TagStyle
 
 @dataclass(frozen=True, kw_only=True)
 class Features(PackingJob, job="features"):
-    """A user's folder of feature files, or of videos → one feature bank; a bank is used as it is.
+    """Your own feature files or videos → one feature bank; an existing bank is used unchanged.
 
     Packs .npy, .npz, .pt and .h5 files, one per video, in the folder and below it; float [rows, dim], [rows, 1, dim] or
     [1, rows, dim]. An interrupted run is continued; does nothing when the bank is up to date.
@@ -132,7 +132,7 @@ class Features(PackingJob, job="features"):
 
 @dataclass(frozen=True, kw_only=True)
 class Table(NarrationsJob, job="table"):
-    """A user's table of moments (csv, tsv, parquet or jsonl) → narrations.arrow and the embeddings of its texts.
+    """Your own table of moments (csv, tsv, parquet or jsonl) → narrations.arrow and the embeddings of its texts.
 
     Columns: video, text, and start and end, or time (seconds or hh:mm:ss.ms); optionally split (train, val, test),
     verb, noun, and weight. An interrupted run is continued; does nothing where all is up to date.

@@ -45,7 +45,7 @@ class Kind:
 
 @dataclass(frozen=True, kw_only=True)
 class Verify(Job, job="verify"):
-    """Files of clep → whether they are intact: compares their content with the checksums that they store.
+    """Verify files of clep: compare their content with the checksums that they store.
 
     Reads banks, their LMDBs, narrations, clips, regions, JSON files of jobs, models and checkpoints whole. Files
     without checksums, written by an older clep, are counted and named, and are no error.

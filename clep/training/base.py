@@ -204,7 +204,7 @@ class BaseModule(pl.LightningModule):
         averaged = any(name.startswith("ema.") for name in checkpoint["state_dict"])
         if averaged != (self.ema is not None):
             raise InputError(
-                f"the checkpoint was written {'with' if averaged else 'without'} an average of the weights; continue "
+                f"the checkpoint was written {'with' if averaged else 'without'} EMA weights; continue "
                 f"it {'with its ema=…' if averaged else 'without ema'}, or start from its weights alone "
                 f"with init_from=PATH instead of ckpt_path"
             )

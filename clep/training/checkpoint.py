@@ -117,7 +117,7 @@ def check_unfinished(checkpoint: str | None, choice: str | None, trainer: Mappin
     name, limit = reached[0]
     found = f"{run} is finished, so nothing is left to train: trainer.{name} above {limit}, which it had, continues it"
     if choice is not None and Path(choice).suffix == ".ckpt":
-        log.info("%s; it is measured again", found)
+        log.info("%s; it is evaluated again", found)
         return
     raise finished_run(run, found, choice)
 
@@ -180,7 +180,7 @@ def best_checkpoint(trainer: pl.Trainer) -> str | None:
         return None
     problem = _problem(Path(path))
     if problem:
-        log.warning("%s; the last weights are measured and saved instead", problem)
+        log.warning("%s; the last weights are evaluated and saved instead", problem)
     return None if problem else path
 
 

@@ -48,7 +48,7 @@ def stopped_early(checkpoint: str | None, choice: str | None, callbacks: Mapping
             f"without callbacks.{stopped[0]} it continues"
         )
         raise finished_run(run, found, choice)
-    log.info("callbacks.%s had stopped %s early: nothing is left to train, it is measured", stopped[0], run)
+    log.info("callbacks.%s had stopped %s early: nothing is left to train; it is evaluated", stopped[0], run)
     return True
 
 

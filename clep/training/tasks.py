@@ -193,7 +193,7 @@ def _built(config: dict[str, Any], kind: type[Model]) -> Model:
     """Build a model that the user typed: `kind`, or a subclass of it."""
     found = model_class(config, ANYTHING) if TARGET in config else kind
     if not issubclass(found, kind):
-        raise InputError(f"model: {found.__name__} is no {kind.__name__}, which this task trains; subclass it")
+        raise InputError(f"model: {found.__name__} is not a {kind.__name__}, which this task trains; subclass it")
     return found.from_config(config, ANYTHING)
 
 

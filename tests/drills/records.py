@@ -1,5 +1,6 @@
 """The JSON of a drill: one record per call, so that counts gather over days for as long as the code is the same."""
 
+import ast
 import hashlib
 import json
 import subprocess
@@ -14,12 +15,38 @@ from clep.machine import this_machine
 ROOT = Path(__file__).parents[2]
 
 
-def code_digest(parts: Sequence[str]) -> str:
-    """Return a digest of the source files that a drill concerns, given as paths below `clep/`."""
-    files = sorted(file for part in parts for file in _files(ROOT / "clep" / part))
+class _WithoutWording(ast.NodeTransformer):
+    """Removes docstrings, and the texts of errors and of log lines."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            return None
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        name = ast.unparse(node.func)
+        return _without_texts(node) if name.endswith("Error") or name.startswith("log.") else self.generic_visit(node)
+
+
+def _without_texts(node: ast.AST) -> ast.AST:
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.JoinedStr):
+            inner.values = [part for part in inner.values if not isinstance(part, ast.Constant)]
+        elif isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+            inner.value = ""
+    return node
+
+
+def code_digest(parts: Sequence[str], root: Path = ROOT) -> str:
+    """Return a digest of the source files that a drill concerns, given as paths below `clep/` of `root`.
+
+    Comments, docstrings and the wording of errors and log lines do not count.
+    """
+    files = sorted(file for part in parts for file in _files(root / "clep" / part))
     found = hashlib.sha256()
     for file in files:
-        found.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
+        tree = _WithoutWording().visit(ast.parse(file.read_text(encoding="utf-8")))
+        found.update(f"{file.relative_to(root)}\0{ast.dump(tree)}\0".encode())
     return found.hexdigest()[:16]
 
 

@@ -190,7 +190,7 @@ def test_clips_in_films_of_their_own_are_read_whole(tmp_path: Path) -> None:
 
 def test_a_span_beyond_the_end_and_images_without_a_rate_are_refused(tmp_path: Path) -> None:
     film(tmp_path / "videos" / "v.mp4", range(20))
-    with pytest.raises(InputError, match=r"lasts 2\.0 s, and the span starts at 9\.\d s: is it this video"):
+    with pytest.raises(InputError, match=r"lasts 2\.0 s, and the span starts at 9\.\d s: is it the right video"):
         run(tmp_path, {"a": (9.0, 10.0)})
     (tmp_path / "other").mkdir()
     write_images(tmp_path / "other" / "videos" / "v")

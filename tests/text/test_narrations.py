@@ -207,7 +207,7 @@ def test_missing_truncated_and_foreign_files(small: NarrationTable, tmp_path: Pa
     with pytest.raises(InputError, match=r"n\.arrow does not exist.*clep\.preprocess ego4d_narrations"):
         Narrations.open(path)
     os.mkfifo(path)
-    with pytest.raises(InputError, match=r"n\.arrow.* is no file"):
+    with pytest.raises(InputError, match=r"n\.arrow.* is not a file"):
         Narrations.open(path)
     path.unlink()
     small.write(path)

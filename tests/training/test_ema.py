@@ -144,7 +144,7 @@ def test_a_run_with_an_average_is_not_continued_without(tmp_path: Path, first: A
     tiny_trainer(tmp_path, callbacks=[callback], max_steps=2).fit(
         tiny_module(ema=first), datamodule=tiny_data(tmp_path / "files")
     )
-    with pytest.raises(InputError, match=r"an average of the weights; continue .* init_from=PATH"):
+    with pytest.raises(InputError, match=r"EMA weights; continue .* init_from=PATH"):
         tiny_trainer(tmp_path).fit(
             tiny_module(ema=then),
             datamodule=tiny_data(tmp_path / "files"),
