@@ -105,8 +105,8 @@ class NarrationRetrieval(Evaluator):
             held_out = self.source.open(window, context=context)[1]
             if held_out is None:
                 raise InputError(
-                    f"{self.source.title} holds out no videos (val_fraction=0), so there is no gallery; set "
-                    f"its val_fraction above 0, or leave the evaluator out"
+                    f"{self.source.title} holds out no videos, so there is no gallery; raise its val_fraction (few "
+                    f"videos need more than 0.05), give rows of the split val, or leave the evaluator out"
                 )
             self._opened = cut, held_out
         return self._opened[1]
