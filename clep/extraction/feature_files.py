@@ -5,7 +5,7 @@ import pickletools
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -186,14 +186,21 @@ def read_shapes(
         return {name: found for name, found in shapes if found is not None}
 
 
-def most_common_dim(paths: Iterable[str | Path], allow_vector: bool = False, array: str | None = None) -> int | None:
+def most_common_dim(
+    files: Mapping[str, Path],
+    shapes: Mapping[str, tuple[int, int]],
+    allow_vector: bool = False,
+    array: str | None = None,
+) -> int | None:
     """Return the most common dimension of the files, the first of equally common ones; None if no file can be read.
 
-    All files are checked, except that only a sample of 32 legacy `.pt` files is read.
+    Args:
+        files: paths by id.
+        shapes: of `read_shapes`. Of the legacy `.pt` files, which are not in it, a sample of 32 is read.
+        allow_vector, array: as for `read_shapes`.
     """
-    files = {str(path): Path(path) for path in paths}
-    count = Counter(dim for _, dim in read_shapes(files, allow_vector, array).values() if dim)
-    legacy = [path for path in files.values() if path.suffix == ".pt" and path.is_file() and not is_zip(path)]
+    count = Counter(dim for _, dim in shapes.values() if dim)
+    legacy = [path for name, path in files.items() if name not in shapes]
     for path in legacy[:: max(1, len(legacy) // _LEGACY_SAMPLE)]:
         try:
             count[open_features(path, allow_vector, array=array).shape[1]] += 1

@@ -172,12 +172,14 @@ def pack_features(
     Raises:
         InputError: no file is usable, the disk is full, or with `on_error="stop"` a file is unusable.
     """
-    dim = most_common_dim(files.values(), settings.allow_vector, settings.array) or 1
+    shapes = read_shapes(files, settings.allow_vector, settings.array)
+    dim = most_common_dim(files, shapes, settings.allow_vector, settings.array) or 1
+    _refuse_transposed(shapes, dim)
     source = FeatureRows(
         *(dim, settings.encoder, settings.clock, settings.dtype, settings.allow_vector, settings.allow_nonfinite),
         settings.array,
     )
-    items = _items(files, dim, settings, durations or {})
+    items = _items(files, shapes, dim, durations or {})
     engine = Engine(Path(output), source, settings.source, ShardSize(settings.shard_bytes), settings.on_error)
     fingerprints = {item.id: item.fingerprint for item in items}
     with engine.lock():
@@ -199,10 +201,25 @@ def pack_features(
     return report
 
 
+def _refuse_transposed(shapes: Mapping[str, tuple[int, int]], dim: int) -> None:
+    """Refuse files `[dim, rows]`: as many rows in all of them, and mostly other dimensions than the most common one.
+
+    Raises:
+        InputError: they are such files; names two of them.
+    """
+    usable = {name: shape for name, shape in shapes.items() if shape[1]}
+    others = sum(found != dim for _, found in usable.values())
+    if len(usable) > 2 and others > len(usable) / 2 and len({rows for rows, _ in usable.values()}) == 1:
+        (one, one_shape), (other, other_shape), *_ = usable.items()
+        raise InputError(
+            f"all feature files have {one_shape[0]} rows, but different dimensions ({one}: {list(one_shape)}, "
+            f"{other}: {list(other_shape)}): they seem to be [dim, rows]; transpose them to [rows, dim]"
+        )
+
+
 def _items(
-    files: Mapping[str, Path], dim: int, settings: PackSettings, durations: Mapping[str, float]
+    files: Mapping[str, Path], shapes: Mapping[str, tuple[int, int]], dim: int, durations: Mapping[str, float]
 ) -> list[FeatureFile]:
-    shapes = read_shapes(files, settings.allow_vector, settings.array)
     items = []
     for name, path in files.items():
         duration_s = durations.get(name)

@@ -49,6 +49,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if reason.startswith("Weights only load failed"):  # PyTorch's advice there is to run code of the file
+            reason = "it is another kind of file, or a pickle with code"
         raise InputError(
             f"{path} cannot be read as a checkpoint ({reason}); it may be truncated, or not written by clep: "
             f"copy it again"

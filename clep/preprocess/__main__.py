@@ -3,6 +3,7 @@
 import inspect
 import logging
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
@@ -20,6 +21,7 @@ from clep.config.compose import compose_config
 from clep.config.mistakes import check_grammar, explain, nearest_option
 from clep.config.overrides import split_config_dir
 from clep.config.targets import TARGET
+from clep.config.words import joined
 from clep.errors import InputError
 from clep.preprocess.catalogue import find_job, listed_jobs, register
 from clep.preprocess.job import (
@@ -109,11 +111,13 @@ def _job_and_overrides(words: list[str]) -> tuple[str, list[str]]:
     """Split the words into the job and Hydra overrides; a key of the job itself may stand without `job.`."""
     name = ""
     overrides = []
-    for word in words:
+    for index, word in enumerate(words):
         key, equals, value = word.partition("=")
-        if not equals:
+        if not equals or word.startswith("-"):
             if name or not re.fullmatch(r"\w[\w.-]*", word):
-                raise InputError(f"{word!r} is not key=value. Usage: {USAGE}")
+                meant = joined(words, index)
+                hint = f" Did you mean {shlex.quote(meant)}?" if meant else ""
+                raise InputError(f"{word!r} is not key=value.{hint} Usage: {USAGE}")
             name = word
         elif key == "job":
             name = value

@@ -61,7 +61,7 @@ def find_job(name: str) -> type[Job]:
     if "." in name:
         return job_class(name)
     if name not in jobs:
-        raise InputError(f"there is no job {name!r}. {did_you_mean(name, jobs)} (jobs: {', '.join(jobs)})")
+        raise InputError(f"there is no job {name!r}. {did_you_mean(name, jobs)}")
     listed = jobs[name]
     return job_class(f"{listed.module}.{listed.class_name}")
 

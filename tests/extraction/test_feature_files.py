@@ -4,13 +4,21 @@ import struct
 import time
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from clep.errors import InputError
-from clep.extraction.feature_files import FeatureFileError, checked_rows, feature_files, most_common_dim, open_features
+from clep.extraction.feature_files import (
+    FeatureFileError,
+    checked_rows,
+    feature_files,
+    most_common_dim,
+    open_features,
+    read_shapes,
+)
 from tests.preprocess.conftest import RunsCode, canary
 
 __all__ = ["canary"]
@@ -144,12 +152,16 @@ def test_a_missing_or_empty_folder_is_named(tmp_path):
         feature_files(tmp_path)
 
 
+def common_dim(files: dict[str, Path], allow_vector: bool = False) -> int | None:
+    return most_common_dim(files, read_shapes(files, allow_vector), allow_vector)
+
+
 def test_the_dim_of_most_files_counts(tmp_path):
     for name, dim in (("a", 5), ("b", 3), ("c", 3)):
         torch.save(torch.ones(2, dim), tmp_path / f"{name}.pt")
     (tmp_path / "d.pt").write_bytes(b"")
-    assert most_common_dim(feature_files(tmp_path).values()) == 3
-    assert most_common_dim([tmp_path / "d.pt"]) is None
+    assert common_dim(feature_files(tmp_path)) == 3
+    assert common_dim({"d": tmp_path / "d.pt"}) is None
 
 
 @pytest.mark.parametrize("dims", [[(20, 4), (200, 8)], [(200, 8), (20, 4)]])
@@ -159,7 +171,7 @@ def test_the_dim_of_most_files_is_not_that_of_the_first(tmp_path, dims, legacy):
         for number in range(count):
             path = tmp_path / f"{letter}{number:03}.pt"
             torch.save(torch.ones(6, dim), path, _use_new_zipfile_serialization=not legacy)
-    assert most_common_dim(feature_files(tmp_path).values()) == 8
+    assert common_dim(feature_files(tmp_path)) == 8
 
 
 def test_the_dim_of_most_files_where_many_cannot_be_read_or_have_another_format(tmp_path):
@@ -169,10 +181,10 @@ def test_the_dim_of_most_files_where_many_cannot_be_read_or_have_another_format(
         np.save(tmp_path / f"b{number:02}.npy", np.ones((3, 5), np.float32))
         torch.save(torch.ones(3, 6), tmp_path / f"c{number:02}.pt")
     np.save(tmp_path / "d.npy", np.ones((3, 5), np.float16))
-    assert most_common_dim(feature_files(tmp_path).values()) == 5
+    assert common_dim(feature_files(tmp_path)) == 5
     for number in range(5):
         torch.save(torch.ones(7), tmp_path / f"e{number}.pt")  # a vector is no row unless that is allowed
-    assert most_common_dim(feature_files(tmp_path).values(), allow_vector=True) == 5
+    assert common_dim(feature_files(tmp_path), allow_vector=True) == 5
 
 
 def refused(path, match: str, **options) -> FeatureFileError:
@@ -261,7 +273,7 @@ def test_other_entries_of_a_folder_are_ignored(tmp_path):
     assert kinds == {
         "dead": "unreadable", "meta": "wrong_shape", "nested": "wrong_shape", "pipe": "unreadable", "sub": "unreadable",
     }  # fmt: skip
-    assert most_common_dim(feature_files(tmp_path).values()) is None
+    assert common_dim(feature_files(tmp_path)) is None
 
 
 def test_names_that_are_no_utf8_become_printable_ids(tmp_path):

@@ -40,6 +40,17 @@ def test_expected_rows_of_the_published_example():
     assert expected_rows(3.0, Clock.irregular(1.0)) is None
 
 
+@pytest.mark.parametrize("on_error", ["stop", "skip"])
+def test_transposed_files_are_refused(tmp_path, on_error):
+    (tmp_path / "in").mkdir()
+    for name, rows in {"a": 5, "b": 9, "c": 7, "d": 9, "e": 8}.items():
+        torch.save(torch.ones(DIM, rows), tmp_path / "in" / f"{name}.pt")
+    settings = PackSettings(Clock(2.0, 1.0), encoder="e", source="s", on_error=on_error)
+    with pytest.raises(InputError, match=rf"a: \[{DIM}, 5\], b: \[{DIM}, 9\].* transpose them to \[rows, dim\]"):
+        pack_features(feature_files(tmp_path / "in"), tmp_path / "out.h5", settings)
+    assert not (tmp_path / "out.h5").exists()
+
+
 @pytest.mark.parametrize("shard_bytes", [1, 3000, 2**30])
 def test_the_bank_holds_the_rows_of_the_files(tmp_path, shard_bytes):
     tensors = write_features(tmp_path / "in", ROWS)
