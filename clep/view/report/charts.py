@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 420, 250
 LEFT, RIGHT, TOP, BOTTOM = 44, 18, 18, 36
+DOT_ROW = 32  # a name, and below it its dots
 COLOURS = 9
 """Number of the page's colours `c0` to `c8`; the last one is grey."""
 
@@ -260,7 +261,7 @@ def gain_chart(title: str, names: Sequence[str], one: np.ndarray, other: np.ndar
 def dot_rows(title: str, rows: Sequence[tuple[str, Sequence[Real]]], note: str = "") -> Chart:
     """Draw the values of each row as dots, with their mean and standard deviation."""
     present = [value for _, values in rows for value in values]
-    height = 26 * len(rows) + BOTTOM + TOP
+    height = DOT_ROW * len(rows) + BOTTOM + TOP
     x = Scale(*_padded(min(present), max(present)), 12, WIDTH - 12)
     parts = [
         f'<g class="grid"><line x1="{x(tick)}" x2="{x(tick)}" y1="{TOP}" y2="{height - BOTTOM}"/>'
@@ -269,8 +270,8 @@ def dot_rows(title: str, rows: Sequence[tuple[str, Sequence[Real]]], note: str =
     ]
     listed = []
     for index, (name, values) in enumerate(rows):
-        at = TOP + 26 * index + 17
-        parts.append(f'<text class="strong" x="12" y="{at - 7}">{escape(name[:60])}</text>')
+        at = TOP + DOT_ROW * index + 22
+        parts.append(f'<text class="strong" x="12" y="{at - 9}">{escape(name[:60])}</text>')
         if not values:
             continue
         mean, spread = float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
