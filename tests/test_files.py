@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import json
 import os
@@ -270,7 +271,8 @@ def special(folder: Path, kind: str) -> tuple[Path, str]:
         os.mkfifo(path)
         return path, "a named pipe"
     if kind == "socket":
-        socket.socket(socket.AF_UNIX).bind(str(path))
+        with contextlib.chdir(folder), socket.socket(socket.AF_UNIX) as made:  # the whole path may be too long for one
+            made.bind(path.name)
         return path, "a socket"
     if kind == "device":
         return Path("/dev/zero"), "a device"
