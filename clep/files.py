@@ -148,11 +148,11 @@ def _system_devices() -> frozenset[int]:
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make the dict of a JSON object (`object_pairs_hook`); ValueError where a key stands twice."""
+    """Make the dict of a JSON object (`object_pairs_hook`); ValueError for a duplicate key."""
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise ValueError(f"the key {twice!r} stands twice in one object")
+        raise ValueError(f"the key {twice!r} occurs twice in one object")
     return found
 
 

@@ -148,7 +148,7 @@ def test_what_json_cannot_hold_leaves_the_old_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"a": 1, "b": {"x": 1, "x": 2}}', "the key 'x' stands twice"),
+        (b'{"a": 1, "b": {"x": 1, "x": 2}}', "the key 'x' occurs twice"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nested too deeply"),
         (b"[1" + b"0" * 400 + b"]", "more than 64 bits"),

@@ -137,7 +137,7 @@ def _names(classes: str | Path | Sequence[str] | None, written: Sequence[str]) -
     if not names or len(set(names)) < len(names):
         what = f"{classes}" if isinstance(classes, str | Path) else "classes"
         twice = next((name for position, name in enumerate(names) if name in names[:position]), None)
-        problem = "it is empty" if twice is None else f"{twice!r} stands there twice"
+        problem = "it is empty" if twice is None else f"{twice!r} is listed twice"
         raise InputError(f"{what} should list each class name once, one per line, but {problem}")
     return names
 

@@ -89,7 +89,7 @@ def read_epic_sentences(csv: str | Path, actions: EpicActions) -> EpicSentences:
     """Read `EPIC_100_retrieval_test_sentence.csv`: sentence k stands for the clip whose `narration_id` row k has.
 
     Raises:
-        InputError: the file is missing or lacks a column, or an id stands twice or is not among the clips of `actions`.
+        InputError: the file is missing or lacks a column, or an id is listed twice or unknown to `actions`.
     """
     table = read_table(csv, ("narration_id", "narration"))
     index = {name: position for position, name in enumerate(actions.spans.ids)}
@@ -103,7 +103,7 @@ def read_epic_sentences(csv: str | Path, actions: EpicActions) -> EpicSentences:
     if repeated.any():
         line, name = next(table.loc[repeated, "narration_id"].items())
         raise InputError(
-            f"{csv}, line {line}: the narration_id {name!r} stands there a second time ({int(repeated.sum())} such "
+            f"{csv}, line {line}: the narration_id {name!r} is listed a second time ({int(repeated.sum())} such "
             f"sentences); list each sentence once"
         )
     clip = np.array([index[name] for name in table["narration_id"]], dtype=np.int64)

@@ -124,7 +124,7 @@ def test_sentences_of_another_split_are_refused(csv: Path, tmp_path: Path) -> No
 def test_a_sentence_that_stands_twice_is_refused(csv: Path, tmp_path: Path) -> None:
     actions = read_epic_actions(csv)
     rows = [f"{actions.spans.ids[i]},take plate" for i in (0, 1, 0)]
-    with pytest.raises(InputError, match=r"sentences\.csv, line 4: the narration_id 'P01_11_0' stands there a second"):
+    with pytest.raises(InputError, match=r"sentences\.csv, line 4: the narration_id 'P01_11_0' is listed a second"):
         read_epic_sentences(write(tmp_path, "sentences.csv", ["narration_id,narration", *rows]), actions)
 
 

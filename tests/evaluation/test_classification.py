@@ -140,7 +140,7 @@ def test_a_table_of_ones_own(tmp_path: Path) -> None:
         ("clip,label\na,1\nb,2\n", None, r"the labels are numbers \('1', …\), not names; .*classes=FILE"),
         ("clip,label\na,3\n", "blue\ngreen\n", "line 2: the label '3' is not among the 2 classes"),
         ("clip,label\na,blue|gren\n", "blue\ngreen\n", "line 2: the label 'gren' is not .* Did you mean 'green'"),
-        ("clip,label\na,red\n", "red\nred\n", "should list each class name once, .*'red' stands there twice"),
+        ("clip,label\na,red\n", "red\nred\n", "should list each class name once, .*'red' is listed twice"),
         ("clip,label\na,red\n", "\n", "should list each class name once, .*it is empty"),
         ("video,start,end,label\nv,1,two,red\n", None, "line 2: end is 'two', not seconds"),
     ],

@@ -239,7 +239,7 @@ def test_wrong_links_and_an_ended_server_are_reported(url: str, new_page: NewPag
     page.route("**/api/search*", lambda route: route.abort())
     type_and_enter(page, "a cup")
     until(page, "document.querySelector('#status').innerText.includes('start clep-search again')")
-    # Chromium writes each failed request to the console; nothing else may stand there.
+    # Chromium writes each failed request to the console; nothing else may be there.
     assert all(text.startswith("Failed to load resource") for text in new_page.faults)
     new_page.faults.clear()
 
