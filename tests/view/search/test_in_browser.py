@@ -152,6 +152,24 @@ def test_more_like_this_filters_links_and_back(url: str, new_page: NewPage) -> N
     until(page, "document.querySelector('#split').value === ''")
 
 
+@pytest.mark.parametrize("entered", [False, True])
+def test_what_is_typed_while_the_page_loads_stays(url: str, new_page: NewPage, entered: bool) -> None:
+    page, held = new_page(), []
+    page.route("**/api/about*", lambda route: held.append(route))
+    page.goto(url)
+    page.fill("#sentences input", "washes a cup")
+    if entered:
+        page.keyboard.press("Enter")
+    while not held:
+        page.wait_for_timeout(10)
+    held[0].continue_()
+    until(page, "document.querySelector('#about').innerText.includes('moments')")
+    assert page.input_value("#sentences input") == "washes a cup"
+    if not entered:
+        page.keyboard.press("Enter")
+    first_hit(page, "washes a cup")
+
+
 def test_several_sentences_and_swapped_words(url: str, new_page: NewPage) -> None:
     page = new_page()
     page.goto(f"{url}?q=opens+the+fridge")

@@ -7,7 +7,8 @@ const behavior = calm ? "auto" : "smooth";
 const narrow = matchMedia("(max-width: 900px)");
 const MOST_SENTENCES = 4; // as many colours as the page has
 
-let about = { videos: [], examples: [] };
+let about = null; // of the bank: {videos, examples, …}
+let early = false; // whether a search was asked for before `about` had arrived
 let likes = []; // moments to find more of: {video, start_s, end_s}
 let answer = null; // of the last search: {hits, typical, asked}
 let selected = null; // {video, start_s, end_s}
@@ -141,6 +142,10 @@ function say(text, error = false) {
 }
 
 async function search(wanted = null, push = true) {
+  if (!about) {
+    early = true; // begin() searches
+    return;
+  }
   asking?.abort();
   asking = null;
   const parameters = asked();
@@ -445,7 +450,7 @@ $("search").addEventListener("submit", (event) => {
 $("add").addEventListener("click", () => addSentence("", true));
 $("video").addEventListener("input", () => {
   const value = $("video").value.trim();
-  if (!value || about.videos.some(({ id }) => id === value)) search();
+  if (!value || about?.videos.some(({ id }) => id === value)) search();
 });
 $("video").addEventListener("change", () => {
   // leaving the field, for instance by a click on a moment, is no new search
@@ -505,7 +510,8 @@ async function begin() {
   $("video-label").hidden = about.videos.length < 2;
   const examples = about.examples.length ? about.examples : ["opens the door", "washes the hands", "picks up a cup", "looks at the phone"];
   $("examples").replaceChildren(...examples.map((text) => element("button", { type: "button", onclick: () => { fillSentences([text]); search(); } }, text)));
-  restore();
+  if (early) search();
+  else if (!sentences().length) restore(); // what was typed meanwhile stays
   if (!asked().size) $("sentences").querySelector("input").focus();
 }
 
