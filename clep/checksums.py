@@ -19,6 +19,7 @@ import json
 import logging
 import re
 import sys
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -179,3 +180,16 @@ def _tensor_bytes(tensor: "Tensor") -> memoryview:
 
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     return memoryview(flat.view(torch.uint8).numpy().data) if flat.numel() else memoryview(b"")
+
+
+def verify_zip(archive: zipfile.ZipFile) -> None:
+    """Compare the records of a zip with their CRC-32, if it has checksums: `torch.save` can leave them out.
+
+    Raises:
+        zipfile.BadZipFile: a record differs.
+    """
+    records = archive.infolist()
+    for record in records if any(record.CRC for record in records) else ():
+        with archive.open(record) as content:
+            while content.read(_FILE_BLOCK):
+                pass

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from clep.checksums import verify_zip
 from clep.errors import InputError
 from clep.files import atomic_path, read_json, write_json
 from clep.models.published.checkpoint import read_checkpoint
@@ -97,13 +98,11 @@ def _check_archive(path: Path) -> None:
         InputError: a part differs.
     """
     if path.suffix != ".safetensors" and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            try:
-                damaged = archive.testzip()
-            except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-                damaged = str(error)
-        if damaged is not None:
-            raise InputError(f"{path} is damaged: {damaged} does not have its checksum; download it again")
+        try:
+            with zipfile.ZipFile(path) as archive:
+                verify_zip(archive)
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            raise InputError(f"{path} is damaged ({error}); download it again") from error
 
 
 def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

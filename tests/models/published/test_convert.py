@@ -59,6 +59,18 @@ def test_a_file_with_a_flipped_bit_is_not_converted(tmp_path: Path, capsys: pyte
     assert not list((tmp_path / "out").glob("[!.]*"))
 
 
+def test_a_file_saved_without_checksums_is_converted(tmp_path: Path) -> None:
+    before, sizes = torch.serialization.get_crc32_options(), tmp_path / "sizes.json"
+    torch.serialization.set_crc32_options(False)
+    try:
+        weights = save(tmp_path / "a.pt", tiny.lavila(), args=args())
+    finally:
+        torch.serialization.set_crc32_options(before)
+    sizes.write_text(json.dumps(SIZES))
+    assert main(["convert_weights", "kind=lavila", f"weights={weights}", f"sizes={sizes}", f"output={tmp_path}"]) == 0
+    assert (tmp_path / "model.safetensors").is_file()
+
+
 def test_what_cannot_be_converted_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lavila = save(tmp_path / "a.pt", tiny.lavila(), args=args())
     (tmp_path / "a.json").write_text(json.dumps(SIZES))
