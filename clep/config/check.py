@@ -19,7 +19,7 @@ from beartype import BeartypeConf
 from beartype.door import is_bearable
 from beartype.roar import BeartypeException
 
-from clep.config.other_names import CHOICE_NAMES, known_as
+from clep.config.other_names import choices_known_as
 from clep.config.overrides import override, typed_word
 from clep.config.targets import REGISTERED_ONLY, TARGET, Targets, check_targets, find_target
 from clep.config.trainer import check_trainer
@@ -208,7 +208,7 @@ def _check_range(key: str, value: Any, least: float | int, greatest: float | int
 def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Return a sentence with the nearest of `choices`, or where none is near with all, or the first of very many."""
     choices = list(choices)
-    if meant := [one for one, others in CHOICE_NAMES.items() if one in choices and known_as(word, others)]:
+    if meant := choices_known_as(word, choices):
         return f"Did you mean {meant[0]!r}?"
     by_lower = {choice.lower(): choice for choice in choices}
     near = difflib.get_close_matches(word.lower(), by_lower, n=3, cutoff=0.6)

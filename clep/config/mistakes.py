@@ -28,11 +28,11 @@ from clep.config.choices import (
 )
 from clep.config.folder import config_folder
 from clep.config.other_names import (
-    CHOICE_NAMES,
     GROUP_NAMES,
     ON,
     OTHER_NAMES,
     bare,
+    choices_known_as,
     instead,
     known_as,
     likeness,
@@ -387,9 +387,8 @@ def _nearest_choice(group: str, name: str, options: Sequence[str], homes: Sequen
         return f"{meant_setting} Choose from: {', '.join(options)}."
     if found := choices_of_class(name.split(".")[-1], group, homes):
         return f"Did you mean {' or '.join(found[:3])}?"
-    meant = next((one for one, others in CHOICE_NAMES.items() if one in options and known_as(name, others)), None)
-    if meant is not None:
-        return f"Did you mean {group}={meant}?"
+    if meant := choices_known_as(name, options):
+        return f"Did you mean {group}={meant[0]}?"
     for prefix, extra in _EXTRAS.items():
         if f"{group}={name}".startswith(prefix):
             return f"It needs a package that is not installed: pip install 'clep[{extra}]'."
@@ -414,7 +413,7 @@ def _choices_meant(key: str, value: str | None, tree: Mapping[str, Any], homes: 
     if meant and value in groups[meant[0]]:
         return [f"{meant[0]}={value}"]
     if meant and value is not None:
-        named = [one for one, others in CHOICE_NAMES.items() if one in groups[meant[0]] and known_as(value, others)]
+        named = choices_known_as(value, groups[meant[0]])
         near = named or difflib.get_close_matches(value, groups[meant[0]], n=2, cutoff=0.6) or groups[meant[0]]
         return [f"{meant[0]}={one}" for one in near[:6]]
     if value in ON:

@@ -157,6 +157,12 @@ def known_as(name: str, others: Iterable[str]) -> bool:
     return bare(name) in map(bare, others)
 
 
+def choices_known_as(name: str, choices: Iterable[str]) -> list[str]:
+    """Return the choices for which other programs use this name."""
+    offered = set(choices)
+    return [choice for choice, others in CHOICE_NAMES.items() if choice in offered and known_as(name, others)]
+
+
 def bare(name: str) -> str:
     """Return a name in lower case, without underscores and dashes."""
     return re.sub("[_-]", "", name.lower())

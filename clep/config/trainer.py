@@ -2,7 +2,7 @@
 
 import datetime
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from clep.errors import InputError
@@ -32,7 +32,7 @@ def trainer_names(argument: str) -> tuple[str, ...]:
     return known.get(argument, ())
 
 
-def check_trainer(values: Mapping[str, Any], where: str, suggest: Any) -> None:
+def check_trainer(values: Mapping[str, Any], where: str, suggest: Callable[[str, Iterable[str]], str]) -> None:
     """Check the arguments of a Trainer that its type hints leave open.
 
     Args:

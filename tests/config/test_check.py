@@ -196,7 +196,7 @@ def test_suggestions(word: str, expected: str) -> None:
 
 
 def test_thousands_of_choices_are_not_listed() -> None:
-    """The choices may be the videos of a bank: with all of them, a message would have megabytes."""
+    """A bank may have millions of videos; a message that lists all of them would be megabytes long."""
     assert (
         did_you_mean("zzz", [str(number) for number in range(9645)]) == "Choose from: 0, 1, 2, 3, 4, … (9,645 in all)."
     )
