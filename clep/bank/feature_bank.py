@@ -16,7 +16,7 @@ from clep.bank.contents import BankContents, read_contents
 from clep.bank.files import BANK_SUFFIXES
 from clep.bank.gather import masked_maxima, masked_means, mean_rows, padded_rows, sample_rows, select_rows
 from clep.bank.lmdb import lmdb_path
-from clep.bank.long_term import long_term_rows
+from clep.bank.long_term import long_term_rows, without_gaps
 from clep.bank.storage import HOST, Verify, parse_device, parse_dtype, parse_verify
 from clep.errors import InputError
 from clep.remote import local_path
@@ -316,6 +316,7 @@ class FeatureBank(OpenedBank):
         per_second: int = 5,
         generator: torch.Generator | None = None,
         on_missing: str = "error",
+        gaps: bool = True,
     ) -> tuple[Float32[Tensor, "batch slots dim"], Bool[Tensor, "batch slots"]]:
         """The rows around a moment, `per_second` slots for each of `window_s` seconds; empty slots are zero and masked.
 
@@ -328,11 +329,14 @@ class FeatureBank(OpenedBank):
             second: `[batch]`, the second of each moment.
             on_missing: for a moment whose video the bank lacks (index -1), "error" raises, "skip" masks all its slots,
                 counts it in `skipped_moments` and warns once.
+            gaps: False leaves out empty slots: the rows of a moment are its first slots, and there are as many slots as
+                the fullest moment of the batch needs.
 
         Raises:
             InputError: a video that the bank lacks, a second that is not finite, or a bank without a clock.
         """
         row, mask = self._long_term_rows(video, second, window_s, per_second, generator, on_missing)
+        row, mask = (row, mask) if gaps else without_gaps(row, mask)
         return padded_rows(self._contents.rows, row, mask), mask.to(self.device, non_blocking=True)
 
     def long_term_pooled(

@@ -12,10 +12,12 @@ from jaxtyping import Bool, Float, Float32, Int64, Shaped
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from clep.bank.buffers import Buffers
 from clep.bank.storage import Rows, RowStore
 
 _CACHED_BYTES = 1 << 23  # fits in the CPU cache, and keeps the number of parallel steps small
 _GROUP_BYTES = 64 << 20
+_buffers = Buffers()
 
 
 def mean_rows(
@@ -74,9 +76,28 @@ def padded_rows(
     store: Rows, row: Int64[Tensor, "batch time"], mask: Bool[Tensor, "batch time"]
 ) -> Float32[Tensor, "batch time dim"]:
     """Rows where the mask is true, zeros elsewhere."""
-    out = _zeros(mask.numel(), store.dim, store.device)
-    _scatter_rows(store, row[mask], mask.reshape(-1).nonzero().squeeze(1), out)
+    filled = row[mask]
+    if store.device.type == "cpu" and 2 * len(filled) > mask.numel():  # mostly filled: write every slot
+        check_rows(store, filled)
+        out = _buffers.take(mask.numel(), store.dim)
+        _select_into(store, torch.where(mask, row, filled[0]).reshape(-1), out)
+        out.index_fill_(0, (~mask).reshape(-1).nonzero().squeeze(1), 0)
+    else:
+        out = _zeros(mask.numel(), store.dim, store.device)
+        _scatter_rows(store, filled, mask.reshape(-1).nonzero().squeeze(1), out)
     return out.view(*row.shape, store.dim)
+
+
+def _select_into(store: Rows, row: Int64[Tensor, " rows"], out: Float32[Tensor, "rows dim"]) -> None:
+    """Copy rows, whose indices are within bounds, to `out`, converted to float32."""
+    if store.dtype == out.dtype:
+        store.select(row, out)
+        return
+    step = max(1, _CACHED_BYTES // (store.dim * store.dtype.itemsize))
+    held = torch.empty(min(step, len(row)), store.dim, dtype=store.dtype)
+    for begin in range(0, len(row), step):
+        part = row[begin : begin + step]
+        out[begin : begin + step] = store.select(part, held[: len(part)])
 
 
 def _scatter_rows(

@@ -41,6 +41,18 @@ def long_term_rows(
     return row.transpose(0, 1).flatten(1), mask.transpose(0, 1).flatten(1)
 
 
+def without_gaps(
+    row: Int64[Tensor, "batch slots"], mask: Bool[Tensor, "batch slots"]
+) -> tuple[Int64[Tensor, "batch filled"], Bool[Tensor, "batch filled"]]:
+    """Return the filled slots of each moment first, in order; as many slots as the fullest moment has, at least 1."""
+    length = mask.sum(1)
+    longest = max(1, int(length.max())) if len(length) else 1
+    filled = torch.arange(longest) < length[:, None]
+    packed = torch.zeros(len(row), longest, dtype=row.dtype)
+    packed[filled] = row[mask]
+    return packed, filled
+
+
 def _choice(
     count: Int64[Tensor, "second batch"],
     size: int,

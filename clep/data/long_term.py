@@ -20,9 +20,9 @@ SHARED_AT_ONCE = 128
 class LongTerm:
     """Rule for the long-term context of a moment; stored with a saved model.
 
-    The context is `FeatureBank.long_term` at the middle of the moment: `window_s * per_second` slots with a mask. A row
-    belongs to the second that it starts in. Ego4D's features have 1.875 rows per second, so most seconds hold two rows
-    and one in eight holds one: `per_second=2` takes all rows of the window (112 or 113 rows in 120 slots for 60
+    The context is `FeatureBank.long_term` at the middle of the moment: up to `window_s * per_second` rows with a mask.
+    A row belongs to the second that it starts in. Ego4D's features have 1.875 rows per second, so most seconds hold two
+    rows and one in eight holds one: `per_second=2` takes all rows of the window (112 or 113 rows in 120 slots for 60
     seconds), `per_second=1` the first of each second, or a random one.
 
     Attributes:
@@ -32,6 +32,9 @@ class LongTerm:
             and the first in evaluation.
         pool: "rows" gives all slots; "mean" and "max" give a single slot, the mean or maximum of the rows: the input of
             `operator=avg` and `operator=max`, without a copy of the rows.
+        gaps: True keeps a slot for each row that a second could have, also where it has none, so that all batches have
+            `window_s * per_second` slots. False leaves empty slots out: fewer bytes, and less to compute; a model that
+            ignores empty slots gives the same.
 
     Raises:
         InputError: `window_s` or `per_second` is below 1.
@@ -43,13 +46,14 @@ class LongTerm:
         >>> context = LongTerm(window_s=20, per_second=2, sample="first")
         >>> found = context.gather(FeatureBank.open("features.h5"), torch.tensor([0]), torch.tensor([30.0]).double())
         >>> found["context"].shape, int(found["context_mask"].sum())
-        (torch.Size([1, 40, 12]), 37)
+        (torch.Size([1, 37, 12]), 37)
     """
 
     window_s: int = 60
     per_second: int = 2
     sample: Literal["first", "random"] = "random"
     pool: Literal["rows", "mean", "max"] = "rows"
+    gaps: bool = False
 
     def __post_init__(self) -> None:
         if self.window_s < 1 or self.per_second < 1:
@@ -84,6 +88,8 @@ class LongTerm:
     ) -> dict[str, Tensor]:
         """Return `context` `[batch, slots, dim]` and `context_mask` `[batch, slots]`, float32, on the bank's device.
 
+        Without `gaps`, `slots` is the number of rows of the moment that has most of the batch.
+
         Args:
             bank: a bank with a clock.
             video: index of each moment's video.
@@ -97,7 +103,7 @@ class LongTerm:
             generator = torch.Generator().manual_seed((seed * 31 + 17) % 2**63)
         where = (video, middle_s, self.window_s, self.per_second, generator, on_missing)
         if self.pool == "rows":
-            rows, mask = bank.long_term(*where)
+            rows, mask = bank.long_term(*where, gaps=self.gaps)
             return {"context": rows, "context_mask": mask}
         pooled, present = bank.long_term_pooled(*where, pool=self.pool)
         return {"context": pooled[:, None], "context_mask": present[:, None]}

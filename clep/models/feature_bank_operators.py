@@ -3,7 +3,8 @@
 "Long-Term Feature Banks for Detailed Video Understanding" (Wu et al., CVPR 2019), section 3.
 """
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clep.config.check import OneOf
+from clep.config.requirements import Need
 from clep.errors import InputError
 from clep.models.pooling import masked_max, masked_mean, project_present
 
@@ -59,6 +61,14 @@ class FeatureBankOperator(nn.Module):
         if empty_slots not in ("masked", "counted"):
             raise InputError(f"operator.empty_slots={empty_slots!r}; choose masked or counted")
         self.empty_slots = empty_slots
+
+    @classmethod
+    def requires(cls, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of a run that this operator needs: all slots of the context if empty ones are counted."""
+        if config.get("empty_slots") != "counted":
+            return {}
+        reason = "operator.empty_slots=counted counts the slots without rows"
+        return {"data.context.pool": Need("rows", reason), "data.context.gaps": Need(True, reason)}
 
     def forward(
         self,

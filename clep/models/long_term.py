@@ -74,13 +74,11 @@ class LongTermTower(Tower):
 
     @classmethod
     def requires(cls, config: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings of a run that this tower needs: a context; rows for attention or counted slots."""
+        """Return the settings of a run that this tower needs: a context, and rows for attention."""
         remedy = "use experiment=ego4d_long_term, or add 'data.context={_target_: clep.data.LongTerm}'"
         needs = {"data.context": Need(..., "the minute around a moment", remedy)}
         if config.get("attention"):
             needs["data.window.pool"] = Need("rows", "attention to the rows of a window in their order")
-        if (config.get("operator") or {}).get("empty_slots") == "counted":
-            needs["data.context.pool"] = Need("rows", "operator.empty_slots=counted counts the slots without rows")
         return needs
 
     def forward(self, batch: dict[str, Any]) -> Float[Tensor, "batch embed"]:

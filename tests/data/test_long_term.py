@@ -30,7 +30,7 @@ def seconds_of(dataset: MomentDataset, index: int) -> tuple[np.ndarray, torch.Te
 def test_the_context_is_the_rows_of_the_seconds_around_the_middle(
     tmp_path: Path, window_s: int, per_second: int
 ) -> None:
-    dataset = opened(tmp_path, LongTerm(window_s, per_second, sample="first"))
+    dataset = opened(tmp_path, LongTerm(window_s, per_second, sample="first", gaps=True))
     batch = dataset.__getitems__(list(range(40)))
     assert batch["context"].shape == (40, window_s * per_second, VIDEO_DIM)
     for index in range(40):
@@ -41,6 +41,23 @@ def test_the_context_is_the_rows_of_the_seconds_around_the_middle(
             assert batch["context_mask"][index, slots].tolist() == [j < len(own) for j in range(per_second)]
             assert torch.equal(batch["context"][index, slots][: len(own)], own)
             assert not batch["context"][index, slots][len(own) :].any()
+
+
+@pytest.mark.parametrize(("window_s", "per_second"), [(60, 2), (10, 1), (7, 3)])
+@pytest.mark.parametrize("sample", ["first", "random"])
+def test_without_gaps_the_rows_of_a_moment_stand_first(
+    tmp_path: Path, window_s: int, per_second: int, sample: str
+) -> None:
+    draw = Draw(torch.arange(40), 3)
+    slots, packed = (
+        opened(tmp_path, LongTerm(window_s, per_second, sample, gaps=gaps)).__getitems__(draw) for gaps in (True, False)
+    )
+    lengths = slots["context_mask"].sum(1)
+    assert packed["context"].shape == (40, lengths.max(), VIDEO_DIM)
+    assert torch.equal(packed["context_mask"], torch.arange(int(lengths.max())) < lengths[:, None])
+    for one, mask, other in zip(slots["context"], slots["context_mask"], packed["context"], strict=True):
+        assert torch.equal(other[: mask.sum()], one[mask])
+        assert not other[mask.sum() :].any()
 
 
 def test_two_slots_a_second_hold_every_row_of_the_window(tmp_path: Path) -> None:
@@ -58,7 +75,7 @@ def test_nothing_else_of_a_batch_changes(tmp_path: Path) -> None:
 
 
 def test_random_rows_follow_the_seed_and_stay_in_their_second(tmp_path: Path) -> None:
-    dataset, index = opened(tmp_path, LongTerm(20, 1)), torch.arange(30)
+    dataset, index = opened(tmp_path, LongTerm(20, 1, gaps=True)), torch.arange(30)
     one, same, other = (dataset.__getitems__(Draw(index, seed)) for seed in (1, 1, 2))
     assert torch.equal(one["context"], same["context"])
     assert not torch.equal(one["context"], other["context"])
@@ -106,7 +123,7 @@ def test_rows_with_explicit_seconds(tmp_path: Path) -> None:
     spans = np.array([[2.0, 6.0], [19.0, 20.0], [80.0, 81.0]])
     moments = Moments(np.zeros(3, np.int64), spans[:, 0].copy(), spans[:, 1].copy(), np.zeros(3, np.int64))
     banks = FeatureBank.open(tmp_path / "regions.h5"), FeatureBank.open(tmp_path / "texts.h5")
-    batch = MomentDataset(moments, *banks, context=LongTerm(4, 3)).__getitems__([0, 1, 2])
+    batch = MomentDataset(moments, *banks, context=LongTerm(4, 3, gaps=True)).__getitems__([0, 1, 2])
     indices, mask = batch["context"][:, :, 0], batch["context_mask"]
     assert mask.view(3, 4, 3).sum(2).tolist() == [[0, 3, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
     drawn = indices[0][mask[0]].tolist()
@@ -146,7 +163,7 @@ def test_mixed_sources_need_one_context(tmp_path: Path) -> None:
 def test_a_model_remembers_its_context(tmp_path: Path) -> None:
     source = {"tiny": tiny_source(tmp_path)}
     metadata = MomentDataModule(source, context=LongTerm(30, 1)).metadata("some-encoder")
-    assert metadata["context"] == {"window_s": 30, "per_second": 1, "sample": "random", "pool": "rows"}
+    assert metadata["context"] == {"window_s": 30, "per_second": 1, "sample": "random", "pool": "rows", "gaps": False}
     assert LongTerm.of_model(metadata) == LongTerm(30, 1, sample="first")
     without = MomentDataModule(source).metadata("some-encoder")
     assert "context" not in without
