@@ -76,15 +76,16 @@ def padded_rows(
     store: Rows, row: Int64[Tensor, "batch time"], mask: Bool[Tensor, "batch time"]
 ) -> Float32[Tensor, "batch time dim"]:
     """Rows where the mask is true, zeros elsewhere."""
-    filled = row[mask]
-    if store.device.type == "cpu" and 2 * len(filled) > mask.numel():  # mostly filled: write every slot
+    filled, slot = row[mask], mask.reshape(-1).nonzero().squeeze(1)
+    if store.device.type == "cpu" and 2 * len(filled) > mask.numel():  # then writing every slot is faster
         check_rows(store, filled)
         out = _buffers.take(mask.numel(), store.dim)
-        _select_into(store, torch.where(mask, row, filled[0]).reshape(-1), out)
+        if not store.copy_to(filled, slot, out):
+            _select_into(store, torch.where(mask, row, filled[0]).reshape(-1), out)
         out.index_fill_(0, (~mask).reshape(-1).nonzero().squeeze(1), 0)
     else:
         out = _zeros(mask.numel(), store.dim, store.device)
-        _scatter_rows(store, filled, mask.reshape(-1).nonzero().squeeze(1), out)
+        _scatter_rows(store, filled, slot, out)
     return out.view(*row.shape, store.dim)
 
 
