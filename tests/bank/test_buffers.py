@@ -42,12 +42,24 @@ def test_a_tensor_has_no_more_memory_than_it_needs() -> None:
     assert buffers.take(ROWS // 2, DIM).untyped_storage().nbytes() == ROWS // 2 * DIM * 4  # workers send all of it
 
 
-def test_few_arrays_are_kept_and_the_largest() -> None:
+def test_few_arrays_are_kept() -> None:
     buffers = Buffers()
-    held = [buffers.take(rows, DIM) for rows in (ROWS, 2 * ROWS, 3 * ROWS, 4 * ROWS, 5 * ROWS, 6 * ROWS)]
-    addresses = {tensor.data_ptr() for tensor in held[2:]}
-    held.clear()
-    assert {tensor.data_ptr() for tensor in [buffers.take(3 * ROWS, DIM) for _ in range(4)]} == addresses
+    held = [buffers.take(ROWS, DIM) for _ in range(6)]
+    addresses = [tensor.data_ptr() for tensor in held]
+    while held:
+        held.pop(0)
+    again = [buffers.take(ROWS, DIM) for _ in range(4)]
+    assert [tensor.data_ptr() for tensor in again] == addresses[2:]
+
+
+def test_memory_that_is_too_small_makes_room() -> None:
+    buffers = Buffers()
+    small = [buffers.take(ROWS, DIM) for _ in range(4)]
+    small.clear()
+    large = buffers.take(2 * ROWS, DIM)
+    address = large.data_ptr()
+    del large
+    assert buffers.take(ROWS, DIM).data_ptr() == address
 
 
 def test_threads_never_share_memory() -> None:
