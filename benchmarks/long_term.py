@@ -146,9 +146,7 @@ def _batches(settings: Settings, bank: FeatureBank) -> Batches:
     return Batches(where, [row[mask] for row, mask in found])
 
 
-def _context(
-    settings: Settings, bank: FeatureBank, where: tuple[Tensor, Tensor], gaps: bool
-) -> tuple[Tensor, Tensor]:
+def _context(settings: Settings, bank: FeatureBank, where: tuple[Tensor, Tensor], gaps: bool) -> tuple[Tensor, Tensor]:
     return bank.long_term(*where, settings.window_s, settings.per_second, gaps=gaps)
 
 

@@ -19,8 +19,8 @@ _MOST_FREE = 4
 class Buffers:
     """Memory of float32 tensors: `take` returns memory that no earlier tensor uses any more, else new memory.
 
-    A tensor and all its views hold the array that they were made from; when the last of them is gone, the array's memory
-    is free. There is no lock, which a forked process could inherit locked.
+    A tensor and all its views hold the array that they were made from; when the last of them is gone, its memory is
+    free. There is no lock, which a forked process could inherit locked.
     """
 
     def __init__(self) -> None:
