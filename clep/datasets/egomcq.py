@@ -13,6 +13,8 @@ from clep.datasets.clip_spans import ClipSpans, clip_id
 from clep.errors import InputError
 from clep.files import read_json
 
+CHOICES = 5
+
 
 @dataclass(frozen=True)
 class EgoMcqQuestions:
@@ -28,7 +30,7 @@ class EgoMcqQuestions:
 
     sentences: Sequence[str]
     clips: ClipSpans
-    choices: Int64[np.ndarray, "questions choices"]
+    choices: Int64[np.ndarray, "questions 5"]
     answer: Int64[np.ndarray, " questions"]
     kind: Int64[np.ndarray, " questions"]
 
@@ -43,7 +45,8 @@ def read_egomcq(path: str | Path) -> EgoMcqQuestions:
     official reader.
 
     Raises:
-        InputError: the file is missing or damaged, or a question lacks something; the message names the question.
+        InputError: the file is missing or damaged, or a question lacks something or has not five choices; the message
+            names the question.
     """
     content = read_json(path)
     if not isinstance(content, dict) or not content:
@@ -70,11 +73,12 @@ def read_egomcq(path: str | Path) -> EgoMcqQuestions:
         choices.append([position.setdefault(one, len(position)) for one in ids])
         answers.append(answer)
         kinds.append(kind)
-    counts = [len(row) for row in choices]
-    if len(set(counts)) > 1:
-        usual = max(dict.fromkeys(counts), key=counts.count)
-        name, count = next((name, count) for name, count in zip(content, counts, strict=True) if count != usual)
-        raise InputError(f"{path}: question {name!r} has {count} choices, but others have {usual}; fetch it again")
+    for name, row in zip(content, choices, strict=True):
+        if len(row) != CHOICES:
+            raise InputError(
+                f"{path}: question {name!r} has {len(row)} choices, but EgoMCQ has {CHOICES}; fetch the file again, or "
+                "measure your own questions with evaluator=multiple_choice"
+            )
     videos, start_s, end_s = zip(*(clips[one] for one in position), strict=True)
     return EgoMcqQuestions(
         sentences,

@@ -230,7 +230,9 @@ def _open_npy(path: Path) -> object:
         if "Python objects" in str(error):
             reason = "is an unsafe pickle of Python objects; save a float array"
             raise FeatureFileError(path, "unsafe_pickle", reason) from error
-        raise FeatureFileError(path, "unreadable", f"is corrupt or truncated ({_first_line(error)})") from error
+        raise FeatureFileError(
+            path, "unreadable", f"is damaged or of another byte order ({_first_line(error)})"
+        ) from error
 
 
 def _member(path: Path, value: object, array: str | None) -> object:
@@ -268,7 +270,9 @@ def _open_npz(path: Path, array: str | None) -> object:
     except (ValueError, TypeError, EOFError, OSError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
         if "Object arrays" in str(error) or "Python objects" in str(error):
             raise FeatureFileError(path, "unsafe_pickle", "has pickled Python objects, which are refused") from error
-        raise FeatureFileError(path, "unreadable", f"is corrupt or truncated ({_first_line(error)})") from error
+        raise FeatureFileError(
+            path, "unreadable", f"is damaged or of another byte order ({_first_line(error)})"
+        ) from error
 
 
 def _open_h5(path: Path, array: str | None) -> object:

@@ -17,10 +17,16 @@ def clip(video: str, start_s: float, end_s: float, text: str = "#C C walks") -> 
 
 def questions() -> dict[str, dict]:
     a, b, c = clip("a", -0.5, 1.25), clip("b", 3, 4.5), clip("a", 7, 8)
+    rest = [clip("d", start, start + 1) for start in range(3)]
+    opens, sits = clip("b", 3, 4.5, "#C C opens the jar"), clip("a", 7, 8, "#C C sits")
     return {
-        "0": {"query": clip("b", 3, 4.5, "#C C opens the jar"), "choices": {"0": a, "1": b}, "answer": 1, "types": 1},
-        "1": {"query": clip("a", 7, 8, "#C C sits"), "choices": {"0": a, "1": c}, "answer": 1, "types": 2},
+        "0": {"query": opens, "choices": numbered(a, b, *rest), "answer": 1, "types": 1},
+        "1": {"query": sits, "choices": numbered(a, c, *rest), "answer": 1, "types": 2},
     }
+
+
+def numbered(*clips: dict[str, object]) -> dict[str, dict[str, object]]:
+    return {str(number): one for number, one in enumerate(clips)}
 
 
 def write(folder: Path, content: object) -> Path:
@@ -32,10 +38,10 @@ def write(folder: Path, content: object) -> Path:
 def test_a_clip_that_several_questions_share_is_one_clip(tmp_path: Path) -> None:
     found = read_egomcq(write(tmp_path, questions()))
     assert found.sentences == ["#C C opens the jar", "#C C sits"]
-    assert found.clips.ids == ["a_0_1250", "b_3000_4500", "a_7000_8000"]
-    assert found.clips.videos == ("a", "b", "a")
-    np.testing.assert_array_equal(found.clips.start_s, [0, 3, 7])  # a start before the film is its start
-    np.testing.assert_array_equal(found.choices, [[0, 1], [0, 2]])
+    assert found.clips.ids == ["a_0_1250", "b_3000_4500", "d_0_1000", "d_1000_2000", "d_2000_3000", "a_7000_8000"]
+    assert found.clips.videos == ("a", "b", "d", "d", "d", "a")
+    np.testing.assert_array_equal(found.clips.start_s, [0, 3, 0, 1, 2, 7])  # a start below 0 is 0
+    np.testing.assert_array_equal(found.choices, [[0, 1, 2, 3, 4], [0, 5, 2, 3, 4]])
     assert (found.answer.tolist(), found.kind.tolist()) == ([1, 1], [1, 2])
 
 
@@ -43,18 +49,18 @@ def test_choices_are_read_by_their_number_not_by_their_order(tmp_path: Path) -> 
     content = questions()
     content["0"]["choices"] = dict(reversed(content["0"]["choices"].items()))
     found = read_egomcq(write(tmp_path, content))
-    assert [found.clips.ids[i] for i in found.choices[0]] == ["a_0_1250", "b_3000_4500"]
+    assert [found.clips.ids[i] for i in found.choices[0, :2]] == ["a_0_1250", "b_3000_4500"]
 
 
 @pytest.mark.parametrize(
     ("question", "change", "message"),
     [
-        ("0", {"answer": 2}, "question '0' cannot be used: answer 2 of 2 choices"),
+        ("0", {"answer": 5}, "question '0' cannot be used: answer 5 of 5 choices"),
         ("1", {"types": 3}, "question '1' cannot be used: .*type 3"),
         ("0", {"choices": {"0": clip("a", 1, 2), "2": clip("a", 2, 3)}}, "question '0' cannot be used: it has no '1'"),
         ("1", {"query": clip("a", 7, 8, " ")}, "clip_text of its query is empty"),
         ("1", {"choices": {"0": clip("a", 5, 5), "1": clip("a", 2, 3)}}, "its clip of a spans 5 to 5 s"),
-        ("1", {"choices": {"0": clip("a", 5, 6)}, "answer": 0}, r"question '1' has 1 choices, but others have 2"),
+        ("1", {"choices": {"0": clip("a", 5, 6)}, "answer": 0}, "question '1' has 1 choices, but EgoMCQ has 5"),
         ("0", {"answer": 0.5}, "question '0' cannot be used: its answer is 0.5, not a whole number"),
         ("0", {"answer": None}, "its answer is None, not a whole number"),
         ("1", {"types": "intra"}, "its types is 'intra', not a whole number"),
@@ -65,6 +71,14 @@ def test_a_wrong_question_is_named(tmp_path: Path, question: str, change: dict, 
     content = questions()
     content[question] |= change
     with pytest.raises(InputError, match=message):
+        read_egomcq(write(tmp_path, content))
+
+
+def test_questions_with_four_choices_everywhere_are_refused_with_the_evaluator_for_them(tmp_path: Path) -> None:
+    content = questions()
+    for question in content.values():
+        del question["choices"]["4"]
+    with pytest.raises(InputError, match="question '0' has 4 choices, but EgoMCQ has 5.*evaluator=multiple_choice"):
         read_egomcq(write(tmp_path, content))
 
 

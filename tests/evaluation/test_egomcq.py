@@ -81,7 +81,7 @@ def test_equals_a_loop_over_questions(tmp_path: Path, mode: str) -> None:
 
 def test_dot_products_and_cosines_choose_different_clips(tmp_path: Path) -> None:
     """A long vector wins by its length: what separates LaViLa's evaluation from EgoVLP's."""
-    choices = {"0": option("v0", 0, ""), "1": option("v1", 0, "")}
+    choices = {"0": option("v0", 0, ""), **{str(number): option("v1", 0, "") for number in range(1, 5)}}
     question = {"query": option("v0", 0, "#C C cuts"), "choices": choices, "answer": 0, "types": 1}
     (tmp_path / "egomcq.json").write_text(json.dumps({"0": question}))
     text = write_sentences(tmp_path / "sentences.h5", ["Camera wearer cuts"], np.random.default_rng(0))[

@@ -6,8 +6,8 @@ _WORDS = {
     "r1": "R@1",
     "r5": "R@5",
     "r10": "R@10",
-    "top1": "top-1",
-    "top5": "top-5",
+    "top1": "top\u20111",  # non-breaking hyphen: a narrow column would break the line before the number
+    "top5": "top\u20115",
     "mean_rank": "mean rank",
     "median_rank": "median rank",
     "mean_class_accuracy": "mean class accuracy",
