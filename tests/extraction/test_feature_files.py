@@ -40,6 +40,12 @@ def test_reads_npy_and_keeps_its_format(tmp_path):
     assert np.array_equal(rows.numpy(), array)
 
 
+@pytest.mark.parametrize("name", ["a.npy", "a.npz"])
+def test_another_byte_order_is_named(tmp_path, name):
+    (np.save if name == "a.npy" else np.savez)(tmp_path / name, np.ones((3, 2), ">f4"))
+    refused(tmp_path / name, "of another byte order")
+
+
 def test_a_vector_is_one_row_only_where_allowed(tmp_path):
     torch.save(torch.arange(3.0), tmp_path / "a.pt")
     assert open_features(tmp_path / "a.pt", allow_vector=True).tolist() == [[0.0, 1.0, 2.0]]
