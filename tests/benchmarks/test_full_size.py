@@ -13,6 +13,7 @@ from clep.demo import SyntheticEgo4D
 from clep.errors import InputError
 
 TINY = ["fractions=[0.0004]", "dim=8", "text_dim=4", "batch_size=64", "warm_steps=1", "steps=3", "repeats=1"]
+TINY += ["real_texts=20", "real_videos=1", "real_video_s=2", "real_width=96", "real_height=64"]
 
 
 def test_the_exponent_of_growth_is_fitted() -> None:
@@ -86,4 +87,6 @@ def test_the_whole_drill(tmp_path: Path) -> None:
     assert stages["hard_negatives"]["videos"] >= 2
     assert stages["epoch"]["metrics"]["seconds/fit"] > 0
     assert 0 < stages["ranks"]["ranks"]["2"]["largest_difference"] < 1e-5
+    assert stages["real"]["texts"]["count"] == 20
+    assert stages["real"]["videos"]["rows"] > 0
     assert all(one["peak_anonymous_mb"] > 0 for one in stages.values())
