@@ -5,7 +5,6 @@ With `evaluator=ava predictions=…` it needs no model: it measures a csv of det
 
 import logging
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from clep.command_line import options_help, read_options, run_command, split_words, typed_values
 from clep.config.build import build
 from clep.config.check import check_config, did_you_mean
 from clep.config.compose import compose_config, set_path
@@ -34,10 +34,9 @@ from clep.config.plugins import chosen_plugins, plugin_names
 from clep.config.requirements import files_read
 from clep.config.saved import COMPOSED, OVERRIDES, run_folder, saved_config, saved_overrides
 from clep.config.targets import ANYTHING, REGISTERED_ONLY, Targets, allowed, targets_in_folder
-from clep.config.words import not_key_value, refuse_home_sign
 from clep.device import find_device
 from clep.errors import InputError
-from clep.evaluation.ava import AVA_USAGE, ava_files, evaluate_ava
+from clep.evaluation.ava import evaluate_ava
 from clep.evaluation.details import DETAILS, Detail, write_details
 from clep.evaluation.evaluator import Evaluator, add_metrics, coverage_text
 from clep.files import write_json
@@ -55,18 +54,18 @@ USAGE = """Evaluate a trained model, or detections in a file.
   python -m clep.evaluate model=joint_space evaluator=NAME [out=FOLDER] [key=value …]
   python -m clep.evaluate evaluator=ava predictions=CSV groundtruth=CSV [label_map=FILE] [excluded=CSV] [out=PATH]
 
-ckpt       a run's folder, a .ckpt in it, or a folder with a saved model; or a model of the hub, user/name
+{options}
+
 model      instead of ckpt: joint_space compares the rows of a bank with sentence embeddings of the same published
            model, without training; evaluator.NAME.bank and evaluator.NAME.texts name the two banks
 evaluator  {names},
            or several: 'evaluator=[kinetics,retrieval]'; default: those of the run
-out        where metrics.json is written, and ava/results.csv; default: evaluate/ in the run's folder
-allow      your own modules or classes that the run may name: allow=[mine]. All other names must be registered
-           classes of clep, since a run folder may come from a stranger and building a class runs its code
 key=value  any setting of train.py, for instance paths.data=DIR if the data has moved
 --config-dir DIR  your own config groups, as in training
 
+Options of evaluator=ava (frame mAP at an intersection over union of 0.5):
 {ava}"""
+_OWN = ("ckpt", "out", "device", "allow")  # parameters of `evaluate` that are options of the command
 
 
 def evaluate(
@@ -83,12 +82,13 @@ def evaluate(
     otherwise, and writes nothing outside of `out`. What `overrides` and `config_dir` name is the user's own choice.
 
     Args:
-        ckpt: a run's folder, a checkpoint, a folder with a saved model, or a model of the hub (`user/name`).
+        ckpt: a run's folder, a .ckpt in it, a folder with a saved model, or a model of the hub (`user/name`).
         overrides: settings as on the command line of `train.py`.
-        out: folder of `metrics.json`, `coverage.json` and what evaluators write, such as `ava/results.csv`; None for
+        out: folder of `metrics.json`, `coverage.json` and what evaluators write, such as `ava/results.csv`; default:
             `evaluate` in the folder of the run.
-        device: where the model computes; None for a GPU if there is one.
-        allow: modules or classes that the run may name beside the registered classes of clep, e.g. `["mine"]`.
+        device: where the model computes, cpu or cuda; default: a GPU if there is one.
+        allow: your own modules or classes that the run may name, e.g. [mine]. All other names must be registered
+            classes of clep, since a run folder may come from a stranger and building a class runs its code.
         config_dir: folder of the user's own config groups, as Hydra's `--config-dir`.
 
     Raises:
@@ -292,50 +292,49 @@ def _is_given(key: str, given: set[str]) -> bool:
     return any(key == one or key.startswith(f"{one}.") for one in given)
 
 
+def _run(words: list[str]) -> None:
+    """Evaluate as the words say."""
+    words, config_dir = split_config_dir(words)
+    keys = {word.partition("=")[0] for word in words}
+    if "evaluator=ava" in words and ("predictions" in keys or "ckpt" not in keys):
+        if useless := sorted(keys & {"ckpt", "device"}):
+            raise InputError(f"evaluator=ava measures the detections in predictions=CSV; leave {useless[0]} out")
+        words.remove("evaluator=ava")
+        evaluate_ava(**read_options(evaluate_ava, words, "evaluator=ava"))
+        return
+    given, overrides = split_words(words, _OWN, "ckpt")
+    options, names = typed_values(evaluate, given), _evaluators(config_dir)
+    for key, _, value in (word.partition("=") for word in overrides):
+        if key == "evaluator" and (unknown := [one for one in listed(value) if one not in names]):
+            raise InputError(f"evaluator={unknown[0]} is unknown. {did_you_mean(unknown[0], names)}")
+    if "ckpt" in options:
+        evaluate(overrides=overrides, config_dir=config_dir, **options)
+    elif "model" in keys:
+        evaluate_banks(overrides, options.get("out"), options.get("device"), config_dir)
+    else:
+        meant = [word for word in overrides if nearest_option(word.partition("=")[0], _OWN).endswith("'ckpt'?")]
+        hint = f" (did you mean {shlex.quote('ckpt=' + meant[0].partition('=')[2])}?)" if meant else ""
+        raise InputError(
+            f"ckpt=PATH is needed{hint}: a run's folder, a .ckpt, or a folder with a saved model; or "
+            "model=joint_space, to compare the banks of a published model"
+        )
+
+
+def _evaluators(config_dir: str | None) -> list[str]:
+    """Return the choices of `evaluator=NAME`."""
+    folders = [config_folder(), *([Path(config_dir)] if config_dir else [])]
+    in_folders = {path.stem for folder in folders for path in (folder / "evaluator").glob("*.yaml")}
+    return sorted({"ava", *in_folders, *plugin_names("evaluator")})
+
+
+def _usage(words: list[str]) -> str:
+    names = ", ".join(_evaluators(split_config_dir(words)[1]))
+    return USAGE.format(names=names, options=options_help(evaluate, _OWN), ava=options_help(evaluate_ava))
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Evaluate from the command line; prints an InputError without a traceback."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    arguments = sys.argv[1:] if arguments is None else arguments
-    try:
-        arguments, config_dir = split_config_dir(arguments)
-        folders = [config_folder(), *([Path(config_dir)] if config_dir else [])]
-        in_folders = {path.stem for folder in folders for path in (folder / "evaluator").glob("*.yaml")}
-        names = sorted({"ava", *in_folders, *plugin_names("evaluator")})
-        if not arguments or {"-h", "--help", "help"} & set(arguments):
-            sys.stdout.write(USAGE.format(names=", ".join(names), ava=AVA_USAGE) + "\n")
-            return
-        keys = {argument.partition("=")[0] for argument in arguments}
-        if "evaluator=ava" in arguments and ("predictions" in keys or "ckpt" not in keys):
-            evaluate_ava(**ava_files([argument for argument in arguments if argument != "evaluator=ava"]))
-            return
-        own = {"ckpt": "", "out": "", "device": "", "allow": ""}
-        overrides = []
-        refuse_home_sign(arguments)
-        for index, argument in enumerate(arguments):
-            key, equals, value = argument.partition("=")
-            if (not equals and not argument.startswith("~")) or argument.startswith("-"):
-                raise InputError(not_key_value(arguments, index, own, "ckpt"))
-            if key in own:
-                own[key] = value
-            elif key == "evaluator" and (unknown := [one for one in listed(value) if one not in names]):
-                raise InputError(f"evaluator={unknown[0]} is unknown. {did_you_mean(unknown[0], names)}")
-            else:
-                overrides.append(argument)
-        allow = listed(own["allow"])
-        if not own["ckpt"]:
-            if "model" not in keys:
-                meant = [word for word in overrides if nearest_option(word.partition("=")[0], own).endswith("'ckpt'?")]
-                hint = f" (did you mean {shlex.quote('ckpt=' + meant[0].partition('=')[2])}?)" if meant else ""
-                raise InputError(
-                    f"ckpt=PATH is needed{hint}: a run's folder, a .ckpt, or a folder with a saved model; or "
-                    "model=joint_space, to compare the banks of a published model"
-                )
-            evaluate_banks(overrides, own["out"] or None, own["device"] or None, config_dir)
-            return
-        evaluate(own["ckpt"], overrides, own["out"] or None, own["device"] or None, allow, config_dir)
-    except InputError as error:
-        log.error("error: %s", error)
-        sys.exit(1)
+    run_command(_run, _usage, arguments)
 
 
 if __name__ == "__main__":

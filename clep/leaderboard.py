@@ -2,7 +2,6 @@
 
 import logging
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -15,11 +14,12 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
+from clep.command_line import aligned, run_command, split_words
 from clep.config.check import did_you_mean
 from clep.config.compose import compose_config
+from clep.config.help import commented_settings
 from clep.config.mistakes import nearest_option
 from clep.config.overrides import override, split_config_dir
-from clep.config.words import not_key_value, refuse_home_sign
 from clep.datasets.charades_ego import read_classes, read_ego_charades
 from clep.datasets.clip_spans import ClipSpans
 from clep.errors import InputError
@@ -36,12 +36,10 @@ USAGE = """Measure published models, and runs of your own, on the field's benchm
 
   python -m clep.leaderboard [models=[NAME,…]] [benchmarks=[NAME,…]] [paths.data=DIR] [out=FOLDER] [key=value …]
 
-models      {models},
-            or folders of runs; default: all of these
-benchmarks  {benchmarks}; default: all
-out         leaderboard.md, leaderboard.json, and the banks of each model; default: clep/leaderboard in paths.data
-weights     folder of the released checkpoints, under the names that conf/leaderboard.yaml lists
-device      where models compute
+{options}
+
+Models: {models}
+Benchmarks: {benchmarks}
 
 Missing banks are prepared: sentences are embedded, and clips are encoded if their videos exist. What cannot be run is
 listed with what to download."""
@@ -142,14 +140,11 @@ def _check_words(words: Sequence[str], settings: Mapping[str, Any]) -> None:
     Raises:
         InputError: the message has the setting that may be meant.
     """
-    refuse_home_sign(words)
-    for index, word in enumerate(words):
-        key, equals, value = word.partition("=")
-        if not equals or word.startswith("-"):
-            names = {what: settings[f"known_{what}"] for what in ("models", "benchmarks")}
-            raise InputError(not_key_value(words, index, settings, choices=names))
+    names = {what: settings[f"known_{what}"] for what in ("models", "benchmarks")}
+    _, others = split_words(words, settings, choices=names)
+    for key in (word.partition("=")[0] for word in others):
         if re.split(r"[./]", key.lstrip("+~"))[0] not in settings:
-            raise InputError(f"there is no setting {key}={value}. {nearest_option(key, settings)}")
+            raise InputError(f"clep.leaderboard has no option {key!r}. {nearest_option(key, settings)}")
 
 
 def _chosen(settings: Mapping[str, Any], what: str) -> list[str]:
@@ -315,23 +310,22 @@ def _show(entries: Sequence[Entry], out: str) -> None:
     Console().print(table)
 
 
+def _run(words: list[str]) -> None:
+    words, config_dir = split_config_dir(words)
+    _check_words(words, _settings([], config_dir))
+    entries = run_leaderboard(words, config_dir)
+    _show(entries, str(_settings(words, config_dir)["out"]))
+
+
+def _usage(words: list[str]) -> str:
+    settings = _settings([], split_config_dir(words)[1])
+    known = {what: ", ".join(settings[f"known_{what}"]) for what in ("models", "benchmarks")}
+    return USAGE.format(options=aligned(commented_settings("leaderboard")), **known)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table; prints an InputError without a traceback."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        words, config_dir = split_config_dir(words)
-        if {"-h", "--help", "help"} & set(words):
-            settings = _settings([], config_dir)
-            known = {what: ", ".join(settings[f"known_{what}"]) for what in ("models", "benchmarks")}
-            sys.stdout.write(USAGE.format(**known) + "\n")
-            return
-        _check_words(words, _settings([], config_dir))
-        entries = run_leaderboard(words, config_dir)
-        _show(entries, str(_settings(words, config_dir)["out"]))
-    except InputError as error:
-        log.error("error: %s", error)
-        sys.exit(1)
+    run_command(_run, _usage, arguments, needs_words=False)
 
 
 if __name__ == "__main__":

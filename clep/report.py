@@ -2,11 +2,10 @@
 
 import logging
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from clep.config.check import did_you_mean
+from clep.command_line import options_help, read_options, run_command
 from clep.errors import InputError
 from clep.view.report.compare_page import write_comparison
 from clep.view.report.end_of_run import REPORT
@@ -22,8 +21,8 @@ USAGE = """Write the report of a run, a comparison of runs, or the page of an ab
   python -m clep.report RUN RUN… [out=FILE]               runs compared with the first; default: comparison.html
   python -m clep.report FOLDER [out=FILE]                 the folder of an ablation or of a sweep
 
-videos     folder of the videos, for frames of the moments (ID.mp4 and other suffixes); several: videos=[A,B].
-           Default: those of the run's setting report.videos"""
+{options}"""
+_OPTIONS = ("videos", "out")
 
 
 def report(folders: Sequence[str | Path], videos: Sequence[str] | None = None, out: str | Path | None = None) -> Path:
@@ -31,8 +30,9 @@ def report(folders: Sequence[str | Path], videos: Sequence[str] | None = None, o
 
     Args:
         folders: of runs, or one of an ablation or sweep.
-        videos: folders of videos; None for those of the run's settings.
-        out: path of the page; None for the usual one.
+        videos: folder of the videos, for frames of the moments (ID.mp4 and other suffixes); several: [A,B]. Default:
+            those of the run's setting report.videos.
+        out: path of the page; default: as above.
 
     Raises:
         InputError: a folder is missing, is not that of a run that ended, or a file in it is damaged.
@@ -54,35 +54,18 @@ def report(folders: Sequence[str | Path], videos: Sequence[str] | None = None, o
     return write_run_page(run, out or paths[0] / REPORT, videos)
 
 
+def _run(words: list[str]) -> None:
+    folders = [word for word in words if not word.startswith("-") and ("=" not in word or Path(word).exists())]
+    others = [word for word in words if word not in folders]
+    for key, _, value in (word.partition("=") for word in others):
+        if key in ("run", "runs", "ckpt", "folder") and value:
+            raise InputError(f"a folder is given without {key}=: python -m clep.report {shlex.quote(value)}")
+    log.info("%s", report(folders, **read_options(report, others, "clep.report", _OPTIONS)))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write a report from the command line; prints an InputError without a traceback."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or {"-h", "--help", "help"} & set(words):
-        sys.stdout.write(USAGE + "\n")
-        return
-    folders, videos, out = [], None, None
-    for word in words:
-        key, equals, value = word.partition("=")
-        if word.startswith("-") or (equals and key not in ("videos", "out") and not Path(word).exists()):
-            run = shlex.quote(value) if value else "RUN"
-            log.error("error: %r is not an option: python -m clep.report %s [videos=DIR] [out=FILE]", word, run)
-            sys.exit(1)
-        if word.startswith("videos="):
-            videos = word.removeprefix("videos=").strip("[]").split(",")
-        elif word.startswith("out="):
-            out = word.removeprefix("out=")
-        else:
-            folders.append(word)
-    try:
-        for word in folders:
-            key, is_option, _ = word.partition("=")
-            if is_option and key.isidentifier() and not Path(word).exists():
-                raise InputError(f"there is no option {key!r}. {did_you_mean(key, ['videos', 'out'])}")
-        log.info("%s", report(folders, videos, out))
-    except InputError as error:
-        log.error("error: %s", error)
-        sys.exit(1)
+    run_command(_run, lambda _: USAGE.format(options=options_help(report, _OPTIONS)), arguments)
 
 
 if __name__ == "__main__":

@@ -6,21 +6,15 @@ import secrets
 import sys
 import webbrowser
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from omegaconf import ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from clep.bank import FeatureBank
+from clep.command_line import options_help, read_options, run_command
 from clep.compute import Stopped, graceful_shutdown
-from clep.config.check import check_call
-from clep.config.mistakes import nearest_option
 from clep.config.saved import run_folder, saved_settings
-from clep.config.words import not_key_value, refuse_home_sign
 from clep.errors import InputError
 from clep.index.moment_index import APPROXIMATE_ABOVE
 from clep.pretrained import load
@@ -35,25 +29,30 @@ USAGE = """Search videos by sentences, on a page in the browser.
   clep-search model=RUN [bank=BANK] [videos=DIR] [narrations=FILE] [key=value …]
   clep-search model=KIND:WEIGHTS bank=BANK [videos=DIR] [key=value …]
 
-model       a run's folder, a .ckpt, a folder with a saved model, or KIND:WEIGHTS of a published model (its bank
-            holds rows of the joint space)
-bank        the feature bank; default: that of the run
-videos      a folder of video files, or several: 'videos=[A,B]'. The file of video ID is ID.mp4, or has another suffix
-narrations  narrations.arrow or a table (csv, tsv, parquet, jsonl), shown near each hit; default: those of the run
-window_s    seconds of a moment (default: as the run was trained, else {window_s:g})
-stride_s    seconds from the start of one moment to the next (default {stride_s})
-template    the text around a sentence when it is embedded, e.g. 'template=#C C {{}}' (default '{template}')
-device      where the model computes, cpu or cuda; default: a GPU if there is one
-allow       your own modules that the run may name: allow=[mine]
-approximate_above   more moments than this are searched by faiss (default {approximate_above})
-host, port  address of the page (default {host}:{port}, or the next free port). Another host than this machine needs
-            the token that the printed link holds
-open        open the page in a browser: true, false, or null: only if there is a screen (default)"""
+{options}"""
 
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """Options of the search page; see `USAGE`.
+    """Options of the search page.
+
+    Attributes:
+        model: a run's folder, a .ckpt, a folder with a saved model, or KIND:WEIGHTS of a published model (its bank
+            holds rows of the joint space).
+        bank: the feature bank; default: that of the run.
+        videos: a folder of video files, or several: 'videos=[A,B]'. The file of video ID is ID.mp4, or has another
+            suffix.
+        narrations: narrations.arrow or a table (csv, tsv, parquet, jsonl), shown near each hit; default: those of the
+            run.
+        window_s: seconds of a moment; of a run as it was trained, else as here.
+        stride_s: seconds from the start of one moment to the next.
+        template: the text around a sentence when it is embedded, e.g. 'template=#C C {}'.
+        device: where the model computes, cpu or cuda; default: a GPU if there is one.
+        allow: your own modules that the run may name: allow=[mine].
+        approximate_above: more moments than this are searched by faiss.
+        host: address of the page. Another host than this machine needs the token that the printed link holds.
+        port: of the page; where it is not given, the next free one from the default on.
+        open: open the page in a browser: true or false; default: only if there is a screen.
 
     Raises:
         InputError: an option is out of range.
@@ -187,46 +186,26 @@ def parse_options(words: Sequence[str]) -> SearchOptions:
     Raises:
         InputError: a word is no option, or a value is of another type.
     """
-    names = [field.name for field in fields(SearchOptions)]
-    refuse_home_sign(words)
-    values: dict[str, object] = {}
-    for index, word in enumerate(words):
-        key, equals, text = word.partition("=")
-        if not equals or word.startswith("-"):
-            raise InputError(f"{not_key_value(words, index, names, 'model')} clep-search --help lists the options")
-        if key not in names:
-            raise InputError(f"{key}: clep.search has no option {key!r}. {nearest_option(key, names)}")
-        try:
-            # Only lists, numbers, true, false and null are YAML: a path or a sentence is taken as it is written.
-            plain = key in ("model", "bank", "narrations", "template", "host")
-            values[key] = text if plain else OmegaConf.select(OmegaConf.create(f"value: {text}"), "value")
-        except (OmegaConfBaseException, YAMLError) as error:
-            raise InputError(f"{key}={text} cannot be read: {str(error).splitlines()[0]}") from error
-    if "model" not in values:
-        raise InputError("model=RUN is needed: a run's folder, a .ckpt, a saved model, or KIND:WEIGHTS")
-    plain_values = {key: list(one) if isinstance(one, ListConfig) else one for key, one in values.items()}
-    check_call(SearchOptions, plain_values, "")
-    return SearchOptions(**plain_values)  # type: ignore[arg-type]
+    return SearchOptions(**read_options(SearchOptions, words, "clep.search", positional="model"))
+
+
+def _run(words: list[str]) -> None:
+    try:
+        with graceful_shutdown():
+            run_search(parse_options(words))
+    except (KeyboardInterrupt, Stopped):
+        _log.info("the search page has ended")
+
+
+def _usage(_: list[str]) -> str:
+    return USAGE.format(options=options_help(SearchOptions, port=DEFAULT_PORT, window_s=DEFAULT_WINDOW_S))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Serve the search page from the command line; prints an InputError without a traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("clep").setLevel(logging.INFO)
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or {"-h", "--help", "help"} & set(words):
-        defaults = {field.name: field.default for field in fields(SearchOptions)}
-        defaults |= {"port": DEFAULT_PORT, "window_s": DEFAULT_WINDOW_S}
-        sys.stdout.write(USAGE.format(**defaults) + "\n")
-        return
-    try:
-        with graceful_shutdown():
-            run_search(parse_options(words))
-    except InputError as error:
-        _log.error("error: %s", error)
-        sys.exit(1)
-    except (KeyboardInterrupt, Stopped):
-        _log.info("the search page has ended")
+    run_command(_run, _usage, arguments)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,17 @@
 """Share a trained model: a folder with weights, config, prompts and a model card, uploaded to the Hugging Face hub."""
 
 import logging
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from clep.config.mistakes import nearest_option
-from clep.config.overrides import listed
+from clep.command_line import options_help, read_options, run_command
 from clep.config.own_parts import explain_refusal
 from clep.config.saved import run_folder, saved_settings
 from clep.config.targets import TARGET, allowed
-from clep.config.words import not_key_value, refuse_home_sign
 from clep.errors import InputError
 from clep.evaluation.evaluator import coverage_text
 from clep.files import atomic_path, check_output, read_json, write_json
@@ -25,22 +22,13 @@ from clep.models.saving import CONFIG, WEIGHTS
 log = logging.getLogger(__name__)
 
 CARD, PROMPTS = "README.md", "prompts.json"
+MESSAGE = "Model trained with clep"
 USAGE = """Share a trained model in the Hugging Face hub.
 
   python -m clep.share run=PATH repo=user/name [license=NAME] [key=value …]
   python -m clep.share run=PATH to=DIR            writes the folder and uploads nothing
 
-run            a run's folder, a .ckpt in it, or a folder with a saved model
-repo           name of the model in the hub; it is created if it does not exist
-license        licence of the weights as the hub names it, e.g. mit, cc-by-4.0, cc-by-nc-4.0
-data_license   a sentence about the licence of the data, for the card
-datasets       names of the datasets, e.g. [ego4d]
-description    a paragraph that the card begins with
-private        true: a private repository
-dry_run        true: write the folder into share/ of the run, and upload nothing
-to             folder to write into; then nothing is uploaded
-message        commit message of the upload
-allow          your own modules or classes that the run may name: allow=[mine]"""
+{options}"""
 _TRAINING_KEYS = (
     *("loss", "positives", "data.batch_size", "trainer.max_epochs", "optim.optimizer.lr", "optim.optimizer"),
     *("data.sampler", "precision", "seed"),
@@ -53,11 +41,11 @@ class CardOptions:
     """Entries of the model card that only the owner of the model knows.
 
     Attributes:
-        license: licence of the weights, as the hub names it; "" leaves it open.
+        license: licence of the weights as the hub names it, e.g. mit, cc-by-4.0, cc-by-nc-4.0.
         data_license: a sentence about the licence of the data.
-        datasets: names of the data sets.
-        description: a paragraph.
-        allow: modules of the owner's own that loading needs.
+        datasets: names of the datasets, e.g. [ego4d].
+        description: a paragraph that the card begins with.
+        allow: your own modules or classes that the run may name, e.g. [mine].
 
     Examples:
         >>> from clep.share import CardOptions, write_share
@@ -70,6 +58,27 @@ class CardOptions:
     datasets: Sequence[str] = ()
     description: str = ""
     allow: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShareOptions(CardOptions):
+    """Options of the command, beside those of the card.
+
+    Attributes:
+        run: a run's folder, a .ckpt in it, or a folder with a saved model.
+        repo: name of the model in the hub, user/name; it is created if it does not exist.
+        private: true: a private repository.
+        dry_run: true: write the folder into share/ of the run, and upload nothing.
+        to: folder to write into; then nothing is uploaded.
+        message: commit message of the upload.
+    """
+
+    run: str
+    repo: str = ""
+    private: bool = False
+    dry_run: bool = False
+    to: str | None = None
+    message: str = MESSAGE
 
 
 @dataclass(frozen=True)
@@ -156,7 +165,7 @@ def share(
     repo: str,
     options: CardOptions | None = None,
     private: bool = False,
-    message: str = "Model trained with clep",
+    message: str = MESSAGE,
 ) -> str:
     """Write `share/` into the run's folder, upload it, and return its address in the hub.
 
@@ -284,63 +293,23 @@ def _name_only(value: Any) -> Any:
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
+def _run(words: list[str]) -> None:
+    """Write the folder, and upload it unless the words say otherwise."""
+    options = ShareOptions(**read_options(ShareOptions, words, "clep.share", positional="run"))
+    if options.to or options.dry_run:
+        to = Path(options.to or run_folder(Path(options.run)) / "share")
+        files = write_share(options.run, to, options.repo, options)
+        log.info("wrote %s: %s; nothing was uploaded", to, ", ".join(files))
+    elif not options.repo:
+        raise InputError("repo=user/name is needed for an upload; to=DIR or dry_run=true only writes the folder")
+    else:
+        log.info("uploaded: %s", share(options.run, options.repo, options, options.private, options.message))
+
+
 def main(arguments: list[str] | None = None) -> None:
     """CLI entry point; prints an InputError without a traceback."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments or {"-h", "--help", "help"} & set(arguments):
-        sys.stdout.write(USAGE + "\n")
-        return
-    try:
-        given = _parse(arguments)
-        if not given["run"]:
-            raise InputError("run=PATH is needed: a run's folder, a .ckpt, or a folder with a saved model")
-        options = CardOptions(
-            given["license"],
-            given["data_license"],
-            listed(given["datasets"]),
-            given["description"],
-            listed(given["allow"]),
-        )
-        if given["to"] or _flag(given, "dry_run"):
-            to = Path(given["to"] or run_folder(Path(given["run"])) / "share")
-            files = write_share(given["run"], to, given["repo"], options)
-            log.info("wrote %s: %s; nothing was uploaded", to, ", ".join(files))
-            return
-        if not given["repo"]:
-            raise InputError("repo=user/name is needed for an upload; to=DIR or dry_run=true only writes the folder")
-        message = given["message"] or "Model trained with clep"
-        log.info("uploaded: %s", share(given["run"], given["repo"], options, _flag(given, "private"), message))
-    except InputError as error:
-        log.error("error: %s", error)
-        sys.exit(1)
-
-
-def _parse(arguments: Sequence[str]) -> dict[str, str]:
-    given = dict.fromkeys(
-        (
-            *("run", "repo", "license", "data_license", "datasets", "description", "private", "dry_run", "to"),
-            *("message", "allow"),
-        ),
-        "",
-    )
-    refuse_home_sign(arguments)
-    for index, argument in enumerate(arguments):
-        key, equals, value = argument.partition("=")
-        if not equals or argument.startswith("-"):
-            raise InputError(not_key_value(arguments, index, given, "run"))
-        if key not in given:
-            raise InputError(f"{argument!r} is not an option of clep.share. {nearest_option(key, given)}")
-        given[key] = value
-    return given
-
-
-def _flag(given: Mapping[str, str], key: str) -> bool:
-    value = given[key].lower()
-    if value not in ("", "true", "false", "1", "0", "yes", "no"):
-        raise InputError(f"{key}={given[key]} must be true or false")
-    return value in ("true", "1", "yes")
+    run_command(_run, lambda _: USAGE.format(options=options_help(ShareOptions)), arguments)
 
 
 if __name__ == "__main__":

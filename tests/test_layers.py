@@ -24,7 +24,7 @@ LAYERS = [
     {"data", "index"},
     {"extraction"},
     {"training", "evaluation", "preprocess", "pretrained"},
-    {"view"},
+    {"view", "command_line"},
     {"demo", "ablation", "train", "evaluate", "report"},
     {"ablate", "leaderboard", "search", "share"},
     {"commands"},

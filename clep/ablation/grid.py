@@ -15,12 +15,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from clep.command_line import split_words
 from clep.config.check import check_call, did_you_mean
 from clep.config.folder import config_folder
 from clep.config.overrides import check_read_overrides, split_config_dir
 from clep.config.saved import AS_CONFIGURED, SEED
 from clep.config.targets import Targets, allowed, targets_in_folder
-from clep.config.words import not_key_value, refuse_home_sign
 from clep.errors import InputError
 
 _OWN_KEYS = ("ablation", "allow", "metrics", "out", "table", "processes")
@@ -167,11 +167,8 @@ def read_grid(words: Sequence[str]) -> Grid:
 
 def _parse(words: Iterable[str]) -> list[Override]:
     words = list(words)
-    refuse_home_sign(words)
-    for index, word in enumerate(words):
-        if ("=" not in word and not word.startswith("~")) or word.startswith("-"):
-            known = sorted(path.stem for path in (config_folder() / "ablation").glob("*.yaml"))
-            raise InputError(not_key_value(words, index, _OWN_KEYS, choices={"ablation": known}))
+    known = [path.stem for path in (config_folder() / "ablation").glob("*.yaml")]
+    split_words(words, _OWN_KEYS, choices={"ablation": known})
     try:
         return OverridesParser.create().parse_overrides(words)
     except HydraException as error:

@@ -31,6 +31,12 @@ _OTHERS = {
 }
 
 
+def commented_settings(name: str) -> dict[str, str]:
+    """Return the settings of a file of `conf/` that have no group, with the comment behind each."""
+    text = (config_folder() / f"{name}.yaml").read_text(encoding="utf-8")
+    return dict(re.findall(r"^(\w+): [^\n#]*# (.+)$", text, re.MULTILINE))
+
+
 def groups_help(folders: Iterable[str] = ()) -> str:
     """Return the help: each group with its meaning and its choices, then the settings without a group.
 
@@ -44,7 +50,7 @@ def groups_help(folders: Iterable[str] = ()) -> str:
         names = sorted(known.get(group, ()), key=lambda name: (name != default, name))
         lines.append(f"  {group:<20}{meaning.split(' (')[0]}: {' | '.join(names)}")
     others = [f"  {group:<20}{meaning}: {' | '.join(sorted(known[group]))}" for group, meaning in _OTHERS.items()]
-    settings = [f"  {key:<20}{meaning}" for key, meaning in re.findall(r"^(\w+): [^\n#]*# (.+)$", text, re.MULTILINE)]
+    settings = [f"  {key:<20}{meaning}" for key, meaning in commented_settings("train").items()]
     return _USAGE.format(
         groups="\n".join(lines), others="\n".join(others), settings="\nSettings:\n" + "\n".join(settings) + "\n"
     )

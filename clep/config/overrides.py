@@ -92,8 +92,11 @@ def leaves_out_evaluators(missing_evaluators: str | None, words: Sequence[str]) 
 
 
 def listed(value: str) -> list[str]:
-    """Return the names in the value of a command's option, `kinetics` or `[kinetics,retrieval]`."""
-    names = value.removeprefix("[").removesuffix("]").split(",")
+    """Return the names in the value of a command's option, `kinetics` or `[kinetics,retrieval]`.
+
+    A name with a comma is quoted: `["a,b",c]`.
+    """
+    names = re.findall(r"""\s*("[^"]*"|'[^']*'|[^,]+)\s*(?:,|\Z)""", value.removeprefix("[").removesuffix("]"))
     return [name.strip().strip("'\"") for name in names if name.strip()]
 
 

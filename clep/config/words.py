@@ -1,12 +1,8 @@
 """Words of a command line that a shell has split, or left, in another way than was meant."""
 
 import re
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
-from clep.config.check import did_you_mean
-from clep.config.other_names import OTHER_NAMES, known_as
 from clep.errors import InputError
 
 
@@ -39,36 +35,6 @@ def joined(words: Sequence[str], index: int) -> str | None:
         key, _, value = before[-1].partition("=")
         return f'{key}="{value} {word}"'
     return None
-
-
-def not_key_value(
-    words: Sequence[str],
-    index: int,
-    options: Iterable[str],
-    positional: str = "",
-    choices: Mapping[str, Iterable[str]] | None = None,
-) -> str:
-    """Return the message for a word of a command that is not `key=value`.
-
-    Args:
-        words: of the command line.
-        index: of the word.
-        options: keys that the command knows.
-        positional: option for which a path without a key is meant.
-        choices: names that an option takes.
-    """
-    word, known = words[index], list(options)
-    meant = joined(words, index)
-    key, _, value = (meant or "").partition("=")
-    if meant and key not in known:
-        other = next((one for one in known if known_as(key, OTHER_NAMES.get(one, ()))), None)
-        meant = f"{other}={value}" if other else meant if word.startswith("-") or "." in key else None
-    if named := [option for option, names in (choices or {}).items() if word in names]:
-        meant = f"{named[0]}={word}"
-    if meant is None and positional and ("/" in word or Path(word).exists()):
-        meant = f"{positional}={word}"
-    hint = f"Did you mean {shlex.quote(meant)}?" if meant else did_you_mean(word.lstrip("-"), known)
-    return f"{word!r} is not key=value. {hint}"
 
 
 def refuse_home_sign(words: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from yaml import YAMLError
 
+from clep.command_line import split_words
 from clep.config.check import check_call, did_you_mean
 from clep.demo import (
     SyntheticAVA,
@@ -74,9 +75,8 @@ def run(command: str, options: list[str]) -> Any:
     """
     if command not in DATASETS and command not in FUNCTIONS:
         raise InputError(f"there is no command {command!r}. {did_you_mean(command, [*DATASETS, *FUNCTIONS])}")
-    wrong = [option for option in options if "=" not in option]
-    if wrong:
-        raise InputError(f"{wrong[0]!r} is not key=value")
+    known = inspect.signature(FUNCTIONS[command]).parameters if command in FUNCTIONS else _options(DATASETS[command])
+    split_words(options, known)
     try:
         values = OmegaConf.to_container(OmegaConf.from_dotlist(options))
     except (OmegaConfBaseException, YAMLError) as error:
@@ -87,9 +87,7 @@ def run(command: str, options: list[str]) -> Any:
         check_call(FUNCTIONS[command], named, "")
         return FUNCTIONS[command](**named)
     own = {key: named.pop(key) for key in list(named) if key in _MAKE_OPTIONS}
-    unknown = [key for key in named if key not in _settings(DATASETS[command])]
-    if unknown:
-        known = [*_MAKE_OPTIONS, *_settings(DATASETS[command])]
+    if unknown := [key for key in named if key not in known]:
         raise InputError(f"{command} has no option {unknown[0]!r}. {did_you_mean(unknown[0], known)}")
     dataset = DATASETS[command].from_dict(named)
     check_call(dataset.make, own, "")
@@ -100,7 +98,7 @@ def usage() -> str:
     """Return the list of commands, each with its purpose and its options."""
     lines = ["Generate synthetic data in official formats.", "", "  python -m clep.demo COMMAND key=value …", ""]
     for name, dataset in DATASETS.items():
-        lines += _described(name, dataset, {**_MAKE_OPTIONS, **_settings(dataset)})
+        lines += _described(name, dataset, _options(dataset))
     for name, function in FUNCTIONS.items():
         parameters = inspect.signature(function).parameters.items()
         lines += _described(
@@ -109,8 +107,9 @@ def usage() -> str:
     return "\n".join(lines)
 
 
-def _settings(dataset: type[SyntheticDataset]) -> dict[str, Any]:
-    return {item.name: "…" if item.default is MISSING else item.default for item in fields(dataset)}
+def _options(dataset: type[SyntheticDataset]) -> dict[str, Any]:
+    settings = {item.name: "…" if item.default is MISSING else item.default for item in fields(dataset)}
+    return {**_MAKE_OPTIONS, **settings}
 
 
 def _described(name: str, target: Callable[..., Any], options: dict[str, Any]) -> list[str]:

@@ -2,9 +2,9 @@
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from clep.config.check import did_you_mean
 from clep.data.key_frame_clips import KeyFrameClips
 from clep.data.long_term import LongTerm
 from clep.data.regions import RegionDataset, RegionSource
@@ -174,59 +173,24 @@ def _lines(found: AvaBoxes) -> Iterator[str]:
         yield f"{found.videos[video]},{at!r},{','.join(map(repr, box))},{label},{score!r}\n"
 
 
-AVA_USAGE = """Options of evaluator=ava (frame mAP at an intersection over union of 0.5):
-predictions  video,second,x1,y1,x2,y2,action,score on each line, without a header; boxes in [0, 1]
-groundtruth  the same with a person instead of the score, as ava_val_v2.2.csv; video,second: a frame without actions
-label_map    actions to evaluate: AVA's .pbtxt or mmaction2's label_map.txt; default: the 60 of the challenge
-excluded     video,second on each line: frames to exclude, as ava_val_excluded_timestamps_v2.2.csv
-unannotated  detections in frames that groundtruth does not list: ignored (default) | counted (the rule until 2020)
-out          where metrics.json and coverage.json are written, or a file that ends in .json; default: nowhere"""
-
-_NEEDED = ("predictions", "groundtruth")
-_KEYS = (*_NEEDED, "label_map", "excluded", "unannotated", "out")
-
-
-def ava_files(arguments: Sequence[str]) -> dict[str, Any]:
-    """Parse `key=value` arguments into the arguments of `evaluate_ava`.
-
-    Raises:
-        InputError: a key is unknown, repeated or without a value, or a required one is missing.
-    """
-    found: dict[str, str] = {}
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals:
-            raise InputError(f"{argument!r} is not of the form key=value. {did_you_mean(argument, _KEYS)}")
-        if key in ("ckpt", "device"):
-            raise InputError(f"evaluator=ava measures the detections in predictions=CSV; leave {key} out")
-        if key not in _KEYS:
-            raise InputError(f"evaluator=ava has no option {key!r}. {did_you_mean(key, _KEYS)}")
-        if key in found or not value:
-            raise InputError(f"{key} is given {'twice' if key in found else 'without a value'}; write {key}=PATH once")
-        found[key] = value
-    for key in _NEEDED:
-        if key not in found:
-            raise InputError(f"{key}=CSV is needed with evaluator=ava; see `python -m clep.evaluate --help`")
-    return found
-
-
 def evaluate_ava(
     predictions: str | Path,
     groundtruth: str | Path,
     label_map: str | Path | None = None,
     excluded: str | Path | None = None,
+    unannotated: Literal["ignored", "counted"] = "ignored",
     out: str | Path | None = None,
-    unannotated: str = "ignored",
 ) -> dict[str, float]:
     """Measure detections in a file, print a table, and return the metrics in percent.
 
     Args:
-        predictions: `video,second,x1,y1,x2,y2,action,score`.
-        groundtruth: `video,second,x1,y1,x2,y2,action,person`, or `video,second` for a frame without actions.
-        label_map: which actions are evaluated; None for the 60 of the challenge.
-        excluded: `video,second`, frames to exclude.
-        unannotated: see `clep.metrics.ava.measure_ava`.
-        out: folder of `metrics.json` and `coverage.json`, or the path of the former, ending in .json; None for neither.
+        predictions: csv of lines `video,second,x1,y1,x2,y2,action,score`, without a header; boxes in [0, 1].
+        groundtruth: csv of lines `video,second,x1,y1,x2,y2,action,person`, as ava_val_v2.2.csv, or `video,second` for
+            a frame without actions.
+        label_map: actions to evaluate: AVA's .pbtxt or mmaction2's label_map.txt; default: the 60 of the challenge.
+        excluded: csv of lines `video,second`: frames to exclude, as ava_val_excluded_timestamps_v2.2.csv.
+        unannotated: detections in frames that groundtruth does not list: ignored, or counted (the rule until 2020).
+        out: folder of `metrics.json` and `coverage.json`, or the path of the former, ending in .json; default: neither.
 
     Returns:
         `ava/mAP`, and `ava/AP/<action id>` of each action of the label map, NaN where it has no ground truth.

@@ -1,0 +1,185 @@
+"""Command lines `key=value`: the options of a command are declared once, as a dataclass or the signature of a function.
+
+Reading, checks, hints and `--help` follow from its names, defaults, type hints and docstring. Settings that Hydra
+composes are checked in `clep.config.mistakes`.
+"""
+
+import inspect
+import logging
+import shlex
+import sys
+import textwrap
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any
+
+from clep.config.check import check_call, did_you_mean
+from clep.config.mistakes import nearest_option
+from clep.config.other_names import OTHER_NAMES, known_as
+from clep.config.overrides import listed, plain_value
+from clep.config.words import joined, refuse_home_sign
+from clep.errors import InputError
+from clep.preprocess.__main__ import HELP, option_meanings
+
+log = logging.getLogger(__name__)
+
+_FLAGS = {**dict.fromkeys(("true", "yes", "1"), True), **dict.fromkeys(("false", "no", "0"), False)}
+
+
+def run_command(
+    run: Callable[[list[str]], object],
+    usage: Callable[[list[str]], str],
+    words: Sequence[str] | None,
+    needs_words: bool = True,
+) -> None:
+    """Call `run`, or print `usage` for `--help`; after an InputError print it and exit with status 1.
+
+    Args:
+        run, usage: take the words.
+        words: of the command line; None for those of this process.
+        needs_words: whether no words mean `--help`.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    words = list(sys.argv[1:] if words is None else words)
+    try:
+        if set(HELP) & set(words) or (needs_words and not words):
+            sys.stdout.write(usage(words) + "\n")
+        else:
+            run(words)
+    except InputError as error:
+        log.error("error: %s", error)
+        sys.exit(1)
+
+
+def read_options(
+    target: Callable[..., Any], words: Sequence[str], command: str, names: Sequence[str] = (), positional: str = ""
+) -> dict[str, Any]:
+    """Read `key=value` words as arguments of `target`.
+
+    Args:
+        target: dataclass or function that declares the options.
+        words: of the command line.
+        command: for messages.
+        names: parameters that are options; () for all.
+        positional: option that is meant by a path without a key.
+
+    Raises:
+        InputError: as `split_words` and `typed_values`, an option is unknown, or a required one is missing.
+    """
+    options = _parameters(target, names)
+    given, others = split_words(words, options, positional)
+    for word in others:
+        key = word.partition("=")[0]
+        raise InputError(f"{command} has no option {key!r}. {nearest_option(key, options)}")
+    for name, parameter in options.items():
+        if parameter.default is parameter.empty and name not in given:
+            raise InputError(f"{name}=VALUE is needed: {_meanings(target)[name]}")
+    return typed_values(target, given)
+
+
+def split_words(
+    words: Sequence[str],
+    options: Iterable[str],
+    positional: str = "",
+    choices: Mapping[str, Iterable[str]] | None = None,
+) -> tuple[dict[str, str], list[str]]:
+    """Split a command line into the values of a command's own options, as typed, and its other words.
+
+    Args:
+        words: of the command line.
+        options: names of the command's own options.
+        positional: option that is meant by a path without a key.
+        choices: names that an option takes; one without a key means that option.
+
+    Raises:
+        InputError: a word is neither `key=value` nor `~key`, starts a path with `~`, or gives an option twice or empty.
+    """
+    known, given, others = list(options), dict[str, str](), list[str]()
+    refuse_home_sign(words)
+    for index, word in enumerate(words):
+        key, equals, value = word.partition("=")
+        if (not equals and not word.startswith("~")) or word.startswith("-"):
+            meant = _meant(words, index, known, positional, choices or {})
+            hint = f"Did you mean {shlex.quote(meant)}?" if meant else did_you_mean(word.lstrip("-"), known)
+            raise InputError(f"{word!r} is not key=value. {hint}")
+        if key not in known:
+            others.append(word)
+        elif key in given or not value:
+            raise InputError(f"{key} is given {'twice' if key in given else 'without a value'}; write {key}=VALUE once")
+        else:
+            given[key] = value
+    return given, others
+
+
+def _meant(
+    words: Sequence[str], index: int, known: Sequence[str], positional: str, choices: Mapping[str, Iterable[str]]
+) -> str | None:
+    """Return the `key=value` that is meant by a word which is none; None where nothing can be said."""
+    word, meant = words[index], joined(words, index)
+    if named := [option for option, names in choices.items() if word in names]:
+        return f"{named[0]}={word}"
+    key, _, value = (meant or "").partition("=")
+    if meant and key not in known:
+        other = next((one for one in known if known_as(key, OTHER_NAMES.get(one, ()))), None)
+        meant = f"{other}={value}" if other else meant if word.startswith("-") or "." in key else None
+    return f"{positional}={word}" if meant is None and positional and ("/" in word or Path(word).exists()) else meant
+
+
+def typed_values(target: Callable[..., Any], given: Mapping[str, str]) -> dict[str, Any]:
+    """Convert values as typed to the type hints of `target`: texts, `a,b` or `[a,b]`, `true` or `false`, numbers, `null`.
+
+    Raises:
+        InputError: a value has another type.
+    """
+    hints = typing.get_type_hints(target, include_extras=True)
+    values = {key: _typed(key, text, hints[key]) for key, text in given.items()}
+    check_call(target, values, "", partial=True)
+    return values
+
+
+def options_help(target: Callable[..., Any], names: Sequence[str] = (), **defaults: Any) -> str:
+    """Return the options of `target` with meanings and defaults, which `defaults` may replace."""
+    meanings = _meanings(target)
+    for name, parameter in _parameters(target, names).items():
+        default = defaults.get(name, parameter.default)
+        if default not in (None, parameter.empty, "", ()):
+            meanings[name] += f" (default: {str(default).lower() if isinstance(default, bool) else default})"
+    return aligned({name: meanings[name] for name in _parameters(target, names)})
+
+
+def aligned(meanings: Mapping[str, str]) -> str:
+    """Return lines of names and their meanings, aligned and wrapped."""
+    width = max(map(len, meanings)) + 2
+    return "\n".join(
+        textwrap.fill(text, 118, initial_indent=name.ljust(width), subsequent_indent=" " * width)
+        for name, text in meanings.items()
+    )
+
+
+def _parameters(target: Callable[..., Any], names: Sequence[str]) -> dict[str, inspect.Parameter]:
+    """Return the options by name, those of a dataclass before those of its base classes."""
+    found, own = inspect.signature(target).parameters, getattr(target, "__annotations__", {})
+    return {name: found[name] for name in sorted(names or found, key=lambda name: name not in own)}
+
+
+def _meanings(target: Callable[..., Any]) -> dict[str, str]:
+    documented = target if isinstance(target, type) else type("", (), {"__doc__": target.__doc__})
+    return {name: text.replace("`", "").rstrip(".") for name, text in option_meanings(documented).items()}
+
+
+def _typed(key: str, text: str, hint: Any) -> Any:
+    kinds = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, UnionType) else (hint,)
+    if text == "null" and NoneType in kinds:
+        return None
+    if any(typing.get_origin(kind) in (list, Sequence) for kind in kinds):
+        if text.startswith("[") != text.endswith("]"):
+            raise InputError(f"{key}={text} cannot be read; a list is written '{key}=[a,b]'")
+        return listed(text)
+    if str in kinds or typing.get_origin(kinds[0]) is typing.Literal:
+        return text
+    if bool in kinds and text.lower() not in _FLAGS:
+        raise InputError(f"{key}={text} must be true or false")
+    value = _FLAGS[text.lower()] if bool in kinds else plain_value(f"{key}={text}")
+    return text if value is None else value
