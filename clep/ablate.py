@@ -12,7 +12,7 @@ from rich.console import Console
 from clep.ablation.cells import Outcome, claim, run_cells
 from clep.ablation.grid import Grid, read_grid
 from clep.ablation.table import as_data, chosen_metrics, draw, in_terminal, rows_of, with_suffix, write_table
-from clep.compute import Stopped, graceful_shutdown
+from clep.command_line import run_command
 from clep.compute.locks import file_lock
 from clep.config.compose import compose_config
 from clep.config.folder import config_folder
@@ -37,26 +37,16 @@ processes  runs at the same time, which share cores and GPUs evenly; default: 1,
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run an ablation; return 0, 1 for bad input or a run that failed, or 128 + signal after Ctrl-C or SIGTERM."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if not words or {"-h", "--help", "help"} & set(words):
-        names = sorted(path.stem for path in (config_folder() / "ablation").glob("*.yaml"))
-        sys.stdout.write(USAGE.format(names=", ".join(names)) + "\n")
-        return 0
-    try:
-        with graceful_shutdown():
-            data = ablate(words, Console())
-    except InputError as error:
-        log.error("error: %s", error)
-        return 1
-    except KeyboardInterrupt:
-        log.error("interrupted; the same command again continues")
-        return 130
-    except Stopped as stopped:
-        log.error("stopped by signal %d; the same command again continues", stopped.signal)
-        return 128 + stopped.signal
-    return int(any(cell["failed"] for cell in data["cells"]))
+    """Run an ablation from the command line, see `run_command`; a run that failed gives status 1."""
+    return run_command(_run, _usage, arguments)
+
+
+def _run(words: list[str]) -> int:
+    return int(any(cell["failed"] for cell in ablate(words, Console())["cells"]))
+
+
+def _usage(_: list[str]) -> str:
+    return USAGE.format(names=", ".join(sorted(path.stem for path in (config_folder() / "ablation").glob("*.yaml"))))
 
 
 def ablate(words: Sequence[str], console: Console | None = None) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Command lines `key=value`: the options of a command are declared once, as a dataclass or the signature of a function.
+"""Command lines `key=value`: reading, checks, hints and `--help` follow from one declaration of the options.
 
-Reading, checks, hints and `--help` follow from its names, defaults, type hints and docstring. Settings that Hydra
-composes are checked in `clep.config.mistakes`.
+The declaration is a dataclass or the signature of a function: names, defaults, type hints, and the meanings in its
+docstring. Settings that Hydra composes are checked in `clep.config.mistakes`.
 """
 
 import inspect
@@ -15,6 +15,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any
 
+from clep.compute import Stopped, graceful_shutdown
 from clep.config.check import check_call, did_you_mean
 from clep.config.mistakes import nearest_option
 from clep.config.other_names import OTHER_NAMES, known_as
@@ -29,28 +30,39 @@ _FLAGS = {**dict.fromkeys(("true", "yes", "1"), True), **dict.fromkeys(("false",
 
 
 def run_command(
-    run: Callable[[list[str]], object],
+    run: Callable[[list[str]], int | None],
     usage: Callable[[list[str]], str],
     words: Sequence[str] | None,
     needs_words: bool = True,
-) -> None:
-    """Call `run`, or print `usage` for `--help`; after an InputError print it and exit with status 1.
+) -> int:
+    """Call `run` with the words, or print `usage` for `--help`; return the exit status.
 
     Args:
-        run, usage: take the words.
-        words: of the command line; None for those of this process.
+        run: may return a status.
+        usage: returns the help.
+        words: None for those of this process.
         needs_words: whether no words mean `--help`.
+
+    Returns:
+        0, 1 after an InputError, which is printed, or 128 + signal after Ctrl-C, SIGTERM or SIGHUP.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     words = list(sys.argv[1:] if words is None else words)
     try:
         if set(HELP) & set(words) or (needs_words and not words):
             sys.stdout.write(usage(words) + "\n")
-        else:
-            run(words)
+            return 0
+        with graceful_shutdown():
+            return run(words) or 0
     except InputError as error:
         log.error("error: %s", error)
-        sys.exit(1)
+        return 1
+    except KeyboardInterrupt:
+        log.error("interrupted; the same command again continues")
+        return 130
+    except Stopped as stopped:
+        log.error("stopped by signal %d; the same command again continues", stopped.signal)
+        return 128 + stopped.signal
 
 
 def read_options(
@@ -128,7 +140,7 @@ def _meant(
 
 
 def typed_values(target: Callable[..., Any], given: Mapping[str, str]) -> dict[str, Any]:
-    """Convert values as typed to the type hints of `target`: texts, `a,b` or `[a,b]`, `true` or `false`, numbers, `null`.
+    """Convert values as typed to the type hints of `target`; a list is `a,b` or `[a,b]`.
 
     Raises:
         InputError: a value has another type.

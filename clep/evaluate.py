@@ -5,6 +5,7 @@ With `evaluator=ava predictions=…` it needs no model: it measures a csv of det
 
 import logging
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -332,10 +333,10 @@ def _usage(words: list[str]) -> str:
     return USAGE.format(names=names, options=options_help(evaluate, _OWN), ava=options_help(evaluate_ava))
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Evaluate from the command line; prints an InputError without a traceback."""
-    run_command(_run, _usage, arguments)
+def main(arguments: list[str] | None = None) -> int:
+    """Evaluate from the command line, see `run_command`."""
+    return run_command(_run, _usage, arguments)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -323,10 +324,10 @@ def _usage(words: list[str]) -> str:
     return USAGE.format(options=aligned(commented_settings("leaderboard")), **known)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table; prints an InputError without a traceback."""
-    run_command(_run, _usage, arguments, needs_words=False)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the table, see `run_command`."""
+    return run_command(_run, _usage, arguments, needs_words=False)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

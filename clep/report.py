@@ -2,6 +2,7 @@
 
 import logging
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,10 +64,10 @@ def _run(words: list[str]) -> None:
     log.info("%s", report(folders, **read_options(report, others, "clep.report", _OPTIONS)))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Write a report from the command line; prints an InputError without a traceback."""
-    run_command(_run, lambda _: USAGE.format(options=options_help(report, _OPTIONS)), arguments)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write a report from the command line, see `run_command`."""
+    return run_command(_run, lambda _: USAGE.format(options=options_help(report, _OPTIONS)), arguments)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from clep.bank import FeatureBank
 from clep.command_line import options_help, read_options, run_command
-from clep.compute import Stopped, graceful_shutdown
+from clep.compute import Stopped
 from clep.config.saved import run_folder, saved_settings
 from clep.errors import InputError
 from clep.index.moment_index import APPROXIMATE_ABOVE
@@ -191,8 +191,7 @@ def parse_options(words: Sequence[str]) -> SearchOptions:
 
 def _run(words: list[str]) -> None:
     try:
-        with graceful_shutdown():
-            run_search(parse_options(words))
+        run_search(parse_options(words))
     except (KeyboardInterrupt, Stopped):
         _log.info("the search page has ended")
 
@@ -201,12 +200,12 @@ def _usage(_: list[str]) -> str:
     return USAGE.format(options=options_help(SearchOptions, port=DEFAULT_PORT, window_s=DEFAULT_WINDOW_S))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve the search page from the command line; prints an InputError without a traceback."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve the search page from the command line, see `run_command`."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("clep").setLevel(logging.INFO)
-    run_command(_run, _usage, arguments)
+    return run_command(_run, _usage, arguments)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,6 +1,7 @@
 """Share a trained model: a folder with weights, config, prompts and a model card, uploaded to the Hugging Face hub."""
 
 import logging
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -306,11 +307,11 @@ def _run(words: list[str]) -> None:
         log.info("uploaded: %s", share(options.run, options.repo, options, options.private, options.message))
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """CLI entry point; prints an InputError without a traceback."""
+def main(arguments: list[str] | None = None) -> int:
+    """Share from the command line, see `run_command`."""
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    run_command(_run, lambda _: USAGE.format(options=options_help(ShareOptions)), arguments)
+    return run_command(_run, lambda _: USAGE.format(options=options_help(ShareOptions)), arguments)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -221,20 +221,18 @@ def test_the_command_writes_or_uploads(
     for words, message in (
         ([f"run={run}", "repo=lab/cooking"], "an upload needs a token of the hub"),
         ([f"run={run}"], "repo=user/name is needed"),
-        (["repo=lab/cooking"], "run=PATH is needed"),
+        (["repo=lab/cooking"], "run=VALUE is needed: a run's folder"),
         ([f"run={run}", "rep=lab/cooking"], "'repo'"),
         ([f"run={run}", "dry_run=maybe"], "dry_run=maybe must be true or false"),
         ([f"run={tmp_path / 'none'}", "dry_run=true"], "is not a trained model"),
     ):
         caplog.clear()
-        with pytest.raises(SystemExit):
-            main(words)
+        assert main(words) == 1
         assert message in caplog.text
     assert not hub.requests
     monkeypatch.setenv("HF_TOKEN", "hf_" + "x" * 34)
     caplog.clear()
-    with pytest.raises(SystemExit):
-        main([f"run={run}", "repo=lab/cooking"])
+    assert main([f"run={run}", "repo=lab/cooking"]) == 1
     assert "the hub refuses this token" in caplog.text
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     main([f"run={run}", "repo=lab/cooking", "private=true", "license=mit"])

@@ -1,8 +1,8 @@
 """Command line of the synthetic data: `python -m clep.demo COMMAND key=value …`."""
 
 import inspect
-import logging
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from typing import Any
@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from yaml import YAMLError
 
-from clep.command_line import split_words
+from clep.command_line import run_command, split_words
 from clep.config.check import check_call, did_you_mean
 from clep.demo import (
     SyntheticAVA,
@@ -49,22 +49,8 @@ _MAKE_OPTIONS = {"out": MISSING, "seed": 0, "progress": True}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return 0, 1 after an InputError, which is printed, or 130 after Ctrl-C."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
-    console, errors = Console(), Console(stderr=True, soft_wrap=True)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if not words or {"-h", "--help", "help"} & set(words):
-        console.print(usage(), markup=False, highlight=False)
-        return 0
-    try:
-        console.print(run(words[0], words[1:]))
-    except InputError as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False)
-        return 1
-    except KeyboardInterrupt:
-        errors.print("interrupted; the same command again continues", markup=False)
-        return 130
-    return 0
+    """Generate data from the command line, see `run_command`."""
+    return run_command(lambda words: Console().print(run(words[0], words[1:])), lambda _: usage(), arguments)
 
 
 def run(command: str, options: list[str]) -> Any:
@@ -114,7 +100,8 @@ def _options(dataset: type[SyntheticDataset]) -> dict[str, Any]:
 
 def _described(name: str, target: Callable[..., Any], options: dict[str, Any]) -> list[str]:
     shown = ", ".join(key if value is MISSING else f"{key}={value}" for key, value in options.items())
-    return [name, f"    {str(inspect.getdoc(target)).splitlines()[0]}", f"    {shown}", ""]
+    meaning = str(inspect.getdoc(target)).splitlines()[0]
+    return [name, f"    {meaning}", textwrap.indent(textwrap.fill(shown, 114), "    "), ""]
 
 
 if __name__ == "__main__":

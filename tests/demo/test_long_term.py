@@ -125,9 +125,9 @@ def test_files_of_the_dataset_and_reuse(tmp_path):
         ("maxpending=3", "Did you mean 'max_pending'"),
     ],
 )
-def test_invalid_settings(tmp_path, capsys, option, message):
+def test_invalid_settings(tmp_path, caplog, option, message):
     assert main(["long_term_dataset", f"out={tmp_path / 'data'}", option]) == 1
-    assert message in capsys.readouterr().err
+    assert message in caplog.text
     assert not (tmp_path / "data").exists()
 
 

@@ -10,7 +10,7 @@ from clep.demo.__main__ import DATASETS, FUNCTIONS, main, usage
 _SMALL = ["training_videos=1", "test_videos=1", "shortest_s=60", "longest_s=60", "encoder.dim=8", "encoder.hidden=4"]
 
 
-def test_a_dataset_is_generated_with_settings_of_the_command_line(tmp_path, capsys):
+def test_a_dataset_is_generated_with_settings_of_the_command_line(tmp_path, capsys, caplog):
     out = tmp_path / "data"
     assert main(["objectives_dataset", f"out={out}", "seed=2", "progress=false", *_SMALL]) == 0
     assert "'videos': 2" in capsys.readouterr().out
@@ -19,7 +19,7 @@ def test_a_dataset_is_generated_with_settings_of_the_command_line(tmp_path, caps
     assert description["settings"]["encoder"]["dim"] == 8
     assert description["settings"]["encoder"]["row_noise"] == SyntheticObjectives().encoder.row_noise
     assert main(["objectives_dataset", f"out={out}", "seed=3", "progress=false", *_SMALL]) == 1
-    assert "seed 2, requested 3" in capsys.readouterr().err
+    assert "seed 2, requested 3" in caplog.text
 
 
 def test_features_of_existing_narrations(tmp_path):
@@ -44,12 +44,15 @@ def test_features_of_existing_narrations(tmp_path):
         (["long_term_dataset", "out=x", "encoder.dimm=3"], "Did you mean 'dim'"),
         (["features", "out_foldr=x"], "Did you mean 'out_folder'"),
         (["features", "out_folder"], "'out_folder' is not key=value"),
+        (["features", "--out-folder", "x"], "Did you mean out_folder=x?"),
+        (["ava_dataset", "out=~/x"], "$HOME/x"),
+        (["ava_dataset", "out=x", "out=y"], "out is given twice"),
     ],
 )
-def test_wrong_commands_are_named(words, message, capsys, tmp_path, monkeypatch):
+def test_wrong_commands_are_named(words, message, caplog, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(words) == 1
-    assert message in capsys.readouterr().err
+    assert message in caplog.text
     assert not list(tmp_path.iterdir())
 
 

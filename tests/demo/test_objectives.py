@@ -132,7 +132,7 @@ def test_a_complete_folder_is_reused_and_another_seed_refused(tmp_path):
         ("feature_dtype=int8", "feature_dtype must be one of"),
     ],
 )
-def test_invalid_settings(tmp_path, capsys, option, message):
+def test_invalid_settings(tmp_path, caplog, option, message):
     assert main(["objectives_dataset", f"out={tmp_path / 'data'}", option]) == 1
-    assert message in capsys.readouterr().err
+    assert message in caplog.text
     assert not (tmp_path / "data").exists()
