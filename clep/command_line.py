@@ -84,7 +84,7 @@ def read_options(
     given, others = split_words(words, options, positional)
     for word in others:
         key = word.partition("=")[0]
-        raise InputError(f"{command} has no option {key!r}. {nearest_option(key, options)}")
+        raise InputError(f"{command} has no option {key!r}. {nearest_option(key, options, takes_paths=False)}")
     for name, parameter in options.items():
         if parameter.default is parameter.empty and name not in given:
             raise InputError(f"{name}=VALUE is needed: {_meanings(target)[name]}")

@@ -71,6 +71,7 @@ def test_values_have_the_declared_types() -> None:
     [
         ([], "run=VALUE is needed: a run's folder, or a.ckpt in it"),
         (["run=a", "sizes=3"], "clep.test has no option 'sizes'. Did you mean 'size'?"),
+        (["run=a", "data=x"], "clep.test has no option 'data'. It is a setting of the training"),
         (["run=a", "~size=3"], "clep.test has no option '~size'"),
         (["runs/a"], "Did you mean run=runs/a?"),
         (["--run", "a"], "Did you mean run=a?"),

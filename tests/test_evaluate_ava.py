@@ -67,7 +67,10 @@ def test_other_names_of_videos_are_warned_of(files: Path, caplog: pytest.LogCapt
         (["evaluator=ava", "predictions={at}/det.csv"], "groundtruth=VALUE is needed"),
         (["{all}", "exclude={at}/excluded.csv"], "evaluator=ava has no option 'exclude'. Did you mean 'excluded'?"),
         (["evaluator=ava", "prediction={at}/det.csv"], "Did you mean 'predictions'?"),
-        (["{all}", "paths.data=x"], "evaluator=ava has no option 'paths.data'. Choose from: predictions, groundtruth"),
+        (
+            ["{all}", "paths.data=x"],
+            "no option 'paths.data'. It is a setting of the training",
+        ),
         (["{all}", "label_map="], "label_map is given without a value"),
         (["{all}", "predictions=x"], "predictions is given twice"),
         (["{all}", "excluded"], "'excluded' is not key=value"),

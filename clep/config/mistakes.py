@@ -314,17 +314,24 @@ def check_grammar(words: Sequence[str]) -> None:
             raise InputError(_explain_several(word))
 
 
-def nearest_option(word: str, options: Iterable[str]) -> str:
-    """Return a sentence with the nearest of a command's options, also by names that other programs use."""
+def nearest_option(word: str, options: Iterable[str], takes_paths: bool = True) -> str:
+    """Return a sentence with the nearest of a command's options, also by names that other programs use.
+
+    Args:
+        word: the unknown option.
+        options: those of the command.
+        takes_paths: whether the command takes `paths.data` too.
+    """
     known = list(options)
     first = re.split(r"[./@]", word)[0]
     tree: dict[str, Any] = dict.fromkeys(known)
     if "encoder" in known and (inner := video_option(word, [config_folder()] if "." not in word else [])):
         tree[inner] = None
-    if found := nearest_settings(word, {**tree, "paths": {"data": None}}, exact=True):
+    tree |= {"paths": {"data": None}} if takes_paths else {}
+    if found := nearest_settings(word, tree, exact=True):
         return f"Did you mean {found[0]!r}?"
     if first in choices_of_groups([config_folder()]) and first not in known:
-        return f"It is a setting of the training, python train.py {first}…; a job's own: {', '.join(known)}."
+        return f"It is a setting of the training, python train.py {first}…; the options here: {', '.join(known)}."
     return did_you_mean(word, known)
 
 
