@@ -62,6 +62,7 @@ def test_from_films_to_frame_map(dataset: Path, tmp_path: Path, capsys: pytest.C
     assert read_json(tmp_path / "csv" / "metrics.json")["ava/mAP"] == again["ava/mAP"]
 
 
+@pytest.mark.slow
 def test_an_encoder_that_is_trained_on_the_clips(dataset: Path, tmp_path: Path) -> None:
     encoder = ["model.short_term.encoder.frames=1", "model.short_term.encoder.crop_px=64", "data.clips.clip_s=0"]
     more = [

@@ -25,6 +25,7 @@ def _both() -> list[ActionSpan]:
     return [ActionSpan(1.0, 9.0, action_of(0, 1)), ActionSpan(11.0, 19.0, action_of(2, 3))]
 
 
+@pytest.mark.slow
 def test_equal_in_every_process_whatever_the_hash_seed():
     run = [sys.executable, "-c", _SCRIPT]
     there = subprocess.run(run, env={**os.environ, "PYTHONHASHSEED": "1"}, capture_output=True, check=True).stdout

@@ -60,6 +60,7 @@ def trained(banks: Path, folder: Path, operator: str) -> dict[str, float]:
     return read_json(folder / operator / "per_class.json")
 
 
+@pytest.mark.slow
 def test_the_action_watch_is_found_only_with_the_long_term_context(banks: Path, tmp_path: Path) -> None:
     found = {operator: trained(banks, tmp_path, operator) for operator in OPERATORS}
     for figures in found.values():

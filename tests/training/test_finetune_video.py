@@ -44,7 +44,7 @@ class Losses(pl.Callback):
         self.seen.append((batch["moment"].tolist(), float(outputs["loss"])))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_resumed_run_decodes_the_same_clips_and_ends_the_same(tmp_path: Path, workers: int) -> None:
     videos, encoder = write_films(tmp_path / "films"), tiny_timesformer(tmp_path / "t")
     whole, saver = Losses(), pl.callbacks.ModelCheckpoint(tmp_path, "{step}", save_top_k=-1, every_n_train_steps=1)
@@ -126,6 +126,7 @@ def test_a_run_that_trains_the_linear_layer_alone(tmp_path: Path) -> None:
     assert all(torch.equal(value, learned.encoder.state_dict()[name]) for name, value in encoder.state_dict().items())
 
 
+@pytest.mark.slow
 def test_from_a_list_of_films_to_an_encoder_that_makes_banks(tmp_path: Path) -> None:
     options = ("optim.optimizer.lr_factors.encoder=0.3", "model.checkpointing=true", "loss.label_smoothing=0.1")
     overrides = composed_run(tmp_path, *options, "trainer.max_epochs=8")
