@@ -221,7 +221,7 @@ def _open_npy(path: Path) -> object:
             if file.read(6) != b"\x93NUMPY":
                 raise FeatureFileError(path, "unreadable", "is not a .npy file, or is truncated")
         # "c" maps copy-on-write, since PyTorch warns about tensors over read-only memory; the file is not changed.
-        return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+        return _native(np.load(path, mmap_mode="c", allow_pickle=False))
     except OSError as error:
         raise FeatureFileError(path, "unreadable", f"cannot be read: {error.strerror or error}") from error
     except FeatureFileError:
@@ -230,9 +230,12 @@ def _open_npy(path: Path) -> object:
         if "Python objects" in str(error):
             reason = "is an unsafe pickle of Python objects; save a float array"
             raise FeatureFileError(path, "unsafe_pickle", reason) from error
-        raise FeatureFileError(
-            path, "unreadable", f"is damaged or of another byte order ({_first_line(error)})"
-        ) from error
+        raise FeatureFileError(path, "unreadable", f"is corrupt or truncated ({_first_line(error)})") from error
+
+
+def _native(values: np.ndarray) -> Tensor:
+    """Return a tensor over an array; values of another byte order are copied, since PyTorch has native ones only."""
+    return torch.from_numpy(values if values.dtype.isnative else values.astype(values.dtype.newbyteorder("=")))
 
 
 def _member(path: Path, value: object, array: str | None) -> object:
@@ -264,15 +267,13 @@ def _open_npz(path: Path, array: str | None) -> object:
             if claimed > _MOST_INFLATED * path.stat().st_size:
                 raise FeatureFileError(path, "unreadable", f"unpacks to {claimed:,} bytes; save it without compression")
         with np.load(path, allow_pickle=False) as arrays:
-            return torch.from_numpy(arrays[_array_name(path, list(arrays.files), array)])
+            return _native(arrays[_array_name(path, list(arrays.files), array)])
     except FeatureFileError:
         raise
     except (ValueError, TypeError, EOFError, OSError, KeyError, zipfile.BadZipFile, NotImplementedError) as error:
         if "Object arrays" in str(error) or "Python objects" in str(error):
             raise FeatureFileError(path, "unsafe_pickle", "has pickled Python objects, which are refused") from error
-        raise FeatureFileError(
-            path, "unreadable", f"is damaged or of another byte order ({_first_line(error)})"
-        ) from error
+        raise FeatureFileError(path, "unreadable", f"is corrupt or truncated ({_first_line(error)})") from error
 
 
 def _open_h5(path: Path, array: str | None) -> object:

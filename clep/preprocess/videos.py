@@ -98,6 +98,7 @@ class Videos(VideosJob, job="videos"):
         Raises:
             InputError: nothing could be encoded, an option is wrong, or the disk is full.
         """
+        self.settings()  # a wrong option is named before the folder is searched
         others = other_files(self.videos, output_files(Path(self.output)))
         return self.encode(self.items(), f"videos: {Path(self.videos).name}", others)
 
@@ -135,6 +136,7 @@ class Ego4DVideos(VideosJob, job="ego4d_videos"):
         Raises:
             InputError: the metadata is missing or of another layout, no video could be encoded, or the disk is full.
         """
+        self.settings()  # a wrong option is named before the folder is searched
         items, folder = self.items(), Path(self.videos).name
         found = {item.id for item in items}
         skipped = {uid: f"no file {uid}.mp4 in {folder}" for uid in read_videos(self.ego4d_json) if uid not in found}

@@ -50,6 +50,13 @@ def test_the_command_writes_nothing_but_its_outputs(folder):
     ]
 
 
+def test_a_wrong_option_is_named_where_there_are_no_videos_either(folder, capsys):
+    (folder / "empty").mkdir()
+    words = ["videos=empty", "output=features.h5", "encoder=efficientnet_lite0", "window=0"]
+    assert main(["videos", *words]) == 1
+    assert "window=0 must be at least 1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
