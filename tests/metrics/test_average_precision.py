@@ -146,3 +146,12 @@ def test_invalid_input_and_no_labels():
     mean, per_class = charades_map(np.zeros((2, 2)), np.zeros((2, 2), bool))
     assert np.isnan(mean)
     assert np.isnan(per_class).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_minus_infinity_and_every_dtype_equal_the_loop(dtype):
+    rng = np.random.default_rng(3)
+    scores, targets = rng.integers(-3, 4, (40, 6)).astype(dtype), rng.random((40, 6)) < 0.4
+    scores[rng.random(scores.shape) < 0.2] = -np.inf
+    scores[0] = -0.0  # equal to 0
+    np.testing.assert_allclose(charades_map(scores, targets)[1], slow_map(scores, targets)[1], rtol=1e-12)
