@@ -46,7 +46,10 @@ def open_hdf5(path: str | Path, check_storage: bool = True, content: io.RawIOBas
         except _FAULTS:
             known = False
         state = "is truncated or damaged" if known else "is not an HDF5 file, or is truncated"
-        raise InputError(f"{path} {state} ({_first_line(error)}); {REMEDY}") from error
+        raise InputError(
+            f"{path} {state} ({_first_line(error)}); {REMEDY}. A .npy, .npz or .pt file holds the features of one "
+            "video; python -m clep.preprocess features packs a folder of them into a bank"
+        ) from error
     with file:
         try:
             _refuse_links(file, path, check_storage)

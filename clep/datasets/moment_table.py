@@ -106,7 +106,8 @@ def read_moment_table(
             first = int(np.flatnonzero(~good_span)[0])
             remedy = (
                 f"the first spans {table.start_s[first]:g} to {table.end_s[first]:g} s; if start and end are swapped, "
-                f"name them: data.columns.start=END data.columns.end=START"
+                "name them: data.columns.start=END data.columns.end=START (in a preprocessing job columns.start=END "
+                "columns.end=START)"
             )
         raise InputError(
             f"{path} has no usable row ({', '.join(f'{name}: {count:,}' for name, count in report.items())}); {remedy}"

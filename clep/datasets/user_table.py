@@ -75,9 +75,11 @@ class UserTable:
     def hint(self, name: str) -> str:
         """Return the columns of the file, and the setting with which `name` is read from another one."""
         more = ", …" if len(self.found) > _COLUMNS_SHOWN else ""
+        key = self.key.removeprefix("data.")
+        in_job = "" if key == self.key else f" (in a preprocessing job {key}.{name}=NAME)"
         return (
             f"its columns are {', '.join(self.found[:_COLUMNS_SHOWN])}{more}; if it has another name, give it: "
-            f"{self.key}.{name}=NAME"
+            f"{self.key}.{name}=NAME{in_job}"
         )
 
     def error(self, row: int, problem: str) -> InputError:
