@@ -58,10 +58,10 @@ def run_command(
         log.error("error: %s", error)
         return 1
     except KeyboardInterrupt:
-        log.error("interrupted; the same command again continues")
+        log.error("interrupted; run the same command again")
         return 130
     except Stopped as stopped:
-        log.error("stopped by signal %d; the same command again continues", stopped.signal)
+        log.error("stopped by signal %d; run the same command again", stopped.signal)
         return 128 + stopped.signal
 
 
@@ -82,8 +82,8 @@ def read_options(
     """
     options = _parameters(target, names)
     given, others = split_words(words, options, positional)
-    for word in others:
-        key = word.partition("=")[0]
+    if others:
+        key = others[0].partition("=")[0]
         raise InputError(f"{command} has no option {key!r}. {nearest_option(key, options, takes_paths=False)}")
     for name, parameter in options.items():
         if parameter.default is parameter.empty and name not in given:
