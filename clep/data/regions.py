@@ -287,7 +287,7 @@ class RegionSource:
         >>> dataset = source.open(classes=[79, 80], context=LongTerm(window_s=10, per_second=1))
         >>> batch = dataset.__getitems__([0, 1, 2])
         >>> batch["video"].shape, batch["context"].shape, batch["target"].shape
-        (torch.Size([3, 12]), torch.Size([3, 10, 12]), torch.Size([3, 2]))
+        (torch.Size([3, 12]), torch.Size([3, 6, 12]), torch.Size([3, 2]))
     """
 
     reads = ("bank", "regions", "context_bank")  # arguments that name files

@@ -89,7 +89,9 @@ def _state(shared: Path) -> Iterator[dict]:
 
 def _start() -> dict:
     # A socket's path has 107 characters at most, and munge's user must be able to enter the folder.
-    folder = Path(tempfile.mkdtemp(prefix="clep-slurm-"))
+    base = Path(tempfile.gettempdir())
+    private = any(not parent.stat().st_mode & 0o001 for parent in (base, *base.parents))
+    folder = Path(tempfile.mkdtemp(prefix="clep-slurm-", dir="/tmp" if private else base))
     folder.chmod(0o755)
     for name in ("munge", "state", "spool"):
         (folder / name).mkdir(mode=0o755)

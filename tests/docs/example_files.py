@@ -35,8 +35,10 @@ CAPTION_WORDS = ["#", "C", "opens", "washes", "the", "fridge", "cup"]
 
 
 def copy_example_files(folder: Path) -> None:
-    """Link the files into a folder; they are made once a process."""
-    shutil.copytree(_made_once().name, folder, dirs_exist_ok=True, copy_function=os.link)
+    """Link the files into a folder, or copy them to another file system; they are made once a process."""
+    made = _made_once().name
+    copy = os.link if Path(made).stat().st_dev == folder.stat().st_dev else shutil.copy2
+    shutil.copytree(made, folder, dirs_exist_ok=True, copy_function=copy)
 
 
 @functools.cache
