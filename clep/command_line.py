@@ -6,6 +6,7 @@ docstring. Settings that Hydra composes are checked in `clep.config.mistakes`.
 
 import inspect
 import logging
+import re
 import shlex
 import sys
 import textwrap
@@ -22,10 +23,10 @@ from clep.config.other_names import OTHER_NAMES, known_as
 from clep.config.overrides import listed, plain_value
 from clep.config.words import joined, refuse_home_sign
 from clep.errors import InputError
-from clep.preprocess.__main__ import HELP, option_meanings
 
 log = logging.getLogger(__name__)
 
+HELP = ("--help", "-h", "help")
 _FLAGS = {**dict.fromkeys(("true", "yes", "1"), True), **dict.fromkeys(("false", "no", "0"), False)}
 
 
@@ -159,6 +160,18 @@ def options_help(target: Callable[..., Any], names: Sequence[str] = (), **defaul
         if default not in (None, parameter.empty, "", ()):
             meanings[name] += f" (default: {str(default).lower() if isinstance(default, bool) else default})"
     return aligned({name: meanings[name] for name in _parameters(target, names)})
+
+
+def option_meanings(declared: type) -> dict[str, str]:
+    """Return what the sections "Attributes:" (or "Args:") of a class and its base classes say of each option."""
+    meanings: dict[str, str] = {}
+    for home in reversed(declared.__mro__):
+        text = inspect.cleandoc(home.__doc__ or "")
+        section = re.search(r"^(?:Attributes|Args):\n(.*?)(?=^\S|\Z)", text, re.DOTALL | re.MULTILINE)
+        entry = r"^    (\w+(?:, \w+)*): (.*(?:\n      +.*)*)"
+        for names, meaning in re.findall(entry, section.group(1), re.MULTILINE) if section else []:
+            meanings |= dict.fromkeys(names.split(", "), " ".join(meaning.split()))
+    return meanings
 
 
 def aligned(meanings: Mapping[str, str]) -> str:

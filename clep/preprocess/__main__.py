@@ -15,6 +15,7 @@ from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from clep.command_line import HELP, option_meanings
 from clep.compute import Stopped, graceful_shutdown
 from clep.config.check import TextExpected, did_you_mean
 from clep.config.compose import compose_config
@@ -35,7 +36,6 @@ from clep.preprocess.job import (
     path_options,
 )
 
-HELP = ("--help", "-h", "help")
 USAGE = "python -m clep.preprocess JOB [key=value ...] [--config-dir DIR]"
 
 
@@ -219,18 +219,6 @@ def _shown(option: str, value: Any) -> str:
     if isinstance(value, Mapping):
         return nearest_choice(option, value)[0]
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def option_meanings(declared: type) -> dict[str, str]:
-    """Return what the sections "Attributes:" (or "Args:") of a class and its base classes say of each option."""
-    meanings: dict[str, str] = {}
-    for home in reversed(declared.__mro__):
-        text = inspect.cleandoc(home.__doc__ or "")
-        section = re.search(r"^(?:Attributes|Args):\n(.*?)(?=^\S|\Z)", text, re.DOTALL | re.MULTILINE)
-        entry = r"^    (\w+(?:, \w+)*): (.*(?:\n      +.*)*)"
-        for names, meaning in re.findall(entry, section.group(1), re.MULTILINE) if section else []:
-            meanings |= dict.fromkeys(names.split(", "), " ".join(meaning.split()))
-    return meanings
 
 
 if __name__ == "__main__":

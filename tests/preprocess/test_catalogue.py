@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from clep.command_line import option_meanings
 from clep.config.check import check_call
-from clep.preprocess.__main__ import job_options, main, option_meanings
+from clep.preprocess.__main__ import job_options, main
 from clep.preprocess.catalogue import find_job, listed_jobs
 from clep.preprocess.job import Job, build_job
 
