@@ -59,10 +59,10 @@ def run_command(
         log.error("error: %s", error)
         return 1
     except KeyboardInterrupt:
-        log.error("interrupted; run the same command again")
+        log.error("interrupted; run the same command again to continue")
         return 130
     except Stopped as stopped:
-        log.error("stopped by signal %d; run the same command again", stopped.signal)
+        log.error("stopped by signal %d; run the same command again to continue", stopped.signal)
         return 128 + stopped.signal
 
 

@@ -56,10 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False)
         return 1
     except KeyboardInterrupt:
-        errors.print("interrupted; the same command again continues", markup=False)
+        errors.print("interrupted; run the same command again to continue", markup=False)
         return 130
     except Stopped as error:
-        errors.print(f"stopped by signal {error.signal}; the same command again continues", markup=False)
+        errors.print(f"stopped by signal {error.signal}; run the same command again to continue", markup=False)
         return 128 + error.signal
     return 0
 

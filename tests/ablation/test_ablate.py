@@ -189,7 +189,7 @@ def test_a_signal_ends_what_runs_and_keeps_what_is_done(
     process.send_signal(number)
     shown = process.end()
     assert process.returncode == 128 + number
-    assert f"{message}; the same command again continues" in shown
+    assert f"{message}; run the same command again" in shown
     assert (tmp_path / "out" / "operator=nl" / "metrics.json").exists()
     assert not (tmp_path / "out" / "table.md").exists()
     wait_for_trainings(tmp_path / "out")

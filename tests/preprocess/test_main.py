@@ -90,7 +90,7 @@ def test_ctrl_c_gives_status_130_and_the_way_to_continue(folder, capsys, monkeyp
 
     monkeypatch.setattr(packing, "pack_features", stop)
     assert main(["ego4d_features"]) == 130
-    assert "the same command again continues" in capsys.readouterr().err
+    assert "run the same command again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -101,7 +101,7 @@ def test_a_signal_gives_its_status_and_the_way_to_continue(folder, capsys, monke
         assert main(["ego4d_features"]) == 128 + number
     finally:
         signal.signal(number, before)
-    assert f"stopped by signal {int(number)}; the same command again continues" in capsys.readouterr().err
+    assert f"stopped by signal {int(number)}; run the same command again" in capsys.readouterr().err
 
 
 def test_help_lists_the_jobs_without_importing_them(folder):
