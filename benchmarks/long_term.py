@@ -135,7 +135,7 @@ def _gather(settings: Settings, report: Report, path: Path, dtype: str) -> None:
         ],
     )
     for device in DEVICES:
-        note = f"{to_loop[f'ours, {device}']['ratio']:.3g} × the published loop"
+        note = f"{to_loop[f'ours, {device}']['ratio']:.3g} times as fast as the published loop"
         ratio, least = to_bare[f"ours, {device}"]["ratio"], 0.5 if device == "cpu" else 0.4
         report.target(f"{dtype}, {device}: index_select of the rows alone ÷ ours", ratio, at_least=least, note=note)
 

@@ -129,7 +129,7 @@ def split_words(
 def _meant(
     words: Sequence[str], index: int, known: Sequence[str], positional: str, choices: Mapping[str, Iterable[str]]
 ) -> str | None:
-    """Return the `key=value` that is meant by a word which is none; None where nothing can be said."""
+    """Guess the `key=value` that was meant by a word of another form; None without a guess."""
     word, meant = words[index], joined(words, index)
     if named := [option for option, names in choices.items() if word in names]:
         return f"{named[0]}={word}"
@@ -199,6 +199,8 @@ def _typed(key: str, text: str, hint: Any) -> Any:
     if text == "null" and NoneType in kinds:
         return None
     if any(typing.get_origin(kind) in (list, Sequence) for kind in kinds):
+        if "[" in text[1:] and not text.startswith("[") and "," not in text:
+            return [text]  # a path such as videos[1]
         if text.startswith("[") != text.endswith("]"):
             raise InputError(f"{key}={text} cannot be read; a list is written '{key}=[a,b]'")
         return listed(text)

@@ -22,6 +22,10 @@ from clep.files import atomic_path, check_input
 _FAULTS = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, OverflowError, MemoryError, SystemError)
 
 REMEDY = "copy it again or run the job that wrote it"
+_OF_ONE_VIDEO = (
+    ". A .npy, .npz or .pt file holds the features of one video; python -m clep.preprocess features packs a folder of "
+    "them into a bank"
+)
 
 
 @contextmanager
@@ -46,10 +50,8 @@ def open_hdf5(path: str | Path, check_storage: bool = True, content: io.RawIOBas
         except _FAULTS:
             known = False
         state = "is truncated or damaged" if known else "is not an HDF5 file, or is truncated"
-        raise InputError(
-            f"{path} {state} ({_first_line(error)}); {REMEDY}. A .npy, .npz or .pt file holds the features of one "
-            "video; python -m clep.preprocess features packs a folder of them into a bank"
-        ) from error
+        hint = _OF_ONE_VIDEO if path.suffix in (".npy", ".npz", ".pt", ".pth") else ""
+        raise InputError(f"{path} {state} ({_first_line(error)}); {REMEDY}{hint}") from error
     with file:
         try:
             _refuse_links(file, path, check_storage)

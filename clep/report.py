@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from clep.command_line import options_help, read_options, run_command
+from clep.command_line import options_help, read_options, run_command, split_words
 from clep.errors import InputError
 from clep.view.report.compare_page import write_comparison
 from clep.view.report.end_of_run import REPORT
@@ -58,6 +58,9 @@ def report(folders: Sequence[str | Path], videos: Sequence[str] | None = None, o
 def _run(words: list[str]) -> None:
     folders = [word for word in words if not word.startswith("-") and ("=" not in word or Path(word).exists())]
     others = [word for word in words if word not in folders]
+    for index, word in enumerate(words):
+        if word.startswith("-"):
+            split_words(words[index : index + 2], _OPTIONS)  # raises: "Did you mean videos=DIR?"
     for key, _, value in (word.partition("=") for word in others):
         if key in ("run", "runs", "ckpt", "folder") and value:
             raise InputError(f"a folder is given without {key}=: python -m clep.report {shlex.quote(value)}")

@@ -44,14 +44,14 @@ class SearchOptions:
             suffix.
         narrations: narrations.arrow or a table (csv, tsv, parquet, jsonl), shown near each hit; default: those of the
             run.
-        window_s: seconds of a moment; of a run as it was trained, else as here.
+        window_s: seconds of a moment; if left out, those that the run was trained with, or else the default.
         stride_s: seconds from the start of one moment to the next.
         template: the text around a sentence when it is embedded, e.g. 'template=#C C {}'.
         device: where the model computes, cpu or cuda; default: a GPU if there is one.
         allow: your own modules that the run may name: allow=[mine].
         approximate_above: more moments than this are searched by faiss.
         host: address of the page. Another host than this machine needs the token that the printed link holds.
-        port: of the page; where it is not given, the next free one from the default on.
+        port: port of the page; if left out, the default or the next free port.
         open: open the page in a browser: true or false; default: only if there is a screen.
 
     Raises:

@@ -62,6 +62,7 @@ def test_values_have_the_declared_types() -> None:
         "run": "runs/a=b, [c]", "size": 4, "rate": 0.01, "fast": True, "names": ["a", "b,c", "d"], "kind": "old",
     }  # fmt: skip
     assert read("run=3", "names=2019_05_12") == {"run": "3", "names": ["2019_05_12"]}
+    assert read("run=a", "names=films[1]")["names"] == ["films[1]"]
     assert read("run=null", "rate=null", "device=null") == {"run": "null", "rate": None, "device": None}
     assert Options(**read("run=a")) == Options(run="a")
 

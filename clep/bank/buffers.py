@@ -37,10 +37,12 @@ class Buffers:
         return torch.from_numpy(array).view(rows, dim)
 
     def _memory(self, count: int) -> np.ndarray:
-        while True:
+        for _ in range(len(self._free)):
             try:
                 memory = self._free.popleft()
-            except IndexError:
-                return np.empty(count + count // 8, dtype=np.float32)  # the next batch may be a little larger
-            if len(memory) >= count:
+            except IndexError:  # another thread took it
+                break
+            if count <= len(memory) <= 2 * count:
                 return memory
+            self._free.append(memory)  # of batches of another size
+        return np.empty(count + count // 8, dtype=np.float32)  # the next batch may be a little larger

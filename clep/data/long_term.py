@@ -32,9 +32,8 @@ class LongTerm:
             and the first in evaluation.
         pool: "rows" gives all slots; "mean" and "max" give a single slot, the mean or maximum of the rows: the input of
             `operator=avg` and `operator=max`, without a copy of the rows.
-        gaps: True keeps a slot for each row that a second could have, also where it has none, so that all batches have
-            `window_s * per_second` slots. False leaves empty slots out: fewer bytes, and less to compute; a model that
-            ignores empty slots gives the same.
+        gaps: True keeps empty slots, so that every batch has `window_s * per_second` slots. False removes them: less
+            memory and computation, and the same output of a model that ignores empty slots (`empty_slots=masked`).
 
     Raises:
         InputError: `window_s` or `per_second` is below 1.
@@ -72,6 +71,8 @@ class LongTerm:
             InputError: `metadata.context` has an unknown key, or a value of another type.
         """
         remembered = metadata.get("context")
+        if isinstance(remembered, Mapping):
+            remembered = {"gaps": True, **remembered}  # a model that was saved before there was a choice had all slots
         return None if remembered is None else call(cls, remembered, "metadata.context").fixed()
 
     def fixed(self) -> "LongTerm":
@@ -88,7 +89,7 @@ class LongTerm:
     ) -> dict[str, Tensor]:
         """Return `context` `[batch, slots, dim]` and `context_mask` `[batch, slots]`, float32, on the bank's device.
 
-        Without `gaps`, `slots` is the number of rows of the moment that has most of the batch.
+        Without `gaps`, `slots` is the largest number of rows that a moment of the batch has.
 
         Args:
             bank: a bank with a clock.

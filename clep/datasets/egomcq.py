@@ -45,8 +45,8 @@ def read_egomcq(path: str | Path) -> EgoMcqQuestions:
     official reader.
 
     Raises:
-        InputError: the file is missing or damaged, or a question lacks something or has not five choices; the message
-            names the question.
+        InputError: the file is missing or damaged, a question lacks something, or it does not have five choices; the
+            message names the question.
     """
     content = read_json(path)
     if not isinstance(content, dict) or not content:
@@ -60,6 +60,11 @@ def read_egomcq(path: str | Path) -> EgoMcqQuestions:
             listed = question["choices"]
             if not isinstance(listed, dict):
                 raise ValueError("its choices are not an object of clips by number")
+            if len(listed) != CHOICES:
+                raise ValueError(
+                    f"it has {len(listed)} choices, but EgoMCQ has {CHOICES} (evaluator=multiple_choice measures "
+                    "questions of your own)"
+                )
             options = [_clip(listed[str(i)]) for i in range(len(listed))]
             answer, kind = _whole(question, "answer"), _whole(question, "types")
             sentences.append(_text(question["query"]))
@@ -73,12 +78,6 @@ def read_egomcq(path: str | Path) -> EgoMcqQuestions:
         choices.append([position.setdefault(one, len(position)) for one in ids])
         answers.append(answer)
         kinds.append(kind)
-    for name, row in zip(content, choices, strict=True):
-        if len(row) != CHOICES:
-            raise InputError(
-                f"{path}: question {name!r} has {len(row)} choices, but EgoMCQ has {CHOICES}; fetch the file again, or "
-                "measure your own questions with evaluator=multiple_choice"
-            )
     videos, start_s, end_s = zip(*(clips[one] for one in position), strict=True)
     return EgoMcqQuestions(
         sentences,

@@ -122,7 +122,7 @@ class AvaRegions(Evaluator):
             if self.clips is None:
                 raise InputError("the model reads clips: give evaluator.ava.clips (short_term=clips)")
             clips = self.clips.fitting(model.short_term.encoder)
-        context = LongTerm.of_model(model.metadata) or LongTerm(per_second=5).fixed()
+        context = LongTerm.of_model(model.metadata) or LongTerm(per_second=5, gaps=True).fixed()
         return self.source.open(model.classes, context, self.device, clips)
 
     def _scores(

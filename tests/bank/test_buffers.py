@@ -52,14 +52,23 @@ def test_few_arrays_are_kept() -> None:
     assert [tensor.data_ptr() for tensor in again] == addresses[2:]
 
 
-def test_memory_that_is_too_small_makes_room() -> None:
+def test_batches_of_different_sizes_have_memory_of_their_size() -> None:
     buffers = Buffers()
-    small = [buffers.take(ROWS, DIM) for _ in range(4)]
-    small.clear()
-    large = buffers.take(2 * ROWS, DIM)
-    address = large.data_ptr()
-    del large
-    assert buffers.take(ROWS, DIM).data_ptr() == address
+    windows, contexts = set(), set()
+    for _ in range(5):
+        window, context = buffers.take(ROWS, DIM), buffers.take(9 * ROWS, DIM)
+        windows.add(window.data_ptr())
+        contexts.add(context.data_ptr())
+        del context, window
+    assert len(windows) == len(contexts) == 1
+
+
+def test_memory_that_is_too_small_or_far_too_large_is_not_used() -> None:
+    buffers = Buffers()
+    address = buffers.take(3 * ROWS, DIM).data_ptr()
+    assert buffers.take(ROWS, DIM).data_ptr() != address
+    assert buffers.take(6 * ROWS, DIM).data_ptr() != address
+    assert buffers.take(3 * ROWS, DIM).data_ptr() == address
 
 
 def test_threads_never_share_memory() -> None:

@@ -165,6 +165,8 @@ def test_a_model_remembers_its_context(tmp_path: Path) -> None:
     metadata = MomentDataModule(source, context=LongTerm(30, 1)).metadata("some-encoder")
     assert metadata["context"] == {"window_s": 30, "per_second": 1, "sample": "random", "pool": "rows", "gaps": False}
     assert LongTerm.of_model(metadata) == LongTerm(30, 1, sample="first")
+    del metadata["context"]["gaps"]  # as before there was a choice
+    assert LongTerm.of_model(metadata) == LongTerm(30, 1, sample="first", gaps=True)
     without = MomentDataModule(source).metadata("some-encoder")
     assert "context" not in without
     assert LongTerm.of_model(without) is None
