@@ -162,10 +162,10 @@ def options_help(target: Callable[..., Any], names: Sequence[str] = (), **defaul
     return aligned({name: meanings[name] for name in _parameters(target, names)})
 
 
-def option_meanings(declared: type) -> dict[str, str]:
-    """Return what the sections "Attributes:" (or "Args:") of a class and its base classes say of each option."""
+def option_meanings(declared: Callable[..., Any]) -> dict[str, str]:
+    """Return the meanings of options in the docstring (Attributes, Args) of a function, or of a class and its bases."""
     meanings: dict[str, str] = {}
-    for home in reversed(declared.__mro__):
+    for home in reversed(getattr(declared, "__mro__", (declared,))):
         text = inspect.cleandoc(home.__doc__ or "")
         section = re.search(r"^(?:Attributes|Args):\n(.*?)(?=^\S|\Z)", text, re.DOTALL | re.MULTILINE)
         entry = r"^    (\w+(?:, \w+)*): (.*(?:\n      +.*)*)"
@@ -190,8 +190,7 @@ def _parameters(target: Callable[..., Any], names: Sequence[str]) -> dict[str, i
 
 
 def _meanings(target: Callable[..., Any]) -> dict[str, str]:
-    documented = target if isinstance(target, type) else type("", (), {"__doc__": target.__doc__})
-    return {name: text.replace("`", "").rstrip(".") for name, text in option_meanings(documented).items()}
+    return {name: text.replace("`", "").rstrip(".") for name, text in option_meanings(target).items()}
 
 
 def _typed(key: str, text: str, hint: Any) -> Any:

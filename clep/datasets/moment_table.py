@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float32, Float64, Int8, Int32, Shaped
 
-from clep.datasets.user_table import EncodedStrings, UserTable, is_blank, read_user_table
+from clep.datasets.user_table import EncodedStrings, UserTable, column_settings, is_blank, read_user_table
 from clep.errors import InputError
 from clep.text import NarrationTable
 from clep.text.narration_table import ROW_SPLITS, VideoMetadata, assemble
@@ -106,8 +106,7 @@ def read_moment_table(
             first = int(np.flatnonzero(~good_span)[0])
             remedy = (
                 f"the first spans {table.start_s[first]:g} to {table.end_s[first]:g} s; if start and end are swapped, "
-                "name them: data.columns.start=END data.columns.end=START (in a preprocessing job columns.start=END "
-                "columns.end=START)"
+                f"name them: {column_settings('data.columns', start='END', end='START')}"
             )
         raise InputError(
             f"{path} has no usable row ({', '.join(f'{name}: {count:,}' for name, count in report.items())}); {remedy}"

@@ -36,6 +36,14 @@ class EncodedStrings:
         return [values[i] for i in self.index.tolist()]
 
 
+def column_settings(key: str, **names: str) -> str:
+    """Return the settings that read columns under other names, in a training and, where it differs, in a job."""
+    words, in_job = (
+        " ".join(f"{one}.{name}={other}" for name, other in names.items()) for one in (key, key.removeprefix("data."))
+    )
+    return words if words == in_job else f"{words} (in a preprocessing job {in_job})"
+
+
 @dataclass(frozen=True)
 class UserTable:
     """The named columns of a table.
@@ -75,11 +83,9 @@ class UserTable:
     def hint(self, name: str) -> str:
         """Return the columns of the file, and the setting with which `name` is read from another one."""
         more = ", …" if len(self.found) > _COLUMNS_SHOWN else ""
-        key = self.key.removeprefix("data.")
-        in_job = "" if key == self.key else f" (in a preprocessing job {key}.{name}=NAME)"
         return (
             f"its columns are {', '.join(self.found[:_COLUMNS_SHOWN])}{more}; if it has another name, give it: "
-            f"{self.key}.{name}=NAME{in_job}"
+            f"{column_settings(self.key, **{name: 'NAME'})}"
         )
 
     def error(self, row: int, problem: str) -> InputError:
