@@ -36,11 +36,12 @@ test: $(READY)          ## all tests that need no GPU, cluster or network
 	PYTHONDONTWRITEBYTECODE= HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q
 
 test-slow: $(READY)     ## whole benchmarks at toy size, notebooks, more cases; property tests with more examples
-	CLEP_SLOW_TESTS=1 CLEP_HYPOTHESIS=slow HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 \
+	CLEP_SLOW_TESTS=1 CLEP_HYPOTHESIS=slow CLEP_TYPE_CHECKS=all HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 \
 	  $(BIN)/python -m pytest -n 2 --dist worksteal -q -m "slow or hypothesis"
 
 test-shuffled: $(READY) ## the whole suite in ROUNDS random orders: order must not matter
-	for seed in $$(seq $(ROUNDS)); do HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q \
+	for seed in $$(seq $(ROUNDS)); do CLEP_TYPE_CHECKS=all HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 \
+	  $(BIN)/python -m pytest -n 2 -q \
 	  --random-order --random-order-seed=$$seed || exit 1; done
 
 fuzz: $(READY)          ## new examples for the property tests, for MINUTES minutes

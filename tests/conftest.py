@@ -21,7 +21,7 @@ from hypothesis.internal.conjecture import providers
 
 from tests import forkserver, type_checks
 
-type_checks.install("clep")
+type_checks.install("clep", everything=os.environ.get("CLEP_TYPE_CHECKS") == "all")
 
 from tests.composing import remembered  # noqa: E402 - imports parts of clep, which the line above checks
 

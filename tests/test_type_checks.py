@@ -2,6 +2,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
+import jaxtyping
 import pytest
 
 from tests import type_checks
@@ -52,14 +53,17 @@ class Shaped:
 """
 
 
-def test_types_and_shapes_are_enforced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("everything", [True, False])
+def test_types_and_shapes_are_enforced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, everything: bool) -> None:
     import torch
 
     (tmp_path / "checked_here.py").write_text(SOURCE)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "checked_here", raising=False)
     finders = list(sys.meta_path)
     monkeypatch.setattr(sys, "meta_path", sys.meta_path)
-    type_checks.install("checked_here")
+    monkeypatch.setattr(jaxtyping, "jaxtyped", jaxtyping.jaxtyped)
+    type_checks.install("checked_here", everything)
     import checked_here
 
     sys.meta_path[:] = finders
@@ -72,12 +76,15 @@ def test_types_and_shapes_are_enforced(tmp_path: Path, monkeypatch: pytest.Monke
         assert count == 3
     assert dataclasses.asdict(checked_here.Plain(1)) == {"count": 1}
     assert checked_here.Shaped(rows, torch.zeros(2)).ids is not None
-    for wrong in (
+    plain = (
         lambda: checked_here.plain("2"),
         lambda: checked_here.plain(0),
         lambda: checked_here.opened("3").__enter__(),
         lambda: checked_here.Plain("1"),
         lambda: checked_here.Plain(1).twice,
+    )
+    for wrong in (
+        *(plain if everything else ()),
         lambda: checked_here.shaped(rows, torch.zeros(5, 4)),
         lambda: checked_here.shaped(torch.zeros(2)),
         lambda: checked_here.first(rows, wrong=True),

@@ -1,4 +1,7 @@
-"""Shapes and types of `clep` enforced at run time: jaxtyping where a signature has shapes, beartype alone elsewhere."""
+"""Shapes of `clep` enforced at run time by jaxtyping and beartype; its other types too where all are asked for.
+
+mypy checks the plain types, and cannot check shapes.
+"""
 
 import dataclasses
 import functools
@@ -15,19 +18,21 @@ _CHECKER = "beartype.beartype"
 _beartype = beartype(conf=BeartypeConf(violation_type=TypeError))  # as without checks, where a type is refused
 
 
-def install(package: str) -> None:
-    """Check arguments and results of every function and dataclass of a package that is imported later.
+def install(package: str, everything: bool) -> None:
+    """Check arguments and results of the functions and dataclasses of a package that is imported later.
+
+    All of them if `everything`, otherwise those with shapes in their signature.
 
     jaxtyping's own hook has beartype decorate each function twice, and binds and checks its arguments three times a
     call, for the sake of its messages. Here they are checked once, and bound only where a signature has shapes.
     Functions are decorated when they are first called: decorating all of them takes 5 s in each process, and most
     tests call few.
     """
-    jaxtyping.jaxtyped = _checked  # the name that the import hook calls
+    jaxtyping.jaxtyped = functools.partial(_checked, everything=everything)  # the name that the import hook calls
     install_import_hook(package, _CHECKER)
 
 
-def _checked(*, typechecker: Any) -> Callable[[Any], Any]:
+def _checked(*, typechecker: Any, everything: bool) -> Callable[[Any], Any]:
     def decorate(found: Any) -> Any:
         if inspect.isclass(found):
             if dataclasses.is_dataclass(found) and "__init__" in vars(found):
@@ -35,7 +40,8 @@ def _checked(*, typechecker: Any) -> Callable[[Any], Any]:
             return found
         if not inspect.isfunction(found) or inspect.iscoroutinefunction(found) or inspect.isgeneratorfunction(found):
             return jaxtyped(found, typechecker=typechecker)
-        if not getattr(found, "__annotations__", {}):
+        hints = list(getattr(found, "__annotations__", {}).values())
+        if not hints or not (everything or any(map(_is_quoted, hints)) or any(map(_has_shapes, hints))):
             return found
         return _at_first_call(functools.partial(_check, typechecker), found)
 

@@ -122,14 +122,23 @@ def _check_nodes(config: Any, where: str, targets: Targets) -> None:
             target = find_target(config[TARGET], where, targets)
             if (target.__module__, target.__qualname__) == _TRAINER:
                 check_trainer(values, where, did_you_mean)
-            check_call(target, values, where, partial=bool(config.get("_partial_")))
+            check_call(target, values, where, partial=bool(config.get("_partial_")), built=False)
 
 
-def check_call(target: Callable[..., Any], values: dict[str, Any], where: str, partial: bool = False) -> None:
+def check_call(
+    target: Callable[..., Any], values: dict[str, Any], where: str, partial: bool = False, built: bool = True
+) -> None:
     """Check `values` as keyword arguments of `target`; `where` is the config key with which messages start.
 
-    A YAML list may stand for a tuple, a string for a path, an int for a float. Nodes that have a `_target_` of their
-    own are not compared with the hint. With `partial`, required arguments may be missing.
+    A YAML list may stand for a tuple, a string for a path, an int for a float.
+
+    Args:
+        target: a class or function.
+        values: the arguments.
+        where: a config key, or "".
+        partial: required arguments may be missing.
+        built: whether the parts among the values, dicts with a `_target_`, are built already; those that are not
+            cannot be compared with the hint, and pass.
 
     Raises:
         InputError: see `check_config`.
@@ -154,7 +163,8 @@ def check_call(target: Callable[..., Any], values: dict[str, Any], where: str, p
         choices = _choices(hints.get(key))
         if choices and isinstance(value, str) and value not in choices:
             raise InputError(f"{prefix}{key}={value} is unknown. {did_you_mean(value, choices)}")
-        if key in hints and not _fits(value, hints[key]):
+        later = not built and _has_target(value)
+        if key in hints and not later and not _fits(value, hints[key]):
             problem = f"{prefix}{key}={value!r} is {_kind(value)}, but {name} takes {_describe(hints[key])} there"
             if isinstance(value, int | float) and not isinstance(value, bool) and _fits("text", hints[key]):
                 raise TextExpected(problem, f"{prefix}{key}", value)
@@ -273,8 +283,6 @@ def _hints(target: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    if _has_target(value):
-        return True
     if isinstance(value, bool) and not _accepts_bool(hint):
         return False
     readings = [value]

@@ -48,7 +48,7 @@ class Strict:
 
 
 def checked(**values: Any) -> None:
-    check_call(Part, {"size": 1, **values}, "data.part")
+    check_call(Part, {"size": 1, **values}, "data.part", built=False)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +77,11 @@ def checked(**values: Any) -> None:
 )
 def test_what_fits_passes(values: dict[str, Any]) -> None:
     checked(**values)
+
+
+def test_a_part_that_was_not_built_does_not_fit() -> None:
+    with pytest.raises(InputError, match=r"data\.part\.mode=.* is of type dict"):
+        check_call(Part, {"size": 1, "mode": {"_target_": "builtins.str"}}, "data.part")
 
 
 @pytest.mark.parametrize(
