@@ -49,20 +49,34 @@ def run_command(
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     words = list(sys.argv[1:] if words is None else words)
-    try:
+
+    def work() -> int | None:
         if set(HELP) & set(words) or (needs_words and not words):
             sys.stdout.write(usage(words) + "\n")
             return 0
         with graceful_shutdown():
-            return run(words) or 0
+            return run(words)
+
+    return exit_status(work, log.error)
+
+
+def exit_status(work: Callable[[], int | None], report: Callable[[str], None]) -> int:
+    """Call `work` and return its status, 0 for None; report why it ended, and return another status, where it raised.
+
+    Returns:
+        1 after an InputError, 128 + signal after Ctrl-C, SIGTERM or SIGHUP.
+    """
+    again = "run the same command again to continue"
+    try:
+        return work() or 0
     except InputError as error:
-        log.error("error: %s", error)
+        report(f"error: {error}")
         return 1
     except KeyboardInterrupt:
-        log.error("interrupted; run the same command again to continue")
+        report(f"interrupted; {again}")
         return 130
     except Stopped as stopped:
-        log.error("stopped by signal %d; run the same command again to continue", stopped.signal)
+        report(f"stopped by signal {stopped.signal}; {again}")
         return 128 + stopped.signal
 
 

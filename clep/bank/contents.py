@@ -13,6 +13,7 @@ from clep.bank.clock import Clock
 from clep.bank.files import FileLengths, join_shards, read_shards
 from clep.bank.format import Shard
 from clep.bank.lmdb import LMDB_SUFFIX, read_lmdb
+from clep.bank.long_term import FirstRows
 from clep.bank.storage import Rows, Verify, open_rows, parse_device, read_seconds
 from clep.checksums import digest
 from clep.errors import InputError
@@ -40,6 +41,11 @@ class BankContents:
     def position(self) -> dict[str, int]:
         """Index of each video id."""
         return {uid: index for index, uid in enumerate(self.videos)}
+
+    @cached_property
+    def first_rows(self) -> FirstRows | None:
+        """The first row of each second, where rows have explicit seconds and the table is small."""
+        return None if self.seconds is None else FirstRows.of_bank(self.seconds, self.first_row)
 
 
 def read_contents(

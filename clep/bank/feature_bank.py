@@ -403,7 +403,8 @@ class FeatureBank(OpenedBank):
         if not bool(at.isfinite().all()):
             raise InputError("second holds NaN or infinity: drop that moment")
         base, timeline = self._timeline(index)
-        row, mask = long_term_rows(timeline, at, window_s, per_second, generator)
+        table = self._contents.first_rows
+        row, mask = long_term_rows(table.of(index) if table else timeline, at, window_s, per_second, generator)
         return row + base[:, None], mask & known[:, None]
 
     def _indices(self, value: IndexLike) -> Int64[Tensor, " batch"]:

@@ -94,11 +94,8 @@ def _select_into(store: Rows, row: Int64[Tensor, " rows"], out: Float32[Tensor, 
     if store.dtype == out.dtype:
         store.select(row, out)
         return
-    step = max(1, _CACHED_BYTES // (store.dim * store.dtype.itemsize))
-    held = torch.empty(min(step, len(row)), store.dim, dtype=store.dtype)
-    for begin in range(0, len(row), step):
-        part = row[begin : begin + step]
-        out[begin : begin + step] = store.select(part, held[: len(part)])
+    for which, rows in _blocks(store, row):
+        out[which] = rows
 
 
 def _scatter_rows(
@@ -110,12 +107,19 @@ def _scatter_rows(
         return
     # Two copies, the second from the CPU cache, are faster than any single pass that PyTorch offers.
     (slot,) = _sent(store.device, slot)
-    step = len(row) if store.device.type == "cuda" else max(1, _CACHED_BYTES // (store.dim * store.dtype.itemsize))
-    held = torch.empty(min(step, len(row)), store.dim, dtype=store.dtype, device=store.device)
     wide = _widest(out)
-    for begin in range(0, len(row), max(1, step)):
+    for which, rows in _blocks(store, row):
+        wide[slot[which]] = _widest(rows.to(out.dtype))
+
+
+def _blocks(store: Rows, row: Int64[Tensor, " rows"]) -> Iterator[tuple[slice, Shaped[Tensor, "block dim"]]]:
+    """Copy rows in blocks that fit in the CPU cache, on a GPU all at once; each block overwrites the one before."""
+    step = len(row) if store.device.type == "cuda" else _CACHED_BYTES // (store.dim * store.dtype.itemsize)
+    step = max(1, step)
+    held = torch.empty(min(step, len(row)), store.dim, dtype=store.dtype, device=store.device)
+    for begin in range(0, len(row), step):
         part = row[begin : begin + step]
-        wide[slot[begin : begin + step]] = _widest(store.select(part, held[: len(part)]).to(out.dtype))
+        yield slice(begin, begin + len(part)), store.select(part, held[: len(part)])
 
 
 def _widest(rows: Shaped[Tensor, "rows dim"]) -> Shaped[Tensor, "rows words"]:

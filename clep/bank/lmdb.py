@@ -13,6 +13,7 @@ import logging
 import os
 import struct
 import threading
+import warnings
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -396,17 +397,38 @@ class LmdbRows(Rows):
         """
         if out is None:
             out = torch.empty(len(row), self.dim, dtype=self.dtype)
-        to, index = out.numpy(), row.numpy()
+        self.copy_to(row, torch.arange(len(row)), out)
+        return out
+
+    def copy_to(
+        self, row: Int64[Tensor, " taken"], slot: Int64[Tensor, " taken"], out: Shaped[Tensor, "slots dim"]
+    ) -> bool:
+        """Copy rows to slots of `out`, converted to its dtype; returns True."""
+        if not len(row):
+            return True
+        index, place = row.numpy(), slot.numpy()
         block = index // self._digests.block_rows
         inside = index - block * self._digests.block_rows
-        edges = (np.flatnonzero(np.diff(block)) + 1).tolist()
-        with self.file.reading() as transaction:
-            for begin, end in pairwise([0, *edges, len(index)]) if len(index) else ():
+        breaks = np.diff(block) != 0
+        run_breaks = breaks | (np.diff(inside) != 1) | (np.diff(place) != 1)
+        by_run = len(index) >= 2 * (1 + np.count_nonzero(run_breaks))
+        edges = (np.flatnonzero(run_breaks if by_run else breaks) + 1).tolist()
+        target = out.numpy() if out.dtype == self.dtype else None
+        with self.file.reading() as transaction, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            for begin, end in pairwise([0, *edges, len(index)]):
                 rows = self._block(transaction, int(block[begin]), self._verify_reads)
-                first, last = int(inside[begin]), int(inside[end - 1])
-                in_order = last - first == end - begin - 1 and (np.diff(inside[begin:end]) == 1).all()
-                to[begin:end] = rows[first : last + 1] if in_order else rows[inside[begin:end]]
-        return out
+                at, to = (
+                    slice(first := int(side[begin]), first + end - begin) if by_run else side[begin:end]
+                    for side in (inside, place)
+                )
+                if target is not None:
+                    target[to] = rows[at]
+                elif by_run:
+                    out[to] = torch.from_numpy(rows[at])
+                else:
+                    out[to] = torch.from_numpy(rows[at]).to(out.dtype)
+        return True
 
     def verify(self, row: Int64[Tensor, " taken"], always: bool = False) -> None:
         """Compare the blocks that hold these rows with their checksums if `always`; else `select` does it."""

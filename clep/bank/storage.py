@@ -5,12 +5,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64, Shaped
+from jaxtyping import Bool, Float64, Int64, Shaped
 from torch import Tensor
 
 from clep.bank.format import Extent, RowDigests, map_file
@@ -27,7 +26,7 @@ FEWEST_ROWS = 8
 """Mean length of a run of consecutive rows below which copying run by run is slower."""
 
 MOST_THREADS = 2
-"""Runs are copied by one thread: with more threads than this, PyTorch's parallel gather and scatter are faster."""
+"""Rows to scattered slots are copied by one thread: with more than this, PyTorch's parallel scatter is faster."""
 
 GPU_SHARE = 0.9
 """Share of a GPU's free memory that a bank may fill; the model and its batches need the rest."""
@@ -39,28 +38,45 @@ def copy_runs(
     slot: Int64[Tensor, " taken"],
     out: Shaped[Tensor, "slots dim"],
 ) -> bool:
-    """Copy `rows[row]` to `out[slot]` run by run if that is possible and fastest.
+    """Copy `rows[row]` to `out[slot]` run by run if that is fastest: where indices of rows, and of slots, follow on.
 
     Args:
         rows: all rows of the bank.
         row, slot: indices of source and target, within bounds.
-        out: the target; other slots are not written.
+        out: the target, to whose dtype rows are converted; other slots are not written.
 
     Returns:
         Whether the rows were copied.
     """
-    comparable = rows.dtype == out.dtype and rows.device == out.device == HOST
-    if not comparable or len(row) == 0 or rows.shape[1] == 0 or torch.get_num_threads() > MOST_THREADS:
+    whole = rows.is_contiguous() and out.is_contiguous() and rows.device == out.device == HOST
+    if not whole or len(row) == 0 or rows.shape[1] == 0:
         return False
-    edges = ((row.diff() != 1).nonzero().squeeze(1) + 1).tolist()
-    bounds = [0, *edges, len(row)]
-    if len(row) < FEWEST_ROWS * (len(bounds) - 1) or not (rows.is_contiguous() and out.is_contiguous()):
-        return False
-    source, target = (as_items(tensor) for tensor in (rows, out))
-    first, to = row[torch.tensor(bounds[:-1])].tolist(), slot.numpy()
-    for (begin, end), at in zip(pairwise(bounds), first, strict=True):
-        target[to[begin:end]] = source[at : at + end - begin]
-    return True
+    threads, alike = torch.get_num_threads(), rows.dtype == out.dtype
+    breaks, slot_breaks = row.diff() != 1, slot.diff() != 1
+    runs = _runs(row, slot, breaks | slot_breaks)
+    if runs and alike and threads == 1:  # then NumPy copies faster
+        source, target = as_items(rows), as_items(out)
+        for at, to, length in runs:
+            target[to : to + length] = source[at : at + length]
+    elif runs:
+        for at, to, length in runs:
+            out[to : to + length].copy_(rows[at : at + length])
+    elif alike and threads <= MOST_THREADS and (runs := _runs(row, torch.arange(len(row)), breaks)):
+        source, target, slots = as_items(rows), as_items(out), slot.numpy()
+        for at, begin, length in runs:
+            target[slots[begin : begin + length]] = source[at : at + length]
+    return bool(runs)
+
+
+def _runs(
+    row: Int64[Tensor, " taken"], slot: Int64[Tensor, " taken"], breaks: Bool[Tensor, " between"]
+) -> list[tuple[int, int, int]]:
+    """Return the first row, the first slot and the length of each run; none if runs are shorter than `FEWEST_ROWS`."""
+    begin = torch.cat([torch.zeros(1, dtype=torch.int64), breaks.nonzero().squeeze(1) + 1])
+    if len(row) < FEWEST_ROWS * len(begin):
+        return []
+    length = begin.diff(append=torch.tensor([len(row)]))
+    return list(zip(row[begin].tolist(), slot[begin].tolist(), length.tolist(), strict=True))
 
 
 def as_items(rows: Shaped[Tensor, "n dim"]) -> np.ndarray:

@@ -15,8 +15,8 @@ from rich.console import Console, Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from clep.command_line import HELP, option_meanings
-from clep.compute import Stopped, graceful_shutdown
+from clep.command_line import HELP, exit_status, option_meanings
+from clep.compute import graceful_shutdown
 from clep.config.check import TextExpected, did_you_mean
 from clep.config.compose import compose_config
 from clep.config.mistakes import check_grammar, explain, nearest_option
@@ -49,19 +49,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     errors = Console(stderr=True, soft_wrap=True)
     logging.basicConfig(format="%(message)s")
     logging.getLogger("clep").setLevel(logging.INFO)
-    try:
+
+    def work() -> None:
         with graceful_shutdown():
             _run(words)
-    except InputError as error:
-        errors.print(f"error: {error}", style="red", markup=False, highlight=False)
-        return 1
-    except KeyboardInterrupt:
-        errors.print("interrupted; run the same command again to continue", markup=False)
-        return 130
-    except Stopped as error:
-        errors.print(f"stopped by signal {error.signal}; run the same command again to continue", markup=False)
-        return 128 + error.signal
-    return 0
+
+    def report(text: str) -> None:
+        errors.print(text, style="red" if text.startswith("error") else None, markup=False, highlight=False)
+
+    return exit_status(work, report)
 
 
 def job_options(name: str, overrides: Sequence[str], config_dir: str | None = None) -> dict[str, Any]:

@@ -68,7 +68,6 @@ class BaseModule(pl.LightningModule):
         self.guard = NonFiniteGuard(patience)
         # A submodule, so that checkpoints hold it and a resumed run continues it.
         self.ema_decay, self.ema = ema, None if ema is None else averaged_copy(model)
-        self._while_fitting = ExitStack()
         self._compiled_loss: CompiledLoss | None = None
         self.metrics_before: dict[str, float] = {}  # from before training; a continued run has them from its checkpoint
         self._train_metrics: dict[str, float] = {}
@@ -120,14 +119,9 @@ class BaseModule(pl.LightningModule):
         if self.ema is not None and self.ema_decay is not None:
             update_average(self.ema, self.model, self.ema_decay, self.trainer.global_step)
 
-    def on_fit_start(self) -> None:
-        """Use the CPU's fastest float32 products until the fit ends."""
-        self._while_fitting.close()
-        self._while_fitting.enter_context(fast_float32_products())
-
-    def on_fit_end(self) -> None:
-        """Restore the backend of float32 products."""
-        self._while_fitting.close()
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Add a callback that uses the CPU's fastest float32 products until the fit ends."""
+        return [_FastProducts()]
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seed dropout by run, epoch, batch and rank, so that a resumed run draws what an uninterrupted one draws."""
@@ -238,6 +232,22 @@ class BaseModule(pl.LightningModule):
         # The trainer writes to its loggers after every n-th step, and this runs before the step is counted.
         trainer: Any = self.trainer
         return (trainer.global_step + 1) % trainer.log_every_n_steps == 0 or trainer.is_last_batch
+
+
+class _FastProducts(pl.Callback):
+    """Uses the CPU's fastest float32 products while a trainer fits; a module is not told when a fit fails."""
+
+    def __init__(self) -> None:
+        self._while_fitting = ExitStack()
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._while_fitting.enter_context(fast_float32_products())
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._while_fitting.close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        self._while_fitting.close()
 
 
 def _resume_with_due_validation(trainer: pl.Trainer, checkpoint: dict[str, Any]) -> None:

@@ -79,7 +79,6 @@ class ContrastiveModule(BaseModule):
 
     def on_fit_start(self) -> None:
         """Refuse to encode in chunks what must be encoded as one batch."""
-        super().on_fit_start()
         if self.chunk_size is not None:
             refuse_batch_norm(self.model)
 

@@ -74,6 +74,28 @@ def test_lmdb_equals_the_bank_on_disk(tmp_path: Path, dtype: str) -> None:
     assert torch.equal(*(bank.video_seconds("v7") for bank in (disk, lmdb_bank)))
 
 
+@pytest.mark.parametrize("stored", ["float16", "float32"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("order", ["runs", "scattered rows", "scattered slots"])
+def test_rows_are_converted_and_put_in_their_slots(tmp_path: Path, stored: str, dtype: torch.dtype, order: str) -> None:
+    path = irregular(tmp_path / "b.h5", stored)
+    build_lmdb(path)
+    disk, rows = FeatureBank.open(path), FeatureBank.open(path, "lmdb")._contents.rows
+    row = torch.cat([torch.arange(3, 250), torch.arange(100, 120), torch.arange(disk.n_rows - 90, disk.n_rows)])
+    slot = torch.arange(len(row)) + 5 * (torch.arange(len(row)) > 300)
+    if order == "scattered rows":
+        row = row[torch.randperm(len(row))]
+    elif order == "scattered slots":
+        slot = slot[torch.randperm(len(slot))]
+    out = torch.full((len(row) + 9, disk.dim), 7.0).to(dtype)
+    expected = out.clone()
+    expected[slot] = disk.take(row).to(dtype)
+    assert rows.copy_to(row, slot, out)
+    assert out.equal(expected)
+    assert rows.copy_to(row[:0], slot[:0], out)
+    assert out.equal(expected)
+
+
 def test_half_precision_is_half_the_size(tmp_path: Path) -> None:
     videos = random_videos(40, dim=1024)
     half, whole = (write(tmp_path / f"{dtype}.h5", videos, dtype=dtype) for dtype in ("float16", "float32"))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from clep.bank.clock import Explicit, Grid
-from clep.bank.long_term import long_term_rows
+from clep.bank.long_term import MOST_SECONDS, FirstRows, long_term_rows
 
 
 def by_hand(starts: np.ndarray, second: float, window_s: int, per_second: int) -> list[list[int]]:
@@ -35,6 +35,47 @@ def test_explicit_seconds_agree_with_a_loop(window_s: int, per_second: int) -> N
         assert slots(row[v], mask[v], window_s) == by_hand(seconds[v], moments[v], window_s, per_second)
         # The rows of a second fill its first slots.
         assert (mask[v].view(window_s, per_second).int().diff() <= 0).all()
+
+
+def bank_of(seconds: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+    sizes = torch.tensor([0, *(len(one) for one in seconds)])
+    return torch.from_numpy(np.concatenate(seconds)), sizes.cumsum(0)
+
+
+def test_a_table_of_seconds_counts_as_a_search() -> None:
+    rng = np.random.default_rng(5)
+    seconds = [np.sort(rng.uniform(-5, 300, rng.integers(100, 300))) for _ in range(19)]
+    seconds += [np.array([902.0] * 150 + [903.0]), np.array([7.999])]
+    table = FirstRows.of_bank(*bank_of(seconds))
+    assert table is not None
+    video = torch.from_numpy(rng.integers(0, len(seconds), 500))
+    edges = torch.from_numpy(rng.integers(-20, 320, (7, 500)).astype(np.float64))
+    edges[:2, :9] = torch.tensor([-1e300, -1e18, -1e15, 1e15, 1e18, 1e300, 902, 903, 904], dtype=torch.float64)
+    search = explicit(seconds)
+    search = Explicit(search.seconds, search.first_row[video], search.n_rows[video])
+    for offset in (0.0, 2.0):
+        assert table.of(video).count_before(edges, offset).equal(search.count_before(edges, offset))
+    moments = torch.from_numpy(rng.uniform(-10, 1000, 500))
+    for generator in (None, 1):
+        of_table, of_search = (
+            long_term_rows(one, moments, 60, 5, generator and torch.Generator().manual_seed(generator))
+            for one in (table.of(video), search)
+        )
+        assert of_table[1].equal(of_search[1])
+        assert of_table[0][of_table[1]].equal(of_search[0][of_search[1]])
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        [np.array([0.0, 1.0]), np.array([0.0, 4.0 * MOST_SECONDS])],
+        [np.array([0.0, 1e300])],
+        [np.array([-1e300, 1e300])],
+        [np.array([0.0]), np.array([]), np.array([1.0])],
+    ],
+)
+def test_no_table_where_it_would_be_large_or_a_video_is_empty(seconds: list[np.ndarray]) -> None:
+    assert FirstRows.of_bank(*bank_of(seconds)) is None
 
 
 @pytest.mark.parametrize("rate", [30 / 16, 7.3, 0.25])
