@@ -55,17 +55,37 @@ class AtomicCheckpointIO(CheckpointIO):
 
 
 class Checkpoint(ModelCheckpoint):
-    """ModelCheckpoint that keeps the best weights of the run that this one continues.
+    """ModelCheckpoint that keeps the best weights of the run that this one continues, also where that was moved.
 
     Every run has its own folder. Lightning's callback, finding another folder than the one in the state, forgets the
     best checkpoint so far, and the first one of the continued run, however bad, becomes the best.
     """
 
+    _continued: Path | None = None
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note which checkpoint the run continues from; called before `load_state_dict`."""
+        self._continued = Path(trainer.ckpt_path) if trainer.ckpt_path else None
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the best checkpoint so far if it can be read; it is never deleted from its own folder."""
-        path = Path(state_dict["best_model_path"])
+        """Take over the best checkpoint so far if it can be read; it is never deleted from its own folder.
+
+        It is looked for beside the checkpoint that the run continues from, then where it was written.
+        """
+        path = Path(self._now(state_dict["best_model_path"]))
         if path.is_file() and _problem(path) is None:
-            super().load_state_dict({**state_dict, "dirpath": self.dirpath})
+            paths = {key: self._now(value) for key, value in state_dict.items() if key.endswith("model_path")}
+            best = {self._now(path): score for path, score in state_dict["best_k_models"].items()}
+            super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
+
+    def _now(self, written: str) -> str:
+        """Return where a checkpoint of the continued run is now."""
+        if not written or self._continued is None:
+            return written
+        beside = self._continued.with_name(Path(written).name)
+        return str(beside) if beside.is_file() else written
 
 
 def find_checkpoint(choice: str | None, runs: str | Path, own: str | Path | None = None) -> str | None:

@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -50,6 +51,24 @@ def test_a_run_resumed_in_another_folder_keeps_the_best_score(tmp_path: Path) ->
     assert step(last.best_model_path) == 5 * step(before.best_model_path)
     assert {path.name for path in (tmp_path / "a").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert {path.name for path in (tmp_path / "b").iterdir()} == {"last.ckpt"}
+
+
+@pytest.mark.parametrize("original", ["moved", "copied, then trained further"])
+def test_a_run_that_was_moved_keeps_the_best_score(tmp_path: Path, original: str) -> None:
+    """Its state names files by the paths of before."""
+    before, _ = fit(tmp_path / "a")
+    per_epoch, score = step(before.best_model_path), float(before.best_model_score)
+    if original == "moved":
+        (tmp_path / "a").rename(tmp_path / "b")
+    else:
+        shutil.copytree(tmp_path / "a", tmp_path / "b")
+        shutil.copy(tmp_path / "a" / "last.ckpt", tmp_path / "a" / "best.ckpt")
+    best, last = fit(tmp_path / "b", max_epochs=5, ckpt_path=tmp_path / "b" / "last.ckpt")
+    assert Path(best.best_model_path) == tmp_path / "b" / "best.ckpt"
+    assert step(best.best_model_path) == per_epoch
+    assert float(best.best_model_score) == score
+    assert best.best_k_models == {str(tmp_path / "b" / "best.ckpt"): best.best_model_score}
+    assert step(last.best_model_path) == 5 * per_epoch
 
 
 def test_a_missing_best_checkpoint_is_ignored(tmp_path: Path) -> None:
