@@ -5,6 +5,7 @@ without waiting for it, so a step never stalls on a lookup.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ def mean_rows(
     # embedding_bag does not take uint8: such rows are copied together and converted.
     in_place = isinstance(store, RowStore) and store.dtype.is_floating_point
     if isinstance(store, RowStore) and in_place and len(store.pieces) == 1:
-        return bag_means(store.pieces[0], *_sent(store.device, _spans(first, length, total), length))
+        return bag_means(store.pieces[0], *_sent(store.device, _spans(first, length, total), length), longest=longest)
     out = torch.empty(len(first), store.dim, device=store.device)
     apart = torch.ones_like(first, dtype=torch.bool)  # windows whose rows must be copied together first
     if isinstance(store, RowStore) and in_place:
@@ -51,14 +52,14 @@ def mean_rows(
         for index in piece[~apart].unique().tolist():
             which = ((piece == index) & ~apart).nonzero().squeeze(1)
             inside, part = first[which] - store.starts[index], length[which]
-            out[which] = bag_means(store.pieces[index], _spans(inside, part, int(part.sum())), part)
+            out[which] = bag_means(store.pieces[index], _spans(inside, part, int(part.sum())), part, longest=longest)
     which = apart.nonzero().squeeze(1)
     for begin, end in groups(length[which], store):
         at = which[begin:end]
         count = int(length[at].sum())
         rows = store.select(_spans(first[at], length[at], count))
         at, part = _sent(store.device, at, length[at])
-        out[at] = bag_means(rows, torch.arange(count, device=store.device), part)
+        out[at] = bag_means(rows, torch.arange(count, device=store.device), part, longest=longest)
     return out
 
 
@@ -197,9 +198,12 @@ def groups(length: Int64[Tensor, " batch"], store: Rows) -> Iterator[tuple[int, 
 
 
 def bag_means(
-    rows: Shaped[Tensor, "_ dim"], index: Int64[Tensor, " taken"], length: Int64[Tensor, " batch"]
+    rows: Shaped[Tensor, "_ dim"], index: Int64[Tensor, " taken"], length: Int64[Tensor, " batch"], *, longest: int
 ) -> Float32[Tensor, "batch dim"]:
-    """Mean of consecutive bags of `rows[index]`, `length` rows each, in float32; zeros where `length` is 0."""
+    """Mean of consecutive bags of `rows[index]`, `length` rows each, in float32; zeros where `length` is 0.
+
+    `longest` is no less than the longest length.
+    """
     begin = length.cumsum(0) - length
     rows = rows if rows.is_floating_point() else rows.float()
     if rows.dtype == torch.float32:
@@ -207,11 +211,20 @@ def bag_means(
     # embedding_bag sums half precision in float32, but on the CPU mode="mean" rounds the sum to half before it
     # divides: the mean of eight rows of 10,000 overflows. Weights of a power of two are exact, keep the sum within
     # the range of the rows, round once, and are faster.
-    divisor = length.clamp(min=1)
-    weight = torch.ldexp(torch.ones_like(length, dtype=torch.float32), -torch.frexp((divisor - 1).float()).exponent)
-    weights = torch.repeat_interleave(weight.to(rows.dtype), length, output_size=len(index))
+    weight, factor = _weights(longest.bit_length(), rows.dtype, rows.device)
+    weights = torch.repeat_interleave(weight[length], length, output_size=len(index))
     scaled = embedding_bag(index, rows, begin, mode="sum", per_sample_weights=weights)
-    return scaled.float().mul_((1 / (weight * divisor))[:, None])
+    return scaled.float().mul_(factor[length])
+
+
+@lru_cache
+def _weights(
+    bits: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Float[Tensor, " lengths"], Float32[Tensor, "lengths 1"]]:
+    """Weight of each row of a bag, a power of two, and the factor that makes their sum a mean, for each length."""
+    length = torch.arange(1 << bits, device=device).clamp(min=1)
+    weight = torch.ldexp(torch.ones_like(length, dtype=torch.float32), -torch.frexp((length - 1).float()).exponent)
+    return weight.to(dtype), (1 / (weight * length))[:, None]
 
 
 def _spans(first: Int64[Tensor, " batch"], length: Int64[Tensor, " batch"], total: int) -> Int64[Tensor, " taken"]:
@@ -250,14 +263,15 @@ def masked_means(
     length, real = mask.sum(1), row[mask]
     check_rows(store, real)
     if isinstance(store, RowStore) and store.dtype.is_floating_point and len(store.pieces) == 1:
-        return bag_means(store.pieces[0], *_sent(store.device, real, length))
+        return bag_means(store.pieces[0], *_sent(store.device, real, length), longest=mask.shape[1])
     out = torch.zeros(len(row), store.dim, device=store.device)
     at = 0
     for begin, end in groups(length, store):
         part = length[begin:end]
         count = int(part.sum())
         every = torch.arange(count, device=store.device)
-        out[begin:end] = bag_means(store.select(real[at : at + count]), every, *_sent(store.device, part))
+        rows = store.select(real[at : at + count])
+        out[begin:end] = bag_means(rows, every, *_sent(store.device, part), longest=mask.shape[1])
         at += count
     return out
 

@@ -18,7 +18,6 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -412,22 +411,24 @@ class LmdbRows(Rows):
         breaks = np.diff(block) != 0
         run_breaks = breaks | (np.diff(inside) != 1) | (np.diff(place) != 1)
         by_run = len(index) >= 2 * (1 + np.count_nonzero(run_breaks))
-        edges = (np.flatnonzero(run_breaks if by_run else breaks) + 1).tolist()
+        edges = np.flatnonzero(run_breaks if by_run else breaks) + 1
+        begin, end = np.append(0, edges), np.append(edges, len(index))
+        parts = zip(block[begin].tolist(), begin.tolist(), end.tolist(), strict=True)
         target = out.numpy() if out.dtype == self.dtype else None
         with self.file.reading() as transaction, warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            for begin, end in pairwise([0, *edges, len(index)]):
-                rows = self._block(transaction, int(block[begin]), self._verify_reads)
-                at, to = (
-                    slice(first := int(side[begin]), first + end - begin) if by_run else side[begin:end]
-                    for side in (inside, place)
-                )
+            if not by_run:
+                for number, first, last in parts:
+                    rows = self._block(transaction, number, self._verify_reads)[inside[first:last]]
+                    out[place[first:last]] = torch.from_numpy(rows).to(out.dtype)
+                return True
+            runs = zip(parts, inside[begin].tolist(), place[begin].tolist(), strict=True)
+            for (number, first, last), at, to in runs:
+                rows = self._block(transaction, number, self._verify_reads)[at : at + last - first]
                 if target is not None:
-                    target[to] = rows[at]
-                elif by_run:
-                    out[to] = torch.from_numpy(rows[at])
+                    target[to : to + last - first] = rows
                 else:
-                    out[to] = torch.from_numpy(rows[at]).to(out.dtype)
+                    out[to : to + last - first] = torch.from_numpy(rows)
         return True
 
     def verify(self, row: Int64[Tensor, " taken"], always: bool = False) -> None:
