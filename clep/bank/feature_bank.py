@@ -23,6 +23,8 @@ from clep.remote import local_path
 
 _log = logging.getLogger(__name__)
 
+_SPANS_AT_ONCE = 1 << 15  # so that intermediate arrays stay in the CPU cache
+
 
 class OpenedBank:
     """Path and options of a bank; its contents are read at first use, in each process."""
@@ -272,9 +274,14 @@ class FeatureBank(OpenedBank):
         if not bool((valid_spans(start, end) & in_bank).all()):
             self._check_videos(index)
             check_spans(start, end)
-        base, rows = self._timeline(index)
-        first, last = clock.window_of(rows, start, end, align)
-        return first + base, last + base
+        index, start, end = torch.broadcast_tensors(index, start, end)
+        first, last = torch.empty(2, len(index), dtype=torch.int64)
+        for begin in range(0, max(1, len(index)), _SPANS_AT_ONCE):
+            part = slice(begin, begin + _SPANS_AT_ONCE)
+            base, rows = self._timeline(index[part])
+            inside = clock.window_of(rows, start[part], end[part], align)
+            first[part], last[part] = inside[0] + base, inside[1] + base
+        return first, last
 
     def mean(self, first: IndexLike, last: IndexLike) -> Float32[Tensor, "batch dim"]:
         """Mean of the rows of each window.

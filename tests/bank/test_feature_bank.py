@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from clep.bank import BankWriter, Clock, FeatureBank
+from clep.bank import BankWriter, Clock, FeatureBank, feature_bank
 from clep.errors import InputError
 from tests.bank.banks import opened, random_videos, write
 
@@ -251,3 +251,18 @@ def test_gathering_from_disk_takes_no_private_memory(tmp_path: Path, device: str
     for part in first.split(512):
         assert bank.mean(part, part + 8).sum() == 512 * len(part)
     assert private_kb() - before < 32_000
+
+
+def test_windows_of_many_spans_are_those_of_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bank = FeatureBank.open(write(tmp_path / "b.h5", random_videos(9)))
+    generator = torch.Generator().manual_seed(0)
+    video = torch.randint(0, 9, (100,), generator=generator)
+    start = torch.rand(100, generator=generator, dtype=torch.float64) * 20
+    for align in ("centre", "start"):
+        whole = bank.window(video, start, start + 3, align=align)
+        with monkeypatch.context() as patch:
+            patch.setattr(feature_bank, "_SPANS_AT_ONCE", 7)
+            for cut, expected in zip(bank.window(video, start, start + 3, align=align), whole, strict=True):
+                assert cut.equal(expected)
+    assert bank.window([0, 1], 1.0, 2.0)[0].tolist() == [int(bank.window([v], [1.0], [2.0])[0]) for v in (0, 1)]
+    assert [len(side) for side in bank.window([], [], [])] == [0, 0]
