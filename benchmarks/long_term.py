@@ -151,12 +151,14 @@ def _context(settings: Settings, bank: FeatureBank, where: tuple[Tensor, Tensor]
 
 
 def _ours(settings: Settings, bank: FeatureBank, batches: Batches, gaps: bool = False) -> Callable[[], float]:
-    """Time the batches, one in memory at a time, after one that is not timed: a batch leaves its memory to the next."""
-    timed = seconds_of(lambda: [_context(settings, bank, where, gaps)[0].shape for where in batches.where])
+    """Time the batches, one in memory at a time, after an untimed pass: each batch leaves its memory to the next."""
+
+    def gather() -> list[torch.Size]:
+        return [_context(settings, bank, where, gaps)[0].shape for where in batches.where]
 
     def measure() -> float:
-        _context(settings, bank, batches.where[0], gaps)
-        return timed()
+        gather()
+        return seconds_of(gather)()
 
     return measure
 
