@@ -135,7 +135,7 @@ def test_compiled_rows_equal_plain_ones_up_to_rounding(films: list[Path], caplog
     encoder = Convolution()
     accelerate(encoder, compile=True, channels_last=True)
     np.testing.assert_allclose(rows_of(films, encoder), rows_of(films, Convolution()), rtol=1e-5, atol=1e-6)
-    assert not [one for one in caplog.records if one.levelno >= logging.WARNING]  # PyTorch's compiler logs its traces
+    assert {one.name for one in caplog.records} <= {"torch.__trace"}  # of the compiler, for its own tools
 
 
 def test_channels_last_changes_the_layout_of_convolutions_and_no_value(films: list[Path]) -> None:
